@@ -1,0 +1,39 @@
+# Every verb works on a fresh machine: it makes .venv and installs what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+.PHONY: demo test lint bench format clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt --group test --group lint
+	touch $@
+
+demo: .venv/installed   ## train on data that ships inside scikit-learn; writes report.html
+	$(BIN)/keyhole demo
+
+test: .venv/tested      ## run the tests
+	$(BIN)/python -m pytest -n auto
+
+lint: .venv/tested      ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: .venv/tested
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/benched: .venv/tested
+	$(BIN)/pip install --quiet -c constraints.txt --group bench
+	touch $@
+
+bench: .venv/benched    ## every benchmark, beside its peers, into docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache

@@ -1,0 +1,16 @@
+"""Can this model be trusted? Asked after every fit; one file a question."""
+
+from keyhole.checks.base import Check, Finding, examine, verdict
+from keyhole.checks.evidence import Evidence, gather
+from keyhole.checks.kh001_no_better_than_mean import NoBetterThanMean
+from keyhole.checks.kh002_worse_than_pca import WorseThanPCA
+from keyhole.checks.kh003_copies import Copies
+from keyhole.checks.kh004_constant_scores import ConstantScores
+from keyhole.checks.kh005_still_learning import StillLearning
+from keyhole.checks.kh006_few_rows import FewRows
+from keyhole.checks.kh007_rebuilds_less_closely import RebuildsLessClosely
+
+__all__ = [
+    "Check", "ConstantScores", "Copies", "Evidence", "FewRows", "Finding", "NoBetterThanMean",
+    "RebuildsLessClosely", "StillLearning", "WorseThanPCA", "examine", "gather", "verdict",
+]  # fmt: skip

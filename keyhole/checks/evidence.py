@@ -1,0 +1,151 @@
+"""What the checks look at: the net beside its floors, on rows it has not trained on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from keyhole.checks.floors import Floors, Said
+from keyhole.core.layout import Layout
+from keyhole.core.records import Batch
+from keyhole.network import Network
+from keyhole.training.history import History
+
+MOST_ROWS = 4_096
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Held-out nats per row of the net and of its floors, lower = better; skill per column.
+
+    «Rebuilt» cells stand in the input, «guessed» ones are hidden there, an eighth of the columns
+    at a time. Skill is the share of a column's variation (of its uncertainty, for levels) that is
+    explained; the mean has skill 0, PCA is that of the same width.
+    """
+
+    rows: int
+    width: int
+    mean_nats: float
+    rebuilt_nats: float
+    pca_rebuilt_nats: float
+    guessed_nats: float
+    pca_guessed_nats: float
+    shuffled_nats: float  # rebuilt, of rows whose columns do not belong together
+    noise_nats: float
+    spread: float  # standard deviation of the rows' rebuilt nats
+    rebuilt_skill: dict[str, float]
+    pca_rebuilt_skill: dict[str, float]
+    guessed_skill: dict[str, float]
+    pca_guessed_skill: dict[str, float]
+    history: History
+    folds: int
+
+    def to_json(self) -> dict[str, object]:
+        """The figures that a manifest keeps."""
+        kept = {name: value for name, value in vars(self).items() if name != "history"}
+        return {
+            name: (None if isinstance(value, float) and not np.isfinite(value) else value)
+            for name, value in kept.items()
+        }
+
+
+def gather(
+    network: Network, batch: Batch, member: np.ndarray, history: History, *, rows: int, folds: int
+) -> Evidence:
+    """The evidence from encoded held-out rows; `member` is the net that has not seen each row."""
+    kept = slice(0, MOST_ROWS)
+    batch, member = batch.take(kept), torch.from_numpy(member[kept])
+    layout = network.shape.layout
+    rng = np.random.default_rng(0)
+    groups = hidden_groups(layout)
+    floors = Floors.measure(layout, batch, member.numpy(), network.width, groups)
+    rebuilt, guessed = _net(network, batch, member), _net_guesses(network, batch, member, groups)
+    row_nats = rebuilt.row_nats(batch)
+    return Evidence(
+        rows=rows,
+        width=network.width,
+        mean_nats=floors.mean.mean_nats(batch),
+        rebuilt_nats=float(row_nats.mean()),
+        pca_rebuilt_nats=floors.rebuilt.mean_nats(batch),
+        guessed_nats=guessed.mean_nats(batch),
+        pca_guessed_nats=floors.guessed.mean_nats(batch),
+        shuffled_nats=_net(network, shuffle(batch, layout, rng), member).mean_nats(batch),
+        noise_nats=_net(network, noise_like(batch, layout, rng), member).mean_nats(batch),
+        spread=float(row_nats.std()) if len(row_nats) > 1 else 0.0,
+        rebuilt_skill=floors.skill(layout, batch, rebuilt),
+        pca_rebuilt_skill=floors.skill(layout, batch, floors.rebuilt),
+        guessed_skill=floors.skill(layout, batch, guessed),
+        pca_guessed_skill=floors.skill(layout, batch, floors.guessed),
+        history=history,
+        folds=folds,
+    )
+
+
+@torch.no_grad()
+def _net(network: Network, batch: Batch, member: torch.Tensor, given: Batch | None = None) -> Said:
+    """What the net says of each row's cells when it is given them, or `given` in their place."""
+    device = next(network.parameters()).device
+    likelihood = network((given or batch).to(device)).likelihood
+    log_prob = _pick(likelihood.log_prob(batch.to(device)).mean(0), member)
+    numbers = _pick(likelihood.mean.numbers.mean(0), member)
+    wide = numbers.shape[-1]
+    expected = torch.cat([numbers, log_prob[:, wide:].exp()], -1)
+    return Said(-log_prob.double().numpy(), expected.numpy())
+
+
+def _net_guesses(
+    network: Network, batch: Batch, member: torch.Tensor, groups: list[np.ndarray]
+) -> Said:
+    """What the net says of cells that it is not given, group by group."""
+    nats, expected = np.zeros(batch.seen.shape), np.zeros(batch.seen.shape)
+    for group in groups:
+        hidden = torch.zeros(batch.seen.shape[1], dtype=torch.bool)
+        hidden[group] = True
+        said = _net(network, batch, member, batch.hide(hidden))
+        nats[:, group], expected[:, group] = said.nats[:, group], said.expected[:, group]
+    return Said(nats, expected)
+
+
+def hidden_groups(layout: Layout) -> list[np.ndarray]:
+    """The cells of every eighth column, so that each column is in one group."""
+    count = min(8, len(layout.columns))
+    return [np.flatnonzero(layout.column_of_cell % count == group) for group in range(count)]
+
+
+def _pick(found: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
+    """(member, row, cell) -> (row, cell): each row by its own member."""
+    return found.cpu()[member, torch.arange(len(member))]
+
+
+def shuffle(batch: Batch, layout: Layout, rng: np.random.Generator) -> Batch:
+    """Every column's values dealt out among the rows: nothing in a row belongs together."""
+    numbers, codes, seen = batch.numbers.clone(), batch.codes.clone(), batch.seen.clone()
+    wide = layout.numbers
+    for column in layout.columns:
+        order = torch.from_numpy(rng.permutation(len(batch)))
+        for cell in layout.cells(column):
+            seen[:, cell] = batch.seen[order, cell]
+            if cell < wide:
+                numbers[:, cell] = batch.numbers[order, cell]
+            else:
+                codes[:, cell - wide] = batch.codes[order, cell - wide]
+    return Batch(numbers, codes, seen)
+
+
+def noise_like(batch: Batch, layout: Layout, rng: np.random.Generator) -> Batch:
+    """Cells drawn evenly between each column's ends, or among its levels."""
+    numbers, codes = batch.numbers.clone(), batch.codes.clone()
+    for cell, slot in enumerate(layout.slots):
+        draw = torch.from_numpy(rng.random(len(batch)))
+        if slot.coded:
+            drawn = (draw * max(slot.levels - 1, 1)).long() + 1
+            codes[:, cell - layout.numbers] = drawn
+            continue
+        held = batch.numbers[batch.seen[:, cell], cell]
+        if slot.head == "bernoulli":
+            numbers[:, cell] = (draw < 0.5).float()
+        elif len(held):
+            low, high = held.min(), held.max()
+            numbers[:, cell] = (low + (high - low) * draw).float()
+    wide = layout.numbers
+    return Batch(numbers * batch.seen[:, :wide], codes * batch.seen[:, wide:], batch.seen)

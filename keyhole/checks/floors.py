@@ -1,0 +1,227 @@
+"""What a trained net must beat: the mean, and PCA at the same width.
+
+Linear autoencoders are solved: under a Gaussian head the best one is PCA (Baldi and Hornik
+1989). Both floors are put under the net's own kinds of likelihood, with scales fitted to
+their own residuals, and judged on rows they have not seen.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+
+from keyhole.core.layout import Layout, Slot
+from keyhole.core.records import Batch
+from keyhole.heads.bernoulli import BernoulliCells
+from keyhole.heads.counts import CountCells
+from keyhole.heads.student_t import StudentTCells
+
+REACH = 5.0  # numbers are judged as the net sees them: clipped
+MOST_LEVELS = 50  # levels of a column that get a one-hot column each
+NU = 3.0
+LEAST_SCALE = 0.1  # of a column's spread, as in the net's head
+LEAST_PROBABILITY = 1e-3
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model says of each cell (row, cell): its nats, and what it expected.
+
+    The expectation of a code cell is the probability that the true code was given.
+    """
+
+    nats: np.ndarray
+    expected: np.ndarray
+
+    def row_nats(self, batch: Batch) -> np.ndarray:
+        """Nats of each row, over the cells that were observed."""
+        return np.where(batch.seen.numpy(), self.nats, 0).sum(1)
+
+    def mean_nats(self, batch: Batch) -> float:
+        """Nats per row."""
+        return float(self.row_nats(batch).mean())
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What the mean and PCA say of held-out cells, in sight and hidden in groups."""
+
+    mean: Said
+    rebuilt: Said
+    guessed: Said
+    base: np.ndarray  # (cell,): the uncertainty of each cell under the mean
+
+    @classmethod
+    def measure(
+        cls, layout: Layout, batch: Batch, fold: np.ndarray, width: int, groups: list[np.ndarray]
+    ) -> "Floors":
+        """Both floors, each row judged by one fitted without its fold (halves where none are)."""
+        if fold.max(initial=0) == 0:
+            fold = np.arange(len(batch)) % 2
+        table, shape = Wide.of(layout, batch), (len(batch), len(layout))
+        mean, rebuilt, guessed = (Said(np.zeros(shape), np.zeros(shape)) for _ in range(3))
+        for one in np.unique(fold):
+            rest, here = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
+            rest = rest if len(rest) else here
+            known, asked = table.matrix[rest], table.matrix[here]
+            linear = Linear.fit(known, width)
+            none = np.zeros(known.shape[1], bool)
+            for said, given in ((mean, none), (rebuilt, ~none)):
+                pair = (linear.expect(known, given), linear.expect(asked, given))
+                _note(said, table, layout, rest, here, *pair, np.arange(len(layout)))
+            for group in groups:
+                given = ~none
+                for cell in group:
+                    given[table.places[cell]] = False
+                pair = (linear.expect(known, given), linear.expect(asked, given))
+                _note(guessed, table, layout, rest, here, *pair, group)
+        base = np.array([_uncertainty(layout, batch, cell) for cell in range(len(layout))])
+        return cls(mean, rebuilt, guessed, base)
+
+    def skill(self, layout: Layout, batch: Batch, said: Said) -> dict[str, float]:
+        """The share of each column's uncertainty under the mean that is gone, from -1 to 1."""
+        seen = batch.seen.numpy()
+        numbers, found = batch.numbers.numpy().clip(-REACH, REACH), {}
+        for column in layout.columns:
+            shares = []
+            for cell in layout.cells(column):
+                at = seen[:, cell]
+                if not at.any() or self.base[cell] <= 1e-12:
+                    continue
+                if layout.slots[cell].coded:
+                    left = 1 - said.expected[at, cell]
+                else:
+                    left = (numbers[at, cell] - said.expected[at, cell].clip(-REACH, REACH)) ** 2
+                shares.append(1 - float(left.mean()) / self.base[cell])
+            found[column] = float(np.clip(np.mean(shares), -1, 1)) if shares else 0.0
+        return found
+
+
+@dataclass(frozen=True)
+class Wide:
+    """The cells as one dense matrix, levels one-hot: what PCA is fitted to."""
+
+    matrix: np.ndarray  # gaps hold the column's mean
+    places: list[slice]  # of each cell's columns
+    batch: Batch
+
+    @classmethod
+    def of(cls, layout: Layout, batch: Batch) -> "Wide":
+        """The dense matrix of a batch."""
+        parts, places, start = [], [], 0
+        seen = batch.seen.numpy()
+        for cell, slot in enumerate(layout.slots):
+            part = _dense(slot, cell, layout, batch)
+            held = part[seen[:, cell]]
+            part[~seen[:, cell]] = held.mean(0) if len(held) else 0.0
+            parts.append(part)
+            places.append(slice(start, start + part.shape[1]))
+            start += part.shape[1]
+        return cls(np.concatenate(parts, 1), places, batch)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """PCA, and as a density: probabilistic PCA (Tipping and Bishop 1999, equations 7 to 9)."""
+
+    center: np.ndarray
+    loadings: np.ndarray  # (cell, component)
+    noise: float
+
+    @classmethod
+    def fit(cls, matrix: np.ndarray, width: int) -> "Linear":
+        """The likeliest components of these rows."""
+        width = min(width, matrix.shape[0] - 1, matrix.shape[1])
+        if width < 1:
+            return cls(matrix.mean(0), np.zeros((matrix.shape[1], 1)), 1.0)
+        pca = PCA(width, svd_solver="full").fit(matrix)
+        noise = max(float(pca.noise_variance_), 1e-6)
+        root = np.sqrt(np.maximum(pca.explained_variance_ - noise, 0.0))
+        return cls(pca.mean_, pca.components_.T * root, noise)
+
+    def expect(self, matrix: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """The expected row where only the `given` columns are known."""
+        loads = self.loadings[given]
+        square = loads.T @ loads + self.noise * np.eye(loads.shape[1])
+        z = (matrix[:, given] - self.center[given]) @ np.linalg.solve(square, loads.T).T
+        return self.center + z @ self.loadings.T
+
+
+def _note(
+    said: Said,
+    table: Wide,
+    layout: Layout,
+    rest: np.ndarray,
+    here: np.ndarray,
+    fitted: np.ndarray,
+    rebuilt: np.ndarray,
+    cells: np.ndarray,
+) -> None:
+    """Put what was said of these cells of rows `here` in place, with scales from rows `rest`."""
+    for cell in cells:
+        slot, at = layout.slots[cell], table.places[cell]
+        if slot.coded:
+            share = _true_probability(table.matrix[here][:, at], rebuilt[:, at])
+            said.expected[here, cell], said.nats[here, cell] = share, -np.log(share)
+            continue
+        seen = table.batch.seen.numpy()[rest, cell]
+        known = table.matrix[rest, at.start][seen]
+        true = table.batch.numbers.numpy()[here, cell]
+        said.expected[here, cell] = rebuilt[:, at.start]
+        said.nats[here, cell] = _number_nats(
+            slot, known, fitted[seen, at.start], true, rebuilt[:, at.start]
+        )
+
+
+def _dense(slot: Slot, cell: int, layout: Layout, batch: Batch) -> np.ndarray:
+    if not slot.coded:
+        return batch.numbers.numpy()[:, [cell]].clip(-REACH, REACH).astype(np.float64)
+    codes = batch.codes.numpy()[:, cell - layout.numbers]
+    levels = min(slot.levels, MOST_LEVELS + 1)  # rarer levels share the last column
+    return np.eye(levels)[np.clip(codes - 1, 0, levels - 1)]
+
+
+def _true_probability(one_hot: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
+    share = rebuilt.clip(LEAST_PROBABILITY, None)
+    share = share / share.sum(1, keepdims=True)
+    return (share * (one_hot > 0.5)).sum(1).clip(LEAST_PROBABILITY, 1.0)
+
+
+def _number_nats(
+    slot: Slot, known: np.ndarray, fitted: np.ndarray, true: np.ndarray, rebuilt: np.ndarray
+) -> np.ndarray:
+    target, near = (torch.from_numpy(np.asarray(v, np.float32))[:, None] for v in (true, rebuilt))
+    if slot.head == "bernoulli":
+        share = near.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        cells = BernoulliCells(torch.logit(share), torch.tensor([slot.nats_unseen]))
+    elif slot.head == "counts":
+        mean, count = np.expm1(fitted.clip(0.01, 14)), np.expm1(known)
+        excess = max(float(np.mean((count - mean) ** 2 - mean)), 1e-6)
+        size = float(np.clip(np.mean(mean) ** 2 / excess, 1e-2, 1e3)) if len(mean) else 1.0
+        log_mean = torch.log(torch.expm1(near.clamp(0.01, 14)))
+        cells = CountCells(log_mean, torch.tensor([[size]]), torch.tensor([slot.nats_unseen]))
+    else:
+        scale = _student_scale(known - fitted, LEAST_SCALE * slot.scale)
+        cells = StudentTCells(near, torch.tensor([[scale]]), NU)
+    return -cells.log_prob(target)[:, 0].numpy()
+
+
+def _student_scale(residuals: np.ndarray, least: float) -> float:
+    """The likeliest scale of Student's t, by its EM steps (Lange et al. 1989)."""
+    square = max(float(np.mean(residuals**2)), least**2) if len(residuals) else 1.0
+    for _ in range(30):
+        weight = (NU + 1) / (NU + residuals**2 / square)
+        square = max(float(np.mean(weight * residuals**2)), least**2) if len(residuals) else 1.0
+    return square**0.5
+
+
+def _uncertainty(layout: Layout, batch: Batch, cell: int) -> float:
+    at = batch.seen.numpy()[:, cell]
+    if not at.any():
+        return 0.0
+    if not layout.slots[cell].coded:
+        return float(batch.numbers.numpy()[at, cell].clip(-REACH, REACH).var())
+    codes = batch.codes.numpy()[at, cell - layout.numbers]
+    share = np.bincount(codes) / len(codes)
+    return float(1 - (share**2).sum())

@@ -1,0 +1,29 @@
+"""KH005: was the run long enough?"""
+
+from keyhole.checks.base import Check
+from keyhole.checks.evidence import Evidence
+
+LATE = 0.15  # the last share of the run
+LEAST_SHARE = 0.05  # of all that was gained, gained that late
+
+
+class StillLearning(Check):
+    """A held-out loss that still falls at the end asks for more steps."""
+
+    kind = "KH005"
+    title = "was still learning"
+
+    def ask(self, evidence: Evidence) -> str | None:
+        """What the last part of the run gained, as a share of the whole."""
+        history = evidence.history
+        held_out = history.held_out
+        if len(held_out) < 8 or history.best_step < history.planned:
+            return None
+        late = held_out[int(len(held_out) * (1 - LATE)) - 1] - held_out[-1]
+        whole = held_out[0] - held_out[-1]
+        if whole <= 0 or late <= LEAST_SHARE * whole:
+            return None
+        return (
+            f"the last {LATE:.0%} of the run still gained {late / whole:.0%} of everything gained: "
+            f"give more than {history.planned:,} steps"
+        )

@@ -1,0 +1,69 @@
+"""A column kind: what its values mean, how they become cells, and how cells are said again.
+
+A kind is learnt from a `Profile` (one streaming pass), then frozen; its constructor
+arguments are all that it learnt, so they are what the manifest holds.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from keyhole.columns.profile import Profile
+from keyhole.core.layout import Slot
+from keyhole.core.part import Described
+
+
+class Column(Described):
+    """One column of a table, learnt and frozen."""
+
+    family = "column"
+    matrix: ClassVar[bool] = False  # True: encodes from floats, many columns at once
+
+    name: str
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, profile: Profile) -> Self:
+        """The column that this profile describes."""
+
+    @abstractmethod
+    def slots(self) -> list[Slot]:
+        """The cells of this column."""
+
+    @abstractmethod
+    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The column's cells (rows, cells), and which are observed, from an Arrow array.
+
+        Float32 for number cells, int64 for code cells.
+        """
+
+    @abstractmethod
+    def decode(self, cells: np.ndarray) -> Any:
+        """The values, as an Arrow array of the column's own type, that cells (rows, cells) mean.
+
+        Cells are those of an expected row: a Bernoulli cell holds a probability.
+        """
+
+    def guess(self, cells: np.ndarray) -> Any:
+        """The values for a gap whose cells were hidden and guessed; `decode` unless they differ."""
+        return self.decode(cells)
+
+    @abstractmethod
+    def text(self, values: Any) -> list[str]:
+        """Values of this column as a person would write them."""
+
+    def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
+        """What was expected, in words: «12 to 15», «one of FR»; from cells (rows, cells)."""
+        return self.text(self.decode(middle))
+
+
+def levels_text(levels: Sequence[Any]) -> list[str]:
+    """Levels as a person would write them; missing ones as «missing»."""
+    return ["missing" if level is None else str(level) for level in levels]
+
+
+def shorten(text: str, most: int = 40) -> str:
+    """The text, cut with an ellipsis where it is longer than `most` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"

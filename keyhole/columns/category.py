@@ -1,0 +1,76 @@
+"""Levels, one code cell: a categorical likelihood through a softmax."""
+
+from typing import Any, Self
+
+import numpy as np
+
+from keyhole.columns import arrowtype
+from keyhole.columns.base import Column, levels_text, shorten
+from keyhole.columns.profile import MOST_LEVELS, Profile
+from keyhole.core.layout import Slot
+
+
+class Category(Column):
+    """A column with levels, most frequent first; one more code stands for all that are not listed.
+
+    A level never met in training is at least as surprising as the rarest one.
+    """
+
+    kind = "category"
+
+    def __init__(
+        self, name: str, *, levels: list[Any], counts: list[int], type: str, rows: int
+    ) -> None:
+        self.name = name
+        self.levels = levels
+        self.counts = counts
+        self.type = type
+        self.rows = rows
+
+    @classmethod
+    def learn(cls, profile: Profile) -> Self:
+        """Levels by frequency, ties by name, at most 100,000."""
+        found = sorted(profile.levels.items(), key=lambda item: (-item[1], str(item[0])))
+        kind = arrowtype.name(profile.arrow_type)
+        return cls(
+            profile.name,
+            levels=[level for level, _ in found[:MOST_LEVELS]],
+            counts=[count for _, count in found[:MOST_LEVELS]],
+            type=kind,
+            rows=profile.seen,
+        )
+
+    def slots(self) -> list[Slot]:
+        """One code cell: 1.. for the levels, and a last code for all others."""
+        others = max(self.rows - sum(self.counts), 0)
+        counts = np.array([*self.counts, others], float) + 0.5  # a Jeffreys prior's half a row
+        shares = tuple((counts / counts.sum()).tolist())
+        nats = float(np.log(self.rows + 2))
+        levels = len(self.levels) + 1
+        return [Slot(self.name, self.kind, "categorical", "", levels, 0.0, 1.0, nats, shares)]
+
+    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The code of each level, the last code for an unknown one, 0 where missing."""
+        import pyarrow.compute as pc
+
+        values = arrowtype.like(values, self.type)
+        known = arrowtype.array(self.levels, self.type)
+        if values.type != known.type:
+            known = known.cast(values.type)
+        codes = pc.index_in(values, value_set=known, skip_nulls=True)  # pyright: ignore
+        codes = codes.fill_null(len(self.levels)).to_numpy(zero_copy_only=False).astype(np.int64)
+        seen = values.is_valid().to_numpy(zero_copy_only=False)
+        return np.where(seen, codes + 1, 0)[:, None], seen[:, None]
+
+    def decode(self, cells: np.ndarray) -> Any:
+        """The level of each code; an «other» becomes null: nothing says which."""
+        import pyarrow as pa
+
+        place = cells[:, 0].astype(np.int64) - 1
+        missing = (place < 0) | (place >= len(self.levels))
+        levels = arrowtype.array(self.levels, self.type)
+        return levels.take(pa.array(place, mask=missing))
+
+    def text(self, values: Any) -> list[str]:
+        """Levels, cut where they are long."""
+        return [shorten(text) for text in levels_text(values.to_pylist())]

@@ -1,0 +1,70 @@
+"""Whole numbers from zero up, one cell: a negative binomial likelihood."""
+
+from typing import Any, Self
+
+import numpy as np
+
+from keyhole.columns import arrowtype, cast
+from keyhole.columns.base import Column
+from keyhole.columns.number import number_texts, range_texts
+from keyhole.columns.profile import Profile
+from keyhole.core.layout import Slot
+
+
+class Count(Column):
+    """A count; its cell is log(1 + count), from which the likelihood reads the count back."""
+
+    kind = "count"
+
+    def __init__(
+        self, name: str, *, center: float, scale: float, most: float, rows: int, type: str
+    ) -> None:
+        self.name = name
+        self.center = center
+        self.scale = scale
+        self.most = most
+        self.rows = rows
+        self.type = type
+
+    @classmethod
+    def learn(cls, profile: Profile) -> Self:
+        """The mean count, the spread of log(1 + count), and the largest count met."""
+        numbers = np.maximum(profile.numbers(), 0.0)
+        logs = np.log1p(numbers)
+        spread = float(logs.std()) if len(logs) else 0.0
+        kind = arrowtype.name(profile.arrow_type)
+        return cls(
+            profile.name,
+            center=float(np.log1p(numbers.mean())) if len(numbers) else 0.0,
+            scale=spread if spread > 0 else 1.0,
+            most=float(profile.most),
+            rows=profile.seen,
+            type="int64" if kind == "string" else kind,
+        )
+
+    def slots(self) -> list[Slot]:
+        """One number cell, log(1 + count)."""
+        nats = float(np.log(self.rows + 2))
+        return [Slot(self.name, self.kind, "counts", "", 0, self.center, self.scale, nats)]
+
+    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+        """log(1 + count), and which are observed; below zero, where no count is, its mirror."""
+        numbers, _ = cast.floats(values)
+        seen = ~np.isnan(numbers)
+        numbers = np.where(seen, numbers, 0.0)
+        cells = np.sign(numbers) * np.log1p(np.abs(numbers))
+        return cells.astype(np.float32)[:, None], seen[:, None]
+
+    def decode(self, cells: np.ndarray) -> Any:
+        """The expected count, rounded where the column holds whole numbers."""
+        counts = np.clip(np.expm1(cells[:, 0].astype(np.float64)), 0, self.most)
+        return arrowtype.array(counts.round(), "double").cast(arrowtype.named(self.type))
+
+    def text(self, values: Any) -> list[str]:
+        """Counts as text."""
+        return number_texts(cast.floats(values)[0])
+
+    def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
+        """The likely range of the count."""
+        ends = [np.round(np.expm1(np.maximum(end[:, 0], 0))) for end in (low, high)]
+        return range_texts(*ends)

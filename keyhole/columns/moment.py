@@ -1,0 +1,114 @@
+"""A date or time: a trend, and where in the day, the week and the year it falls."""
+
+from typing import Any, Self
+
+import numpy as np
+
+from keyhole.columns import arrowtype, cast
+from keyhole.columns.base import Column
+from keyhole.columns.profile import Profile
+from keyhole.core.layout import Slot
+
+DAY_S = 86_400.0
+CYCLES_S = {"day": DAY_S, "week": 7 * DAY_S, "year": 365.2425 * DAY_S}
+
+
+class Moment(Column):
+    """A moment in UTC; its cells are a standardised trend and a sine and cosine for each cycle.
+
+    A cycle is kept where the data goes round it twice and resolves it: dates without times have
+    no day cycle.
+    """
+
+    kind = "moment"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        center_s: float,
+        scale_s: float,
+        range_s: list[float],
+        step_s: float,
+        cycles: list[str],
+        style: str,
+        type: str,
+    ) -> None:
+        self.name = name
+        self.center_s = center_s
+        self.scale_s = scale_s
+        self.range_s = range_s
+        self.step_s = step_s
+        self.cycles = cycles
+        self.style = style
+        self.type = type
+
+    @classmethod
+    def learn(cls, profile: Profile) -> Self:
+        """Trend, step and cycles from the sample."""
+        style = profile.style or cast.ISO
+        moments, _ = cast.seconds(profile.sample, style)
+        moments = moments[~np.isnan(moments)]
+        moments = moments if len(moments) else np.zeros(1)
+        step = next((s for s in (DAY_S, 60.0, 1.0) if not np.any(moments % s)), 1e-6)
+        span = float(np.ptp(moments))
+        cycles = [name for name, s in CYCLES_S.items() if span >= 2 * s and step < s]
+        return cls(
+            profile.name,
+            center_s=float(moments.mean()),
+            scale_s=float(moments.std()) or DAY_S,
+            range_s=[float(moments.min()), float(moments.max())],
+            step_s=step,
+            cycles=cycles,
+            style=style,
+            type=arrowtype.name(profile.arrow_type),
+        )
+
+    def slots(self) -> list[Slot]:
+        """The trend, then sine and cosine of each cycle."""
+        parts = ["trend", *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
+        return [Slot(self.name, self.kind, "student_t", part) for part in parts]
+
+    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Trend and waves, all missing together."""
+        moments, _ = cast.seconds(values, self.style)
+        seen = ~np.isnan(moments)
+        moments = np.where(seen, moments, self.center_s)
+        cells = [(moments - self.center_s) / self.scale_s]
+        for cycle in self.cycles:
+            turn = 2 * np.pi * (moments % CYCLES_S[cycle]) / CYCLES_S[cycle]
+            cells += [np.sin(turn) * np.sqrt(2), np.cos(turn) * np.sqrt(2)]  # unit variance
+        return np.stack(cells, 1).astype(np.float32), np.repeat(seen[:, None], len(cells), 1)
+
+    def decode(self, cells: np.ndarray) -> Any:
+        """The moment that the trend gives, to the step of the column and within its range."""
+        moments = self.center_s + self.scale_s * cells[:, 0].astype(np.float64)
+        moments = np.clip(moments, *self.range_s)
+        return self._typed(np.round(moments / self.step_s) * self.step_s)
+
+    def text(self, values: Any) -> list[str]:
+        """Moments in ISO 8601, without a time where the column has none."""
+        moments, _ = cast.seconds(values, self.style)
+        unit = "D" if self.step_s == DAY_S else "s"
+        gaps = np.isnan(moments)
+        stamps = (
+            np.where(gaps, 0, moments * 1e6).astype("datetime64[us]").astype(f"datetime64[{unit}]")
+        )
+        return ["missing" if gap else str(stamp) for gap, stamp in zip(gaps, stamps, strict=True)]
+
+    def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
+        """The likely span of time."""
+        ends = zip(self.text(self.decode(low)), self.text(self.decode(high)), strict=True)
+        return [a if a == b else f"{a} to {b}" for a, b in ends]
+
+    def _typed(self, moments: np.ndarray) -> Any:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        stamps = pa.array((moments * 1e6).round().astype(np.int64)).cast(pa.timestamp("us"))
+        if self.type != "string":
+            return stamps.cast(arrowtype.named(self.type), safe=False)
+        if self.style == cast.ISO:
+            day = self.step_s == DAY_S
+            return stamps.cast(pa.date32()).cast(pa.string()) if day else stamps.cast(pa.string())
+        return pc.strftime(stamps.cast(pa.timestamp("s"), safe=False), format=self.style)  # pyright: ignore

@@ -1,0 +1,1 @@
+"""What travels between rooms: records, the layout of cells, and how a part is described."""

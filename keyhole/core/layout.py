@@ -1,0 +1,103 @@
+"""Where each cell of a batch stands: the only authority on cell order.
+
+A column becomes one or more cells; a cell has one slot. Number cells come first (they
+stand in `Batch.numbers`), code cells after them (`Batch.codes`); `seen`, `log_prob` and
+every other matrix of cells use this order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One cell of a row: its column, the likelihood it has, and where its values lie.
+
+    `center` and `scale` are the typical value and spread of the cell as encoded, so that a net
+    starts from the data; `nats_unseen` is what a value never met in training costs at least.
+    """
+
+    column: str
+    kind: str  # of column: "number", "category", ...
+    head: str  # of likelihood: "student_t", "bernoulli", "counts", "categorical"
+    part: str = ""  # which cell of the column, where it has several: "atom", "sin day"
+    levels: int = 0  # codes run from 1 to levels; 0 is a hidden or missing cell
+    center: float = 0.0
+    scale: float = 1.0
+    nats_unseen: float = 0.0
+    shares: tuple[float, ...] = field(default=(), repr=False)  # of codes 1..levels in training
+
+    @property
+    def coded(self) -> bool:
+        """True for a code cell, False for a number cell."""
+        return self.levels > 0
+
+    @property
+    def name(self) -> str:
+        """The cell's name: its column, and which part of it."""
+        return f"{self.column} ({self.part})" if self.part else self.column
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The slots of a row, number cells first."""
+
+    slots: tuple[Slot, ...]
+
+    @classmethod
+    def of(cls, slots: Sequence[Slot]) -> "Layout":
+        """The layout of these slots, sorted so that number cells come first."""
+        return cls(tuple(sorted(slots, key=lambda slot: slot.coded)))
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @cached_property
+    def numbers(self) -> int:
+        """How many cells are numbers."""
+        return sum(not slot.coded for slot in self.slots)
+
+    @cached_property
+    def codes(self) -> int:
+        """How many cells are codes."""
+        return len(self.slots) - self.numbers
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns that have cells, in the order of their first cell."""
+        return tuple(dict.fromkeys(slot.column for slot in self.slots))
+
+    def cells(self, column: str) -> list[int]:
+        """The positions of a column's cells."""
+        return [i for i, slot in enumerate(self.slots) if slot.column == column]
+
+    def with_head(self, head: str) -> list[int]:
+        """The positions of the cells that have this likelihood."""
+        return [i for i, slot in enumerate(self.slots) if slot.head == head]
+
+    @cached_property
+    def column_of_cell(self) -> np.ndarray:
+        """For each cell the position of its column in `columns`, int64."""
+        place = {name: i for i, name in enumerate(self.columns)}
+        return np.array([place[slot.column] for slot in self.slots], np.int64)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a part must know of its input: the last axis' width, the cells, the nets side by side.
+
+    `members` nets are trained together in one stack of weights; a state is
+    (*sample, member, batch, *site, wide).
+    """
+
+    layout: Layout
+    wide: int = 0
+    members: int = 1
+    site: tuple[int, ...] = ()
+
+    def widened(self, wide: int) -> "Shape":
+        """The same shape with another width."""
+        return replace(self, wide=wide)

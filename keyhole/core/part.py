@@ -1,0 +1,172 @@
+"""A part describes itself by its constructor arguments, and is found by its kind.
+
+From that one fact follow `sklearn.clone`, `set_params(bottleneck__width=4)`, grid
+search, the JSON of a saved model and the command line's `--bottleneck plain:width=4`.
+"""
+
+import inspect
+from types import UnionType
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+
+from torch import nn
+
+from keyhole.core.layout import Shape
+from keyhole.errors import BundleError, SettingError
+
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+
+
+class Described:
+    """Something that its constructor arguments describe completely.
+
+    An abstract subclass that names itself in `family` opens a registry; every
+    subclass of it with a `kind` is listed there, and a duplicate is refused.
+    """
+
+    family: ClassVar[str]
+    kind: ClassVar[str]
+    registry: ClassVar[dict[str, dict[str, type["Described"]]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "kind" not in cls.__dict__:
+            return
+        kinds = Described.registry.setdefault(cls.family, {})
+        if cls.kind in kinds:
+            raise TypeError(f"two classes call themselves {cls.family} {cls.kind!r}")
+        kinds[cls.kind] = cls
+
+    @classmethod
+    def arguments(cls) -> list[str]:
+        """The names of the constructor's arguments."""
+        names = inspect.signature(cls.__init__).parameters
+        return [name for name in names if name != "self"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments, as scikit-learn asks for them."""
+        return {name: getattr(self, name) for name in self.arguments()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change constructor arguments by name.
+
+        Raises: SettingError for a name that the constructor does not have.
+        """
+        for name, value in params.items():
+            if name not in self.arguments():
+                raise SettingError(
+                    f"{type(self).__name__} has no argument {name!r}; it has {self.arguments()}"
+                )
+            setattr(self, name, value)
+        return self
+
+    def recipe(self) -> dict[str, Json]:
+        """The JSON from which `build` makes this again."""
+        return {"kind": self.kind, **self.get_params()}
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({said})"
+
+
+class Part(Described, nn.Module):
+    """A piece of network: described first, bound to shapes later.
+
+    A part that a user passes is a template: `fit` binds a fresh copy of it.
+    """
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def bind(self, shape: Shape) -> Shape:
+        """Make the weights for this input shape; returns the output shape."""
+        raise NotImplementedError
+
+    __repr__ = Described.__repr__
+
+
+def kinds(family: str) -> dict[str, type[Described]]:
+    """The registered kinds of a family, by name."""
+    return Described.registry.get(family, {})
+
+
+def build(family: str, recipe: Any) -> Any:
+    """The part that a recipe describes; only registered kinds and known arguments.
+
+    Raises: BundleError for anything else, so a file can never name code to run.
+    """
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("kind"), str):
+        raise BundleError(f"a {family} recipe must be an object with a 'kind', got {recipe!r:.80}")
+    arguments = {name: value for name, value in recipe.items() if name != "kind"}
+    cls = kinds(family).get(recipe["kind"])
+    if cls is None:
+        raise BundleError(
+            f"unknown {family} {recipe['kind']!r:.80}; this version has {sorted(kinds(family))}"
+        )
+    extra = sorted(set(arguments) - set(cls.arguments()))
+    if extra:
+        raise BundleError(f"{family} {recipe['kind']!r} does not know {extra!r:.80}")
+    hints = get_type_hints(cls.__init__)
+    for name, value in arguments.items():
+        if not fits(value, hints[name]):
+            raise BundleError(
+                f"{family} {recipe['kind']!r}: {name}={value!r:.80} is not {hints[name]}"
+            )
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as fault:
+        raise BundleError(f"{family} {recipe['kind']!r} cannot be built: {fault}") from fault
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """True where a JSON value has the type that an annotation asks for."""
+    if hint is Any:
+        return True
+    if hint is None or hint is type(None):
+        return value is None
+    inner = get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(fits(value, one) for one in inner)
+    whole = get_origin(hint)
+    if whole is list:
+        return isinstance(value, list) and all(fits(item, inner[0]) for item in value)
+    if whole is dict:
+        return isinstance(value, dict) and all(fits(item, inner[1]) for item in value.values())
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def copy(part: Any) -> Any:
+    """A fresh, unbound part with the same arguments."""
+    return type(part)(**part.get_params())
+
+
+def parse(family: str, text: str) -> Any:
+    """The part that a command-line text such as `plain:width=4` describes.
+
+    Raises: SettingError that names the kinds or arguments there are.
+    """
+    kind, _, rest = text.partition(":")
+    cls = kinds(family).get(kind)
+    if cls is None:
+        raise SettingError(f"there is no {family} {kind!r}; choose from {sorted(kinds(family))}")
+    arguments = {}
+    for item in filter(None, rest.split(",")):
+        name, equals, value = item.partition("=")
+        if not equals or name not in cls.arguments():
+            raise SettingError(
+                f"{family} {kind!r} does not know {item!r}; write name=value from {cls.arguments()}"
+            )
+        arguments[name] = _literal(value)
+    return cls(**arguments)
+
+
+def _literal(text: str) -> Json:
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)

@@ -1,0 +1,98 @@
+"""The records that travel from room to room; all frozen."""
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded rows: number cells, code cells, and which of all cells were observed.
+
+    A hidden or missing cell holds 0 in `numbers` or `codes` and False in `seen`.
+    `lead` is empty, or the member axis where each member has rows of its own.
+    """
+
+    numbers: Float[Tensor, "*lead batch number"]
+    codes: Int64[Tensor, "*lead batch code"]
+    seen: Bool[Tensor, "*lead batch cell"]
+    weight: Float[Tensor, "*lead batch"] | None = None
+
+    def __len__(self) -> int:
+        return self.seen.shape[-2]
+
+    def take(self, rows: Tensor | slice) -> "Batch":
+        """The rows at these positions; a (member, batch) index gives a member axis."""
+        weight = None if self.weight is None else self.weight[rows]
+        return Batch(self.numbers[rows], self.codes[rows], self.seen[rows], weight)
+
+    def hide(self, hidden: Bool[Tensor, "*lead batch cell"]) -> "Batch":
+        """The same rows with these cells hidden as if they were missing."""
+        kept = self.seen & ~hidden
+        wide = self.numbers.shape[-1]
+        numbers, codes = kept[..., :wide], kept[..., wide:]
+        return replace(self, numbers=self.numbers * numbers, codes=self.codes * codes, seen=kept)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same rows on a device."""
+        weight = None if self.weight is None else self.weight.to(device)
+        return Batch(self.numbers.to(device), self.codes.to(device), self.seen.to(device), weight)
+
+    @staticmethod
+    def join(batches: "list[Batch]") -> "Batch":
+        """The rows of several batches, one after the other."""
+        weights = [b.weight for b in batches if b.weight is not None]
+        return Batch(
+            torch.cat([b.numbers for b in batches]),
+            torch.cat([b.codes for b in batches]),
+            torch.cat([b.seen for b in batches]),
+            torch.cat(weights) if len(weights) == len(batches) else None,
+        )
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a bottleneck makes of a row.
+
+    `z` has a leading sample axis; `mean` is deterministic and is what `transform` returns.
+    `cost` is the rate in nats per code dimension; `log_ratio` = log p(z) - log q(z|x) of each
+    sample, where the bottleneck has a posterior.
+    """
+
+    z: Float[Tensor, "sample *lead batch code"]
+    mean: Float[Tensor, "*lead batch code"]
+    cost: Float[Tensor, "*lead batch code"]
+    log_ratio: Float[Tensor, "sample *lead batch"] | None = None
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Likelihood(Protocol):
+    """A distribution over the cells of each row: what a head returns."""
+
+    def log_prob(self, batch: Batch) -> Float[Tensor, "*lead batch cell"]:
+        """Log-probability of each cell in nats; the value at an unseen cell means nothing."""
+        ...
+
+    @property
+    def mean(self) -> Batch:
+        """The expected number of each number cell, the most probable code of each code cell."""
+        ...
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """The central interval that holds this share of each number cell's probability."""
+        ...
+
+    def sample(self, generator: torch.Generator) -> Batch:
+        """One draw of each cell."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass returns."""
+
+    code: Code
+    likelihood: Likelihood

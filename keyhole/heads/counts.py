@@ -1,0 +1,82 @@
+"""Negative binomial for counts: a mean from the state, one dispersion a column."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float
+from scipy import stats
+from torch import Tensor, nn
+
+from keyhole.core.layout import Shape, Slot
+from keyhole.heads.base import CellHead, Cells
+from keyhole.nets.linear import Linear
+
+MOST_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
+
+
+@dataclass(frozen=True)
+class CountCells:
+    """A count with mean exp(log_mean) and variance mean + mean^2 / size; cells are log(1 + count)."""
+
+    log_mean: Float[Tensor, "*lead batch cell"]
+    size: Float[Tensor, "member one cell"]
+    nats_unseen: Float[Tensor, " cell"]
+
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """The negative binomial's log-probability; below zero, where no count is, `nats_unseen`."""
+        count = torch.expm1(target.clamp(0, MOST_LOG_MEAN))
+        size, log_mean = self.size, self.log_mean
+        log_sum = torch.logaddexp(torch.log(size), log_mean)
+        ways = torch.lgamma(count + size) - torch.lgamma(size) - torch.lgamma(count + 1)
+        log_prob = ways + size * (torch.log(size) - log_sum) + count * (log_mean - log_sum)
+        return torch.where(target < 0, -self.nats_unseen, log_prob)
+
+    @property
+    def mean(self) -> Tensor:
+        """log(1 + mean count)."""
+        return torch.log1p(self.log_mean.exp())
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """Quantiles of the negative binomial, as cells."""
+        mean = self.log_mean.exp().double()
+        size = self.size.double().expand_as(mean).cpu().numpy()
+        prob = size / (size + mean.cpu().numpy())
+        ends = (stats.nbinom.ppf((1 + sign * share) / 2, size, prob) for sign in (-1, 1))
+        low, high = (torch.log1p(torch.as_tensor(end)).to(self.log_mean) for end in ends)
+        return low, high
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """A Poisson count whose rate is a gamma draw, as a cell."""
+        mean = self.log_mean.exp().double()
+        size = self.size.double().expand_as(mean)
+        uniform = torch.rand(mean.shape, generator=generator, dtype=torch.float64).numpy()
+        rate = stats.gamma.ppf(uniform, size.numpy(), scale=(mean / size).numpy())
+        counts = torch.poisson(torch.from_numpy(rate), generator=generator)
+        return torch.log1p(counts).to(self.log_mean)
+
+
+class Counts(CellHead):
+    """log mean from the state, in units of the column's spread; a size per column."""
+
+    kind = "counts"
+
+    def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
+        """Means start at the column's mean count."""
+        self.to_log_mean = Linear(shape.wide, len(slots), shape.members)
+        self.log_size = nn.Parameter(torch.zeros(shape.members, 1, len(slots)))
+        mean = torch.expm1(torch.tensor([slot.center for slot in slots])).clamp(min=1e-3)
+        for name, values in {
+            "start": torch.log(mean),
+            "spread": torch.tensor([slot.scale for slot in slots]),
+            "bound": torch.tensor([slot.nats_unseen for slot in slots]),
+        }.items():
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+    ) -> Cells:
+        """The distribution of each count."""
+        log_mean = self.start + self.to_log_mean(state) * cast(Tensor, self.spread)
+        size = self.log_size.clamp(-6, 8).exp()
+        return CountCells(log_mean.clamp(-12, MOST_LOG_MEAN), size, self.bound)

@@ -1,0 +1,123 @@
+"""The head of a table: each cell under the likelihood that its slot names."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from keyhole.core.layout import Shape
+from keyhole.core.part import kinds
+from keyhole.core.records import Batch
+from keyhole.errors import SettingError
+from keyhole.heads.base import CellHead, Cells, Head
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of one likelihood: their distribution and where they stand in the layout."""
+
+    cells: Cells
+    places: Tensor
+    coded: bool
+
+    def target(self, batch: Batch) -> Tensor:
+        """The batch's cells under this likelihood."""
+        if self.coded:
+            return batch.codes[..., self.places - batch.numbers.shape[-1]]
+        if len(self.places) == batch.numbers.shape[-1]:
+            return batch.numbers  # all number cells, in their order
+        return batch.numbers[..., self.places]
+
+
+@dataclass(frozen=True)
+class MixedLikelihood:
+    """The distribution of whole rows: groups of cells, put back in the layout's order."""
+
+    groups: list[Group]
+    order: Tensor
+
+    def log_prob(self, batch: Batch) -> Float[Tensor, "*lead batch cell"]:
+        """Log-probability of each cell in nats."""
+        return self._ordered([group.cells.log_prob(group.target(batch)) for group in self.groups])
+
+    @property
+    def mean(self) -> Batch:
+        """The expected row, every cell of it seen."""
+        return self._batch(lambda cells: cells.mean)
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """The ends of each cell's central interval, codes as floats."""
+        pairs = [group.cells.interval(share) for group in self.groups]
+        low, high = ([pair[i].double() for pair in pairs] for i in (0, 1))
+        return self._ordered(low), self._ordered(high)
+
+    def sample(self, generator: torch.Generator) -> Batch:
+        """One draw of each row."""
+        return self._batch(lambda cells: cells.sample(generator))
+
+    def _ordered(self, parts: list[Tensor]) -> Tensor:
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts, -1)[..., self.order]
+
+    def _batch(self, ask: Callable[[Cells], Tensor]) -> Batch:
+        parts = [(group.coded, ask(group.cells)) for group in self.groups]
+        lead = parts[0][1].shape[:-1]
+        cells = self._ordered([part.double() for _, part in parts])
+        wide = sum(part.shape[-1] for coded, part in parts if not coded)
+        numbers, codes = cells[..., :wide].float(), cells[..., wide:].long()
+        seen = torch.ones((*lead, cells.shape[-1]), dtype=torch.bool, device=cells.device)
+        return Batch(numbers, codes, seen)
+
+
+class Mixed(Head):
+    """Every cell under the likelihood its slot names; `nu` and `floor` shape the continuous one."""
+
+    kind = "mixed"
+
+    def __init__(self, nu: float = 3.0, *, floor: float = 0.1) -> None:
+        super().__init__()
+        self.nu = nu
+        self.floor = floor
+
+    def bind(self, shape: Shape) -> Shape:
+        """Bind one cell head for each likelihood in the layout."""
+        if not self.nu > 0 or not self.floor > 0:
+            raise SettingError(f"nu={self.nu!r}, floor={self.floor!r}: both must be above zero")
+        self.cells = nn.ModuleDict()
+        order: list[int] = []
+        names = dict.fromkeys(slot.head for slot in shape.layout.slots)
+        for name in names:
+            places = shape.layout.with_head(name)
+            head = self._cell_head(name)
+            head.bind_slots(shape, [shape.layout.slots[i] for i in places])
+            self.cells[name] = head
+            self.register_buffer(f"places_{name}", torch.tensor(places), persistent=False)
+            order += places
+        self.register_buffer("order", torch.argsort(torch.tensor(order)), persistent=False)
+        self.coded = {
+            name: shape.layout.slots[shape.layout.with_head(name)[0]].coded for name in names
+        }
+        return shape.widened(len(shape.layout))
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+    ) -> MixedLikelihood:
+        """The distribution of each row."""
+        groups = []
+        for name, head in self.cells.items():
+            places = self.get_buffer(f"places_{name}")
+            groups.append(
+                Group(
+                    head(state, None if seen is None else seen[..., places]),
+                    places,
+                    self.coded[name],
+                )
+            )
+        return MixedLikelihood(groups, self.get_buffer("order"))
+
+    def _cell_head(self, name: str) -> CellHead:
+        made = kinds("cells")[name]
+        return made(self.nu, floor=self.floor) if name == "student_t" else made()  # pyright: ignore

@@ -1,0 +1,63 @@
+"""One streaming pass over a table: a profile per column and a sample of whole rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keyhole.columns import cast
+from keyhole.columns.profile import Profile
+from keyhole.sources.base import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SAMPLE_ROWS = 65_536  # a quantile from so many is right to about .4 % of the rows
+BLOCK_ROWS = 65_536
+
+
+class Survey:
+    """Profiles and a uniform sample of at most `SAMPLE_ROWS` rows, in their order."""
+
+    def __init__(self, source: Source, names: Sequence[str]) -> None:
+        self.rows = 0
+        self.profiles = {name: Profile(name) for name in names}
+        self.sample = self._read(source, list(names))
+        for name, profile in self.profiles.items():
+            profile.sample = cast.plain(self.sample.column(name))
+            if cast.is_text(profile.sample.type) and not profile.numeric:
+                held = profile.sample.drop_null()
+                profile.style = cast.moment_style(cast.texts(held[: min(len(held), 10_000)]))
+
+    def _read(self, source: Source, names: list[str]) -> pa.Table:
+        import pyarrow as pa
+
+        rng = np.random.default_rng(0)
+        kept: list[Any] = []
+        keys: list[np.ndarray] = []
+        limit = 1.0  # rows with a key above it cannot be among the smallest any more
+        for block in source.blocks(BLOCK_ROWS):
+            self.rows += len(block)
+            table = block.arrow().select(names)
+            for name in names:
+                self.profiles[name].add(table.column(name))
+            key = rng.random(len(block))
+            chosen = np.flatnonzero(key < limit)
+            kept.append(table if len(chosen) == len(block) else table.take(chosen))
+            keys.append(key[chosen])
+            if sum(map(len, keys)) > 2 * SAMPLE_ROWS:
+                table, key = _smallest(pa.concat_tables(kept, promote_options="permissive"), keys)
+                kept, keys, limit = [table], [key], float(key.max())
+        if not kept:
+            return pa.table({name: pa.nulls(0) for name in names})
+        return _smallest(pa.concat_tables(kept, promote_options="permissive"), keys)[0]
+
+
+def _smallest(table: pa.Table, keys: list[np.ndarray]) -> tuple[pa.Table, np.ndarray]:
+    key = np.concatenate(keys)
+    if len(key) <= SAMPLE_ROWS:
+        return table, key
+    kept = np.sort(np.argpartition(key, SAMPLE_ROWS)[:SAMPLE_ROWS])
+    return table.take(kept), key[kept]

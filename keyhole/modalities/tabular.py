@@ -1,0 +1,256 @@
+"""A table: columns of several kinds, each learnt from one survey of the source."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from keyhole.columns import Aside, Column, Guess, Number, guess
+from keyhole.columns.number import encode_matrix
+from keyhole.core.layout import Layout
+from keyhole.core.part import Described, build, kinds
+from keyhole.core.records import Batch
+from keyhole.errors import DataError, SettingError
+from keyhole.modalities.base import Modality
+from keyhole.modalities.survey import Survey
+from keyhole.sources.base import Rows, Source, numbers_only
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Hints(Described):
+    """What the user says of the columns: all else is guessed.
+
+    `kinds` overrides guesses by name; `only` keeps these columns, `exclude` drops some; `id` names
+    the rows in answers; `weight` holds row weights; `validation` is how rows are held out:
+    "random", "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows).
+    """
+
+    family = "hints"
+    kind = "table"
+
+    def __init__(
+        self,
+        *,
+        kinds: dict[str, str] | None = None,
+        only: list[str] | None = None,
+        exclude: list[str] | None = None,
+        id: str | None = None,
+        weight: str | None = None,
+        validation: str = "random",
+    ) -> None:
+        self.kinds = kinds
+        self.only = only
+        self.exclude = exclude
+        self.id = id
+        self.weight = weight
+        self.validation = validation
+
+    @property
+    def holdout_column(self) -> str | None:
+        """The column that decides which rows are held out, if one does."""
+        how, _, column = self.validation.partition(":")
+        if (how, bool(column)) not in {("random", False), ("group", True), ("time", True)}:
+            raise SettingError(
+                f"validation={self.validation!r}: write 'random', 'group:COLUMN' or 'time:COLUMN'"
+            )
+        return column or None
+
+    def named(self) -> list[str]:
+        """Every column that a hint names."""
+        single = [self.id, self.weight, self.holdout_column]
+        lists = [*(self.kinds or {}), *(self.only or []), *(self.exclude or [])]
+        return [name for name in [*single, *lists] if name is not None]
+
+
+class Tabular(Modality):
+    """The columns of a table, and why each is what it is."""
+
+    kind = "tabular"
+
+    def __init__(
+        self, *, columns: list[Any], reasons: dict[str, str], weight: str | None = None
+    ) -> None:
+        self.columns: list[Column] = [
+            build("column", c) if isinstance(c, dict) else c for c in columns
+        ]
+        self.reasons = reasons
+        self.weight = weight
+
+    @classmethod
+    def learn(cls, source: Source, hints: Hints) -> tuple[Self, Survey]:
+        """The table's columns, and the survey they were learnt from.
+
+        Raises: DataError where no column is left to learn from.
+        """
+        check_columns(hints.named(), source.names, "hints")
+        survey = Survey(source, source.names)
+        if survey.rows == 0:
+            raise DataError(
+                f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1 is required"
+            )
+        columns, reasons = [], {}
+        for name, profile in survey.profiles.items():
+            found = _decide(name, hints) or guess(profile)
+            column = kinds("column")[found.kind].learn(profile)
+            if isinstance(column, Aside):
+                column.reason = found.reason
+            columns.append(column)
+            reasons[name] = "; ".join(filter(None, [found.reason, found.caution]))
+        table = cls(columns=columns, reasons=reasons, weight=hints.weight)
+        if not len(table.layout):
+            said = ", ".join(f"{name}: {why}" for name, why in list(reasons.items())[:5])
+            raise DataError(f"{source.name} has no column to learn from ({said})")
+        return table, survey
+
+    def recipe(self) -> dict[str, Any]:
+        """Every column's recipe."""
+        columns = [column.recipe() for column in self.columns]
+        return {
+            "kind": self.kind, "columns": columns, "reasons": self.reasons, "weight": self.weight,
+        }  # fmt: skip
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The cells of all columns."""
+        return Layout.of([slot for column in self.columns for slot in column.slots()])
+
+    @cached_property
+    def celled(self) -> list[Column]:
+        """The columns that have cells, in the order of the table."""
+        return [column for column in self.columns if not isinstance(column, Aside)]
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        """The columns by name."""
+        return {column.name: column for column in self.columns}
+
+    def needs(self) -> list[str]:
+        """The columns that scoring reads."""
+        return [column.name for column in self.celled]
+
+    def encode(self, rows: Rows, start: int = 0) -> Batch:
+        """The rows as cells.
+
+        Raises: DataError for an absent column, a changed type, or an infinite number.
+        """
+        check_columns(self.needs(), rows.names, "this model")
+        numeric = [column for column in self.celled if isinstance(column, Number)]
+        x = _finite_matrix(rows, [column.name for column in numeric], start)
+        whole = encode_matrix(numeric, x) if len(numeric) == len(self.celled) else None
+        if whole is not None:
+            empty = torch.zeros((len(rows), 0), dtype=torch.int64)
+            numbers, seen = (torch.from_numpy(part) for part in whole)
+            return Batch(numbers, empty, seen, self._weight(rows))
+        return self._encode_columns(rows, x, {c.name: i for i, c in enumerate(numeric)})
+
+    def decode(self, batch: Batch) -> pa.Table:
+        """Cells of expected rows as a table in the original units and types."""
+        import pyarrow as pa
+
+        cells = self.cells(batch)
+        columns = {c.name: c.decode(cells[:, self._places[c.name]]) for c in self.celled}
+        return pa.table(columns)
+
+    def guess(self, batch: Batch) -> pa.Table:
+        """Cells that were hidden and guessed, as the values that would fill the gaps best."""
+        import pyarrow as pa
+
+        cells = self.cells(batch)
+        return pa.table({c.name: c.guess(cells[:, self._places[c.name]]) for c in self.celled})
+
+    def cells(self, batch: Batch) -> np.ndarray:
+        """All cells of a batch without lead axes as one matrix, float64 so that codes stay exact."""
+        pair = [batch.numbers.double(), batch.codes.double()]
+        return torch.cat(pair, -1).cpu().numpy()
+
+    def cells_of(self, column: str) -> list[int]:
+        """The positions of a column's cells."""
+        return self._places[column]
+
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        places: dict[str, list[int]] = {column.name: [] for column in self.celled}
+        for i, slot in enumerate(self.layout.slots):
+            places[slot.column].append(i)
+        return places
+
+    def _encode_columns(self, rows: Rows, x: np.ndarray, at: dict[str, int]) -> Batch:
+        wide = self.layout.numbers
+        numbers = np.zeros((len(rows), wide), np.float32)
+        codes = np.zeros((len(rows), self.layout.codes), np.int64)
+        seen = np.zeros((len(rows), len(self.layout)), bool)
+        for column in self.celled:
+            place = self._places[column.name]
+            if isinstance(column, Number):
+                cells, cells_seen = column.encode_floats(x[:, at[column.name]])
+            else:
+                cells, cells_seen = column.encode(rows.column(column.name))
+            if place[0] < wide:
+                numbers[:, place] = cells
+            else:
+                codes[:, place[0] - wide] = cells[:, 0]
+            seen[:, place] = cells_seen
+        parts = (torch.from_numpy(part) for part in (numbers, codes, seen))
+        return Batch(*parts, self._weight(rows))
+
+    def _weight(self, rows: Rows) -> torch.Tensor | None:
+        if self.weight is None or self.weight not in rows.names:
+            return None
+        weight = np.nan_to_num(numbers_only(self.weight, rows.column(self.weight)))
+        if (weight < 0).any():
+            raise DataError(f"weight column {self.weight!r} holds a negative weight")
+        return torch.from_numpy(weight.astype(np.float32))
+
+
+def check_columns(wanted: list[str], given: list[str], who: str) -> None:
+    """Every wanted column must be given.
+
+    Raises: DataError that shows the nearest name.
+    """
+    held = set(given)
+    absent = [name for name in wanted if name not in held]
+    if not absent:
+        return
+    name = absent[0]
+    near = difflib.get_close_matches(name, given, 1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"given columns: {given[:20]}"
+    more = f" ({len(absent)} columns are absent)" if len(absent) > 1 else ""
+    raise DataError(f"column {name!r}, which {who} needs, is absent{more}; {hint}")
+
+
+def _decide(name: str, hints: Hints) -> Guess | None:
+    """What the hints say of a column, or None where they leave it to the guess."""
+    if name == hints.id:
+        return Guess("aside", "names the rows")
+    if name == hints.weight:
+        return Guess("aside", "holds the row weights")
+    if name in (hints.exclude or []):
+        return Guess("aside", "excluded")
+    if hints.only is not None and name not in hints.only:
+        return Guess("aside", "not among the columns asked for")
+    if name in (hints.kinds or {}):
+        kind = (hints.kinds or {})[name]
+        if kind not in kinds("column"):
+            raise SettingError(f"{name}={kind!r}: a column is one of {sorted(kinds('column'))}")
+        return Guess(kind, "as told")
+    return None
+
+
+def _finite_matrix(rows: Rows, names: list[str], start: int) -> np.ndarray:
+    x = rows.matrix(names)
+    # A sum is one pass and infinite or NaN where any cell is; only then look closer.
+    if not np.isfinite(x.sum(dtype=np.float64)):
+        at = np.argwhere(np.isinf(x))
+        if len(at):
+            row, column = at[0]
+            raise DataError(
+                f"Input contains infinity: column {names[column]!r}, data row {start + row + 1}; "
+                "replace infinite values or leave the cell empty"
+            )
+    return x

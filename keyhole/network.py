@@ -1,0 +1,52 @@
+"""The one nn.Module of the house.
+
+    Batch ──▶ stem ──▶ encoder ──▶ bottleneck ──▶ decoder ──▶ head ──▶ likelihood
+    numbers   (M,B,w)  (M,B,h)     Code           (S,M,B,h)           log_prob (S,M,B,cell)
+    codes                          z (S,M,B,k)
+    seen                           mean (M,B,k)
+
+M members (nets side by side), B rows, S samples of the code, k its width.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor, nn
+
+from keyhole.bottlenecks.base import Bottleneck
+from keyhole.core.layout import Shape
+from keyhole.core.part import copy
+from keyhole.core.records import Batch, Likelihood, Pass
+from keyhole.heads.base import Head
+from keyhole.nets.base import Net
+from keyhole.nets.stem import Stem
+
+
+class Network(nn.Module):
+    """Bound copies of the parts, in the order of the picture above; final."""
+
+    def __init__(
+        self, net: Net, bottleneck: Bottleneck, head: Head, shape: Shape, *, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours to move
+            torch.manual_seed(seed)
+            self.stem, self.encoder = Stem(), net.encoder(shape.layout)
+            self.bottleneck = copy(bottleneck)
+            self.decoder, self.head = net.decoder(shape.layout), copy(head)
+            for part in (self.stem, self.encoder, self.bottleneck):
+                shape = part.bind(shape)
+            self.width = shape.wide
+            for part in (self.decoder, self.head):
+                shape = part.bind(shape)
+
+    def forward(self, batch: Batch, generator: Generator | None = None) -> Pass:
+        """The code of each row, and the likelihood that it gives to every cell."""
+        code = self.bottleneck(self.encoder(self.stem(batch)), generator)
+        return Pass(code, self.decode(code.z, batch.seen))
+
+    def decode(
+        self, z: Float[Tensor, "*lead batch code"], seen: Bool[Tensor, "*row cell"] | None = None
+    ) -> Likelihood:
+        """The likelihood of the rows with these codes; `seen`: the cells that the net was given."""
+        return self.head(self.decoder(z), seen)

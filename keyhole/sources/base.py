@@ -1,0 +1,207 @@
+"""Rows, and the sources that give them block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from keyhole.columns import cast
+from keyhole.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Rows(Protocol):
+    """A block of rows with named columns."""
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def column(self, name: str) -> pa.Array:
+        """One column as an Arrow array; float NaN and null both mean missing."""
+        ...
+
+    def matrix(self, names: Sequence[str]) -> np.ndarray:
+        """Numeric columns as floats (rows, columns), NaN for missing."""
+        ...
+
+    def take(self, rows: slice | np.ndarray) -> Rows:
+        """The rows at these positions."""
+        ...
+
+    def arrow(self) -> pa.Table:
+        """All columns as an Arrow table."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrowRows:
+    """Rows held by an Arrow table."""
+
+    table: pa.Table
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        return self.table.column_names
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def column(self, name: str) -> pa.Array:
+        """One column as one Arrow array."""
+        return cast.plain(self.table.column(name))
+
+    def matrix(self, names: Sequence[str]) -> np.ndarray:
+        """Numeric columns as floats; one stroke where all are plain numbers."""
+        import pyarrow.types as pt
+
+        types = [self.table.schema.field(name).type for name in names]
+        if all(pt.is_floating(t) and not pt.is_float16(t) for t in types) and len(self) > 1:
+            batch = self.table.select(list(names)).combine_chunks().to_batches()[0]
+            return batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
+        matrix = np.empty((len(self), len(names)))
+        for i, name in enumerate(names):
+            matrix[:, i] = numbers_only(name, self.column(name))
+        return matrix
+
+    def take(self, rows: slice | np.ndarray) -> ArrowRows:
+        """The rows at these positions; a slice copies nothing."""
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            return ArrowRows(self.table.slice(start, max(stop - start, 0)))
+        return ArrowRows(self.table.take(rows))
+
+    def arrow(self) -> pa.Table:
+        """The table itself."""
+        return self.table
+
+
+@dataclass(frozen=True)
+class ArrayRows:
+    """Rows held by a NumPy matrix of numbers."""
+
+    values: np.ndarray
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def column(self, name: str) -> pa.Array:
+        """One column as an Arrow array, NaN as missing."""
+        import pyarrow as pa
+
+        values = np.ascontiguousarray(self.values[:, self.names.index(name)])
+        return pa.array(values, from_pandas=True)
+
+    def matrix(self, names: Sequence[str]) -> np.ndarray:
+        """The columns as floats; a view where all are wanted in their order."""
+        values = self.values
+        if list(names) != self.names:
+            values = values[:, [self.names.index(name) for name in names]]
+        return values if values.dtype.kind == "f" else values.astype(np.float64)
+
+    def take(self, rows: slice | np.ndarray) -> ArrayRows:
+        """The rows at these positions."""
+        return ArrayRows(self.values[rows], self.names)
+
+    def arrow(self) -> pa.Table:
+        """The columns as an Arrow table."""
+        import pyarrow as pa
+
+        return pa.table([self.column(name) for name in self.names], names=self.names)
+
+
+class Source(Protocol):
+    """Where rows come from; may be larger than memory, may be standard input."""
+
+    name: str  # for messages: a path, "standard input", "the frame"
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        ...
+
+    def blocks(self, rows: int) -> Iterator[Rows]:
+        """All rows in order, at most `rows` in a block."""
+        ...
+
+    @property
+    def groups(self) -> int:
+        """How many groups of rows can be read at random; 0 where rows come only in order."""
+        ...
+
+    def group(self, place: int) -> Rows:
+        """The rows of one group."""
+        ...
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are, where the container knows."""
+        ...
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Rows that are all in memory."""
+
+    held: Rows
+    name: str = "the table"
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        return self.held.names
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are."""
+        return len(self.held)
+
+    def blocks(self, rows: int) -> Iterator[Rows]:
+        """Slices of the table."""
+        for start in range(0, len(self.held), rows):
+            yield self.held.take(slice(start, start + rows))
+
+    @property
+    def groups(self) -> int:
+        """One: the table."""
+        return 1
+
+    def group(self, place: int) -> Rows:
+        """The whole table."""
+        return self.held
+
+
+def numbers_only(name: str, values: Any) -> np.ndarray:
+    """A column's floats.
+
+    Raises: DataError that names the first cell that holds no number.
+    """
+    numbers, bad = cast.floats(values)
+    if len(bad):
+        first = values[int(bad[0])].as_py()
+        raise DataError(
+            f"column {name!r} holds numbers in training but {first!r:.60} now "
+            f"(data row {int(bad[0]) + 1} of the block); {len(bad)} such cells"
+        )
+    return numbers
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Refuse a table without columns, or with a name that stands twice."""
+    if not names:
+        raise DataError(
+            f"{where} has no columns: 0 feature(s) (shape=(n, 0)), at least 1 is required"
+        )
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise DataError(f"{where} has columns with the same name: {twice}; rename one of each")

@@ -1,0 +1,160 @@
+"""Frames and arrays: pandas, polars, Arrow, anything with `__arrow_c_stream__`, NumPy, SciPy.
+
+Frames are read through narwhals, and answers go back as the kind of frame that came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from keyhole.columns import cast
+from keyhole.errors import ColumnTypeError, DataError
+from keyhole.sources.base import ArrayRows, ArrowRows, Rows, TableSource, check_names
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def array_names(width: int) -> list[str]:
+    """The names of a matrix's columns, as scikit-learn calls them: x0, x1, ..."""
+    return [f"x{i}" for i in range(width)]
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """Rows held by a SciPy sparse matrix; an absent entry is zero."""
+
+    values: sparse.csr_array
+    names: list[str]
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+    def column(self, name: str) -> pa.Array:
+        """One column, made dense."""
+        import pyarrow as pa
+
+        return pa.array(self.matrix([name])[:, 0], from_pandas=True)
+
+    def matrix(self, names: Sequence[str]) -> np.ndarray:
+        """These columns, made dense."""
+        wanted = [self.names.index(name) for name in names]
+        block = self.values if list(names) == self.names else self.values[:, wanted]
+        return block.toarray().astype(np.float64, copy=False)
+
+    def take(self, rows: slice | np.ndarray) -> SparseRows:
+        """The rows at these positions, still sparse."""
+        return SparseRows(self.values[rows], self.names)
+
+    def arrow(self) -> pa.Table:
+        """All columns, made dense."""
+        return ArrayRows(self.matrix(self.names), self.names).arrow()
+
+
+def is_frame(data: Any) -> bool:
+    """True for what has named columns: a frame of any kind, not an array."""
+    return hasattr(data, "__arrow_c_stream__") or (
+        hasattr(data, "columns") and not isinstance(data, np.ndarray)
+    )
+
+
+def frame_source(data: Any) -> TableSource:
+    """The rows of a frame, an array or a sparse matrix.
+
+    Raises: DataError, ColumnTypeError for what no table can be made of.
+    """
+    if sparse.issparse(data):
+        csr = sparse.csr_array(data)
+        return TableSource(SparseRows(csr, array_names(csr.shape[1])), "the sparse matrix")
+    if is_frame(data):
+        table = _arrow_table(data)
+        check_names(table.column_names, "the frame")
+        return TableSource(ArrowRows(table), "the frame")
+    values = np.asarray(data)
+    if values.ndim != 2:
+        raise DataError(
+            f"Expected 2D array, got {values.ndim}D array instead, shape {values.shape}. Reshape your "
+            "data using X.reshape(-1, 1) for one column or X.reshape(1, -1) for one row"
+        )
+    return TableSource(_array_rows(values), "the array")
+
+
+def same_kind(table: pa.Table, like: Any) -> Any:
+    """The table as the kind of frame that `like` is, with its index; Arrow for anything else."""
+    import narwhals as nw
+
+    if not is_frame(like):
+        return table
+    try:
+        backend = nw.from_native(like, eager_only=True).implementation
+    except TypeError:
+        return table
+    if backend.is_pyarrow():
+        return table
+    frame = nw.from_arrow(table, backend=backend).to_native()
+    if backend.is_pandas() and len(like) == len(frame):
+        frame.index = like.index
+    return frame
+
+
+def _array_rows(values: np.ndarray) -> Rows:
+    names = array_names(values.shape[1])
+    check_names(names, f"the array of shape {values.shape}")
+    if np.iscomplexobj(values):
+        raise DataError("Complex data not supported: split it into real and imaginary columns")
+    if values.dtype.kind in "fiub":
+        return ArrayRows(values if values.dtype.kind != "b" else values.astype(float), names)
+    return ArrowRows(_object_table({n: values[:, i] for i, n in enumerate(names)}))
+
+
+def _arrow_table(data: Any) -> pa.Table:
+    import narwhals as nw
+    import pyarrow as pa
+
+    if isinstance(data, pa.Table):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return pa.table(data)
+    try:
+        frame = nw.from_native(data, eager_only=True)
+    except TypeError:
+        return pa.table(data)  # anything with __arrow_c_stream__
+    names = [str(name) for name in frame.columns]
+    check_names(names, "the frame")
+    if not frame.implementation.is_pandas():
+        return frame.to_arrow()
+    try:
+        return pa.Table.from_pandas(data, preserve_index=False).rename_columns(names)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        columns = {n: data.iloc[:, i].to_numpy() for i, n in enumerate(names)}
+        return _object_table(columns)
+
+
+def _object_table(columns: dict[str, np.ndarray]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table({name: _object_array(name, values) for name, values in columns.items()})
+
+
+def _object_array(name: str, values: np.ndarray) -> pa.Array:
+    """Objects as numbers where all are numbers, as texts otherwise."""
+    import pyarrow as pa
+
+    held = values.tolist()
+    odd = next((v for v in held if isinstance(v, dict | list | set | tuple)), None)
+    if odd is not None:
+        raise ColumnTypeError(
+            f"column {name!r} holds {odd!r:.60}: a cell must be a string or a number "
+            "(argument must be a string or a real number)"
+        )
+    gaps = [v is None or v != v for v in held]
+    held = [None if gap else v for v, gap in zip(held, gaps, strict=True)]
+    try:
+        return cast.plain(pa.array(held))
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if v is None else str(v) for v in held], pa.string())

@@ -1,0 +1,117 @@
+"""Training rows by pool and step: a pure function of seed and step, so a run can be resumed.
+
+A pool is as many encoded rows as fit a bounded memory; each is used for a while, then the
+next is read: groups of rows in shuffled order, the last one wrapping round to the first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from keyhole.core.records import Batch
+from keyhole.modalities.base import Modality
+from keyhole.sources.base import Source
+from keyhole.training.split import Split
+
+POOL_CELLS = 1 << 24  # 64 MB of float32 and 16 MB of seen flags
+BLOCK_ROWS = 65_536
+
+
+@dataclass
+class Feed:
+    """Batches for training, and the rows held out of it."""
+
+    source: Source
+    modality: Modality
+    split: Split
+    seed: int
+    rows: int
+
+    def __post_init__(self) -> None:
+        sizes = [self.source.group(0)] if self.source.groups == 1 else None
+        self._held = sizes[0] if sizes else None
+        self._starts = self._group_starts()
+        fits = self.rows * len(self.modality.layout) <= POOL_CELLS
+        self.groups_a_pool = self.source.groups if fits else self._groups_that_fit()
+        self._place = -1
+        self._pool: list[Batch] = []
+
+    @property
+    def pools(self) -> int:
+        """How many pools there are before groups come again."""
+        return -(-self.source.groups // self.groups_a_pool)
+
+    def batch(self, step: int, size: int, steps_a_pool: int) -> tuple[Batch, torch.Generator]:
+        """The rows of a step with a member axis, and the generator of its randomness."""
+        self._turn_to(step // steps_a_pool)
+        generator = torch.Generator().manual_seed(hash_of(self.seed, step))
+        if len(self._pool) == 1:
+            rows = torch.randint(len(self._pool[0]), (size,), generator=generator)
+            return _lead(self._pool[0].take(rows)), generator
+        drawn = [
+            rows.take(torch.randint(len(rows), (size,), generator=generator))
+            for rows in self._pool
+        ]
+        return stacked(drawn), generator
+
+    def _turn_to(self, place: int) -> None:
+        place = place if self.pools > 1 else 0
+        if place == self._place:
+            return
+        rounds, turn = divmod(place, self.pools)
+        order = np.random.default_rng([self.seed, rounds]).permutation(self.source.groups)
+        start = turn * self.groups_a_pool
+        chosen = np.sort(order[start : start + self.groups_a_pool])
+        parts: list[list[Batch]] = [[] for _ in range(self.split.members)]
+        for group in chosen:
+            self._read_group(int(group), parts)
+        self._pool = [Batch.join(part) for part in parts]
+        self._place = place
+
+    def _read_group(self, group: int, parts: list[list[Batch]]) -> None:
+        held = self._held if self._held is not None else self.source.group(group)
+        for start in range(0, len(held), BLOCK_ROWS):
+            block = held.take(slice(start, start + BLOCK_ROWS))
+            place = self._starts[group] + start
+            trains = self.split.trains(block, place)
+            batch = self.modality.encode(block, place)
+            for member, part in enumerate(parts):
+                part.append(batch.take(torch.from_numpy(np.flatnonzero(trains[member]))))
+
+    def _group_starts(self) -> list[int]:
+        if self._held is not None:
+            return [0]
+        sizes = [rows for _, _, rows in self.source.places]  # pyright: ignore
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(int).tolist()
+
+    def _groups_that_fit(self) -> int:
+        cells = len(self.modality.layout) * max(self.rows // self.source.groups, 1)
+        return int(np.clip(POOL_CELLS // cells, 1, self.source.groups))
+
+
+def hash_of(seed: int, step: int) -> int:
+    """A seed for one step, unlike that of any other: SplitMix64 (Steele et al. 2014)."""
+    x = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % (1 << 64)
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % (1 << 64)
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % (1 << 64)
+    return x ^ (x >> 31)
+
+
+def _lead(batch: Batch) -> Batch:
+    weight = None if batch.weight is None else batch.weight[None]
+    return Batch(batch.numbers[None], batch.codes[None], batch.seen[None], weight)
+
+
+def stacked(batches: list[Batch]) -> Batch:
+    def stack(pick: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
+        return torch.stack([pick(batch) for batch in batches])
+
+    weighted = all(batch.weight is not None for batch in batches)
+    return Batch(
+        stack(lambda b: b.numbers),
+        stack(lambda b: b.codes),
+        stack(lambda b: b.seen),
+        torch.stack([b.weight for b in batches if b.weight is not None]) if weighted else None,
+    )

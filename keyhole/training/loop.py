@@ -1,0 +1,254 @@
+"""One loop trains every network."""
+
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from keyhole.core.records import Batch
+from keyhole.errors import FitError
+from keyhole.network import Network
+from keyhole.training.checkpoint import Checkpoint, restore, state_of
+from keyhole.training.corruptions.base import Corruption, Question
+from keyhole.training.feed import Feed, hash_of
+from keyhole.training.history import Event, History
+from keyhole.training.objective import objective
+from keyhole.training.plan import Plan, rate_at
+
+EVALUATIONS = 30  # over the planned run
+GRADIENT_NORM = 1.0  # per cell: the loss is a sum over cells
+# The running average of the weights spans about the last ninth of the steps so far:
+# polynomial-decay averaging (Shamir and Zhang 2013, eta = 8).
+AVERAGE = 8
+TRIAL_STEPS = 20  # timed before the run, for the estimate and the time budget
+
+Watcher = Callable[[Event], None]
+
+
+@dataclass
+class Trained:
+    """What a run leaves: a network with its best average weights, and how it went."""
+
+    network: Network
+    history: History
+
+
+@dataclass
+class Run:
+    """One training run: `loop` goes through it from the first step, or from where it was left."""
+
+    network: Network
+    feed: Feed
+    stop: Batch
+    corruption: Corruption
+    plan: Plan
+    seed: int
+    watch: Watcher
+    checkpoint: Checkpoint | None = None
+    history: History = field(default_factory=History)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.device = self.plan.torch_device()
+        self.network.to(self.device)
+        self.averaged = deepcopy(self.network).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            _groups(self.network, self.plan.weight_decay),
+            lr=self.plan.learning_rate,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
+        self.members = self.network.shape.members
+        self.batch = self.plan.batch_for(self.feed.rows)
+        self.norm = GRADIENT_NORM * len(self.network.shape.layout) * self.members**0.5
+        self.steps_a_pool = max(1, 2 * self.feed.rows // max(self.feed.pools, 1) // self.batch)
+        # The same hidden cells at every evaluation, so that evaluations can be compared.
+        self.question = self._ask(self.stop, hash_of(self.seed, -1))
+
+    def loop(self) -> Trained:
+        """Train to the end of the plan, or until nothing is gained any more."""
+        step = self._resume()
+        began, losses = time.monotonic(), torch.zeros((), device=self.device)
+        every = max(1, self.history.planned // EVALUATIONS)
+        done_before = step
+        while step < self.history.planned and not self.history.ended:
+            losses = losses + self._step(step)
+            step += 1
+            if step % every == 0 or step == self.history.planned:
+                self._evaluate(step, losses.item() / every)
+                losses = torch.zeros((), device=self.device)
+                if self.checkpoint is not None and self.checkpoint.due():
+                    self._save(step)
+                self._tell(step, time.monotonic() - began, step - done_before)
+        self.history.ended = self.history.ended or "the planned steps were done"
+        self.network.load_state_dict(self.best)
+        return Trained(self.network.eval(), self.history)
+
+    def _resume(self) -> int:
+        """The step to go on from, and a plan: from the checkpoint where there is one."""
+        saved = self.checkpoint.load() if self.checkpoint is not None else None
+        if saved is not None:
+            step, tensors, self.history = saved
+            restore(tensors, self.network, self.averaged, self.best, self.optimizer)
+            self._tell(step, 0.0, 0, f"resuming at step {step:,} of {self.history.planned:,}")
+            return step
+        self.history.planned, seconds = self._planned()
+        self._evaluate(0, None)
+        if self.checkpoint is not None:
+            self._save(0)
+        nats = self.history.held_out[0]
+        self.watch(Event(0, self.history.planned, nats, nats, 0.0, 0.0, seconds))
+        return 0
+
+    def _planned(self) -> tuple[int, float]:
+        """The number of steps and the seconds they will take, from a few steps on a copy."""
+        steps = self.plan.steps_for(self.feed.rows)
+        now, moments = deepcopy(self.network.state_dict()), self.optimizer.state_dict()
+        averages = deepcopy(self.averaged.state_dict())
+        self.history.planned = steps
+        self._step(0)
+        began = time.monotonic()
+        for step in range(TRIAL_STEPS):
+            self._step(step)
+        a_step = (time.monotonic() - began) / TRIAL_STEPS
+        self.network.load_state_dict(now)
+        self.averaged.load_state_dict(averages)
+        self.optimizer.load_state_dict(moments)
+        if self.plan.time_budget_s is not None:
+            # A tenth is left for evaluations; the schedule is fitted to the steps that fit.
+            fitting = int(0.9 * self.plan.time_budget_s / a_step)
+            steps = fitting if self.plan.steps is None else min(steps, fitting)
+            steps = max(steps, EVALUATIONS)
+        return steps, steps * a_step * 1.1
+
+    def _step(self, step: int) -> Tensor:
+        batch, generator = self.feed.batch(step, self.batch, self.steps_a_pool)
+        question = _moved(
+            self.corruption.ask(batch, self.network.shape.layout, generator), self.device
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.learning_rate * rate_at(step, self.history.planned)
+        self.network.train()
+        loss = objective(self.network, question).sum()  # members are independent: their sum
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
+        self.optimizer.step()
+        share = (AVERAGE + 1) / (step + AVERAGE + 1)
+        torch._foreach_lerp_(
+            list(self.averaged.parameters()), list(self.network.parameters()), share
+        )
+        return loss.detach() / self.members
+
+    @torch.no_grad()
+    def _evaluate(self, step: int, loss: float | None) -> None:
+        self.averaged.eval()
+        held_out = objective(self.averaged, self.question).mean().item()
+        loss = held_out if loss is None else loss  # nothing was trained on before step 1
+        if not torch.isfinite(torch.tensor([loss, held_out])).all():
+            self._explain_failure(step)
+        past = self.history.held_out
+        if not past or held_out < min(past):
+            self.best = {
+                name: tensor.clone() for name, tensor in self.averaged.state_dict().items()
+            }
+            self.history.best_step = step
+        rate = self.plan.learning_rate * rate_at(max(step - 1, 0), self.history.planned)
+        self.history.add(step, loss, held_out, rate)
+        patience = self.plan.patience
+        if patience is not None and step and len(past) > patience:
+            if min(past[-patience:]) > min(past[:-patience]):
+                self.history.ended = f"no better for {patience} evaluations"
+
+    @torch.no_grad()
+    def _explain_failure(self, step: int) -> None:
+        """Raises: FitError that names the column that costs most, and the steps it fell in."""
+        before = self.history.steps[-1] if self.history.steps else 0
+        self.network.load_state_dict(self.best)
+        batch, generator = self.feed.batch(step - 1, self.batch, self.steps_a_pool)
+        question = _moved(
+            self.corruption.ask(batch, self.network.shape.layout, generator), self.device
+        )
+        log_prob = self.network(question.given).likelihood.log_prob(question.target)
+        nats = torch.where(question.scored > 0, -log_prob, 0.0).nan_to_num(nan=torch.inf)
+        worst = int(nats.amax((0, 1, 2)).argmax())
+        slot = self.network.shape.layout.slots[worst]
+        raise FitError(
+            f"the loss is no longer a number after step {before:,} (by step {step:,} of "
+            f"{self.history.planned:,}); column {slot.column!r} costs most in that batch; "
+            f"try a smaller learning rate than {self.plan.learning_rate:g}, or look at that column"
+        )
+
+    def _ask(self, batch: Batch, seed: int) -> Question:
+        generator = torch.Generator().manual_seed(seed)
+        layout = self.network.shape.layout
+        return _moved(self.corruption.ask(batch, layout, generator), self.device)
+
+    def _save(self, step: int) -> None:
+        if self.checkpoint is not None:
+            state = state_of(self.network, self.averaged, self.best, self.optimizer)
+            self.checkpoint.save(step, state, self.history)
+
+    def _tell(self, step: int, seconds: float, done: int, note: str = "") -> None:
+        left = seconds / done * (self.history.planned - step) if done else 0.0
+        history = self.history
+        self.watch(
+            Event(
+                step,
+                history.planned,
+                history.loss[-1],
+                history.held_out[-1],
+                history.rate[-1],
+                seconds,
+                left,
+                note,
+            )  # fmt: skip
+        )
+
+
+def train(run: Run) -> Trained:
+    """The trained network of a run, with the caller's thread setting put back afterwards.
+
+    Raises: FitError where the loss is lost or memory ends, and says what was kept.
+    """
+    threads = torch.get_num_threads()
+    if run.plan.threads is not None:
+        torch.set_num_threads(run.plan.threads)
+    try:
+        return run.loop()
+    except (MemoryError, RuntimeError) as fault:
+        if isinstance(fault, MemoryError) or "memory" in str(fault):
+            raise FitError(
+                f"memory ran out at batch={run.batch}; {kept(run)}; try a smaller batch"
+            ) from fault
+        raise
+    finally:
+        torch.set_num_threads(threads)
+
+
+def kept(run: Run) -> str:
+    """What a run that ended early leaves behind, in words."""
+    if run.checkpoint is None or not run.history.steps:
+        return "nothing was kept"
+    return f"kept in {run.checkpoint.path}: the same command goes on from there"
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Weights decay; biases, scales and embeddings do not."""
+    named = list(network.named_parameters())
+    decayed = [weight for name, weight in named if name.endswith("weight")]
+    rest = [weight for name, weight in named if not name.endswith("weight")]
+    return [
+        {"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0},
+    ]  # fmt: skip
+
+
+def _moved(question: Question, device: torch.device) -> Question:
+    if device.type == "cpu":
+        return question
+    return Question(
+        question.given.to(device), question.target.to(device), question.scored.to(device)
+    )

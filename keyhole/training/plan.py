@@ -1,0 +1,88 @@
+"""How long and how fast a network learns."""
+
+import math
+
+import torch
+
+from keyhole.core.part import Described
+from keyhole.errors import SettingError
+
+WARM_UP = 0.05  # share of the run: a warm-up counts steps, not epochs
+FLOOR = 0.02  # the learning rate ends at this share of its peak
+
+
+class Plan(Described):
+    """Steps, batch and speed; None means: by the data.
+
+    `patience` is the number of evaluations without a better held-out loss before the run stops;
+    `time_budget_s` fits the number of steps, and so the whole schedule, to the seconds given.
+    """
+
+    family = "plan"
+    kind = "steps"
+
+    def __init__(
+        self,
+        steps: int | None = None,
+        *,
+        batch: int | None = None,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-4,
+        patience: int | None = 6,
+        time_budget_s: float | None = None,
+        threads: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.steps = steps
+        self.batch = batch
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.time_budget_s = time_budget_s
+        self.threads = threads
+        self.device = device
+
+    def check(self) -> None:
+        """Raises: SettingError for a value that cannot be used."""
+        for name, least in {"steps": 1, "batch": 1, "patience": 1, "threads": 1}.items():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise SettingError(f"{name}={value!r}: give a whole number from {least} up")
+        for name in ("learning_rate", "time_budget_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise SettingError(f"{name}={value!r}: it must be above zero")
+        if not self.weight_decay >= 0:
+            raise SettingError(f"weight_decay={self.weight_decay!r}: it must be zero or above")
+
+    def steps_for(self, rows: int) -> int:
+        """The steps asked for, or one for every eighth row, from 800 to 3,000."""
+        return self.steps if self.steps is not None else int(min(max(800, rows // 8), 3_000))
+
+    def batch_for(self, rows: int) -> int:
+        """The rows of a step asked for, or a fiftieth of all, from 128 to 512."""
+        return self.batch if self.batch is not None else int(min(max(128, rows // 50), 512))
+
+    def torch_device(self) -> torch.device:
+        """The device asked for; «auto» takes CUDA where there is one.
+
+        Raises: SettingError for a device that this machine does not have.
+        """
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as fault:
+            said = str(fault).splitlines()[0]
+            raise SettingError(f"device={self.device!r} cannot be used here: {said}") from fault
+        return device
+
+
+def rate_at(step: int, steps: int) -> float:
+    """The share of the peak learning rate at a step: linear warm-up, then a half cosine."""
+    warm = max(1, round(WARM_UP * steps))
+    if step < warm:
+        return (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * done))

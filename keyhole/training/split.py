@@ -1,0 +1,107 @@
+"""Which rows train, which stop the run, and which calibrate: fixed by a row's place or group.
+
+From 1,000 rows up, one net trains and a tenth each (at most 20,000 rows) is held out for
+stopping and for calibration. Below, five nets train side by side, each without its fold, so
+that every row has a score from a net that has not seen it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keyhole.columns import cast
+from keyhole.sources.base import Rows
+
+FEW_ROWS = 1_000
+FOLDS = 5
+HELD_OUT_SHARE = 0.1
+MOST_HELD_OUT = 20_000
+TRAIN, STOP, CALIBRATE = 0, 1, 2
+
+
+@dataclass
+class Split:
+    """Assigns rows by a hash of their place, of their group, or by their time."""
+
+    rows: int
+    seed: int
+    how: str = "random"  # "random", "group" or "time"
+    column: str | None = None
+    latest: float = np.inf  # rows at or after it are held out, where time decides
+    folds: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        few = self.rows < FEW_ROWS and self.how != "time" and self.rows >= 2
+        self.folds = min(FOLDS, self.rows) if few else 0
+
+    @classmethod
+    def of(cls, rows: int, seed: int, validation: str, sample: Any) -> "Split":
+        """The split that hints ask for; `sample` is a survey's table."""
+        how, _, column = validation.partition(":")
+        if how != "time":
+            return cls(rows, seed, how, column or None)
+        share = min(2 * HELD_OUT_SHARE, 2 * MOST_HELD_OUT / rows)
+        latest = np.nanquantile(_times(sample.column(column)), 1 - share)
+        return cls(rows, seed, how, column, float(latest))
+
+    @property
+    def members(self) -> int:
+        """How many nets train side by side."""
+        return max(self.folds, 1)
+
+    def assign(self, block: Rows, start: int) -> np.ndarray:
+        """For each row its fold, or TRAIN, STOP or CALIBRATE where there are no folds."""
+        draw = self._draw(block, start)
+        if self.folds:
+            return np.minimum((draw * self.folds).astype(np.int64), self.folds - 1)
+        share = min(HELD_OUT_SHARE, MOST_HELD_OUT / self.rows)
+        if self.how == "time":
+            held_out = _times(block.column(str(self.column))) >= self.latest
+            return np.where(held_out, np.where(draw < 0.5, STOP, CALIBRATE), TRAIN)
+        return np.where(draw < share, STOP, np.where(draw < 2 * share, CALIBRATE, TRAIN))
+
+    def trains(self, block: Rows, start: int) -> np.ndarray:
+        """(member, row): True where the member trains on the row."""
+        part = self.assign(block, start)
+        if self.folds:
+            return part[None, :] != np.arange(self.folds)[:, None]
+        return (part == TRAIN)[None, :]
+
+    def _draw(self, block: Rows, start: int) -> np.ndarray:
+        """A number in [0, 1) for each row; with folds by place, each fold gets its even share."""
+        if self.how == "group":
+            texts = cast.texts(block.column(str(self.column))).to_pylist()
+            keys = {text: _draw_of_text(text, self.seed) for text in set(texts)}
+            return np.array([keys[text] for text in texts])
+        if self.folds:
+            order = np.random.default_rng(self.seed).permutation(self.rows)
+            return order[start : start + len(block)] / self.rows
+        return draws(np.arange(start, start + len(block), dtype=np.uint64), self.seed)
+
+
+def draws(keys: np.ndarray, seed: int) -> np.ndarray:
+    """A number in [0, 1) for each key, the same in every run: SplitMix64's finaliser."""
+    x = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % (1 << 64))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+def _draw_of_text(text: str | None, seed: int) -> float:
+    import hashlib
+
+    key = hashlib.blake2b(str(text).encode(), digest_size=8).digest()
+    return float(draws(np.frombuffer(key, np.uint64).copy(), seed)[0])
+
+
+def _times(values: Any) -> np.ndarray:
+    """Moments or numbers as floats that order the rows; a gap comes first."""
+    values = cast.plain(values)
+    style = (
+        cast.moment_style(cast.texts(values.drop_null())) if cast.is_text(values.type) else None
+    )
+    times, bad = cast.seconds(values, style or cast.ISO)
+    if len(bad) == len(values) or (style is None and cast.is_text(values.type)):
+        times, _ = cast.floats(values)
+    return np.where(np.isnan(times), -np.inf, times)
