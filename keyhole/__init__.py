@@ -1,6 +1,57 @@
-"""Autoencoders that people put to work: an autoencoder is a distribution p(x | code(x))."""
+"""Autoencoders that people put to work: an autoencoder is a distribution p(x | code(x)).
 
-from keyhole.estimator import Autoencoder
+The public names; each is imported when it is first asked for, so that `import keyhole` and
+`keyhole --help` cost next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keyhole.bottlenecks import Plain
+    from keyhole.errors import KeyholeError, KeyholeWarning
+    from keyhole.estimator import Autoencoder
+    from keyhole.modalities import Hints
+    from keyhole.nets import MLP
+    from keyhole.report import write_report
+    from keyhole.tasks import (
+        Answer,
+        AnomalyDetector,
+        Embed,
+        Evaluation,
+        Impute,
+        Reconstruct,
+        evaluate,
+    )
+    from keyhole.training import Masking, Plan
 
 __version__ = "0.1.0"
-__all__ = ["Autoencoder"]
+__all__ = [
+    "MLP", "Answer", "AnomalyDetector", "Autoencoder", "Embed", "Evaluation", "Hints", "Impute",
+    "KeyholeError", "KeyholeWarning", "Masking", "Plain", "Plan", "Reconstruct", "evaluate",
+    "write_report",
+]  # fmt: skip
+
+_ROOMS = {
+    "bottlenecks": ("Plain",),
+    "errors": ("KeyholeError", "KeyholeWarning"),
+    "estimator": ("Autoencoder",),
+    "modalities": ("Hints",),
+    "nets": ("MLP",),
+    "report": ("write_report",),
+    "tasks": (
+        "Answer", "AnomalyDetector", "Embed", "Evaluation", "Impute", "Reconstruct", "evaluate",
+    ),
+    "training": ("Masking", "Plan"),
+}  # fmt: skip
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'keyhole' has no attribute {name!r}")
+    return getattr(import_module(f"keyhole.{_ROOM_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -16,23 +16,24 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from keyhole.bottlenecks import Bottleneck, Plain
-from keyhole.checks import Finding, examine, gather, verdict
+from keyhole.checks import examine, gather, verdict
 from keyhole.core.layout import Shape
 from keyhole.core.nats import column_nats, row_nats
-from keyhole.core.part import build
 from keyhole.core.records import Batch, Pass
-from keyhole.errors import BundleError, DataError, SettingError
+from keyhole.errors import DataError, SettingError
 from keyhole.heads import Head, Mixed
+from keyhole.kept import restore
 from keyhole.modalities import Hints, Tabular
 from keyhole.nets import MLP, Net
 from keyhole.network import Network
 from keyhole.sources import ArrayRows, Rows, Source, open_source
 from keyhole.sources.base import TableSource
-from keyhole.sources.frame import is_frame, same_kind
+from keyhole.sources.frame import array_names, is_frame, same_kind
 from keyhole.sources.opening import random_access
-from keyhole.store import Bundle, read_bundle, write_bundle
-from keyhole.training import Corruption, History, Masking, Plan
-from keyhole.training.checkpoint import Checkpoint
+from keyhole.sources.weighted import weighted
+from keyhole.store import Bundle, blamed, read_bundle, write_bundle
+from keyhole.training import Corruption, Masking, Plan
+from keyhole.training.checkpoint import Checkpoint, seed_of
 from keyhole.training.feed import Feed
 from keyhole.training.heldout import HeldOut
 from keyhole.training.loop import Run, Watcher, train
@@ -61,12 +62,23 @@ class Block:
     seen: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller of fit follows it by."""
+
+    checkpoint: str | None
+    watch: Watcher
+    learnt: Callable[[Tabular, Source, int], None] | None
+
+
 class Autoencoder(TransformerMixin, BaseEstimator):
     """Learns a narrow code for each row of a table, and the distribution of rows given codes.
 
     Every argument but `random_state` and `verbose` is a part with arguments of its own
     (`bottleneck=Plain(width=8)`, `plan=Plan(steps=2000)`); None means: chosen by the data.
     """
+
+    _checkpoint: Checkpoint | None = None
 
     def __init__(
         self,
@@ -96,19 +108,24 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         *,
         checkpoint: str | None = None,
         watch: Watcher | None = None,
+        learnt: Callable[[Tabular, Source, int], None] | None = None,
     ) -> Self:
         """Learn from the rows of a frame, an array, or a path; `y` is ignored.
 
-        `checkpoint` is a file that survives a kill: the same call goes on from it. `watch` is
-        called at every evaluation. Raises: DataError, SettingError, FileError, FitError.
+        `checkpoint` is a file that survives a kill: the same call goes on from it; `save` removes
+        it. `learnt` is
+        called with table, source and rows before training, `watch` at every evaluation. Raises: DataError, SettingError, FileError, FitError.
         """
-        parts = self._parts()
+        parts = self.parts()
         parts["plan"].check()
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        source = self._open(X, learning=True)
+        seed = seed_of(checkpoint) if checkpoint and self.random_state is None else None
+        if seed is None:  # nothing to go on from
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        source = self.open(X, learning=True)
         with tempfile.TemporaryDirectory(prefix="keyhole-") as folder:
-            source = random_access(source, folder)
-            self._learn(source, parts, seed, checkpoint, watch)
+            source = weighted(random_access(source, folder), parts["hints"].weight)
+            hooks = Hooks(checkpoint, watch or self._watcher(), learnt)
+            self._learn(source, parts, seed, hooks)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -160,13 +177,23 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     def blocks(self, X: Any, chunk: int = CHUNK_ROWS) -> Iterator[Block]:
         """The rows of a source, encoded and asked, a chunk at a time: memory stays flat."""
         check_is_fitted(self)
-        source = X if isinstance(X, TableSource) or hasattr(X, "blocks") else self._open(X)
+        source = self.open(X)
         start = 0
         for rows in source.blocks(chunk):
             yield self.ask(rows, start)
             start += len(rows)
         if start == 0:
             raise DataError(f"{source.name} holds 0 sample(s): a minimum of 1 is required")
+
+    @property
+    def chunk_rows(self) -> int:
+        """How many rows a forward pass takes."""
+        return CHUNK_ROWS
+
+    @property
+    def id_column(self) -> str | None:
+        """The column that names rows, where hints gave one."""
+        return self.hints.id if self.hints is not None else None
 
     @torch.no_grad()
     def ask(self, rows: Rows, start: int = 0) -> Block:
@@ -188,6 +215,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         state = {name: p for name, p in self.network_.state_dict().items()}
         write_bundle(str(path), {"autoencoder": self._section(), **(sections or {})}, state)
+        if self._checkpoint is not None:
+            self._checkpoint.clear()
 
     @classmethod
     def load(cls, path: str) -> Self:
@@ -203,32 +232,20 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
         Raises: BundleError.
         """
-        try:
+        with blamed("the manifest"):
             return cls._restored(bundle)
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            IndexError,
-            AttributeError,
-            RuntimeError,
-        ) as fault:
-            if isinstance(fault, BundleError):
-                raise
-            raise BundleError(f"the manifest cannot be used: {fault!s:.200}") from fault
 
     # How a fit goes, step by step.
 
-    def _learn(
-        self, source: Source, parts: dict[str, Any], seed: int, checkpoint: str | None,
-        watch: Watcher | None,
-    ) -> None:  # fmt: skip
+    def _learn(self, source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> None:
         hints = parts["hints"]
         self.table_, survey = Tabular.learn(source, hints)
         if survey.rows < 2:
             raise DataError(
                 f"{source.name} holds 1 sample (n_samples=1); a minimum of 2 rows is required"
             )
+        if hooks.learnt is not None:
+            hooks.learnt(self.table_, source, survey.rows)
         split = Split.of(survey.rows, seed, hints.validation, survey.sample)
         held = HeldOut.gather(source, split)
         shape = Shape(self.table_.layout, members=split.members)
@@ -241,15 +258,13 @@ class Autoencoder(TransformerMixin, BaseEstimator):
             parts["corruption"],
             parts["plan"],
             seed,
-            watch or self._watcher(),
-            Checkpoint(checkpoint, self.fingerprint_) if checkpoint else None,
+            hooks.watch,
+            Checkpoint(hooks.checkpoint, self.fingerprint_, seed) if hooks.checkpoint else None,
         )
         trained = train(run)
         self.network_, self.run_, self.rows_ = trained.network, trained.history, survey.rows
-        self.seed_ = seed
+        self.seed_, self._checkpoint = seed, run.checkpoint
         self._judge(held)
-        if run.checkpoint is not None:
-            run.checkpoint.clear()
 
     def _judge(self, held: HeldOut) -> None:
         """Ask the checks, and keep what held-out rows cost: the typical nats, the calibration."""
@@ -265,7 +280,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         self.typical_nats_ = typical
         self._typical = torch.from_numpy(typical.astype(np.float32))
         total = row_nats(torch.from_numpy(nats), torch.from_numpy(seen), torch.from_numpy(typical))
-        self.held_out_nats_ = np.sort(total[~torch.isnan(total)].numpy())
+        held_out = [float(f"{nats:.7g}") for nats in total[~torch.isnan(total)]]  # as kept
+        self.held_out_nats_ = np.sort(np.array(held_out, dtype=float))
         evidence = gather(
             self.network_, self.table_.encode(rows), member, self.run_,
             rows=self.rows_, folds=held.split.folds,
@@ -277,7 +293,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     # How a model is kept, and found again.
 
     def _section(self) -> dict[str, Any]:
-        parts = {name: part.recipe() for name, part in self._parts().items()}
+        parts = {name: part.recipe() for name, part in self.parts().items()}
         return {
             "parts": parts,
             "modality": self.table_.recipe(),
@@ -290,7 +306,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
                 "fingerprint": self.fingerprint_,
             },
             "typical_nats": self.typical_nats_.tolist(),
-            "held_out_nats": [float(f"{nats:.7g}") for nats in self.held_out_nats_],
+            "held_out_nats": self.held_out_nats_.tolist(),
             "history": asdict(self.run_),
             "evidence": self.evidence_,
             "findings": [asdict(finding) for finding in self.findings_],
@@ -299,44 +315,30 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     @classmethod
     def _restored(cls, bundle: Bundle) -> Self:
-        section = bundle.sections["autoencoder"]
-        parts = {name: build(name, section["parts"][name]) for name in PARTS}
-        table = Tabular.restored(section["modality"])
-        members = section["members"]
-        if not isinstance(members, int) or not 1 <= members <= 64:
-            raise BundleError(f"members={members!r:.40}: from 1 to 64 nets are read")
-        shape = Shape(table.layout, members=members)
-        made = (parts["net"], parts["bottleneck"], parts["head"], shape)
-        with torch.device("meta"):  # shapes without memory: compared before any is taken
-            sketch = Network(*made)
-        expected = {name: tuple(t.shape) for name, t in sketch.state_dict().items()}
-        tensors = bundle.tensors(expected)
-        network = Network(*made)
-        network.load_state_dict(tensors)
-        model = cls(**parts, random_state=section["random_state"])
-        model.network_, model.table_ = network.eval(), table
-        data = section["data"]
-        model.rows_, model.container_ = int(data["rows"]), str(data["container"])
-        model.fingerprint_ = str(data["fingerprint"])
-        model.feature_names_in_ = np.array(data["columns"], dtype=object)
+        found = restore(bundle, list(PARTS))
+        kept = found.kept
+        model = cls(**found.parts, random_state=kept.random_state)
+        model.network_, model.table_ = found.network, found.table
+        model.rows_, model.container_ = kept.data.rows, kept.data.container
+        model.fingerprint_ = kept.data.fingerprint
+        model.feature_names_in_ = np.array(kept.data.columns, dtype=object)
         model.n_features_in_ = len(model.feature_names_in_)
-        model.typical_nats_ = np.array(section["typical_nats"], dtype=float)
+        model.typical_nats_ = np.array(kept.typical_nats, dtype=float)
         model._typical = torch.from_numpy(model.typical_nats_.astype(np.float32))
-        model.held_out_nats_ = np.sort(np.array(section["held_out_nats"], dtype=float))
-        if model.typical_nats_.shape != (len(table.layout.columns),):
-            raise BundleError("typical_nats does not fit the columns")
-        model.run_ = History(**section["history"])
-        model.evidence_ = dict(section["evidence"])
-        model.findings_ = [Finding(**finding) for finding in section["findings"]]
-        model.verdict_ = str(section["verdict"])
+        model.held_out_nats_ = np.sort(np.array(kept.held_out_nats, dtype=float))
+        model.run_, model.evidence_ = kept.history, kept.evidence
+        model.findings_, model.verdict_ = kept.findings, kept.verdict
         return model
 
     # What comes in and goes out.
 
-    def _open(self, X: Any, *, learning: bool = False) -> Source:
+    def open(self, X: Any, *, learning: bool = False) -> Source:
         """The source of X, its columns named as in fit; checks what scikit-learn checks."""
-        columns = None if learning else self.table_.needs()
-        source = open_source(X, columns)
+        if hasattr(X, "blocks"):
+            return X  # a source already
+        if not learning:
+            check_is_fitted(self)
+        source = open_source(X)
         array = isinstance(source, TableSource) and not is_frame(X)
         if learning:
             self.container_ = _container(X, source)
@@ -345,9 +347,18 @@ class Autoencoder(TransformerMixin, BaseEstimator):
                 self.feature_names_in_ = np.array(source.names, dtype=object)
                 self.n_features_in_ = len(source.names)
             return source
-        if array or learning:
+        nameless = not learning and self.feature_names_in_.tolist() == array_names(
+            self.n_features_in_
+        )
+        if array and nameless and len(source.names) != self.n_features_in_:
+            raise DataError(
+                f"X has {len(source.names)} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        if learning or (array and not nameless):
             validate_data(self, X, reset=learning, skip_check_array=True)
         if learning:
+            self.n_features_in_ = len(source.names)
             self.feature_names_in_ = np.array(source.names, dtype=object)
         elif array:
             return _renamed(source, self.feature_names_in_.tolist())
@@ -361,7 +372,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
         return same_kind(pa.table(dict(zip(names, values.T, strict=True))), like)
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         """The parts as given, defaults where none was."""
         found = {}
         for name, (base, default) in PARTS.items():

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from keyhole.bottlenecks.base import Bottleneck
 from keyhole.core.layout import Shape
 from keyhole.core.records import Code
-from keyhole.nets.linear import Linear
+from keyhole.core.linear import Linear
 
 
 class Plain(Bottleneck):

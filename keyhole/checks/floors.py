@@ -133,7 +133,7 @@ class Linear:
     def fit(cls, matrix: np.ndarray, width: int) -> "Linear":
         """The likeliest components of these rows."""
         width = min(width, matrix.shape[0] - 1, matrix.shape[1])
-        if width < 1:
+        if width < 1 or not np.ptp(matrix, 0).any():  # all rows alike: nothing to turn
             return cls(matrix.mean(0), np.zeros((matrix.shape[1], 1)), 1.0)
         pca = PCA(width, svd_solver="full").fit(matrix)
         noise = max(float(pca.noise_variance_), 1e-6)

@@ -27,7 +27,7 @@ class Aside(Column):
         """None: an aside column has no cells."""
         return []
 
-    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """No cells for each row."""
         return np.empty((len(values), 0), np.float32), np.empty((len(values), 0), bool)
 

@@ -33,10 +33,11 @@ class Column(Described):
         """The cells of this column."""
 
     @abstractmethod
-    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The column's cells (rows, cells), and which are observed, from an Arrow array.
 
-        Float32 for number cells, int64 for code cells.
+        Float32 for number cells, int64 for code cells; `start` is the place of the first value in
+        its source, for messages. Raises: DataError for a cell that this column cannot hold.
         """
 
     @abstractmethod

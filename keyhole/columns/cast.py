@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity))$"
 # Tried in this order, on the whole sample: the first that reads every text wins.
 DATE_FORMATS = (
     "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y/%m/%d",
@@ -17,13 +17,15 @@ ISO = "iso"  # Arrow's own reader: fractions of a second, a zone
 
 
 def plain(values: Any) -> Any:
-    """The array without dictionary encoding, in one chunk."""
+    """The array without dictionary encoding or string views, in one chunk."""
     import pyarrow as pa
 
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
+    if pa.types.is_string_view(values.type):
+        values = values.cast(pa.string())  # many functions have no kernel for views
     return values
 
 

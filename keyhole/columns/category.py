@@ -31,7 +31,7 @@ class Category(Column):
     def learn(cls, profile: Profile) -> Self:
         """Levels by frequency, ties by name, at most 100,000."""
         found = sorted(profile.levels.items(), key=lambda item: (-item[1], str(item[0])))
-        kind = arrowtype.name(profile.arrow_type)
+        kind = arrowtype.name(profile.arrow_type, levels=profile.dictionary)
         return cls(
             profile.name,
             levels=[level for level, _ in found[:MOST_LEVELS]],
@@ -49,7 +49,7 @@ class Category(Column):
         levels = len(self.levels) + 1
         return [Slot(self.name, self.kind, "categorical", "", levels, 0.0, 1.0, nats, shares)]
 
-    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The code of each level, the last code for an unknown one, 0 where missing."""
         import pyarrow.compute as pc
 
@@ -68,8 +68,7 @@ class Category(Column):
 
         place = cells[:, 0].astype(np.int64) - 1
         missing = (place < 0) | (place >= len(self.levels))
-        levels = arrowtype.array(self.levels, self.type)
-        return levels.take(pa.array(place, mask=missing))
+        return arrowtype.picked(self.levels, pa.array(place, mask=missing), self.type)
 
     def text(self, values: Any) -> list[str]:
         """Levels, cut where they are long."""

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.columns import arrowtype, cast
+from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
 from keyhole.columns.number import number_texts, range_texts
 from keyhole.columns.profile import Profile
@@ -12,12 +12,23 @@ from keyhole.core.layout import Slot
 
 
 class Count(Column):
-    """A count; its cell is log(1 + count), from which the likelihood reads the count back."""
+    """A count; its cell is log(1 + count), from which the likelihood reads the count back.
+
+    `texts`: some cells were no numbers in training, so such cells count as missing.
+    """
 
     kind = "count"
 
     def __init__(
-        self, name: str, *, center: float, scale: float, most: float, rows: int, type: str
+        self,
+        name: str,
+        *,
+        center: float,
+        scale: float,
+        most: float,
+        rows: int,
+        type: str,
+        texts: bool = False,
     ) -> None:
         self.name = name
         self.center = center
@@ -25,6 +36,7 @@ class Count(Column):
         self.most = most
         self.rows = rows
         self.type = type
+        self.texts = texts
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
@@ -40,6 +52,7 @@ class Count(Column):
             most=float(profile.most),
             rows=profile.seen,
             type="int64" if kind == "string" else kind,
+            texts=profile.not_numbers > 0,
         )
 
     def slots(self) -> list[Slot]:
@@ -47,9 +60,9 @@ class Count(Column):
         nats = float(np.log(self.rows + 2))
         return [Slot(self.name, self.kind, "counts", "", 0, self.center, self.scale, nats)]
 
-    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """log(1 + count), and which are observed; below zero, where no count is, its mirror."""
-        numbers, _ = cast.floats(values)
+        numbers = refuse.numbers(self.name, values, start, texts=self.texts)
         seen = ~np.isnan(numbers)
         numbers = np.where(seen, numbers, 0.0)
         cells = np.sign(numbers) * np.log1p(np.abs(numbers))

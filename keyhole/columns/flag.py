@@ -1,10 +1,11 @@
 """Two values, one cell: a Bernoulli likelihood through a sigmoid."""
 
+from collections import Counter
 from typing import Any, Self
 
 import numpy as np
 
-from keyhole.columns import arrowtype, cast
+from keyhole.columns import arrowtype, refuse
 from keyhole.columns.base import Column, levels_text
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
@@ -30,17 +31,22 @@ class Flag(Column):
     @classmethod
     def learn(cls, profile: Profile) -> Self:
         """The two most frequent values, the smaller one as `no`."""
-        found = profile.levels.most_common(2)
+        levels, kind = profile.levels, arrowtype.name(profile.arrow_type, levels=profile.dictionary)
+        if kind == "string" and profile.numeric and not profile.not_numbers:  # «1» and «1.0» are one
+            levels, kind = Counter(), "int64" if profile.whole else "double"
+            for text, count in profile.levels.items():
+                levels[float(text)] += count
+        found = levels.most_common(2)
         pair = sorted((level for level, _ in found), key=lambda level: (str(type(level)), level))
         if len(pair) < 2:
             pair = [None, *pair][-2:]
-        counted = max(sum(profile.levels.values()), 1)
+        counted = max(sum(levels.values()), 1)
         return cls(
             profile.name,
             no=pair[0],
             yes=pair[1],
-            type=arrowtype.name(profile.arrow_type),
-            share=profile.levels[pair[1]] / counted,
+            type=kind,
+            share=levels[pair[1]] / counted,
             rows=counted,
         )
 
@@ -51,12 +57,12 @@ class Flag(Column):
         spread = float(np.sqrt(share * (1 - share)))
         return [Slot(self.name, self.kind, "bernoulli", "", 0, share, spread, nats)]
 
-    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """0, 1, or 2 for a value never seen."""
         import pyarrow.compute as pc
 
         if isinstance(self.yes, float):
-            numbers, _ = cast.floats(values)
+            numbers = refuse.numbers(self.name, values, start)
             seen = ~np.isnan(numbers)
             cells = np.where(numbers == self.yes, 1.0, np.where(numbers == self.no, 0.0, NEITHER))
         else:
@@ -70,11 +76,10 @@ class Flag(Column):
 
     def decode(self, cells: np.ndarray) -> Any:
         """The more probable value of each row."""
-        likely = cells[:, 0] > 0.5
-        values = arrowtype.array([self.no, self.yes], self.type)
         import pyarrow as pa
 
-        return values.take(pa.array(likely.astype(np.int64)))
+        likely = (cells[:, 0] > 0.5).astype(np.int64)
+        return arrowtype.picked([self.no, self.yes], pa.array(likely), self.type)
 
     def text(self, values: Any) -> list[str]:
         """Values as text."""

@@ -28,6 +28,8 @@ def guess(profile: Profile) -> Guess:
         return Guess("aside", "holds no value at all")
     if pt.is_boolean(kind):
         return Guess("flag", "true or false")
+    if profile.dictionary and not profile.overflow and not pt.is_temporal(kind):
+        return Guess("category", f"typed as levels, {len(profile.levels)} of them")
     if pt.is_timestamp(kind) or pt.is_date(kind):
         return Guess("moment", "typed as dates")
     if cast.is_text(kind):

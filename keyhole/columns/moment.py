@@ -4,7 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.columns import arrowtype, cast
+from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
@@ -69,9 +69,10 @@ class Moment(Column):
         parts = ["trend", *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
         return [Slot(self.name, self.kind, "student_t", part) for part in parts]
 
-    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Trend and waves, all missing together."""
-        moments, _ = cast.seconds(values, self.style)
+        moments, bad = cast.seconds(values, self.style)
+        refuse.unreadable(self.name, cast.plain(values), bad, start, "date or time")
         seen = ~np.isnan(moments)
         moments = np.where(seen, moments, self.center_s)
         cells = [(moments - self.center_s) / self.scale_s]

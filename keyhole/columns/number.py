@@ -6,12 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.columns import arrowtype, cast
+from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
 
 LEAST_ATOM = 0.3  # share of rows that makes one value an atom
+FAR = 1e30  # cells end here: a float32 would be infinite a little further out
 LONG_TAIL = 8.0  # outer 1 % this many times as far out as the quartiles: the column is bent
 
 
@@ -20,7 +21,8 @@ class Number(Column):
 
     With an `atom` there is a Bernoulli cell «is the atom», and the number cell is observed only
     in other rows. `knots` map a guessed value to the mean of what was observed there: a mean
-    through a bend is a median, and only the original scale knows the mean.
+    through a bend is a median, and only the original scale knows the mean. `texts`: some cells
+    were no numbers in training, so such cells count as missing.
     """
 
     kind = "number"
@@ -37,6 +39,7 @@ class Number(Column):
         range: list[float],
         type: str,
         knots: list[list[float]] | None = None,
+        texts: bool = False,
     ) -> None:
         self.name = name
         self.center = center
@@ -46,6 +49,7 @@ class Number(Column):
         self.range = range
         self.type = type
         self.knots = knots
+        self.texts = texts
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
@@ -66,6 +70,7 @@ class Number(Column):
             atom=atom,
             range=[profile.least, profile.most],
             type=kind,
+            texts=profile.not_numbers > 0,
         )
 
     def slots(self) -> list[Slot]:
@@ -82,15 +87,15 @@ class Number(Column):
     def _constant(self) -> bool:
         return self.range[0] == self.range[1]
 
-    def encode(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The cells of Arrow values; `encode_matrix` does it for many columns at once."""
-        return self.encode_floats(cast.floats(values)[0])
+        return self.encode_floats(refuse.numbers(self.name, values, start, texts=self.texts))
 
     def encode_floats(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The cells of float values, NaN for missing."""
         seen = ~np.isnan(numbers)
         numbers = np.where(seen, numbers, self.center)
-        cells = (numbers - self.center) / self.scale
+        cells = ((numbers - self.center) / self.scale).clip(-FAR, FAR)
         if self.bent:
             cells = np.arcsinh(cells)
         if self.atom is None:
@@ -116,11 +121,16 @@ class Number(Column):
 
     def _typed(self, mean: np.ndarray) -> Any:
         mean = np.clip(mean, *self.range)
-        wanted = arrowtype.named(self.type)
-        whole = self.type.startswith(("int", "uint"))
-        return arrowtype.array(np.round(mean) if whole else mean, "double").cast(
-            wanted, safe=False
-        )
+        if self.type.startswith(("int", "uint")):
+            ends = np.iinfo(self.type)  # a float64 rounds the last int64 up, beyond its range
+            most = np.nextafter(float(ends.max), 0) if ends.max > 2**53 else float(ends.max)
+            mean = np.round(mean).clip(float(ends.min), most).astype(self.type)
+        elif self.type.startswith("duration"):
+            micros = arrowtype.array((mean * 1e6).round().astype(np.int64), "duration[us]")
+            return micros.cast(arrowtype.named(self.type), safe=False)
+        elif self.type == "float":
+            mean = mean.astype(np.float32)
+        return arrowtype.array(mean, self.type)
 
     def settle(self, expected: np.ndarray, observed: np.ndarray) -> None:
         """Learn `knots`: the least-squares rising map from what was expected to what was observed.
@@ -179,7 +189,9 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
         return None
     center = torch.tensor([column.center for column in columns], dtype=torch.float64)
     scale = torch.tensor([column.scale for column in columns], dtype=torch.float64)
-    cells = ((torch.from_numpy(x) - center) / scale).to(torch.float32)
+    fit = x.dtype in (np.float32, np.float64) and x.flags.writeable and min(x.strides) >= 0
+    x = x if fit else np.array(x, np.float64)  # torch takes no other array as it is
+    cells = ((torch.from_numpy(x) - center) / scale).clamp_(-FAR, FAR).to(torch.float32)
     seen = ~torch.isnan(cells)
     return cells.nan_to_num_(nan=0.0).numpy(), seen.numpy()
 
@@ -225,7 +237,8 @@ def _long_tailed(numbers: np.ndarray) -> bool:
 def _spread(numbers: np.ndarray, robust: bool) -> tuple[float, float]:
     if not len(numbers):
         return 0.0, 1.0
-    center, scale = float(numbers.mean()), float(numbers.std())
+    most = float(np.abs(numbers).max()) or 1.0  # squares of numbers as they are may overflow
+    center, scale = float((numbers / most).mean()) * most, float((numbers / most).std()) * most
     if robust:
         first, middle, third = np.quantile(numbers, (0.25, 0.5, 0.75))
         center, scale = float(middle), float(third - first) / 1.349 or scale

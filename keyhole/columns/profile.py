@@ -16,7 +16,7 @@ MOST_NUMBERS = 64  # distinct numbers counted before "many" is answer enough
 class Profile:
     """Statistics of one column, fed block by block, and a sample of its values at the end.
 
-    `levels` counts texts and booleans, and numbers while there are at most `MOST_NUMBERS`.
+    `levels` counts texts and booleans, and numbers while there are at most `most_numbers`.
     """
 
     name: str
@@ -34,6 +34,9 @@ class Profile:
     sample: Any = None  # Arrow array of values from all over the table
     style: str | None = None  # how its texts write moments, if they all do
     last: float = -np.inf
+    infinite: int = 0  # the first row, from 1, with an infinite number
+    dictionary: bool = False  # typed as levels, whatever the levels are
+    most_numbers: int = MOST_NUMBERS  # distinct numbers that are counted
 
     @property
     def seen(self) -> int:
@@ -49,6 +52,8 @@ class Profile:
         """Count a block (Arrow array) in."""
         import pyarrow.types as pt
 
+        if pt.is_dictionary(values.type):
+            self.dictionary, self.most_numbers = True, MOST_LEVELS
         values = cast.plain(values)
         if self.arrow_type is None or pt.is_null(self.arrow_type):
             self.arrow_type = values.type
@@ -64,7 +69,10 @@ class Profile:
         if len(bad):
             self.not_numbers += len(bad)
             self.odd = str(values[int(bad[0])].as_py())
-        numbers = numbers[~gaps]
+        endless = np.isinf(numbers)
+        if endless.any() and not self.infinite:
+            self.infinite = self.rows - len(numbers) + int(endless.argmax()) + 1
+        numbers = numbers[~gaps & ~endless]
         if not len(numbers):
             return
         self.least = min(self.least, float(numbers.min()))
@@ -74,7 +82,7 @@ class Profile:
             self.rising = bool((np.diff(numbers, prepend=self.last) > 0).all())
             self.last = float(numbers[-1])
         if not self.overflow and not cast.is_text(values.type):
-            self._count(*np.unique(numbers, return_counts=True), most=MOST_NUMBERS)
+            self._count(*np.unique(numbers, return_counts=True), most=self.most_numbers)
 
     def _count_texts(self, values: Any) -> None:
         import pyarrow.compute as pc
@@ -95,6 +103,6 @@ class Profile:
             self.levels = Counter(dict(self.levels.most_common(most)))
 
     def numbers(self) -> np.ndarray:
-        """The sample's numbers, gaps left out."""
+        """The sample's numbers, gaps and infinite ones left out."""
         numbers, _ = cast.floats(self.sample)
-        return numbers[~np.isnan(numbers)]
+        return numbers[np.isfinite(numbers)]

@@ -1,14 +1,33 @@
-"""Files are written aside, synced, and renamed: a reader sees the old one or the new one."""
+"""Files are written aside, synced, and renamed: a reader sees the old one or the new one.
+
+A kill at any moment leaves one of the two. What it leaves beside them (a temporary file, an old
+folder moved away) is cleared by the next write to the same path; reading never writes.
+"""
 
 import errno
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from keyhole.errors import FileError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: what a killed writer left there stays
+    fcntl = None
+
+WHY = {
+    errno.ENOSPC: "the disk is full; free some space or write elsewhere",
+    errno.EDQUOT: "the disk quota is used up; free some space or write elsewhere",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+    errno.EROFS: "the disk is read-only",
+}
+NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF}  # of some file systems
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
@@ -22,64 +41,62 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
 
 @contextmanager
 def aside(path: str | os.PathLike[str]) -> Iterator[str]:
-    """A temporary path beside `path`, which takes its place when the block ends well."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    """A temporary path beside `path`, which takes its place when the block ends well.
+
+    A link is followed; what is no file but can be written (a pipe, /dev/null) is written as it is.
+    """
+    target = place_of(path)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        yield str(target)
+        return
+    with _faults_of(target), _temporary(target) as temporary:
         yield str(temporary)
         sync(temporary)
         os.replace(temporary, target)
-        sync(target.parent)
-    except OSError as fault:
-        raise write_fault(target, fault) from fault
-    finally:
-        _remove(temporary)
+    _sync_folder(target)
 
 
 @contextmanager
-def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def folder_aside(path: str | os.PathLike[str], files: Collection[str]) -> Iterator[Path]:
     """A temporary folder beside `path`, whose place it takes when the block ends well.
 
-    A folder cannot be replaced in one step: the old one is moved aside first and removed after,
-    and `settle_folder` puts it back where a kill fell between the two moves.
+    Only a folder that holds nothing but `files` is replaced: no other work of the user's is lost.
+    A folder cannot be replaced in one step: the old one is moved aside first. A kill between the
+    two moves leaves it there, where `standing_folder` finds it.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    old = old_folder(target)
+    target = place_of(path)
+    with _faults_of(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(target, files)
+        with _temporary(target, folder=True) as temporary:
+            yield temporary
+            for file in temporary.iterdir():
+                sync(file)
+            sync(temporary)
+            with _locked(target.parent):
+                _swap(temporary, target)
+    _sync_folder(target)
+
+
+def standing_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder to read at `path`: the old one where its replacement was cut short."""
+    target = place_of(path)
+    old = _old(target)
+    return old if not target.exists() and old.exists() else target
+
+
+def place_of(path: str | os.PathLike[str]) -> Path:
+    """Where a path leads, links followed.
+
+    Raises: FileError for a path that can name no file.
+    """
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.iterdir():
-            sync(file)
-        sync(temporary)
-        settle_folder(target)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(temporary, target)
-        sync(target.parent)
-    except OSError as fault:
-        settle_folder(target)
-        raise write_fault(target, fault) from fault
-    finally:
-        _remove(temporary)
-        _remove(old)
-
-
-def old_folder(target: Path) -> Path:
-    """Where the folder that is being replaced stands meanwhile."""
-    return target.with_name(f".{target.name}.old")
-
-
-def settle_folder(path: str | os.PathLike[str]) -> None:
-    """Finish a replacement that was killed half-way: the old folder back, or away."""
-    target = Path(path)
-    old = old_folder(target)
-    if not old.exists():
-        return
-    if target.exists():
-        _remove(old)
-    else:
-        os.replace(old, target)
+        place = Path(os.path.realpath(path))
+    except ValueError as fault:  # a NUL inside
+        raise FileError(f"{os.fspath(path)!r:.80} is no path: {fault}") from fault
+    if not os.fspath(path) or not place.name:
+        raise FileError(f"{os.fspath(path)!r} names no file or folder that can be written")
+    return place
 
 
 def sync(path: Path) -> None:
@@ -95,12 +112,9 @@ def write_fault(path: Path, fault: OSError) -> FileError:
     """The error for a file that could not be written."""
     if isinstance(fault, FileError):
         return fault
-    why = {
-        errno.ENOSPC: "the disk is full; free some space or write elsewhere",
-        errno.EACCES: "permission is denied",
-        errno.ENOENT: f"folder {path.parent} does not exist",
-        errno.EROFS: "the disk is read-only",
-    }.get(fault.errno or 0, fault.strerror or str(fault))
+    why = WHY.get(fault.errno or 0, fault.strerror or str(fault))
+    if fault.errno == errno.ENOENT:
+        why = f"folder {path.parent} does not exist"
     return FileError(f"{path} cannot be written: {why}; nothing that existed was changed")
 
 
@@ -110,8 +124,140 @@ def refuse_existing(path: str, force: bool) -> None:
         raise FileError(f"{path} exists already; write elsewhere or add --force to replace it")
 
 
+@contextmanager
+def _faults_of(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        raise write_fault(target, fault) from fault
+
+
+@contextmanager
+def _temporary(target: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A new file or folder beside `target`, locked while it is in use and gone afterwards.
+
+    What has such a name and no lock was left by a kill, and is cleared away.
+    """
+    temporary = _beside(target)
+    handle = -1
+    try:
+        with _locked(target.parent):
+            _clear_left(target)
+            if folder:
+                temporary.mkdir()
+            else:
+                temporary.touch(exist_ok=False)
+            handle = os.open(temporary, os.O_RDONLY)
+            _lock(handle)
+        yield temporary
+    finally:
+        if handle >= 0:
+            os.close(handle)
+        _remove(temporary)
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put the new folder in the place of the old; whatever fails, one of them stands there."""
+    old = _old(target)
+    _settle(target)
+    try:
+        if target.exists():
+            os.replace(target, old)
+        os.replace(new, target)
+    finally:
+        _settle(target)
+
+
+def _settle(target: Path) -> None:
+    """End a replacement that was cut short: the old folder back, or away."""
+    old = _old(target)
+    if not old.exists():
+        return
+    if not target.exists():
+        os.replace(old, target)
+        return
+    away = _beside(target)  # a half-removed folder must never be taken for an old one
+    os.replace(old, away)
+    _remove(away)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _clear_left(target: Path) -> None:
+    ours = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{8}\.tmp")
+    names: list[str] = []
+    with suppress(OSError):  # a folder that cannot be listed
+        names = os.listdir(target.parent)
+    for name in filter(ours.fullmatch, names):
+        left = target.with_name(name)
+        with suppress(OSError):  # in use, or not ours to remove
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                if _lock(handle, wait=False):
+                    _remove(left)
+            finally:
+                os.close(handle)
+
+
+def _refuse_foreign(target: Path, files: Collection[str]) -> None:
+    if not os.path.lexists(target):
+        return
+    if not target.is_dir():
+        raise FileError(f"{target} is a file; give the name of a folder")
+    foreign = sorted(set(os.listdir(target)) - set(files))
+    if foreign:
+        raise FileError(
+            f"{target} holds {foreign[0]!r:.80}, which is no part of a model, and would be lost; "
+            "write elsewhere"
+        )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time, where the folder can be locked; for moments only."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # it may be written but not listed
+        yield
+        return
+    try:
+        _lock(handle)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, *, wait: bool = True) -> bool:
+    """True where the lock is ours; a kill frees it. Not every file system has locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _sync_folder(target: Path) -> None:
+    """Have the disk keep the new name, where the file system can be asked to."""
+    try:
+        sync(target.parent)
+    except OSError as fault:
+        if fault.errno not in NO_FOLDER_SYNC:
+            raise FileError(
+                f"{target} was written, but the disk does not confirm it: {fault.strerror}"
+            ) from fault
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

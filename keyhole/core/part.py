@@ -6,7 +6,7 @@ search, the JSON of a saved model and the command line's `--bottleneck plain:wid
 
 import inspect
 from types import UnionType
-from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -59,6 +59,12 @@ class Described:
             setattr(self, name, value)
         return self
 
+    def check(self) -> None:
+        """Refuse arguments that have the right type and make no sense; asked before use.
+
+        Raises: SettingError.
+        """
+
     def recipe(self) -> dict[str, Json]:
         """The JSON from which `build` makes this again."""
         return {"kind": self.kind, **self.get_params()}
@@ -105,16 +111,11 @@ def build(family: str, recipe: Any) -> Any:
     extra = sorted(set(arguments) - set(cls.arguments()))
     if extra:
         raise BundleError(f"{family} {recipe['kind']!r} does not know {extra!r:.80}")
-    hints = get_type_hints(cls.__init__)
-    for name, value in arguments.items():
-        if not fits(value, hints[name]):
-            raise BundleError(
-                f"{family} {recipe['kind']!r}: {name}={value!r:.80} is not {hints[name]}"
-            )
     try:
-        return cls(**arguments)
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as fault:
-        raise BundleError(f"{family} {recipe['kind']!r} cannot be built: {fault}") from fault
+        return _made(cls, arguments)
+    except Exception as fault:  # whatever an argument breaks, it is the file's fault
+        kind = recipe["kind"]
+        raise BundleError(f"{family} {kind!r} cannot be built: {fault!s:.200}") from fault
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -124,9 +125,11 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is None or hint is type(None):
         return value is None
     inner = get_args(hint)
-    if isinstance(hint, UnionType):
-        return any(fits(value, one) for one in inner)
     whole = get_origin(hint)
+    if isinstance(hint, UnionType) or whole is Union:
+        return any(fits(value, one) for one in inner)
+    if whole is Literal:
+        return any(value == one and type(value) is type(one) for one in inner)
     if whole is list:
         return isinstance(value, list) and all(fits(item, inner[0]) for item in value)
     if whole is dict:
@@ -135,7 +138,7 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+    return isinstance(hint, type) and isinstance(value, hint)
 
 
 def copy(part: Any) -> Any:
@@ -160,7 +163,22 @@ def parse(family: str, text: str) -> Any:
                 f"{family} {kind!r} does not know {item!r}; write name=value from {cls.arguments()}"
             )
         arguments[name] = _literal(value)
-    return cls(**arguments)
+    try:
+        return _made(cls, arguments)
+    except (TypeError, ValueError) as fault:
+        raise SettingError(f"{family} {text!r:.80}: {fault}") from fault
+
+
+def _made(cls: type[Described], arguments: dict[str, Any]) -> Any:
+    """The part with these arguments, once their types were compared and it checked them."""
+    hints = get_type_hints(cls.__init__)
+    for name, value in arguments.items():
+        if not fits(value, hints[name]):
+            wanted = hints[name].__name__ if isinstance(hints[name], type) else hints[name]
+            raise TypeError(f"{name}={value!r:.80} is not {wanted}")
+    part = cls(**arguments)
+    part.check()
+    return part
 
 
 def _literal(text: str) -> Json:

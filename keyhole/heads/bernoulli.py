@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
 from keyhole.heads.base import CellHead, Cells
-from keyhole.nets.linear import Linear
+from keyhole.core.linear import Linear
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from keyhole.core.layout import Shape, Slot
 from keyhole.heads.base import CellHead, Cells
-from keyhole.nets.linear import Linear
+from keyhole.core.linear import Linear
 
 MOST_LOGITS = 1_000  # levels with a logit of their own, per column
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from keyhole.core.layout import Shape, Slot
 from keyhole.heads.base import CellHead, Cells
-from keyhole.nets.linear import Linear
+from keyhole.core.linear import Linear
 
 MOST_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
 

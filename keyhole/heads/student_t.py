@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from keyhole.core.layout import Shape, Slot
 from keyhole.heads.base import CellHead, Cells
-from keyhole.nets.linear import Linear
+from keyhole.core.linear import Linear
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keyhole.columns import cast
-from keyhole.columns.profile import Profile
+from keyhole.columns.profile import MOST_LEVELS, Profile
 from keyhole.sources.base import Source
 
 if TYPE_CHECKING:
@@ -21,9 +21,13 @@ BLOCK_ROWS = 65_536
 class Survey:
     """Profiles and a uniform sample of at most `SAMPLE_ROWS` rows, in their order."""
 
-    def __init__(self, source: Source, names: Sequence[str]) -> None:
+    def __init__(
+        self, source: Source, names: Sequence[str], kinds: dict[str, str] | None = None
+    ) -> None:
         self.rows = 0
         self.profiles = {name: Profile(name) for name in names}
+        for name in (n for n, kind in (kinds or {}).items() if kind == "category"):
+            self.profiles[name].most_numbers = MOST_LEVELS
         self.sample = self._read(source, list(names))
         for name, profile in self.profiles.items():
             profile.sample = cast.plain(self.sample.column(name))

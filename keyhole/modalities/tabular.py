@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 
-from keyhole.columns import Aside, Column, Guess, Number, guess
+from keyhole.columns import Aside, Column, Guess, Number, Profile, guess, refuse
 from keyhole.columns.number import encode_matrix
 from keyhole.core.layout import Layout
 from keyhole.core.part import Described, build, kinds
@@ -17,7 +18,8 @@ from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.survey import Survey
-from keyhole.sources.base import Rows, Source, numbers_only
+from keyhole.sources.base import Rows, Source
+from keyhole.sources.weighted import weights
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,17 +71,23 @@ class Hints(Described):
 
 
 class Tabular(Modality):
-    """The columns of a table, and why each is what it is."""
+    """The columns of a table, why each is what it is, and the share of its cells that is missing."""
 
     kind = "tabular"
 
     def __init__(
-        self, *, columns: list[Any], reasons: dict[str, str], weight: str | None = None
+        self,
+        *,
+        columns: list[Any],
+        reasons: dict[str, str],
+        gaps: dict[str, float],
+        weight: str | None = None,
     ) -> None:
         self.columns: list[Column] = [
             build("column", c) if isinstance(c, dict) else c for c in columns
         ]
         self.reasons = reasons
+        self.gaps = gaps
         self.weight = weight
 
     @classmethod
@@ -88,31 +96,36 @@ class Tabular(Modality):
 
         Raises: DataError where no column is left to learn from.
         """
-        check_columns(hints.named(), source.names, "hints")
-        survey = Survey(source, source.names)
+        check_columns(hints.named(), source.names, "a hint")
+        survey = Survey(source, source.names, hints.kinds)
         if survey.rows == 0:
             raise DataError(
                 f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1 is required"
             )
         columns, reasons = [], {}
         for name, profile in survey.profiles.items():
-            found = _decide(name, hints) or guess(profile)
+            found = _decide(profile, hints) or guess(profile)
+            if found.kind != "aside" and profile.infinite:
+                raise DataError(refuse.infinity(name, profile.infinite))
             column = kinds("column")[found.kind].learn(profile)
             if isinstance(column, Aside):
                 column.reason = found.reason
             columns.append(column)
             reasons[name] = "; ".join(filter(None, [found.reason, found.caution]))
-        table = cls(columns=columns, reasons=reasons, weight=hints.weight)
+        gaps = {name: p.missing / p.rows for name, p in survey.profiles.items()}
+        table = cls(columns=columns, reasons=reasons, gaps=gaps, weight=hints.weight)
         if not len(table.layout):
             said = ", ".join(f"{name}: {why}" for name, why in list(reasons.items())[:5])
-            raise DataError(f"{source.name} has no column to learn from ({said})")
+            alone = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
+            parted = "; it was read as one column: is it parted by , ; | or tabs?" if alone else ""
+            raise DataError(f"{source.name} has no column to learn from ({said}){parted}")
         return table, survey
 
     def recipe(self) -> dict[str, Any]:
         """Every column's recipe."""
         columns = [column.recipe() for column in self.columns]
         return {
-            "kind": self.kind, "columns": columns, "reasons": self.reasons, "weight": self.weight,
+            "kind": self.kind, "columns": columns, "reasons": self.reasons, "gaps": self.gaps, "weight": self.weight,
         }  # fmt: skip
 
     @cached_property
@@ -140,14 +153,14 @@ class Tabular(Modality):
         Raises: DataError for an absent column, a changed type, or an infinite number.
         """
         check_columns(self.needs(), rows.names, "this model")
-        numeric = [column for column in self.celled if isinstance(column, Number)]
+        numeric = [c for c in self.celled if isinstance(c, Number) and not c.texts]
         x = _finite_matrix(rows, [column.name for column in numeric], start)
         whole = encode_matrix(numeric, x) if len(numeric) == len(self.celled) else None
         if whole is not None:
             empty = torch.zeros((len(rows), 0), dtype=torch.int64)
             numbers, seen = (torch.from_numpy(part) for part in whole)
             return Batch(numbers, empty, seen, self._weight(rows))
-        return self._encode_columns(rows, x, {c.name: i for i, c in enumerate(numeric)})
+        return self._encode_columns(rows, x, {c.name: i for i, c in enumerate(numeric)}, start)
 
     def decode(self, batch: Batch) -> pa.Table:
         """Cells of expected rows as a table in the original units and types."""
@@ -180,17 +193,19 @@ class Tabular(Modality):
             places[slot.column].append(i)
         return places
 
-    def _encode_columns(self, rows: Rows, x: np.ndarray, at: dict[str, int]) -> Batch:
+    def _encode_columns(
+        self, rows: Rows, x: np.ndarray, at: dict[str, int], start: int
+    ) -> Batch:
         wide = self.layout.numbers
         numbers = np.zeros((len(rows), wide), np.float32)
         codes = np.zeros((len(rows), self.layout.codes), np.int64)
         seen = np.zeros((len(rows), len(self.layout)), bool)
         for column in self.celled:
             place = self._places[column.name]
-            if isinstance(column, Number):
+            if isinstance(column, Number) and column.name in at:
                 cells, cells_seen = column.encode_floats(x[:, at[column.name]])
             else:
-                cells, cells_seen = column.encode(rows.column(column.name))
+                cells, cells_seen = column.encode(rows.column(column.name), start)
             if place[0] < wide:
                 numbers[:, place] = cells
             else:
@@ -202,9 +217,7 @@ class Tabular(Modality):
     def _weight(self, rows: Rows) -> torch.Tensor | None:
         if self.weight is None or self.weight not in rows.names:
             return None
-        weight = np.nan_to_num(numbers_only(self.weight, rows.column(self.weight)))
-        if (weight < 0).any():
-            raise DataError(f"weight column {self.weight!r} holds a negative weight")
+        weight = weights(rows, self.weight)
         return torch.from_numpy(weight.astype(np.float32))
 
 
@@ -224,8 +237,9 @@ def check_columns(wanted: list[str], given: list[str], who: str) -> None:
     raise DataError(f"column {name!r}, which {who} needs, is absent{more}; {hint}")
 
 
-def _decide(name: str, hints: Hints) -> Guess | None:
+def _decide(profile: Profile, hints: Hints) -> Guess | None:
     """What the hints say of a column, or None where they leave it to the guess."""
+    name = profile.name
     if name == hints.id:
         return Guess("aside", "names the rows")
     if name == hints.weight:
@@ -238,19 +252,38 @@ def _decide(name: str, hints: Hints) -> Guess | None:
         kind = (hints.kinds or {})[name]
         if kind not in kinds("column"):
             raise SettingError(f"{name}={kind!r}: a column is one of {sorted(kinds('column'))}")
+        if profile.seen <= 0 and kind != "aside":
+            raise DataError(f"column {name!r} shall be a {kind}, but it holds no value at all")
+        if not _can_be(profile, kind):
+            raise DataError(
+                f"column {name!r} shall be a {kind}, but it holds {profile.arrow_type}, such as "
+                f"{refuse.said(profile.sample.drop_null(), 0)}; choose another kind, or exclude it"
+            )
         return Guess(kind, "as told")
     return None
 
 
+def _can_be(profile: Profile, kind: str) -> bool:
+    import pyarrow.types as pt
+
+    if kind in {"number", "count"}:
+        return profile.numeric and not pt.is_boolean(profile.arrow_type)
+    if kind in {"category", "flag"}:
+        return bool(profile.levels)
+    if kind == "moment":
+        typed = pt.is_timestamp(profile.arrow_type) or pt.is_date(profile.arrow_type)
+        return typed or profile.style is not None
+    return True
+
+
 def _finite_matrix(rows: Rows, names: list[str], start: int) -> np.ndarray:
-    x = rows.matrix(names)
+    x = rows.matrix(names, start)
+    with np.errstate(all="ignore"):
+        total = x.sum(dtype=np.float64)
     # A sum is one pass and infinite or NaN where any cell is; only then look closer.
-    if not np.isfinite(x.sum(dtype=np.float64)):
+    if not np.isfinite(total):
         at = np.argwhere(np.isinf(x))
         if len(at):
             row, column = at[0]
-            raise DataError(
-                f"Input contains infinity: column {names[column]!r}, data row {start + row + 1}; "
-                "replace infinite values or leave the cell empty"
-            )
+            raise DataError(refuse.infinity(names[column], start + int(row) + 1))
     return x

@@ -8,7 +8,7 @@ from keyhole.core.layout import Layout, Shape
 from keyhole.core.part import Part
 from keyhole.errors import SettingError
 from keyhole.nets.base import Net
-from keyhole.nets.linear import Linear
+from keyhole.core.linear import Linear
 
 ACTIVATIONS = {"silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from keyhole.columns import cast
+from keyhole.columns import cast, refuse
 from keyhole.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ class Rows(Protocol):
         """One column as an Arrow array; float NaN and null both mean missing."""
         ...
 
-    def matrix(self, names: Sequence[str]) -> np.ndarray:
-        """Numeric columns as floats (rows, columns), NaN for missing."""
+    def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
+        """Numeric columns as floats (rows, columns), NaN for missing.
+
+        `start` is the place of the first row in its source. Raises: DataError for what is no number.
+        """
         ...
 
     def take(self, rows: slice | np.ndarray) -> Rows:
@@ -60,17 +64,18 @@ class ArrowRows:
         """One column as one Arrow array."""
         return cast.plain(self.table.column(name))
 
-    def matrix(self, names: Sequence[str]) -> np.ndarray:
+    def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
         """Numeric columns as floats; one stroke where all are plain numbers."""
         import pyarrow.types as pt
 
         types = [self.table.schema.field(name).type for name in names]
-        if all(pt.is_floating(t) and not pt.is_float16(t) for t in types) and len(self) > 1:
+        floats = all(pt.is_floating(t) and not pt.is_float16(t) for t in types)
+        if names and floats and len(self) > 1:
             batch = self.table.select(list(names)).combine_chunks().to_batches()[0]
             return batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
         matrix = np.empty((len(self), len(names)))
         for i, name in enumerate(names):
-            matrix[:, i] = numbers_only(name, self.column(name))
+            matrix[:, i] = refuse.numbers(name, self.column(name), start)
         return matrix
 
     def take(self, rows: slice | np.ndarray) -> ArrowRows:
@@ -102,7 +107,7 @@ class ArrayRows:
         values = np.ascontiguousarray(self.values[:, self.names.index(name)])
         return pa.array(values, from_pandas=True)
 
-    def matrix(self, names: Sequence[str]) -> np.ndarray:
+    def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
         """The columns as floats; a view where all are wanted in their order."""
         values = self.values
         if list(names) != self.names:
@@ -181,27 +186,13 @@ class TableSource:
         return self.held
 
 
-def numbers_only(name: str, values: Any) -> np.ndarray:
-    """A column's floats.
-
-    Raises: DataError that names the first cell that holds no number.
-    """
-    numbers, bad = cast.floats(values)
-    if len(bad):
-        first = values[int(bad[0])].as_py()
-        raise DataError(
-            f"column {name!r} holds numbers in training but {first!r:.60} now "
-            f"(data row {int(bad[0]) + 1} of the block); {len(bad)} such cells"
-        )
-    return numbers
-
-
-def check_names(names: Sequence[str], where: str) -> None:
+def check_names(names: Sequence[str], where: str, rows: int | str = "") -> None:
     """Refuse a table without columns, or with a name that stands twice."""
     if not names:
         raise DataError(
-            f"{where} has no columns: 0 feature(s) (shape=(n, 0)), at least 1 is required"
+            f"{where} has no columns: 0 feature(s) (shape=({rows}, 0)) while a minimum of 1 is "
+            "required."
         )
-    twice = sorted({name for name in names if list(names).count(name) > 1})
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{where} has columns with the same name: {twice}; rename one of each")

@@ -6,7 +6,9 @@ The delimiter and the decimal comma are guessed from the first lines, and can be
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,37 @@ MISSING = [
     "<NA>",
 ]
 PEEK_BYTES = 1 << 16
-DECIMAL_COMMA = r"^[+-]?\d+(,\d+)?$"
+BLOCK_BYTES = 1 << 22
+MOSTLY = 0.9  # of a column's cells must read as decimals; the others are odd texts
+DECIMAL_COMMA = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$"
+THOUSANDS_COMMA = r"^[+-]?\d{1,3}(,\d{3})*$"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+class Joined:
+    """A stream whose first bytes were read already: pipes cannot be rewound."""
+
+    closed = False
+
+    def __init__(self, start: bytes, rest: Any) -> None:
+        self.start = start
+        self.rest = rest
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, all of them for a negative size."""
+        head, self.start = (self.start, b"") if size < 0 else self._cut(size)
+        return head + self.rest.read(size if size < 0 else size - len(head))
+
+    def peek(self, size: int) -> bytes:
+        """The next bytes, which stay to be read."""
+        self.start += self.rest.read(max(size - len(self.start), 0))
+        return self.start[:size]
+
+    def close(self) -> None:
+        """Leave the stream open: it is not ours."""
+
+    def _cut(self, size: int) -> tuple[bytes, bytes]:
+        return self.start[:size], self.start[size:]
 
 
 @dataclass
@@ -44,24 +76,32 @@ class CsvSource:
     delimiter: str = field(init=False)
     encoding: str = field(init=False)
     header: list[str] = field(init=False)
+    blank: int = field(init=False)  # empty lines before the header
+    bare: bool = field(init=False)  # a header and no more
 
     def __post_init__(self) -> None:
         start = self._peek()
         if not start.strip():
             raise DataError(f"{self.name} is empty: a header line and rows were expected")
-        if b"\0" in start:
+        wide = start.startswith(UTF16)
+        if b"\0" in start and not wide:
             raise DataError(f"{self.name} is neither CSV nor Parquet: it holds zero bytes")
-        self.encoding = "utf8" if _decodes(start) else "latin-1"
+        self.encoding = "utf16" if wide else "utf8" if _decodes(start) else "latin-1"
         text = start.decode(self.encoding, errors="replace").lstrip("\ufeff")
-        lines = text.splitlines()[: 1 if len(text) >= PEEK_BYTES and text.count("\n") < 2 else 50]
-        self.delimiter = sniff(lines)
-        self.header = [name.strip() for name in next(csv.reader(lines, delimiter=self.delimiter))]
+        lines = list(io.StringIO(text, newline=""))
+        self.blank = next(i for i, line in enumerate(lines) if line.strip())
+        lines = lines[self.blank : self.blank + 50]
+        with self._faults():
+            self.delimiter = sniff(lines)
+            first = list(csv.reader(lines, delimiter=self.delimiter))
+        self.header, self.bare = [name.strip() for name in first[0]], not any(first[1:])
+        self.bare = self.bare and len(start) < PEEK_BYTES
         check_names(self.header, self.name)
 
     @property
     def name(self) -> str:
         """The path, or «standard input»."""
-        return "standard input" if self.pipe is not None else self.path
+        return self.path
 
     @property
     def names(self) -> list[str]:
@@ -87,13 +127,13 @@ class CsvSource:
         import pyarrow as pa
 
         comma: dict[str, bool] = {}
-        try:
+        if self.bare:
+            return
+        with self._faults():
             for batch in self._reader():
-                table = _cleaned(pa.table(batch), comma, self.delimiter == ";")
+                table = _cleaned(pa.table(batch), comma, self.delimiter)
                 for start in range(0, table.num_rows, rows):
                     yield ArrowRows(table.slice(start, rows))
-        except pa.ArrowInvalid as fault:
-            raise DataError(f"{self.name} cannot be read as CSV: {_first_line(fault)}") from fault
 
     def _reader(self) -> Any:
         import pyarrow as pa
@@ -103,7 +143,8 @@ class CsvSource:
         return arrow_csv.open_csv(
             raw,
             read_options=arrow_csv.ReadOptions(
-                encoding=self.encoding, column_names=self.header, skip_rows=1, block_size=1 << 22
+                encoding=self.encoding, column_names=self.header,
+                skip_rows_after_names=1 + self.blank, block_size=BLOCK_BYTES,
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=self.delimiter, newlines_in_values=True
@@ -113,11 +154,54 @@ class CsvSource:
             ),
         )
 
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Raises: DataError or FileError in one line, with the row where it is known."""
+        import pyarrow as pa
+
+        try:
+            yield
+        except csv.Error as fault:
+            raise DataError(f"{self.name} cannot be read as CSV: {fault}") from fault
+        except (pa.ArrowInvalid, UnicodeError) as fault:
+            said = _first_line(fault)
+            if "UTF8" in said or isinstance(fault, UnicodeError):
+                said = f"it does not stay {self.encoding}; save it as UTF-8 throughout"
+            elif "columns, got" in said:
+                said = self._ragged() or said
+            elif "straddl" in said:
+                said = f"a row is longer than {BLOCK_BYTES >> 20} MB; is a quote left open?"
+            raise DataError(f"{self.name} cannot be read as CSV: {said}") from fault
+        except OSError as fault:
+            raise FileError(
+                f"{self.name} cannot be read: {_first_line(fault)}; is it complete?"
+            ) from fault
+
+    def _ragged(self) -> str | None:
+        """Where the first row stands that has more or fewer cells than the header."""
+        import pyarrow as pa
+
+        if self.pipe is not None:
+            return None  # it cannot be read again
+        with pa.input_stream(self.path) as stream:
+            text = io.TextIOWrapper(stream, encoding=self.encoding, newline="")
+            reader = csv.reader(text, delimiter=self.delimiter)
+            rows = (row for row in reader if row)
+            next(rows)
+            for place, row in enumerate(rows, 1):
+                if len(row) != len(self.header):
+                    return (
+                        f"data row {place:,} (line {reader.line_num:,}) has {len(row)} cells, the "
+                        f"header {len(self.header)}; is it parted by {self.delimiter!r}, is a "
+                        "quote left open?"
+                    )
+        return None
+
     def _peek(self) -> bytes:
         import pyarrow as pa
 
         if self.pipe is not None:
-            return self.pipe.peek(PEEK_BYTES)[:PEEK_BYTES]
+            return self.pipe.peek(PEEK_BYTES)
         try:
             with pa.input_stream(self.path) as stream:
                 return stream.read(PEEK_BYTES)
@@ -135,7 +219,8 @@ def sniff(lines: list[str]) -> str:
     return max(found, key=lambda delimiter: found[delimiter])
 
 
-def _cleaned(table: pa.Table, comma: dict[str, bool], may_be_comma: bool) -> pa.Table:
+def _cleaned(table: pa.Table, comma: dict[str, bool], delimiter: str) -> pa.Table:
+    """Cells trimmed, gaps null, decimal commas as points; `comma` keeps what was found of each."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -144,18 +229,31 @@ def _cleaned(table: pa.Table, comma: dict[str, bool], may_be_comma: bool) -> pa.
     for name in table.column_names:
         texts = pc.utf8_trim_whitespace(table.column(name).combine_chunks())  # pyright: ignore
         texts = pc.if_else(pc.is_in(texts, value_set=gaps), None, texts)  # pyright: ignore
-        if may_be_comma and comma.setdefault(name, _decimal_comma(texts)):
+        if delimiter != "," and name not in comma:
+            found = _decimal_comma(texts, delimiter)
+            comma.update({} if found is None else {name: found})
+        if comma.get(name):
+            texts = pc.replace_substring(texts, ".", "")  # pyright: ignore
             texts = pc.replace_substring(texts, ",", ".")  # pyright: ignore
         columns.append(texts)
     return pa.table(columns, names=table.column_names)
 
 
-def _decimal_comma(texts: Any) -> bool:
+def _decimal_comma(texts: Any, delimiter: str) -> bool | None:
+    """Whether a column writes decimals with a comma; None while no cell has one.
+
+    Where semicolons part the cells, commas are decimal; elsewhere not if all could part thousands.
+    """
     import pyarrow.compute as pc
 
     held = texts.drop_null()
-    with_comma = pc.any(pc.match_substring(held, ",")).as_py()  # pyright: ignore
-    return bool(with_comma) and pc.all(pc.match_substring_regex(held, DECIMAL_COMMA)).as_py()  # pyright: ignore
+    held_comma = held.filter(pc.match_substring(held, ","))  # pyright: ignore
+    if not len(held_comma):
+        return None
+    if delimiter != ";" and pc.all(pc.match_substring_regex(held_comma, THOUSANDS_COMMA)).as_py():  # pyright: ignore
+        return False
+    reads = pc.sum(pc.match_substring_regex(held, DECIMAL_COMMA)).as_py()  # pyright: ignore
+    return reads >= MOSTLY * len(held)
 
 
 def _decodes(start: bytes) -> bool:

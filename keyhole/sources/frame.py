@@ -41,7 +41,7 @@ class SparseRows:
 
         return pa.array(self.matrix([name])[:, 0], from_pandas=True)
 
-    def matrix(self, names: Sequence[str]) -> np.ndarray:
+    def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
         """These columns, made dense."""
         wanted = [self.names.index(name) for name in names]
         block = self.values if list(names) == self.names else self.values[:, wanted]
@@ -58,9 +58,7 @@ class SparseRows:
 
 def is_frame(data: Any) -> bool:
     """True for what has named columns: a frame of any kind, not an array."""
-    return hasattr(data, "__arrow_c_stream__") or (
-        hasattr(data, "columns") and not isinstance(data, np.ndarray)
-    )
+    return hasattr(data, "__arrow_c_stream__") or hasattr(type(data), "columns")
 
 
 def frame_source(data: Any) -> TableSource:
@@ -76,6 +74,11 @@ def frame_source(data: Any) -> TableSource:
         check_names(table.column_names, "the frame")
         return TableSource(ArrowRows(table), "the frame")
     values = np.asarray(data)
+    if values.ndim == 0:
+        raise DataError(
+            f"{type(data).__name__} is no table: expected a frame, a 2D array, or the path of a CSV "
+            "or Parquet file; Reshape your data, or wrap columns in a frame"
+        )
     if values.ndim != 2:
         raise DataError(
             f"Expected 2D array, got {values.ndim}D array instead, shape {values.shape}. Reshape your "
@@ -104,11 +107,12 @@ def same_kind(table: pa.Table, like: Any) -> Any:
 
 def _array_rows(values: np.ndarray) -> Rows:
     names = array_names(values.shape[1])
-    check_names(names, f"the array of shape {values.shape}")
+    check_names(names, "the array", len(values))
     if np.iscomplexobj(values):
         raise DataError("Complex data not supported: split it into real and imaginary columns")
     if values.dtype.kind in "fiub":
-        return ArrayRows(values if values.dtype.kind != "b" else values.astype(float), names)
+        odd = not values.dtype.isnative or values.dtype.itemsize > 8  # Arrow and torch have none
+        return ArrayRows(values.astype(np.float64) if odd else values, names)
     return ArrowRows(_object_table({n: values[:, i] for i, n in enumerate(names)}))
 
 
@@ -121,18 +125,47 @@ def _arrow_table(data: Any) -> pa.Table:
     if isinstance(data, pa.RecordBatch):
         return pa.table(data)
     try:
-        frame = nw.from_native(data, eager_only=True)
+        frame = nw.from_native(data)
     except TypeError:
-        return pa.table(data)  # anything with __arrow_c_stream__
-    names = [str(name) for name in frame.columns]
-    check_names(names, "the frame")
+        return _arrow_stream(data)
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
     if not frame.implementation.is_pandas():
         return frame.to_arrow()
+    if len({isinstance(name, str) for name in data.columns}) > 1:
+        odd = next(name for name in data.columns if not isinstance(name, str))
+        raise DataError(
+            f"the frame has column names that are texts and some that are not, such as {odd!r}; "
+            "name all by texts: X.columns = X.columns.astype(str)"
+        )
+    names = [str(name) for name in data.columns]
+    check_names(names, "the frame")
+    columns = [_pandas_array(n, data.iloc[:, i]) for i, n in enumerate(names)]
+    return pa.table(columns, names=names)
+
+
+def _arrow_stream(data: Any) -> pa.Table:
+    """The table that an `__arrow_c_stream__` gives."""
+    import pyarrow as pa
+
     try:
-        return pa.Table.from_pandas(data, preserve_index=False).rename_columns(names)
+        return pa.table(data)
+    except (pa.ArrowInvalid, TypeError) as fault:
+        raise DataError(
+            f"{type(data).__name__} is no table: expected a frame with named columns; one column "
+            "becomes a frame by to_frame()"
+        ) from fault
+
+
+def _pandas_array(name: str, values: Any) -> pa.Array:
+    """One column of a pandas frame; objects of several types become texts."""
+    import pyarrow as pa
+
+    try:
+        found = pa.Array.from_pandas(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        columns = {n: data.iloc[:, i].to_numpy() for i, n in enumerate(names)}
-        return _object_table(columns)
+        return _object_array(name, values.to_numpy())
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def _object_table(columns: dict[str, np.ndarray]) -> pa.Table:
@@ -146,13 +179,15 @@ def _object_array(name: str, values: np.ndarray) -> pa.Array:
     import pyarrow as pa
 
     held = values.tolist()
-    odd = next((v for v in held if isinstance(v, dict | list | set | tuple)), None)
+    odd = next((v for v in held if isinstance(v, dict | list | set | tuple | np.ndarray)), None)
     if odd is not None:
         raise ColumnTypeError(
             f"column {name!r} holds {odd!r:.60}: a cell must be a string or a number "
             "(argument must be a string or a real number)"
         )
-    gaps = [v is None or v != v for v in held]
+    gaps = [
+        v is None or type(v).__name__ in {"NAType", "NaTType"} or bool(v != v) for v in held
+    ]
     held = [None if gap else v for v, gap in zip(held, gaps, strict=True)]
     try:
         return cast.plain(pa.array(held))

@@ -3,15 +3,15 @@
 import glob
 import os
 import shutil
+import stat
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from keyhole.errors import DataError, FileError
-from keyhole.sources.base import ArrowRows, Rows, Source, TableSource
-from keyhole.sources.csv import CsvSource
+from keyhole.sources.base import ArrowRows, Rows, Source, TableSource, check_names
+from keyhole.sources.csv import CsvSource, Joined
 from keyhole.sources.frame import frame_source
 from keyhole.sources.parquet import ParquetSource
 
@@ -28,10 +28,12 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
         return frame_source(data)
     path = os.fspath(data)
     if path == "-":
-        return _open_pipe()
+        return _open_pipe(sys.stdin.buffer, "standard input")
     if "://" in path:
         raise FileError(f"{path}: only local paths are read; fetch the file first")
     paths = _files(path)
+    if stat.S_ISFIFO(os.stat(paths[0]).st_mode):  # <(zcat big.csv.gz): it can be read only once
+        return _open_pipe(open(paths[0], "rb"), path)
     if is_parquet(paths[0]):
         return ParquetSource(paths, path, None if columns is None else list(columns))
     if len(paths) > 1:
@@ -48,7 +50,7 @@ def is_parquet(path: str) -> bool:
         raise FileError(f"{path} cannot be read: {fault.strerror}") from fault
 
 
-def random_access(source: Source, spool: tempfile.TemporaryDirectory[str]) -> Source:
+def random_access(source: Source, folder: str) -> Source:
     """A source whose groups can be read at random: itself, in memory, or spooled to Parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -57,7 +59,7 @@ def random_access(source: Source, spool: tempfile.TemporaryDirectory[str]) -> So
         return source
     held: list[Any] = []
     size, writer = 0, None
-    path = os.path.join(spool.name, "spool.parquet")
+    path = os.path.join(folder, "spool.parquet")
     try:
         for block in source.blocks(SPOOL_ROWS):
             table = block.arrow()
@@ -71,9 +73,9 @@ def random_access(source: Source, spool: tempfile.TemporaryDirectory[str]) -> So
     except OSError as fault:
         if isinstance(fault, FileError):
             raise
-        free = shutil.disk_usage(spool.name).free
+        free = shutil.disk_usage(folder).free
         raise FileError(
-            f"{source.name} is too large for memory and cannot be spooled to {spool.name} "
+            f"{source.name} is too large for memory and cannot be spooled to {folder} "
             f"({free >> 20} MB free): {fault.strerror or fault}; set TMPDIR to a larger disk"
         ) from fault
     finally:
@@ -85,25 +87,28 @@ def random_access(source: Source, spool: tempfile.TemporaryDirectory[str]) -> So
     return TableSource(ArrowRows(pa.concat_tables(held) if held else empty), source.name)
 
 
-def _open_pipe() -> Source:
+def _open_pipe(stream: Any, name: str) -> Source:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pipe = sys.stdin.buffer
-    if pipe.peek(4)[:4] == b"PAR1":
+    pipe = Joined(stream.read(4), stream)
+    if pipe.start == b"PAR1":
         try:
             table = pq.read_table(pa.BufferReader(pipe.read()))
         except (pa.ArrowException, OSError) as fault:
-            raise DataError(f"standard input is damaged Parquet: {fault!s:.160}") from fault
-        return TableSource(ArrowRows(table), "standard input")
-    return CsvSource("-", pipe)
+            raise DataError(f"{name} is damaged Parquet: {fault!s:.160}") from fault
+        check_names(table.column_names, name)
+        return TableSource(ArrowRows(table), name)
+    return CsvSource(name, pipe)
 
 
 def _files(path: str) -> list[str]:
     if os.path.isdir(path):
         found = sorted(str(p) for p in Path(path).iterdir() if p.suffix in (".parquet", ".pq"))
         if not found:
-            raise FileError(f"folder {path} holds no .parquet file")
+            deeper = os.path.join(path, "*", "*.parquet")
+            hint = f"; did you mean {deeper!r}?" if glob.glob(deeper) else ""
+            raise FileError(f"folder {path} holds no .parquet file{hint}")
         return found
     if os.path.exists(path):
         return [path]

@@ -39,14 +39,16 @@ class ParquetSource:
     @property
     def names(self) -> list[str]:
         """The columns that are read."""
-        return [n for n in self.header if self.wanted is None or n in self.wanted]
+        if self.wanted is None or not set(self.wanted) <= set(self.header):
+            return self.header  # all, so that a message can show the nearest name
+        return [name for name in self.header if name in self.wanted]
 
     @cached_property
     def places(self) -> list[tuple[str, int, int]]:
         """Path, row group and number of rows, for every row group."""
         found = []
         for path in self.paths:
-            if self._names(path) != self.header:
+            if set(self._names(path)) != set(self.header):
                 raise DataError(
                     f"{path} has other columns than {self.paths[0]}: {self._differing(path)}"
                 )
@@ -74,23 +76,31 @@ class ParquetSource:
         path, group, _ = self.places[place]
         with self._open(path) as file:
             try:
-                return ArrowRows(file.read_row_group(group, columns=self.names))
+                return self._rows(file.read_row_group(group, columns=self.names))
             except (pa.ArrowException, OSError) as fault:
                 raise damaged(path, fault) from fault
+
+    def group_blocks(self, place: int, rows: int) -> Iterator[Rows]:
+        """The rows of one row group in order."""
+        path, group, _ = self.places[place]
+        yield from self.file_blocks(path, rows, [group])
 
     def blocks(self, rows: int) -> Iterator[Rows]:
         """All rows in order."""
         for path in dict.fromkeys(path for path, _, _ in self.places):
             yield from self.file_blocks(path, rows)
 
-    def file_blocks(self, path: str, rows: int) -> Iterator[Rows]:
-        """The rows of one of the files in order."""
+    def file_blocks(
+        self, path: str, rows: int, groups: list[int] | None = None
+    ) -> Iterator[Rows]:
+        """The rows of one of the files, or of some of its row groups, in order."""
         import pyarrow as pa
 
         with self._open(path) as file:
             try:
-                for batch in file.iter_batches(batch_size=rows, columns=self.names):
-                    yield ArrowRows(pa.Table.from_batches([batch]))
+                batches = file.iter_batches(rows, columns=self.names, row_groups=groups)
+                for batch in batches:
+                    yield self._rows(pa.Table.from_batches([batch]))
             except (pa.ArrowException, OSError) as fault:
                 raise damaged(path, fault) from fault
 
@@ -109,7 +119,48 @@ class ParquetSource:
         return [name for name in names if not name.startswith("__index_level_")]
 
     def _differing(self, path: str) -> list[str]:
-        return sorted(set(self.header) ^ set(self._names(path))) or ["another order"]
+        return sorted(set(self.header) ^ set(self._names(path)))
+
+    @cached_property
+    def schema(self) -> Any:
+        """For each column a type that holds the values of all files.
+
+        Raises: DataError where a column is numbers in one file and texts in another.
+        """
+        import pyarrow as pa
+
+        with self._open(self.paths[0]) as file:
+            found = {name: file.schema_arrow.field(name).type for name in self.header}
+        for path in self.paths[1:]:
+            with self._open(path) as file:
+                for name in self.header:
+                    found[name] = self._common(name, found[name], file, path)
+        return pa.schema(list(found.items()))
+
+    def _common(self, name: str, was: Any, file: Any, path: str) -> Any:
+        import pyarrow as pa
+
+        now = file.schema_arrow.field(name).type
+        if now == was:
+            return was
+        plain = (t.value_type if pa.types.is_dictionary(t) else t for t in (was, now))
+        try:
+            pair = [pa.schema([(name, t)]) for t in plain]
+            return pa.unify_schemas(pair, promote_options="permissive").field(0).type
+        except pa.ArrowTypeError as fault:
+            raise DataError(
+                f"{path}: column {name!r} holds {now}, but {was} in {self.paths[0]}; convert one"
+            ) from fault
+
+    def _rows(self, table: Any) -> Rows:
+        """The table with its columns in the order and types of all files."""
+        import pyarrow as pa
+
+        table = table.select(self.names)
+        if len(self.paths) > 1:
+            wanted = pa.schema([self.schema.field(name) for name in self.names])
+            table = table.cast(wanted, safe=False)
+        return ArrowRows(table)
 
 
 def damaged(path: str, fault: Exception) -> FileError:

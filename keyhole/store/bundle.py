@@ -6,7 +6,9 @@ weights and of itself; see docs/format.md for the promise on versions.
 
 import hashlib
 import json
+import os
 import platform
+import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,37 +17,53 @@ from typing import Any
 
 from torch import Tensor
 
-from keyhole.core.files import folder_aside, settle_folder
-from keyhole.errors import BundleError
-from keyhole.store.migrate import FORMAT, migrate
+from keyhole.core.files import folder_aside, standing_folder
+from keyhole.errors import BundleError, FileError
+from keyhole.store.migrate import FORMAT, check_format, migrate
 from keyhole.store.strict import strict_json
-from keyhole.store.tensors import finite, read_tensors
+from keyhole.store.tensors import Shapes, finite, opened, read_header, read_tensors
 
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 MOST_MANIFEST_BYTES = 64 << 20  # a hundred thousand levels in several columns
+TRIES = 20  # of a bundle that is replaced while it is read
+MOST_ABOUT = 200  # characters
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model's sections by name ("autoencoder", "detect", ...) and where its weights lie."""
+    """A model's sections by name ("autoencoder", "detect", ...), its weights, what made it.
+
+    The weights' file is kept open, so that they and the sections are of one save even where
+    another takes its place.
+    """
 
     sections: dict[str, Any]
-    weights: str
-    about: dict[str, Any]
+    about: dict[str, str]
+    path: str
+    handle: int
 
-    def tensors(self, expected: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    def __post_init__(self) -> None:
+        weakref.finalize(self, os.close, self.handle)
+
+    def tensors(self, expected: Shapes) -> dict[str, Tensor]:
         """The weights, which must have these names and shapes.
 
         Raises: BundleError.
         """
-        tensors, _ = read_tensors(self.weights, expected)
+        with os.fdopen(os.dup(self.handle), "rb") as file:
+            tensors, _ = read_tensors(file, os.path.join(self.path, WEIGHTS), expected)
         return tensors
+
+    def most_tensors(self) -> int:
+        """How many tensors the weights' file says it holds."""
+        with os.fdopen(os.dup(self.handle), "rb") as file:
+            return len(read_header(file, self.path)[0])
 
 
 def write_bundle(path: str, sections: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write a bundle aside, sync it, and put it in the place of what stood there.
 
-    Raises: FileError, BundleError for weights that are not numbers.
+    Raises: FileError, BundleError for what is no number or no text.
     """
     from safetensors.torch import save
 
@@ -54,73 +72,123 @@ def write_bundle(path: str, sections: dict[str, Any], tensors: dict[str, Tensor]
         raise BundleError(f"weights {broken[0]!r} are not numbers; the model is not saved")
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     weights = save(held)
-    manifest = {
-        "format": FORMAT,
-        "about": {
-            "keyhole": _version("keyhole"),
-            "torch": _version("torch"),
-            "scikit-learn": _version("scikit-learn"),
-            "pyarrow": _version("pyarrow"),
-            "python": platform.python_version(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "sections": sections,
-    }
-    manifest["sha256"] = _digest(manifest)
-    with folder_aside(path) as folder:
+    manifest = _manifest(sections, hashlib.sha256(weights).hexdigest())
+    with folder_aside(path, (MANIFEST, WEIGHTS)) as folder:
         (folder / WEIGHTS).write_bytes(weights)
-        text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-        (folder / MANIFEST).write_text(text, encoding="utf8")
+        (folder / MANIFEST).write_bytes(manifest)
 
 
 def read_bundle(path: str) -> Bundle:
-    """The bundle in a folder, its checksums compared.
+    """The bundle in a folder, its checksums compared; nothing is written, nothing run.
 
     Raises: BundleError that says what is wrong: absent, truncated, altered, too new.
     """
-    folder = Path(path)
-    settle_folder(folder)
+    for _ in range(TRIES):
+        folder = _folder(path)
+        met = _stamp(folder)
+        try:
+            return _read(folder, path)
+        except BundleError:
+            if _stamp(_folder(path)) == met:
+                raise
+    raise BundleError(f"{path} is replaced again and again; try later")
+
+
+def _read(folder: Path, path: str) -> Bundle:
     if not folder.exists():
         raise BundleError(f"{path} does not exist: give the folder that fit or save wrote")
-    manifest = _read_manifest(folder / MANIFEST)
+    manifest = _read_manifest(folder / MANIFEST, path)
+    check_format(manifest, path)
     if manifest.pop("sha256", None) != _digest(manifest):
         raise BundleError(f"{path} was altered: the manifest does not match its checksum")
-    manifest = migrate(manifest, path)
-    weights = folder / WEIGHTS
-    try:
-        with open(weights, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as fault:
-        raise BundleError(f"{weights} cannot be read: {fault.strerror}") from fault
-    if digest != manifest.get("weights_sha256"):
-        raise BundleError(
-            f"{path} was altered or truncated: the weights do not match the checksum"
-        )
+    manifest = migrate(manifest)
     sections, about = manifest.get("sections"), manifest.get("about")
     if not isinstance(sections, dict) or not isinstance(about, dict):
         raise BundleError(f"{path} is no keyhole model: it has no sections")
-    return Bundle(sections, str(weights), about)
+    if not all(_plain(text) for text in about.values()):
+        raise BundleError(f"{path} says odd things about itself")
+    handle = _open_weights(folder / WEIGHTS, manifest.get("weights_sha256"), path)
+    return Bundle(sections, about, path, handle)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(file_path: Path, path: str) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MOST_MANIFEST_BYTES:
-            raise BundleError(f"{path} is larger than {MOST_MANIFEST_BYTES >> 20} MB")
-        text = path.read_bytes()
+        with opened(file_path) as file:
+            text = file.read(MOST_MANIFEST_BYTES + 1)
     except OSError as fault:
         raise BundleError(
-            f"{path.parent} is no keyhole model: {path.name} cannot be read ({fault.strerror})"
+            f"{path} is no keyhole model: {MANIFEST} cannot be read ({fault.strerror})"
         ) from fault
-    manifest = strict_json(text, str(path))
+    if len(text) > MOST_MANIFEST_BYTES:
+        raise BundleError(f"{file_path} is larger than {MOST_MANIFEST_BYTES >> 20} MB")
+    manifest = strict_json(text, str(file_path))
     if not isinstance(manifest, dict):
-        raise BundleError(f"{path} is no keyhole manifest: it holds no object")
+        raise BundleError(f"{file_path} is no keyhole manifest: it holds no object")
     return manifest
+
+
+def _open_weights(file_path: Path, digest: Any, path: str) -> int:
+    """A handle on the weights, whose size and checksum are as they should be."""
+    try:
+        with opened(file_path) as file:
+            read_header(file, str(file_path))
+            file.seek(0)
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:  # pyright: ignore
+                raise BundleError(f"{path} was altered: the weights do not match the checksum")
+            return os.dup(file.fileno())
+    except OSError as fault:
+        raise BundleError(f"{file_path} cannot be read: {fault.strerror}") from fault
+
+
+def _manifest(sections: dict[str, Any], weights_sha256: str) -> bytes:
+    """The manifest's text.
+
+    Raises: BundleError for a section that cannot be read back.
+    """
+    packages = ("keyhole", "torch", "scikit-learn", "pyarrow")
+    manifest = {
+        "format": FORMAT,
+        "about": {name: _version(name) for name in packages}
+        | {
+            "python": platform.python_version(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+        "weights_sha256": weights_sha256,
+        "sections": sections,
+    }
+    try:
+        manifest["sha256"] = _digest(manifest)
+        text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode("utf8")
+        strict_json(text, MANIFEST)
+    except (TypeError, ValueError) as fault:
+        raise BundleError(f"the model cannot be saved: {fault!s:.200}") from fault
+    return text
+
+
+def _folder(path: str) -> Path:
+    try:
+        return standing_folder(path)
+    except FileError as fault:
+        raise BundleError(str(fault)) from fault
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """What tells one save of a bundle from the next."""
+    try:
+        found = os.stat(folder / MANIFEST)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _digest(manifest: dict[str, Any]) -> str:
     text = json.dumps(manifest, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(text: Any) -> bool:
+    """True for a line that a terminal can be shown."""
+    return isinstance(text, str) and len(text) <= MOST_ABOUT and text.isprintable()
 
 
 def _version(package: str) -> str:

@@ -11,11 +11,8 @@ FORMAT = 1  # raised by one with every change that an older version could misrea
 STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
-def migrate(manifest: dict[str, Any], where: str) -> dict[str, Any]:
-    """The manifest in today's format.
-
-    Raises: BundleError for a newer format, or for what is no format at all.
-    """
+def check_format(manifest: dict[str, Any], where: str) -> None:
+    """Raises: BundleError for a newer format, or for what is no format at all."""
     found = manifest.get("format")
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise BundleError(f"{where} is no keyhole model: its format is {found!r:.40}")
@@ -24,7 +21,10 @@ def migrate(manifest: dict[str, Any], where: str) -> dict[str, Any]:
             f"{where} has format {found}, this version of keyhole reads up to {FORMAT}: "
             "pip install --upgrade keyhole"
         )
-    while found < FORMAT:
-        manifest = STEPS[found](manifest)
-        found += 1
+
+
+def migrate(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest in today's format; its own was checked."""
+    for step in range(manifest["format"], FORMAT):
+        manifest = STEPS[step](manifest)
     return manifest

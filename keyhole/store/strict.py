@@ -1,12 +1,25 @@
-"""JSON without what the standard reader lets pass: NaN, infinities, duplicate keys, depth."""
+"""JSON without what the standard reader lets pass: NaN, infinities, duplicate keys, depth.
+
+And records: dataclasses whose fields say which keys a JSON object must have, and which types.
+"""
 
 import json
 import math
-from typing import Any
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from keyhole.core.part import fits
 from keyhole.errors import BundleError
 
 MOST_DEPTH = 32
+MOST_WHOLE = 1 << 63  # a whole number of ours fits 64 bits
+LONE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a pair, which is no character by itself
+
+Record = TypeVar("Record")
 
 
 def strict_json(text: bytes, where: str) -> Any:
@@ -20,19 +33,70 @@ def strict_json(text: bytes, where: str) -> Any:
             object_pairs_hook=_unique,
             parse_constant=_refuse,
             parse_float=_finite,
+            parse_int=_whole,
         )
         _check_depth(value, 0)
+        if LONE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf8")
     except RecursionError as fault:
         raise BundleError(f"{where} is nested too deeply") from fault
     except ValueError as fault:  # bad UTF-8, bad JSON, and what the hooks refuse
-        raise BundleError(f"{where} is damaged: {fault!s:.160}") from fault
+        raise BundleError(f"{where} is damaged or cut short: {fault!s:.160}") from fault
+    return value
+
+
+def record(cls: type[Record], value: Any, where: str) -> Record:
+    """The dataclass that a JSON object describes: its keys and no others, of its types.
+
+    A field with a default may be absent, so older files can be read. Raises: BundleError.
+    """
+    hints = get_type_hints(cls)
+    if not isinstance(value, dict):
+        raise BundleError(f"{where} must be an object, got {value!r:.80}")
+    known = {field.name: field for field in fields(cls)}  # pyright: ignore
+    odd = sorted(set(value) - set(known))
+    if odd:
+        raise BundleError(f"{where} has a key that this version does not know: {odd[0]!r:.80}")
+    for name, field in known.items():
+        required = field.default is MISSING and field.default_factory is MISSING
+        if required and name not in value:
+            raise BundleError(f"{where} has no {name!r}")
+    return cls(**{n: _typed(item, hints[n], f"{where}.{n}") for n, item in value.items()})
+
+
+@contextmanager
+def blamed(where: str) -> Iterator[None]:
+    """Whatever fails while values from a file are put to use, is said to be the file's fault.
+
+    Raises: BundleError.
+    """
+    try:
+        yield
+    except BundleError:
+        raise
+    except Exception as fault:
+        said = str(fault) or type(fault).__name__
+        raise BundleError(f"{where} cannot be used: {said:.200}") from fault
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type):
+        return record(hint, value, where)
+    inner = get_args(hint)
+    if get_origin(hint) is list and is_dataclass(inner[0]):
+        if not isinstance(value, list):
+            raise BundleError(f"{where} must be a list, got {value!r:.80}")
+        return [_typed(item, inner[0], f"{where}[{i}]") for i, item in enumerate(value)]
+    if not fits(value, hint):
+        raise BundleError(f"{where}={value!r:.80} is not {getattr(hint, '__name__', hint)}")
     return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"key {counts.most_common(1)[0][0]!r:.80} stands twice")
     return found
 
 
@@ -45,6 +109,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is too large for a number")
     return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20 or not -MOST_WHOLE <= int(text) < MOST_WHOLE:
+        raise ValueError(f"{text[:20]} is too large for a whole number")
+    return int(text)
 
 
 def _check_depth(value: Any, depth: int) -> None:

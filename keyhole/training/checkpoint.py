@@ -4,20 +4,36 @@ What is in it (weights, averages, optimiser moments, the step) and the seed deci
 step: a resumed run ends in the same bits as one that was never stopped.
 """
 
+import hashlib
 import json
 import os
 import time
+import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from importlib import metadata
 
 import torch
 from torch import Tensor, nn
 
 from keyhole.core.files import write_whole
-from keyhole.errors import BundleError
+from keyhole.errors import BundleError, KeyholeWarning
+from keyhole.store.strict import blamed, record, strict_json
+from keyhole.store.tensors import opened, read_tensors
 from keyhole.training.history import History
 
 EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a checkpoint says beside its tensors; `fingerprint` is of data, settings and seed."""
+
+    step: int
+    seed: int
+    fingerprint: str
+    made_by: str
+    history: History
 
 
 @dataclass
@@ -26,6 +42,7 @@ class Checkpoint:
 
     path: str
     fingerprint: str
+    seed: int = 0
     saved_at: float = 0.0
 
     def due(self) -> bool:
@@ -33,36 +50,75 @@ class Checkpoint:
         return time.monotonic() - self.saved_at >= EVERY_S
 
     def save(self, step: int, tensors: dict[str, Tensor], history: History) -> None:
-        """Replace the file by the state after `step` steps."""
+        """Replace the file by the state after `step` steps.
+
+        Raises: FileError.
+        """
         from safetensors.torch import save
 
-        note = json.dumps(
-            {"step": step, "fingerprint": self.fingerprint, "history": asdict(history)}
-        )
+        note = json.dumps(asdict(Note(step, self.seed, self.fingerprint, _made_by(), history)))
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_whole(self.path, save(held, metadata={"keyhole": note}))
+        about = {"keyhole": note, "sha256": _digest(note, held)}
+        write_whole(self.path, save(held, metadata=about))
         self.saved_at = time.monotonic()
 
     def load(self) -> tuple[int, dict[str, Tensor], History] | None:
-        """The saved step, tensors and history; None where there are none, or of another run."""
-        from keyhole.store.tensors import read_tensors
+        """The saved step, tensors and history; None where there are none, or of another run.
 
+        A file that is there and cannot be used is said in a KeyholeWarning: the run starts again,
+        and will write over it.
+        """
         self.saved_at = time.monotonic()
-        if not os.path.exists(self.path):
-            return None
         try:
-            tensors, metadata = read_tensors(self.path)
-            note: dict[str, Any] = json.loads(metadata["keyhole"])
-            if note["fingerprint"] != self.fingerprint:
-                return None
-            return int(note["step"]), tensors, History(**note["history"])
-        except (BundleError, KeyError, TypeError, ValueError):
-            return None  # not ours, or damaged: the run starts again
+            note, tensors = _read(self.path)
+        except FileNotFoundError:
+            return None
+        except (BundleError, OSError) as fault:
+            return self._not_used(str(fault))
+        if note.fingerprint != self.fingerprint:
+            return self._not_used("it is of other data, settings or another seed")
+        if note.made_by != _made_by():
+            return self._not_used(f"it was made by {note.made_by}, this is {_made_by()}")
+        return note.step, tensors, note.history
 
     def clear(self) -> None:
         """Remove the file: the run is over and its model is kept elsewhere."""
-        if os.path.exists(self.path):
+        with suppress(OSError):
             os.remove(self.path)
+
+    def _not_used(self, why: str) -> None:
+        said = f"checkpoint {self.path} is not used: {why}; training starts again"
+        warnings.warn(said, KeyholeWarning, stacklevel=2)
+
+
+def seed_of(path: str) -> int | None:
+    """The seed of the run that left a checkpoint; None where there is none that can be read."""
+    try:
+        return _read(path)[0].seed
+    except (BundleError, OSError):
+        return None
+
+
+def _read(path: str) -> tuple[Note, dict[str, Tensor]]:
+    """Raises: BundleError, OSError."""
+    with opened(path) as file, blamed(path):
+        tensors, about = read_tensors(file, path)
+        if about["sha256"] != _digest(about["keyhole"], tensors):
+            raise BundleError(f"{path} was altered: it does not match its checksum")
+        return record(Note, strict_json(about["keyhole"].encode(), path), path), tensors
+
+
+def _digest(note: str, tensors: dict[str, Tensor]) -> str:
+    found = hashlib.sha256(note.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
+
+
+def _made_by() -> str:
+    """Whose arithmetic the state is: another version could go on from it and end elsewhere."""
+    return f"keyhole {metadata.version('keyhole')}, torch {torch.__version__}"
 
 
 def state_of(
@@ -87,7 +143,10 @@ def restore(
     best: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Put a saved state back in place."""
+    """Put a saved state back in place.
+
+    Raises: BundleError where it is the state of another network.
+    """
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {
@@ -96,12 +155,13 @@ def restore(
             if name.startswith(prefix)
         }
 
-    network.load_state_dict(under("now."))
-    averaged.load_state_dict(under("average."))
-    best.update(under("best."))
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in under("optimizer.").items():
-        place, _, moment = name.partition(".")
-        moments.setdefault(int(place), {})[moment] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    with blamed("the checkpoint"):
+        network.load_state_dict(under("now."))
+        averaged.load_state_dict(under("average."))
+        best.update(under("best."))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in under("optimizer.").items():
+            place, _, moment = name.partition(".")
+            moments.setdefault(int(place), {})[moment] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})

@@ -1,0 +1,40 @@
+"""What the benchmarks share: where the data lies, and how a figure is printed."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DATA = Path(os.environ.get("KEYHOLE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+WHERE = {
+    "adbench": "22 tables of github.com/Minqi824/ADBench (BSD-2-Clause), as .npz files with X and y",
+    "adult": "UCI Adult (CC BY 4.0) as adult.csv, the copy in github.com/AlliedToasters/dfencoder",
+}
+
+
+def data(name: str) -> Path:
+    """The folder of a data set; says where it comes from and stops where it is absent."""
+    folder = DATA / name
+    if not folder.exists():
+        print(f"{folder} is absent. It holds {WHERE[name]}. Set KEYHOLE_DATA to its parent.",
+              file=sys.stderr)  # fmt: skip
+        sys.exit(0)
+    return folder
+
+
+def emit(benchmark: str, **figures: Any) -> None:
+    """One line of JSON on standard output."""
+    print(json.dumps({"benchmark": benchmark, **_rounded(figures)}), flush=True)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.4g}")
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,83 @@
+"""How light the library is: --help, import, and what it installs beyond torch and scikit-learn.
+
+Bars: --help in 0.4 s; import in 0.3 s beyond torch and scikit-learn, without pyarrow, matplotlib,
+rich or click; at most 300 MB and 20 packages.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+from benchmarks.common import emit
+
+BASE = ("torch", "scikit-learn", "numpy", "scipy", "safetensors")
+ROUNDS = 5
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def best(command: list[str]) -> float:
+    found = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        found.append(time.perf_counter() - began)
+    return min(found)
+
+
+def tree(names: tuple[str, ...]) -> set[str]:
+    """The installed packages that these need, themselves included."""
+    found: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
+        if name in found:
+            continue
+        try:
+            needs = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        found.add(name)
+        todo += [re.split(r"[ ;<>=!~\[(]", need)[0] for need in needs if "extra ==" not in need]
+    return found
+
+
+def megabytes(names: set[str]) -> float:
+    files = [file.locate() for name in names for file in metadata.files(name) or []]
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+
+
+def main() -> None:
+    parts = "import time, torch, sklearn.base, sklearn.utils.validation; t = time.perf_counter(); "
+    after = "; print(time.perf_counter() - t)"
+    bare = min(float(run(f"{parts}import keyhole{after}")) for _ in range(ROUNDS))
+    whole = min(
+        float(run(f"{parts}from keyhole import Autoencoder, AnomalyDetector{after}"))
+        for _ in range(ROUNDS)
+    )
+    heavy = "['pyarrow', 'matplotlib', 'rich', 'click', 'pandas', 'polars']"
+    loaded = run(
+        "import sys; from keyhole import Autoencoder, AnomalyDetector; "
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
+    more = tree(("keyhole",)) - tree(BASE) - {"keyhole"}
+    emit(
+        "footprint",
+        help_seconds=best([sys.executable, "-m", "keyhole.cli", "--help"]),
+        import_seconds=bare,
+        import_estimators_seconds=whole,
+        heavy_modules_loaded=loaded,
+        packages=sorted(more),
+        package_count=len(more),
+        megabytes=megabytes(more),
+        bar="0.4 s, 0.3 s, none, 20 packages, 300 MB",
+    )
+
+
+if __name__ == "__main__":
+    main()

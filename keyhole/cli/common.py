@@ -1,0 +1,113 @@
+"""What the commands share: options, how things are said, progress over rows."""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from keyhole.errors import KeyholeWarning
+
+Command = Callable[..., Any]
+
+model_argument = click.argument("model", type=click.Path())
+data_argument = click.argument("data", type=click.Path(allow_dash=True))
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+
+
+def machine_options(command: Command) -> Command:
+    """--threads, --device and --quiet."""
+    for option in (
+        click.option("--quiet", is_flag=True, help="Say nothing but warnings and errors."),
+        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps."),
+        click.option("--threads", type=click.IntRange(1), help="Processor threads to use."),
+    ):
+        command = option(command)
+    return command
+
+
+def output_options(command: Command) -> Command:
+    """-o, --force, --raw-text."""
+    for option in (
+        click.option("--raw-text", is_flag=True, help="Leave texts that a spreadsheet would run."),
+        click.option("--force", is_flag=True, help="Replace the output where it exists."),
+        click.option("-o", "--out", default="-", type=click.Path(allow_dash=True),
+                     help="A .csv, .parquet or .jsonl file; - for standard output."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+class Say:
+    """Lines for a person, on standard error: a word on what they are about, then the text."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def __call__(self, about: str, text: str) -> None:
+        """One line, unless quiet."""
+        if not self.quiet:
+            click.echo(f"{about:<10}{text}", err=True)
+
+    def warn(self, text: str) -> None:
+        """One line, always."""
+        click.echo(f"{'warning':<10}{text}", err=True)
+
+
+@contextmanager
+def spoken_warnings(say: Say) -> Iterator[None]:
+    """The library's warnings as lines, each once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", KeyholeWarning)
+        yield
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        say.warn(text)
+
+
+@contextmanager
+def rows_progress(verb: str, total: int | None, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A callback for rows done: a bar on a terminal, silent elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda rows: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(f"{verb:<9}"), BarColumn(), TextColumn("{task.completed:,.0f} rows"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda rows: bar.advance(task, rows)
+
+
+def use_machine(model: Any, threads: int | None, device: str) -> None:
+    """Put a loaded model where it is asked to work."""
+    import torch
+
+    from keyhole.training import Plan
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model.network_.to(Plan(device=device).torch_device())
+
+
+def match_columns(model: Any, names: list[str], say: Say) -> None:
+    """Say how the data's columns fit the model's, before anything is asked.
+
+    Raises: DataError where one is absent.
+    """
+    from keyhole.modalities.tabular import check_columns
+
+    needed = model.table_.needs()
+    check_columns(needed, names, "this model")
+    known = set(model.feature_names_in_.tolist())
+    extra = [name for name in names if name not in known]
+    said = f"{len(needed)} of {len(needed)} matched"
+    if extra:
+        said += f"; {len(extra)} unknown ones ignored: {', '.join(extra[:5])}"
+    say("columns", said)

@@ -1,0 +1,169 @@
+"""keyhole fit: a table goes in, a model comes out, with a verdict on how far to trust it."""
+
+import os
+from typing import Any
+
+import click
+
+from keyhole.cli.common import Say, data_argument, machine_options, spoken_warnings
+
+PART_OPTIONS = ("bottleneck", "net", "head", "corruption")
+
+
+def part_options(command: Any) -> Any:
+    """--bottleneck, --net, --head, --corruption: a kind and its arguments."""
+    for name in PART_OPTIONS:
+        said = f"The {name}, as kind:name=value,..."
+        command = click.option(f"--{name}", metavar="KIND[:ARGS]", help=said)(command)
+    return command
+
+
+@click.command()
+@data_argument
+@click.option("-o", "--out", required=True, type=click.Path(), help="Folder for the model.")
+@click.option("--id", "id_column", help="Column that names rows; never learnt from.")
+@click.option("--exclude", multiple=True, help="Columns to leave out; a,b or repeated.")
+@click.option("--columns", multiple=True, help="Only these columns; a,b or repeated.")
+@click.option("--kind", multiple=True, metavar="COLUMN=KIND",
+              help="number, count, category, flag, moment or aside, where the guess is wrong.")  # fmt: skip
+@click.option("--weight", help="Column with row weights.")
+@click.option("--validation", default="random", show_default=True,
+              help="Held-out rows: random, group:COLUMN or time:COLUMN.")  # fmt: skip
+@part_options
+@click.option("--for", "tasks", multiple=True, default=("detect",), show_default=True,
+              help="Tasks that the model is kept for.")  # fmt: skip
+@click.option("--alarm-rate", type=float, default=0.01, show_default=True,
+              help="Share of false alarms promised.")  # fmt: skip
+@click.option("--steps", type=int, help="Training steps.  [default: by the data]")
+@click.option("--batch", type=int, help="Rows in a step.  [default: by the data]")
+@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--time-budget", type=float, metavar="SECONDS", help="Fit the schedule to this.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same model.")
+@click.option("--report", type=click.Path(), help="Page to write.  [default: OUT.report.html]")
+@click.option("--no-report", is_flag=True, help="Write no page.")
+@click.option("--force", is_flag=True, help="Replace the model where it exists.")
+@machine_options
+def fit(data: str, out: str, **options: Any) -> None:
+    """Train on the rows of DATA and keep the model in the folder OUT.
+
+    Killed at any moment, the same command goes on where it was.
+    """
+    from keyhole.core.files import refuse_existing
+
+    say = Say(options["quiet"])
+    page = options["report"] or f"{out.removesuffix('.keyhole')}.report.html"
+    refuse_existing(out, options["force"])
+    if not options["no_report"]:
+        refuse_existing(page, options["force"])
+    _check_tasks(options["tasks"])
+    with spoken_warnings(say):
+        detector = _learn(data, out, options, say)
+    _say_verdict(detector.autoencoder_, say)
+    detector.save(out)
+    say("wrote", out)
+    if not options["no_report"]:
+        _report(detector, data, page)
+        say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
+
+
+def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
+    from keyhole.estimator import Autoencoder
+    from keyhole.tasks import AnomalyDetector
+    from keyhole.training.progress import progress
+
+    model = Autoencoder(**parts_of(options), random_state=options["seed"])
+    checkpoint = f"{out.rstrip('/')}.part"
+    try:
+        model.fit(
+            data,
+            checkpoint=checkpoint,
+            watch=None if options["quiet"] else progress(),
+            learnt=lambda table, source, rows: say_guess(table, source, rows, say),
+        )
+    except KeyboardInterrupt:
+        kept = f"kept in {checkpoint}: the same command goes on from there"
+        say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learnt")
+        raise
+    return AnomalyDetector.of(model, alarm_rate=options["alarm_rate"])
+
+
+def parts_of(options: dict[str, Any]) -> dict[str, Any]:
+    """The Autoencoder's parts that the options describe."""
+    from keyhole.core.part import parse
+    from keyhole.modalities import Hints
+    from keyhole.training import Plan
+
+    parts = {name: parse(name, options[name]) for name in PART_OPTIONS if options[name]}
+    plan = Plan(options["steps"], batch=options["batch"], time_budget_s=options["time_budget"],
+                threads=options["threads"], device=options["device"])  # fmt: skip
+    if options["learning_rate"] is not None:
+        plan.learning_rate = options["learning_rate"]
+    hints = Hints(
+        kinds=_kinds(options["kind"]) or None,
+        only=_names(options["columns"]) or None,
+        exclude=_names(options["exclude"]) or None,
+        id=options["id_column"],
+        weight=options["weight"],
+        validation=options["validation"],
+    )
+    return {**parts, "plan": plan, "hints": hints}
+
+
+def say_guess(table: Any, source: Any, rows: int, say: Say) -> None:
+    """What was made of the data, before training."""
+    delimiter = getattr(source, "delimiter", None)
+    cut = f", cells divided by {delimiter!r}" if delimiter else ""
+    say("data", f"{rows:,} rows x {len(table.columns)} columns from {source.name}{cut}")
+    wide = max(len(column.name) for column in table.columns[:60])
+    for column in table.columns[:60]:
+        name = column.name if len(column.name) <= 30 else column.name[:29] + "…"
+        said = f"{name:<{min(wide, 30)}}  {column.kind:<9} {table.reasons[column.name]}"
+        say("", said)
+    if len(table.columns) > 60:
+        say("", f"and {len(table.columns) - 60} more columns")
+
+
+def _say_verdict(model: Any, say: Say) -> None:
+    found = model.evidence_
+    shape = f"{len(model.table_.layout)} cells -> {found['width']} codes"
+    size = sum(p.numel() for p in model.network_.parameters())
+    members = model.network_.shape.members
+    folds = f", {members} nets side by side, each without its fold" if members > 1 else ""
+    say("model", f"{shape}, {size:,} weights{folds}")
+    say("held out", (
+        f"hidden cells cost {found['guessed_nats']:.2f} nats a row (PCA-{found['width']} "
+        f"{found['pca_guessed_nats']:.2f}, mean {found['mean_nats']:.2f}); in sight "
+        f"{found['rebuilt_nats']:.2f} (PCA {found['pca_rebuilt_nats']:.2f})"
+    ))  # fmt: skip
+    say("verdict", model.verdict_)
+    for finding in model.findings_:
+        say.warn(f"{finding.code} {finding.title}: {finding.text}")
+
+
+def _report(detector: Any, data: str, page: str) -> None:
+    from keyhole.report import asked_of, write_report
+
+    asked = None if data == "-" else asked_of(detector, data)
+    write_report(page, detector.autoencoder_, asked)
+
+
+def _names(given: tuple[str, ...]) -> list[str]:
+    return [name for text in given for name in text.split(",") if name]
+
+
+def _kinds(given: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, equals, kind = text.rpartition("=")
+        if not equals:
+            raise click.UsageError(f"--kind {text!r}: write COLUMN=KIND")
+        found[name] = kind
+    return found
+
+
+def _check_tasks(tasks: tuple[str, ...]) -> None:
+    from keyhole.tasks import Task
+
+    for task in tasks:
+        if task not in Task.verbs:
+            raise click.UsageError(f"--for {task!r}: choose from {', '.join(Task.verbs)}")

@@ -1,0 +1,58 @@
+"""keyhole inspect: what a model is, what it was trained on, how far to trust it."""
+
+import json
+from typing import Any
+
+import click
+
+from keyhole.cli.common import json_option, model_argument
+
+
+@click.command()
+@model_argument
+@json_option
+def inspect(model: str, as_json: bool) -> None:
+    """What MODEL is, what it was trained on, how far to trust it."""
+    from keyhole.store import read_bundle
+    from keyhole.tasks import AnomalyDetector
+
+    bundle = read_bundle(model)
+    detector = AnomalyDetector.from_bundle(bundle)
+    if as_json:
+        said = {"about": bundle.about, "sections": bundle.sections}
+        click.echo(json.dumps(said, ensure_ascii=False))
+        return
+    click.echo("\n".join(_lines(model, detector, bundle.about)))
+
+
+def _lines(path: str, detector: Any, about: dict[str, Any]) -> list[str]:
+    model = detector.autoencoder_
+    found, run, table = model.evidence_, model.run_, model.table_
+    size = sum(p.numel() for p in model.network_.parameters())
+    lines = [
+        f"model     {path}, made {about.get('created')} by keyhole {about.get('keyhole')}, "
+        f"torch {about.get('torch')}",
+        f"data      {model.rows_:,} rows x {len(table.columns)} columns, "
+        f"fingerprint {model.fingerprint_}",
+        f"shape     {len(table.layout)} cells -> {found['width']} codes, {size:,} weights, "
+        f"{model.network_.shape.members} member(s)",
+        f"parts     {', '.join(repr(part) for part in model.parts().values())}",
+        f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; {run.ended}",
+        f"held out  hidden cells {found['guessed_nats']:.2f} nats a row (PCA "
+        f"{found['pca_guessed_nats']:.2f}, mean {found['mean_nats']:.2f}); in sight "
+        f"{found['rebuilt_nats']:.2f} (PCA {found['pca_rebuilt_nats']:.2f})",
+        f"verdict   {model.verdict_}",
+        *(f"warning   {f.code} {f.title}: {f.text}" for f in model.findings_),
+        f"alarms    {detector.alarm_rate:.2%} false ones promised, above a surprise of "
+        f"{-detector.offset_:.2f} nats; calibrated on {len(model.held_out_nats_):,} rows, "
+        f"least rate possible {detector.calibration_.least_rate():.3%}",
+        "columns   name, kind, share rebuilt (guessed when hidden), why this kind",
+    ]
+    for column in table.columns:
+        rebuilt = found["rebuilt_skill"].get(column.name)
+        guessed = found["guessed_skill"].get(column.name)
+        skill = "" if rebuilt is None else f"{rebuilt:4.0%} ({guessed:.0%})"
+        lines.append(
+            f"          {column.name:<24.24} {column.kind:<9} {skill:<12} {table.reasons[column.name]}"
+        )
+    return lines

@@ -1,0 +1,204 @@
+"""What a page says of a model, gathered and put in words; the template only sets it out."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from keyhole.estimator import Autoencoder
+from keyhole.report.asked import Asked
+from keyhole.report.words import chance, count, number, percent, plain
+
+MOST_SKILLS = 60
+MOST_COLUMNS = 400
+MOST_ANOMALIES = 50
+MOST_BESIDE = 12  # rows in the table beside the map
+LIBRARIES = ("keyhole", "torch", "numpy", "scikit-learn", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure, what it is of, and a word more."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The net beside its floors on one question; a bar is nats saved against the mean, 0 to 1."""
+
+    title: str
+    text: str
+    lines: list[tuple[str, str, str, float, bool]]  # who, nats, saved, bar, best
+
+
+@dataclass(frozen=True)
+class Skill:
+    """A column's skills as said and as bars: hidden by net and PCA, in sight by net and PCA."""
+
+    column: str
+    hidden: tuple[str, str, float, float]
+    sight: tuple[str, str, float, float]
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """A row among the strongest, in words; cells are column, value, expected, share, bar."""
+
+    name: str
+    surprise: str
+    p_value: str
+    alarm: bool
+    point: int | None
+    cells: list[tuple[str, str, str, str, float]]
+
+
+def judged(model: Autoencoder) -> dict[str, Any]:
+    """The verdict in two parts, and the findings."""
+    head, colon, rest = model.verdict_.partition(": ")
+    return {
+        "good": not model.verdict_.startswith("look again"),
+        "head": head[:1].upper() + head[1:],
+        "rest": rest if colon else "",
+        "findings": model.findings_,
+    }
+
+
+def facts(model: Autoencoder) -> list[Fact]:
+    """The figures that a reader asks for first."""
+    columns, run = model.table_.columns, model.run_
+    aside = len(columns) - len(model.table_.celled)
+    best = f"best at step {run.best_step:,}" if run.best_step else ""
+    weights = sum(weight.numel() for weight in model.network_.parameters())
+    return [
+        Fact("rows", f"{model.rows_:,}", "in training and held out"),
+        Fact("columns", f"{len(model.table_.celled):,}", f"{aside:,} set aside" if aside else ""),
+        Fact("code", f"{model.network_.width:,}", "numbers a row"),
+        Fact("steps", f"{run.steps[-1] if run.steps else run.planned:,}", run.ended or best),
+        Fact("weights", f"{weights:,}", "learnt"),
+    ]
+
+
+def contests(model: Autoencoder) -> list[Contest]:
+    """Held-out nats of the net, PCA and the mean, for hidden cells and for cells in sight."""
+    said = model.evidence_
+    pairs = [
+        (
+            "Cells that were hidden",
+            "guessed from the rest of the row",
+            "guessed_nats",
+        ),
+        (
+            "Cells in sight",
+            "read, squeezed through the code, and said again",
+            "rebuilt_nats",
+        ),
+    ]
+    return [
+        _contest(title, text, said.get(name), said.get(f"pca_{name}"), model)
+        for title, text, name in pairs
+    ]
+
+
+def _contest(
+    title: str, text: str, net: float | None, pca: float | None, model: Autoencoder
+) -> Contest:
+    mean = model.evidence_.get("mean_nats")
+    held = [("this model", net), (f"PCA, width {model.network_.width}", pca), ("mean", mean)]
+    saved = [None if nats is None or mean is None else mean - nats for _, nats in held]
+    most = max([gain for gain in saved if gain is not None] + [1e-9])
+    known = [nats for _, nats in held if nats is not None]
+    lines = []
+    for (who, nats), gain in zip(held, saved, strict=True):
+        best = nats is not None and nats == min(known)
+        lines.append((who, number(nats), number(gain) if who != "mean" else "", _bar((gain or 0.0) / most), best))
+    return Contest(title, text, lines)
+
+
+def skills(model: Autoencoder) -> tuple[list[Skill], int]:
+    """The columns that are told best from the others, and how many more there are."""
+    said = model.evidence_
+    pairs = ("guessed_skill", "pca_guessed_skill"), ("rebuilt_skill", "pca_rebuilt_skill")
+    names = sorted(said["guessed_skill"], key=lambda name: -(said["guessed_skill"][name] or 0))
+    found = []
+    for name in names[:MOST_SKILLS]:
+        both = []
+        for net, pca in pairs:
+            values = [said[kind].get(name) for kind in (net, pca)]
+            both.append((*map(percent, values), *map(_bar, values)))
+        found.append(Skill(plain(name), both[0], both[1]))
+    return found, max(0, len(names) - MOST_SKILLS)
+
+
+def anomalies(asked: Asked, points: dict[int, int]) -> list[Anomaly]:
+    """The strongest rows in words; `points` says where on the map a row stands."""
+    found = []
+    for row in map(int, asked.strongest(MOST_ANOMALIES)):
+        cells = [
+            (plain(column), plain(value), plain(expected), percent(share), _bar(share))
+            for column, value, expected, share in asked.because.get(row, [])
+        ]
+        value = number(float(asked.surprise[row]))
+        p_value, alarm = chance(float(asked.p_value[row])), bool(asked.alarm[row])
+        name = plain(asked.ids[row])
+        found.append(Anomaly(name, value, p_value, alarm, points.get(row), cells))
+    return found
+
+
+def columns(model: Autoencoder) -> tuple[list[tuple[str, str, str]], int]:
+    """Name, kind and reason of each column, and how many more there are."""
+    reasons = model.table_.reasons
+    all_of_them = [
+        (plain(column.name), column.kind, plain(reasons.get(column.name, ""), 200))
+        for column in model.table_.columns[:MOST_COLUMNS]
+    ]
+    return all_of_them, max(0, len(model.table_.columns) - MOST_COLUMNS)
+
+
+def making(model: Autoencoder) -> dict[str, Any]:
+    """Versions, the parts with their settings, and what tells one model from another."""
+    parts = []
+    for name, part in model._parts().items():
+        recipe = dict(part.recipe())
+        kind = recipe.pop("kind")
+        settings = [f"{key} = {value}" for key, value in recipe.items() if value is not None]
+        parts.append((name, kind, plain(", ".join(settings), 400)))
+    return {
+        "parts": parts,
+        "versions": [(name, _version(name)) for name in LIBRARIES]
+        + [("python", platform.python_version())],
+        "seed": getattr(model, "seed_", None),
+        "fingerprint": model.fingerprint_,
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def asked_in_words(asked: Asked) -> str:
+    """How many rows were asked about, and how many raised an alarm."""
+    alarms, empty = int(asked.alarm.sum()), int(np.isnan(asked.surprise).sum())
+    said = f"{count(len(asked), 'row')} of {plain(asked.name, 120)}: {count(alarms, 'alarm')}"
+    if len(asked):
+        said += f" ({100 * alarms / len(asked):.2g} %)"
+    said += f"; on rows like those of training, {100 * asked.alarm_rate:.2g} % are to be expected"
+    return said + (f"; {count(empty, 'row')} held nothing to judge." if empty else ".")
+
+
+def _bar(share: float | None) -> float:
+    """The length of a bar, from 0 to 100."""
+    if share is None or not np.isfinite(share):
+        return 0.0
+    return round(100 * min(max(float(share), 0.0), 1.0), 1)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,182 @@
+"""Figures as SVG that stands inside the page: no style attributes, colours by class.
+
+matplotlib draws with stand-in colours; each becomes a class, which the style sheet colours for
+light, dark and paper. The page's security policy allows no style attribute, so none is kept.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keyhole.report.asked import Asked
+from keyhole.report.words import count, number
+from keyhole.training.history import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, QUIET, RULE, NET, OTHER, ALARM = (f"#00000{i}" for i in range(1, 7))
+CLASSES = {INK: "ink", QUIET: "quiet", RULE: "rule", NET: "net", OTHER: "other", ALARM: "alarm"}
+KEPT = {"stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin",
+        "stroke-dashoffset", "text-anchor", "fill-opacity", "opacity", "font-size"}  # fmt: skip
+BINS = 80
+
+
+def learning_curve(history: History) -> str | None:
+    """Training and held-out loss by step; None where nothing was evaluated."""
+    steps = np.array(history.steps)
+    lines = {"training": np.array(history.loss, float), "held out": np.array(history.held_out, float)}
+    if not len(steps) or not any(np.isfinite(line).any() for line in lines.values()):
+        return None
+    figure, axes = _canvas(3.3)
+    axes.plot(steps, lines["training"], color=OTHER, lw=1.4, ls=(0, (4, 2)), marker=_marker(steps))
+    axes.plot(steps, lines["held out"], color=NET, lw=2.2, marker=_marker(steps))
+    _zoom_in(axes, steps, lines)
+    axes.axvline(history.best_step, color=QUIET, lw=1, ls=(0, (1, 3)))
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.set(xlabel="step", ylabel="nats per row")
+    _key(axes, [("training", OTHER, "╌╌"), ("held out", NET, "━━"), ("best step", QUIET, "┊")])
+    said = (
+        f"Learning curve over {count(len(steps), 'evaluation')}: the held-out loss went from "
+        f"{number(lines['held out'][0])} to {number(lines['held out'][-1])} nats per row; "
+        f"the best step was {history.best_step:,}."
+    )
+    return _svg(figure, "curve", said)
+
+
+def surprise_histogram(asked: Asked) -> str | None:
+    """How many rows have which surprise, alarms over all rows; None where every row is empty."""
+    finite = np.isfinite(asked.surprise)
+    if not finite.any():
+        return None
+    values, alarms = asked.surprise[finite], asked.surprise[finite & asked.alarm]
+    edges = _edges(values, asked.threshold)
+    low, high = edges[0], edges[-1]
+    held = [np.histogram(part.clip(low, high), edges)[0] for part in (values, alarms)]
+    figure, axes = _canvas(3.3)
+    for counts, colour in zip(held, (NET, ALARM), strict=True):
+        axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colour, lw=0)
+    axes.set_yscale("symlog", linthresh=10, linscale=0.8)
+    axes.set_ylim(0, max(1.6 * held[0].max(), 2))
+    axes.yaxis.set_major_formatter(_thousands)
+    axes.set(xlabel="surprise, nats", ylabel="rows")
+    if np.isfinite(asked.threshold):
+        axes.axvline(asked.threshold, color=INK, lw=1.2, ls=(0, (5, 3)))
+    _key(axes, [("all rows", NET, "■"), ("alarms", ALARM, "■"), ("threshold", INK, "╎")])
+    beyond = int((values > high).sum())
+    if beyond:
+        text, at = f"last bar: {count(beyond, 'row')} from here on", (1, 1.04)
+        axes.text(*at, text, transform=axes.transAxes, color=QUIET, size=11, ha="right")
+    said = (
+        f"Histogram of the surprise of {count(len(values), 'row')}, from {number(values.min())} to "
+        f"{number(values.max())} nats, median {number(float(np.median(values)))}; "
+        f"{count(len(alarms), 'alarm')}, threshold {number(asked.threshold)} nats."
+    )
+    return _svg(figure, "surprise", said)
+
+
+def _edges(values: np.ndarray, threshold: float) -> np.ndarray:
+    """Where the bars begin and end: one at the threshold, far outliers in the last bar."""
+    low, usual, high = np.quantile(values, [0.1, 0.5, 0.9])
+    low, high = float(values.min()), min(float(values.max()), usual + 8 * (high - low))
+    if high <= low:
+        low, high = float(values.min()) - 0.5, float(values.max()) + 0.5
+    if np.isfinite(threshold):
+        low, high = min(low, threshold), max(high, threshold + 0.05 * (high - low))
+    step = (high - low) / min(BINS, 10 + len(values) // 10)
+    middle = threshold if np.isfinite(threshold) else low
+    before, after = (int(np.ceil(round(gap / step, 6))) for gap in (middle - low, high - middle))
+    return middle + step * np.arange(-before, after + 1)
+
+
+def _zoom_in(axes: Axes, steps: np.ndarray, lines: dict[str, np.ndarray]) -> None:
+    """Leave the first fall of the loss out of the picture where it would flatten the rest."""
+    late = steps >= steps[0] + 0.05 * (steps[-1] - steps[0])
+    kept = np.concatenate([line[late & np.isfinite(line)] for line in lines.values()])
+    if len(kept) and kept.max() > kept.min():
+        room = 0.08 * (kept.max() - kept.min())
+        axes.set_ylim(kept.min() - room, kept.max() + room)
+
+
+def _thousands(value: float, _: int) -> str:
+    return f"{value:,.0f}" if value == round(value) else ""
+
+
+def _marker(steps: np.ndarray) -> str:
+    return "o" if len(steps) < 4 else ""
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, height), layout="constrained")
+    figure.patch.set_visible(False)
+    axes = figure.add_subplot()
+    axes.patch.set_visible(False)
+    for side, spine in axes.spines.items():
+        spine.set(visible=side == "bottom", color=RULE, linewidth=1)
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color=RULE, linewidth=0.7)
+    axes.margins(x=0.012)
+    axes.tick_params(colors=QUIET, labelsize=11, length=0, pad=6, which="both")
+    axes.minorticks_off()
+    for name in ("x", "y"):
+        getattr(axes, f"{name}axis").label.set(color=QUIET, size=11)
+    return figure, axes
+
+
+def _key(axes: Axes, entries: list[tuple[str, str, str]]) -> None:
+    """A line above the picture that says what is what; the sign is coloured, the word is not."""
+    at = 0.0
+    for word, colour, sign in entries:
+        for text, paint, ahead in ((sign, colour, 0.030), (word, INK, 0.0095 * len(word) + 0.024)):
+            axes.text(at, 1.04, text, transform=axes.transAxes, color=paint, size=11)
+            at += ahead
+
+
+def _svg(figure: Figure, prefix: str, said: str) -> str:
+    """The figure as an element of the page; `said` is its text for those who do not see it."""
+    import matplotlib as mpl
+
+    drawn = io.StringIO()
+    nothing: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+        figure.savefig(drawn, format="svg", metadata=nothing)
+    svg = drawn.getvalue()
+    svg = svg[svg.index("<svg") :]
+    box = re.search(r'viewBox="([^"]*)"', svg)
+    body = svg[svg.index(">") + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.S)
+    body = body.replace("xlink:href", "href")
+    named = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
+    body = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in named else "", body)
+    body = re.sub(r'style="([^"]*)"', lambda m: _attributes(m[1]), body)
+    for name in named:
+        body = re.sub(rf'(id="|#){re.escape(name)}(?=[")])', rf"\g<1>{prefix}-{name}", body)
+    body = re.sub(r"\s*\n\s*", "\n", body)
+    area = box[1] if box else "0 0 720 240"
+    return f'<svg viewBox="{area}" role="img" aria-label="{said}" class="figure">{body}'
+
+
+def _attributes(style: str) -> str:
+    """What a style attribute said, as classes and presentation attributes."""
+    classes, attributes = [], []
+    for declared in filter(None, (part.strip() for part in style.split(";"))):
+        name, _, value = (part.strip() for part in declared.partition(":"))
+        if name in {"fill", "stroke"} and value in CLASSES:
+            classes.append(f"{name}-{CLASSES[value]}")
+        elif name in {"fill", "stroke"}:
+            attributes.append(f'{name}="{value}"')
+        elif name == "font":
+            size = re.search(r"([\d.]+)px", value)
+            attributes.append(f'font-size="{size[1] if size else 11}"')
+        elif name in KEPT:
+            attributes.append(f'{name}="{value.removesuffix("px")}"')
+    if classes:
+        attributes.insert(0, f'class="{" ".join(classes)}"')
+    return " ".join(attributes)

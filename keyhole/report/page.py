@@ -1,0 +1,122 @@
+"""The report: one HTML file that opens offline, and that runs and loads nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keyhole.core.files import write_whole
+from keyhole.estimator import Autoencoder
+from keyhole.report import facts, figures
+from keyhole.report.asked import Asked
+from keyhole.report.codemap import MOST_POINTS, CodeMap, pack
+from keyhole.report.words import percent, plain, script_json
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+MOST_BYTES = 1_000_000
+POINT_BYTES = 8  # of the page, for a point of the map, after base64
+HERE = Path(__file__).parent
+
+__all__ = ["Asked", "render", "write_report"]
+
+
+def write_report(path: str, model: Autoencoder, asked: Asked | None) -> None:
+    """Write the page, whole or not at all.
+
+    Raises: FileError.
+    """
+    write_whole(path, render(model, asked))
+
+
+def render(model: Autoencoder, asked: Asked | None) -> str:
+    """The page on a fitted model, and on the rows asked about where there are any.
+
+    At most a megabyte: the map shows fewer points where names and texts need the room.
+    """
+    said = _of_model(model)
+    if asked is None or not len(asked):
+        return _fill(said)
+    most, page = MOST_POINTS, ""
+    for _ in range(4):
+        packed = pack(asked, most)
+        page = _fill(said | _of_rows(asked, packed))
+        excess = len(page.encode()) - MOST_BYTES
+        if excess <= 0:
+            break
+        most = max(1, packed.shown - excess // POINT_BYTES - 1_000)
+    return page
+
+
+def _of_model(model: Autoencoder) -> dict[str, Any]:
+    skills, more_skills = facts.skills(model)
+    columns, more_columns = facts.columns(model)
+    return {
+        "verdict": facts.judged(model),
+        "facts": facts.facts(model),
+        "contests": facts.contests(model),
+        "curve": figures.learning_curve(model.run_),
+        "width": model.network_.width,
+        "skills": skills,
+        "more_skills": more_skills,
+        "columns": columns,
+        "more_columns": more_columns,
+        "making": facts.making(model),
+        "asked": None,
+    }
+
+
+def _of_rows(asked: Asked, packed: CodeMap) -> dict[str, Any]:
+    points = {int(row): point for point, row in enumerate(packed.rows)}
+    strongest = facts.anomalies(asked, points)
+    return {
+        "asked": asked,
+        "name": plain(asked.name, 120),
+        "summary": facts.asked_in_words(asked),
+        "remarks": [plain(remark, 400) for remark in asked.remarks],
+        "histogram": figures.surprise_histogram(asked),
+        "map": packed,
+        "shares": [percent(share) for share in packed.shares],
+        "map_json": script_json(packed.data),
+        "anomalies": strongest,
+        "beside": strongest[: facts.MOST_BESIDE],
+    }
+
+
+def _fill(said: dict[str, Any]) -> str:
+    """The template filled in; its policy allows the page's own style and scripts by their hash."""
+    from markupsafe import Markup
+
+    own = {name: _file(name) for name in ("style.css", "theme.js", "map.js")}
+    scripts = " ".join(_hash(own[name]) for name in ("theme.js", "map.js"))
+    policy = (
+        f"default-src 'none'; script-src {scripts}; style-src {_hash(own['style.css'])}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    drawn = {name: Markup(said[name]) for name in ("curve", "histogram", "map_json") if said.get(name)}
+    inside = {name.partition(".")[0]: Markup(text) for name, text in own.items()}
+    return _template().render(said | drawn | {"own": inside, "policy": policy})
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    rooms = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return rooms.get_template("page.html.j2")
+
+
+def _file(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf8")
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"

@@ -1,0 +1,157 @@
+"""From file to file: a block is read, answered and written before the next is read.
+
+Parquet with more than a part's rows is answered in parts of whole row groups, kept in a folder
+beside the output until all are done: a run that was killed does only the parts that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keyhole.core.files import write_whole
+from keyhole.scale.sinks import open_sink
+from keyhole.sources import Source
+from keyhole.sources.parquet import ParquetSource
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from keyhole.sources import Rows
+
+PART_ROWS = 1 << 20
+GROUP_ROWS = 131_072  # of an output row group
+
+Answerer = Callable[["Rows", int], "pa.Table"]
+Heard = Callable[[int], None]
+
+
+def answer_file(
+    answer: Answerer,
+    source: Source,
+    out: str,
+    *,
+    chunk: int,
+    settings: Any = None,
+    json_lines: bool = False,
+    raw_text: bool = False,
+    heard: Heard | None = None,
+) -> int:
+    """Write the answers for all rows of a source to `out`; returns how many rows there were.
+
+    `answer` takes a block of rows and its place; `settings` is what its answers depend on, so
+    that parts of another model are never taken for this one's. `heard` is told of rows done.
+    """
+    large = isinstance(source, ParquetSource) and (source.rows or 0) > PART_ROWS and out != "-"
+    if large:
+        return _in_parts(answer, source, out, chunk, settings, json_lines, raw_text, heard)  # pyright: ignore
+    rows = 0
+    with open_sink(out, json=json_lines, raw_text=raw_text) as sink:
+        for table in _grouped(_answers(answer, source.blocks(chunk), 0, heard)):
+            sink.write(table)
+            rows += table.num_rows
+    return rows
+
+
+def _in_parts(
+    answer: Answerer,
+    source: ParquetSource,
+    out: str,
+    chunk: int,
+    settings: Any,
+    json_lines: bool,
+    raw_text: bool,
+    heard: Heard | None,
+) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = Path(out).with_name(f".{Path(out).name}.parts")
+    _claim(folder, _fingerprint(source, settings, chunk))
+    parts = list(_parts(source))
+    for place, (groups, start, rows) in enumerate(parts):
+        path = folder / f"{place:06}.parquet"
+        if path.exists():
+            _tell(heard, rows)
+            continue
+        blocks = (
+            block
+            for group in groups
+            for block in source.group_blocks(group, chunk)
+        )  # fmt: skip
+        with open_sink(str(path)) as sink:
+            for table in _grouped(_answers(answer, blocks, start, heard)):
+                sink.write(table)
+    with open_sink(out, json=json_lines, raw_text=raw_text) as sink:
+        for place in range(len(parts)):
+            with pq.ParquetFile(folder / f"{place:06}.parquet", pre_buffer=False) as file:
+                for batch in file.iter_batches(GROUP_ROWS):
+                    sink.write(pa.Table.from_batches([batch]))
+    shutil.rmtree(folder, ignore_errors=True)
+    return source.rows or 0
+
+
+def _answers(
+    answer: Answerer, blocks: Iterator[Rows], start: int, heard: Heard | None
+) -> Iterator[pa.Table]:
+    for rows in blocks:
+        yield answer(rows, start)
+        start += len(rows)
+        _tell(heard, len(rows))
+
+
+def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of about a row group each: small ones gathered until there are enough rows."""
+    import pyarrow as pa
+
+    held, rows = [], 0
+    for table in tables:
+        held.append(table)
+        rows += table.num_rows
+        if rows >= GROUP_ROWS:
+            yield pa.concat_tables(held)
+            held, rows = [], 0
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _parts(source: ParquetSource) -> Iterator[tuple[list[int], int, int]]:
+    """Row groups, first row and number of rows of each part."""
+    groups: list[int] = []
+    start, rows = 0, 0
+    for group, (_, _, size) in enumerate(source.places):
+        groups.append(group)
+        rows += size
+        if rows >= PART_ROWS:
+            yield groups, start, rows
+            groups, start, rows = [], start + rows, 0
+    if groups:
+        yield groups, start, rows
+
+
+def _claim(folder: Path, fingerprint: str) -> None:
+    """Have the folder hold only parts of this very run."""
+    note = folder / "run.json"
+    if folder.exists():
+        held = json.loads(note.read_text()).get("run") if note.exists() else None
+        if held == fingerprint:
+            return
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    write_whole(note, json.dumps({"run": fingerprint}))
+
+
+def _fingerprint(source: ParquetSource, settings: Any, chunk: int) -> str:
+    files = [(p, os.path.getsize(p), os.stat(p).st_mtime_ns) for p in source.paths]
+    said = json.dumps([files, source.names, settings, chunk, PART_ROWS], default=str)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _tell(heard: Heard | None, rows: int) -> None:
+    if heard is not None:
+        heard(rows)

@@ -1,0 +1,168 @@
+"""Where answers go: CSV, Parquet or JSON lines, a file or standard output, block by block."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from keyhole.columns import cast
+from keyhole.core.files import aside
+from keyhole.errors import SettingError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# What a spreadsheet would run where a text cell begins with it, full-width forms included.
+RUNS = "^[=+\\-@\\t\\r\\n\\x00＝＋－＠]"
+FORMATS = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "json", ".json": "json"}
+
+
+class Sink(Protocol):
+    """Takes tables with the same columns, one after the other."""
+
+    def write(self, table: pa.Table) -> None:
+        """Add the rows of a table."""
+        ...
+
+    def close(self) -> None:
+        """Finish the file."""
+        ...
+
+
+@contextmanager
+def open_sink(path: str, *, json: bool = False, raw_text: bool = False) -> Iterator[Sink]:
+    """A sink that stands at `path` whole once the block ends well; `-` is standard output.
+
+    The ending decides the format. Raises: SettingError for an ending that says none.
+    """
+    kind = format_of(path, json=json)
+    if path == "-":
+        sink = _make(kind, sys.stdout.buffer, raw_text)
+        yield sink
+        sink.close()
+        sys.stdout.flush()
+        return
+    with aside(path) as temporary, open(temporary, "wb") as file:
+        sink = _make(kind, file, raw_text)
+        yield sink
+        sink.close()
+
+
+def format_of(path: str, *, json: bool = False) -> str:
+    """The format that a path's ending names; CSV, or JSON lines if asked, on standard output."""
+    if json:
+        return "json"
+    if path == "-":
+        return "csv"
+    ending = next((ending for ending in FORMATS if path.lower().endswith(ending)), None)
+    if ending is None:
+        raise SettingError(f"{path}: end the name in one of {', '.join(FORMATS)}")
+    return FORMATS[ending]
+
+
+def _make(kind: str, file: Any, raw_text: bool) -> Sink:
+    if kind == "parquet":
+        return ParquetSink(file)
+    return JsonSink(file) if kind == "json" else CsvSink(file, raw_text)
+
+
+class CsvSink:
+    """Comma-separated text; a text cell that a spreadsheet would run gets an apostrophe before."""
+
+    def __init__(self, file: Any, raw_text: bool) -> None:
+        self.file = file
+        self.raw_text = raw_text
+        self.begun = False
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows, the header before the first."""
+        from pyarrow import csv
+
+        table = table if self.raw_text else neutral(table)
+        options = csv.WriteOptions(include_header=not self.begun, quoting_style="needed")
+        csv.write_csv(_plain(table), self.file, options)
+        self.begun = True
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+
+
+class ParquetSink:
+    """Parquet; a row group for every block that is written."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.writer: Any = None
+
+    def write(self, table: pa.Table) -> None:
+        """Add a row group."""
+        import pyarrow.parquet as pq
+
+        if self.writer is None:
+            # Numbers that hardly repeat: a dictionary would cost time and save nothing.
+            texts = [f.name for f in table.schema if cast.is_text(f.type)]
+            self.writer = pq.ParquetWriter(
+                self.file, table.schema, compression="lz4", use_dictionary=texts
+            )
+        self.writer.write_table(table.cast(self.writer.schema))
+
+    def close(self) -> None:
+        """Write the footer."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+class JsonSink:
+    """One JSON object a line."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def write(self, table: pa.Table) -> None:
+        """Add lines; a number that is none becomes null."""
+        import json
+
+        for row in table.to_pylist():
+            clean = {k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
+            line = json.dumps(clean, ensure_ascii=False, default=str)
+            self.file.write(line.encode() + b"\n")
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+
+
+def neutral(table: pa.Table) -> pa.Table:
+    """The table with every text that a spreadsheet would run made harmless; numbers untouched."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = []
+    for column in table.columns:
+        values = cast.plain(column)
+        if cast.is_text(values.type):
+            runs = pc.and_(
+                pc.match_substring_regex(values, RUNS),
+                pc.invert(pc.match_substring_regex(values, cast.NUMBER)),
+            )
+            if pc.any(runs).as_py():
+                quoted = pc.binary_join_element_wise(pa.scalar("'"), values.cast(pa.string()), "")
+                values = pc.if_else(runs, quoted, values)
+        columns.append(values)
+    names = [f"'{name}" if name[:1] in "=+-@\t\r\n" and name else name for name in table.column_names]
+    return pa.table(columns, names=names)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Without types that CSV cannot hold."""
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    for place, field in enumerate(table.schema):
+        if pt.is_dictionary(field.type) or pt.is_nested(field.type) or pt.is_null(field.type):
+            texts = cast.texts(table.column(place)) if not pt.is_null(field.type) else (
+                pa.nulls(len(table), pa.string())
+            )  # fmt: skip
+            table = table.set_column(place, field.name, texts)
+    return table

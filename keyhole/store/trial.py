@@ -1,0 +1,129 @@
+"""A model that was read is tried out before anybody holds it.
+
+Types and names were compared by then; what is left is values that a checksum cannot judge, since
+whoever alters a file can count its checksum again. So the sizes that a manifest asks for are
+counted without memory, its cells are checked, and a few rows go all the way through.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules import module as registry
+
+from keyhole.columns.profile import MOST_LEVELS
+from keyhole.core.layout import Layout, Slot
+from keyhole.core.nats import column_nats
+from keyhole.core.records import Batch
+from keyhole.errors import BundleError
+from keyhole.modalities.tabular import Tabular
+from keyhole.network import Network
+from keyhole.sources.base import ArrowRows
+from keyhole.store.tensors import Shapes
+
+MOST_BUFFERED = 1 << 26  # numbers that a network keeps beside its weights
+BUFFERS_A_CELL = 8
+TRIED = (0.0, 1.0, 2.0, -3.0, 8.0)  # cells of the rows that are tried; codes from 0 up
+
+
+def shapes_of(make: Callable[[], nn.Module], layout: Layout, most: int) -> Shapes:
+    """Names and shapes of a network's weights, counted without memory for them.
+
+    Raises: BundleError beyond `most` weights, which is as many as the file holds.
+    """
+    with _at_most(most + BUFFERS_A_CELL * (len(layout) + 1)), torch.device("meta"):
+        sketch = make()
+    state = sketch.state_dict()
+    beside = sum(b.numel() for name, b in sketch.named_buffers() if name not in state)
+    if beside > MOST_BUFFERED:
+        raise BundleError(f"the network asks for {beside:,} numbers beside its weights")
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def check_layout(layout: Layout) -> None:
+    """Raises: BundleError for cells that no column of ours makes."""
+    if not len(layout):
+        raise BundleError("the manifest has no column to score")
+    for slot in layout.slots:
+        if not _possible(slot):
+            raise BundleError(f"column {slot.column!r:.80} has an odd cell: {slot!r:.160}")
+
+
+@torch.no_grad()
+def try_out(table: Tabular, network: Network) -> None:
+    """Send a few rows of the table's own making, and an empty one, through table and network.
+
+    Raises: BundleError for cells that are not numbers, and whatever fails on the way.
+    """
+    import pyarrow as pa
+
+    names = [column.name for column in table.columns]
+    if len(set(names)) < len(names):
+        raise BundleError("two columns of the manifest have the same name")
+    with np.errstate(all="ignore"):
+        cells = _cells(table)
+        expected = table.decode(cells)
+        table.guess(cells)
+        matrix = table.cells(cells)
+        for column in table.celled:
+            own = matrix[:, table.cells_of(column.name)]
+            column.text(expected.column(column.name))
+            column.expected(own, own, own)
+        empty = pa.table({f.name: pa.nulls(1, f.type) for f in expected.schema})
+        batch = table.encode(ArrowRows(pa.concat_tables([expected, empty])))
+        if not torch.isfinite(batch.numbers).all():
+            raise BundleError("the manifest's columns make cells that are not numbers")
+        passed = network(batch)
+        log_prob = passed.likelihood.log_prob(batch)[0, 0]
+        column_nats(log_prob, batch.seen, table.layout)
+        table.decode(_first(passed.likelihood.mean))
+
+
+def _possible(slot: Slot) -> bool:
+    numbers = (slot.center, slot.scale, slot.nats_unseen, *slot.shares)
+    shared = len(slot.shares) == slot.levels and all(share > 0 for share in slot.shares)
+    return (
+        all(math.isfinite(number) for number in numbers)
+        and slot.scale > 0
+        and 0 <= slot.nats_unseen <= 100  # e^100 rows
+        and slot.levels <= MOST_LEVELS + 1
+        and (shared or not slot.coded)
+    )
+
+
+def _cells(table: Tabular) -> Batch:
+    layout, rows = table.layout, len(TRIED)
+    numbers = torch.tensor(TRIED)[:, None].expand(rows, layout.numbers)
+    codes = torch.arange(rows)[:, None].expand(rows, layout.codes)
+    return Batch(numbers, codes, torch.ones((rows, len(layout)), dtype=torch.bool))
+
+
+def _first(mean: Batch) -> Batch:
+    return Batch(mean.numbers[0, 0], mean.codes[0, 0], mean.seen[0, 0])
+
+
+@contextmanager
+def _at_most(tensors: int) -> Iterator[None]:
+    """Stop a network that is being made once it has more tensors than this."""
+    thread, left = threading.get_ident(), [tensors]
+
+    def count(_module: nn.Module, _name: str, tensor: Any) -> None:
+        if threading.get_ident() == thread and tensor is not None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise BundleError("the manifest asks for more weights than the file holds")
+
+    watched = (
+        registry.register_module_parameter_registration_hook(count),
+        registry.register_module_buffer_registration_hook(count),
+    )
+    try:
+        yield
+    finally:
+        for handle in watched:
+            handle.remove()

@@ -1,0 +1,89 @@
+"""What a detector says of some rows: surprise, p-value, alarm, and the cells that caused it."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that made its row surprising; `share` is its part of the row's excess nats."""
+
+    column: str
+    value: str
+    expected: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.column} = {self.value}, expected {self.expected}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One entry a row, in the order asked; `because` holds the cells of rows that were explained.
+
+    `surprise` is in nats, higher = stranger, NaN for a row with no observed cell (never an alarm).
+    `rows` are the rows' places in the source, from 0.
+    """
+
+    rows: np.ndarray
+    surprise: np.ndarray
+    p_value: np.ndarray
+    alarm: np.ndarray
+    because: dict[int, list[Cell]]
+    ids: Any = None
+    id_name: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, place: int) -> str:
+        """What names a row to a person: its id, or «row 17» counted from 1."""
+        if self.ids is None:
+            return f"row {self.rows[place] + 1}"
+        return f"{self.id_name} {self.ids[place].as_py()}"
+
+    def strongest(self, most: int = 10) -> np.ndarray:
+        """The places of the most surprising rows, strongest first."""
+        order = np.argsort(-np.nan_to_num(self.surprise, nan=-np.inf), kind="stable")
+        return order[:most][~np.isnan(self.surprise[order[:most]])]
+
+    def table(self) -> pa.Table:
+        """The answer as an Arrow table, one line a row."""
+        import pyarrow as pa
+
+        because = [None] * len(self)
+        for place, cells in self.because.items():
+            because[place] = "; ".join(map(str, cells))  # pyright: ignore
+        first = {"row": self.rows + 1} if self.ids is None else {self.id_name: self.ids}
+        return pa.table(
+            first
+            | {
+                "surprise": pa.array(self.surprise.astype(np.float32), from_pandas=True),
+                "p_value": pa.array(self.p_value.astype(np.float32), from_pandas=True),
+                "alarm": self.alarm,
+                "because": pa.array(because, pa.string()),
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        lines = []
+        for place in self.strongest():
+            cells = html.escape("; ".join(map(str, self.because.get(int(place), []))))
+            alarm = "alarm" if self.alarm[place] else ""
+            lines.append(
+                f"<tr><td>{html.escape(self.name(place))}</td><td>{self.surprise[place]:.2f}</td>"
+                f"<td>{self.p_value[place]:.3g}</td><td>{alarm}</td><td>{cells}</td></tr>"
+            )
+        head = "".join(f"<th>{h}</th>" for h in ("row", "surprise", "p", "", "because"))
+        return (
+            f"<p>{len(self):,} rows, {int(self.alarm.sum()):,} alarms; the strongest:</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        )

@@ -1,0 +1,58 @@
+"""A task is a verb and what it answers, block by block, so that files of any size pass through."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keyhole.errors import DataError
+from keyhole.modalities.tabular import check_columns
+from keyhole.sources import Rows, Source
+from keyhole.sources.frame import is_frame, same_kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from keyhole.estimator import Autoencoder
+
+
+class Task(ABC):
+    """A question put to a fitted Autoencoder."""
+
+    verb: ClassVar[str]
+    verbs: ClassVar[dict[str, type[Task]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "verb" in cls.__dict__:
+            Task.verbs[cls.verb] = cls
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        self.autoencoder = autoencoder
+
+    @abstractmethod
+    def table(self, rows: Rows, start: int) -> pa.Table:
+        """The answer for a block of rows whose first stands at `start`, one line a row."""
+
+    def reads(self) -> list[str] | None:
+        """The columns that this task reads; None: all, because it carries rows along."""
+        return self.autoencoder.table_.needs()
+
+    def tables(self, source: Source, chunk: int) -> Iterator[pa.Table]:
+        """The answers for a source, a chunk at a time, in its order."""
+        check_columns(self.autoencoder.table_.needs(), source.names, "this model")
+        start = 0
+        for rows in source.blocks(chunk):
+            yield self.table(rows, start)
+            start += len(rows)
+        if start == 0:
+            raise DataError(f"{source.name} holds no rows")
+
+    def answer(self, X: Any) -> Any:
+        """The answers for a frame, an array or a path, as the same kind of frame."""
+        import pyarrow as pa
+
+        source = self.autoencoder.open(X)
+        table = pa.concat_tables(list(self.tables(source, self.autoencoder.chunk_rows)))
+        return same_kind(table, X) if is_frame(X) else table

@@ -1,0 +1,20 @@
+"""Embed: the code of each row."""
+
+from typing import Any
+
+from keyhole.sources import Rows
+from keyhole.tasks.base import Task
+
+
+class Embed(Task):
+    """Codes named `code_0`, `code_1`, ...; deterministic, one line a row."""
+
+    verb = "embed"
+
+    def table(self, rows: Rows, start: int) -> Any:
+        """The codes of a block of rows."""
+        import pyarrow as pa
+
+        model = self.autoencoder
+        codes = model.ask(rows, start).passed.code.mean[0].cpu().numpy()
+        return pa.table(dict(zip(model.get_feature_names_out(), codes.T, strict=True)))

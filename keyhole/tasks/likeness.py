@@ -1,0 +1,80 @@
+"""Does new data look like the training data? Said in a line or two beside every answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from keyhole.columns import Category, Flag
+from keyhole.columns.flag import NEITHER
+from keyhole.core.records import Batch
+from keyhole.modalities.tabular import Tabular
+
+BINS = 50
+LEAST_ROWS = 30
+FAR = 0.15  # distance between distribution functions that a person should know of
+
+
+@dataclass
+class Likeness:
+    """Counts over the blocks of an answer: gaps, unseen levels, p-values."""
+
+    table: Tabular
+    rows: int = 0
+    gaps: dict[str, int] = field(default_factory=dict)
+    unseen: dict[str, int] = field(default_factory=dict)
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    def add(self, batch: Batch, p_value: np.ndarray) -> None:
+        """Count a block in."""
+        self.rows += len(p_value)
+        at = np.clip((p_value[~np.isnan(p_value)] * BINS).astype(np.int64), 0, BINS - 1)
+        self.counts += np.bincount(at, minlength=BINS)
+        wide = self.table.layout.numbers
+        for column in self.table.celled:
+            cell = self.table.cells_of(column.name)[0]
+            missing = int((~batch.seen[:, cell]).sum())
+            self.gaps[column.name] = self.gaps.get(column.name, 0) + missing
+            if isinstance(column, Category):
+                strange = int((batch.codes[:, cell - wide] == len(column.levels) + 1).sum())
+            elif isinstance(column, Flag):
+                strange = int((batch.numbers[:, cell] == NEITHER).sum())
+            else:
+                continue
+            self.unseen[column.name] = self.unseen.get(column.name, 0) + strange
+
+    def remarks(self) -> list[str]:
+        """Sentences on what differs; one that says so where nothing does."""
+        found = [*self._unseen(), *self._gaps(), *self._p_values()]
+        return found or ["these rows look like the training data"]
+
+    def _unseen(self) -> list[str]:
+        held = {name: count for name, count in self.unseen.items() if count}
+        return [
+            f"column {name!r}: {count:,} of {self.rows:,} rows hold a level that training never met"
+            for name, count in sorted(held.items(), key=lambda item: -item[1])[:3]
+        ]
+
+    def _gaps(self) -> list[str]:
+        said = []
+        for name, count in self.gaps.items():
+            share, usual = count / max(self.rows, 1), self.table.gaps.get(name, 0.0)
+            if self.rows >= LEAST_ROWS and share > usual + max(0.05, usual):
+                said.append(f"column {name!r}: {share:.0%} gaps, {usual:.0%} in training")
+        return said[:3]
+
+    def _p_values(self) -> list[str]:
+        n = int(self.counts.sum())
+        if n < LEAST_ROWS:
+            return []
+        distance = np.cumsum(self.counts) / n - np.arange(1, BINS + 1) / BINS
+        worst = int(np.abs(distance).argmax())
+        if abs(distance[worst]) <= max(FAR, 1.63 / np.sqrt(n)):  # 1 % point of Kolmogorov's test
+            return []
+        share, usual = np.cumsum(self.counts)[worst] / n, (worst + 1) / BINS
+        word = "stranger" if distance[worst] > 0 else "calmer"
+        return [
+            f"these rows are {word} than training rows: {share:.0%} have a p-value up to "
+            f"{usual:.2g}, {usual:.0%} would; alarm rates promised on training rows do not hold here"
+        ]

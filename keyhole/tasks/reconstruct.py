@@ -1,0 +1,18 @@
+"""Reconstruct: the row that the net expects where it sees this one."""
+
+from typing import Any
+
+from keyhole.sources import Rows
+from keyhole.tasks.base import Task
+from keyhole.training.settle import members_mean
+
+
+class Reconstruct(Task):
+    """Expected rows in original units and types, the columns that the net knows."""
+
+    verb = "reconstruct"
+
+    def table(self, rows: Rows, start: int) -> Any:
+        """The expected rows of a block."""
+        model = self.autoencoder
+        return model.table_.decode(members_mean(model.ask(rows, start).passed.likelihood.mean))
