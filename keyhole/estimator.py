@@ -151,7 +151,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
         A gap counts as its column's typical value would, so it makes a row neither calm nor loud.
         """
-        return np.concatenate([-self.row_nats(block).numpy() for block in self.blocks(X)])
+        return np.concatenate([-self.row_nats(block).double().numpy() for block in self.blocks(X)])
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean log-likelihood of the rows in nats."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from keyhole.checks import Evidence, Finding
 from keyhole.core.layout import Shape
 from keyhole.core.part import build, fits
@@ -54,6 +56,7 @@ class Restored:
     network: Network
 
 
+@np.errstate(all="ignore")  # odd numbers of a manifest are refused, not warned of
 def restore(bundle: Bundle, families: list[str]) -> Restored:
     """The pieces of the Autoencoder that a bundle keeps; `families` are those of its parts.
 

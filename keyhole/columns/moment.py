@@ -8,6 +8,7 @@ from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
+from keyhole.errors import SettingError
 
 DAY_S = 86_400.0
 CYCLES_S = {"day": DAY_S, "week": 7 * DAY_S, "year": 365.2425 * DAY_S}
@@ -42,6 +43,16 @@ class Moment(Column):
         self.cycles = cycles
         self.style = style
         self.type = type
+
+    def check(self) -> None:
+        """Refuse a style or a cycle that no fit makes: Arrow's reader crashes on odd formats.
+
+        Raises: SettingError.
+        """
+        if self.style not in (cast.ISO, *cast.DATE_FORMATS):
+            raise SettingError(f"style={self.style!r:.40} is no way that moments are written")
+        if len(set(self.cycles)) < len(self.cycles) or not set(self.cycles) <= set(CYCLES_S):
+            raise SettingError(f"cycles={self.cycles!r:.40}: from {list(CYCLES_S)}, each once")
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:

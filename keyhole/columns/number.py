@@ -11,7 +11,7 @@ from keyhole.columns.base import Column
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
 
-LEAST_ATOM = 0.3  # share of rows that makes one value an atom
+LEAST_ATOM = 0.5  # share of rows that makes one value an atom
 FAR = 1e30  # cells end here: a float32 would be infinite a little further out
 LONG_TAIL = 8.0  # outer 1 % this many times as far out as the quartiles: the column is bent
 
@@ -202,7 +202,7 @@ def number_texts(numbers: np.ndarray) -> list[str]:
         "missing"
         if np.isnan(n)
         else f"{n:,.0f}"
-        if n == round(n) and abs(n) < 1e15
+        if abs(n) < 1e15 and n == round(n)
         else f"{n:.4g}"
         for n in numbers.tolist()
     ]

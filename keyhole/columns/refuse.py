@@ -27,7 +27,7 @@ def unreadable(name: str, values: Any, bad: np.ndarray, start: int, what: str) -
     more = f" ({len(bad):,} such cells)" if len(bad) > 1 else ""
     raise DataError(
         f"column {name!r}, data row {start + int(bad[0]) + 1:,}: {said(values, int(bad[0]))} is no "
-        f"{what}, as the column held in training{more}; mend it or leave the cell empty"
+        f"{what}, as this column holds{more}; mend it or leave the cell empty"
     )
 
 

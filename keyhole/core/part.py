@@ -5,6 +5,7 @@ search, the JSON of a saved model and the command line's `--bottleneck plain:wid
 """
 
 import inspect
+from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -171,7 +172,7 @@ def parse(family: str, text: str) -> Any:
 
 def _made(cls: type[Described], arguments: dict[str, Any]) -> Any:
     """The part with these arguments, once their types were compared and it checked them."""
-    hints = get_type_hints(cls.__init__)
+    hints = _types(cls)
     for name, value in arguments.items():
         if not fits(value, hints[name]):
             wanted = hints[name].__name__ if isinstance(hints[name], type) else hints[name]
@@ -179,6 +180,11 @@ def _made(cls: type[Described], arguments: dict[str, Any]) -> Any:
     part = cls(**arguments)
     part.check()
     return part
+
+
+@cache
+def _types(cls: type[Described]) -> dict[str, Any]:
+    return get_type_hints(cls.__init__)
 
 
 def _literal(text: str) -> Json:

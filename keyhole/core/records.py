@@ -29,7 +29,7 @@ class Batch:
         weight = None if self.weight is None else self.weight[rows]
         return Batch(self.numbers[rows], self.codes[rows], self.seen[rows], weight)
 
-    def hide(self, hidden: Bool[Tensor, "*lead batch cell"]) -> "Batch":
+    def hide(self, hidden: Bool[Tensor, "*row cell"]) -> "Batch":
         """The same rows with these cells hidden as if they were missing."""
         kept = self.seen & ~hidden
         wide = self.numbers.shape[-1]

@@ -20,7 +20,7 @@ class CountCells:
     """A count with mean exp(log_mean) and variance mean + mean^2 / size; cells are log(1 + count)."""
 
     log_mean: Float[Tensor, "*lead batch cell"]
-    size: Float[Tensor, "member one cell"]
+    size: Float[Tensor, "*member 1 cell"]
     nats_unseen: Float[Tensor, " cell"]
 
     def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:

@@ -67,7 +67,7 @@ class Body(Part):
         self.squash = ACTIVATIONS[self.activation]()
         return shape.widened(shape.wide + wide_in)
 
-    def forward(self, x: Float[Tensor, "*lead batch wide"]) -> Float[Tensor, "*lead batch out"]:
+    def forward(self, x: Float[Tensor, "*lead batch wide"]) -> Float[Tensor, "*out batch state"]:
         """The input and the last layer's activations, side by side."""
         h = x
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""The map of the codes, packed: four bytes a point, one for its surprise, one or two for its row."""
+"""The map of the codes, packed: four bytes a point, one for its surprise, one for its row."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.report.asked import MOST_STRONGEST, Asked
+from keyhole.report.asked import ALL_NAMED, MOST_STRONGEST, Asked
 from keyhole.report.words import plain
 
 MOST_POINTS = 100_000
 MOST_CELLS = 3  # of a row, said where the pointer stands
-ALL_NAMED = 2_000  # points; a larger map names its strongest rows, the others by number
 EMPTY = 255  # the level of a row without surprise
 
 
@@ -130,7 +129,7 @@ def varints(numbers: np.ndarray) -> np.ndarray:
 
 
 def named(asked: Asked, rows: np.ndarray) -> list[Any]:
-    """[point, name, surprise, cells] of the strongest rows, strongest first, then of the others."""
+    """[point, name, surprise, cells] of the strongest rows, strongest first, then of others."""
     point = {int(row): i for i, row in enumerate(rows)}
     strongest = [int(row) for row in asked.strongest(MOST_STRONGEST) if int(row) in point]
     found: list[Any] = []
@@ -142,7 +141,7 @@ def named(asked: Asked, rows: np.ndarray) -> list[Any]:
         value = float(asked.surprise[row])
         said = round(value, 3) if np.isfinite(value) else None
         found.append([point[row], plain(asked.ids[row]), said, cells])
-    if len(rows) <= ALL_NAMED:
+    if len(asked) <= ALL_NAMED:
         others = set(point) - set(strongest)
         found += [[point[row], plain(asked.ids[row]), None, []] for row in sorted(others)]
     return found

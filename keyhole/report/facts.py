@@ -118,7 +118,15 @@ def _contest(
     lines = []
     for (who, nats), gain in zip(held, saved, strict=True):
         best = nats is not None and nats == min(known)
-        lines.append((who, number(nats), number(gain) if who != "mean" else "", _bar((gain or 0.0) / most), best))
+        lines.append(
+            (
+                who,
+                number(nats),
+                number(gain) if who != "mean" else "",
+                _bar((gain or 0.0) / most),
+                best,
+            )
+        )
     return Contest(title, text, lines)
 
 
@@ -165,7 +173,7 @@ def columns(model: Autoencoder) -> tuple[list[tuple[str, str, str]], int]:
 def making(model: Autoencoder) -> dict[str, Any]:
     """Versions, the parts with their settings, and what tells one model from another."""
     parts = []
-    for name, part in model._parts().items():
+    for name, part in model.parts().items():
         recipe = dict(part.recipe())
         kind = recipe.pop("kind")
         settings = [f"{key} = {value}" for key, value in recipe.items() if value is not None]

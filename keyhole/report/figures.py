@@ -30,7 +30,10 @@ BINS = 80
 def learning_curve(history: History) -> str | None:
     """Training and held-out loss by step; None where nothing was evaluated."""
     steps = np.array(history.steps)
-    lines = {"training": np.array(history.loss, float), "held out": np.array(history.held_out, float)}
+    lines = {
+        "training": np.array(history.loss, float),
+        "held out": np.array(history.held_out, float),
+    }
     if not len(steps) or not any(np.isfinite(line).any() for line in lines.values()):
         return None
     figure, axes = _canvas(3.3)
@@ -61,10 +64,14 @@ def surprise_histogram(asked: Asked) -> str | None:
     figure, axes = _canvas(3.3)
     for counts, colour in zip(held, (NET, ALARM), strict=True):
         axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colour, lw=0)
-    axes.set_yscale("symlog", linthresh=10, linscale=0.8)
-    axes.set_ylim(0, max(1.6 * held[0].max(), 2))
+    high_counts = held[0].max() > 100  # else a handful of strange rows is seen as it is
+    if high_counts:
+        axes.set_yscale("symlog", linthresh=10, linscale=0.8)
+    axes.set_ylim(0, (1.6 if high_counts else 1.1) * max(held[0].max(), 1))
     axes.yaxis.set_major_formatter(_thousands)
-    axes.set(xlabel="surprise, nats", ylabel="rows")
+    axes.set(
+        xlabel="surprise, nats", ylabel="rows, logarithmic above 10" if high_counts else "rows"
+    )
     if np.isfinite(asked.threshold):
         axes.axvline(asked.threshold, color=INK, lw=1.2, ls=(0, (5, 3)))
     _key(axes, [("all rows", NET, "■"), ("alarms", ALARM, "■"), ("threshold", INK, "╎")])
@@ -73,8 +80,9 @@ def surprise_histogram(asked: Asked) -> str | None:
         text, at = f"last bar: {count(beyond, 'row')} from here on", (1, 1.04)
         axes.text(*at, text, transform=axes.transAxes, color=QUIET, size=11, ha="right")
     said = (
-        f"Histogram of the surprise of {count(len(values), 'row')}, from {number(values.min())} to "
-        f"{number(values.max())} nats, median {number(float(np.median(values)))}; "
+        f"Histogram of the surprise of {count(len(values), 'row')}, from "
+        f"{number(values.min())} to {number(values.max())} nats, "
+        f"median {number(float(np.median(values)))}; "
         f"{count(len(alarms), 'alarm')}, threshold {number(asked.threshold)} nats."
     )
     return _svg(figure, "surprise", said)

@@ -97,7 +97,9 @@ def _fill(said: dict[str, Any]) -> str:
         f"default-src 'none'; script-src {scripts}; style-src {_hash(own['style.css'])}; "
         "base-uri 'none'; form-action 'none'"
     )
-    drawn = {name: Markup(said[name]) for name in ("curve", "histogram", "map_json") if said.get(name)}
+    drawn = {
+        name: Markup(said[name]) for name in ("curve", "histogram", "map_json") if said.get(name)
+    }
     inside = {name.partition(".")[0]: Markup(text) for name, text in own.items()}
     return _template().render(said | drawn | {"own": inside, "policy": policy})
 
@@ -108,7 +110,7 @@ def _template() -> Template:
 
     rooms = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     return rooms.get_template("page.html.j2")
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules import module as registry
@@ -65,23 +64,22 @@ def try_out(table: Tabular, network: Network) -> None:
     names = [column.name for column in table.columns]
     if len(set(names)) < len(names):
         raise BundleError("two columns of the manifest have the same name")
-    with np.errstate(all="ignore"):
-        cells = _cells(table)
-        expected = table.decode(cells)
-        table.guess(cells)
-        matrix = table.cells(cells)
-        for column in table.celled:
-            own = matrix[:, table.cells_of(column.name)]
-            column.text(expected.column(column.name))
-            column.expected(own, own, own)
-        empty = pa.table({f.name: pa.nulls(1, f.type) for f in expected.schema})
-        batch = table.encode(ArrowRows(pa.concat_tables([expected, empty])))
-        if not torch.isfinite(batch.numbers).all():
-            raise BundleError("the manifest's columns make cells that are not numbers")
-        passed = network(batch)
-        log_prob = passed.likelihood.log_prob(batch)[0, 0]
-        column_nats(log_prob, batch.seen, table.layout)
-        table.decode(_first(passed.likelihood.mean))
+    cells = _cells(table)
+    expected = table.decode(cells)
+    table.guess(cells)
+    matrix = table.cells(cells)
+    for column in table.celled:
+        own = matrix[:, table.cells_of(column.name)]
+        column.text(expected.column(column.name))
+        column.expected(own, own, own)
+    empty = pa.table({f.name: pa.nulls(1, f.type) for f in expected.schema})
+    batch = table.encode(ArrowRows(pa.concat_tables([expected, empty])))
+    if not torch.isfinite(batch.numbers).all():
+        raise BundleError("the manifest's columns make cells that are not numbers")
+    passed = network(batch)
+    log_prob = passed.likelihood.log_prob(batch)[0, 0]
+    column_nats(log_prob, batch.seen, table.layout)
+    table.decode(_first(passed.likelihood.mean))
 
 
 def _possible(slot: Slot) -> bool:

@@ -111,9 +111,10 @@ class Run:
         self.history.planned = steps
         self._step(0)
         began = time.monotonic()
-        for step in range(TRIAL_STEPS):
+        trial = min(TRIAL_STEPS, steps)
+        for step in range(trial):
             self._step(step)
-        a_step = (time.monotonic() - began) / TRIAL_STEPS
+        a_step = (time.monotonic() - began) / trial
         self.network.load_state_dict(now)
         self.averaged.load_state_dict(averages)
         self.optimizer.load_state_dict(moments)

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from keyhole.columns import cast
+from keyhole.errors import DataError
 from keyhole.sources.base import Rows
 
 FEW_ROWS = 1_000
 FOLDS = 5
 HELD_OUT_SHARE = 0.1
 MOST_HELD_OUT = 20_000
+MOST_RANKED = 1_000  # more groups fall evenly enough by chance
 TRAIN, STOP, CALIBRATE = 0, 1, 2
 
 
@@ -29,21 +31,31 @@ class Split:
     how: str = "random"  # "random", "group" or "time"
     column: str | None = None
     latest: float = np.inf  # rows at or after it are held out, where time decides
+    ranks: dict[str | None, int] = field(default_factory=dict)  # of few groups: dealt out evenly
     folds: int = field(init=False)
 
     def __post_init__(self) -> None:
         few = self.rows < FEW_ROWS and self.how != "time" and self.rows >= 2
-        self.folds = min(FOLDS, self.rows) if few else 0
+        self.folds = min(FOLDS, self.rows, len(self.ranks) or self.rows) if few else 0
+        self.share = min(HELD_OUT_SHARE, MOST_HELD_OUT / max(self.rows, 1))
 
     @classmethod
     def of(cls, rows: int, seed: int, validation: str, sample: Any) -> "Split":
         """The split that hints ask for; `sample` is a survey's table."""
         how, _, column = validation.partition(":")
+        if how == "group":
+            return cls(rows, seed, how, column, ranks=_ranks(sample, column, seed, rows))
         if how != "time":
-            return cls(rows, seed, how, column or None)
+            return cls(rows, seed)
         share = min(2 * HELD_OUT_SHARE, 2 * MOST_HELD_OUT / rows)
-        latest = np.nanquantile(_times(sample.column(column)), 1 - share)
-        return cls(rows, seed, how, column, float(latest))
+        times = _times(sample.column(column))
+        times = times[np.isfinite(times)]
+        if len(times) < 2 or times.min() == times.max():
+            raise DataError(
+                f"validation={validation!r}: column {column!r} holds no dates or numbers that differ, "
+                "so no row is later than another; name another column"
+            )
+        return cls(rows, seed, how, column, float(np.quantile(times, 1 - share)))
 
     @property
     def members(self) -> int:
@@ -55,7 +67,7 @@ class Split:
         draw = self._draw(block, start)
         if self.folds:
             return np.minimum((draw * self.folds).astype(np.int64), self.folds - 1)
-        share = min(HELD_OUT_SHARE, MOST_HELD_OUT / self.rows)
+        share = self.share
         if self.how == "time":
             held_out = _times(block.column(str(self.column))) >= self.latest
             return np.where(held_out, np.where(draw < 0.5, STOP, CALIBRATE), TRAIN)
@@ -72,12 +84,23 @@ class Split:
         """A number in [0, 1) for each row; with folds by place, each fold gets its even share."""
         if self.how == "group":
             texts = cast.texts(block.column(str(self.column))).to_pylist()
-            keys = {text: _draw_of_text(text, self.seed) for text in set(texts)}
+            keys = {text: self._draw_of_group(text) for text in set(texts)}
             return np.array([keys[text] for text in texts])
         if self.folds:
             order = np.random.default_rng(self.seed).permutation(self.rows)
             return order[start : start + len(block)] / self.rows
         return draws(np.arange(start, start + len(block), dtype=np.uint64), self.seed)
+
+
+    def _draw_of_group(self, text: str | None) -> float:
+        """By its rank where groups are few, so that every part has one; by its hash else."""
+        rank, groups = self.ranks.get(text), len(self.ranks)
+        if rank is None:
+            return _draw_of_text(text, self.seed)
+        if self.folds:
+            return (rank + 0.5) / groups
+        each = max(1, round(self.share * groups))  # groups for stopping, and for calibration
+        return 0.0 if rank < each else 1.5 * self.share if rank < 2 * each else 1.0
 
 
 def draws(keys: np.ndarray, seed: int) -> np.ndarray:
@@ -86,6 +109,24 @@ def draws(keys: np.ndarray, seed: int) -> np.ndarray:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+def _ranks(sample: Any, column: str, seed: int, rows: int) -> dict[str | None, int]:
+    """The groups in the order of their draws where there are few, none where there are many.
+
+    Raises: DataError where there are too few to hold one out.
+    """
+    groups = set(cast.texts(sample.column(column)).to_pylist())
+    least = 2 if rows < FEW_ROWS else 3
+    if len(groups) < least:
+        raise DataError(
+            f"validation='group:{column}': the column holds {len(groups)} group(s), at least {least} "
+            "are needed to hold one out; name another column"
+        )
+    if len(groups) > MOST_RANKED:
+        return {}
+    ordered = sorted(groups, key=lambda text: (_draw_of_text(text, seed), str(text)))
+    return {text: rank for rank, text in enumerate(ordered)}
 
 
 def _draw_of_text(text: str | None, seed: int) -> float:

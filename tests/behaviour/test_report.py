@@ -1,3 +1,6 @@
+import base64
+import hashlib
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -10,20 +13,17 @@ import pytest
 from keyhole import Autoencoder
 from keyhole.bottlenecks import Plain
 from keyhole.core.files import FileError
-from keyhole.report import Asked, render, write_report
-from keyhole.report.codemap import choose, levels, on_grid, pack, plane, varints
+from keyhole.report import Asked, asked_of, render, write_report
+from keyhole.report.codemap import choose, levels, on_grid, pack
 from keyhole.report.words import number, plain, script_json
+from keyhole.tasks import AnomalyDetector
 from keyhole.training import Plan
 
 HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "</script><script>alert(1)",
-    "{{7*7}}",
-    "</style>\u2028'onclick='",
-    "--><!-- ]]> \x00 \ud800 \u202e",
-]
-VOID = {"meta", "path", "rect", "line", "circle", "use", "img", "br", "link", "input"}
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</script><script>alert(1)",
+    "{{7*7}}", "</style>\u2028'onclick='", "--><!-- ]]> \x00 \ud800 \u202e",
+]  # fmt: skip
+VOID = {"meta", "img", "br", "link", "input"}
 
 
 class Read(HTMLParser):
@@ -31,8 +31,7 @@ class Read(HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.tags, self.attributes, self.texts, self.open = [], [], [], []
-        self.scripts = []
+        self.tags, self.attributes, self.texts, self.scripts, self.open = [], [], [], [], []
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
@@ -40,10 +39,6 @@ class Read(HTMLParser):
         self.attributes += attrs
         if tag not in VOID:
             self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -73,6 +68,21 @@ def fitted(frame, width=2):
     return Autoencoder(Plain(width=width), plan=plan, random_state=0).fit(frame)
 
 
+def _array(text):
+    return np.frombuffer(base64.b64decode(text), np.uint8)
+
+
+def _rows(text):
+    """Rows by number, from differences of seven bits a byte, the lowest first."""
+    rows, last, scale = [], 0, 1
+    for byte in _array(text).tolist():
+        last, scale = last + (byte & 127) * scale, scale * 128
+        if byte < 128:
+            rows.append(last)
+            scale = 1
+    return np.array(rows)
+
+
 @pytest.fixture(scope="module")
 def model():
     return fitted(table())
@@ -83,51 +93,41 @@ def asked(rows, width=2, **more):
     surprise = rng.gamma(2, 2, rows)
     threshold = float(np.quantile(surprise, 0.99))
     said = Asked(
-        name="new.csv",
-        surprise=surprise,
-        p_value=rng.random(rows),
-        alarm=surprise >= threshold,
-        threshold=threshold,
-        alarm_rate=0.01,
-        codes=rng.normal(size=(rows, width)),
+        name="new.csv", surprise=surprise, p_value=rng.random(rows), alarm=surprise >= threshold,
+        threshold=threshold, alarm_rate=0.01, codes=rng.normal(size=(rows, width)),
         ids=[f"row {i + 1}" for i in range(rows)],
         because={i: [("left", "9.5", "0.1 to 0.4", 0.75)] for i in range(min(rows, 500))},
         remarks=["The rows look like those of training."],
-    )
+    )  # fmt: skip
     return replace(said, **more)
 
 
 def test_a_page_with_100_000_points_stays_under_a_megabyte(model):
+    # Over a second: 100,000 points are packed and their page is parsed.
     long = [(n * 30, n * 30, n * 30, 0.2) for n in "abcde"]
     many = asked(100_000)
     many = replace(many, because={int(i): long for i in many.strongest(200)})
     page = render(model, many)
-    assert len(page.encode()) < 1_000_000
-    assert Read(page).map["count"] == 100_000
+    assert (len(page.encode()) < 1_000_000, Read(page).map["count"]) == (True, 100_000)
 
 
-def test_a_page_of_a_million_rows_keeps_all_alarms_and_says_that_it_shows_a_sample(model):
-    surprise = np.random.default_rng(1).gamma(2, 2, 300_000)  # enough to need a sample
-    ids = ["row"] * 300_000
-    said = asked(300_000, surprise=surprise, alarm=surprise > 15, ids=ids, because={})
-    page = render(model, said)
-    read = Read(page)
-    assert len(page.encode()) < 1_000_000
+def test_a_page_of_more_rows_keeps_all_alarms_and_says_that_it_shows_a_sample(model):
+    surprise = np.random.default_rng(1).gamma(2, 2, 300_000)  # over a second: needs a sample
+    said = asked(300_000, surprise=surprise, alarm=surprise > 15)
+    read = Read(render(model, said))
     assert read.map["count"] == 100_000
-    shown = sum(byte.bit_count() for byte in _bytes(read.map["alarm"]))
-    assert shown == int(said.alarm.sum()) > 500
+    flags = np.unpackbits(_array(read.map["alarm"]), count=100_000, bitorder="little")
+    assert set(np.flatnonzero(said.alarm)) == set(_rows(read.map["row"])[flags == 1])
     assert "100,000 of 300,000 rows: all alarms and a random sample" in read.text
 
 
 def test_long_names_of_four_byte_characters_cost_points_but_not_the_megabyte(model):
-    cells = [("\U0001d54f" * 90, "\U0001d54f" * 90, "\U0001d54f" * 90, 0.3)] * 3
-    many = asked(100_000)
-    many = replace(
-        many, because={int(i): cells for i in many.strongest(200)}, ids=["\U0001d54f" * 70] * 100_000
-    )
-    page = render(model, many)
+    # Over a second: the page is made twice, with fewer points the second time.
+    wide, many = "\U0001d54f" * 90, asked(100_000)
+    because = {int(i): [(wide, wide, wide, 0.3)] * 3 for i in many.strongest(200)}
+    page = render(model, replace(many, because=because, ids=[wide] * 100_000))
     assert len(page.encode()) <= 1_000_000
-    assert 60_000 < Read(page).map["count"] < 100_000
+    assert 40_000 < Read(page).map["count"] < 100_000
 
 
 def test_hostile_names_and_values_come_out_as_text():
@@ -140,10 +140,7 @@ def test_hostile_names_and_values_come_out_as_text():
     calm = asked(60, because=harmless, ids=["x"] * 60, name="x", remarks=["x"] * 6)
     page = render(fitted(wild), said)
     read, plainly = Read(page), Read(render(fitted(tame), calm))
-    assert {tag: read.tags.count(tag) for tag in ("script", "img", "style", "bdi", "td")} == {
-        tag: plainly.tags.count(tag) for tag in ("script", "img", "style", "bdi", "td")
-    }
-    assert set(read.tags) == set(plainly.tags)
+    assert sorted(read.tags) == sorted(plainly.tags)
     assert {name for name, _ in read.attributes} == {name for name, _ in plainly.attributes}
     assert not [name for name, _ in read.attributes if name.startswith("on") or name == "style"]
     assert "{{7*7}}" in read.text
@@ -156,7 +153,9 @@ def test_hostile_names_and_values_come_out_as_text():
 
 def test_the_map_says_hostile_names_unchanged_but_for_what_cannot_be_printed(model):
     said = asked(6, ids=HOSTILE, because={0: [(HOSTILE[2], "1", "2", 1.0)]})
-    named = {point: (name, cells) for point, name, _, cells in Read(render(model, said)).map["named"]}
+    named = {
+        point: (name, cells) for point, name, _, cells in Read(render(model, said)).map["named"]
+    }
     assert [named[i][0] for i in range(4)] == HOSTILE[:4]
     assert named[4][0] == "</style> 'onclick='"
     assert named[0][1] == [[HOSTILE[2], "1", "2", 1.0]]
@@ -171,31 +170,18 @@ def test_a_page_loads_nothing_and_runs_only_what_its_policy_names_by_hash(model)
     assert not re.search(r"https?:|//[a-z]+\.[a-z]|@import|url\((?!#)", page)
     refers = [value for name, value in read.attributes if name in {"href", "src", "srcset"}]
     assert all(value.startswith("#") for value in refers)
-    assert set(value[1:] for value in refers) <= {v for n, v in read.attributes if n == "id"}
-
-
-def test_the_hashes_in_the_policy_are_those_of_the_scripts_and_the_style(model):
-    import base64
-    import hashlib
-
-    page = render(model, asked(50))
-    inside = re.findall(r"<(?:style|script)>(.*?)</(?:style|script)>", page, re.S)
-    assert len(inside) == 3
-    for text in inside:
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        assert f"sha256-{digest}" in page.replace("&#39;", "'")
-
-
-def test_no_two_elements_share_an_id(model):
-    ids = [value for name, value in Read(render(model, asked(50))).attributes if name == "id"]
+    ids = [value for name, value in read.attributes if name == "id"]
     assert len(ids) == len(set(ids))
+    assert {value[1:] for value in refers} <= set(ids)
+    inside = re.findall(r"<(?:style|script)>(.*?)</(?:style|script)>", page, re.S)
+    digests = [base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in inside]
+    assert [f"'sha256-{digest}'" in policy for digest in digests] == [True] * 3
 
 
-def test_headings_go_down_one_step_at_a_time(model):
+def test_headings_go_down_one_step_at_a_time_from_one_first_heading(model):
     heights = [int(t[1]) for t in Read(render(model, asked(50))).tags if re.fullmatch("h[1-6]", t)]
-    assert heights[0] == 1
-    assert heights.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(heights[1:], heights[2:], strict=False))
+    assert heights[0] == 1 == heights.count(1)
+    assert all(after - before <= 1 for before, after in itertools.pairwise(heights))
 
 
 def test_a_page_without_rows_tells_of_the_model_alone(model):
@@ -215,16 +201,11 @@ def test_a_page_of_a_loaded_model_says_the_same_as_before(model, tmp_path):
     assert again[: again.index(cut)] == before[: before.index(cut)]
 
 
-def test_a_single_row_can_be_shown(model):
+def test_a_single_row_or_a_single_column_can_be_shown(model):
     read = Read(render(model, asked(1)))
-    assert read.map["count"] == 1
-    assert "All 1 rows are shown" not in read.text
     assert "The only row is shown" in read.text
-
-
-def test_a_single_column_with_a_code_of_one_number_shows_surprise_upwards():
-    read = Read(render(fitted(table()[["left"]], width=1), asked(30, width=1)))
-    assert "the row's surprise goes up" in read.text
+    page = render(fitted(table()[["left"]], width=1), asked(30, width=1))
+    assert "the row's surprise goes up" in page
 
 
 def test_empty_rows_are_on_the_map_but_among_no_anomalies(model):
@@ -232,7 +213,7 @@ def test_empty_rows_are_on_the_map_but_among_no_anomalies(model):
     said.surprise[4], said.p_value[4], said.alarm[4] = np.nan, np.nan, False
     read = Read(render(model, said))
     assert "1 row held nothing to judge" in read.text
-    assert _bytes(read.map["level"])[4] == 255
+    assert base64.b64decode(read.map["level"])[4] == 255
     assert [point for point, _, value, _ in read.map["named"] if value is None] == [4]
     assert "The 29 most surprising of 30 rows" in read.text
 
@@ -248,7 +229,7 @@ def test_infinite_surprise_and_equal_codes_do_no_harm(model):
     said.surprise[7] = np.inf
     read = Read(render(model, said))
     assert "∞" in read.text
-    assert set(np.frombuffer(_bytes(read.map["xy"]), "<u2").tolist()) == {32768}
+    assert set(np.frombuffer(base64.b64decode(read.map["xy"]), "<u2").tolist()) == {32768}
 
 
 def test_a_page_is_written_whole_or_not_at_all(model, tmp_path):
@@ -265,6 +246,25 @@ def test_the_strongest_row_is_told_with_its_cells(model):
     assert "row 4 99.50" in read.text
     assert "left = 9.5 , expected 0.1 to 0.4 75 %" in read.text
     assert read.map["named"][0] == [3, "row 4", 99.5, [["left", "9.5", "0.1 to 0.4", 0.75]]]
+
+
+@pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning")
+def test_a_detector_is_asked_in_blocks_and_says_what_its_answer_says(model, monkeypatch):
+    monkeypatch.setattr(Autoencoder, "chunk_rows", 7)
+    detector = AnomalyDetector.of(model, alarm_rate=0.2)
+    frame = table()
+    frame.loc[33, "left"] = 40.0
+    frame.loc[5] = [np.nan, np.nan, None]
+    said, answer = asked_of(detector, frame, name="here"), detector.answer(frame)
+    np.testing.assert_array_equal(said.surprise, answer.surprise)
+    np.testing.assert_array_equal(said.alarm, answer.alarm)
+    np.testing.assert_array_equal(said.p_value, answer.p_value)
+    np.testing.assert_allclose(said.codes, model.transform(frame), rtol=1e-5, atol=1e-6)
+    assert said.ids == [answer.name(i) for i in range(60)]
+    assert said.strongest(1) == [33]
+    cell = answer.because[33][0]
+    assert said.because[33][0] == (cell.column, cell.value, cell.expected, cell.share)
+    assert "row 34" in Read(render(model, said)).text
 
 
 def test_levels_stand_close_to_the_values_in_the_bulk_and_in_the_tail():
@@ -284,26 +284,6 @@ def test_a_sample_holds_the_strongest_rows_where_even_alarms_are_too_many():
     assert not pack(said, 300).all_alarms
 
 
-def test_varints_give_numbers_back():
-    numbers, said = [0, 1, 127, 128, 300, 2_000_000], []
-    value, scale = 0, 1
-    for byte in varints(np.array(numbers)).tolist():
-        value, scale = value + (byte & 127) * scale, scale * 128
-        if byte < 128:
-            said.append(value)
-            value, scale = 0, 1
-    assert said == numbers
-
-
-def test_the_map_keeps_the_plane_of_codes_that_have_two_numbers():
-    codes = np.random.default_rng(0).normal(size=(50, 2)) * [3.0, 1.0]
-    place, shares = plane(asked(50, codes=codes))
-    far = np.linalg.norm(codes[:, None] - codes, axis=-1)
-    np.testing.assert_allclose(np.linalg.norm(place[:, None] - place, axis=-1), far, atol=1e-9)
-    assert sum(shares) == pytest.approx(1.0)
-    assert shares[0] > 0.7
-
-
 def test_one_far_point_does_not_squeeze_the_others():
     place = np.random.default_rng(0).random((5_000, 2))
     place[0] = [1e6, 0.5]
@@ -313,26 +293,8 @@ def test_one_far_point_does_not_squeeze_the_others():
     assert np.ptp(grid[1:, 0]) > 30_000
 
 
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [(-0.001, "0.00"), (-1.5, "−1.50"), (1234.5, "1,234.50"), (None, "–"), (np.inf, "∞"), (np.nan, "–")],
-)
-def test_numbers_are_said_as_a_person_writes_them(value, said):
-    assert number(value) == said
-
-
-def test_text_is_one_short_printable_line():
+def test_numbers_and_texts_are_said_as_a_person_writes_them():
+    values = (-0.001, -1.5, 1234.5, None, np.inf, np.nan)
+    assert [number(v) for v in values] == ["0.00", "−1.50", "1,234.50", "–", "∞", "–"]
     assert plain("a\nb\tc\u00a0d\x1b") == "a b c d�"
-    assert plain("x" * 80) == "x" * 59 + "…"
-
-
-def test_json_in_a_script_holds_nothing_that_could_end_it():
-    said = script_json({"a": "</script><!--&\u2028\u2029"})
-    assert not set("<>&\u2028\u2029") & set(said)
-    assert json.loads(said) == {"a": "</script><!--&\u2028\u2029"}
-
-
-def _bytes(text):
-    import base64
-
-    return base64.b64decode(text)
+    assert not set("<>&\u2028\u2029") & set(script_json("</script><!--&\u2028\u2029"))

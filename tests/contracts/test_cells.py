@@ -1,0 +1,196 @@
+"""Every head of cells against scipy's distributions: written out here, so tested there."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+
+from keyhole.core.layout import Layout, Shape, Slot
+from keyhole.core.part import build, kinds
+from keyhole.heads import CellHead
+
+import keyhole.heads.categorical as categorical  # isort: skip
+
+WIDE, BATCH = 5, 7
+SHARES = (0.5, 0.3, 0.15, 0.05)
+SLOTS = {
+    "student_t": [Slot("a", "number", "student_t"), Slot("b", "number", "student_t", scale=3.0)],
+    "bernoulli": [Slot("a", "flag", "bernoulli", center=c, nats_unseen=5.0) for c in (0.1, 0.6)],
+    "counts": [Slot("a", "count", "counts", center=c, nats_unseen=5.0) for c in (0.5, 3.0)],
+    "categorical": [
+        Slot("a", "category", "categorical", levels=4, nats_unseen=5.0, shares=SHARES),
+        Slot("b", "category", "categorical", levels=2, nats_unseen=4.0, shares=(0.9, 0.1)),
+    ],
+}
+KINDS = pytest.mark.parametrize("kind", sorted(kinds("cells")))
+MEMBERS = pytest.mark.parametrize("members", [1, 3])
+
+
+def bound(kind, members=1):
+    """A head of two cells, bound, its weights drawn; and a state for it."""
+    torch.manual_seed(0)
+    head = kinds("cells")[kind]()
+    slots = SLOTS[kind]
+    head.bind_slots(Shape(Layout.of(slots), WIDE, members), slots)
+    return head, torch.randn(1, members, BATCH, WIDE)
+
+
+def cells_of(kind, members=1):
+    head, state = bound(kind, members)
+    with torch.no_grad():
+        return head(state, torch.ones(BATCH, 2, dtype=torch.bool))
+
+
+def targets(kind):
+    """Cells as they stand in a batch: (batch, cell)."""
+    rng = np.random.default_rng(1)
+    if kind == "categorical":
+        return torch.from_numpy(rng.integers(1, 3, (BATCH, 2)))
+    made = {
+        "bernoulli": rng.integers(0, 2, (BATCH, 2)),
+        "counts": np.log1p(rng.integers(0, 30, (BATCH, 2))),
+    }
+    return torch.from_numpy(made.get(kind, rng.normal(size=(BATCH, 2)))).float()
+
+
+def test_every_head_has_slots_to_be_tried_on():
+    assert set(kinds("cells")) == set(SLOTS), "add slots of the new head to SLOTS"
+
+
+@KINDS
+@MEMBERS
+def test_log_prob_mean_interval_and_sample_have_a_value_for_every_cell(kind, members):
+    cells, shape = cells_of(kind, members), (1, members, BATCH, 2)
+    generator = torch.Generator().manual_seed(0)
+    assert cells.log_prob(targets(kind)).shape == shape
+    assert cells.mean.shape == cells.sample(generator).shape == shape
+    low, high = cells.interval(0.9)
+    assert low.shape == high.shape == shape
+    assert (low <= high).all()
+    assert torch.isfinite(cells.log_prob(targets(kind))).all()
+
+
+@KINDS
+@MEMBERS
+def test_a_gradient_reaches_every_parameter(kind, members):
+    head, state = bound(kind, members)
+    seen = torch.arange(BATCH * 2).reshape(BATCH, 2) % 2 == 0
+    head(state, seen).log_prob(targets(kind)).sum().backward()
+    for name, weight in head.named_parameters():
+        assert weight.grad is not None, name
+        assert (weight.grad.flatten(1).abs().sum(1) > 0).all(), name
+
+
+@KINDS
+def test_a_gradient_stays_finite_far_from_the_data(kind):
+    head, state = bound(kind)
+    target = targets(kind)
+    far = target * 1e20 if kind == "student_t" else target
+    head(state.mul(1e3).requires_grad_(), None).log_prob(far).sum().backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in head.parameters())
+
+
+@KINDS
+def test_samples_have_the_distribution_that_log_prob_says(kind):
+    cells, generator = cells_of(kind), torch.Generator().manual_seed(0)
+    drawn = torch.stack([cells.sample(generator)[0, 0] for _ in range(4000)]).double()
+    if kind == "categorical":
+        for code in (1, 2):
+            share = (drawn == code).double().mean(0)
+            said = cells.log_prob(torch.full((BATCH, 2), code)).exp()[0, 0].double()
+            torch.testing.assert_close(share, said, atol=0.04, rtol=0)
+        return
+    low, high = (end[0, 0] for end in cells.interval(0.8))
+    if kind == "bernoulli":
+        torch.testing.assert_close(drawn.mean(0), cells.mean[0, 0].double(), atol=0.04, rtol=0)
+        return
+    inside = ((drawn >= low - 1e-6) & (drawn <= high + 1e-6)).double().mean(0)
+    assert (inside >= 0.77).all()  # counts jump, so their interval may hold more
+    assert kind == "counts" or (inside <= 0.83).all()
+
+
+def test_student_t_is_scipys():
+    cells, target = cells_of("student_t"), targets("student_t")
+    wanted = stats.t.logpdf(target, cells.nu, cells.location[0, 0], cells.scale[0])
+    np.testing.assert_allclose(cells.log_prob(target)[0, 0], wanted, rtol=1e-5, atol=1e-6)
+    scale, location = cells.scale[0, 0, 0].item(), cells.location[0, 0, 0, 0].item()
+    for end, share in zip(cells.interval(0.9), (0.05, 0.95)):
+        wanted = stats.t.ppf(share, cells.nu, location, scale)
+        assert end[0, 0, 0, 0].item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_student_t_integrates_to_one():
+    cells = cells_of("student_t")
+
+    def density(x):
+        target = torch.full((BATCH, 2), x, dtype=torch.float32)
+        return cells.log_prob(target)[0, 0, 0, 1].exp().item()
+
+    total, _ = integrate.quad(density, -500, 500, limit=200, points=[0.0])
+    assert total == pytest.approx(1, abs=1e-3)
+
+
+def test_bernoulli_is_scipys_and_sums_to_one():
+    cells, target = cells_of("bernoulli"), targets("bernoulli")
+    wanted = stats.bernoulli.logpmf(target, cells.mean[0, 0])
+    np.testing.assert_allclose(cells.log_prob(target)[0, 0], wanted, rtol=1e-5, atol=1e-6)
+    both = [cells.log_prob(torch.full((BATCH, 2), value)).exp() for value in (0.0, 1.0)]
+    torch.testing.assert_close(both[0] + both[1], torch.ones(1, 1, BATCH, 2))
+
+
+def test_a_flags_third_value_costs_as_much_as_one_never_seen():
+    cells = cells_of("bernoulli")
+    assert (cells.log_prob(torch.full((BATCH, 2), 2.0)) == -5.0).all()
+
+
+def test_counts_are_scipys_negative_binomial_and_sum_to_one():
+    cells, target = cells_of("counts"), targets("counts")
+    mean, size = cells.log_mean[0, 0].double().exp().numpy(), cells.size[0].double().numpy()
+    counts = np.round(np.expm1(target.double().numpy()))
+    wanted = stats.nbinom.logpmf(counts, size, size / (size + mean))
+    np.testing.assert_allclose(cells.log_prob(target)[0, 0], wanted, rtol=1e-4, atol=1e-4)
+    every = torch.log1p(torch.arange(0.0, 20_000.0))[:, None].expand(-1, 2)
+    narrow = type(cells)(cells.log_mean[:, :, :1], cells.size, cells.nats_unseen)
+    total = narrow.log_prob(every).double().exp().sum(-2)
+    torch.testing.assert_close(total, torch.ones_like(total), atol=1e-3, rtol=0)
+
+
+def test_a_count_below_zero_costs_as_much_as_one_never_seen():
+    assert (cells_of("counts").log_prob(torch.full((BATCH, 2), -0.7)) == -5.0).all()
+
+
+def test_levels_sum_to_one_and_follow_the_softmax_of_their_logits():
+    cells = cells_of("categorical")
+    prob = torch.stack([cells.log_prob(torch.full((BATCH, 2), c)).exp()[..., 0] for c in range(1, 5)])
+    torch.testing.assert_close(prob.sum(0), torch.ones(1, 1, BATCH))
+    soft = torch.softmax(cells.logits[..., :4], -1).movedim(-1, 0)
+    mixed = (1 - np.exp(-5.0)) * soft + np.exp(-5.0) * torch.tensor(SHARES)[:, None, None, None]
+    torch.testing.assert_close(prob, mixed, rtol=1e-4, atol=1e-6)
+
+
+def test_levels_beyond_the_logits_share_one_and_still_sum_to_one(monkeypatch):
+    monkeypatch.setattr(categorical, "MOST_LOGITS", 2)
+    cells = cells_of("categorical")
+    prob = [cells.log_prob(torch.full((BATCH, 2), c)).exp()[0, 0, :, 0] for c in range(1, 5)]
+    torch.testing.assert_close(torch.stack(prob).sum(0), torch.ones(BATCH))
+    torch.testing.assert_close(prob[2] / prob[3], torch.full((BATCH,), 3.0))  # as .15 to .05
+
+
+@KINDS
+def test_a_cell_head_starts_from_the_typical_values_of_its_slots(kind):
+    head, _ = bound(kind)
+    with torch.no_grad():
+        cells = head(torch.zeros(1, 1, BATCH, WIDE), None)
+        if kind == "categorical":
+            assert (cells.mean == 1).all()
+        elif kind != "student_t":
+            centers = torch.tensor([slot.center for slot in SLOTS[kind]])
+            torch.testing.assert_close(cells.mean[0, 0, 0], centers, atol=1e-4, rtol=1e-4)
+
+
+@KINDS
+def test_a_recipe_builds_the_same_head(kind):
+    head = kinds("cells")[kind]()
+    again = build("cells", head.recipe())
+    assert isinstance(again, CellHead)
+    assert again.recipe() == head.recipe()
