@@ -113,8 +113,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """Learn from the rows of a frame, an array, or a path; `y` is ignored.
 
         `checkpoint` is a file that survives a kill: the same call goes on from it; `save` removes
-        it. `learnt` is
-        called with table, source and rows before training, `watch` at every evaluation. Raises: DataError, SettingError, FileError, FitError.
+        it. `learnt` is called with table, source and rows before training, `watch` at every
+        evaluation. Raises: DataError, SettingError, FileError, FitError.
         """
         parts = self.parts()
         parts["plan"].check()

@@ -16,6 +16,7 @@ from keyhole.store.trial import check_layout, shapes_of, try_out
 from keyhole.training import History
 
 MOST_MEMBERS = 64
+MOST_NATS = 1e9
 CONTAINERS = {"array", "arrow", "pandas", "polars", "modin", "cudf"}
 
 
@@ -66,6 +67,8 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
     if sorted(kept.parts) != sorted(families):
         raise BundleError(f"the manifest has parts {sorted(kept.parts)!r:.160}")
     parts = {name: build(name, recipe) for name, recipe in kept.parts.items()}
+    if len(kept.modality.get("columns", ())) != len(kept.data.columns):  # before any is built
+        raise BundleError("the manifest cannot be used: data.columns: those of the table")
     table = Tabular.restored(kept.modality)
     check_layout(table.layout)
     _check(kept, table)
@@ -93,6 +96,7 @@ def _check(kept: Kept, table: Tabular) -> None:
         "data.columns: those of the table": data.columns != [c.name for c in table.columns],
         "reasons: one for each column": set(table.reasons) != set(data.columns),
         "typical_nats: one for each column": len(kept.typical_nats) != len(table.layout.columns),
+        "typical_nats: far too large": max(map(abs, kept.typical_nats), default=0) > MOST_NATS,
         "history: lists of one length": len(lengths) != 1 or lengths == {0},
         "evidence: a figure for each key": set(kept.evidence) != set(evidence)
         or not all(fits(kept.evidence[n], h | None) for n, h in evidence.items()),

@@ -6,8 +6,8 @@ from torch import Generator, Tensor
 
 from keyhole.bottlenecks.base import Bottleneck
 from keyhole.core.layout import Shape
-from keyhole.core.records import Code
 from keyhole.core.linear import Linear
+from keyhole.core.records import Code
 
 
 class Plain(Bottleneck):

@@ -20,7 +20,7 @@ from keyhole.heads.student_t import StudentTCells
 REACH = 5.0  # numbers are judged as the net sees them: clipped
 MOST_LEVELS = 50  # levels of a column that get a one-hot column each
 NU = 3.0
-LEAST_SCALE = 0.1  # of a column's spread, as in the net's head
+LEAST_SCALE = 0.3  # of a column's spread, as in the net's head
 LEAST_PROBABILITY = 1e-3
 
 

@@ -11,5 +11,6 @@ from keyhole.columns.number import Number
 from keyhole.columns.profile import Profile
 
 __all__ = [
-    "Aside", "Category", "Column", "Count", "Flag", "Guess", "Moment", "Number", "Profile", "guess",
+    "Aside", "Category", "Column", "Count", "Flag", "Guess", "Moment", "Number", "Profile",
+    "guess",
 ]  # fmt: skip

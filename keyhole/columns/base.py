@@ -48,7 +48,7 @@ class Column(Described):
         """
 
     def guess(self, cells: np.ndarray) -> Any:
-        """The values for a gap whose cells were hidden and guessed; `decode` unless they differ."""
+        """The values for a gap, from guesses of its hidden cells; `decode` unless they differ."""
         return self.decode(cells)
 
     @abstractmethod

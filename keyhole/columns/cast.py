@@ -1,4 +1,4 @@
-"""Arrow arrays of any type as floats, texts or moments; what cannot be read is said, not raised."""
+"""Arrow arrays of any type as floats, texts or moments; what cannot be read is not raised."""
 
 from __future__ import annotations
 
@@ -72,6 +72,13 @@ def _floats_of_text(values: Any) -> tuple[np.ndarray, np.ndarray]:
         read = pc.if_else(reads, values, None).cast(pa.float64())  # pyright: ignore
         bad = pc.fill_null(pc.invert(reads), False).to_numpy(zero_copy_only=False)  # pyright: ignore
         return read.to_numpy(zero_copy_only=False), np.flatnonzero(bad)
+
+
+def numbers_or_gaps(values: Any) -> Any:
+    """The array as float64, null where a cell holds no number."""
+    import pyarrow as pa
+
+    return pa.array(floats(values)[0], from_pandas=True)
 
 
 def texts(values: Any) -> Any:

@@ -12,23 +12,12 @@ from keyhole.core.layout import Slot
 
 
 class Count(Column):
-    """A count; its cell is log(1 + count), from which the likelihood reads the count back.
-
-    `texts`: some cells were no numbers in training, so such cells count as missing.
-    """
+    """A count; its cell is log(1 + count), from which the likelihood reads the count back."""
 
     kind = "count"
 
     def __init__(
-        self,
-        name: str,
-        *,
-        center: float,
-        scale: float,
-        most: float,
-        rows: int,
-        type: str,
-        texts: bool = False,
+        self, name: str, *, center: float, scale: float, most: float, rows: int, type: str
     ) -> None:
         self.name = name
         self.center = center
@@ -36,7 +25,6 @@ class Count(Column):
         self.most = most
         self.rows = rows
         self.type = type
-        self.texts = texts
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
@@ -52,7 +40,6 @@ class Count(Column):
             most=float(profile.most),
             rows=profile.seen,
             type="int64" if kind == "string" else kind,
-            texts=profile.not_numbers > 0,
         )
 
     def slots(self) -> list[Slot]:
@@ -62,7 +49,7 @@ class Count(Column):
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """log(1 + count), and which are observed; below zero, where no count is, its mirror."""
-        numbers = refuse.numbers(self.name, values, start, texts=self.texts)
+        numbers = refuse.numbers(self.name, values, start)
         seen = ~np.isnan(numbers)
         numbers = np.where(seen, numbers, 0.0)
         cells = np.sign(numbers) * np.log1p(np.abs(numbers))

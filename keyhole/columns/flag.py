@@ -31,8 +31,13 @@ class Flag(Column):
     @classmethod
     def learn(cls, profile: Profile) -> Self:
         """The two most frequent values, the smaller one as `no`."""
-        levels, kind = profile.levels, arrowtype.name(profile.arrow_type, levels=profile.dictionary)
-        if kind == "string" and profile.numeric and not profile.not_numbers:  # «1» and «1.0» are one
+        levels, kind = (
+            profile.levels,
+            arrowtype.name(profile.arrow_type, levels=profile.dictionary),
+        )
+        if (
+            kind == "string" and profile.numeric and not profile.not_numbers
+        ):  # «1» and «1.0» are one
             levels, kind = Counter(), "int64" if profile.whole else "double"
             for text, count in profile.levels.items():
                 levels[float(text)] += count

@@ -66,9 +66,9 @@ def _guess_number(profile: Profile, integer: bool) -> Guess:
     distinct = _distinct_numbers(profile)
     if distinct == 2:
         return Guess("flag", "two numbers")
-    if integer and distinct != 1 and profile.least >= 0 and profile.most <= MOST_COUNT:
-        if profile.least <= 1 and _counts_things(profile):
-            return Guess("count", "small whole numbers from 0 or 1 up")
+    small = 0 <= profile.least <= 1 and profile.most <= MOST_COUNT
+    if integer and distinct != 1 and small and _counts_things(profile):
+        return Guess("count", "small whole numbers from 0 or 1 up")
     return Guess("number", "whole numbers" if profile.whole else "numbers")
 
 

@@ -95,7 +95,7 @@ class Moment(Column):
     def decode(self, cells: np.ndarray) -> Any:
         """The moment that the trend gives, to the step of the column and within its range."""
         moments = self.center_s + self.scale_s * cells[:, 0].astype(np.float64)
-        moments = np.clip(moments, *self.range_s)
+        moments = np.clip(moments, self.range_s[0], self.range_s[1])
         return self._typed(np.round(moments / self.step_s) * self.step_s)
 
     def text(self, values: Any) -> list[str]:

@@ -21,8 +21,7 @@ class Number(Column):
 
     With an `atom` there is a Bernoulli cell «is the atom», and the number cell is observed only
     in other rows. `knots` map a guessed value to the mean of what was observed there: a mean
-    through a bend is a median, and only the original scale knows the mean. `texts`: some cells
-    were no numbers in training, so such cells count as missing.
+    through a bend is a median, and only the original scale knows the mean.
     """
 
     kind = "number"
@@ -39,7 +38,6 @@ class Number(Column):
         range: list[float],
         type: str,
         knots: list[list[float]] | None = None,
-        texts: bool = False,
     ) -> None:
         self.name = name
         self.center = center
@@ -49,7 +47,6 @@ class Number(Column):
         self.range = range
         self.type = type
         self.knots = knots
-        self.texts = texts
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
@@ -70,7 +67,6 @@ class Number(Column):
             atom=atom,
             range=[profile.least, profile.most],
             type=kind,
-            texts=profile.not_numbers > 0,
         )
 
     def slots(self) -> list[Slot]:
@@ -89,7 +85,7 @@ class Number(Column):
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The cells of Arrow values; `encode_matrix` does it for many columns at once."""
-        return self.encode_floats(refuse.numbers(self.name, values, start, texts=self.texts))
+        return self.encode_floats(refuse.numbers(self.name, values, start))
 
     def encode_floats(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The cells of float values, NaN for missing."""
@@ -117,10 +113,12 @@ class Number(Column):
     def guess(self, cells: np.ndarray) -> Any:
         """The mean of a gap: as `decode`, corrected by what such guesses were worth."""
         guessed, _ = cast.floats(self.decode(cells))
-        return self._typed(guessed if self.knots is None else np.interp(guessed, *self.knots))
+        return self._typed(
+            guessed if self.knots is None else np.interp(guessed, self.knots[0], self.knots[1])
+        )
 
     def _typed(self, mean: np.ndarray) -> Any:
-        mean = np.clip(mean, *self.range)
+        mean = np.clip(mean, self.range[0], self.range[1])
         if self.type.startswith(("int", "uint")):
             ends = np.iinfo(self.type)  # a float64 rounds the last int64 up, beyond its range
             most = np.nextafter(float(ends.max), 0) if ends.max > 2**53 else float(ends.max)
@@ -191,9 +189,9 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
     scale = torch.tensor([column.scale for column in columns], dtype=torch.float64)
     fit = x.dtype in (np.float32, np.float64) and x.flags.writeable and min(x.strides) >= 0
     x = x if fit else np.array(x, np.float64)  # torch takes no other array as it is
-    cells = ((torch.from_numpy(x) - center) / scale).clamp_(-FAR, FAR).to(torch.float32)
+    cells = ((torch.from_numpy(x) - center) / scale).to(torch.float32)
     seen = ~torch.isnan(cells)
-    return cells.nan_to_num_(nan=0.0).numpy(), seen.numpy()
+    return cells.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), seen.numpy()
 
 
 def number_texts(numbers: np.ndarray) -> list[str]:
@@ -215,7 +213,7 @@ def range_texts(low: np.ndarray, high: np.ndarray) -> list[str]:
 
 
 def _atom(numbers: np.ndarray) -> list[float] | None:
-    """The value that holds a large share of the rows, and that share, short of all by half a row."""
+    """The value that holds a large share of rows, and that share, short of all by half a row."""
     if not len(numbers):
         return None
     values, counts = np.unique(numbers, return_counts=True)

@@ -1,4 +1,4 @@
-"""Cells that a column cannot hold are refused in one line: which cell, what it holds, what to do."""
+"""Cells that a column cannot hold are refused in one line: which, what it holds, what to do."""
 
 from typing import Any
 
@@ -8,14 +8,13 @@ from keyhole.columns import cast
 from keyhole.errors import DataError
 
 
-def numbers(name: str, values: Any, start: int = 0, *, texts: bool = False) -> np.ndarray:
-    """A column's numbers, NaN for missing; `texts`: what is no number counts as missing.
+def numbers(name: str, values: Any, start: int = 0) -> np.ndarray:
+    """A column's numbers, NaN for missing.
 
     Raises: DataError that names the first cell that holds no number, or an infinite one.
     """
     found, bad = cast.floats(values)
-    if not texts:
-        unreadable(name, values, bad, start, "number")
+    unreadable(name, values, bad, start, "number")
     infinite(name, found, start)
     return found
 
@@ -25,9 +24,10 @@ def unreadable(name: str, values: Any, bad: np.ndarray, start: int, what: str) -
     if not len(bad):
         return
     more = f" ({len(bad):,} such cells)" if len(bad) > 1 else ""
+    first = int(bad[0])
     raise DataError(
-        f"column {name!r}, data row {start + int(bad[0]) + 1:,}: {said(values, int(bad[0]))} is no "
-        f"{what}, as this column holds{more}; mend it or leave the cell empty"
+        f"column {name!r}, data row {start + first + 1:,}: {said(values, first)} is no {what}, as "
+        f"this column holds{more}; mend it or leave the cell empty"
     )
 
 

@@ -5,11 +5,14 @@ stand in `Batch.numbers`), code cells after them (`Batch.codes`); `seen`, `log_p
 every other matrix of cells use this order.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+
+MOST_WEIGHT = 25.0  # a flag that is hardly ever set teaches little, however loud
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,19 @@ class Slot:
     def coded(self) -> bool:
         """True for a code cell, False for a number cell."""
         return self.levels > 0
+
+    @property
+    def weight(self) -> float:
+        """What the cell's nats are multiplied by in training, so that columns count alike.
+
+        A standardised number counts 1. A flag's nats are divided by its variance, as a
+        standardised number's square is; those of levels by their entropy, where it is above 1.
+        """
+        if self.coded:
+            return 1 / max(-sum(share * math.log(share) for share in self.shares), 1.0)
+        if self.head == "bernoulli":
+            return min(1 / max(self.scale**2, 1e-6), MOST_WEIGHT)
+        return 1.0
 
     @property
     def name(self) -> str:

@@ -41,7 +41,7 @@ class Described:
     def arguments(cls) -> list[str]:
         """The names of the constructor's arguments."""
         names = inspect.signature(cls.__init__).parameters
-        return [name for name in names if name != "self"]
+        return [name for name in names if name not in {"self", "args", "kwargs"}]  # object's own
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments, as scikit-learn asks for them."""
@@ -132,7 +132,11 @@ def fits(value: Any, hint: Any) -> bool:
     if whole is Literal:
         return any(value == one and type(value) is type(one) for one in inner)
     if whole is list:
-        return isinstance(value, list) and all(fits(item, inner[0]) for item in value)
+        if not isinstance(value, list):
+            return False
+        plain = inner[0] in (int, float, str, bool)  # then one value of each type tells of all
+        items = {type(item): item for item in value}.values() if plain else value
+        return all(fits(item, inner[0]) for item in items)
     if whole is dict:
         return isinstance(value, dict) and all(fits(item, inner[1]) for item in value.values())
     if hint is float:

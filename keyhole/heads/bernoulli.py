@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.heads.base import CellHead, Cells
 from keyhole.core.linear import Linear
+from keyhole.heads.base import CellHead, Cells
 
 
 @dataclass(frozen=True)
@@ -59,5 +59,5 @@ class Bernoulli(CellHead):
         self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
     ) -> Cells:
         """The distribution of each flag."""
-        logit = self.bound * torch.tanh(self.to_logit(state) / self.bound)
-        return BernoulliCells(logit, self.bound)
+        bound = self.get_buffer("bound")
+        return BernoulliCells(bound * torch.tanh(self.to_logit(state) / bound), bound)

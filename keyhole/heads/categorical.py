@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.heads.base import CellHead, Cells
 from keyhole.core.linear import Linear
+from keyhole.heads.base import CellHead, Cells
 
 MOST_LOGITS = 1_000  # levels with a logit of their own, per column
 
@@ -76,7 +76,7 @@ class CategoricalCells:
 
 
 class Categorical(CellHead):
-    """Logits from the state; the last logit of a column is that of all levels without their own."""
+    """Logits from the state; a column's last logit is that of all levels without their own."""
 
     kind = "categorical"
 

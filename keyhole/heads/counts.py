@@ -1,7 +1,6 @@
 """Negative binomial for counts: a mean from the state, one dispersion a column."""
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,22 +8,22 @@ from scipy import stats
 from torch import Tensor, nn
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.heads.base import CellHead, Cells
 from keyhole.core.linear import Linear
+from keyhole.heads.base import CellHead, Cells
 
 MOST_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
 
 
 @dataclass(frozen=True)
 class CountCells:
-    """A count with mean exp(log_mean) and variance mean + mean^2 / size; cells are log(1 + count)."""
+    """Counts with mean exp(log_mean), variance mean + mean^2 / size; cells are log(1 + count)."""
 
     log_mean: Float[Tensor, "*lead batch cell"]
     size: Float[Tensor, "*member 1 cell"]
     nats_unseen: Float[Tensor, " cell"]
 
     def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
-        """The negative binomial's log-probability; below zero, where no count is, `nats_unseen`."""
+        """The negative binomial's log-probability; below zero, where none is, `nats_unseen`."""
         count = torch.expm1(target.clamp(0, MOST_LOG_MEAN))
         size, log_mean = self.size, self.log_mean
         log_sum = torch.logaddexp(torch.log(size), log_mean)
@@ -39,8 +38,8 @@ class CountCells:
 
     def interval(self, share: float) -> tuple[Tensor, Tensor]:
         """Quantiles of the negative binomial, as cells."""
-        mean = self.log_mean.exp().double()
-        size = self.size.double().expand_as(mean).cpu().numpy()
+        mean = self.log_mean.detach().exp().double()
+        size = self.size.detach().double().expand_as(mean).cpu().numpy()
         prob = size / (size + mean.cpu().numpy())
         ends = (stats.nbinom.ppf((1 + sign * share) / 2, size, prob) for sign in (-1, 1))
         low, high = (torch.log1p(torch.as_tensor(end)).to(self.log_mean) for end in ends)
@@ -48,11 +47,12 @@ class CountCells:
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """A Poisson count whose rate is a gamma draw, as a cell."""
-        mean = self.log_mean.exp().double()
-        size = self.size.double().expand_as(mean)
-        uniform = torch.rand(mean.shape, generator=generator, dtype=torch.float64).numpy()
-        rate = stats.gamma.ppf(uniform, size.numpy(), scale=(mean / size).numpy())
-        counts = torch.poisson(torch.from_numpy(rate), generator=generator)
+        mean = self.log_mean.detach().exp().double()
+        size = self.size.detach().double().expand_as(mean)
+        uniform = torch.rand(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        spread = (mean / size).cpu().numpy()
+        rate = stats.gamma.ppf(uniform.cpu().numpy(), size.cpu().numpy(), scale=spread)
+        counts = torch.poisson(torch.from_numpy(rate).to(mean.device), generator=generator)
         return torch.log1p(counts).to(self.log_mean)
 
 
@@ -77,6 +77,7 @@ class Counts(CellHead):
         self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
     ) -> Cells:
         """The distribution of each count."""
-        log_mean = self.start + self.to_log_mean(state) * cast(Tensor, self.spread)
+        start, spread = self.get_buffer("start"), self.get_buffer("spread")
+        log_mean = start + self.to_log_mean(state) * spread
         size = self.log_size.clamp(-6, 8).exp()
-        return CountCells(log_mean.clamp(-12, MOST_LOG_MEAN), size, self.bound)
+        return CountCells(log_mean.clamp(-12, MOST_LOG_MEAN), size, self.get_buffer("bound"))

@@ -73,11 +73,11 @@ class MixedLikelihood:
 
 
 class Mixed(Head):
-    """Every cell under the likelihood its slot names; `nu` and `floor` shape the continuous one."""
+    """Every cell under the likelihood its slot names; `nu`, `floor` shape the continuous one."""
 
     kind = "mixed"
 
-    def __init__(self, nu: float = 3.0, *, floor: float = 0.1) -> None:
+    def __init__(self, nu: float = 3.0, *, floor: float = 0.3) -> None:
         super().__init__()
         self.nu = nu
         self.floor = floor

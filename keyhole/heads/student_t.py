@@ -9,8 +9,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.heads.base import CellHead, Cells
 from keyhole.core.linear import Linear
+from keyhole.heads.base import CellHead, Cells
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class StudentT(CellHead):
 
     kind = "student_t"
 
-    def __init__(self, nu: float = 3.0, *, floor: float = 0.1) -> None:
+    def __init__(self, nu: float = 3.0, *, floor: float = 0.3) -> None:
         super().__init__()
         self.nu = nu
         self.floor = floor
@@ -74,6 +74,6 @@ class StudentT(CellHead):
         self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
     ) -> Cells:
         """The distribution of each continuous cell; without `seen`, all are in sight."""
-        hidden, sight = (self.log_scale.exp() + self.floor) * self.spread
+        hidden, sight = (self.log_scale.exp() + self.floor) * self.get_buffer("spread")
         scale = sight if seen is None else torch.where(seen, sight, hidden)
         return StudentTCells(self.to_location(state), scale, self.nu)

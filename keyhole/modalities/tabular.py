@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from keyhole.columns import Aside, Column, Guess, Number, Profile, guess, refuse
+from keyhole.columns import Aside, Column, Number, cast, guess, refuse
 from keyhole.columns.number import encode_matrix
 from keyhole.core.layout import Layout
-from keyhole.core.part import Described, build, kinds
+from keyhole.core.part import build, kinds
 from keyhole.core.records import Batch
-from keyhole.errors import DataError, SettingError
+from keyhole.errors import DataError
 from keyhole.modalities.base import Modality
+from keyhole.modalities.hints import Hints
 from keyhole.modalities.survey import Survey
 from keyhole.sources.base import Rows, Source
 from keyhole.sources.weighted import weights
@@ -25,53 +26,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Hints(Described):
-    """What the user says of the columns: all else is guessed.
-
-    `kinds` overrides guesses by name; `only` keeps these columns, `exclude` drops some; `id` names
-    the rows in answers; `weight` holds row weights; `validation` is how rows are held out:
-    "random", "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows).
-    """
-
-    family = "hints"
-    kind = "table"
-
-    def __init__(
-        self,
-        *,
-        kinds: dict[str, str] | None = None,
-        only: list[str] | None = None,
-        exclude: list[str] | None = None,
-        id: str | None = None,
-        weight: str | None = None,
-        validation: str = "random",
-    ) -> None:
-        self.kinds = kinds
-        self.only = only
-        self.exclude = exclude
-        self.id = id
-        self.weight = weight
-        self.validation = validation
-
-    @property
-    def holdout_column(self) -> str | None:
-        """The column that decides which rows are held out, if one does."""
-        how, _, column = self.validation.partition(":")
-        if (how, bool(column)) not in {("random", False), ("group", True), ("time", True)}:
-            raise SettingError(
-                f"validation={self.validation!r}: write 'random', 'group:COLUMN' or 'time:COLUMN'"
-            )
-        return column or None
-
-    def named(self) -> list[str]:
-        """Every column that a hint names."""
-        single = [self.id, self.weight, self.holdout_column]
-        lists = [*(self.kinds or {}), *(self.only or []), *(self.exclude or [])]
-        return [name for name in [*single, *lists] if name is not None]
-
-
 class Tabular(Modality):
-    """The columns of a table, why each is what it is, and the share of its cells that is missing."""
+    """The columns of a table, why each is what it is, and the share of its cells that is missing.
+
+    `mixed` are columns of numbers with some texts in training: there, texts count as missing.
+    """
 
     kind = "tabular"
 
@@ -82,6 +41,7 @@ class Tabular(Modality):
         reasons: dict[str, str],
         gaps: dict[str, float],
         weight: str | None = None,
+        mixed: list[str] | None = None,
     ) -> None:
         self.columns: list[Column] = [
             build("column", c) if isinstance(c, dict) else c for c in columns
@@ -89,6 +49,7 @@ class Tabular(Modality):
         self.reasons = reasons
         self.gaps = gaps
         self.weight = weight
+        self.mixed = mixed
 
     @classmethod
     def learn(cls, source: Source, hints: Hints) -> tuple[Self, Survey]:
@@ -100,20 +61,27 @@ class Tabular(Modality):
         survey = Survey(source, source.names, hints.kinds)
         if survey.rows == 0:
             raise DataError(
-                f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1 is required"
+                f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1 is "
+                "required"
             )
         columns, reasons = [], {}
         for name, profile in survey.profiles.items():
-            found = _decide(profile, hints) or guess(profile)
+            found = hints.decide(profile) or guess(profile)
             if found.kind != "aside" and profile.infinite:
                 raise DataError(refuse.infinity(name, profile.infinite))
-            column = kinds("column")[found.kind].learn(profile)
+            column = kinds("column")[found.kind].learn(profile)  # pyright: ignore
             if isinstance(column, Aside):
                 column.reason = found.reason
             columns.append(column)
             reasons[name] = "; ".join(filter(None, [found.reason, found.caution]))
         gaps = {name: p.missing / p.rows for name, p in survey.profiles.items()}
-        table = cls(columns=columns, reasons=reasons, gaps=gaps, weight=hints.weight)
+        mixed = [
+            c.name for c in columns
+            if c.kind in {"number", "count"} and survey.profiles[c.name].not_numbers
+        ]  # fmt: skip
+        table = cls(
+            columns=columns, reasons=reasons, gaps=gaps, weight=hints.weight, mixed=mixed or None
+        )
         if not len(table.layout):
             said = ", ".join(f"{name}: {why}" for name, why in list(reasons.items())[:5])
             alone = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
@@ -125,7 +93,8 @@ class Tabular(Modality):
         """Every column's recipe."""
         columns = [column.recipe() for column in self.columns]
         return {
-            "kind": self.kind, "columns": columns, "reasons": self.reasons, "gaps": self.gaps, "weight": self.weight,
+            "kind": self.kind, "columns": columns, "reasons": self.reasons, "gaps": self.gaps,
+            "weight": self.weight, "mixed": self.mixed,
         }  # fmt: skip
 
     @cached_property
@@ -153,7 +122,8 @@ class Tabular(Modality):
         Raises: DataError for an absent column, a changed type, or an infinite number.
         """
         check_columns(self.needs(), rows.names, "this model")
-        numeric = [c for c in self.celled if isinstance(c, Number) and not c.texts]
+        mixed = self.mixed or []
+        numeric = [c for c in self.celled if isinstance(c, Number) and c.name not in mixed]
         x = _finite_matrix(rows, [column.name for column in numeric], start)
         whole = encode_matrix(numeric, x) if len(numeric) == len(self.celled) else None
         if whole is not None:
@@ -178,7 +148,7 @@ class Tabular(Modality):
         return pa.table({c.name: c.guess(cells[:, self._places[c.name]]) for c in self.celled})
 
     def cells(self, batch: Batch) -> np.ndarray:
-        """All cells of a batch without lead axes as one matrix, float64 so that codes stay exact."""
+        """All cells of a batch without lead axes as one matrix: in float64 codes stay exact."""
         pair = [batch.numbers.double(), batch.codes.double()]
         return torch.cat(pair, -1).cpu().numpy()
 
@@ -193,9 +163,7 @@ class Tabular(Modality):
             places[slot.column].append(i)
         return places
 
-    def _encode_columns(
-        self, rows: Rows, x: np.ndarray, at: dict[str, int], start: int
-    ) -> Batch:
+    def _encode_columns(self, rows: Rows, x: np.ndarray, at: dict[str, int], start: int) -> Batch:
         wide = self.layout.numbers
         numbers = np.zeros((len(rows), wide), np.float32)
         codes = np.zeros((len(rows), self.layout.codes), np.int64)
@@ -205,14 +173,17 @@ class Tabular(Modality):
             if isinstance(column, Number) and column.name in at:
                 cells, cells_seen = column.encode_floats(x[:, at[column.name]])
             else:
-                cells, cells_seen = column.encode(rows.column(column.name), start)
+                values = rows.column(column.name)
+                if column.name in (self.mixed or []):
+                    values = cast.numbers_or_gaps(values)
+                cells, cells_seen = column.encode(values, start)
             if place[0] < wide:
                 numbers[:, place] = cells
             else:
                 codes[:, place[0] - wide] = cells[:, 0]
             seen[:, place] = cells_seen
-        parts = (torch.from_numpy(part) for part in (numbers, codes, seen))
-        return Batch(*parts, self._weight(rows))
+        number, code, was = (torch.from_numpy(part) for part in (numbers, codes, seen))
+        return Batch(number, code, was, self._weight(rows))
 
     def _weight(self, rows: Rows) -> torch.Tensor | None:
         if self.weight is None or self.weight not in rows.names:
@@ -235,45 +206,6 @@ def check_columns(wanted: list[str], given: list[str], who: str) -> None:
     hint = f"did you mean {near[0]!r}?" if near else f"given columns: {given[:20]}"
     more = f" ({len(absent)} columns are absent)" if len(absent) > 1 else ""
     raise DataError(f"column {name!r}, which {who} needs, is absent{more}; {hint}")
-
-
-def _decide(profile: Profile, hints: Hints) -> Guess | None:
-    """What the hints say of a column, or None where they leave it to the guess."""
-    name = profile.name
-    if name == hints.id:
-        return Guess("aside", "names the rows")
-    if name == hints.weight:
-        return Guess("aside", "holds the row weights")
-    if name in (hints.exclude or []):
-        return Guess("aside", "excluded")
-    if hints.only is not None and name not in hints.only:
-        return Guess("aside", "not among the columns asked for")
-    if name in (hints.kinds or {}):
-        kind = (hints.kinds or {})[name]
-        if kind not in kinds("column"):
-            raise SettingError(f"{name}={kind!r}: a column is one of {sorted(kinds('column'))}")
-        if profile.seen <= 0 and kind != "aside":
-            raise DataError(f"column {name!r} shall be a {kind}, but it holds no value at all")
-        if not _can_be(profile, kind):
-            raise DataError(
-                f"column {name!r} shall be a {kind}, but it holds {profile.arrow_type}, such as "
-                f"{refuse.said(profile.sample.drop_null(), 0)}; choose another kind, or exclude it"
-            )
-        return Guess(kind, "as told")
-    return None
-
-
-def _can_be(profile: Profile, kind: str) -> bool:
-    import pyarrow.types as pt
-
-    if kind in {"number", "count"}:
-        return profile.numeric and not pt.is_boolean(profile.arrow_type)
-    if kind in {"category", "flag"}:
-        return bool(profile.levels)
-    if kind == "moment":
-        typed = pt.is_timestamp(profile.arrow_type) or pt.is_date(profile.arrow_type)
-        return typed or profile.style is not None
-    return True
 
 
 def _finite_matrix(rows: Rows, names: list[str], start: int) -> np.ndarray:

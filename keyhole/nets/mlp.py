@@ -1,14 +1,16 @@
 """Multilayer perceptrons: the nets of tables."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from keyhole.core.layout import Layout, Shape
+from keyhole.core.linear import Linear
 from keyhole.core.part import Part
 from keyhole.errors import SettingError
 from keyhole.nets.base import Net
-from keyhole.core.linear import Linear
 
 ACTIVATIONS = {"silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -16,8 +18,7 @@ ACTIVATIONS = {"silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tan
 class MLP(Net):
     """Fully connected layers, `hidden` wide from the cells inward; the decoder runs them backward.
 
-    Unless told, one layer of twice as many units as cells, 16 to 128 of them (at most 64 up to
-    64 cells). Each body passes its input on beside its last layer, so a linear map is always
+    Unless told, one layer of 64 units, 128 above 64 cells. Each body passes its input on beside its last layer, so a linear map is always
     within reach and the layers learn what it misses.
     """
 
@@ -36,10 +37,10 @@ class MLP(Net):
         return Body(self._widths(layout)[::-1], self.activation)
 
     def _widths(self, layout: Layout) -> list[int]:
-        hidden = self.hidden
+        hidden: Any = self.hidden  # one width is taken for a list of one
         if hidden is None:
-            return [min(max(16, 2 * len(layout)), 64 if len(layout) <= 64 else 128)]
-        hidden = [hidden] if isinstance(hidden, int) else list(hidden)
+            return [64 if len(layout) <= 64 else 128]
+        hidden = list(hidden) if isinstance(hidden, list | tuple) else [hidden]
         if not all(isinstance(wide, int) and 1 <= wide <= 65_536 for wide in hidden):
             raise SettingError(
                 f"hidden={hidden!r}: give widths from 1 to 65,536, such as [64, 32]"
@@ -48,7 +49,7 @@ class MLP(Net):
 
 
 class Body(Part):
-    """Linear layers of these widths, each normalised and squashed; the input is passed on beside."""
+    """Linear layers of these widths, each squashed; the input is passed on beside."""
 
     def __init__(self, widths: list[int], activation: str) -> None:
         super().__init__()
@@ -71,6 +72,5 @@ class Body(Part):
         """The input and the last layer's activations, side by side."""
         h = x
         for layer in self.layers:
-            h = layer(h)
-            h = self.squash(nn.functional.layer_norm(h, h.shape[-1:]))
+            h = self.squash(layer(h))
         return torch.cat([x.expand(*h.shape[:-1], -1), h], -1)  # (*lead, B, wide_in + wide)

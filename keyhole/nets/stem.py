@@ -43,7 +43,8 @@ class Stem(Part):
             batch = Batch(batch.numbers[None], batch.codes[None], batch.seen[None])
         wide = batch.numbers.shape[-1]
         seen = batch.seen[..., :wide].to(batch.numbers.dtype)
-        numbers = ((batch.numbers - self.center) / self.scale).clamp(-REACH, REACH) * seen
+        center, scale = self.get_buffer("center"), self.get_buffer("scale")
+        numbers = ((batch.numbers - center) / scale).clamp(-REACH, REACH) * seen
         parts = [numbers, seen]
         if self.wide:
             embedded = self._embed(batch.codes)  # (member, batch, code * wide)
@@ -52,5 +53,5 @@ class Stem(Part):
 
     def _embed(self, codes: Tensor) -> Tensor:
         member = torch.arange(self.members, device=codes.device)[:, None, None] * self.total
-        place = codes + self.starts + member  # (member, batch, code)
+        place = codes + self.get_buffer("starts") + member  # (member, batch, code)
         return nn.functional.embedding(place, self.table).flatten(-2)

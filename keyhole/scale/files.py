@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import queue
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,10 +101,44 @@ def _in_parts(
 def _answers(
     answer: Answerer, blocks: Iterator[Rows], start: int, heard: Heard | None
 ) -> Iterator[pa.Table]:
-    for rows in blocks:
+    for rows in ahead(blocks):
         yield answer(rows, start)
         start += len(rows)
         _tell(heard, len(rows))
+
+
+def ahead(blocks: Iterator[Rows]) -> Iterator[Rows]:
+    """The same blocks, each read by a thread of its own while the one before is answered."""
+    held: queue.Queue[Any] = queue.Queue(maxsize=2)
+    over = threading.Event()
+
+    def put(item: Any) -> None:
+        while not over.is_set():
+            try:
+                return held.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def read() -> None:
+        try:
+            for rows in blocks:
+                put(rows)
+                if over.is_set():
+                    return
+            put(None)
+        except BaseException as fault:  # raised again where the blocks are asked for
+            put(fault)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        while (item := held.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        over.set()
+        reader.join()
 
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Rows(Protocol):
     def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
         """Numeric columns as floats (rows, columns), NaN for missing.
 
-        `start` is the place of the first row in its source. Raises: DataError for what is no number.
+        `start` is the first row's place in its source. Raises: DataError for what is no number.
         """
         ...
 
@@ -128,7 +128,10 @@ class ArrayRows:
 class Source(Protocol):
     """Where rows come from; may be larger than memory, may be standard input."""
 
-    name: str  # for messages: a path, "standard input", "the frame"
+    @property
+    def name(self) -> str:
+        """For messages: a path, «standard input», «the frame»."""
+        ...
 
     @property
     def names(self) -> list[str]:

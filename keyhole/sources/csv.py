@@ -37,7 +37,7 @@ PEEK_BYTES = 1 << 16
 BLOCK_BYTES = 1 << 22
 MOSTLY = 0.9  # of a column's cells must read as decimals; the others are odd texts
 DECIMAL_COMMA = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$"
-THOUSANDS_COMMA = r"^[+-]?\d{1,3}(,\d{3})*$"
+THOUSANDS_COMMA = r"^[+-]?[1-9]\d{0,2}(,\d{3})*$"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -46,9 +46,10 @@ class Joined:
 
     closed = False
 
-    def __init__(self, start: bytes, rest: Any) -> None:
+    def __init__(self, start: bytes, rest: Any, *, ours: bool = False) -> None:
         self.start = start
         self.rest = rest
+        self.ours = ours
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes, all of them for a negative size."""
@@ -61,7 +62,9 @@ class Joined:
         return self.start[:size]
 
     def close(self) -> None:
-        """Leave the stream open: it is not ours."""
+        """Close the stream where it is ours; standard input is not."""
+        if self.ours:
+            self.rest.close()
 
     def _cut(self, size: int) -> tuple[bytes, bytes]:
         return self.start[:size], self.start[size:]
@@ -134,6 +137,8 @@ class CsvSource:
                 table = _cleaned(pa.table(batch), comma, self.delimiter)
                 for start in range(0, table.num_rows, rows):
                     yield ArrowRows(table.slice(start, rows))
+        if self.pipe is not None:
+            self.pipe.close()
 
     def _reader(self) -> Any:
         import pyarrow as pa
@@ -143,8 +148,10 @@ class CsvSource:
         return arrow_csv.open_csv(
             raw,
             read_options=arrow_csv.ReadOptions(
-                encoding=self.encoding, column_names=self.header,
-                skip_rows_after_names=1 + self.blank, block_size=BLOCK_BYTES,
+                encoding=self.encoding,
+                column_names=self.header,
+                skip_rows_after_names=1 + self.blank,
+                block_size=BLOCK_BYTES,
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=self.delimiter, newlines_in_values=True
@@ -202,15 +209,12 @@ class CsvSource:
 
         if self.pipe is not None:
             return self.pipe.peek(PEEK_BYTES)
-        try:
-            with pa.input_stream(self.path) as stream:
-                return stream.read(PEEK_BYTES)
-        except OSError as fault:
-            raise FileError(f"{self.path} cannot be read: {_first_line(fault)}") from fault
+        with self._faults(), pa.input_stream(self.path) as stream:
+            return stream.read(PEEK_BYTES)
 
 
 def sniff(lines: list[str]) -> str:
-    """The delimiter: the one that splits every line into the same number of cells, most of them."""
+    """The delimiter: the one that splits every line into the same, largest number of cells."""
     found = {}
     for delimiter in ",;\t|":
         widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]

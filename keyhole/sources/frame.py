@@ -33,7 +33,7 @@ class SparseRows:
     names: list[str]
 
     def __len__(self) -> int:
-        return self.values.shape[0]
+        return len(self.values.indptr) - 1
 
     def column(self, name: str) -> pa.Array:
         """One column, made dense."""
@@ -67,22 +67,22 @@ def frame_source(data: Any) -> TableSource:
     Raises: DataError, ColumnTypeError for what no table can be made of.
     """
     if sparse.issparse(data):
-        csr = sparse.csr_array(data)
-        return TableSource(SparseRows(csr, array_names(csr.shape[1])), "the sparse matrix")
+        names = array_names(data.shape[1])
+        return TableSource(SparseRows(sparse.csr_array(data), names), "the sparse matrix")
     if is_frame(data):
-        table = _arrow_table(data)
+        table = _without_views(_arrow_table(data))
         check_names(table.column_names, "the frame")
         return TableSource(ArrowRows(table), "the frame")
     values = np.asarray(data)
     if values.ndim == 0:
         raise DataError(
-            f"{type(data).__name__} is no table: expected a frame, a 2D array, or the path of a CSV "
-            "or Parquet file; Reshape your data, or wrap columns in a frame"
+            f"{type(data).__name__} is no table: expected a frame, a 2D array, or the path of a "
+            "CSV or Parquet file; Reshape your data, or wrap columns in a frame"
         )
     if values.ndim != 2:
         raise DataError(
-            f"Expected 2D array, got {values.ndim}D array instead, shape {values.shape}. Reshape your "
-            "data using X.reshape(-1, 1) for one column or X.reshape(1, -1) for one row"
+            f"Expected 2D array, got {values.ndim}D array instead, shape {values.shape}. Reshape "
+            "your data using X.reshape(-1, 1) for one column or X.reshape(1, -1) for one row"
         )
     return TableSource(_array_rows(values), "the array")
 
@@ -124,14 +124,18 @@ def _arrow_table(data: Any) -> pa.Table:
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.table(data)
+    if nw.dependencies.is_pandas_dataframe(data):
+        return _pandas_table(data)
     try:
         frame = nw.from_native(data)
     except TypeError:
         return _arrow_stream(data)
-    if isinstance(frame, nw.LazyFrame):
-        frame = frame.collect()
-    if not frame.implementation.is_pandas():
-        return frame.to_arrow()
+    return (frame.collect() if isinstance(frame, nw.LazyFrame) else frame).to_arrow()
+
+
+def _pandas_table(data: Any) -> pa.Table:
+    import pyarrow as pa
+
     if len({isinstance(name, str) for name in data.columns}) > 1:
         odd = next(name for name in data.columns if not isinstance(name, str))
         raise DataError(
@@ -142,6 +146,19 @@ def _arrow_table(data: Any) -> pa.Table:
     check_names(names, "the frame")
     columns = [_pandas_array(n, data.iloc[:, i]) for i, n in enumerate(names)]
     return pa.table(columns, names=names)
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """Texts without string views, for which Arrow has few functions."""
+    import pyarrow as pa
+
+    view = pa.types.is_string_view
+    if not any(view(kind) for kind in table.schema.types):
+        return table
+    fields = [
+        field.with_type(pa.string()) if view(field.type) else field for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
 
 
 def _arrow_stream(data: Any) -> pa.Table:
@@ -185,9 +202,7 @@ def _object_array(name: str, values: np.ndarray) -> pa.Array:
             f"column {name!r} holds {odd!r:.60}: a cell must be a string or a number "
             "(argument must be a string or a real number)"
         )
-    gaps = [
-        v is None or type(v).__name__ in {"NAType", "NaTType"} or bool(v != v) for v in held
-    ]
+    gaps = [v is None or type(v).__name__ in {"NAType", "NaTType"} or bool(v != v) for v in held]  # noqa: PLR0124
     held = [None if gap else v for v, gap in zip(held, gaps, strict=True)]
     try:
         return cast.plain(pa.array(held))

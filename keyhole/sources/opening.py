@@ -33,7 +33,7 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
         raise FileError(f"{path}: only local paths are read; fetch the file first")
     paths = _files(path)
     if stat.S_ISFIFO(os.stat(paths[0]).st_mode):  # <(zcat big.csv.gz): it can be read only once
-        return _open_pipe(open(paths[0], "rb"), path)
+        return _open_pipe(open(paths[0], "rb"), path, ours=True)
     if is_parquet(paths[0]):
         return ParquetSource(paths, path, None if columns is None else list(columns))
     if len(paths) > 1:
@@ -87,16 +87,17 @@ def random_access(source: Source, folder: str) -> Source:
     return TableSource(ArrowRows(pa.concat_tables(held) if held else empty), source.name)
 
 
-def _open_pipe(stream: Any, name: str) -> Source:
+def _open_pipe(stream: Any, name: str, *, ours: bool = False) -> Source:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pipe = Joined(stream.read(4), stream)
+    pipe = Joined(stream.read(4), stream, ours=ours)
     if pipe.start == b"PAR1":
         try:
             table = pq.read_table(pa.BufferReader(pipe.read()))
         except (pa.ArrowException, OSError) as fault:
             raise DataError(f"{name} is damaged Parquet: {fault!s:.160}") from fault
+        pipe.close()
         check_names(table.column_names, name)
         return TableSource(ArrowRows(table), name)
     return CsvSource(name, pipe)

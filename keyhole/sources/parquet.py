@@ -90,9 +90,7 @@ class ParquetSource:
         for path in dict.fromkeys(path for path, _, _ in self.places):
             yield from self.file_blocks(path, rows)
 
-    def file_blocks(
-        self, path: str, rows: int, groups: list[int] | None = None
-    ) -> Iterator[Rows]:
+    def file_blocks(self, path: str, rows: int, groups: list[int] | None = None) -> Iterator[Rows]:
         """The rows of one of the files, or of some of its row groups, in order."""
         import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Row weights: a row of weight zero is not there, for the survey, for training, for calibration."""
+"""Row weights: a row of weight zero is not there, in survey, training and calibration."""
 
 from __future__ import annotations
 

@@ -162,6 +162,11 @@ def _manifest(sections: dict[str, Any], weights_sha256: str) -> bytes:
         strict_json(text, MANIFEST)
     except (TypeError, ValueError) as fault:
         raise BundleError(f"the model cannot be saved: {fault!s:.200}") from fault
+    if len(text) > MOST_MANIFEST_BYTES:
+        raise BundleError(
+            f"the model cannot be saved: what it learnt takes {len(text) >> 20} MB and at most "
+            f"{MOST_MANIFEST_BYTES >> 20} MB are read; exclude columns with long texts"
+        )
     return text
 
 

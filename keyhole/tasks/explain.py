@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from keyhole.columns import cast
 from keyhole.tasks.answer import Cell
 from keyhole.training.settle import members_mean
 
@@ -66,7 +65,7 @@ def _texts(
         if not len(lines):
             continue
         column, cells = table.by_name[name], table.cells_of(name)
-        values = column.text(cast.plain(block.rows.take(places[lines]).column(name)))
+        values = column.text(block.rows.column(name).take(places[lines]))
         ends = (part[lines][:, cells] for part in (middle, low, high))
         for line, value, expected in zip(lines, values, column.expected(*ends), strict=True):
             found[int(line), c] = (value, expected)

@@ -80,7 +80,8 @@ class Run:
             if step % every == 0 or step == self.history.planned:
                 self._evaluate(step, losses.item() / every)
                 losses = torch.zeros((), device=self.device)
-                if self.checkpoint is not None and self.checkpoint.due():
+                last = step == self.history.planned or self.history.ended
+                if self.checkpoint is not None and (last or self.checkpoint.due()):
                     self._save(step)
                 self._tell(step, time.monotonic() - began, step - done_before)
         self.history.ended = self.history.ended or "the planned steps were done"

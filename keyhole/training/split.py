@@ -52,8 +52,8 @@ class Split:
         times = times[np.isfinite(times)]
         if len(times) < 2 or times.min() == times.max():
             raise DataError(
-                f"validation={validation!r}: column {column!r} holds no dates or numbers that differ, "
-                "so no row is later than another; name another column"
+                f"validation={validation!r}: column {column!r} holds no dates or numbers that "
+                "differ, so no row is later than another; name another column"
             )
         return cls(rows, seed, how, column, float(np.quantile(times, 1 - share)))
 
@@ -91,7 +91,6 @@ class Split:
             return order[start : start + len(block)] / self.rows
         return draws(np.arange(start, start + len(block), dtype=np.uint64), self.seed)
 
-
     def _draw_of_group(self, text: str | None) -> float:
         """By its rank where groups are few, so that every part has one; by its hash else."""
         rank, groups = self.ranks.get(text), len(self.ranks)
@@ -120,8 +119,8 @@ def _ranks(sample: Any, column: str, seed: int, rows: int) -> dict[str | None, i
     least = 2 if rows < FEW_ROWS else 3
     if len(groups) < least:
         raise DataError(
-            f"validation='group:{column}': the column holds {len(groups)} group(s), at least {least} "
-            "are needed to hold one out; name another column"
+            f"validation='group:{column}': the column holds {len(groups)} group(s), at least "
+            f"{least} are needed to hold one out; name another column"
         )
     if len(groups) > MOST_RANKED:
         return {}

@@ -159,9 +159,14 @@ def test_a_count_below_zero_costs_as_much_as_one_never_seen():
     assert (cells_of("counts").log_prob(torch.full((BATCH, 2), -0.7)) == -5.0).all()
 
 
+def level(code):
+    """This level of the first column, in every row."""
+    return torch.tensor([code, 1]).expand(BATCH, 2)
+
+
 def test_levels_sum_to_one_and_follow_the_softmax_of_their_logits():
     cells = cells_of("categorical")
-    prob = torch.stack([cells.log_prob(torch.full((BATCH, 2), c)).exp()[..., 0] for c in range(1, 5)])
+    prob = torch.stack([cells.log_prob(level(code)).exp()[..., 0] for code in range(1, 5)])
     torch.testing.assert_close(prob.sum(0), torch.ones(1, 1, BATCH))
     soft = torch.softmax(cells.logits[..., :4], -1).movedim(-1, 0)
     mixed = (1 - np.exp(-5.0)) * soft + np.exp(-5.0) * torch.tensor(SHARES)[:, None, None, None]
@@ -171,7 +176,7 @@ def test_levels_sum_to_one_and_follow_the_softmax_of_their_logits():
 def test_levels_beyond_the_logits_share_one_and_still_sum_to_one(monkeypatch):
     monkeypatch.setattr(categorical, "MOST_LOGITS", 2)
     cells = cells_of("categorical")
-    prob = [cells.log_prob(torch.full((BATCH, 2), c)).exp()[0, 0, :, 0] for c in range(1, 5)]
+    prob = [cells.log_prob(level(code)).exp()[0, 0, :, 0] for code in range(1, 5)]
     torch.testing.assert_close(torch.stack(prob).sum(0), torch.ones(BATCH))
     torch.testing.assert_close(prob[2] / prob[3], torch.full((BATCH,), 3.0))  # as .15 to .05
 
@@ -185,7 +190,8 @@ def test_a_cell_head_starts_from_the_typical_values_of_its_slots(kind):
             assert (cells.mean == 1).all()
         elif kind != "student_t":
             centers = torch.tensor([slot.center for slot in SLOTS[kind]])
-            torch.testing.assert_close(cells.mean[0, 0, 0], centers, atol=1e-4, rtol=1e-4)
+            slack = 1e-4 if kind == "bernoulli" else 0.5  # of a unit of spread: weights are drawn
+            torch.testing.assert_close(cells.mean[0, 0, 0], centers, atol=slack, rtol=0)
 
 
 @KINDS

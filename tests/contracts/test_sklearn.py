@@ -22,8 +22,8 @@ ESTIMATORS = {
     "detector": lambda: AnomalyDetector(Autoencoder(plan=Plan(steps=2), random_state=0)),
 }
 ROUNDING = (
-    "nets run in float32, whose sums are rounded by a row's place in the batch: codes agree to six "
-    "digits, and the check asks for seven"
+    "nets run in float32, whose sums are rounded by a row's place in the batch: codes agree to "
+    "six digits, and the check asks for seven"
 )
 EXCUSED = {
     "check_methods_sample_order_invariance": ROUNDING,

@@ -16,12 +16,13 @@ from keyhole.training.corruptions.base import Corruption, Question
 class Masking(Corruption):
     """Each row hides a share of its columns, drawn evenly from 0 to `most`.
 
-    Hidden cells count in full; those in sight count `sight`, so that the code still serves them.
+    Hidden cells count in full; those in sight count `sight`, so that the code still serves them;
+    and each by its slot's weight, so that columns count alike.
     """
 
     kind = "masking"
 
-    def __init__(self, most: float = 0.5, *, sight: float = 0.3) -> None:
+    def __init__(self, most: float = 0.5, *, sight: float = 0.1) -> None:
         self.most = most
         self.sight = sight
 
@@ -34,5 +35,6 @@ class Masking(Corruption):
         hidden = torch.rand((*rows, len(layout.columns)), generator=generator) < share
         if len(layout.columns) < len(layout):
             hidden = hidden[..., torch.from_numpy(layout.column_of_cell)]
-        weight = torch.where(hidden, 1.0, self.sight) * batch.seen
+        even = torch.tensor([slot.weight for slot in layout.slots])
+        weight = torch.where(hidden, 1.0, self.sight) * even * batch.seen
         return Question(batch.hide(hidden), batch, weight)

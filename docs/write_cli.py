@@ -1,0 +1,33 @@
+"""Writes docs/cli.md from the commands themselves; a test compares the two."""
+
+from pathlib import Path
+
+import click
+
+from keyhole.cli import COMMANDS, cli
+
+PAGE = Path(__file__).with_name("cli.md")
+
+
+def page() -> str:
+    """Every command's --help, in the order of `keyhole --help`."""
+    parts = [
+        "# The command line\n\nWritten by `python docs/write_cli.py` from the commands themselves. "
+        "Exit codes: 0 done, 1 alarms with `--fail-on-alarm`, 2 a fault said in one line, 130 stopped.\n",
+        _block("keyhole", cli),
+    ]
+    with click.Context(cli, info_name="keyhole") as above:
+        for name in COMMANDS:
+            command = cli.get_command(above, name)
+            assert command is not None
+            parts.append(_block(f"keyhole {name}", command))
+    return "\n".join(parts)
+
+
+def _block(name: str, command: click.Command) -> str:
+    with click.Context(command, info_name=name, terminal_width=96, max_content_width=96) as context:
+        return f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -1,0 +1,97 @@
+"""What the user says of a table's columns: all else is guessed."""
+
+from keyhole.columns import Guess, Profile, refuse
+from keyhole.core.part import Described, kinds
+from keyhole.errors import DataError, SettingError
+
+
+class Hints(Described):
+    """What the user says of the columns: all else is guessed.
+
+    `kinds` overrides guesses by name; `only` keeps these columns, `exclude` drops some; `id` names
+    the rows in answers; `weight` holds row weights; `validation` is how rows are held out:
+    "random", "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows).
+    """
+
+    family = "hints"
+    kind = "table"
+
+    def __init__(
+        self,
+        *,
+        kinds: dict[str, str] | None = None,
+        only: list[str] | None = None,
+        exclude: list[str] | None = None,
+        id: str | None = None,
+        weight: str | None = None,
+        validation: str = "random",
+    ) -> None:
+        self.kinds = kinds
+        self.only = only
+        self.exclude = exclude
+        self.id = id
+        self.weight = weight
+        self.validation = validation
+
+    @property
+    def holdout_column(self) -> str | None:
+        """The column that decides which rows are held out, if one does."""
+        how, _, column = self.validation.partition(":")
+        if (how, bool(column)) not in {("random", False), ("group", True), ("time", True)}:
+            raise SettingError(
+                f"validation={self.validation!r}: write 'random', 'group:COLUMN' or 'time:COLUMN'"
+            )
+        return column or None
+
+    def named(self) -> list[str]:
+        """Every column that a hint names."""
+        single = [self.id, self.weight, self.holdout_column]
+        lists = [*(self.kinds or {}), *(self.only or []), *(self.exclude or [])]
+        return [name for name in [*single, *lists] if name is not None]
+
+    def decide(self, profile: Profile) -> Guess | None:
+        """What is said of a column, or None where that is left to the guess.
+
+        Raises: SettingError for a kind that does not exist, DataError where the column is none.
+        """
+        name = profile.name
+        if name == self.id:
+            return Guess("aside", "names the rows")
+        if name == self.weight:
+            return Guess("aside", "holds the row weights")
+        if name in (self.exclude or []):
+            return Guess("aside", "excluded")
+        if self.only is not None and name not in self.only:
+            return Guess("aside", "not among the columns asked for")
+        told = (self.kinds or {}).get(name)
+        return None if told is None else _told(profile, told)
+
+
+def _told(profile: Profile, kind: str) -> Guess:
+    """The kind that was told, where it exists and the column can be of it."""
+    if kind not in kinds("column"):
+        raise SettingError(
+            f"{profile.name}={kind!r}: a column is one of {sorted(kinds('column'))}"
+        )
+    if profile.seen <= 0 and kind != "aside":
+        raise DataError(f"column {profile.name!r} shall be a {kind}, but it holds no value at all")
+    if not _can_be(profile, kind):
+        held = refuse.said(profile.sample.drop_null(), 0)
+        raise DataError(
+            f"column {profile.name!r} shall be a {kind}, but it holds {profile.arrow_type}, such "
+            f"as {held}; choose another kind, or exclude it"
+        )
+    return Guess(kind, "as told")
+
+
+def _can_be(profile: Profile, kind: str) -> bool:
+    import pyarrow.types as pt
+
+    if kind in {"number", "count"}:
+        return profile.numeric and not pt.is_boolean(profile.arrow_type)
+    if kind in {"category", "flag"}:
+        return bool(profile.levels)
+    if kind == "moment":
+        typed = pt.is_timestamp(profile.arrow_type) or pt.is_date(profile.arrow_type)
+        return typed or profile.style is not None
+    return True

@@ -1,0 +1,247 @@
+"""Every part of a network, corruption and check: described by its arguments, bound to shapes."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+
+import keyhole.checks  # noqa: F401  (registers its kinds)
+from keyhole.core.layout import Layout, Shape, Slot
+from keyhole.core.part import Described, build, copy, kinds, parse
+from keyhole.core.records import Batch
+from keyhole.errors import BundleError, SettingError
+from keyhole.estimator import Autoencoder
+from keyhole.modalities import Hints
+from keyhole.nets import Stem
+from keyhole.training import Plan
+
+ROWS = 6
+LAYOUT = Layout.of(
+    [
+        Slot("size", "number", "student_t"),
+        Slot("seen", "flag", "bernoulli", center=0.3, scale=0.46, nats_unseen=4.0),
+        Slot("visits", "count", "counts", center=1.0, nats_unseen=4.0),
+        Slot("city", "category", "categorical", levels=3, nats_unseen=4.0, shares=(0.6, 0.3, 0.1)),
+    ]
+)
+FRESH = [  # families whose kinds are made without arguments
+    (family, kind)
+    for family in ("bottleneck", "net", "head", "corruption", "check", "plan", "hints", "cells")
+    for kind in sorted(kinds(family))
+]
+MEMBERS = pytest.mark.parametrize("members", [1, 3])
+
+
+def batch_of(members=1):
+    torch.manual_seed(0)
+    lead = (members, ROWS)
+    seen = torch.rand(*lead, 4) < 0.8
+    numbers = torch.stack(
+        [torch.randn(lead), torch.randint(2, lead).float(), torch.randint(9, lead).log1p()], -1
+    )
+    codes = torch.randint(1, 4, (*lead, 1))
+    return Batch(numbers * seen[..., :3], codes * seen[..., 3:], seen)
+
+
+def embedded(members):
+    """A batch through the stem: what an encoder is given, and its shape."""
+    stem = Stem()
+    shape = stem.bind(Shape(LAYOUT, members=members))
+    return stem(batch_of(members)), shape
+
+
+def made(family, kind):
+    return kinds(family)[kind]()
+
+
+def test_the_families_of_the_house_are_registered():
+    for family in ("bottleneck", "net", "head", "corruption", "check", "modality", "column"):
+        assert kinds(family), family
+
+
+@pytest.mark.parametrize(("family", "kind"), FRESH)
+def test_a_recipe_survives_json_and_builds_the_same_part(family, kind):
+    part = made(family, kind)
+    recipe = json.loads(json.dumps(part.recipe(), allow_nan=False))
+    again = build(family, recipe)
+    assert type(again) is type(part)
+    assert again.get_params() == part.get_params()
+    assert repr(again) == repr(part)
+
+
+@pytest.mark.parametrize(("family", "kind"), FRESH)
+def test_a_clone_has_the_same_arguments_stored_as_they_were_given(family, kind):
+    part = made(family, kind)
+    for again in (clone(part), copy(part), parse(family, kind)):
+        assert again is not part
+        assert again.get_params() == part.get_params()
+
+
+@pytest.mark.parametrize(("family", "kind"), FRESH)
+def test_an_argument_that_a_part_does_not_have_is_refused(family, kind):
+    part = made(family, kind)
+    with pytest.raises(BundleError, match="does not know"):
+        build(family, {**part.recipe(), "no_such_argument": 1})
+    with pytest.raises(SettingError, match="no_such_argument"):
+        part.set_params(no_such_argument=1)
+    with pytest.raises(SettingError, match="no_such_argument"):
+        parse(family, f"{kind}:no_such_argument=1")
+
+
+@pytest.mark.parametrize("recipe", [None, [], {}, {"kind": 3}, {"kind": "os.system"}])
+def test_a_recipe_names_registered_kinds_only(recipe):
+    with pytest.raises(BundleError):
+        build("bottleneck", recipe)
+
+
+@pytest.mark.parametrize("family", ["bottleneck", "net", "corruption", "head"])
+def test_a_kind_that_does_not_exist_is_answered_with_those_that_do(family):
+    with pytest.raises(SettingError, match=rf"choose from \['{min(kinds(family))}'"):
+        parse(family, "no_such_kind")
+
+
+def test_two_classes_cannot_share_a_kind():
+    with pytest.raises(TypeError, match="two classes call themselves plan 'steps'"):
+        type("Twin", (Described,), {"family": "plan", "kind": "steps"})
+
+
+@MEMBERS
+@pytest.mark.parametrize("kind", sorted(kinds("net")))
+def test_a_net_turns_cells_into_a_state_and_codes_into_another(kind, members):
+    x, shape = embedded(members)
+    net = made("net", kind)
+    encoder, decoder = net.encoder(LAYOUT), net.decoder(LAYOUT)
+    wide = encoder.bind(shape)
+    assert encoder(x).shape == (members, ROWS, wide.wide)
+    after = decoder.bind(wide.widened(2))
+    z = torch.randn(4, members, ROWS, 2)
+    assert decoder(z).shape == (4, members, ROWS, after.wide)
+    assert after.members == members
+
+
+@MEMBERS
+@pytest.mark.parametrize("kind", sorted(kinds("bottleneck")))
+def test_a_bottleneck_gives_a_code_with_its_cost(kind, members):
+    part = made("bottleneck", kind)
+    after = part.bind(Shape(LAYOUT, 9, members))
+    state = torch.randn(members, ROWS, 9)
+    code = part.eval()(state)
+    assert code.mean.shape == code.cost.shape == (members, ROWS, after.wide)
+    assert code.z.shape[1:] == code.mean.shape
+    assert torch.isfinite(code.cost).all()
+    torch.testing.assert_close(part(state).mean, code.mean, atol=0, rtol=0)
+    noisy = part(state, torch.Generator().manual_seed(0))
+    assert noisy.z.shape[1:] == code.mean.shape
+    if code.log_ratio is not None:
+        assert noisy.log_ratio.shape == noisy.z.shape[:-1]
+
+
+@pytest.mark.parametrize("kind", sorted(kinds("bottleneck")))
+def test_the_members_of_a_bottleneck_know_nothing_of_each_other(kind):
+    part = made("bottleneck", kind)
+    part.bind(Shape(LAYOUT, 9, 3))
+    state = torch.randn(3, ROWS, 9, requires_grad=True)
+    part.eval()(state).mean[0].sum().backward()
+    assert state.grad[0].abs().sum() > 0
+    assert (state.grad[1:] == 0).all()
+
+
+@pytest.mark.parametrize("kind", sorted(kinds("bottleneck")))
+def test_a_bottleneck_has_the_width_it_was_asked_for(kind):
+    part = kinds("bottleneck")[kind](width=2)
+    assert part.bind(Shape(LAYOUT, 9, 1)).wide == 2
+
+
+@MEMBERS
+@pytest.mark.parametrize("kind", sorted(kinds("head")))
+def test_a_head_says_something_of_every_cell(kind, members):
+    head, batch = made("head", kind), batch_of(members)
+    head.bind(Shape(LAYOUT, 7, members))
+    said = head(torch.randn(2, members, ROWS, 7), batch.seen)
+    assert said.log_prob(batch).shape == (2, members, ROWS, 4)
+    assert torch.isfinite(said.log_prob(batch)).all()
+    for row in (said.mean, said.sample(torch.Generator().manual_seed(0))):
+        assert row.numbers.shape == (2, members, ROWS, 3)
+        assert row.codes.shape == (2, members, ROWS, 1)
+        assert ((row.codes >= 1) & (row.codes <= 3)).all()
+    low, high = said.interval(0.9)
+    assert (low <= high).all()
+    said.log_prob(batch).sum().backward()
+    assert all(weight.grad is not None for weight in head.parameters())
+
+
+@MEMBERS
+@pytest.mark.parametrize("kind", sorted(kinds("corruption")))
+def test_a_corruption_asks_the_same_of_the_same_seed_and_never_scores_a_gap(kind, members):
+    batch, part = batch_of(members), made("corruption", kind)
+    asked = [part.ask(batch, LAYOUT, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    for question in asked:
+        assert question.scored.shape == batch.seen.shape
+        assert (question.scored >= 0).all()
+        assert (question.scored[~question.target.seen] == 0).all()
+        assert len(question.given) == len(question.target) == ROWS
+    torch.testing.assert_close(asked[0].scored, asked[1].scored, atol=0, rtol=0)
+    torch.testing.assert_close(asked[0].given.numbers, asked[1].given.numbers, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("kind", sorted(kinds("check")))
+def test_a_check_has_a_code_a_title_and_a_docstring(kind):
+    check = made("check", kind)
+    assert check.kind.startswith("KH")
+    assert len(check.kind) == 5
+    assert check.title
+    assert check.__doc__
+
+
+def frame(rows=40):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "size": rng.normal(size=rows),
+            "seen": rng.random(rows) < 0.4,
+            "visits": rng.poisson(1.0, rows),
+            "city": rng.choice(["Rome", "Bonn", "Oslo"], rows),
+        }
+    )
+
+
+SWAPPED = [(f, k) for f in ("bottleneck", "net", "head", "corruption") for k in sorted(kinds(f))]
+
+
+@pytest.mark.parametrize(("family", "kind"), SWAPPED)
+def test_fit_leaves_the_part_it_was_given_alone_and_save_and_load_keep_every_bit(
+    family, kind, tmp_path
+):
+    part = made(family, kind)
+    before = (dict(vars(part)), part.recipe())
+    model = Autoencoder(plan=Plan(steps=2), random_state=0).set_params(**{family: part})
+    model.fit(frame())
+    assert getattr(model, family) is part
+    assert (dict(vars(part)), part.recipe()) == before
+    model.save(tmp_path / "m.keyhole")
+    again = Autoencoder.load(tmp_path / "m.keyhole")
+    assert again.get_params()[family].recipe() == part.recipe()
+    np.testing.assert_array_equal(again.score_samples(frame()), model.score_samples(frame()))
+    pd.testing.assert_frame_equal(again.transform(frame()), model.transform(frame()))
+    codes = model.transform(frame())
+    pd.testing.assert_frame_equal(again.inverse_transform(codes), model.inverse_transform(codes))
+    assert sorted(os.listdir(tmp_path / "m.keyhole")) == ["manifest.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize("kind", sorted(kinds("modality")))
+def test_a_modality_is_restored_from_its_recipe_and_encodes_the_same(kind):
+    from keyhole.sources import open_source
+
+    source = open_source(frame())
+    modality, _ = kinds("modality")[kind].learn(source, Hints())
+    again = build("modality", json.loads(json.dumps(modality.recipe(), allow_nan=False)))
+    assert again.layout == modality.layout
+    rows = source.group(0)
+    for a, b in zip(vars(again.encode(rows)).values(), vars(modality.encode(rows)).values()):
+        assert (a is None and b is None) or torch.equal(a, b)
+    empty = modality.encode(rows.take(slice(0, 0)))
+    assert empty.seen.shape == (0, len(modality.layout))

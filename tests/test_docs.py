@@ -1,0 +1,69 @@
+"""What the docs say is what the library does."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keyhole
+from keyhole.checks import Check
+from keyhole.cli import COMMANDS
+from keyhole.core.part import kinds
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_page_of_the_command_line_is_what_the_commands_say():
+    spec = importlib.util.spec_from_file_location("write_cli", ROOT / "docs" / "write_cli.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert (ROOT / "docs" / "cli.md").read_text() == made.page(), "run python docs/write_cli.py"
+
+
+def test_the_code_in_the_readme_runs_and_prints_what_it_says(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    code = "\n".join(blocks)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said = re.findall(r"# -> (.*)", code)
+    assert said
+    for line in said:
+        assert line in done.stdout
+
+
+def test_the_commands_in_the_readme_exist():
+    used = set(re.findall(r"^\$ keyhole (\w+)", README, re.MULTILINE))
+    assert used
+    assert used <= set(COMMANDS)
+
+
+def test_every_check_has_its_paragraph():
+    page = (ROOT / "docs" / "checks.md").read_text()
+    for code, check in kinds("check").items():
+        assert issubclass(check, Check)
+        assert f"## {code} {check.title}" in page
+
+
+@pytest.mark.parametrize("page", ["README.md", *[f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")]])
+def test_links_between_pages_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_public_names_are_few_and_all_there():
+    assert len(keyhole.__all__) <= 20
+    assert sorted(dir(keyhole)) == sorted(keyhole.__all__)
+    for name in keyhole.__all__:
+        assert getattr(keyhole, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'Autoencodr'"):
+        _ = keyhole.Autoencodr

@@ -1,0 +1,129 @@
+"""The walls of the house: who imports whom, which libraries wait, how long a file may be."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parent.parent / "keyhole"
+# A room imports only from rooms of smaller floors. Rooms of one floor that share a line of the
+# plan (nets, bottlenecks, heads) know nothing of each other; the others have a floor of their own.
+FLOORS = {
+    "errors": 0, "core": 1, "columns": 2, "sources": 3, "nets": 3, "bottlenecks": 3, "heads": 3,
+    "priors": 3, "modalities": 4, "network": 4, "store": 5, "training": 6, "checks": 7, "kept": 8,
+    "estimator": 9, "tasks": 10, "report": 11, "scale": 11, "cli": 12, "server": 12,
+}  # fmt: skip
+FRAMES = {"pandas", "polars", "pyarrow", "narwhals"}
+LATE = {"pyarrow", "matplotlib", "rich", "click", "pandas", "polars", "ray", "jinja2"}
+DOORS = {"cli", "server", "report"}  # rooms that are entered only by who needs their libraries
+LINES, FUNCTION_LINES, ARGUMENTS = 300, 40, 8
+
+FILES = sorted(HOUSE.rglob("*.py"))
+EVERY_FILE = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(HOUSE)))
+
+
+def room_of(path):
+    """The room a file stands in; the front door, `keyhole/__init__.py`, is in none."""
+    first = path.relative_to(HOUSE).parts[0].removesuffix(".py")
+    return None if first == "__init__" else first
+
+
+def for_type_checkers(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports(tree, *, late=True):
+    """The modules that a file imports; without `late`, only those that its own import loads."""
+    for node in ast.iter_child_nodes(tree):
+        if for_type_checkers(node):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports hide the room they lead to"
+            yield str(node.module)
+            if node.module == "keyhole":
+                yield from (f"keyhole.{name.name}" for name in node.names)
+        if late or not isinstance(node, ast.FunctionDef | ast.Lambda):
+            yield from imports(node, late=late)
+
+
+def rooms_entered(path):
+    for module in imports(ast.parse(path.read_text())):
+        parts = module.split(".")
+        if parts[0] == "keyhole" and len(parts) > 1 and parts[1] in FLOORS:
+            yield parts[1]
+
+
+@EVERY_FILE
+def test_a_room_imports_only_from_rooms_above_its_own(path):
+    room = room_of(path)
+    if room is None:
+        return
+    assert room in FLOORS, f"{room} has no floor: write it into FLOORS and docs/architecture.md"
+    wrong = {to for to in rooms_entered(path) if to != room and FLOORS[to] >= FLOORS[room]}
+    assert not wrong, f"{room} must not import {sorted(wrong)}"
+
+
+@EVERY_FILE
+def test_nets_never_see_a_frame_and_columns_never_see_a_net(path):
+    room, seen = room_of(path), set(imports(ast.parse(path.read_text())))
+    if room in {"nets", "bottlenecks", "heads", "priors"}:
+        assert not {name for name in seen if name.split(".")[0] in FRAMES}
+        assert not {
+            name for name in seen if name.startswith(("keyhole.sources", "keyhole.columns"))
+        }
+    if room in {"sources", "columns"}:
+        assert not {name for name in seen if name.startswith("torch.nn")}
+
+
+@EVERY_FILE
+def test_a_library_that_is_slow_or_optional_is_imported_where_it_is_used(path):
+    if room_of(path) in DOORS:
+        return
+    at_once = {name.split(".")[0] for name in imports(ast.parse(path.read_text()), late=False)}
+    assert not at_once & LATE
+
+
+@pytest.mark.parametrize("used", ["", "keyhole.Autoencoder"])
+def test_importing_the_house_loads_no_library_that_can_wait(used):
+    """scikit-learn and torch load some of them themselves where they are installed."""
+    theirs = "import torch, torch.optim, sklearn.base, sklearn.decomposition, sklearn.isotonic; "
+    code = f"import sys; {theirs if used else ''}before = set(sys.modules); import keyhole; {used}"
+    waits = {"pyarrow", "narwhals", "pandas", "polars", "matplotlib", "rich", "click", "ray"}
+    code += f"\nprint(sorted((set(sys.modules) - before) & {waits!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@EVERY_FILE
+def test_a_file_is_short(path):
+    assert len(path.read_text().splitlines()) <= LINES
+
+
+def functions(path):
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [n for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+@EVERY_FILE
+def test_a_function_is_short(path):
+    for function in functions(path):
+        body = function.body
+        lines = function.end_lineno - function.lineno + 1
+        if ast.get_docstring(function):
+            lines -= body[0].end_lineno - body[0].lineno + 1
+        assert lines <= FUNCTION_LINES, f"{function.name} has {lines} lines"
+
+
+@EVERY_FILE
+def test_a_function_has_few_arguments(path):
+    for function in functions(path):
+        given = function.args
+        names = [a.arg for a in [*given.posonlyargs, *given.args, *given.kwonlyargs]]
+        count = len([name for name in names if name not in {"self", "cls"}])
+        assert count <= ARGUMENTS, f"{function.name} has {count} arguments"
+        if function.name != "set_params" and room_of(path) != "cli":  # scikit-learn's, and click's
+            assert given.kwarg is None, f"{function.name} takes arguments of any name"
