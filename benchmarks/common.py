@@ -10,7 +10,7 @@ import numpy as np
 
 DATA = Path(os.environ.get("KEYHOLE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 WHERE = {
-    "adbench": "22 tables of github.com/Minqi824/ADBench (BSD-2-Clause), as .npz files with X and y",
+    "adbench": "22 tables of github.com/Minqi824/ADBench (BSD-2-Clause): .npz files with X and y",
     "adult": "UCI Adult (CC BY 4.0) as adult.csv, the copy in github.com/AlliedToasters/dfencoder",
 }
 

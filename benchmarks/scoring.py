@@ -45,7 +45,9 @@ def main() -> None:
     whole = Batch(torch.from_numpy(x), none, torch.ones((ROWS, COLUMNS), dtype=torch.bool))
     stem, layers = network.stem, [network.encoder, network.bottleneck.to_code, network.decoder]
     locate = network.head.cells["student_t"].to_location
-    vectors = torch.cat([stem(whole.take(slice(i, i + 65_536)))[0] for i in range(0, ROWS, 65_536)])
+    vectors = torch.cat(
+        [stem(whole.take(slice(i, i + 65_536)))[0] for i in range(0, ROWS, 65_536)]
+    )
 
     def bare(chunk: int) -> None:
         with torch.no_grad():

@@ -49,6 +49,7 @@ def loaded() -> float:
     import keyhole.tasks  # noqa: F401
 
     torch.nn.functional.linear(torch.ones(8, 8), torch.ones(8, 8))
+    torch.empty(2, device="meta").uniform_()  # torch brings sympy with its first meta tensor
     return peak_mb()
 
 
@@ -74,7 +75,9 @@ def bare(folder: Path, rows: int) -> dict[str, float]:
     network = Autoencoder.load(str(folder / "m.keyhole")).network_
     began = time.perf_counter()
     with torch.no_grad():
-        for batch in pq.ParquetFile(folder / f"r{rows}.parquet", pre_buffer=False).iter_batches(CHUNK):
+        for batch in pq.ParquetFile(folder / f"r{rows}.parquet", pre_buffer=False).iter_batches(
+            CHUNK
+        ):
             x = torch.from_numpy(batch.to_tensor(row_major=True).to_numpy().copy())
             none = torch.empty((len(x), 0), dtype=torch.int64)
             network(Batch(x, none, torch.ones(x.shape, dtype=torch.bool)))

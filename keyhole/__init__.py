@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from keyhole.nets import MLP
     from keyhole.report import write_report
     from keyhole.tasks import (
-        Answer,
         AnomalyDetector,
+        Answer,
         Embed,
         Evaluation,
         Impute,
@@ -27,8 +27,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "MLP", "Answer", "AnomalyDetector", "Autoencoder", "Embed", "Evaluation", "Hints", "Impute",
-    "KeyholeError", "KeyholeWarning", "Masking", "Plain", "Plan", "Reconstruct", "evaluate",
+    "MLP",
+    "AnomalyDetector",
+    "Answer",
+    "Autoencoder",
+    "Embed",
+    "Evaluation",
+    "Hints",
+    "Impute",
+    "KeyholeError",
+    "KeyholeWarning",
+    "Masking",
+    "Plain",
+    "Plan",
+    "Reconstruct",
+    "evaluate",
     "write_report",
 ]  # fmt: skip
 

@@ -6,7 +6,7 @@
     ├── BundleError      (ValueError)    a saved model that cannot be trusted or read
     ├── FileError        (OSError)       a path: absent, unreadable, in the way, full
     ├── FitError         (ArithmeticError)  training that cannot go on
-    └── MissingExtra     (ImportError)   an optional library that is not installed
+    └── MissingExtraError  (ImportError)  an optional library that is not installed
     KeyholeWarning       (UserWarning)   the answer stands, but know this
 
 Each is also the builtin that a caller expects, so `except ValueError` keeps working.
@@ -42,7 +42,7 @@ class FitError(KeyholeError, ArithmeticError):
     """Training cannot go on; the text says what was kept."""
 
 
-class MissingExtra(KeyholeError, ImportError):
+class MissingExtraError(KeyholeError, ImportError):
     """An optional library is not installed; the text names the extra."""
 
 

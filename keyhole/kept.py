@@ -1,6 +1,6 @@
 """What a bundle keeps of an Autoencoder, and the way back: schema, shapes, weights, a trial."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -9,6 +9,7 @@ from keyhole.checks import Evidence, Finding
 from keyhole.core.layout import Shape
 from keyhole.core.part import build, fits
 from keyhole.errors import BundleError
+from keyhole.fitting import Fitted
 from keyhole.modalities import Tabular
 from keyhole.network import Network
 from keyhole.store import Bundle, record
@@ -47,14 +48,32 @@ class Kept:
     verdict: str
 
 
+def section_of(fitted: Fitted, parts: dict[str, Any], state: Any, data: Data) -> dict[str, Any]:
+    """The section `autoencoder` of a manifest, as JSON."""
+    return asdict(
+        Kept(
+            parts={name: part.recipe() for name, part in parts.items()},
+            modality=fitted.table.recipe(),
+            members=fitted.network.shape.members,
+            random_state=state if isinstance(state, int) else None,
+            data=data,
+            typical_nats=fitted.typical_nats.tolist(),
+            held_out_nats=fitted.held_out_nats.tolist(),
+            history=fitted.run,
+            evidence=fitted.evidence,
+            findings=fitted.findings,
+            verdict=fitted.verdict,
+        )
+    )
+
+
 @dataclass(frozen=True)
 class Restored:
     """An Autoencoder's pieces, tried out."""
 
     kept: Kept
     parts: dict[str, Any]
-    table: Tabular
-    network: Network
+    fitted: Fitted
 
 
 @np.errstate(all="ignore")  # odd numbers of a manifest are refused, not warned of
@@ -81,7 +100,19 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
     network = make()
     network.load_state_dict(tensors)
     try_out(table, network.eval())
-    return Restored(kept, parts, table, network)
+    fitted = Fitted(
+        table=table,
+        network=network,
+        run=kept.history,
+        rows=kept.data.rows,
+        fingerprint=kept.data.fingerprint,
+        typical_nats=np.array(kept.typical_nats, dtype=float),
+        held_out_nats=np.sort(np.array(kept.held_out_nats, dtype=float)),
+        evidence=kept.evidence,
+        findings=kept.findings,
+        verdict=kept.verdict,
+    )
+    return Restored(kept, parts, fitted)
 
 
 def _check(kept: Kept, table: Tabular) -> None:

@@ -43,10 +43,12 @@ class Network(nn.Module):
     def forward(self, batch: Batch, generator: Generator | None = None) -> Pass:
         """The code of each row, and the likelihood that it gives to every cell."""
         code = self.bottleneck(self.encoder(self.stem(batch)), generator)
-        return Pass(code, self.decode(code.z, batch.seen))
+        # Without gaps the head is spared a choice for every cell: a tenth of a score's time.
+        gaps = self.training or not bool(batch.seen.all())
+        return Pass(code, self.decode(code.z, batch.seen if gaps else None))
 
     def decode(
         self, z: Float[Tensor, "*lead batch code"], seen: Bool[Tensor, "*row cell"] | None = None
     ) -> Likelihood:
-        """The likelihood of the rows with these codes; `seen`: the cells that the net was given."""
+        """The likelihood of the rows with these codes; `seen`: the cells the net was given."""
         return self.head(self.decoder(z), seen)

@@ -12,8 +12,9 @@ HOUSE = Path(__file__).parent.parent / "keyhole"
 # plan (nets, bottlenecks, heads) know nothing of each other; the others have a floor of their own.
 FLOORS = {
     "errors": 0, "core": 1, "columns": 2, "sources": 3, "nets": 3, "bottlenecks": 3, "heads": 3,
-    "priors": 3, "modalities": 4, "network": 4, "store": 5, "training": 6, "checks": 7, "kept": 8,
-    "estimator": 9, "tasks": 10, "report": 11, "scale": 11, "cli": 12, "server": 12,
+    "priors": 3, "modalities": 4, "network": 4, "store": 5, "training": 6, "checks": 7,
+    "fitting": 8, "entry": 8, "kept": 9, "estimator": 10,
+    "tasks": 11, "report": 12, "scale": 12, "cli": 13, "server": 13,
 }  # fmt: skip
 FRAMES = {"pandas", "polars", "pyarrow", "narwhals"}
 LATE = {"pyarrow", "matplotlib", "rich", "click", "pandas", "polars", "ray", "jinja2"}

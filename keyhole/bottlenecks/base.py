@@ -12,7 +12,7 @@ from keyhole.errors import SettingError
 
 
 class Bottleneck(Part):
-    """Encoder state -> Code. `width` is the number of code dimensions; None: chosen by the data."""
+    """Encoder state -> Code. `width` is the number of code dimensions; None: set by the data."""
 
     family = "bottleneck"
 

@@ -44,5 +44,5 @@ def verdict(evidence: Evidence, findings: list[Finding]) -> str:
     codes = {finding.code for finding in findings}
     if not codes & {"KH001", "KH002", "KH003", "KH004"}:
         more = f" ({', '.join(finding.title for finding in findings)})" if findings else ""
-        return f"learnt: better than PCA at equal width; does not copy{more}"
+        return f"learnt: guesses hidden cells better than PCA at equal width; does not copy{more}"
     return "look again: " + "; ".join(finding.title for finding in findings)

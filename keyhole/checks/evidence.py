@@ -54,12 +54,12 @@ def gather(
 ) -> Evidence:
     """The evidence from encoded held-out rows; `member` is the net that has not seen each row."""
     kept = slice(0, MOST_ROWS)
-    batch, member = batch.take(kept), torch.from_numpy(member[kept])
+    batch, nets = batch.take(kept), torch.from_numpy(member[kept])
     layout = network.shape.layout
     rng = np.random.default_rng(0)
     groups = hidden_groups(layout)
-    floors = Floors.measure(layout, batch, member.numpy(), network.width, groups)
-    rebuilt, guessed = _net(network, batch, member), _net_guesses(network, batch, member, groups)
+    floors = Floors.measure(layout, batch, nets.numpy(), network.width, groups)
+    rebuilt, guessed = _net(network, batch, nets), _net_guesses(network, batch, nets, groups)
     row_nats = rebuilt.row_nats(batch)
     return Evidence(
         rows=rows,
@@ -69,8 +69,8 @@ def gather(
         pca_rebuilt_nats=floors.rebuilt.mean_nats(batch),
         guessed_nats=guessed.mean_nats(batch),
         pca_guessed_nats=floors.guessed.mean_nats(batch),
-        shuffled_nats=_net(network, shuffle(batch, layout, rng), member).mean_nats(batch),
-        noise_nats=_net(network, noise_like(batch, layout, rng), member).mean_nats(batch),
+        shuffled_nats=_net(network, shuffle(batch, layout, rng), nets).mean_nats(batch),
+        noise_nats=_net(network, noise_like(batch, layout, rng), nets).mean_nats(batch),
         spread=float(row_nats.std()) if len(row_nats) > 1 else 0.0,
         rebuilt_skill=floors.skill(layout, batch, rebuilt),
         pca_rebuilt_skill=floors.skill(layout, batch, floors.rebuilt),

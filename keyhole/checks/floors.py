@@ -138,7 +138,8 @@ class Linear:
         pca = PCA(width, svd_solver="full").fit(matrix)
         noise = max(float(pca.noise_variance_), 1e-6)
         root = np.sqrt(np.maximum(pca.explained_variance_ - noise, 0.0))
-        return cls(pca.mean_, pca.components_.T * root, noise)
+        loadings = np.transpose(np.asarray(pca.components_)) * root
+        return cls(pca.mean_, loadings, noise)
 
     def expect(self, matrix: np.ndarray, given: np.ndarray) -> np.ndarray:
         """The expected row where only the `given` columns are known."""

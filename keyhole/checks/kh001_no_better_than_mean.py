@@ -18,8 +18,8 @@ class NoBetterThanMean(Check):
         if gain > LEAST_GAIN * max(1.0, abs(evidence.mean_nats)):
             return None
         return (
-            f"hidden cells cost {evidence.guessed_nats:.2f} nats a row when guessed from the rest, and "
-            f"{evidence.mean_nats:.2f} from each column alone: the columns tell nothing of each "
-            "other, or training was too short. Look for columns that belong together, or give more "
-            "steps"
+            f"hidden cells cost {evidence.guessed_nats:.2f} nats a row when guessed from the "
+            f"rest, and {evidence.mean_nats:.2f} from each column alone: the columns tell nothing "
+            "of each other, or training was too short. Look for columns that belong together, or "
+            "give more steps"
         )

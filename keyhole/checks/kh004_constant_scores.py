@@ -15,6 +15,6 @@ class ConstantScores(Check):
         if evidence.spread > 1e-6:
             return None
         return (
-            f"every held-out row costs the same {evidence.rebuilt_nats:.2f} nats: no row can stand out. "
-            "Are all rows equal, or all columns constant?"
+            f"every held-out row costs the same {evidence.rebuilt_nats:.2f} nats: no row can "
+            "stand out. Are all rows equal, or all columns constant?"
         )

@@ -24,6 +24,6 @@ class StillLearning(Check):
         if whole <= 0 or late <= LEAST_SHARE * whole:
             return None
         return (
-            f"the last {LATE:.0%} of the run still gained {late / whole:.0%} of everything gained: "
-            f"give more than {history.planned:,} steps"
+            f"the last {LATE:.0%} of the run still gained {late / whole:.0%} of everything "
+            f"gained: give more than {history.planned:,} steps"
         )

@@ -16,6 +16,6 @@ class RebuildsLessClosely(Check):
             return None
         return (
             f"cells in sight cost {evidence.rebuilt_nats:.2f} nats a row, and "
-            f"{evidence.pca_rebuilt_nats:.2f} by PCA with {evidence.width} components: where codes "
-            "shall only store and restore rows, use PCA, a wider code, or hide fewer cells"
+            f"{evidence.pca_rebuilt_nats:.2f} by PCA with {evidence.width} components: where "
+            "codes shall only store and restore rows, use PCA, a wider code, or hide fewer cells"
         )

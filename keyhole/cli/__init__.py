@@ -85,6 +85,5 @@ def _said(fault: Exception) -> str:
     text = " ".join(str(fault).split())
     if isinstance(fault, KeyholeError):
         return text
-    return (
-        f"{type(fault).__name__}: {text[:300]} (a fault of keyhole's own; KEYHOLE_DEBUG=1 shows where)"
-    )
+    ours = "a fault of keyhole's own; KEYHOLE_DEBUG=1 shows where"
+    return f"{type(fault).__name__}: {text[:300]} ({ours})"

@@ -96,7 +96,7 @@ def _answer(
     from keyhole.sources import open_source
 
     use_machine(model, options["threads"], options["device"])
-    source = open_source(data)
+    source: Any = open_source(data)
     match_columns(model, source.names, say)
     if needs is not None and hasattr(source, "wanted"):
         source.wanted = [name for name in needs if name in source.names]

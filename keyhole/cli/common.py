@@ -21,7 +21,9 @@ def machine_options(command: Command) -> Command:
     """--threads, --device and --quiet."""
     for option in (
         click.option("--quiet", is_flag=True, help="Say nothing but warnings and errors."),
-        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps."),
+        click.option(
+            "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps."
+        ),
         click.option("--threads", type=click.IntRange(1), help="Processor threads to use."),
     ):
         command = option(command)

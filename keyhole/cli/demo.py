@@ -8,8 +8,8 @@ import click
 
 from keyhole.cli.common import Say, spoken_warnings
 
-WIDTH = 8
-STEPS = 1_500
+WIDTH = 5
+STEPS, LEARNING_RATE = 2_000, 1e-2
 
 
 @click.command()
@@ -32,8 +32,8 @@ def demo(out: str, report: str, seed: int) -> None:
     size = sum(p.numel() for p in model.network_.parameters())
     say("model", f"{len(model.table_.layout)} cells -> {found['width']} codes, Student-t head, "
         f"{model.network_.shape.members} nets side by side, {size:,} weights")  # fmt: skip
-    say("train", f"{model.run_.steps[-1]:,} steps in {time.monotonic() - began:.0f} s; hidden cells "
-        f"cost {found['guessed_nats']:.1f} nats a row (PCA-{WIDTH} "
+    say("train", f"{model.run_.steps[-1]:,} steps in {time.monotonic() - began:.0f} s; hidden "
+        f"cells cost {found['guessed_nats']:.1f} nats a row (PCA-{WIDTH} "
         f"{found['pca_guessed_nats']:.1f}, mean only {found['mean_nats']:.1f})")  # fmt: skip
     say("verdict", model.verdict_)
     for finding in model.findings_:
@@ -75,7 +75,9 @@ def _fit(train: Any, seed: int) -> Any:
     from keyhole.training import Plan
     from keyhole.training.progress import progress
 
-    model = Autoencoder(Plain(WIDTH), plan=Plan(STEPS), random_state=seed)
+    model = Autoencoder(
+        Plain(WIDTH), plan=Plan(STEPS, learning_rate=LEARNING_RATE), random_state=seed
+    )
     return AnomalyDetector.of(model.fit(train, watch=progress()), alarm_rate=0.05)
 
 

@@ -42,7 +42,7 @@ def _as_text(found: Any, detector: Any) -> str:
             f"ranking   AUROC {found.auroc:.4f}   average precision {found.average_precision:.4f}",
             f"precision {at}",
             f"alarms    {found.true_alarms:,} right, {found.false_alarms:,} false "
-            f"({found.false_alarms / calm:.2%} of normal rows; {detector.alarm_rate:.2%} promised), "
-            f"{found.missed:,} missed",
+            f"({found.false_alarms / calm:.2%} of normal rows; {detector.alarm_rate:.2%} "
+            f"promised), {found.missed:,} missed",
         ]
     )

@@ -64,7 +64,8 @@ def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
 def _as_text(answer: Any) -> str:
     word = "an alarm" if answer.alarm[0] else "no alarm"
     lines = [
-        f"{answer.name(0)}: surprise {answer.surprise[0]:.2f} nats, p {answer.p_value[0]:.3g}, {word}"
+        f"{answer.name(0)}: surprise {answer.surprise[0]:.2f} nats, "
+        f"p {answer.p_value[0]:.3g}, {word}"
     ]
     cells = answer.because.get(0, [])
     wide = max((len(cell.column) for cell in cells), default=0)

@@ -25,7 +25,8 @@ def part_options(command: Any) -> Any:
 @click.option("--exclude", multiple=True, help="Columns to leave out; a,b or repeated.")
 @click.option("--columns", multiple=True, help="Only these columns; a,b or repeated.")
 @click.option("--kind", multiple=True, metavar="COLUMN=KIND",
-              help="number, count, category, flag, moment or aside, where the guess is wrong.")  # fmt: skip
+              help="number, count, category, flag, moment or aside, "
+              "where the guess is wrong.")  # fmt: skip
 @click.option("--weight", help="Column with row weights.")
 @click.option("--validation", default="random", show_default=True,
               help="Held-out rows: random, group:COLUMN or time:COLUMN.")  # fmt: skip

@@ -37,7 +37,8 @@ def _lines(path: str, detector: Any, about: dict[str, Any]) -> list[str]:
         f"shape     {len(table.layout)} cells -> {found['width']} codes, {size:,} weights, "
         f"{model.network_.shape.members} member(s)",
         f"parts     {', '.join(repr(part) for part in model.parts().values())}",
-        f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; {run.ended}",
+        f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; "
+        f"{run.ended}",
         f"held out  hidden cells {found['guessed_nats']:.2f} nats a row (PCA "
         f"{found['pca_guessed_nats']:.2f}, mean {found['mean_nats']:.2f}); in sight "
         f"{found['rebuilt_nats']:.2f} (PCA {found['pca_rebuilt_nats']:.2f})",
@@ -53,6 +54,7 @@ def _lines(path: str, detector: Any, about: dict[str, Any]) -> list[str]:
         guessed = found["guessed_skill"].get(column.name)
         skill = "" if rebuilt is None else f"{rebuilt:4.0%} ({guessed:.0%})"
         lines.append(
-            f"          {column.name:<24.24} {column.kind:<9} {skill:<12} {table.reasons[column.name]}"
+            f"          {column.name:<24.24} {column.kind:<9} {skill:<12} "
+            f"{table.reasons[column.name]}"
         )
     return lines

@@ -143,7 +143,8 @@ class Number(Column):
         if len(expected) < 50 or np.ptp(expected) == 0:
             return
         order = np.argsort(expected, kind="stable")
-        bins = np.array_split(order, min(32, len(order) // 25))
+        # Few rows a bin would follow the noise of a long tail: a bin's mean needs hundreds.
+        bins = np.array_split(order, int(np.clip(len(order) // 250, 2, 32)))
         at = np.array([expected[b].mean() for b in bins])
         mean = np.array([observed[b].mean() for b in bins])
         rising = IsotonicRegression().fit_transform(at, mean)
@@ -185,25 +186,24 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
 
     if any(column.bent or column.atom is not None for column in columns):
         return None
-    center = torch.tensor([column.center for column in columns], dtype=torch.float64)
-    scale = torch.tensor([column.scale for column in columns], dtype=torch.float64)
     fit = x.dtype in (np.float32, np.float64) and x.flags.writeable and min(x.strides) >= 0
-    x = x if fit else np.array(x, np.float64)  # torch takes no other array as it is
-    cells = ((torch.from_numpy(x) - center) / scale).to(torch.float32)
+    held = torch.from_numpy(x if fit else np.array(x, np.float64))  # torch takes no other array
+    center = torch.tensor([column.center for column in columns], dtype=held.dtype)
+    scale = torch.tensor([column.scale for column in columns], dtype=held.dtype)
+    cells = ((held - center) / scale).to(torch.float32)
     seen = ~torch.isnan(cells)
     return cells.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), seen.numpy()
 
 
 def number_texts(numbers: np.ndarray) -> list[str]:
     """Numbers as a person would write them: four digits, whole ones in full."""
-    return [
-        "missing"
-        if np.isnan(n)
-        else f"{n:,.0f}"
-        if abs(n) < 1e15 and n == round(n)
-        else f"{n:.4g}"
-        for n in numbers.tolist()
-    ]
+    texts = [f"{n:,.4g}" for n in numbers.tolist()]
+    size = np.abs(numbers)
+    for i in np.flatnonzero((size >= 1e4) & (size < 1e15) & (numbers == np.round(numbers))):
+        texts[i] = f"{numbers[i]:,.0f}"
+    for i in np.flatnonzero(np.isnan(numbers)):
+        texts[i] = "missing"
+    return texts
 
 
 def range_texts(low: np.ndarray, high: np.ndarray) -> list[str]:

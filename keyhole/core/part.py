@@ -165,7 +165,8 @@ def parse(family: str, text: str) -> Any:
         name, equals, value = item.partition("=")
         if not equals or name not in cls.arguments():
             raise SettingError(
-                f"{family} {kind!r} does not know {item!r}; write name=value from {cls.arguments()}"
+                f"{family} {kind!r} does not know {item!r}; "
+                f"write name=value from {cls.arguments()}"
             )
         arguments[name] = _literal(value)
     try:

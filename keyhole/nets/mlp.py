@@ -18,8 +18,8 @@ ACTIVATIONS = {"silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tan
 class MLP(Net):
     """Fully connected layers, `hidden` wide from the cells inward; the decoder runs them backward.
 
-    Unless told, one layer of 64 units, 128 above 64 cells. Each body passes its input on beside its last layer, so a linear map is always
-    within reach and the layers learn what it misses.
+    Unless told, one layer of 64 units, 128 above 64 cells. Each body passes its input on beside
+    its last layer, so a linear map is always within reach and the layers learn what it misses.
     """
 
     kind = "mlp"

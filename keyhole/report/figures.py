@@ -111,7 +111,7 @@ def _zoom_in(axes: Axes, steps: np.ndarray, lines: dict[str, np.ndarray]) -> Non
         axes.set_ylim(kept.min() - room, kept.max() + room)
 
 
-def _thousands(value: float, _: int) -> str:
+def _thousands(value: float, _: float) -> str:
     return f"{value:,.0f}" if value == round(value) else ""
 
 

@@ -115,7 +115,8 @@ def ahead(blocks: Iterator[Rows]) -> Iterator[Rows]:
     def put(item: Any) -> None:
         while not over.is_set():
             try:
-                return held.put(item, timeout=0.1)
+                held.put(item, timeout=0.1)
+                return
             except queue.Full:
                 continue
 

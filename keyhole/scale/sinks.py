@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 # What a spreadsheet would run where a text cell begins with it, full-width forms included.
 RUNS = "^[=+\\-@\\t\\r\\n\\x00＝＋－＠]"
-FORMATS = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "json", ".json": "json"}
+FORMATS = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "json",
+    ".json": "json",
+}
 
 
 class Sink(Protocol):
@@ -104,7 +110,10 @@ class ParquetSink:
             # Numbers that hardly repeat: a dictionary would cost time and save nothing.
             texts = [f.name for f in table.schema if cast.is_text(f.type)]
             self.writer = pq.ParquetWriter(
-                self.file, table.schema, compression="lz4", use_dictionary=texts
+                self.file,
+                table.schema,
+                compression="lz4",
+                use_dictionary=texts,  # pyright: ignore
             )
         self.writer.write_table(table.cast(self.writer.schema))
 
@@ -142,15 +151,17 @@ def neutral(table: pa.Table) -> pa.Table:
     for column in table.columns:
         values = cast.plain(column)
         if cast.is_text(values.type):
-            runs = pc.and_(
-                pc.match_substring_regex(values, RUNS),
-                pc.invert(pc.match_substring_regex(values, cast.NUMBER)),
+            runs = pc.and_(  # pyright: ignore
+                pc.match_substring_regex(values, RUNS),  # pyright: ignore
+                pc.invert(pc.match_substring_regex(values, cast.NUMBER)),  # pyright: ignore
             )
-            if pc.any(runs).as_py():
-                quoted = pc.binary_join_element_wise(pa.scalar("'"), values.cast(pa.string()), "")
-                values = pc.if_else(runs, quoted, values)
+            if pc.any(runs).as_py():  # pyright: ignore
+                quoted = pc.binary_join_element_wise(pa.scalar("'"), values.cast(pa.string()), "")  # pyright: ignore
+                values = pc.if_else(runs, quoted, values)  # pyright: ignore
         columns.append(values)
-    names = [f"'{name}" if name[:1] in "=+-@\t\r\n" and name else name for name in table.column_names]
+    names = [
+        f"'{name}" if name[:1] in "=+-@\t\r\n" and name else name for name in table.column_names
+    ]
     return pa.table(columns, names=names)
 
 

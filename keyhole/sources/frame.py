@@ -208,3 +208,54 @@ def _object_array(name: str, values: np.ndarray) -> pa.Array:
         return cast.plain(pa.array(held))
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return pa.array([None if v is None else str(v) for v in held], pa.string())
+
+
+def renamed(source: TableSource, names: list[str]) -> TableSource:
+    """An array's source under the names of the columns that fit saw."""
+    rows = source.held
+    if isinstance(rows, ArrowRows):
+        return TableSource(ArrowRows(rows.table.rename_columns(names)), source.name)
+    kind = ArrayRows if isinstance(rows, ArrayRows) else SparseRows
+    return TableSource(kind(rows.values, names), source.name)  # pyright: ignore
+
+
+def container_of(X: Any, source: Any) -> str:
+    """What fit was given: "array", "pandas", "polars", ... or "arrow"."""
+    import narwhals as nw
+
+    if not isinstance(source, TableSource):
+        return "arrow"
+    if not is_frame(X):
+        return "array" if isinstance(source.held, ArrayRows) else "arrow"
+    try:
+        name = nw.from_native(X, eager_only=True).implementation.value
+    except TypeError:
+        return "arrow"
+    return "arrow" if name == "pyarrow" else name
+
+
+def as_container(table: Any, container: str) -> Any:
+    """A table as the kind of container that fit was given."""
+    import narwhals as nw
+
+    if container == "array":
+        return np.stack([column.to_numpy() for column in table.columns], 1)
+    if container == "arrow":
+        return table
+    backend: Any = container
+    return nw.from_arrow(table, backend=backend).to_native()
+
+
+def like_given(values: np.ndarray, names: Any, like: Any) -> Any:
+    """Values (row, column) as an array where `like` is one, else as its kind of frame."""
+    import pyarrow as pa
+
+    if isinstance(like, np.ndarray | list) or sparse.issparse(like):
+        return values
+    return same_kind(pa.table(dict(zip(names, values.T, strict=True))), like)
+
+
+def numbers_of(frame: Any) -> np.ndarray:
+    """All columns of a frame as one matrix of floats."""
+    rows = frame_source(frame).held
+    return rows.matrix(rows.names)

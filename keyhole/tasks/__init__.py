@@ -9,6 +9,13 @@ from keyhole.tasks.impute import Impute
 from keyhole.tasks.reconstruct import Reconstruct
 
 __all__ = [
-    "Answer", "AnomalyDetector", "Cell", "Embed", "Evaluation", "Impute", "Reconstruct", "Task",
+    "AnomalyDetector",
+    "Answer",
+    "Cell",
+    "Embed",
+    "Evaluation",
+    "Impute",
+    "Reconstruct",
+    "Task",
     "evaluate",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ folds, cross-conformal (Vovk 2015), whose guarantee holds up to the difference b
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,14 @@ class Calibration:
         Never 0 and never above 1: the least is 1 / (n + 1).
         """
         n = len(self.surprises)
-        above = n - np.searchsorted(self.surprises, surprise, side="left")
+        places = torch.searchsorted(
+            torch.from_numpy(self.surprises), torch.from_numpy(np.ascontiguousarray(surprise))
+        )  # on all threads, where NumPy's uses one
+        above = n - places.numpy()
         return np.where(np.isnan(surprise), np.nan, (1 + above) / (n + 1))
 
     def threshold(self, alarm_rate: float) -> float:
-        """Rows more surprising than this have a p-value of at most the rate; inf where none can."""
+        """Rows more surprising than this have a p-value of at most the rate; inf if none can."""
         n = len(self.surprises)
         allowed = int(np.floor(alarm_rate * (n + 1) * (1 + 1e-12))) - 1
         if allowed < 0:

@@ -46,7 +46,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         template = self.autoencoder
         if template is None:
             template = Autoencoder(random_state=self.random_state)
-        self.autoencoder_ = clone(template).fit(X)
+        model: Any = clone(template)
+        self.autoencoder_ = model.fit(X)
         return self._settle()
 
     @classmethod

@@ -54,7 +54,8 @@ def evaluate(detector: AnomalyDetector, source: Source, label: str) -> Evaluatio
     truth, scored, alarms = truth[kept], scored[kept], alarms[kept]
     if truth.all() or not truth.any():
         raise DataError(
-            f"label column {label!r} holds only one class in {len(truth):,} rows: nothing to compare"
+            f"label column {label!r} holds only one class in {len(truth):,} rows: "
+            "nothing to compare"
         )
     order = np.argsort(-scored, kind="stable")
     at = sorted({k for k in (10, 50, 100, 500, int(truth.sum())) if k <= len(truth)})
@@ -80,7 +81,8 @@ def _truth(label: str, blocks: list[Any]) -> tuple[np.ndarray, str, np.ndarray]:
     said = [_number_text(level) for level in levels]
     if len(levels) > 2:
         raise DataError(
-            f"label column {label!r} holds {len(levels)} different values; two are needed, such as 0 and 1"
+            f"label column {label!r} holds {len(levels)} different values; "
+            "two are needed, such as 0 and 1"
         )
     bad = [i for i, text in enumerate(said) if text in BAD]
     good = [i for i, text in enumerate(said) if text in GOOD]

@@ -42,14 +42,14 @@ def fill(values: Any, guessed: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    gaps = pc.is_null(values, nan_is_null=True)
-    if not pc.any(gaps).as_py():
+    gaps = pc.is_null(values, nan_is_null=True)  # pyright: ignore
+    if not pc.any(gaps).as_py():  # pyright: ignore
         return values
     if cast.is_text(values.type):
         guessed = _texts(guessed).cast(values.type)
     elif pa.types.is_null(values.type):
         return guessed
-    return pc.if_else(gaps, guessed.cast(values.type, safe=False), values)
+    return pc.if_else(gaps, guessed.cast(values.type, safe=False), values)  # pyright: ignore
 
 
 def _texts(guessed: Any) -> Any:

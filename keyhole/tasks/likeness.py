@@ -32,9 +32,10 @@ class Likeness:
         at = np.clip((p_value[~np.isnan(p_value)] * BINS).astype(np.int64), 0, BINS - 1)
         self.counts += np.bincount(at, minlength=BINS)
         wide = self.table.layout.numbers
+        missing_of = (~batch.seen).sum(0).tolist()
         for column in self.table.celled:
             cell = self.table.cells_of(column.name)[0]
-            missing = int((~batch.seen[:, cell]).sum())
+            missing = missing_of[cell]
             self.gaps[column.name] = self.gaps.get(column.name, 0) + missing
             if isinstance(column, Category):
                 strange = int((batch.codes[:, cell - wide] == len(column.levels) + 1).sum())
@@ -52,7 +53,8 @@ class Likeness:
     def _unseen(self) -> list[str]:
         held = {name: count for name, count in self.unseen.items() if count}
         return [
-            f"column {name!r}: {count:,} of {self.rows:,} rows hold a level that training never met"
+            f"column {name!r}: {count:,} of {self.rows:,} rows hold a level "
+            "that training never met"
             for name, count in sorted(held.items(), key=lambda item: -item[1])[:3]
         ]
 
@@ -76,5 +78,6 @@ class Likeness:
         word = "stranger" if distance[worst] > 0 else "calmer"
         return [
             f"these rows are {word} than training rows: {share:.0%} have a p-value up to "
-            f"{usual:.2g}, {usual:.0%} would; alarm rates promised on training rows do not hold here"
+            f"{usual:.2g}, {usual:.0%} would; alarm rates promised on training rows do not "
+            "hold here"
         ]

@@ -81,11 +81,6 @@ class Checkpoint:
             return self._not_used(f"it was made by {note.made_by}, this is {_made_by()}")
         return note.step, tensors, note.history
 
-    def clear(self) -> None:
-        """Remove the file: the run is over and its model is kept elsewhere."""
-        with suppress(OSError):
-            os.remove(self.path)
-
     def _not_used(self, why: str) -> None:
         said = f"checkpoint {self.path} is not used: {why}; training starts again"
         warnings.warn(said, KeyholeWarning, stacklevel=2)
@@ -119,6 +114,12 @@ def _digest(note: str, tensors: dict[str, Tensor]) -> str:
 def _made_by() -> str:
     """Whose arithmetic the state is: another version could go on from it and end elsewhere."""
     return f"keyhole {metadata.version('keyhole')}, torch {torch.__version__}"
+
+
+def clear(path: str) -> None:
+    """Remove a checkpoint: the run is over and its model is kept elsewhere."""
+    with suppress(OSError):
+        os.remove(path)
 
 
 def state_of(

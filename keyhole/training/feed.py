@@ -105,6 +105,8 @@ def _lead(batch: Batch) -> Batch:
 
 
 def stacked(batches: list[Batch]) -> Batch:
+    """Batches of equal size behind each other in a new first dimension; weighted if all are."""
+
     def stack(pick: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
         return torch.stack([pick(batch) for batch in batches])
 

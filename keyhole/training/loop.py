@@ -161,9 +161,10 @@ class Run:
         rate = self.plan.learning_rate * rate_at(max(step - 1, 0), self.history.planned)
         self.history.add(step, loss, held_out, rate)
         patience = self.plan.patience
-        if patience is not None and step and len(past) > patience:
-            if min(past[-patience:]) > min(past[:-patience]):
-                self.history.ended = f"no better for {patience} evaluations"
+        if patience is None or not step or len(past) <= patience:
+            return
+        if min(past[-patience:]) > min(past[:-patience]):
+            self.history.ended = f"no better for {patience} evaluations"
 
     @torch.no_grad()
     def _explain_failure(self, step: int) -> None:
@@ -207,7 +208,7 @@ class Run:
                 seconds,
                 left,
                 note,
-            )  # fmt: skip
+            )
         )
 
 

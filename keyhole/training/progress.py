@@ -38,7 +38,8 @@ def _bar() -> Watcher:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
-        TextColumn("train    "), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        TextColumn("train    "), BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
         TextColumn("{task.description}"), TimeRemainingColumn(), console=Console(stderr=True),
     )  # fmt: skip
     task = bar.add_task("", total=None)

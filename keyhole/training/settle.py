@@ -15,7 +15,7 @@ from keyhole.sources.base import Rows
 
 CHUNK_ROWS = 16_384
 HIDDEN_SHARE = 0.2
-ROUNDS = 4  # times that cells of each row are hidden and guessed
+ROUNDS = 8  # times that cells of each row are hidden and guessed
 
 
 def held_out_nats(

@@ -1,0 +1,131 @@
+"""How a fit goes, step by step: survey, split, train, settle, judge."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from keyhole.checks import Finding, examine, gather, verdict
+from keyhole.core.layout import Shape
+from keyhole.core.nats import row_nats
+from keyhole.errors import DataError
+from keyhole.modalities import Tabular
+from keyhole.network import Network
+from keyhole.sources import Source
+from keyhole.training import History
+from keyhole.training.checkpoint import Checkpoint
+from keyhole.training.feed import Feed
+from keyhole.training.heldout import HeldOut
+from keyhole.training.loop import Run, Trained, Watcher, train
+from keyhole.training.settle import held_out_nats, settle_means
+from keyhole.training.split import Split
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller of fit follows it by."""
+
+    checkpoint: str | None
+    watch: Watcher
+    learnt: Callable[[Tabular, Source, int], None] | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit leaves.
+
+    `typical_nats` is what each column costs on held-out rows, `held_out_nats` what those rows
+    cost, sorted: the calibration of every p-value.
+    """
+
+    table: Tabular
+    network: Network
+    run: History
+    rows: int
+    fingerprint: str
+    typical_nats: np.ndarray
+    held_out_nats: np.ndarray
+    evidence: dict[str, Any]
+    findings: list[Finding]
+    verdict: str
+
+
+def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fitted:
+    """The model of a source that can be read at random.
+
+    Raises: DataError, SettingError, FitError.
+    """
+    hints = parts["hints"]
+    table, survey = Tabular.learn(source, hints)
+    if survey.rows < 2:
+        raise DataError(
+            f"{source.name} holds 1 sample (n_samples=1); a minimum of 2 rows is required"
+        )
+    if hooks.learnt is not None:
+        hooks.learnt(table, source, survey.rows)
+    split = Split.of(survey.rows, seed, hints.validation, survey.sample)
+    held = HeldOut.gather(source, split)
+    shape = Shape(table.layout, members=split.members)
+    mark = fingerprint(survey.rows, table, held, parts, seed)
+    run = Run(
+        Network(parts["net"], parts["bottleneck"], parts["head"], shape, seed=seed),
+        Feed(source, table, split, seed, survey.rows),
+        held.stopping(table),
+        parts["corruption"],
+        parts["plan"],
+        seed,
+        hooks.watch,
+        Checkpoint(hooks.checkpoint, mark, seed) if hooks.checkpoint else None,
+    )
+    return _judged(train(run), table, held, survey.rows, mark)
+
+
+def _judged(trained: Trained, table: Tabular, held: HeldOut, rows: int, mark: str) -> Fitted:
+    """Ask the checks, and keep what held-out rows cost."""
+    network = trained.network
+    block, member = held.calibration()
+    if not len(block):
+        block, member = held.rows, np.zeros(len(held.rows), np.int64)
+    # Rows that told when to stop are as good as new for the means: nothing was fitted to them.
+    settle_means(network, table, held.rows, held.part if held.split.folds else held.part * 0)
+    nats, seen = held_out_nats(network, table, block, member)
+    typical, total = _typical(nats, seen)
+    evidence = gather(
+        network, table.encode(block), member, trained.history, rows=rows, folds=held.split.folds
+    )
+    findings = examine(evidence)
+    return Fitted(
+        table=table,
+        network=network,
+        run=trained.history,
+        rows=rows,
+        fingerprint=mark,
+        typical_nats=typical,
+        held_out_nats=total,
+        evidence=evidence.to_json(),
+        findings=findings,
+        verdict=verdict(evidence, findings),
+    )
+
+
+def _typical(nats: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each column's mean nats, and the rows' nats in order, to the digits that a bundle keeps."""
+    typical = np.zeros(nats.shape[1])
+    held = seen.any(0)
+    typical[held] = np.nanmean(np.where(seen, nats, np.nan)[:, held], 0)
+    total = row_nats(*(torch.from_numpy(part) for part in (nats, seen, typical)))
+    kept = [float(f"{row:.7g}") for row in total[~torch.isnan(total)]]
+    return typical, np.sort(np.array(kept, dtype=float))
+
+
+def fingerprint(rows: int, table: Tabular, held: HeldOut, parts: dict[str, Any], seed: int) -> str:
+    """A digest of data, settings and seed: equal ones make the same model."""
+    sample = held.rows.take(slice(0, 1_000)).arrow()
+    said = [rows, table.recipe(), {n: p.recipe() for n, p in parts.items()}, seed]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    digest.update(repr(sample.to_pylist()).encode())
+    return digest.hexdigest()[:16]
