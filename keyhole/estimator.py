@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.bottlenecks import Bottleneck, Plain
 from keyhole.core.nats import column_nats, row_nats
-from keyhole.core.records import Batch, Pass
+from keyhole.core.records import Batch
 from keyhole.entry import learn_names, match_names
 from keyhole.errors import DataError, SettingError
 from keyhole.fitting import Fitted, Hooks, learn
@@ -33,7 +33,8 @@ from keyhole.training.checkpoint import clear, seed_of
 from keyhole.training.loop import Watcher
 from keyhole.training.settle import members_mean
 
-CHUNK_ROWS = 16_384  # of a forward pass; larger ones fall out of the processor's cache
+CHUNK_ROWS = 32_768  # read and encoded together
+PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 PARTS = {
     "bottleneck": (Bottleneck, Plain), "net": (Net, MLP), "head": (Head, Mixed),
     "corruption": (Corruption, Masking), "plan": (Plan, Plan), "hints": (Hints, Hints),
@@ -42,7 +43,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows of a source, encoded and asked: what every task starts from.
+    """Some rows of a source, encoded, and what they cost.
 
     `nats` and `seen` are (row, column), averaged over the members.
     """
@@ -50,7 +51,6 @@ class Block:
     start: int
     rows: Rows
     batch: Batch
-    passed: Pass
     nats: torch.Tensor
     seen: torch.Tensor
 
@@ -118,7 +118,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> Any:
         """Codes (row, code): an array for an array, else that kind of frame with `code_0`..."""
-        codes = [block.passed.code.mean[0].cpu().numpy() for block in self.blocks(X)]
+        codes = [self.code(rows, start) for start, rows in self.numbered(X)]
         return like_given(np.concatenate(codes), self.get_feature_names_out(), X)
 
     def inverse_transform(self, codes: Any) -> Any:
@@ -139,7 +139,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
         A gap counts as its column's typical value would, so it makes a row neither calm nor loud.
         """
-        return np.concatenate([-self.row_nats(block).double().numpy() for block in self.blocks(X)])
+        blocks = (self.weigh(rows, start) for start, rows in self.numbered(X))
+        return np.concatenate([-self.row_nats(block).double().numpy() for block in blocks])
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean log-likelihood of the rows in nats."""
@@ -162,13 +163,16 @@ class Autoencoder(TransformerMixin, BaseEstimator):
             return pyarrow.table(self.run_.columns())
         return pandas.DataFrame(self.run_.columns())
 
-    def blocks(self, X: Any, chunk: int = CHUNK_ROWS) -> Iterator[Block]:
-        """The rows of a source, encoded and asked, a chunk at a time: memory stays flat."""
+    def numbered(self, X: Any) -> Iterator[tuple[int, Rows]]:
+        """The rows of a source a chunk at a time, each with the place of its first.
+
+        Raises: DataError for a source without rows.
+        """
         check_is_fitted(self)
         source = self.open(X)
         start = 0
-        for rows in source.blocks(chunk):
-            yield self.ask(rows, start)
+        for rows in source.blocks(CHUNK_ROWS):
+            yield start, rows
             start += len(rows)
         if start == 0:
             raise DataError(f"{source.name} holds 0 sample(s): a minimum of 1 is required")
@@ -184,15 +188,29 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         return self.hints.id if self.hints is not None else None
 
     @torch.no_grad()
-    def ask(self, rows: Rows, start: int = 0) -> Block:
-        """One deterministic pass over some rows."""
+    def weigh(self, rows: Rows, start: int = 0) -> Block:
+        """What some rows cost, by deterministic passes that each fit the processor's cache."""
         batch = self.table_.encode(rows, start)
-        here = batch.to(self._device)
-        passed = self.network_(here)
-        log_prob = passed.likelihood.log_prob(here)[0]  # (M, B, cell)
-        log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
-        nats, seen = column_nats(log_prob.cpu(), batch.seen, self.table_.layout)
-        return Block(start, rows, batch, passed, nats, seen)
+        found = []
+        for first in range(0, max(len(batch), 1), PASS_ROWS):
+            here = batch.take(slice(first, first + PASS_ROWS)).to(self._device)
+            log_prob = self.network_(here).likelihood.log_prob(here)[0]  # (M, B, cell)
+            log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
+            found.append(column_nats(log_prob, here.seen, self.table_.layout))
+        nats, seen = (torch.cat(part).cpu() for part in zip(*found, strict=True))
+        return Block(start, rows, batch, nats, seen)
+
+    @torch.no_grad()
+    def expect(self, rows: Rows, start: int = 0) -> tuple[Batch, Batch]:
+        """Some rows as the net is given them, and as it expects them, averaged over members."""
+        batch = self.table_.encode(rows, start)
+        return batch, members_mean(self.network_(batch.to(self._device)).likelihood.mean)
+
+    @torch.no_grad()
+    def code(self, rows: Rows, start: int = 0) -> np.ndarray:
+        """The codes (row, code) of some rows, by the first member."""
+        batch = self.table_.encode(rows, start).to(self._device)
+        return self.network_(batch).code.mean[0].cpu().numpy()
 
     def row_nats(self, block: Block) -> torch.Tensor:
         """Each row's nats, gaps counted as typical columns."""

@@ -64,11 +64,11 @@ class _Seen:
 
     def add(self, rows: Any) -> None:
         model, start = self.detector.autoencoder_, self.rows
-        block = model.ask(rows, start)
+        block = model.weigh(rows, start)
         surprise = model.row_nats(block).numpy().astype(np.float64)
         self.likeness.add(block.batch, self.detector.calibration_.p_value(surprise))
         self.surprise.append(surprise)
-        self.codes.append(block.passed.code.mean[0].cpu().numpy())
+        self.codes.append(model.code(rows, start))
         self.rows += len(surprise)
         places = self._strong(surprise)
         for place, cells in explain(model, block, places).items():

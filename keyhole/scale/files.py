@@ -109,7 +109,7 @@ def _answers(
 
 def ahead(blocks: Iterator[Rows]) -> Iterator[Rows]:
     """The same blocks, each read by a thread of its own while the one before is answered."""
-    held: queue.Queue[Any] = queue.Queue(maxsize=2)
+    held: queue.Queue[Any] = queue.Queue(maxsize=1)
     over = threading.Event()
 
     def put(item: Any) -> None:

@@ -105,7 +105,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         `explain_rows` is "alarms", "all" or "none".
         """
         model = self.autoencoder_
-        block = model.ask(rows, start)
+        block = model.weigh(rows, start)
         surprise = model.row_nats(block).numpy().astype(np.float64)
         alarm = surprise > -self.offset_  # False for NaN
         chosen = {"alarms": alarm, "all": ~np.isnan(surprise), "none": np.zeros(len(rows), bool)}

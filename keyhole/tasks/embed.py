@@ -16,5 +16,5 @@ class Embed(Task):
         import pyarrow as pa
 
         model = self.autoencoder
-        codes = model.ask(rows, start).passed.code.mean[0].cpu().numpy()
+        codes = model.code(rows, start)
         return pa.table(dict(zip(model.get_feature_names_out(), codes.T, strict=True)))

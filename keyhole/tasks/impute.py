@@ -7,7 +7,6 @@ import numpy as np
 from keyhole.columns import cast
 from keyhole.sources import Rows
 from keyhole.tasks.base import Task
-from keyhole.training.settle import members_mean
 
 
 class Impute(Task):
@@ -26,10 +25,10 @@ class Impute(Task):
         """A block of rows without gaps."""
         table = rows.arrow()
         model = self.autoencoder
-        block = model.ask(rows, start)
-        if bool(block.seen.all()):
+        batch, expected = model.expect(rows, start)
+        if bool(batch.seen.all()):
             return table
-        guessed = model.table_.guess(members_mean(block.passed.likelihood.mean))
+        guessed = model.table_.guess(expected)
         for name in guessed.column_names:
             filled = fill(cast.plain(table.column(name)), cast.plain(guessed.column(name)))
             place = table.column_names.index(name)

@@ -4,7 +4,6 @@ from typing import Any
 
 from keyhole.sources import Rows
 from keyhole.tasks.base import Task
-from keyhole.training.settle import members_mean
 
 
 class Reconstruct(Task):
@@ -15,4 +14,4 @@ class Reconstruct(Task):
     def table(self, rows: Rows, start: int) -> Any:
         """The expected rows of a block."""
         model = self.autoencoder
-        return model.table_.decode(members_mean(model.ask(rows, start).passed.likelihood.mean))
+        return model.table_.decode(model.expect(rows, start)[1])

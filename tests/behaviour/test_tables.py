@@ -165,7 +165,7 @@ def test_some_texts_among_numbers_count_as_missing_with_a_caution(file):
     model = fitted(file(text))
     assert model.table_.by_name["a"].kind == "number"
     assert "2 cells are no numbers, such as 'n.a.'" in model.table_.reasons["a"]
-    batch = model.ask(next(iter(open_source(file(text)).blocks(100)))).batch
+    batch = model.weigh(next(iter(open_source(file(text)).blocks(100)))).batch
     assert (~batch.seen).sum() == 2
     assert np.isfinite(model.score_samples(file("a,b,c\nodd,u,1.5\n"))).all()
 
