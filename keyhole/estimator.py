@@ -33,7 +33,7 @@ from keyhole.training.checkpoint import clear, seed_of
 from keyhole.training.loop import Watcher
 from keyhole.training.settle import members_mean
 
-CHUNK_ROWS = 32_768  # read and encoded together
+CHUNK_ROWS = 16_384  # read and encoded together
 PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 PARTS = {
     "bottleneck": (Bottleneck, Plain), "net": (Net, MLP), "head": (Head, Mixed),

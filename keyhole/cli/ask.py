@@ -40,17 +40,18 @@ def detect(model: str, data: str, **options: Any) -> int:
         if options["alarm_rate"] is not None:
             detector = AnomalyDetector.of(detector.autoencoder_, alarm_rate=options["alarm_rate"])
     likeness = Likeness(detector.autoencoder_.table_)
-    alarms = [0]
+    counted: list[int] = []
 
     def table(rows: Any, start: int) -> Any:
         answer = detector.answer_rows(rows, start, likeness=likeness)
-        alarms[0] += int(answer.alarm.sum())
+        counted.append(int(answer.alarm.sum()))
         return answer.table()
 
     settings = [detector.autoencoder_.fingerprint_, detector.alarm_rate]
     needs = detector.reads()
     rows = _answer(detector.autoencoder_, table, data, needs, settings, options, "detect", say)
-    say("detect", f"{rows:,} rows, {alarms[0]:,} alarms ({alarms[0] / max(rows, 1):.1%}) where "
+    alarms = sum(counted)
+    say("detect", f"{rows:,} rows, {alarms:,} alarms ({alarms / max(rows, 1):.1%}) where "
         f"{detector.alarm_rate:.1%} false ones are promised")  # fmt: skip
     for remark in likeness.remarks():
         say("data", remark)
@@ -59,7 +60,7 @@ def detect(model: str, data: str, **options: Any) -> int:
 
         write_report(page, detector.autoencoder_, asked_of(detector, data))
         say("wrote", page)
-    return 1 if options["fail_on_alarm"] and alarms[0] else 0
+    return 1 if options["fail_on_alarm"] and alarms else 0
 
 
 def _command(verb: str, said: str) -> click.Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,9 +26,14 @@ class Likeness:
     gaps: dict[str, int] = field(default_factory=dict)
     unseen: dict[str, int] = field(default_factory=dict)
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, batch: Batch, p_value: np.ndarray) -> None:
-        """Count a block in."""
+        """Count a block in; blocks may come from several threads."""
+        with self.lock:
+            self._add(batch, p_value)
+
+    def _add(self, batch: Batch, p_value: np.ndarray) -> None:
         self.rows += len(p_value)
         at = np.clip((p_value[~np.isnan(p_value)] * BINS).astype(np.int64), 0, BINS - 1)
         self.counts += np.bincount(at, minlength=BINS)
