@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -14,11 +13,10 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from keyhole.bottlenecks import Bottleneck, Plain
-from keyhole.core.nats import column_nats, row_nats
 from keyhole.core.records import Batch
 from keyhole.entry import learn_names, match_names
 from keyhole.errors import DataError, SettingError
-from keyhole.fitting import Fitted, Hooks, learn
+from keyhole.fitting import Block, Fitted, Hooks, learn
 from keyhole.heads import Head, Mixed
 from keyhole.kept import Data, restore, section_of
 from keyhole.modalities import Hints, Tabular
@@ -34,25 +32,10 @@ from keyhole.training.loop import Watcher
 from keyhole.training.settle import members_mean
 
 CHUNK_ROWS = 16_384  # read and encoded together
-PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 PARTS = {
     "bottleneck": (Bottleneck, Plain), "net": (Net, MLP), "head": (Head, Mixed),
     "corruption": (Corruption, Masking), "plan": (Plan, Plan), "hints": (Hints, Hints),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some rows of a source, encoded, and what they cost.
-
-    `nats` and `seen` are (row, column), averaged over the members.
-    """
-
-    start: int
-    rows: Rows
-    batch: Batch
-    nats: torch.Tensor
-    seen: torch.Tensor
 
 
 class Autoencoder(TransformerMixin, BaseEstimator):
@@ -187,34 +170,21 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """The column that names rows, where hints gave one."""
         return self.hints.id if self.hints is not None else None
 
-    @torch.no_grad()
     def weigh(self, rows: Rows, start: int = 0) -> Block:
-        """What some rows cost, by deterministic passes that each fit the processor's cache."""
-        batch = self.table_.encode(rows, start)
-        found = []
-        for first in range(0, max(len(batch), 1), PASS_ROWS):
-            here = batch.take(slice(first, first + PASS_ROWS)).to(self._device)
-            log_prob = self.network_(here).likelihood.log_prob(here)[0]  # (M, B, cell)
-            log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
-            found.append(column_nats(log_prob, here.seen, self.table_.layout))
-        nats, seen = (torch.cat(part).cpu() for part in zip(*found, strict=True))
-        return Block(start, rows, batch, nats, seen)
+        """What some rows cost; `start` is the place of the first, for messages."""
+        return self._fitted.weigh(rows, start)
 
-    @torch.no_grad()
     def expect(self, rows: Rows, start: int = 0) -> tuple[Batch, Batch]:
         """Some rows as the net is given them, and as it expects them, averaged over members."""
-        batch = self.table_.encode(rows, start)
-        return batch, members_mean(self.network_(batch.to(self._device)).likelihood.mean)
+        return self._fitted.expect(rows, start)
 
-    @torch.no_grad()
     def code(self, rows: Rows, start: int = 0) -> np.ndarray:
         """The codes (row, code) of some rows, by the first member."""
-        batch = self.table_.encode(rows, start).to(self._device)
-        return self.network_(batch).code.mean[0].cpu().numpy()
+        return self._fitted.code(rows, start)
 
     def row_nats(self, block: Block) -> torch.Tensor:
         """Each row's nats, gaps counted as typical columns."""
-        return row_nats(block.nats, block.seen, self._typical)
+        return self._fitted.row_nats(block)
 
     def save(self, path: str, sections: dict[str, Any] | None = None) -> None:
         """Keep the model in a folder, whole or not at all; `sections` are those of tasks."""
@@ -267,7 +237,6 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         self.typical_nats_, self.held_out_nats_ = fitted.typical_nats, fitted.held_out_nats
         self.evidence_, self.findings_ = fitted.evidence, fitted.findings
         self.verdict_ = fitted.verdict
-        self._typical = torch.from_numpy(fitted.typical_nats.astype(np.float32))
 
     # What comes in and goes out.
 

@@ -11,18 +11,21 @@ import torch
 
 from keyhole.checks import Finding, examine, gather, verdict
 from keyhole.core.layout import Shape
-from keyhole.core.nats import row_nats
+from keyhole.core.nats import column_nats, row_nats
+from keyhole.core.records import Batch
 from keyhole.errors import DataError
 from keyhole.modalities import Tabular
 from keyhole.network import Network
-from keyhole.sources import Source
+from keyhole.sources import Rows, Source
 from keyhole.training import History
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.feed import Feed
 from keyhole.training.heldout import HeldOut
 from keyhole.training.loop import Run, Trained, Watcher, train
-from keyhole.training.settle import held_out_nats, settle_means
+from keyhole.training.settle import held_out_nats, members_mean, settle_means
 from keyhole.training.split import Split
+
+PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,22 @@ class Hooks:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Some rows of a source, encoded, and what they cost.
+
+    `nats` and `seen` are (row, column), averaged over the members.
+    """
+
+    start: int
+    rows: Rows
+    batch: Batch
+    nats: torch.Tensor
+    seen: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Fitted:
-    """What a fit leaves.
+    """What a fit leaves, and what can be asked of it.
 
     `typical_nats` is what each column costs on held-out rows, `held_out_nats` what those rows
     cost, sorted: the calibration of every p-value.
@@ -52,6 +69,41 @@ class Fitted:
     evidence: dict[str, Any]
     findings: list[Finding]
     verdict: str
+
+    @torch.no_grad()
+    def weigh(self, rows: Rows, start: int = 0) -> Block:
+        """What some rows cost, by deterministic passes that each fit the processor's cache."""
+        batch = self.table.encode(rows, start)
+        found = []
+        for first in range(0, max(len(batch), 1), PASS_ROWS):
+            here = batch.take(slice(first, first + PASS_ROWS)).to(self.device)
+            log_prob = self.network(here).likelihood.log_prob(here)[0]  # (M, B, cell)
+            log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
+            found.append(column_nats(log_prob, here.seen, self.table.layout))
+        nats, seen = (torch.cat(part).cpu() for part in zip(*found, strict=True))
+        return Block(start, rows, batch, nats, seen)
+
+    @torch.no_grad()
+    def expect(self, rows: Rows, start: int = 0) -> tuple[Batch, Batch]:
+        """Some rows as the net is given them, and as it expects them, averaged over members."""
+        batch = self.table.encode(rows, start)
+        return batch, members_mean(self.network(batch.to(self.device)).likelihood.mean)
+
+    @torch.no_grad()
+    def code(self, rows: Rows, start: int = 0) -> np.ndarray:
+        """The codes (row, code) of some rows, by the first member."""
+        batch = self.table.encode(rows, start).to(self.device)
+        return self.network(batch).code.mean[0].cpu().numpy()
+
+    def row_nats(self, block: Block) -> torch.Tensor:
+        """Each row's nats, gaps counted as typical columns."""
+        typical = torch.from_numpy(self.typical_nats.astype(np.float32))
+        return row_nats(block.nats, block.seen, typical)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
 
 
 def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fitted:

@@ -18,7 +18,8 @@ from keyhole.tasks.answer import Cell
 from keyhole.training.settle import members_mean
 
 if TYPE_CHECKING:
-    from keyhole.estimator import Autoencoder, Block
+    from keyhole.estimator import Autoencoder
+    from keyhole.fitting import Block
 
 MOST_CELLS = 3
 LEAST_SHARE = 0.01
