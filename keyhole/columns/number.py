@@ -156,8 +156,11 @@ class Number(Column):
         return number_texts(cast.floats(values)[0])
 
     def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
-        """The likely range, or the atom where that is the likelier."""
-        ends = [self._unbend(end[:, -1].astype(np.float64)) for end in (low, high)]
+        """The likely range, within the one met in training, or the atom where that is likelier."""
+        ends = [
+            np.clip(self._unbend(end[:, -1].astype(np.float64)), *self.range)
+            for end in (low, high)
+        ]
         if self.type.startswith(("int", "uint")):
             ends = [np.round(end) for end in ends]
         ranges = range_texts(*ends)
