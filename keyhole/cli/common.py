@@ -51,7 +51,7 @@ class Say:
     def __call__(self, about: str, text: str) -> None:
         """One line, unless quiet."""
         if not self.quiet:
-            click.echo(f"{about:<10}{text}", err=True)
+            click.echo(f"{about:<9} {text}", err=True)
 
     def warn(self, text: str) -> None:
         """One line, always."""
