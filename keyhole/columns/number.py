@@ -157,10 +157,8 @@ class Number(Column):
 
     def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
         """The likely range, within the one met in training, or the atom where that is likelier."""
-        ends = [
-            np.clip(self._unbend(end[:, -1].astype(np.float64)), *self.range)
-            for end in (low, high)
-        ]
+        ends = [self._unbend(end[:, -1].astype(np.float64)) for end in (low, high)]
+        ends = [np.clip(end, self.range[0], self.range[1]) for end in ends]
         if self.type.startswith(("int", "uint")):
             ends = [np.round(end) for end in ends]
         ranges = range_texts(*ends)
