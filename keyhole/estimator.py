@@ -29,6 +29,7 @@ from keyhole.store import Bundle, blamed, read_bundle, write_bundle
 from keyhole.training import Corruption, Masking, Plan
 from keyhole.training.checkpoint import clear, seed_of
 from keyhole.training.loop import Watcher
+from keyhole.training.progress import progress, tell
 from keyhole.training.settle import members_mean
 
 CHUNK_ROWS = 16_384  # read and encoded together
@@ -42,7 +43,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     """Learns a narrow code for each row of a table, and the distribution of rows given codes.
 
     Every argument but `random_state` and `verbose` is a part with arguments of its own
-    (`bottleneck=Plain(width=8)`, `plan=Plan(steps=2000)`); None means: chosen by the data.
+    (`bottleneck=Plain(width=8)`, `plan=Plan(steps=2000)`); None means: chosen by the data. After a
+    fit, `verdict_` and `findings_` say how far to trust it; `verbose` shows progress and both.
     """
 
     container_: str
@@ -97,6 +99,9 @@ class Autoencoder(TransformerMixin, BaseEstimator):
             hooks = Hooks(checkpoint, watch or self._watcher(), learnt)
             self._take(learn(source, parts, seed, hooks))
         self._checkpoint = checkpoint
+        if self.verbose:
+            tell("verdict", [self.verdict_])
+            tell("warning", [f"{f.code} {f.title}: {f.text}" for f in self.findings_])
         return self
 
     def transform(self, X: Any) -> Any:
@@ -267,8 +272,6 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     def _watcher(self) -> Watcher:
         if not self.verbose:
             return lambda event: None
-        from keyhole.training.progress import progress
-
         return progress()
 
     def __sklearn_tags__(self) -> Tags:

@@ -32,7 +32,7 @@ class Evidence:
     pca_guessed_nats: float
     shuffled_nats: float  # rebuilt, of rows whose columns do not belong together
     noise_nats: float
-    spread: float  # standard deviation of the rows' rebuilt nats
+    spread: float  # standard deviation of the rows' rebuilt nats under one net
     rebuilt_skill: dict[str, float]
     pca_rebuilt_skill: dict[str, float]
     guessed_skill: dict[str, float]
@@ -71,7 +71,8 @@ def gather(
         pca_guessed_nats=floors.guessed.mean_nats(batch),
         shuffled_nats=_net(network, shuffle(batch, layout, rng), nets).mean_nats(batch),
         noise_nats=_net(network, noise_like(batch, layout, rng), nets).mean_nats(batch),
-        spread=float(row_nats.std()) if len(row_nats) > 1 else 0.0,
+        # Within a member: nets beside each other differ even where all rows are equal.
+        spread=max(float(row_nats[member.numpy() == m].std()) for m in member.unique().tolist()),
         rebuilt_skill=floors.skill(layout, batch, rebuilt),
         pca_rebuilt_skill=floors.skill(layout, batch, floors.rebuilt),
         guessed_skill=floors.skill(layout, batch, guessed),

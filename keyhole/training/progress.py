@@ -54,6 +54,12 @@ def _bar() -> Watcher:
     return watch
 
 
+def tell(about: str, texts: list[str]) -> None:
+    """A line for each text on standard error."""
+    for text in texts:
+        print(f"{about:<9} {text}", file=sys.stderr)
+
+
 def clock(seconds: float) -> str:
     """«3 s», «2:05», «1:02:03»."""
     if seconds < 60:
