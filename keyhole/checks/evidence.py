@@ -60,7 +60,7 @@ def gather(
     groups = hidden_groups(layout)
     floors = Floors.measure(layout, batch, nets.numpy(), network.width, groups)
     rebuilt, guessed = _net(network, batch, nets), _net_guesses(network, batch, nets, groups)
-    row_nats = rebuilt.row_nats(batch)
+    row_nats, mine = rebuilt.row_nats(batch), nets.numpy()
     return Evidence(
         rows=rows,
         width=network.width,
@@ -72,7 +72,7 @@ def gather(
         shuffled_nats=_net(network, shuffle(batch, layout, rng), nets).mean_nats(batch),
         noise_nats=_net(network, noise_like(batch, layout, rng), nets).mean_nats(batch),
         # Within a member: nets beside each other differ even where all rows are equal.
-        spread=max(float(row_nats[member.numpy() == m].std()) for m in member.unique().tolist()),
+        spread=max(float(row_nats[mine == one].std()) for one in np.unique(mine)),
         rebuilt_skill=floors.skill(layout, batch, rebuilt),
         pca_rebuilt_skill=floors.skill(layout, batch, floors.rebuilt),
         guessed_skill=floors.skill(layout, batch, guessed),
