@@ -25,7 +25,11 @@ def page() -> str:
 
 
 def _block(name: str, command: click.Command) -> str:
-    with click.Context(command, info_name=name, terminal_width=96, max_content_width=96) as context:
+    # The names of the help option as the command line has them, cached by click or not.
+    names = cli.context_settings["help_option_names"]
+    with click.Context(
+        command, info_name=name, terminal_width=96, max_content_width=96, help_option_names=names
+    ) as context:
         return f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
 
 

@@ -143,7 +143,9 @@ def _judged(trained: Trained, table: Tabular, held: HeldOut, rows: int, mark: st
     if not len(block):
         block, member = held.rows, np.zeros(len(held.rows), np.int64)
     # Rows that told when to stop are as good as new for the means: nothing was fitted to them.
-    settle_means(network, table, held.rows, held.part if held.split.folds else held.part * 0)
+    settle_means(
+        network, table, held.rows, held.part if held.split.folds else np.zeros_like(held.part)
+    )
     nats, seen = held_out_nats(network, table, block, member)
     typical, total = _typical(nats, seen)
     evidence = gather(

@@ -8,12 +8,12 @@ from keyhole.cli.common import (
     Say,
     data_argument,
     json_option,
+    load_detector,
     machine_options,
     match_columns,
     model_argument,
     output_options,
     rows_progress,
-    spoken_warnings,
     use_machine,
 )
 
@@ -29,16 +29,12 @@ from keyhole.cli.common import (
 @machine_options
 def detect(model: str, data: str, **options: Any) -> int:
     """Surprise, p-value, alarm and causes of every row of DATA, in order."""
-    from keyhole.tasks import AnomalyDetector
     from keyhole.tasks.likeness import Likeness
 
     say = Say(options["quiet"])
     page = options["report"]
     _refuse(options, page)
-    with spoken_warnings(say):
-        detector = AnomalyDetector.load(model)
-        if options["alarm_rate"] is not None:
-            detector = AnomalyDetector.of(detector.autoencoder_, alarm_rate=options["alarm_rate"])
+    detector = load_detector(model, say, options["alarm_rate"])
     likeness = Likeness(detector.autoencoder_.table_)
     counted: list[int] = []
 

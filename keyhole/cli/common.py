@@ -87,6 +87,23 @@ def rows_progress(verb: str, total: int | None, quiet: bool) -> Iterator[Callabl
         yield lambda rows: bar.advance(task, rows)
 
 
+def load_detector(path: str, say: Say, alarm_rate: float | None = None) -> Any:
+    """The detector of a bundle, at another alarm rate where one is given.
+
+    Raises: BundleError, SettingError.
+    """
+    from keyhole.store import read_bundle
+    from keyhole.tasks import AnomalyDetector
+
+    with spoken_warnings(say):
+        return AnomalyDetector.from_bundle(read_bundle(path), alarm_rate=alarm_rate)
+
+
+def nats(value: float | None) -> str:
+    """A figure of the checks; a manifest holds null for what was no number."""
+    return "?" if value is None else f"{value:.2f}"
+
+
 def use_machine(model: Any, threads: int | None, device: str) -> None:
     """Put a loaded model where it is asked to work."""
     import torch

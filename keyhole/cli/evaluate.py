@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from keyhole.cli.common import Say, data_argument, json_option, machine_options, model_argument
+from keyhole.cli.common import (
+    Say,
+    data_argument,
+    json_option,
+    load_detector,
+    machine_options,
+    match_columns,
+    model_argument,
+    use_machine,
+)
 
 
 @click.command()
@@ -18,17 +27,14 @@ from keyhole.cli.common import Say, data_argument, json_option, machine_options,
 @machine_options
 def evaluate(model: str, data: str, **options: Any) -> None:
     """AUROC, average precision, precision at k, and the confusion at the threshold."""
-    from keyhole.cli.common import match_columns, use_machine
     from keyhole.sources import open_source
-    from keyhole.tasks import AnomalyDetector
     from keyhole.tasks import evaluate as compare
 
-    detector = AnomalyDetector.load(model)
-    if options["alarm_rate"] is not None:
-        detector = AnomalyDetector.of(detector.autoencoder_, alarm_rate=options["alarm_rate"])
+    say = Say(options["quiet"])
+    detector = load_detector(model, say, options["alarm_rate"])
     use_machine(detector.autoencoder_, options["threads"], options["device"])
     source = open_source(data)
-    match_columns(detector.autoencoder_, source.names, Say(options["quiet"]))
+    match_columns(detector.autoencoder_, source.names, say)
     found = compare(detector, source, options["label"])
     click.echo(json.dumps(asdict(found)) if options["as_json"] else _as_text(found, detector))
 

@@ -5,7 +5,16 @@ from typing import Any
 
 import click
 
-from keyhole.cli.common import Say, data_argument, json_option, machine_options, model_argument
+from keyhole.cli.common import (
+    Say,
+    data_argument,
+    json_option,
+    load_detector,
+    machine_options,
+    match_columns,
+    model_argument,
+    use_machine,
+)
 
 MOST_CELLS = 10
 
@@ -19,16 +28,15 @@ MOST_CELLS = 10
 @machine_options
 def explain(model: str, data: str, **options: Any) -> None:
     """Why one row of DATA is surprising: --row 17, or --id 4711."""
-    from keyhole.cli.common import match_columns, use_machine
     from keyhole.sources import open_source
-    from keyhole.tasks import AnomalyDetector
 
+    say = Say(options["quiet"])
     if (options["row"] is None) == (options["id_value"] is None):
         raise click.UsageError("give one of --row and --id")
-    detector = AnomalyDetector.load(model)
+    detector = load_detector(model, say)
     use_machine(detector.autoencoder_, options["threads"], options["device"])
     source = open_source(data)
-    match_columns(detector.autoencoder_, source.names, Say(options["quiet"]))
+    match_columns(detector.autoencoder_, source.names, say)
     rows, start = _find(source, detector.autoencoder_, options)
     answer = detector.answer_rows(rows, start, explain_rows="all", most_cells=MOST_CELLS)
     click.echo(_as_json(answer) if options["as_json"] else _as_text(answer))

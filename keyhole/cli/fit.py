@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from keyhole.cli.common import Say, data_argument, machine_options, spoken_warnings
+from keyhole.cli.common import Say, data_argument, machine_options, nats, spoken_warnings
 
 PART_OPTIONS = ("bottleneck", "net", "head", "corruption")
 
@@ -132,9 +132,9 @@ def _say_verdict(model: Any, say: Say) -> None:
     folds = f", {members} nets side by side, each without its fold" if members > 1 else ""
     say("model", f"{shape}, {size:,} weights{folds}")
     say("held out", (
-        f"hidden cells cost {found['guessed_nats']:.2f} nats a row (PCA-{found['width']} "
-        f"{found['pca_guessed_nats']:.2f}, mean {found['mean_nats']:.2f}); in sight "
-        f"{found['rebuilt_nats']:.2f} (PCA {found['pca_rebuilt_nats']:.2f})"
+        f"hidden cells cost {nats(found['guessed_nats'])} nats a row (PCA-{found['width']} "
+        f"{nats(found['pca_guessed_nats'])}, mean {nats(found['mean_nats'])}); in sight "
+        f"{nats(found['rebuilt_nats'])} (PCA {nats(found['pca_rebuilt_nats'])})"
     ))  # fmt: skip
     say("verdict", model.verdict_)
     for finding in model.findings_:

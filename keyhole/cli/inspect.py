@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from keyhole.cli.common import json_option, model_argument
+from keyhole.cli.common import Say, json_option, model_argument, nats, spoken_warnings
 
 
 @click.command()
@@ -17,7 +17,8 @@ def inspect(model: str, as_json: bool) -> None:
     from keyhole.tasks import AnomalyDetector
 
     bundle = read_bundle(model)
-    detector = AnomalyDetector.from_bundle(bundle)
+    with spoken_warnings(Say(False)):
+        detector = AnomalyDetector.from_bundle(bundle)
     if as_json:
         said = {"about": bundle.about, "sections": bundle.sections}
         click.echo(json.dumps(said, ensure_ascii=False))
@@ -39,9 +40,9 @@ def _lines(path: str, detector: Any, about: dict[str, Any]) -> list[str]:
         f"parts     {', '.join(repr(part) for part in model.parts().values())}",
         f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; "
         f"{run.ended}",
-        f"held out  hidden cells {found['guessed_nats']:.2f} nats a row (PCA "
-        f"{found['pca_guessed_nats']:.2f}, mean {found['mean_nats']:.2f}); in sight "
-        f"{found['rebuilt_nats']:.2f} (PCA {found['pca_rebuilt_nats']:.2f})",
+        f"held out  hidden cells {nats(found['guessed_nats'])} nats a row (PCA "
+        f"{nats(found['pca_guessed_nats'])}, mean {nats(found['mean_nats'])}); in sight "
+        f"{nats(found['rebuilt_nats'])} (PCA {nats(found['pca_rebuilt_nats'])})",
         f"verdict   {model.verdict_}",
         *(f"warning   {f.code} {f.title}: {f.text}" for f in model.findings_),
         f"alarms    {detector.alarm_rate:.2%} false ones promised, above a surprise of "

@@ -166,5 +166,5 @@ class ParquetSource:
 
 def damaged(path: str, fault: Exception) -> FileError:
     """The error for a Parquet file that cannot be read."""
-    said = (str(fault).splitlines() or [""])[0][:160]
+    said = (str(fault).splitlines() or [""])[0][:160].rstrip(".")
     return FileError(f"{path} cannot be read as Parquet: {said}; is it complete?")

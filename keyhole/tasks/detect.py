@@ -161,13 +161,17 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return cls.from_bundle(read_bundle(str(path)))
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle) -> Self:
-        """The detector of a bundle; one saved without gets the usual alarm rate."""
+    def from_bundle(cls, bundle: Bundle, *, alarm_rate: float | None = None) -> Self:
+        """The detector of a bundle, at its own alarm rate unless another is given.
+
+        Raises: BundleError, SettingError for a rate that is none.
+        """
         section = bundle.sections.get("detect", {})
         rate = section.get("alarm_rate", 0.01) if isinstance(section, dict) else None
         if not isinstance(rate, float | int) or not 0 < rate < 1:
             raise BundleError(f"alarm_rate={rate!r:.40} in the manifest is no rate")
-        return cls.of(Autoencoder.from_bundle(bundle), alarm_rate=float(rate))
+        asked = float(rate) if alarm_rate is None else alarm_rate
+        return cls.of(Autoencoder.from_bundle(bundle), alarm_rate=asked)
 
     def _settle(self) -> Self:
         self.calibration_ = Calibration(self.autoencoder_.held_out_nats_)

@@ -54,6 +54,10 @@ class Likeness:
     def remarks(self) -> list[str]:
         """Sentences on what differs; one that says so where nothing does."""
         found = [*self._unseen(), *self._gaps(), *self._p_values()]
+        if self.rows < LEAST_ROWS:
+            found.append(
+                f"{self.rows:,} rows are too few to tell whether all look like training's"
+            )
         return found or ["these rows look like the training data"]
 
     def _unseen(self) -> list[str]:

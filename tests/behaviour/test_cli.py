@@ -256,3 +256,27 @@ def test_help_is_there_for_every_command_without_loading_torch():
     assert done.stdout.splitlines()[-1] == "False"
     for name in COMMANDS:
         assert f"\n  {name}" in done.stdout
+
+
+def test_few_rows_say_that_nobody_can_tell_whether_they_look_alike(place, capfd):
+    pd.read_csv(place / "new.csv").head(2).to_csv(place / "two.csv", index=False)
+    _, _, err = ask(capfd, "detect", place / "m.keyhole", place / "two.csv")
+    assert "2 rows are too few to tell" in err
+
+
+@pytest.mark.parametrize("verb", ["detect", "evaluate"])
+def test_an_alarm_rate_that_is_none_is_one_line(place, capfd, verb):
+    rest = ["--label", "fraud"] if verb == "evaluate" else []
+    code, _, err = ask(
+        capfd, verb, place / "m.keyhole", place / "new.csv", *rest, "--alarm-rate", 2
+    )
+    assert code == 2
+    assert "alarm_rate=2.0: give a share between 0 and 1" in err
+
+
+def test_a_rate_that_the_rows_cannot_promise_is_a_line_and_no_trace_of_python(place, capfd):
+    rest = ["--label", "fraud", "--alarm-rate", 0.0001]
+    code, _, err = ask(capfd, "evaluate", place / "m.keyhole", place / "new.csv", *rest)
+    assert code == 0
+    assert "warning   an alarm rate of 0.0001 needs 9,999 calibration rows" in err
+    assert ".py" not in err
