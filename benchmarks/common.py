@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 DATA = Path(os.environ.get("KEYHOLE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+RESULTS = Path(__file__).parent / "results"
 WHERE = {
     "adbench": "22 tables of github.com/Minqi824/ADBench (BSD-2-Clause): .npz files with X and y",
     "adult": "UCI Adult (CC BY 4.0) as adult.csv, the copy in github.com/AlliedToasters/dfencoder",
@@ -27,14 +28,15 @@ def data(name: str) -> Path:
 
 def emit(benchmark: str, **figures: Any) -> None:
     """One line of JSON on standard output."""
-    print(json.dumps({"benchmark": benchmark, **_rounded(figures)}), flush=True)
+    print(json.dumps({"benchmark": benchmark, **rounded(figures)}), flush=True)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Figures to four digits, and NumPy's as Python's."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(f"{value:.4g}")
     return value.item() if isinstance(value, np.generic) else value

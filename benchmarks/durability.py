@@ -28,7 +28,7 @@ import torch
 
 from benchmarks.kills import fit, forked, in_child, kills, table
 from benchmarks.mutants import mutated
-from keyhole import Autoencoder
+from keyhole import AnomalyDetector
 from keyhole.errors import KeyholeError
 
 MOST_S = 1.0  # of the processor, for a load and a few scores: other jobs may share it
@@ -47,7 +47,7 @@ def mutations(
         bases = [folder / f"base-{rows}" for rows in (1_200, 300)]
         for base in bases:
             rows = int(base.name.split("-")[1])
-            in_child(lambda base=base, rows=rows: fit(table(rows), 0, 120).save(str(base)))
+            in_child(lambda base=base, rows=rows: watched(rows).save(str(base)))
     data = table(8)
     rows = pa.concat_tables([data, pa.table({f.name: pa.nulls(1, f.type) for f in data.schema})])
     for base in bases:
@@ -105,15 +105,21 @@ def meet(path: Path, rows: pa.Table) -> dict[str, Any]:
     return {"how": how, "cpu_s": cpu_s, "wall_s": wall_s, "mb": grown, "warned": bool(warned)}
 
 
+def watched(rows: int) -> AnomalyDetector:
+    """A detector after a few steps: its bundle holds rows beside the weights."""
+    return AnomalyDetector.of(fit(table(rows), 0, 120), alarm_rate=0.05)
+
+
 def asked(path: Path, rows: pa.Table) -> str:
     """Whether a bundle was refused, and if not, whether the rows were."""
     try:
-        model = Autoencoder.load(str(path))
+        model = AnomalyDetector.load(str(path))
     except KeyholeError:
         return "refused"
     try:
-        model.score_samples(rows)
-        model.inverse_transform(np.stack(model.transform(rows).columns, 1))
+        model.answer(rows, explain_rows="all")
+        coded = model.autoencoder_
+        coded.inverse_transform(np.stack(coded.transform(rows).columns, 1))
     except KeyholeError:
         return "rows refused"
     return "answered"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from keyhole.entry import learn_names, match_names
 from keyhole.errors import DataError, SettingError
 from keyhole.fitting import Block, Fitted, Hooks, learn
 from keyhole.heads import Head, Mixed
-from keyhole.kept import Data, restore, section_of
+from keyhole.kept import Data, restore, section_of, tensors_of
 from keyhole.modalities import Hints, Tabular
 from keyhole.nets import MLP, Net
 from keyhole.sources import Rows, Source
@@ -29,6 +30,7 @@ from keyhole.store import Bundle, blamed, read_bundle, write_bundle
 from keyhole.training import Corruption, Masking, Plan
 from keyhole.training.checkpoint import clear, seed_of
 from keyhole.training.loop import Watcher
+from keyhole.training.memory import Memory
 from keyhole.training.progress import progress, tell
 from keyhole.training.settle import members_mean
 
@@ -90,6 +92,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """
         parts = self.parts()
         parts["plan"].check()
+        parts["hints"].check()
         seed = seed_of(checkpoint) if checkpoint and self.random_state is None else None
         if seed is None:  # nothing to go on from
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -187,20 +190,27 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """The codes (row, code) of some rows, by the first member."""
         return self._fitted.code(rows, start)
 
+    def remember(self, memory: Memory) -> None:
+        """Have these rows be the ones that new ones are compared with."""
+        self._take(replace(self._fitted, memory=memory))
+
     def row_nats(self, block: Block) -> torch.Tensor:
         """Each row's nats, gaps counted as typical columns."""
         return self._fitted.row_nats(block)
 
     def save(self, path: str, sections: dict[str, Any] | None = None) -> None:
-        """Keep the model in a folder, whole or not at all; `sections` are those of tasks."""
+        """Keep the model in a folder, whole or not at all; `sections` are those of tasks.
+
+        The rows that a detector compares with are kept only where a task has a section.
+        """
         check_is_fitted(self)
+        fitted = self._fitted if sections else replace(self._fitted, memory=None)
         data = Data(
             self.rows_, self.feature_names_in_.tolist(), self.container_, self.fingerprint_
         )
-        section = section_of(self._fitted, self.parts(), self.random_state, data)
-        write_bundle(
-            str(path), {"autoencoder": section, **(sections or {})}, self.network_.state_dict()
-        )
+        section = section_of(fitted, self.parts(), self.random_state, data)
+        tensors = self.network_.state_dict() | tensors_of(fitted.memory)
+        write_bundle(str(path), {"autoencoder": section, **(sections or {})}, tensors)
         if self._checkpoint is not None:
             clear(self._checkpoint)
 
@@ -241,7 +251,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         self.rows_, self.fingerprint_ = fitted.rows, fitted.fingerprint
         self.typical_nats_, self.held_out_nats_ = fitted.typical_nats, fitted.held_out_nats
         self.evidence_, self.findings_ = fitted.evidence, fitted.findings
-        self.verdict_ = fitted.verdict
+        self.verdict_, self.memory_ = fitted.verdict, fitted.memory
 
     # What comes in and goes out.
 

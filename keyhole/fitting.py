@@ -17,13 +17,16 @@ from keyhole.errors import DataError
 from keyhole.modalities import Tabular
 from keyhole.network import Network
 from keyhole.sources import Rows, Source
+from keyhole.sources.base import ArrowRows
 from keyhole.training import History
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.feed import Feed
 from keyhole.training.heldout import HeldOut
 from keyhole.training.loop import Run, Trained, Watcher, train
+from keyhole.training.memory import Memory
 from keyhole.training.settle import held_out_nats, members_mean, settle_means
 from keyhole.training.split import Split
+from keyhole.training.trust import Trusting
 
 PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 
@@ -56,7 +59,7 @@ class Fitted:
     """What a fit leaves, and what can be asked of it.
 
     `typical_nats` is what each column costs on held-out rows, `held_out_nats` what those rows
-    cost, sorted: the calibration of every p-value.
+    cost, sorted; `memory` the rows that new ones are compared with, None in bundles of old.
     """
 
     table: Tabular
@@ -66,6 +69,7 @@ class Fitted:
     fingerprint: str
     typical_nats: np.ndarray
     held_out_nats: np.ndarray
+    memory: Memory | None
     evidence: dict[str, Any]
     findings: list[Finding]
     verdict: str
@@ -120,32 +124,31 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
     if hooks.learnt is not None:
         hooks.learnt(table, source, survey.rows)
     split = Split.of(survey.rows, seed, hints.validation, survey.sample)
-    held = HeldOut.gather(source, split)
+    held = HeldOut.gather(source, split, len(table.layout))
+    taught = table
+    if hints.contamination is not None and hints.core_share < 1:
+        taught = Trusting.learn(table, ArrowRows(survey.sample), hints.core_share)
     shape = Shape(table.layout, members=split.members)
     mark = fingerprint(survey.rows, table, held, parts, seed)
     run = Run(
         Network(parts["net"], parts["bottleneck"], parts["head"], shape, seed=seed),
-        Feed(source, table, split, seed, survey.rows),
-        held.stopping(table),
+        Feed(source, taught, split, seed, survey.rows),
+        held.stopping(taught),
         parts["corruption"],
         parts["plan"],
         seed,
         hooks.watch,
         Checkpoint(hooks.checkpoint, mark, seed) if hooks.checkpoint else None,
     )
-    return _judged(train(run), table, held, survey.rows, mark)
+    memory = held.memory(table, hints.segment)
+    return _judged(train(run), table, held, memory, mark)
 
 
-def _judged(trained: Trained, table: Tabular, held: HeldOut, rows: int, mark: str) -> Fitted:
+def _judged(trained: Trained, table: Tabular, held: HeldOut, memory: Memory, mark: str) -> Fitted:
     """Ask the checks, and keep what held-out rows cost."""
-    network = trained.network
+    network, rows = trained.network, held.split.rows
     block, member = held.calibration()
-    if not len(block):
-        block, member = held.rows, np.zeros(len(held.rows), np.int64)
-    # Rows that told when to stop are as good as new for the means: nothing was fitted to them.
-    settle_means(
-        network, table, held.rows, held.part if held.split.folds else np.zeros_like(held.part)
-    )
+    settle_means(network, table, *held.fresh())
     nats, seen = held_out_nats(network, table, block, member)
     typical, total = _typical(nats, seen)
     evidence = gather(
@@ -160,6 +163,7 @@ def _judged(trained: Trained, table: Tabular, held: HeldOut, rows: int, mark: st
         fingerprint=mark,
         typical_nats=typical,
         held_out_nats=total,
+        memory=memory,
         evidence=evidence.to_json(),
         findings=findings,
         verdict=verdict(evidence, findings),

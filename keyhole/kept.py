@@ -4,10 +4,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_type_hints
 
 import numpy as np
+import torch
 
 from keyhole.checks import Evidence, Finding
-from keyhole.core.layout import Shape
+from keyhole.columns.number import FAR
+from keyhole.core.layout import Layout, Shape
 from keyhole.core.part import build, fits
+from keyhole.core.records import Batch
 from keyhole.errors import BundleError
 from keyhole.fitting import Fitted
 from keyhole.modalities import Tabular
@@ -15,9 +18,12 @@ from keyhole.network import Network
 from keyhole.store import Bundle, record
 from keyhole.store.trial import check_layout, shapes_of, try_out
 from keyhole.training import History
+from keyhole.training.memory import FRESH, TRAINED, Memory
 
 MOST_MEMBERS = 64
 MOST_NATS = 1e9
+CELLS, FOLD, FACTOR = "memory.cells", "memory.fold", "memory.factor"  # beside the weights
+UNSEEN = 3e38  # marks a cell that was not seen: no column makes such a number
 CONTAINERS = {"array", "arrow", "pandas", "polars", "modin", "cudf"}
 
 
@@ -29,6 +35,14 @@ class Data:
     columns: list[str]
     container: str
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The rows that new ones are compared with; their cells stand beside the weights."""
+
+    rows: int
+    folds: int
 
 
 @dataclass(frozen=True)
@@ -46,10 +60,12 @@ class Kept:
     evidence: dict[str, Any]
     findings: list[Finding]
     verdict: str
+    memory: Remembered | None = None
 
 
 def section_of(fitted: Fitted, parts: dict[str, Any], state: Any, data: Data) -> dict[str, Any]:
     """The section `autoencoder` of a manifest, as JSON."""
+    memory = fitted.memory
     return asdict(
         Kept(
             parts={name: part.recipe() for name, part in parts.items()},
@@ -63,8 +79,20 @@ def section_of(fitted: Fitted, parts: dict[str, Any], state: Any, data: Data) ->
             evidence=fitted.evidence,
             findings=fitted.findings,
             verdict=fitted.verdict,
+            memory=None if memory is None else Remembered(len(memory), memory.folds),
         )
     )
+
+
+def tensors_of(memory: Memory | None) -> dict[str, torch.Tensor]:
+    """What a bundle keeps of remembered rows: a matrix of cells, each row's fold and factor."""
+    if memory is None:
+        return {}
+    batch = memory.batch
+    cells = torch.cat([batch.numbers, batch.codes.float()], 1)  # codes up to 2^24 stay exact
+    cells = cells.masked_fill(~batch.seen, UNSEEN)
+    fold, factor = (torch.from_numpy(part).float() for part in (memory.fold, memory.factor))
+    return {CELLS: cells, FOLD: fold, FACTOR: factor}
 
 
 @dataclass(frozen=True)
@@ -96,7 +124,12 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
     def make() -> Network:
         return Network(parts["net"], parts["bottleneck"], parts["head"], shape)
 
-    tensors = bundle.tensors(shapes_of(make, table.layout, bundle.most_tensors()))
+    expected = shapes_of(make, table.layout, bundle.most_tensors())
+    if kept.memory is not None:
+        rows = kept.memory.rows
+        expected |= {CELLS: (rows, len(table.layout)), FOLD: (rows,), FACTOR: (rows,)}
+    tensors = bundle.tensors(expected)
+    memory = None if kept.memory is None else _memory(kept, table.layout, tensors)
     network = make()
     network.load_state_dict(tensors)
     try_out(table, network.eval())
@@ -108,11 +141,42 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
         fingerprint=kept.data.fingerprint,
         typical_nats=np.array(kept.typical_nats, dtype=float),
         held_out_nats=np.sort(np.array(kept.held_out_nats, dtype=float)),
+        memory=memory,
         evidence=kept.evidence,
         findings=kept.findings,
         verdict=kept.verdict,
     )
     return Restored(kept, parts, fitted)
+
+
+def _memory(kept: Kept, layout: Layout, tensors: dict[str, torch.Tensor]) -> Memory:
+    """The rows that a bundle remembers, taken out of its tensors.
+
+    Raises: BundleError.
+    """
+    cells, fold, wide = tensors.pop(CELLS), tensors.pop(FOLD), layout.numbers
+    factor = tensors.pop(FACTOR)
+    folds = kept.memory.folds if kept.memory is not None else 0
+    seen = cells < UNSEEN
+    cells = cells.masked_fill(~seen, 0.0)
+    codes, levels = cells[:, wide:], torch.tensor([float(s.levels) for s in layout.slots[wide:]])
+    wrong = {
+        "rows to compare with: at least 2": len(cells) < 2,
+        "folds: as many as nets, or one": folds not in {1, kept.members},
+        "fold of a row: one of them, or none": bool(
+            ((fold < FRESH) | (fold >= folds) | (fold != fold.round())).any()
+        ),
+        "some rows calibrate, and others are near": bool((fold == TRAINED).all())
+        or (folds == 1 and bool((fold >= 0).all())),
+        "factor of a row: above zero": bool(((factor <= 0) | (factor > MOST_NATS)).any()),
+        "cells: numbers that columns make": bool((cells.abs() > 2 * FAR).any()),
+        "codes: levels of their columns": bool(
+            ((codes < 0) | (codes > levels) | (codes != codes.round())).any()
+        ),
+    }  # fmt: skip
+    _refuse(wrong)
+    batch = Batch(cells[:, :wide].contiguous(), codes.long(), seen)
+    return Memory(batch, fold.long().numpy(), folds, factor.numpy())
 
 
 def _check(kept: Kept, table: Tabular) -> None:
@@ -132,6 +196,10 @@ def _check(kept: Kept, table: Tabular) -> None:
         "evidence: a figure for each key": set(kept.evidence) != set(evidence)
         or not all(fits(kept.evidence[n], h | None) for n, h in evidence.items()),
     }
+    _refuse(wrong)
+
+
+def _refuse(wrong: dict[str, bool]) -> None:
     for what, is_wrong in wrong.items():
         if is_wrong:
             raise BundleError(f"the manifest cannot be used: {what}")

@@ -57,7 +57,7 @@ def gather(
     batch, nets = batch.take(kept), torch.from_numpy(member[kept])
     layout = network.shape.layout
     rng = np.random.default_rng(0)
-    groups = hidden_groups(layout)
+    groups = layout.groups()
     floors = Floors.measure(layout, batch, nets.numpy(), network.width, groups)
     rebuilt, guessed = _net(network, batch, nets), _net_guesses(network, batch, nets, groups)
     row_nats, mine = rebuilt.row_nats(batch), nets.numpy()
@@ -105,12 +105,6 @@ def _net_guesses(
         said = _net(network, batch, member, batch.hide(hidden))
         nats[:, group], expected[:, group] = said.nats[:, group], said.expected[:, group]
     return Said(nats, expected)
-
-
-def hidden_groups(layout: Layout) -> list[np.ndarray]:
-    """The cells of every eighth column, so that each column is in one group."""
-    count = min(8, len(layout.columns))
-    return [np.flatnonzero(layout.column_of_cell % count == group) for group in range(count)]
 
 
 def _pick(found: torch.Tensor, member: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
-"""keyhole detect, embed, impute, reconstruct: one answer a row, from file to file."""
+"""keyhole detect, embed, impute, score, reconstruct: one answer a row, from file to file."""
 
+import tempfile
 from typing import Any
 
 import click
@@ -14,8 +15,11 @@ from keyhole.cli.common import (
     model_argument,
     output_options,
     rows_progress,
+    spoken_warnings,
     use_machine,
 )
+
+MOST_SHARED = 10_000  # alarms that are looked through for what they share
 
 
 @click.command()
@@ -24,39 +28,60 @@ from keyhole.cli.common import (
 @output_options
 @json_option
 @click.option("--alarm-rate", type=float, help="Another rate than the model's; no refit.")
+@click.option("--fdr", type=float, metavar="SHARE",
+              help="Alarms of which at most this share is false, over all of DATA.")  # fmt: skip
 @click.option("--fail-on-alarm", is_flag=True, help="Exit with 1 where a row alarms.")
 @click.option("--report", type=click.Path(), help="Write a page about these rows.")
 @machine_options
 def detect(model: str, data: str, **options: Any) -> int:
     """Surprise, p-value, alarm and causes of every row of DATA, in order."""
     from keyhole.tasks.likeness import Likeness
+    from keyhole.tasks.patterns import shared
 
     say = Say(options["quiet"])
     page = options["report"]
     _refuse(options, page)
     detector = load_detector(model, say, options["alarm_rate"])
+    use_machine(detector.autoencoder_, options["threads"], options["device"])
     likeness = Likeness(detector.autoencoder_.table_)
     counted: list[int] = []
+    because: dict[int, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="keyhole-") as folder:
+        source, rate = _source(data, folder, detector, options["fdr"], say)
 
-    def table(rows: Any, start: int) -> Any:
-        answer = detector.answer_rows(rows, start, likeness=likeness)
-        counted.append(int(answer.alarm.sum()))
-        return answer.table()
+        def table(rows: Any, start: int) -> Any:
+            answer = detector.answer_rows(rows, start, likeness=likeness, rate=rate)
+            counted.append(int(answer.alarm.sum()))
+            if len(because) < MOST_SHARED:
+                because.update({start + i: cells for i, cells in answer.because.items()})
+            return answer.table()
 
-    settings = [detector.autoencoder_.fingerprint_, detector.alarm_rate]
-    needs = detector.reads()
-    rows = _answer(detector.autoencoder_, table, data, needs, settings, options, "detect", say)
+        settings = [detector.autoencoder_.fingerprint_, detector.section(), rate]
+        needs = detector.reads()
+        rows = _answer(
+            detector.autoencoder_, table, source, needs, settings, options, "detect", say
+        )
     alarms = sum(counted)
-    say("detect", f"{rows:,} rows, {alarms:,} alarms ({alarms / max(rows, 1):.1%}) where "
-        f"{detector.alarm_rate:.1%} false ones are promised")  # fmt: skip
+    _tell(detector, rows, alarms, options["fdr"], say)
+    for pattern in shared(because, sorted(because)):
+        say("pattern", str(pattern))
     for remark in likeness.remarks():
         say("data", remark)
     if page:
         from keyhole.report import asked_of, write_report
 
-        write_report(page, detector.autoencoder_, asked_of(detector, data))
+        write_report(page, detector.autoencoder_, asked_of(detector, data, rate=rate))
         say("wrote", page)
     return 1 if options["fail_on_alarm"] and alarms else 0
+
+
+def _tell(detector: Any, rows: int, alarms: int, fdr: float | None, say: Say) -> None:
+    """How many rows alarm, and what was promised of them."""
+    promised = f"{detector.alarm_rate:.1%} false ones are promised"
+    if fdr is not None:
+        promised = f"at most {fdr:.1%} of them are false"
+    share = alarms / max(rows, 1)
+    say("detect", f"{rows:,} rows, {alarms:,} alarms ({share:.1%}) where {promised}")
 
 
 def _command(verb: str, said: str) -> click.Command:
@@ -64,14 +89,17 @@ def _command(verb: str, said: str) -> click.Command:
 
     def ask(model: str, data: str, **options: Any) -> None:
         from keyhole.estimator import Autoencoder
+        from keyhole.sources import open_source
         from keyhole.tasks import Task
 
         say = Say(options["quiet"])
         _refuse(options, None)
         task = Task.verbs[verb](Autoencoder.load(model))
         fitted = task.autoencoder
+        use_machine(fitted, options["threads"], options["device"])
         settings = [fitted.fingerprint_, verb]
-        rows = _answer(fitted, task.table, data, task.reads(), settings, options, verb, say)
+        source = open_source(data)
+        rows = _answer(fitted, task.table, source, task.reads(), settings, options, verb, say)
         say(verb, f"{rows:,} rows")
 
     ask.__doc__ = said
@@ -82,23 +110,42 @@ def _command(verb: str, said: str) -> click.Command:
 
 embed = _command("embed", "The code of every row of DATA: code_0, code_1, ...")
 impute = _command("impute", "Fill the gaps of DATA; seen cells stay as they are.")
+score = _command("score", "The log-likelihood of every row of DATA, in nats; one forward pass.")
 reconstruct = _command("reconstruct", "The row that the model expects in place of each of DATA.")
 
 
+def _source(
+    data: str, folder: str, detector: Any, fdr: float | None, say: Say
+) -> tuple[Any, float | None]:
+    """The rows to answer, and the alarm rate that an fdr asks for: they are then read twice."""
+    from keyhole.sources import open_source
+    from keyhole.sources.opening import random_access
+
+    source: Any = open_source(data)
+    if fdr is None:
+        return source, None
+    source = random_access(source, folder) if data == "-" else source
+    with spoken_warnings(say):
+        return source, detector.rate_for(source, fdr)
+
+
 def _answer(
-    model: Any, table: Any, data: str, needs: Any, settings: Any, options: Any, verb: str, say: Say
+    model: Any,
+    table: Any,
+    source: Any,
+    needs: Any,
+    settings: Any,
+    options: Any,
+    verb: str,
+    say: Say,
 ) -> int:
     from keyhole.errors import DataError
     from keyhole.scale import answer_file
-    from keyhole.sources import open_source
 
-    use_machine(model, options["threads"], options["device"])
-    source: Any = open_source(data)
     match_columns(model, source.names, say)
     if needs is not None and hasattr(source, "wanted"):
         source.wanted = [name for name in needs if name in source.names]
-    total = source.rows if data != "-" else None
-    with rows_progress(verb, total, options["quiet"]) as heard:
+    with rows_progress(verb, source.rows, options["quiet"]) as heard:
         rows = answer_file(
             table,
             source,

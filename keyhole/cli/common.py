@@ -104,6 +104,19 @@ def nats(value: float | None) -> str:
     return "?" if value is None else f"{value:.2f}"
 
 
+def alarms_in_words(detector: Any) -> str:
+    """What is promised, from where on, and how far it can be trusted."""
+    from keyhole.tasks.calibrate import trust_in_words
+
+    calibration, share = detector.calibration_, detector.calibration_.apart()
+    said = (
+        f"{detector.alarm_rate:.2%} false ones promised, above a surprise of "
+        f"{-detector.offset_:.2f} times the usual; calibrated on "
+        f"{len(calibration.surprises):,} rows, least rate possible {calibration.least_rate():.3%}"
+    )
+    return "; ".join(filter(None, [said, trust_in_words(share)]))
+
+
 def use_machine(model: Any, threads: int | None, device: str) -> None:
     """Put a loaded model where it is asked to work."""
     import torch

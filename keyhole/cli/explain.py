@@ -72,8 +72,8 @@ def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
 def _as_text(answer: Any) -> str:
     word = "an alarm" if answer.alarm[0] else "no alarm"
     lines = [
-        f"{answer.name(0)}: surprise {answer.surprise[0]:.2f} nats, "
-        f"p {answer.p_value[0]:.3g}, {word}"
+        f"{answer.name(0)}: surprise {answer.surprise[0]:.2f} ± {answer.doubt[0]:.2f} times the "
+        f"usual, p {answer.p_value[0]:.3g}, {word}"
     ]
     cells = answer.because.get(0, [])
     wide = max((len(cell.column) for cell in cells), default=0)
@@ -94,6 +94,7 @@ def _as_json(answer: Any) -> str:
         {
             "row": int(answer.rows[0]) + 1,
             "surprise": number(answer.surprise[0]),
+            "doubt": number(answer.doubt[0]),
             "p_value": number(answer.p_value[0]),
             "alarm": bool(answer.alarm[0]),
             "cells": [vars(cell) for cell in answer.because.get(0, [])],

@@ -5,7 +5,14 @@ from typing import Any
 
 import click
 
-from keyhole.cli.common import Say, data_argument, machine_options, nats, spoken_warnings
+from keyhole.cli.common import (
+    Say,
+    alarms_in_words,
+    data_argument,
+    machine_options,
+    nats,
+    spoken_warnings,
+)
 
 PART_OPTIONS = ("bottleneck", "net", "head", "corruption")
 
@@ -35,6 +42,10 @@ def part_options(command: Any) -> Any:
               help="Tasks that the model is kept for.")  # fmt: skip
 @click.option("--alarm-rate", type=float, default=0.01, show_default=True,
               help="Share of false alarms promised.")  # fmt: skip
+@click.option("--contamination", metavar="SHARE", default="auto", show_default=True,
+              help="Share of bad training rows: auto, none, or below 0.5.")  # fmt: skip
+@click.option("--segment", metavar="COLUMN",
+              help="Column of machines: each is judged by its own measure.")  # fmt: skip
 @click.option("--steps", type=int, help="Training steps.  [default: by the data]")
 @click.option("--batch", type=int, help="Rows in a step.  [default: by the data]")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
@@ -60,6 +71,7 @@ def fit(data: str, out: str, **options: Any) -> None:
     with spoken_warnings(say):
         detector = _learn(data, out, options, say)
     _say_verdict(detector.autoencoder_, say)
+    say("alarms", alarms_in_words(detector))
     detector.save(out)
     say("wrote", out)
     if not options["no_report"]:
@@ -72,10 +84,15 @@ def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
     from keyhole.tasks import AnomalyDetector
     from keyhole.training.progress import progress
 
-    model = Autoencoder(**parts_of(options), random_state=options["seed"])
+    detector = AnomalyDetector(
+        Autoencoder(**parts_of(options), random_state=options["seed"]),
+        alarm_rate=options["alarm_rate"],
+        contamination=_share(options["contamination"]),
+        segment=options["segment"],
+    )
     checkpoint = f"{out.rstrip('/')}.part"
     try:
-        model.fit(
+        return detector.fit(
             data,
             checkpoint=checkpoint,
             watch=None if options["quiet"] else progress(),
@@ -85,7 +102,14 @@ def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
         kept = f"kept in {checkpoint}: the same command goes on from there"
         say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learnt")
         raise
-    return AnomalyDetector.of(model, alarm_rate=options["alarm_rate"])
+
+
+def _share(text: str) -> str | float:
+    """A share of rows as a number, a word as it is."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def parts_of(options: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +153,8 @@ def _say_verdict(model: Any, say: Say) -> None:
     shape = f"{len(model.table_.layout)} cells -> {found['width']} codes"
     size = sum(p.numel() for p in model.network_.parameters())
     members = model.network_.shape.members
-    folds = f", {members} nets side by side, each without its fold" if members > 1 else ""
+    folds = f", {members} nets side by side" if members > 1 else ""
+    folds += ", each without its fold" if found["folds"] else ""
     say("model", f"{shape}, {size:,} weights{folds}")
     say("held out", (
         f"hidden cells cost {nats(found['guessed_nats'])} nats a row (PCA-{found['width']} "

@@ -5,7 +5,14 @@ from typing import Any
 
 import click
 
-from keyhole.cli.common import Say, json_option, model_argument, nats, spoken_warnings
+from keyhole.cli.common import (
+    Say,
+    alarms_in_words,
+    json_option,
+    model_argument,
+    nats,
+    spoken_warnings,
+)
 
 
 @click.command()
@@ -13,21 +20,34 @@ from keyhole.cli.common import Say, json_option, model_argument, nats, spoken_wa
 @json_option
 def inspect(model: str, as_json: bool) -> None:
     """What MODEL is, what it was trained on, how far to trust it."""
+    from keyhole.estimator import Autoencoder
     from keyhole.store import read_bundle
     from keyhole.tasks import AnomalyDetector
 
     bundle = read_bundle(model)
     with spoken_warnings(Say(False)):
-        detector = AnomalyDetector.from_bundle(bundle)
+        if "detect" in bundle.sections:
+            detector = AnomalyDetector.from_bundle(bundle)
+            fitted, promises = detector.autoencoder_, _promises(detector)
+        else:
+            fitted, promises = Autoencoder.from_bundle(bundle), []
     if as_json:
         said = {"about": bundle.about, "sections": bundle.sections}
         click.echo(json.dumps(said, ensure_ascii=False))
         return
-    click.echo("\n".join(_lines(model, detector, bundle.about)))
+    click.echo("\n".join(_lines(model, fitted, bundle.about, promises)))
 
 
-def _lines(path: str, detector: Any, about: dict[str, Any]) -> list[str]:
-    model = detector.autoencoder_
+def _promises(detector: Any) -> list[str]:
+    """What a detector promises, and what it compares with."""
+    return [
+        f"alarms    {alarms_in_words(detector)}",
+        f"memory    {len(detector.gauge_.memory):,} rows to compare with, kept in the model; "
+        f"{detector.gauge_.rows:,} met",
+    ]
+
+
+def _lines(path: str, model: Any, about: dict[str, Any], promises: list[str]) -> list[str]:
     found, run, table = model.evidence_, model.run_, model.table_
     size = sum(p.numel() for p in model.network_.parameters())
     lines = [
@@ -45,9 +65,7 @@ def _lines(path: str, detector: Any, about: dict[str, Any]) -> list[str]:
         f"{nats(found['rebuilt_nats'])} (PCA {nats(found['pca_rebuilt_nats'])})",
         f"verdict   {model.verdict_}",
         *(f"warning   {f.code} {f.title}: {f.text}" for f in model.findings_),
-        f"alarms    {detector.alarm_rate:.2%} false ones promised, above a surprise of "
-        f"{-detector.offset_:.2f} nats; calibrated on {len(model.held_out_nats_):,} rows, "
-        f"least rate possible {detector.calibration_.least_rate():.3%}",
+        *promises,
         "columns   name, kind, share rebuilt (guessed when hidden), why this kind",
     ]
     for column in table.columns:

@@ -12,6 +12,7 @@ from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
 
 LEAST_ATOM = 0.5  # share of rows that makes one value an atom
+GUESSES_A_BIN = 250  # whose mean is taken, when guesses are compared with what was observed
 FAR = 1e30  # cells end here: a float32 would be infinite a little further out
 LONG_TAIL = 8.0  # outer 1 % this many times as far out as the quartiles: the column is bent
 
@@ -140,11 +141,11 @@ class Number(Column):
 
         kept = np.isfinite(expected) & np.isfinite(observed)
         expected, observed = expected[kept], observed[kept]
-        if len(expected) < 50 or np.ptp(expected) == 0:
-            return
+        if len(expected) < 4 * GUESSES_A_BIN or np.ptp(expected) == 0:
+            return  # beyond its outermost bins a map is flat: of two it would clip half of all
         order = np.argsort(expected, kind="stable")
         # Few rows a bin would follow the noise of a long tail: a bin's mean needs hundreds.
-        bins = np.array_split(order, int(np.clip(len(order) // 250, 2, 32)))
+        bins = np.array_split(order, int(min(len(order) // GUESSES_A_BIN, 32)))
         at = np.array([expected[b].mean() for b in bins])
         mean = np.array([observed[b].mean() for b in bins])
         rising = IsotonicRegression().fit_transform(at, mean)

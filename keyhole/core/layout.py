@@ -94,6 +94,11 @@ class Layout:
         """The positions of the cells that have this likelihood."""
         return [i for i, slot in enumerate(self.slots) if slot.head == head]
 
+    def groups(self, most: int = 8) -> list[np.ndarray]:
+        """The cells of every eighth column: hidden group by group, each cell is guessed once."""
+        count = min(most, len(self.columns))
+        return [np.flatnonzero(self.column_of_cell % count == group) for group in range(count)]
+
     @cached_property
     def column_of_cell(self) -> np.ndarray:
         """For each cell the position of its column in `columns`, int64."""

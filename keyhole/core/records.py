@@ -76,6 +76,10 @@ class Likelihood(Protocol):
         """Log-probability of each cell in nats; the value at an unseen cell means nothing."""
         ...
 
+    def deviance(self, batch: Batch) -> Float[Tensor, "*lead batch cell"]:
+        """Nats of each cell beyond what a perfect expectation would have cost, at least 0."""
+        ...
+
     @property
     def mean(self) -> Batch:
         """The expected number of each number cell, the most probable code of each code cell."""

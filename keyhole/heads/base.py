@@ -19,6 +19,13 @@ class Cells(Protocol):
         """Log-probability of each cell in nats."""
         ...
 
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Nats beyond what a perfect expectation would have cost; never below zero.
+
+        Half the unit deviance of McCullagh and Nelder (1989), section 2.3.
+        """
+        ...
+
     @property
     def mean(self) -> Tensor:
         """The expected number, or the most probable code, of each cell."""

@@ -24,6 +24,10 @@ class BernoulliCells:
         log_prob = target * self.logit - functional.softplus(self.logit)
         return torch.where(target > 1, -self.nats_unseen, log_prob)
 
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """All of its nats: who expects a flag rightly pays none."""
+        return -self.log_prob(target)
+
     @property
     def mean(self) -> Tensor:
         """The probability of 1."""

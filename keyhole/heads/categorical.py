@@ -51,6 +51,10 @@ class CategoricalCells:
             found.append(torch.logaddexp(mine, column.log_share[level] - column.nats))
         return torch.stack(found, -1)
 
+    def deviance(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out cell"]:
+        """All of its nats: who expects a level rightly pays none."""
+        return -self.log_prob(target)
+
     @property
     def mean(self) -> Tensor:
         """The most probable code among the known levels that have a logit of their own."""

@@ -31,6 +31,15 @@ class CountCells:
         log_prob = ways + size * (torch.log(size) - log_sum) + count * (log_mean - log_sum)
         return torch.where(target < 0, -self.nats_unseen, log_prob)
 
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Nats beyond those of a negative binomial whose mean is the count itself."""
+        count = torch.expm1(target.clamp(0, MOST_LOG_MEAN))
+        size, log_mean = self.size, self.log_mean
+        log_sum = torch.logaddexp(torch.log(size), log_mean)
+        perfect = torch.xlogy(count, count) - torch.xlogy(count + size, count + size)
+        deviance = perfect + (count + size) * log_sum - count * log_mean
+        return torch.where(target < 0, self.nats_unseen, deviance.clamp(min=0))
+
     @property
     def mean(self) -> Tensor:
         """log(1 + mean count)."""

@@ -42,6 +42,10 @@ class MixedLikelihood:
         """Log-probability of each cell in nats."""
         return self._ordered([group.cells.log_prob(group.target(batch)) for group in self.groups])
 
+    def deviance(self, batch: Batch) -> Float[Tensor, "*lead batch cell"]:
+        """Each cell's nats beyond what a perfect expectation would have cost."""
+        return self._ordered([group.cells.deviance(group.target(batch)) for group in self.groups])
+
     @property
     def mean(self) -> Batch:
         """The expected row, every cell of it seen."""

@@ -1,7 +1,10 @@
 """What the user says of a table's columns: all else is guessed."""
 
+from typing import Any, Self
+
 from keyhole.columns import Guess, Profile, refuse
 from keyhole.core.part import Described, kinds
+from keyhole.core.robust import CORE
 from keyhole.errors import DataError, SettingError
 
 
@@ -11,6 +14,9 @@ class Hints(Described):
     `kinds` overrides guesses by name; `only` keeps these columns, `exclude` drops some; `id` names
     the rows in answers; `weight` holds row weights; `validation` is how rows are held out:
     "random", "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows).
+    `contamination` is the share of rows that are bad: "none", a share below .5, or "auto" where it
+    is not known; None: not known either, and the net trusts all rows alike. `segment` names the
+    part of a fleet that a row is of, and is not learnt from.
     """
 
     family = "hints"
@@ -25,6 +31,8 @@ class Hints(Described):
         id: str | None = None,
         weight: str | None = None,
         validation: str = "random",
+        contamination: str | float | None = None,
+        segment: str | None = None,
     ) -> None:
         self.kinds = kinds
         self.only = only
@@ -32,6 +40,41 @@ class Hints(Described):
         self.id = id
         self.weight = weight
         self.validation = validation
+        self.contamination = contamination
+        self.segment = segment
+
+    def check(self) -> None:
+        """Raises: SettingError for a share of bad rows that is none."""
+        said = self.contamination
+        share = isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said < 0.5
+        known = said is None or (isinstance(said, str) and said in {"auto", "none"})
+        if not known and not share:
+            raise SettingError(
+                f"contamination={said!r:.40}: write 'auto', 'none', or the share of bad training "
+                "rows, from 0 to below 0.5"
+            )
+
+    def told(self, contamination: Any, segment: str | None) -> Self:
+        """These hints with what a detector was told; where it was told nothing, a hint stands.
+
+        Raises: SettingError for a share of bad rows that is none.
+        """
+        found = type(self)(**self.get_params())
+        if found.contamination is None or contamination != "auto":
+            found.contamination = contamination
+        found.segment = self.segment if segment is None else segment
+        found.check()
+        return found
+
+    @property
+    def core_share(self) -> float:
+        """The share of rows that are trusted to be good.
+
+        Where it is not known how many are bad, `CORE` of them: robust against two fifths.
+        """
+        if self.contamination in {None, "auto"}:
+            return CORE
+        return 1.0 if self.contamination == "none" else 1.0 - float(self.contamination)  # pyright: ignore
 
     @property
     def holdout_column(self) -> str | None:
@@ -45,7 +88,7 @@ class Hints(Described):
 
     def named(self) -> list[str]:
         """Every column that a hint names."""
-        single = [self.id, self.weight, self.holdout_column]
+        single = [self.id, self.weight, self.holdout_column, self.segment]
         lists = [*(self.kinds or {}), *(self.only or []), *(self.exclude or [])]
         return [name for name in [*single, *lists] if name is not None]
 
@@ -59,6 +102,8 @@ class Hints(Described):
             return Guess("aside", "names the rows")
         if name == self.weight:
             return Guess("aside", "holds the row weights")
+        if name == self.segment:
+            return Guess("aside", "names the segment")
         if name in (self.exclude or []):
             return Guess("aside", "excluded")
         if self.only is not None and name not in self.only:

@@ -129,7 +129,7 @@ def varints(numbers: np.ndarray) -> np.ndarray:
 
 
 def named(asked: Asked, rows: np.ndarray) -> list[Any]:
-    """[point, name, surprise, cells] of the strongest rows, strongest first, then of others."""
+    """[point, name, surprise, cells, doubt] of the strongest rows, then of others."""
     point = {int(row): i for i, row in enumerate(rows)}
     strongest = [int(row) for row in asked.strongest(MOST_STRONGEST) if int(row) in point]
     found: list[Any] = []
@@ -138,12 +138,14 @@ def named(asked: Asked, rows: np.ndarray) -> list[Any]:
             [plain(column, 40), plain(value, 40), plain(expected, 40), round(float(share), 3)]
             for column, value, expected, share in asked.because.get(row, [])[:MOST_CELLS]
         ]
-        value = float(asked.surprise[row])
-        said = round(value, 3) if np.isfinite(value) else None
-        found.append([point[row], plain(asked.ids[row]), said, cells])
+        said = [
+            round(value, 3) if np.isfinite(value) else None
+            for value in (float(asked.surprise[row]), float(asked.doubt[row]))
+        ]
+        found.append([point[row], plain(asked.ids[row]), said[0], cells, said[1]])
     if len(asked) <= ALL_NAMED:
         others = set(point) - set(strongest)
-        found += [[point[row], plain(asked.ids[row]), None, []] for row in sorted(others)]
+        found += [[point[row], plain(asked.ids[row]), None, [], None] for row in sorted(others)]
     return found
 
 

@@ -7,30 +7,34 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.errors import DataError
-from keyhole.report.asked import ALL_NAMED, MOST_STRONGEST, Asked
-from keyhole.tasks.detect import AnomalyDetector
+from keyhole.report.asked import ALL_NAMED, MOST_STRONGEST, Asked, strongest
+from keyhole.tasks.answer import Cell
+from keyhole.tasks.detector import AnomalyDetector
 from keyhole.tasks.explain import explain
 from keyhole.tasks.likeness import Likeness
+from keyhole.tasks.patterns import Pattern, shared
 
 
-def asked_of(detector: AnomalyDetector, data: Any, *, name: str | None = None) -> Asked:
+def asked_of(
+    detector: AnomalyDetector, data: Any, *, name: str | None = None, rate: float | None = None
+) -> Asked:
     """What the detector says of the rows of a frame, an array, or a path.
 
-    Only rows that may be among the strongest are explained and carry their id; the others are
-    known by their number. Raises: DataError.
+    `rate` stands in place of the detector's own alarm rate. Only rows that may be among the
+    strongest are explained and carry their id; the others are known by their number.
+    Raises: DataError.
     """
     model = detector.autoencoder_
     source = model.open(data)
     if hasattr(source, "wanted"):
         source.wanted = [column for column in detector.reads() if column in source.names]
     seen = _Seen(detector)
-    for rows in source.blocks(model.chunk_rows):
-        seen.add(rows)
-    if not seen.surprise:
-        raise DataError(f"{source.name} holds no rows: nothing to report")
+    for start, rows in model.numbered(source):
+        seen.add(rows, start)
     surprise = np.concatenate(seen.surprise)
-    threshold = -detector.offset_
+    rate = detector.alarm_rate if rate is None else rate
+    threshold = detector.calibration_.threshold(rate)
+    alarm = surprise > threshold
     ids = [""] * len(surprise)
     for row, said in seen.names.items():
         ids[row] = said
@@ -38,15 +42,29 @@ def asked_of(detector: AnomalyDetector, data: Any, *, name: str | None = None) -
         name=name
         or (os.path.basename(data) if isinstance(data, str | os.PathLike) else source.name),
         surprise=surprise,
+        doubt=np.concatenate(seen.doubt),
         p_value=detector.calibration_.p_value(surprise),
-        alarm=surprise > threshold,
+        alarm=alarm,
         threshold=threshold,
-        alarm_rate=detector.alarm_rate,
+        alarm_rate=rate,
+        contamination=detector.calibration_.apart(),
         codes=np.concatenate(seen.codes),
         ids=ids,
-        because=seen.because,
+        because={row: [_told(cell) for cell in cells] for row, cells in seen.because.items()},
+        patterns=_patterns(seen.because, surprise, alarm),
         remarks=seen.likeness.remarks(),
     )
+
+
+def _told(cell: Cell) -> tuple[str, str, str, float]:
+    return cell.column, cell.value, cell.expected, cell.share
+
+
+def _patterns(
+    because: dict[int, list[Cell]], surprise: np.ndarray, alarm: np.ndarray
+) -> list[Pattern]:
+    """What the strongest alarms share, which are the ones that were explained."""
+    return shared(because, [int(row) for row in strongest(surprise, MOST_STRONGEST) if alarm[row]])
 
 
 class _Seen:
@@ -56,25 +74,23 @@ class _Seen:
         self.detector = detector
         self.likeness = Likeness(detector.autoencoder_.table_)
         self.surprise: list[np.ndarray] = []
+        self.doubt: list[np.ndarray] = []
         self.codes: list[np.ndarray] = []
         self.names: dict[int, str] = {}
-        self.because: dict[int, list[tuple[str, str, str, float]]] = {}
+        self.because: dict[int, list[Cell]] = {}
         self.top = np.full(MOST_STRONGEST, -np.inf)
-        self.rows = 0
 
-    def add(self, rows: Any) -> None:
-        model, start = self.detector.autoencoder_, self.rows
-        block = model.weigh(rows, start)
-        surprise = model.row_nats(block).numpy().astype(np.float64)
-        self.likeness.add(block.batch, self.detector.calibration_.p_value(surprise))
+    def add(self, rows: Any, start: int) -> None:
+        model, gauge = self.detector.autoencoder_, self.detector.gauge_
+        judged = gauge.weigh(rows, start)
+        surprise = judged.surprise
+        self.likeness.add(judged.batch, gauge.calibration.p_value(surprise), judged.unmet)
         self.surprise.append(surprise)
+        self.doubt.append(judged.doubt)
         self.codes.append(model.code(rows, start))
-        self.rows += len(surprise)
         places = self._strong(surprise)
-        for place, cells in explain(model, block, places).items():
-            self.because[start + place] = [
-                (cell.column, cell.value, cell.expected, cell.share) for cell in cells
-            ]
+        for place, cells in explain(gauge, judged, places).items():
+            self.because[start + place] = cells
         first = range(max(0, min(len(surprise), ALL_NAMED - start)))
         ids = rows.column(model.id_column) if model.id_column in rows.names else None
         for place in {*first, *places.tolist()}:

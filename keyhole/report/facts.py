@@ -12,7 +12,8 @@ import numpy as np
 
 from keyhole.estimator import Autoencoder
 from keyhole.report.asked import Asked
-from keyhole.report.words import chance, count, number, percent, plain
+from keyhole.report.words import chance, count, number, percent, plain, rate, times
+from keyhole.tasks.calibrate import trust_in_words
 
 MOST_SKILLS = 60
 MOST_COLUMNS = 400
@@ -153,7 +154,7 @@ def anomalies(asked: Asked, points: dict[int, int]) -> list[Anomaly]:
             (plain(column), plain(value), plain(expected), percent(share), _bar(share))
             for column, value, expected, share in asked.because.get(row, [])
         ]
-        value = number(float(asked.surprise[row]))
+        value = times(float(asked.surprise[row]), float(asked.doubt[row]))
         p_value, alarm = chance(float(asked.p_value[row])), bool(asked.alarm[row])
         name = plain(asked.ids[row])
         found.append(Anomaly(name, value, p_value, alarm, points.get(row), cells))
@@ -193,9 +194,46 @@ def asked_in_words(asked: Asked) -> str:
     alarms, empty = int(asked.alarm.sum()), int(np.isnan(asked.surprise).sum())
     said = f"{count(len(asked), 'row')} of {plain(asked.name, 120)}: {count(alarms, 'alarm')}"
     if len(asked):
-        said += f" ({100 * alarms / len(asked):.2g} %)"
-    said += f"; on rows like those of training, {100 * asked.alarm_rate:.2g} % are to be expected"
+        said += f" ({rate(alarms / len(asked))})"
+    said += f"; of rows like those of training, at most {rate(asked.alarm_rate)} alarm"
     return said + (f"; {count(empty, 'row')} held nothing to judge." if empty else ".")
+
+
+def calibrated(asked: Asked) -> list[Fact]:
+    """How many rows alarm beside how many were promised, from where on, and how sure that is."""
+    judged, alarms = int((~np.isnan(asked.surprise)).sum()), int(asked.alarm.sum())
+    if not judged:
+        return []
+    like = f"{rate(asked.alarm_rate)} of {count(judged, 'row')} if all are like training's"
+    promised = asked.alarm_rate * judged
+    found = [
+        Fact("alarms", f"{alarms:,}", f"{rate(alarms / judged)} of {count(judged, 'row')}"),
+        Fact("promised at most", number(promised, 0 if promised >= 10 else 1), like),
+    ]
+    if np.isfinite(asked.threshold):
+        found.append(Fact("threshold", number(asked.threshold), "times the usual surprise"))
+    if np.isfinite(asked.doubt).any():
+        middle = number(float(np.nanmedian(asked.doubt)))
+        found.append(Fact("doubt", f"± {middle}", "between nets, the median"))
+    return found
+
+
+def trust(asked: Asked) -> str | None:
+    """What training rows that stand apart do to the promise; None where hardly any do."""
+    said = trust_in_words(asked.contamination)
+    return None if said is None else f"{said[0].upper()}{said[1:]}."
+
+
+def patterns(asked: Asked) -> list[tuple[str, str, float]]:
+    """Each pattern in words: how many alarms of how many, what they share, and a bar."""
+    return [
+        (
+            f"{len(found.rows):,} of {found.of:,}",
+            plain(found.cell, 160),
+            _bar(len(found.rows) / found.of),
+        )
+        for found in asked.patterns
+    ]
 
 
 def _bar(share: float | None) -> float:

@@ -25,6 +25,7 @@ CLASSES = {INK: "ink", QUIET: "quiet", RULE: "rule", NET: "net", OTHER: "other",
 KEPT = {"stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin",
         "stroke-dashoffset", "text-anchor", "fill-opacity", "opacity", "font-size"}  # fmt: skip
 BINS = 80
+P_BINS = 20
 
 
 def learning_curve(history: History) -> str | None:
@@ -70,7 +71,8 @@ def surprise_histogram(asked: Asked) -> str | None:
     axes.set_ylim(0, (1.6 if high_counts else 1.1) * max(held[0].max(), 1))
     axes.yaxis.set_major_formatter(_thousands)
     axes.set(
-        xlabel="surprise, nats", ylabel="rows, logarithmic above 10" if high_counts else "rows"
+        xlabel="surprise, × the usual",
+        ylabel="rows, logarithmic above 10" if high_counts else "rows",
     )
     if np.isfinite(asked.threshold):
         axes.axvline(asked.threshold, color=INK, lw=1.2, ls=(0, (5, 3)))
@@ -81,11 +83,42 @@ def surprise_histogram(asked: Asked) -> str | None:
         axes.text(*at, text, transform=axes.transAxes, color=QUIET, size=11, ha="right")
     said = (
         f"Histogram of the surprise of {count(len(values), 'row')}, from "
-        f"{number(values.min())} to {number(values.max())} nats, "
+        f"{number(values.min())} to {number(values.max())} times the usual, "
         f"median {number(float(np.median(values)))}; "
-        f"{count(len(alarms), 'alarm')}, threshold {number(asked.threshold)} nats."
+        f"{count(len(alarms), 'alarm')}, threshold {number(asked.threshold)} times the usual."
     )
     return _svg(figure, "surprise", said)
+
+
+def p_value_histogram(asked: Asked) -> str | None:
+    """How many rows have which p-value, beside the even line; None where every row is empty."""
+    known = ~np.isnan(asked.p_value)
+    if not known.any():
+        return None
+    values = asked.p_value[known]
+    bins = int(np.clip(round(1 / values.min()), 1, P_BINS))  # few calibration rows: coarse steps
+    held = [_by_p_value(part, bins) for part in (values, asked.p_value[known & asked.alarm])]
+    even, at = len(values) / bins, np.arange(bins) / bins
+    figure, axes = _canvas(2.5)
+    for counts, colour in zip(held, (NET, ALARM), strict=True):
+        axes.bar(at, counts, 0.94 / bins, align="edge", color=colour, lw=0)
+    axes.plot([0, 1], [even, even], color=INK, lw=1.2, ls=(0, (5, 3)))
+    axes.set_ylim(0, 1.1 * max(held[0].max(), even))
+    axes.yaxis.set_major_formatter(_thousands)
+    axes.set(xlabel="p-value", ylabel="rows")
+    _key(axes, [("all rows", NET, "■"), ("alarms", ALARM, "■"), ("as in training", INK, "╌╌")])
+    said = (
+        f"Histogram of the p-values of {count(len(values), 'row')} in {count(bins, 'bar')}: the "
+        f"first, up to {number(1 / bins)}, holds {int(held[0][0]):,}; rows like those of "
+        f"training would put {number(even, 0)} in each."
+    )
+    return _svg(figure, "p-values", said)
+
+
+def _by_p_value(values: np.ndarray, bins: int) -> np.ndarray:
+    """Counts in even steps that hold their upper end, as «p of at most» does."""
+    at = np.ceil(values * bins * (1 - 1e-12)).astype(int) - 1
+    return np.bincount(at.clip(0, bins - 1), minlength=bins)
 
 
 def _edges(values: np.ndarray, threshold: float) -> np.ndarray:

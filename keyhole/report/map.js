@@ -118,9 +118,10 @@
     chosen = i;
     if (i >= 0) {
       const line = (kind, text) => Object.assign(document.createElement(kind), { textContent: text });
-      const [, name, exact, because] = named.get(i) || [i, `row ${row[i] + 1}`, null, []];
+      const [, name, exact, because, doubt] = named.get(i) || [i, `row ${row[i] + 1}`, null, [], null];
       const about = exact ?? data.knots[level[i]];
-      const said = level[i] === EMPTY ? 'no cell to judge' : `surprise ${about.toFixed(2)} nats`;
+      const times = about.toFixed(2) + (doubt === null ? '' : ` ± ${doubt.toFixed(2)}`);
+      const said = level[i] === EMPTY ? 'no cell to judge' : `surprise ${times} × the usual`;
       told.replaceChildren(line('b', name), line('span', said + (alarm(i) ? ', alarm' : '')),
         ...because.map(([column, value, expected, share]) =>
           line('span', `${column} = ${value}, expected ${expected} (${Math.round(100 * share)} %)`)));

@@ -78,7 +78,11 @@ def _of_rows(asked: Asked, packed: CodeMap) -> dict[str, Any]:
         "name": plain(asked.name, 120),
         "summary": facts.asked_in_words(asked),
         "remarks": [plain(remark, 400) for remark in asked.remarks],
+        "calibrated": facts.calibrated(asked),
+        "trust": facts.trust(asked),
         "histogram": figures.surprise_histogram(asked),
+        "p_values": figures.p_value_histogram(asked),
+        "patterns": facts.patterns(asked),
         "map": packed,
         "shares": [percent(share) for share in packed.shares],
         "map_json": script_json(packed.data),
@@ -97,9 +101,8 @@ def _fill(said: dict[str, Any]) -> str:
         f"default-src 'none'; script-src {scripts}; style-src {_hash(own['style.css'])}; "
         "base-uri 'none'; form-action 'none'"
     )
-    drawn = {
-        name: Markup(said[name]) for name in ("curve", "histogram", "map_json") if said.get(name)
-    }
+    whole = ("curve", "histogram", "p_values", "map_json")
+    drawn = {name: Markup(said[name]) for name in whole if said.get(name)}
     inside = {name.partition(".")[0]: Markup(text) for name, text in own.items()}
     return _template().render(said | drawn | {"own": inside, "policy": policy})
 

@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+
 from keyhole.columns.base import shorten
 
 MOST_TEXT = 60  # characters of a name or value
@@ -37,6 +39,17 @@ def percent(share: float | None) -> str:
     if share is None or not math.isfinite(share):
         return "–"
     return f"{number(100 * share, 0)} %"
+
+
+def rate(share: float) -> str:
+    """A share as a percentage of two digits, as rates are promised: «0.25 %», «12 %»."""
+    return f"{100 * share:.{2 if share < 0.995 else 3}g} %"
+
+
+def times(surprise: float, doubt: float) -> str:
+    """A surprise with its doubt, «3.10 ± 0.21», or alone where one net has none."""
+    said = number(surprise)
+    return said if np.isnan(doubt) else f"{said} ± {number(doubt)}"
 
 
 def chance(p_value: float) -> str:

@@ -83,6 +83,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
         return record(hint, value, where)
     inner = get_args(hint)
+    if value is not None and len(inner) == 2 and inner[1] is type(None):
+        return _typed(value, inner[0], where)
     if get_origin(hint) is list and is_dataclass(inner[0]):
         if not isinstance(value, list):
             raise BundleError(f"{where} must be a list, got {value!r:.80}")

@@ -2,20 +2,24 @@
 
 from keyhole.tasks.answer import Answer, Cell
 from keyhole.tasks.base import Task
-from keyhole.tasks.detect import AnomalyDetector
+from keyhole.tasks.detect import Detect
+from keyhole.tasks.detector import AnomalyDetector
 from keyhole.tasks.embed import Embed
 from keyhole.tasks.evaluate import Evaluation, evaluate
 from keyhole.tasks.impute import Impute
 from keyhole.tasks.reconstruct import Reconstruct
+from keyhole.tasks.score import Score
 
 __all__ = [
     "AnomalyDetector",
     "Answer",
     "Cell",
+    "Detect",
     "Embed",
     "Evaluation",
     "Impute",
     "Reconstruct",
+    "Score",
     "Task",
     "evaluate",
 ]  # fmt: skip

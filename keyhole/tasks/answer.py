@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keyhole.tasks.patterns import Pattern, direction, shared
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -21,6 +23,11 @@ class Cell:
     expected: str
     share: float
 
+    @property
+    def direction(self) -> str:
+        """Whether the value is "above" or "below" what was expected; "" for a level."""
+        return direction(self.value, self.expected)
+
     def __str__(self) -> str:
         return f"{self.column} = {self.value}, expected {self.expected}"
 
@@ -29,12 +36,14 @@ class Cell:
 class Answer:
     """One entry a row, in the order asked; `because` holds the cells of rows that were explained.
 
-    `surprise` is in nats, higher = stranger, NaN for a row with no observed cell (never an alarm).
-    `rows` are the rows' places in the source, from 0.
+    `surprise` is in multiples of the usual: 1 is, 3 is three times as far out; NaN for a row with
+    no observed cell (never an alarm). `doubt` is its standard deviation between nets. `rows` are
+    the rows' places in the source, from 0.
     """
 
     rows: np.ndarray
     surprise: np.ndarray
+    doubt: np.ndarray
     p_value: np.ndarray
     alarm: np.ndarray
     because: dict[int, list[Cell]]
@@ -55,6 +64,10 @@ class Answer:
         order = np.argsort(-np.nan_to_num(self.surprise, nan=-np.inf), kind="stable")
         return order[:most][~np.isnan(self.surprise[order[:most]])]
 
+    def patterns(self) -> list[Pattern]:
+        """What groups of the explained alarms share, at most five; `str` makes each a sentence."""
+        return shared(self.because, np.flatnonzero(self.alarm).tolist())
+
     def table(self) -> pa.Table:
         """The answer as an Arrow table, one line a row."""
         import pyarrow as pa
@@ -67,6 +80,7 @@ class Answer:
             first
             | {
                 "surprise": pa.array(self.surprise.astype(np.float32), from_pandas=True),
+                "doubt": pa.array(self.doubt.astype(np.float32), from_pandas=True),
                 "p_value": pa.array(self.p_value.astype(np.float32), from_pandas=True),
                 "alarm": self.alarm,
                 "because": pa.array(because, pa.string()),
@@ -79,11 +93,34 @@ class Answer:
             cells = html.escape("; ".join(map(str, self.because.get(int(place), []))))
             alarm = "alarm" if self.alarm[place] else ""
             lines.append(
-                f"<tr><td>{html.escape(self.name(place))}</td><td>{self.surprise[place]:.2f}</td>"
+                f"<tr><td>{html.escape(self.name(place))}</td><td>{self.surprise[place]:.2f} "
+                f"± {self.doubt[place]:.2f}</td>"
                 f"<td>{self.p_value[place]:.3g}</td><td>{alarm}</td><td>{cells}</td></tr>"
             )
         head = "".join(f"<th>{h}</th>" for h in ("row", "surprise", "p", "", "because"))
+        found = "".join(f"<li>{html.escape(str(pattern))}</li>" for pattern in self.patterns())
         return (
             f"<p>{len(self):,} rows, {int(self.alarm.sum()):,} alarms; the strongest:</p>"
+            f"{found and f'<ul>{found}</ul>'}"
             f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
         )
+
+
+def join(answers: list[Answer]) -> Answer:
+    """Answers of consecutive blocks as one."""
+    import pyarrow as pa
+
+    because, start = {}, 0
+    for answer in answers:
+        because |= {start + place: cells for place, cells in answer.because.items()}
+        start += len(answer)
+    ids = None
+    if answers[0].ids is not None:
+        ids = pa.chunked_array([answer.ids for answer in answers]).combine_chunks()
+    whole = ("rows", "surprise", "doubt", "p_value", "alarm")
+    return Answer(
+        **{name: np.concatenate([getattr(answer, name) for answer in answers]) for name in whole},
+        because=because,
+        ids=ids,
+        id_name=answers[0].id_name,
+    )

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from keyhole.columns import cast
 from keyhole.errors import DataError
 from keyhole.modalities.tabular import check_columns
 from keyhole.sources import Source
-from keyhole.tasks.detect import AnomalyDetector
-
-BAD = {"1", "true", "yes", "y", "anomaly", "anomalous", "outlier", "abnormal", "fraud", "bad"}
-GOOD = {"0", "false", "no", "n", "normal", "inlier", "nominal", "ok", "good", "legit"}
+from keyhole.tasks.detector import AnomalyDetector
+from keyhole.tasks.labels import truth as truth_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def evaluate(detector: AnomalyDetector, source: Source, label: str) -> Evaluatio
         alarm.append(answer.alarm)
         labels.append(rows.column(label))
         start += len(rows)
-    truth, positive, known = _truth(label, labels)
+    truth, positive, known = truth_of(label, labels)
     scored, alarms = np.concatenate(surprise), np.concatenate(alarm)
     kept = known & ~np.isnan(scored)
     truth, scored, alarms = truth[kept], scored[kept], alarms[kept]
@@ -71,32 +67,3 @@ def evaluate(detector: AnomalyDetector, source: Source, label: str) -> Evaluatio
         missed=int((~alarms & truth).sum()),
         true_calm=int((~alarms & ~truth).sum()),
     )
-
-
-def _truth(label: str, blocks: list[Any]) -> tuple[np.ndarray, str, np.ndarray]:
-    """Which rows are anomalies, which label says so, and which rows have a label."""
-    texts = [text for block in blocks for text in cast.texts(block).to_pylist()]
-    known = np.array([text is not None for text in texts])
-    levels, counts = np.unique([t for t in texts if t is not None], return_counts=True)
-    said = [_number_text(level) for level in levels]
-    if len(levels) > 2:
-        raise DataError(
-            f"label column {label!r} holds {len(levels)} different values; "
-            "two are needed, such as 0 and 1"
-        )
-    bad = [i for i, text in enumerate(said) if text in BAD]
-    good = [i for i, text in enumerate(said) if text in GOOD]
-    if len(bad) == 1:
-        positive = levels[bad[0]]
-    elif len(good) == 1 and len(levels) == 2:
-        positive = levels[1 - good[0]]
-    else:
-        positive = levels[int(np.argmin(counts))] if len(levels) else ""
-    return np.array([text == positive for text in texts]), str(positive), known
-
-
-def _number_text(level: str) -> str:
-    try:
-        return f"{float(level):g}"
-    except ValueError:
-        return level.strip().lower()

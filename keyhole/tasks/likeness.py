@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from keyhole.columns import Category, Flag
 from keyhole.columns.flag import NEITHER
 from keyhole.core.records import Batch
 from keyhole.modalities.tabular import Tabular
+from keyhole.tasks.segments import unmet_in_words
 
 BINS = 50
 LEAST_ROWS = 30
@@ -25,13 +27,15 @@ class Likeness:
     rows: int = 0
     gaps: dict[str, int] = field(default_factory=dict)
     unseen: dict[str, int] = field(default_factory=dict)
+    unmet: set[str] = field(default_factory=set)  # segments
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, batch: Batch, p_value: np.ndarray) -> None:
-        """Count a block in; blocks may come from several threads."""
+    def add(self, batch: Batch, p_value: np.ndarray, unmet: Iterable[str] = ()) -> None:
+        """Count a block in, and its segments never met; blocks may come from several threads."""
         with self.lock:
             self._add(batch, p_value)
+            self.unmet.update(unmet)
 
     def _add(self, batch: Batch, p_value: np.ndarray) -> None:
         self.rows += len(p_value)
@@ -53,12 +57,15 @@ class Likeness:
 
     def remarks(self) -> list[str]:
         """Sentences on what differs; one that says so where nothing does."""
-        found = [*self._unseen(), *self._gaps(), *self._p_values()]
+        found = [*self._segments(), *self._unseen(), *self._gaps(), *self._p_values()]
         if self.rows < LEAST_ROWS:
             found.append(
                 f"{self.rows:,} rows are too few to tell whether all look like training's"
             )
         return found or ["these rows look like the training data"]
+
+    def _segments(self) -> list[str]:
+        return [unmet_in_words(self.unmet)] if self.unmet else []
 
     def _unseen(self) -> list[str]:
         held = {name: count for name, count in self.unseen.items() if count}

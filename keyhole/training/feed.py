@@ -14,6 +14,7 @@ from keyhole.core.records import Batch
 from keyhole.modalities.base import Modality
 from keyhole.sources.base import Source
 from keyhole.training.split import Split
+from keyhole.training.trust import Trusting
 
 POOL_CELLS = 1 << 24  # 64 MB of float32 and 16 MB of seen flags
 BLOCK_ROWS = 65_536
@@ -24,7 +25,7 @@ class Feed:
     """Batches for training, and the rows held out of it."""
 
     source: Source
-    modality: Modality
+    modality: Modality | Trusting
     split: Split
     seed: int
     rows: int
@@ -64,7 +65,7 @@ class Feed:
         order = np.random.default_rng([self.seed, rounds]).permutation(self.source.groups)
         start = turn * self.groups_a_pool
         chosen = np.sort(order[start : start + self.groups_a_pool])
-        parts: list[list[Batch]] = [[] for _ in range(self.split.members)]
+        parts: list[list[Batch]] = [[] for _ in range(max(self.split.folds, 1))]
         for group in chosen:
             self._read_group(int(group), parts)
         self._pool = [Batch.join(part) for part in parts]

@@ -16,6 +16,7 @@ from keyhole.sources.base import Rows
 
 FEW_ROWS = 1_000
 FOLDS = 5
+MEMBERS = 3  # nets on the same rows: their spread is the doubt
 HELD_OUT_SHARE = 0.1
 MOST_HELD_OUT = 20_000
 MOST_RANKED = 1_000  # more groups fall evenly enough by chance
@@ -60,7 +61,7 @@ class Split:
     @property
     def members(self) -> int:
         """How many nets train side by side."""
-        return max(self.folds, 1)
+        return self.folds or MEMBERS
 
     def assign(self, block: Rows, start: int) -> np.ndarray:
         """For each row its fold, or TRAIN, STOP or CALIBRATE where there are no folds."""

@@ -48,14 +48,14 @@ def test_a_row_that_breaks_the_pattern_alarms_and_names_the_cell(detector):
 def test_answers_come_in_the_order_asked_with_places_counted_from_one(detector):
     table = detector.answer(sensors(30, seed=2)).table()
     assert table.column("row").to_pylist() == list(range(1, 31))
-    assert table.column_names == ["row", "surprise", "p_value", "alarm", "because"]
+    assert table.column_names == ["row", "surprise", "doubt", "p_value", "alarm", "because"]
 
 
 def test_a_gap_makes_a_row_neither_calm_nor_loud(detector):
     rows = sensors(200, seed=3)
     full = detector.score_samples(rows)
     gappy = detector.score_samples(rows.assign(noise=np.nan))
-    assert abs(np.median(full - gappy)) < 0.5
+    assert abs(np.median(full - gappy)) < 0.05  # of a usual row's surprise
 
 
 def test_a_row_with_no_observed_cell_scores_nan_and_never_alarms(detector):
@@ -115,13 +115,6 @@ def test_a_row_alarms_exactly_where_its_p_value_is_within_the_rate(held_out, rat
 def test_false_alarms_stay_near_the_promise_on_rows_like_those_of_training(detector):
     fresh = sensors(2_000, seed=6)
     assert 0.01 < detector.answer(fresh).alarm.mean() < 0.11
-
-
-def test_false_alarms_stay_below_the_promise_where_rows_are_few():
-    """Rows are compared with scores of single nets, and scored by the mean of five: calmer."""
-    model = Autoencoder(plan=Plan(300), random_state=0)
-    detector = AnomalyDetector(model, alarm_rate=0.05).fit(sensors())
-    assert detector.answer(sensors(2_000, seed=6)).alarm.mean() < 0.07
 
 
 def test_seen_cells_stay_untouched_and_gaps_are_filled_near_the_truth(detector):

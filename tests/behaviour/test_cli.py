@@ -94,7 +94,7 @@ def test_csv_and_parquet_give_the_same_surprise(place, capfd):
 def test_alarms_exit_with_one_only_if_asked(place, capfd):
     code, out, _ = ask(capfd, "detect", place / "m.keyhole", place / "new.csv", "--fail-on-alarm")
     assert code == 1
-    assert out.startswith('"card","surprise","p_value","alarm","because"')
+    assert out.startswith('"card","surprise","doubt","p_value","alarm","because"')
     assert ask(capfd, "detect", place / "m.keyhole", place / "new.csv")[0] == 0
 
 
@@ -271,7 +271,7 @@ def test_an_alarm_rate_that_is_none_is_one_line(place, capfd, verb):
         capfd, verb, place / "m.keyhole", place / "new.csv", *rest, "--alarm-rate", 2
     )
     assert code == 2
-    assert "alarm_rate=2.0: give a share between 0 and 1" in err
+    assert "alarm_rate=2.0: it must be above 0 and below 1" in err
 
 
 def test_a_rate_that_the_rows_cannot_promise_is_a_line_and_no_trace_of_python(place, capfd):

@@ -198,10 +198,10 @@ def test_pools_go_through_every_training_row_and_no_other(grouped, monkeypatch):
         feed.batch(place, 8, steps_a_pool=1)
         met += feed._pool[0].numbers[:, 0].tolist()
     trains = split.trains(source.group(0), 0)[0].sum()
-    wanted = HeldOut.gather(source, split)
+    fresh, _ = HeldOut.gather(source, split, len(model.table_.layout)).fresh()
     assert 0 < trains < 250
-    assert len(met) == 1500 - len(wanted.rows)
-    held = model.table_.encode(wanted.rows).numbers[:, 0].tolist()
+    assert len(met) == 1500 - len(fresh)
+    held = model.table_.encode(fresh).numbers[:, 0].tolist()
     assert not set(met) & set(held)
 
 

@@ -296,11 +296,13 @@ def test_a_pipe_or_a_device_in_a_bundle_is_not_read(bundle):
     assert Autoencoder.load(str(bundle)).rows_ == 1_200
 
 
-def test_two_hundred_broken_bundles_meet_only_our_own_errors(bundle, tmp_path):
-    line = durability.mutations(200, 7, tmp_path, [bundle])
+def test_two_hundred_broken_bundles_meet_only_our_own_errors(bundle, model, tmp_path):
+    """Takes seconds. Half of them keep a detector too, and the rows that it compares with."""
+    AnomalyDetector.of(model).save(str(tmp_path / "d"))
+    line = durability.mutations(200, 7, tmp_path, [bundle, tmp_path / "d"])
     assert durability.held(line), line
     assert line["refused"] + line["answered"] + line["rows_refused"] == 200
-    assert line["answered"] > 10  # some changes are harmless; the rest of the model must then work
+    assert line["answered"] >= 10  # some changes are harmless, and the rest must then work
 
 
 # How it is written.

@@ -14,9 +14,9 @@ from keyhole import Autoencoder
 from keyhole.bottlenecks import Plain
 from keyhole.core.files import FileError
 from keyhole.report import Asked, asked_of, render, write_report
-from keyhole.report.codemap import choose, levels, on_grid, pack
-from keyhole.report.words import number, plain, script_json
+from keyhole.report.codemap import choose, pack
 from keyhole.tasks import AnomalyDetector
+from keyhole.tasks.patterns import Pattern
 from keyhole.training import Plan
 
 HOSTILE = [
@@ -91,10 +91,12 @@ def model():
 def asked(rows, width=2, **more):
     rng = np.random.default_rng(1)
     surprise = rng.gamma(2, 2, rows)
+    pattern = Pattern("left", "above", "", tuple(range(min(rows, 20))), max(rows // 2, 20))
     threshold = float(np.quantile(surprise, 0.99))
     said = Asked(
-        name="new.csv", surprise=surprise, p_value=rng.random(rows), alarm=surprise >= threshold,
-        threshold=threshold, alarm_rate=0.01, codes=rng.normal(size=(rows, width)),
+        name="new.csv", surprise=surprise, doubt=np.full(rows, 0.25), p_value=rng.random(rows),
+        alarm=surprise >= threshold, threshold=threshold, alarm_rate=0.01, contamination=0.0,
+        codes=rng.normal(size=(rows, width)), patterns=[pattern],
         ids=[f"row {i + 1}" for i in range(rows)],
         because={i: [("left", "9.5", "0.1 to 0.4", 0.75)] for i in range(min(rows, 500))},
         remarks=["The rows look like those of training."],
@@ -136,8 +138,11 @@ def test_hostile_names_and_values_come_out_as_text():
     cells = {i: [(h, h, h, 0.5) for h in HOSTILE] for i in range(60)}
     harmless = {i: [("x", "x", "x", 0.5) for _ in HOSTILE] for i in range(60)}
     ids = [HOSTILE[i % 6] for i in range(60)]
-    said = asked(60, because=cells, ids=ids, name=HOSTILE[1], remarks=HOSTILE)
-    calm = asked(60, because=harmless, ids=["x"] * 60, name="x", remarks=["x"] * 6)
+    found = [[Pattern(text, "", text, (0, 1), 9) for text in six] for six in (HOSTILE, "x" * 6)]
+    said = asked(60, because=cells, ids=ids, name=HOSTILE[1], remarks=HOSTILE, patterns=found[0])
+    calm = asked(
+        60, because=harmless, ids=["x"] * 60, name="x", remarks=["x"] * 6, patterns=found[1]
+    )
     page = render(fitted(wild), said)
     read, plainly = Read(page), Read(render(fitted(tame), calm))
     assert sorted(read.tags) == sorted(plainly.tags)
@@ -154,7 +159,7 @@ def test_hostile_names_and_values_come_out_as_text():
 def test_the_map_says_hostile_names_unchanged_but_for_what_cannot_be_printed(model):
     said = asked(6, ids=HOSTILE, because={0: [(HOSTILE[2], "1", "2", 1.0)]})
     named = {
-        point: (name, cells) for point, name, _, cells in Read(render(model, said)).map["named"]
+        point: (name, cells) for point, name, _, cells, _ in Read(render(model, said)).map["named"]
     }
     assert [named[i][0] for i in range(4)] == HOSTILE[:4]
     assert named[4][0] == "</style> 'onclick='"
@@ -214,7 +219,7 @@ def test_empty_rows_are_on_the_map_but_among_no_anomalies(model):
     read = Read(render(model, said))
     assert "1 row held nothing to judge" in read.text
     assert base64.b64decode(read.map["level"])[4] == 255
-    assert [point for point, _, value, _ in read.map["named"] if value is None] == [4]
+    assert [point for point, _, value, *_ in read.map["named"] if value is None] == [4]
     assert "The 29 most surprising of 30 rows" in read.text
 
 
@@ -243,20 +248,32 @@ def test_the_strongest_row_is_told_with_its_cells(model):
     said = asked(20)
     said.surprise[3] = 99.5
     read = Read(render(model, said))
-    assert "row 4 99.50" in read.text
+    assert "row 4 99.50 ± 0.25" in read.text
     assert "left = 9.5 , expected 0.1 to 0.4 75 %" in read.text
-    assert read.map["named"][0] == [3, "row 4", 99.5, [["left", "9.5", "0.1 to 0.4", 0.75]]]
+    assert read.map["named"][0] == [3, "row 4", 99.5, [["left", "9.5", "0.1 to 0.4", 0.75]], 0.25]
 
 
-@pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning")
+def test_a_page_tells_what_alarms_share_how_many_are_promised_and_how_sure_that_is(model):
+    said = asked(60, alarm=np.ones(60, bool), alarm_rate=0.05, contamination=0.06)
+    text = Read(render(model, said)).text
+    assert "promised at most 3.0 5 % of 60 rows if all are like training's" in text
+    assert "About 6 % of the training rows stand apart" in text
+    assert "surprise, × the usual" in text
+    assert "of the 30 strongest alarms; a row may stand in more than one" in text
+    assert "left above what was expected 20 of 30" in text
+    assert text.index("what was expected 20 of 30") < text.index("50 most surprising of 60")
+    assert "patterns they share" not in Read(render(model, asked(60, patterns=[]))).text
+
+
 def test_a_detector_is_asked_in_blocks_and_says_what_its_answer_says(model, monkeypatch):
-    monkeypatch.setattr(Autoencoder, "chunk_rows", 7)
+    monkeypatch.setattr("keyhole.estimator.CHUNK_ROWS", 7)
     detector = AnomalyDetector.of(model, alarm_rate=0.2)
     frame = table()
     frame.loc[33, "left"] = 40.0
     frame.loc[5] = [np.nan, np.nan, None]
     said, answer = asked_of(detector, frame, name="here"), detector.answer(frame)
     np.testing.assert_array_equal(said.surprise, answer.surprise)
+    np.testing.assert_array_equal(said.doubt, answer.doubt)
     np.testing.assert_array_equal(said.alarm, answer.alarm)
     np.testing.assert_array_equal(said.p_value, answer.p_value)
     np.testing.assert_allclose(said.codes, model.transform(frame), rtol=1e-5, atol=1e-6)
@@ -264,16 +281,9 @@ def test_a_detector_is_asked_in_blocks_and_says_what_its_answer_says(model, monk
     assert said.strongest(1) == [33]
     cell = answer.because[33][0]
     assert said.because[33][0] == (cell.column, cell.value, cell.expected, cell.share)
+    assert said.patterns == answer.patterns()
+    assert said.contamination == detector.contamination_
     assert "row 34" in Read(render(model, said)).text
-
-
-def test_levels_stand_close_to_the_values_in_the_bulk_and_in_the_tail():
-    values = np.concatenate([np.random.default_rng(0).normal(size=10_000), [500.0, 1_000.0]])
-    knots = levels(values)
-    nearest = np.abs(values[:, None] - knots).min(1)
-    assert len(knots) <= 255
-    assert np.median(nearest) < 0.02
-    assert nearest[-2:].max() < 5
 
 
 def test_a_sample_holds_the_strongest_rows_where_even_alarms_are_too_many():
@@ -282,19 +292,3 @@ def test_a_sample_holds_the_strongest_rows_where_even_alarms_are_too_many():
     assert len(rows) == 300
     assert set(said.strongest(300)) == set(rows)
     assert not pack(said, 300).all_alarms
-
-
-def test_one_far_point_does_not_squeeze_the_others():
-    place = np.random.default_rng(0).random((5_000, 2))
-    place[0] = [1e6, 0.5]
-    grid, far = on_grid(place)
-    assert far == 1
-    assert grid[0, 0] == 65_535
-    assert np.ptp(grid[1:, 0]) > 30_000
-
-
-def test_numbers_and_texts_are_said_as_a_person_writes_them():
-    values = (-0.001, -1.5, 1234.5, None, np.inf, np.nan)
-    assert [number(v) for v in values] == ["0.00", "−1.50", "1,234.50", "–", "∞", "–"]
-    assert plain("a\nb\tc\u00a0d\x1b") == "a b c d�"
-    assert not set("<>&\u2028\u2029") & set(script_json("</script><!--&\u2028\u2029"))

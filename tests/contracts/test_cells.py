@@ -182,6 +182,67 @@ def test_levels_beyond_the_logits_share_one_and_still_sum_to_one(monkeypatch):
 
 
 @KINDS
+@MEMBERS
+def test_deviance_is_a_number_for_every_cell_and_never_below_zero(kind, members):
+    cells, target = cells_of(kind, members), targets(kind)
+    deviance = cells.deviance(target)
+    assert deviance.shape == (1, members, BATCH, 2)
+    assert torch.isfinite(deviance).all()
+    assert (deviance >= 0).all()
+    assert (deviance > 0.01).any()
+
+
+@KINDS
+def test_deviance_grows_by_what_the_log_probability_falls(kind):
+    """Between two expectations of one target the perfect one cancels out."""
+    head, state = bound(kind)
+    target = targets(kind)
+    with torch.no_grad():
+        one, other = head(state, None), head(2 * state, None)
+        fall = one.log_prob(target) - other.log_prob(target)
+        rise = other.deviance(target) - one.deviance(target)
+    torch.testing.assert_close(rise, fall, rtol=1e-3, atol=1e-4)
+
+
+def test_a_number_or_count_that_is_expected_exactly_deviates_by_nothing():
+    cells = cells_of("student_t")
+    assert (cells.deviance(cells.location) == 0).all()
+    cells = cells_of("counts")
+    perfect = cells.deviance(torch.log1p(cells.log_mean.exp()))
+    torch.testing.assert_close(perfect, torch.zeros_like(perfect), atol=1e-4, rtol=0)
+
+
+def test_levels_and_flags_deviate_by_all_their_nats():
+    for kind in ("bernoulli", "categorical"):
+        cells, target = cells_of(kind), targets(kind)
+        torch.testing.assert_close(cells.deviance(target), -cells.log_prob(target))
+
+
+def test_deviance_is_scipys_log_probability_at_the_best_expectation_less_that_at_ours():
+    cells, target = cells_of("student_t"), targets("student_t")
+    nu, location, scale = cells.nu, cells.location[0, 0], cells.scale[0]
+    wanted = stats.t.logpdf(0, nu, 0, scale) - stats.t.logpdf(target, nu, location, scale)
+    np.testing.assert_allclose(cells.deviance(target)[0, 0], wanted, rtol=1e-4, atol=1e-5)
+    cells, target = cells_of("counts"), targets("counts")
+    mean, size = cells.log_mean[0, 0].double().exp().numpy(), cells.size[0].double().numpy()
+    counts = np.round(np.expm1(target.double().numpy()))
+    best, ours = (stats.nbinom.logpmf(counts, size, size / (size + m)) for m in (counts, mean))
+    np.testing.assert_allclose(cells.deviance(target)[0, 0], best - ours, rtol=1e-3, atol=1e-4)
+
+
+def test_a_value_that_no_training_row_could_have_deviates_by_as_much_as_one_never_seen():
+    for kind, never in (("bernoulli", 2.0), ("counts", -0.7)):
+        assert (cells_of(kind).deviance(torch.full((BATCH, 2), never)) == 5.0).all()
+
+
+def test_a_number_too_large_to_square_has_a_finite_deviance():
+    far = torch.full((BATCH, 2), 1e30)
+    deviance = cells_of("student_t").deviance(far)
+    assert torch.isfinite(deviance).all()
+    assert (deviance > 50).all()
+
+
+@KINDS
 def test_a_cell_head_starts_from_the_typical_values_of_its_slots(kind):
     head, _ = bound(kind)
     with torch.no_grad():

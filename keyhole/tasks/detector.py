@@ -1,0 +1,297 @@
+"""The detector: how surprising is each row, how sure is that, and which cells caused it?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from keyhole.errors import KeyholeWarning, SettingError
+from keyhole.estimator import Autoencoder
+from keyhole.modalities import Tabular
+from keyhole.sources import Rows, Source
+from keyhole.store import Bundle, blamed, read_bundle
+from keyhole.tasks.answer import Answer, join
+from keyhole.tasks.calibrate import Calibration, Discoveries
+from keyhole.tasks.explain import MOST_CELLS, explain
+from keyhole.tasks.gauge import Gauge, Judged, kept_of
+from keyhole.tasks.labels import anomalies, best_rate
+from keyhole.tasks.likeness import Likeness
+from keyhole.training.loop import Watcher
+
+
+class AnomalyDetector(OutlierMixin, BaseEstimator):
+    """Alarms at a promised rate, from an Autoencoder and rows it has not trained on.
+    `alarm_rate` is the share of false alarms promised on rows like those of training; it moves
+    after the fit without refitting: `set_params(alarm_rate=.05)`. `contamination` is the assumed
+    share of bad training rows ("auto": unknown, "none", or a number below .5) and nothing else:
+    it decides how far training rows are trusted, never the threshold. `segment` names a column,
+    such as a machine's id: each of its values is judged by its own measure.
+    """
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder | None = None,
+        *,
+        alarm_rate: float = 0.01,
+        contamination: str | float = "auto",
+        segment: str | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.autoencoder = autoencoder
+        self.alarm_rate = alarm_rate
+        self.contamination = contamination
+        self.segment = segment
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        checkpoint: str | None = None,
+        watch: Watcher | None = None,
+        learnt: Callable[[Tabular, Source, int], None] | None = None,
+    ) -> Self:
+        """Fit an Autoencoder on the rows, and settle what is usual on held-out ones.
+
+        `y` is ignored: labels are for `calibrate` and `choose_rate`. The hooks are those of
+        `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
+        """
+        self._check_rate()
+        template = self.autoencoder
+        if template is None:
+            template = Autoencoder(random_state=self.random_state)
+        model: Any = clone(template)
+        model.set_params(hints=model.parts()["hints"].told(self.contamination, self.segment))
+        self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
+        return self._settle()
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Take new rows in: the bank and the calibration keep up, the net stays; `y` is ignored.
+
+        They calibrate too, each as if it were not remembered, in place of what `calibrate` was
+        given; p-values before and after mean the same. A net for another world needs `fit`.
+        """
+        if not hasattr(self, "autoencoder_"):
+            return self.fit(X)
+        self.gauge_ = self.gauge_.taught(self.autoencoder_.numbered(X))
+        self.autoencoder_.remember(self.gauge_.memory)
+        return self
+
+    def calibrate(self, X: Any, y: Any = None) -> Self:
+        """Promise alarm rates on these rows in place of held-out ones; no refit.
+
+        `y` marks anomalies, which are left out: 1 or true, or -1 among -1 and 1; None: all rows
+        are good. It is the cure for calibration rows that were themselves contaminated.
+        """
+        surprise = -self.score_samples(X)
+        good = np.ones(len(surprise), bool) if y is None else ~anomalies(y, len(surprise))
+        self.gauge_ = self.gauge_.recalibrated(surprise[good])
+        return self._warned()
+
+    def choose_rate(self, X: Any, y: Any) -> float:
+        """The alarm rate whose alarms agree best (F1) with these few labels.
+
+        Raises: DataError where the labels hold no anomaly or no other row.
+        """
+        p_value = self.p_value(X)
+        return best_rate(p_value, anomalies(y, len(p_value)))
+
+    @classmethod
+    def of(cls, autoencoder: Autoencoder, *, alarm_rate: float = 0.01) -> Self:
+        """The detector of an Autoencoder that is fitted already, with its hints' contamination."""
+        check_is_fitted(autoencoder)
+        hints = autoencoder.parts()["hints"]
+        said = "auto" if hints.contamination is None else hints.contamination
+        names = {"contamination": said, "segment": hints.segment}
+        detector = cls(autoencoder, alarm_rate=alarm_rate, **names)
+        detector._check_rate()
+        detector.autoencoder_ = autoencoder
+        return detector._settle()
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """The negative of each row's surprise: -1 is usual, -3 three times as far out."""
+        check_is_fitted(self)
+        return np.concatenate(
+            [-judged.surprise for judged in self.gauge_.through(self.autoencoder_.numbered(X))]
+        )
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Score above the threshold, negative for an alarm; a row with no observed cell is 0."""
+        return np.nan_to_num(self.score_samples(X) - self.offset_, nan=0.0)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """-1 for an alarm, +1 else."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_value(self, X: Any) -> np.ndarray:
+        """The share of rows like those of training that are at least as surprising."""
+        return self.calibration_.p_value(-self.score_samples(X))
+
+    def answer(self, X: Any, *, explain_rows: str = "alarms", fdr: float | None = None) -> Answer:
+        """Surprise, p-value, alarm and causes of every row; `explain_rows`: "alarms" or "all".
+
+        With `fdr` the alarms are those that Benjamini and Hochberg's rule raises over all rows of
+        X: of them, on average, at most this share is false.
+        """
+        check_is_fitted(self)
+        source = self.autoencoder_.open(X)
+        rate = None if fdr is None else self.rate_for(source, fdr)
+        judged = self.gauge_.through(self.autoencoder_.numbered(source))
+        return join([self._answer(some, explain_rows, MOST_CELLS, rate) for some in judged])
+
+    def rate_for(self, source: Source, fdr: float) -> float:
+        """The alarm rate at which a share `fdr` of the source's alarms is false; reads it once.
+
+        0 where no row may alarm. Raises: SettingError.
+        """
+        if not isinstance(fdr, int | float) or not 0 < fdr < 1:
+            raise SettingError(f"fdr={fdr!r}: it must be above 0 and below 1, such as 0.1")
+        found = Discoveries(self.calibration_, fdr)
+        for judged in self.gauge_.through(self.autoencoder_.numbered(source)):
+            found.add(judged.surprise)
+        rate, short = found.alarm_rate(), found.shortage()
+        if rate == 0 and short is not None:
+            warnings.warn(short, KeyholeWarning, stacklevel=3)
+        return rate
+
+    def answer_rows(
+        self,
+        rows: Rows,
+        start: int = 0,
+        *,
+        explain_rows: str = "alarms",
+        most_cells: int = MOST_CELLS,
+        likeness: Likeness | None = None,
+        rate: float | None = None,
+    ) -> Answer:
+        """The answer for a block of rows whose first stands at `start`; `likeness` counts it in.
+
+        `explain_rows` is "alarms", "all" or "none"; `rate` stands in place of `alarm_rate`.
+        """
+        judged = self.gauge_.weigh(rows, start)
+        answer = self._answer(judged, explain_rows, most_cells, rate)
+        if likeness is not None:
+            likeness.add(judged.batch, answer.p_value, judged.unmet)
+        return answer
+
+    def _answer(
+        self, judged: Judged, explain_rows: str, most_cells: int, rate: float | None
+    ) -> Answer:
+        rows, surprise = judged.rows, judged.surprise
+        alarm = surprise > self.calibration_.threshold(self.alarm_rate if rate is None else rate)
+        chosen = {"alarms": alarm, "all": ~np.isnan(surprise), "none": np.zeros(len(rows), bool)}
+        p_value, places = self.calibration_.p_value(surprise), np.flatnonzero(chosen[explain_rows])
+        id_name = self.autoencoder_.id_column
+        id_name = id_name if id_name in rows.names else None
+        return Answer(
+            rows=np.arange(judged.start, judged.start + len(rows)),
+            surprise=surprise,
+            doubt=judged.doubt,
+            p_value=p_value,
+            alarm=alarm,
+            because=explain(self.gauge_, judged, places, most_cells),
+            ids=None if id_name is None else rows.column(id_name),
+            id_name=id_name,
+        )
+
+    def reads(self) -> list[str]:
+        """The columns that an answer reads: the net's, and those that name rows and segments."""
+        model = self.autoencoder_
+        named = [model.id_column, model.parts()["hints"].segment]
+        return [*model.table_.needs(), *(name for name in named if name)]
+
+    @property
+    def calibration_(self) -> Calibration:
+        """The surprises of rows that no net trained on."""
+        return self.gauge_.calibration
+
+    @property
+    def contamination_(self) -> float:
+        """The share of training rows that stand apart from the others, as far as can be told."""
+        return self.gauge_.apart
+
+    @property
+    def offset_(self) -> float:
+        """The score below which a row alarms, at today's `alarm_rate`."""
+        return -self.calibration_.threshold(self.alarm_rate)
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of columns that fit saw."""
+        return self.autoencoder_.n_features_in_
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """The columns that fit saw."""
+        return self.autoencoder_.feature_names_in_
+
+    def section(self) -> dict[str, Any]:
+        """What a bundle keeps of the detector beside the Autoencoder."""
+        return self.gauge_.section(self.alarm_rate)
+
+    def save(self, path: str) -> None:
+        """Keep detector and Autoencoder in a folder, whole or not at all."""
+        check_is_fitted(self)
+        self.autoencoder_.save(path, {"detect": self.section()})
+
+    @classmethod
+    def load(cls, path: str) -> Self:
+        """The detector kept in a folder.
+
+        Raises: BundleError that says what is wrong with it.
+        """
+        return cls.from_bundle(read_bundle(str(path)))
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, *, alarm_rate: float | None = None) -> Self:
+        """The detector of a bundle, at its own alarm rate unless another is given.
+
+        Raises: BundleError, SettingError for a rate that is none.
+        """
+        model = Autoencoder.from_bundle(bundle)
+        if "detect" not in bundle.sections:
+            return cls.of(model, alarm_rate=0.01 if alarm_rate is None else alarm_rate)
+        kept, hints = kept_of(bundle.sections["detect"]), model.parts()["hints"]
+        detector = cls(
+            model,
+            alarm_rate=kept.alarm_rate if alarm_rate is None else alarm_rate,
+            contamination=hints.contamination,
+            segment=hints.segment,
+        )
+        detector.autoencoder_ = model
+        with blamed("section 'detect'"):
+            detector.gauge_ = Gauge.restored(kept, model)
+        detector._check_rate()
+        return detector._warned()
+
+    def _settle(self) -> Self:
+        self.gauge_ = Gauge.settle(self.autoencoder_)
+        self.autoencoder_.remember(self.gauge_.memory)
+        return self._warned()
+
+    def _warned(self) -> Self:
+        """Say where the rate cannot be promised, or where rows cannot be told apart."""
+        for said in (self.calibration_.shortage(self.alarm_rate), self.calibration_.sameness()):
+            if said is not None:
+                warnings.warn(said, KeyholeWarning, stacklevel=3)
+        return self
+
+    def _check_rate(self) -> None:
+        if not isinstance(self.alarm_rate, int | float) or not 0 < self.alarm_rate < 1:
+            raise SettingError(
+                f"alarm_rate={self.alarm_rate!r}: it must be above 0 and below 1, such as 0.01"
+            )
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.input_tags.string = True
+        return tags

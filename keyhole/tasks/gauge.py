@@ -1,0 +1,210 @@
+"""What is usual for a model's rows, and how far out others are: all that an alarm rests on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from keyhole.core.records import Batch
+from keyhole.errors import BundleError, DataError, KeyholeWarning
+from keyhole.estimator import Autoencoder
+from keyhole.modalities import Tabular
+from keyhole.modalities.tabular import check_columns
+from keyhole.sources import Rows
+from keyhole.store import record
+from keyhole.surprise import QUESTIONS, Asked, Surprise
+from keyhole.tasks.calibrate import Calibration
+from keyhole.tasks.segments import Segments, names_of, unmet_in_words
+from keyhole.training.memory import Memory
+
+MOST_SURPRISE = 1e12
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Some rows of a source, encoded, what was asked of them, and what came out.
+
+    `surprise` is in multiples of the usual, `doubt` its standard deviation between nets, both
+    (row,) and NaN for a row with no observed cell; `unmet` are segments never met in training.
+    """
+
+    start: int
+    rows: Rows
+    batch: Batch
+    asked: Asked
+    surprise: np.ndarray
+    doubt: np.ndarray
+    unmet: set[str]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The section `detect` of a manifest: these keys, of these types."""
+
+    alarm_rate: float
+    rows: int
+    apart: float
+    typical: list[float]
+    units: list[float]
+    surprises: list[float]
+    factors: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A scale of surprise, what it said of held-out rows, and the rows it compares with.
+
+    `rows` is how many rows were learnt from so far; `apart` the share that stands apart.
+    """
+
+    table: Tabular
+    surprise: Surprise
+    calibration: Calibration
+    memory: Memory
+    segments: Segments | None
+    core: float
+    rows: int
+    apart: float
+
+    @classmethod
+    def settle(cls, model: Autoencoder) -> Self:
+        """The gauge of a fitted model.
+
+        Raises: BundleError for a model of an older version, which remembers no rows.
+        """
+        memory, hints = _memory(model), model.parts()["hints"]
+        surprise = Surprise.settle(model.network_, memory, hints.core_share)
+        found, segments = surprise.judge(memory), None
+        if hints.segment is not None and memory.segments is not None:
+            names = [memory.segments[i] for i in memory.judged]
+            segments = Segments.learn(hints.segment, names, found)
+            factor = segments.factor_of(memory.segments).astype(np.float32)  # as a bundle has it
+            memory = replace(memory, factor=factor)
+        calibration = Calibration.of(found / memory.factor[memory.judged])
+        return cls(
+            model.table_, surprise, calibration, memory, segments, hints.core_share,
+            model.rows_, calibration.apart(),
+        )  # fmt: skip
+
+    def weigh(self, rows: Rows, start: int = 0) -> Judged:
+        """How far out some rows are; `start` is the place of the first, for messages."""
+        batch = self.table.encode(rows, start)
+        asked = self.surprise.ask(batch)
+        found = self.surprise.weigh(asked)
+        factor, unmet = self._factor(rows)
+        surprise, doubt = found.surprise / factor, found.doubt / factor
+        return Judged(start, rows, batch, asked, surprise, doubt, unmet)
+
+    def through(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[Judged]:
+        """All blocks weighed, with a warning at the end for segments never met."""
+        unmet: set[str] = set()
+        for start, rows in blocks:
+            judged = self.weigh(rows, start)
+            unmet |= judged.unmet
+            yield judged
+        if unmet:
+            warnings.warn(unmet_in_words(unmet), KeyholeWarning, stacklevel=4)
+
+    def _factor(self, rows: Rows) -> tuple[Any, set[str]]:
+        """What each row's surprise is divided by, and the segments that training never met."""
+        if self.segments is None:
+            return 1.0, set()
+        check_columns([self.segments.column], rows.names, "a threshold a segment")
+        names = names_of(rows.column(self.segments.column))
+        return self.segments.factor_of(names), set(names) - set(self.segments.factors)
+
+    def taught(self, blocks: Iterable[tuple[int, Rows]]) -> Self:
+        """The gauge with new rows in its bank and its calibration, its units as they were.
+
+        The bank stays a fair sample of all rows met; all rows that calibrate are judged anew by
+        it, each as if it were not remembered, so that p-values mean what they meant before.
+        """
+        rows, memory = self.rows, self.memory
+        for start, block in blocks:
+            factor = np.broadcast_to(self._factor(block)[0], len(block))
+            memory = memory.with_rows(self.table.encode(block, start), factor, met=rows)
+            rows += len(block)
+        surprise = self.surprise.remembering(memory, self.core)
+        calibration = Calibration.of(surprise.judge(memory) / memory.factor[memory.judged])
+        return replace(
+            self, surprise=surprise, memory=memory, rows=rows, calibration=calibration,
+            apart=calibration.apart(),
+        )  # fmt: skip
+
+    def recalibrated(self, surprises: np.ndarray) -> Self:
+        """The gauge whose promises rest on these surprises.
+
+        Raises: DataError where there is none.
+        """
+        if np.isnan(surprises).all():
+            raise DataError("no row is left to calibrate on: all are anomalies or empty")
+        return replace(self, calibration=Calibration.of(surprises))
+
+    def section(self, alarm_rate: float) -> dict[str, Any]:
+        """What a manifest keeps of it."""
+        return asdict(
+            Kept(
+                alarm_rate=alarm_rate,
+                rows=self.rows,
+                apart=self.apart,
+                typical=self.surprise.typical.tolist(),
+                units=self.surprise.units.tolist(),
+                surprises=self.calibration.surprises.tolist(),
+                factors={} if self.segments is None else self.segments.factors,
+            )
+        )
+
+    @classmethod
+    def restored(cls, kept: Kept, model: Autoencoder) -> Self:
+        """The gauge that a manifest keeps, on the model of the same bundle.
+
+        Raises: BundleError.
+        """
+        _check(kept, len(model.table_.layout.columns))
+        memory, hints = _memory(model), model.parts()["hints"]
+        bare = Surprise.unsettled(model.network_, memory, hints.core_share)
+        surprise = replace(bare, typical=np.array(kept.typical), units=np.array(kept.units))
+        segments = None if hints.segment is None else Segments(hints.segment, kept.factors)
+        calibration = Calibration(np.sort(np.array(kept.surprises, float)))
+        return cls(
+            model.table_, surprise, calibration, memory, segments, hints.core_share,
+            kept.rows, kept.apart,
+        )  # fmt: skip
+
+
+def kept_of(section: Any) -> Kept:
+    """The section `detect` of a manifest.
+
+    Raises: BundleError.
+    """
+    return record(Kept, section, "section 'detect'")
+
+
+def _memory(model: Autoencoder) -> Memory:
+    if model.memory_ is None or not len(model.memory_.judged):
+        raise BundleError(
+            "this model was saved without rows to compare with: save the detector "
+            "(AnomalyDetector.of(model).save) where the model was fitted, or fit again"
+        )
+    return model.memory_
+
+
+def _check(kept: Kept, columns: int) -> None:
+    """Raises: BundleError for numbers that no gauge of ours has."""
+    numbers = np.array([*kept.typical, *kept.units, *kept.surprises, *kept.factors.values()])
+    wrong = {
+        "alarm_rate: between 0 and 1": not 0 < kept.alarm_rate < 1,
+        "typical: one for each column": len(kept.typical) != columns,
+        "units: one for each question": len(kept.units) != len(QUESTIONS),
+        "units and factors: above zero": min([*kept.units, *kept.factors.values()]) <= 0,
+        "surprises: at least one": not kept.surprises,
+        "numbers: from 0 to 1e12": not ((numbers >= 0) & (numbers <= MOST_SURPRISE)).all(),
+        "rows and apart: what they count": kept.rows < 2 or not 0 <= kept.apart <= 1,
+    }
+    for what, is_wrong in wrong.items():
+        if is_wrong:
+            raise BundleError(f"section 'detect' cannot be used: {what}")

@@ -1,0 +1,25 @@
+"""Score: the log-likelihood of each row given its code, by one forward pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyhole.sources import Rows
+from keyhole.tasks.base import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Score(Task):
+    """log p(x | code(x)) in nats, higher = more normal; null for a row with no observed cell."""
+
+    verb = "score"
+
+    def table(self, rows: Rows, start: int) -> pa.Table:
+        """The log-likelihood of a block of rows."""
+        import pyarrow as pa
+
+        model = self.autoencoder
+        nats = -model.row_nats(model.weigh(rows, start)).numpy()
+        return pa.table({"log_likelihood": pa.array(nats, from_pandas=True)})

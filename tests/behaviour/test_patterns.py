@@ -1,0 +1,230 @@
+"""What alarms have in common, and the words, figures and places a page gives them."""
+
+import numpy as np
+import pytest
+
+from keyhole.report import Asked
+from keyhole.report.codemap import levels, on_grid
+from keyhole.report.facts import asked_in_words, calibrated, trust
+from keyhole.report.figures import p_value_histogram
+from keyhole.report.words import number, plain, rate, script_json, times
+from keyhole.tasks import Answer, Cell
+from keyhole.tasks.patterns import direction, shared
+
+
+def answer(because, rows=20, alarm=None):
+    alarm = np.ones(rows, bool) if alarm is None else alarm
+    ones = np.ones(rows)
+    return Answer(np.arange(rows), ones, 0.1 * ones, 0.01 * ones, alarm, because)
+
+
+def flow(value="1,250", share=0.8, expected="12 to 1,100"):
+    return Cell("flow_1", value, expected, share)
+
+
+def mode(value="sideways", share=0.8):
+    return Cell("mode", value, "forward", share)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "said"),
+    [
+        ("1,250", "12 to 1,100", "above"),
+        ("-3.2e+05", "-1,000 to 4", "below"),
+        ("1.235e+04", "1,000 to 12,345", "above"),
+        ("7", "12 to 15", "below"),
+        ("13", "12 to 15", ""),
+        ("5.2", "0 (95%)", "above"),
+        ("3", "0", "above"),
+        ("1", "0 (98%)", ""),
+        ("true", "false (98%)", ""),
+        ("sideways", "forward", ""),
+        ("10115", "10117", ""),
+        ("7", "one to ten", ""),
+        ("7", "1 to 2 to 3", ""),
+        ("missing", "1 to 2", ""),
+        ("2024-06-01", "2024-01-01 to 2024-02-01", "above"),
+        ("2023-06-01T12:00:00", "2024-01-01T00:00:00 to 2024-02-01T00:00:00", "below"),
+        ("2024-13-01", "2024-01-01", ""),
+        ("", "", ""),
+    ],
+)
+def test_a_direction_is_told_for_numbers_and_moments_and_for_no_level(value, expected, said):
+    assert direction(value, expected) == said
+    assert Cell("any", value, expected, 1.0).direction == said
+
+
+def test_alarms_are_grouped_by_column_and_direction_or_level():
+    because = {i: [flow(f"{2_000 + i:,}")] for i in range(7)}
+    because |= {i: [mode()] for i in range(7, 10)}
+    because |= {i: [flow("3")] for i in range(10, 12)}
+    assert [str(pattern) for pattern in answer(because).patterns()] == [
+        "7 of 12 alarms: flow_1 above what was expected",
+        "3 of 12 alarms: mode = 'sideways'",
+        "2 of 12 alarms: flow_1 = 3, below what was expected",
+    ]
+
+
+def test_a_pattern_names_its_rows_and_no_row_without_an_alarm():
+    alarm = np.arange(20) != 1
+    (found,) = answer({i: [flow()] for i in range(4)}, alarm=alarm).patterns()
+    assert (found.rows, found.of, found.column, found.direction) == (
+        (0, 2, 3), 3, "flow_1", "above",
+    )  # fmt: skip
+
+
+def test_numbers_within_their_range_are_one_group_and_not_one_each():
+    because = {i: [flow(str(20 + i))] for i in range(5)}
+    (found,) = answer(because).patterns()
+    assert str(found) == "5 of 5 alarms: flow_1 unlike the rest of its row"
+
+
+def test_one_row_is_no_pattern_and_no_row_has_none():
+    assert answer({0: [flow()], 1: [mode()]}).patterns() == []
+    assert answer({}).patterns() == []
+    assert answer({0: [], 1: []}).patterns() == []
+
+
+def test_a_row_is_held_by_each_cell_that_speaks_for_it_and_by_no_weak_one():
+    because = {i: [flow(), mode(share=0.5)] for i in range(4)}
+    because |= {4: [mode()], 5: [mode()], 6: [flow(), mode(share=0.1)]}
+    found = answer(because).patterns()
+    assert [pattern.rows for pattern in found] == [(0, 1, 2, 3, 4, 5)]
+    assert found[0].cell == "mode = 'sideways'"
+
+
+def test_patterns_that_mostly_repeat_another_are_left_out():
+    because = {i: [flow(), mode()] for i in range(10)}
+    because |= {10: [mode()], 11: [mode()], 12: [flow()], 13: [flow()]}
+    because |= {i: [Cell("other", "x", "y", 1.0)] for i in range(14, 16)}
+    found = [(p.column, len(p.rows)) for p in answer(because).patterns()]
+    assert found == [("flow_1", 12), ("other", 2)]
+
+
+def test_at_most_five_patterns_the_largest_first():
+    because = {10 * c + i: [Cell(f"c{c}", "x", "y", 1.0)] for c in range(8) for i in range(2 + c)}
+    found = answer(because, rows=100).patterns()
+    assert [(p.column, len(p.rows)) for p in found] == [
+        ("c7", 9), ("c6", 8), ("c5", 7), ("c4", 6), ("c3", 5),
+    ]  # fmt: skip
+
+
+def test_a_pattern_chosen_late_for_its_few_new_rows_still_stands_by_its_size():
+    because = {i: [mode(), flow()] for i in range(3)} | {i: [mode()] for i in range(3, 12)}
+    because |= {i: [flow()] for i in range(12, 15)}
+    because |= {i: [Cell("other", "x", "y", 1.0)] for i in range(15, 19)}
+    found = [(p.column, len(p.rows)) for p in answer(because).patterns()]
+    assert found == [("mode", 12), ("flow_1", 6), ("other", 4)]
+
+
+def test_equal_patterns_come_in_the_order_of_their_names_whatever_that_of_the_rows():
+    because = {0: [Cell("b", "x", "y", 1.0)], 1: [Cell("a", "x", "y", 1.0)]}
+    because |= {2 + place: cells for place, cells in because.items()}
+    backward = dict(reversed(because.items()))
+    assert [p.column for p in shared(because, range(4))] == ["a", "b"]
+    assert shared(because, range(4)) == shared(backward, range(4))
+    assert [p.rows for p in shared(because, reversed(range(4)))] == [(1, 3), (0, 2)]
+
+
+def test_a_notebook_shows_patterns_as_text():
+    shown = answer({i: [mode("<b>")] for i in range(3)})._repr_html_()
+    assert "<li>3 of 3 alarms: mode = &#x27;&lt;b&gt;&#x27;</li>" in shown
+    assert "<ul>" not in answer({})._repr_html_()
+
+
+def asked(p_value, **more):
+    rows = len(p_value)
+    said = {
+        "name": "new.csv", "surprise": np.ones(rows), "doubt": np.full(rows, 0.25),
+        "p_value": p_value, "alarm": p_value <= 0.05, "threshold": 9.0, "alarm_rate": 0.05,
+        "contamination": 0.0, "codes": np.zeros((rows, 2)), "ids": [""] * rows, "because": {},
+        "patterns": [], "remarks": [],
+    }  # fmt: skip
+    return Asked(**said | more)
+
+
+UNEVEN = np.concatenate([np.full(60, 0.05), np.arange(1, 41) / 40])
+
+
+def test_alarms_stand_beside_those_promised_with_threshold_and_doubt():
+    said = asked(UNEVEN)
+    assert [(fact.label, fact.value, fact.note) for fact in calibrated(said)] == [
+        ("alarms", "62", "62 % of 100 rows"),
+        ("promised at most", "5.0", "5 % of 100 rows if all are like training's"),
+        ("threshold", "9.00", "times the usual surprise"),
+        ("doubt", "± 0.25", "between nets, the median"),
+    ]
+    assert asked_in_words(said) == (
+        "100 rows of new.csv: 62 alarms (62 %); of rows like those of training, at most 5 % alarm."
+    )
+
+
+def test_one_net_has_no_doubt_and_a_rate_out_of_reach_no_threshold():
+    said = asked(UNEVEN, doubt=np.full(100, np.nan), threshold=np.inf)
+    assert [fact.label for fact in calibrated(said)] == ["alarms", "promised at most"]
+
+
+def test_empty_rows_are_not_promised_anything():
+    nothing = np.full(5, np.nan)
+    said = asked(nothing, surprise=nothing, doubt=nothing)
+    assert calibrated(said) == []
+    assert p_value_histogram(said) is None
+    mixed = asked(UNEVEN, surprise=np.where(np.arange(100) < 40, np.nan, 1.0))
+    assert calibrated(mixed)[1].value == "3.0"
+
+
+def test_all_rows_may_alarm_and_are_said_as_a_hundred_percent():
+    said = asked(np.full(40, 0.01))
+    assert "40 alarms (100 %)" in asked_in_words(said)
+
+
+def test_the_figure_of_p_values_says_how_many_are_low_and_how_many_would_be():
+    said = (
+        "Histogram of the p-values of 100 rows in 20 bars: the first, up to 0.05, holds 62; "
+        "rows like those of training would put 5 in each."
+    )
+    assert f'aria-label="{said}"' in str(p_value_histogram(asked(UNEVEN)))
+
+
+def test_few_calibration_rows_make_as_many_bars_as_there_can_be_p_values():
+    assert "in 4 bars: the first, up to 0.25, holds 3;" in str(
+        p_value_histogram(asked(np.array([0.25, 0.25, 0.25, 0.5, 1.0])))
+    )
+    assert "in 1 bar: the first, up to 1.00, holds 1;" in str(p_value_histogram(asked(np.ones(1))))
+
+
+def test_training_rows_that_stand_apart_are_said_where_they_are_over_five_percent():
+    assert trust(asked(UNEVEN, contamination=0.049)) is None
+    assert trust(asked(UNEVEN, contamination=0.06)) == (
+        "About 6 % of the training rows stand apart from the others: if they are bad ones, "
+        "p-values are conservative (alarms rarer than promised, never more frequent)."
+    )
+
+
+def test_levels_stand_close_to_the_values_in_the_bulk_and_in_the_tail():
+    values = np.concatenate([np.random.default_rng(0).normal(size=10_000), [500.0, 1_000.0]])
+    knots = levels(values)
+    nearest = np.abs(values[:, None] - knots).min(1)
+    assert len(knots) <= 255
+    assert np.median(nearest) < 0.02
+    assert nearest[-2:].max() < 5
+
+
+def test_one_far_point_does_not_squeeze_the_others():
+    place = np.random.default_rng(0).random((5_000, 2))
+    place[0] = [1e6, 0.5]
+    grid, far = on_grid(place)
+    assert far == 1
+    assert grid[0, 0] == 65_535
+    assert np.ptp(grid[1:, 0]) > 30_000
+
+
+def test_numbers_and_texts_are_said_as_a_person_writes_them():
+    values = (-0.001, -1.5, 1234.5, None, np.inf, np.nan)
+    assert [number(v) for v in values] == ["0.00", "−1.50", "1,234.50", "–", "∞", "–"]
+    assert plain("a\nb\tc\u00a0d\x1b") == "a b c d�"
+    assert not set("<>&\u2028\u2029") & set(script_json("</script><!--&\u2028\u2029"))
+    assert [rate(share) for share in (0.0025, 0.05, 0.337, 0.994, 1.0)] == [
+        "0.25 %", "5 %", "34 %", "99 %", "100 %",
+    ]  # fmt: skip
+    assert (times(3.1, 0.21), times(3.1, np.nan)) == ("3.10 ± 0.21", "3.10")
