@@ -65,9 +65,7 @@ def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
     from keyhole.tasks.labels import anomalies
 
     check_columns([label], source.names, "calibrate --label")
-    table = pa.concat_tables(
-        [rows.arrow() for rows in source.blocks(detector.autoencoder_.chunk_rows)]
-    )
+    table = pa.concat_tables([rows.arrow() for _, rows in detector.autoencoder_.numbered(source)])
     held = TableSource(ArrowRows(table), source.name)
     bad = anomalies(table.column(label), table.num_rows)
     detector.calibrate(held, bad)

@@ -27,6 +27,7 @@ from keyhole.training.loop import Watcher
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):
     """Alarms at a promised rate, from an Autoencoder and rows it has not trained on.
+
     `alarm_rate` is the share of false alarms promised on rows like those of training; it moves
     after the fit without refitting: `set_params(alarm_rate=.05)`. `contamination` is the assumed
     share of bad training rows ("auto": unknown, "none", or a number below .5) and nothing else:
@@ -107,13 +108,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def of(cls, autoencoder: Autoencoder, *, alarm_rate: float = 0.01) -> Self:
         """The detector of an Autoencoder that is fitted already, with its hints' contamination."""
         check_is_fitted(autoencoder)
-        hints = autoencoder.parts()["hints"]
-        said = "auto" if hints.contamination is None else hints.contamination
-        names = {"contamination": said, "segment": hints.segment}
-        detector = cls(autoencoder, alarm_rate=alarm_rate, **names)
-        detector._check_rate()
-        detector.autoencoder_ = autoencoder
-        return detector._settle()
+        return cls._over(autoencoder, alarm_rate)._settle()
 
     def score_samples(self, X: Any) -> np.ndarray:
         """The negative of each row's surprise: -1 is usual, -3 three times as far out."""
@@ -258,18 +253,22 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         model = Autoencoder.from_bundle(bundle)
         if "detect" not in bundle.sections:
             return cls.of(model, alarm_rate=0.01 if alarm_rate is None else alarm_rate)
-        kept, hints = kept_of(bundle.sections["detect"]), model.parts()["hints"]
-        detector = cls(
-            model,
-            alarm_rate=kept.alarm_rate if alarm_rate is None else alarm_rate,
-            contamination=hints.contamination,
-            segment=hints.segment,
-        )
-        detector.autoencoder_ = model
+        kept = kept_of(bundle.sections["detect"])
         with blamed("section 'detect'"):
-            detector.gauge_ = Gauge.restored(kept, model)
-        detector._check_rate()
+            gauge = Gauge.restored(kept, model)
+        detector = cls._over(model, kept.alarm_rate if alarm_rate is None else alarm_rate)
+        detector.gauge_ = gauge
         return detector._warned()
+
+    @classmethod
+    def _over(cls, model: Autoencoder, alarm_rate: float) -> Self:
+        """A detector told what the model's hints say; it has no gauge yet."""
+        hints = model.parts()["hints"]
+        said = "auto" if hints.contamination is None else hints.contamination
+        detector = cls(model, alarm_rate=alarm_rate, contamination=said, segment=hints.segment)
+        detector._check_rate()
+        detector.autoencoder_ = model
+        return detector
 
     def _settle(self) -> Self:
         self.gauge_ = Gauge.settle(self.autoencoder_)

@@ -17,6 +17,7 @@ from keyhole.errors import DataError
 OUT = 0.9  # quantile by which segments are compared: alarms are raised far out
 AS_WHOLE = 10  # rows of a segment that weigh as much as the whole does
 MOST_SEGMENTS = 10_000
+FEW, MOST_ALONE = 20, 0.9  # from so many rows on, so many segments a row are identifiers
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Segments:
         Raises: DataError for more segments than could each have a threshold.
         """
         groups, place = np.unique(np.array(names, dtype=str), return_inverse=True)
-        if len(groups) > MOST_SEGMENTS:
+        alone = len(names) >= FEW and len(groups) > MOST_ALONE * len(names)
+        if alone or len(groups) > MOST_SEGMENTS:
             raise DataError(
                 f"segment={column!r}: it holds {len(groups):,} different values among "
                 f"{len(names):,} rows: an identifier, not the part of a fleet; name another column"

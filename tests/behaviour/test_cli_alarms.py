@@ -244,3 +244,15 @@ def test_inspect_says_what_is_promised_and_what_stands_apart(place, capfd):
     assert code == 0
     assert "5.00% false ones promised" in out
     assert "calibrated on 300 rows" in out
+
+
+@pytest.mark.parametrize("verb", ["update", "calibrate"])
+def test_a_header_without_rows_changes_no_model(place, capfd, model, tmp_path, verb):
+    rows(0).to_csv(tmp_path / "none.csv", index=False)
+    before = (model / "manifest.json").read_bytes()
+    label = ["--label", "bad"] if verb == "calibrate" else []
+    code, _, err = ask(capfd, verb, model, tmp_path / "none.csv", *label)
+    assert code == 2
+    assert "none.csv holds 0 sample(s)" in err
+    assert "fault of keyhole's own" not in err
+    assert (model / "manifest.json").read_bytes() == before

@@ -345,3 +345,16 @@ def test_a_hint_stands_where_the_detector_was_told_nothing():
     told = AnomalyDetector(model, contamination=0.1).fit(fleet(300, 1)).autoencoder_.hints
     assert (told.contamination, told.segment) == (0.1, "machine")
     assert model.hints is hints
+
+
+def test_a_column_that_names_every_row_is_no_segment():
+    rows = fleet(60, 1).assign(machine=[f"r{i}" for i in range(60)])
+    with pytest.raises(DataError, match="an identifier, not the part of a fleet"):
+        detector(rows, segment="machine")
+
+
+def test_a_detector_of_a_model_that_was_told_nothing_is_found_again_as_it_was(tmp_path):
+    model = Autoencoder(plan=Plan(2), random_state=0).fit(draw(60))
+    made = AnomalyDetector.of(model, alarm_rate=0.05)
+    made.save(str(tmp_path / "m"))
+    assert AnomalyDetector.load(str(tmp_path / "m")).contamination == made.contamination == "auto"
