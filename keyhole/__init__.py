@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keyhole.bottlenecks import Plain
+    from keyhole.bottlenecks import Plain, Variational
     from keyhole.errors import KeyholeError, KeyholeWarning
     from keyhole.estimator import Autoencoder
     from keyhole.modalities import Hints
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Answer,
         Embed,
         Evaluation,
+        Generator,
         Impute,
         Reconstruct,
         evaluate,
@@ -33,6 +34,7 @@ __all__ = [
     "Autoencoder",
     "Embed",
     "Evaluation",
+    "Generator",
     "Hints",
     "Impute",
     "KeyholeError",
@@ -41,19 +43,21 @@ __all__ = [
     "Plain",
     "Plan",
     "Reconstruct",
+    "Variational",
     "evaluate",
     "write_report",
 ]  # fmt: skip
 
 _ROOMS = {
-    "bottlenecks": ("Plain",),
+    "bottlenecks": ("Plain", "Variational"),
     "errors": ("KeyholeError", "KeyholeWarning"),
     "estimator": ("Autoencoder",),
     "modalities": ("Hints",),
     "nets": ("MLP",),
     "report": ("write_report",),
     "tasks": (
-        "Answer", "AnomalyDetector", "Embed", "Evaluation", "Impute", "Reconstruct", "evaluate",
+        "Answer", "AnomalyDetector", "Embed", "Evaluation", "Generator", "Impute",
+        "Reconstruct", "evaluate",
     ),
     "training": ("Masking", "Plan"),
 }  # fmt: skip

@@ -13,32 +13,30 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from keyhole.bottlenecks import Bottleneck, Plain
+from keyhole.bottlenecks import Bottleneck
 from keyhole.core.records import Batch
+from keyhole.defaults import PARTS, parts_of
 from keyhole.entry import learn_names, match_names
-from keyhole.errors import DataError, SettingError
+from keyhole.errors import DataError
 from keyhole.fitting import Block, Fitted, Hooks, learn
-from keyhole.heads import Head, Mixed
+from keyhole.heads import Head
 from keyhole.kept import Data, restore, section_of, tensors_of
 from keyhole.modalities import Hints, Tabular
-from keyhole.nets import MLP, Net
+from keyhole.nets import Net
+from keyhole.priors import Prior
+from keyhole.sampling import Sampler, with_prior
 from keyhole.sources import Rows, Source
 from keyhole.sources.frame import as_container, like_given, numbers_of
 from keyhole.sources.opening import random_access
 from keyhole.sources.weighted import weighted
 from keyhole.store import Bundle, blamed, read_bundle, write_bundle
-from keyhole.training import Corruption, Masking, Plan
+from keyhole.training import Corruption, Plan
 from keyhole.training.checkpoint import clear, seed_of
 from keyhole.training.loop import Watcher
 from keyhole.training.memory import Memory
 from keyhole.training.progress import progress, tell
-from keyhole.training.settle import members_mean
 
 CHUNK_ROWS = 16_384  # read and encoded together
-PARTS = {
-    "bottleneck": (Bottleneck, Plain), "net": (Net, MLP), "head": (Head, Mixed),
-    "corruption": (Corruption, Masking), "plan": (Plan, Plan), "hints": (Hints, Hints),
-}  # fmt: skip
 
 
 class Autoencoder(TransformerMixin, BaseEstimator):
@@ -113,17 +111,13 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         return like_given(np.concatenate(codes), self.get_feature_names_out(), X)
 
     def inverse_transform(self, codes: Any) -> Any:
-        """The expected rows of these codes, in original units and in the kind fit was given."""
+        """The expected rows of these codes, in original units and in the kind fit was given.
+
+        Ordered codes may be cut: their first dimensions are a code.
+        """
         check_is_fitted(self)
         z = codes if isinstance(codes, np.ndarray) else numbers_of(codes)
-        if z.ndim != 2 or z.shape[1] != self.network_.width:
-            raise DataError(f"codes have shape {z.shape}, expected (rows, {self.network_.width})")
-        z = torch.from_numpy(np.ascontiguousarray(z, np.float32))
-        z = z.expand(self.network_.shape.members, *z.shape)
-        with torch.no_grad():
-            mean = self.network_.decode(z[None].to(self._device)).mean
-        table = self.table_.decode(members_mean(mean, first=True))
-        return as_container(table, self.container_)
+        return as_container(self._fitted.rows_of(z), self.container_)
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Log p(x | code(x)) of each row in nats, higher = more normal; NaN where a row is empty.
@@ -132,6 +126,15 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """
         blocks = (self.weigh(rows, start) for start, rows in self.numbered(X))
         return np.concatenate([-self.row_nats(block).double().numpy() for block in blocks])
+
+    def log_likelihood(self, X: Any, *, samples: int = 5_000) -> np.ndarray:
+        """Log p(x) of each row's seen cells in nats, by importance sampling with so many draws.
+
+        For codes with noise. Raises: SettingError for others.
+        """
+        noise = torch.Generator().manual_seed(0)
+        found = [self._fitted.marginal(*block, samples, noise) for block in self.numbered(X)]
+        return np.concatenate(found)
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean log-likelihood of the rows in nats."""
@@ -146,13 +149,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     def history_(self) -> Any:
         """The evaluations of the run as a frame: pandas where it is installed, else Arrow."""
         check_is_fitted(self)
-        try:
-            import pandas
-        except ImportError:
-            import pyarrow
-
-            return pyarrow.table(self.run_.columns())
-        return pandas.DataFrame(self.run_.columns())
+        return self.run_.frame()
 
     def numbered(self, X: Any) -> Iterator[tuple[int, Rows]]:
         """The rows of a source a chunk at a time, each with the place of its first.
@@ -194,6 +191,25 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """Have these rows be the ones that new ones are compared with."""
         self._take(replace(self._fitted, memory=memory))
 
+    def sampler(self) -> Sampler:
+        """What draws rows: the model with its prior, or a mixture over the rows it remembers.
+
+        Raises: SettingError where it has neither.
+        """
+        check_is_fitted(self)
+        sampler = Sampler.of(self._fitted)
+        self._take(sampler.fitted)
+        return sampler
+
+    def sample(self, n: int = 1) -> Any:
+        """`n` new rows, in the kind that fit was given; `keyhole.Generator` has more to offer."""
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return as_container(self.sampler().rows(n, seed), self.container_)
+
+    def fit_prior(self, batches: Iterator[Batch], prior: Prior, *, seed: int = 0) -> None:
+        """Fit a copy of this prior to the codes of encoded rows, and hold it as `prior_`."""
+        self._take(with_prior(self._fitted, batches, prior, seed))
+
     def row_nats(self, block: Block) -> torch.Tensor:
         """Each row's nats, gaps counted as typical columns."""
         return self._fitted.row_nats(block)
@@ -209,7 +225,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
             self.rows_, self.feature_names_in_.tolist(), self.container_, self.fingerprint_
         )
         section = section_of(fitted, self.parts(), self.random_state, data)
-        tensors = self.network_.state_dict() | tensors_of(fitted.memory)
+        tensors = self.network_.state_dict() | tensors_of(fitted)
         write_bundle(str(path), {"autoencoder": section, **(sections or {})}, tensors)
         if self._checkpoint is not None:
             clear(self._checkpoint)
@@ -251,7 +267,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         self.rows_, self.fingerprint_ = fitted.rows, fitted.fingerprint
         self.typical_nats_, self.held_out_nats_ = fitted.typical_nats, fitted.held_out_nats
         self.evidence_, self.findings_ = fitted.evidence, fitted.findings
-        self.verdict_, self.memory_ = fitted.verdict, fitted.memory
+        self.width_choice_ = fitted.choice
+        self.verdict_, self.memory_, self.prior_ = fitted.verdict, fitted.memory, fitted.prior
 
     # What comes in and goes out.
 
@@ -265,19 +282,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         return match_names(self, X)
 
     def parts(self) -> dict[str, Any]:
-        """The parts as given, defaults where none was."""
-        found = {}
-        for name, (base, default) in PARTS.items():
-            part = getattr(self, name)
-            part = default() if part is None else part
-            if not isinstance(part, base):
-                raise SettingError(f"{name}={part!r:.80}: expected a {base.__name__}")
-            found[name] = part
-        return found
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.network_.parameters()).device
+        """The parts as given, else those that the bottleneck works best with, else defaults."""
+        return parts_of({name: getattr(self, name) for name in PARTS})
 
     def _watcher(self) -> Watcher:
         if not self.verbose:

@@ -3,30 +3,36 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from keyhole.checks import Finding, examine, gather, verdict
+from keyhole.bottlenecks.base import AUTO, Bottleneck, with_width
+from keyhole.checks import Asked, Finding, examine, foresee, gather, verdict
+from keyhole.core.intrinsic import MOST_POINTS
 from keyhole.core.layout import Shape
 from keyhole.core.nats import column_nats, row_nats
 from keyhole.core.records import Batch
 from keyhole.errors import DataError
+from keyhole.marginal import log_likelihood
 from keyhole.modalities import Tabular
 from keyhole.network import Network
+from keyhole.priors import Prior
 from keyhole.sources import Rows, Source
 from keyhole.sources.base import ArrowRows
-from keyhole.training import History
+from keyhole.training import History, Plan
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.feed import Feed
 from keyhole.training.heldout import HeldOut
 from keyhole.training.loop import Run, Trained, Watcher, train
 from keyhole.training.memory import Memory
+from keyhole.training.plan import PRICE_WARM_UP, shorter
 from keyhole.training.settle import held_out_nats, members_mean, settle_means
 from keyhole.training.split import Split
 from keyhole.training.trust import Trusting
+from keyhole.width import WidthChoice, choose_width
 
 PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 
@@ -73,6 +79,10 @@ class Fitted:
     evidence: dict[str, Any]
     findings: list[Finding]
     verdict: str
+    split: Split | None = None  # of the rows that were just fitted to; not kept
+    prior: Prior | None = None  # over the codes of the first member
+    prior_rows: int = 0
+    choice: WidthChoice | None = None  # of the width, where it was left to the data
 
     @torch.no_grad()
     def weigh(self, rows: Rows, start: int = 0) -> Block:
@@ -99,6 +109,35 @@ class Fitted:
         batch = self.table.encode(rows, start).to(self.device)
         return self.network(batch).code.mean[0].cpu().numpy()
 
+    @torch.no_grad()
+    def rows_of(self, codes: np.ndarray) -> Any:
+        """The expected rows of the first member's codes as an Arrow table, in original units.
+
+        Raises: DataError for codes that are not of this model.
+        """
+        wide, nested = self.network.width, self.network.bottleneck.nested
+        short = nested and codes.ndim == 2 and 1 <= codes.shape[1] < wide
+        if short:
+            codes = np.pad(codes, ((0, 0), (0, wide - codes.shape[1])))
+        if codes.ndim != 2 or codes.shape[1] != wide:
+            raise DataError(f"codes have shape {codes.shape}, expected (rows, {wide})")
+        z = torch.from_numpy(np.ascontiguousarray(codes, np.float32)).to(self.device)
+        mean = self.network.decode(z.expand(1, self.network.shape.members, *z.shape)).mean
+        return self.table.decode(members_mean(mean, first=True))
+
+    def marginal(
+        self, start: int, rows: Rows, samples: int, generator: torch.Generator
+    ) -> np.ndarray:
+        """Log p(x) of some rows in nats, by importance sampling."""
+        batch = self.table.encode(rows, start)
+        return log_likelihood(self.network, batch, samples, generator).double().numpy()
+
+    def trained_on(self, rows: Rows, start: int) -> np.ndarray:
+        """True for the rows of the fit's own source that the first net was trained on."""
+        return (
+            np.ones(len(rows), bool) if self.split is None else self.split.trains(rows, start)[0]
+        )
+
     def row_nats(self, block: Block) -> torch.Tensor:
         """Each row's nats, gaps counted as typical columns."""
         typical = torch.from_numpy(self.typical_nats.astype(np.float32))
@@ -116,57 +155,66 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
     Raises: DataError, SettingError, FitError.
     """
     hints = parts["hints"]
-    table, survey = Tabular.learn(source, hints)
+    table, survey = Tabular.learn(
+        source, hints, alike=parts["bottleneck"].noisy, binned=parts["head"].binned
+    )
     if survey.rows < 2:
         raise DataError(
             f"{source.name} holds 1 sample (n_samples=1); a minimum of 2 rows is required"
         )
     if hooks.learnt is not None:
         hooks.learnt(table, source, survey.rows)
-    split = Split.of(survey.rows, seed, hints.validation, survey.sample)
+    split = Split.of(survey.rows, seed, hints.validation, survey.sample, parts["plan"].members)
     held = HeldOut.gather(source, split, len(table.layout))
     taught = table
     if hints.contamination is not None and hints.core_share < 1:
         taught = Trusting.learn(table, ArrowRows(survey.sample), hints.core_share)
-    shape = Shape(table.layout, members=split.members)
     mark = fingerprint(survey.rows, table, held, parts, seed)
-    run = Run(
-        Network(parts["net"], parts["bottleneck"], parts["head"], shape, seed=seed),
-        Feed(source, taught, split, seed, survey.rows),
-        held.stopping(taught),
-        parts["corruption"],
-        parts["plan"],
-        seed,
-        hooks.watch,
-        Checkpoint(hooks.checkpoint, mark, seed) if hooks.checkpoint else None,
-    )
+    feed, stop = Feed(source, taught, split, seed, survey.rows), held.stopping(taught)
+
+    def run_with(bottleneck: Bottleneck, plan: Plan, checkpoint: Checkpoint | None) -> Run:
+        shape = Shape(table.layout, members=split.members)
+        network = Network(parts["net"], bottleneck, parts["head"], shape, seed=seed)
+        return Run(network, feed, stop, parts["corruption"], plan, seed, hooks.watch, checkpoint)
+
+    choice, bottleneck = None, parts["bottleneck"]
+    if bottleneck.width == AUTO:
+        sample = table.encode(ArrowRows(survey.sample.slice(0, MOST_POINTS)))
+        plan = shorter(parts["plan"], survey.rows)
+        choice = choose_width(table, sample, lambda ordered: run_with(ordered, plan, None))
+        bottleneck = with_width(bottleneck, choice.width)
+    foresee(bottleneck, parts["head"], table, survey.sample)
+    checkpoint = Checkpoint(hooks.checkpoint, mark, seed) if hooks.checkpoint else None
     memory = held.memory(table, hints.segment)
-    return _judged(train(run), table, held, memory, mark)
+    trained = train(run_with(bottleneck, parts["plan"], checkpoint))
+    warm = round(PRICE_WARM_UP * trained.history.planned)
+    asked = Asked(survey.rows, held.split.folds, parts["corruption"].hides, warm)
+    return replace(_judged(trained, table, held, asked), memory=memory, fingerprint=mark,
+                   choice=choice)  # fmt: skip
 
 
-def _judged(trained: Trained, table: Tabular, held: HeldOut, memory: Memory, mark: str) -> Fitted:
+def _judged(trained: Trained, table: Tabular, held: HeldOut, asked: Asked) -> Fitted:
     """Ask the checks, and keep what held-out rows cost."""
-    network, rows = trained.network, held.split.rows
+    network = trained.network
     block, member = held.calibration()
     settle_means(network, table, *held.fresh())
     nats, seen = held_out_nats(network, table, block, member)
     typical, total = _typical(nats, seen)
-    evidence = gather(
-        network, table.encode(block), member, trained.history, rows=rows, folds=held.split.folds
-    )
+    evidence = gather(network, table.encode(block), member, trained.history, asked)
     findings = examine(evidence)
     return Fitted(
         table=table,
         network=network,
         run=trained.history,
-        rows=rows,
-        fingerprint=mark,
+        rows=asked.rows,
+        fingerprint="",
         typical_nats=typical,
         held_out_nats=total,
-        memory=memory,
+        memory=None,
         evidence=evidence.to_json(),
         findings=findings,
         verdict=verdict(evidence, findings),
+        split=held.split,
     )
 
 

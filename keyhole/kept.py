@@ -1,11 +1,13 @@
 """What a bundle keeps of an Autoencoder, and the way back: schema, shapes, weights, a trial."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, get_type_hints
 
 import numpy as np
 import torch
 
+from keyhole.bottlenecks.base import AUTO, with_width
 from keyhole.checks import Evidence, Finding
 from keyhole.columns.number import FAR
 from keyhole.core.layout import Layout, Shape
@@ -15,14 +17,18 @@ from keyhole.errors import BundleError
 from keyhole.fitting import Fitted
 from keyhole.modalities import Tabular
 from keyhole.network import Network
+from keyhole.priors import Prior
 from keyhole.store import Bundle, record
 from keyhole.store.trial import check_layout, shapes_of, try_out
 from keyhole.training import History
 from keyhole.training.memory import FRESH, TRAINED, Memory
+from keyhole.width import WidthChoice
 
 MOST_MEMBERS = 64
 MOST_NATS = 1e9
+MOST_PRIOR_ROWS = 1 << 40
 CELLS, FOLD, FACTOR = "memory.cells", "memory.fold", "memory.factor"  # beside the weights
+PRIOR = "prior."
 UNSEEN = 3e38  # marks a cell that was not seen: no column makes such a number
 CONTAINERS = {"array", "arrow", "pandas", "polars", "modin", "cudf"}
 
@@ -46,6 +52,14 @@ class Remembered:
 
 
 @dataclass(frozen=True)
+class KeptPrior:
+    """The prior over codes, and how many rows it learnt; its tensors stand beside the weights."""
+
+    recipe: dict[str, Any]
+    rows: int
+
+
+@dataclass(frozen=True)
 class Kept:
     """The section `autoencoder` of a manifest: these keys, of these types."""
 
@@ -61,11 +75,13 @@ class Kept:
     findings: list[Finding]
     verdict: str
     memory: Remembered | None = None
+    prior: KeptPrior | None = None
+    choice: WidthChoice | None = None
 
 
 def section_of(fitted: Fitted, parts: dict[str, Any], state: Any, data: Data) -> dict[str, Any]:
     """The section `autoencoder` of a manifest, as JSON."""
-    memory = fitted.memory
+    memory, prior = fitted.memory, fitted.prior
     return asdict(
         Kept(
             parts={name: part.recipe() for name, part in parts.items()},
@@ -80,19 +96,27 @@ def section_of(fitted: Fitted, parts: dict[str, Any], state: Any, data: Data) ->
             findings=fitted.findings,
             verdict=fitted.verdict,
             memory=None if memory is None else Remembered(len(memory), memory.folds),
+            choice=fitted.choice,
+            prior=None if prior is None else KeptPrior(prior.recipe(), fitted.prior_rows),
         )
     )
 
 
-def tensors_of(memory: Memory | None) -> dict[str, torch.Tensor]:
-    """What a bundle keeps of remembered rows: a matrix of cells, each row's fold and factor."""
+def tensors_of(fitted: Fitted) -> dict[str, torch.Tensor]:
+    """What a bundle keeps beside the weights: a prior's tensors, and remembered rows.
+
+    Of these a matrix of cells, each row's fold and factor.
+    """
+    prior = {} if fitted.prior is None else fitted.prior.state_dict()
+    named = {PRIOR + name: tensor for name, tensor in prior.items()}
+    memory = fitted.memory
     if memory is None:
-        return {}
+        return named
     batch = memory.batch
     cells = torch.cat([batch.numbers, batch.codes.float()], 1)  # codes up to 2^24 stay exact
     cells = cells.masked_fill(~batch.seen, UNSEEN)
     fold, factor = (torch.from_numpy(part).float() for part in (memory.fold, memory.factor))
-    return {CELLS: cells, FOLD: fold, FACTOR: factor}
+    return named | {CELLS: cells, FOLD: fold, FACTOR: factor}
 
 
 @dataclass(frozen=True)
@@ -110,26 +134,11 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
 
     Raises: BundleError.
     """
-    kept = record(Kept, bundle.sections.get("autoencoder"), "section 'autoencoder'")
-    if sorted(kept.parts) != sorted(families):
-        raise BundleError(f"the manifest has parts {sorted(kept.parts)!r:.160}")
-    parts = {name: build(name, recipe) for name, recipe in kept.parts.items()}
-    if len(kept.modality.get("columns", ())) != len(kept.data.columns):  # before any is built
-        raise BundleError("the manifest cannot be used: data.columns: those of the table")
-    table = Tabular.restored(kept.modality)
-    check_layout(table.layout)
-    _check(kept, table)
-    shape = Shape(table.layout, members=kept.members)
-
-    def make() -> Network:
-        return Network(parts["net"], parts["bottleneck"], parts["head"], shape)
-
-    expected = shapes_of(make, table.layout, bundle.most_tensors())
-    if kept.memory is not None:
-        rows = kept.memory.rows
-        expected |= {CELLS: (rows, len(table.layout)), FOLD: (rows,), FACTOR: (rows,)}
-    tensors = bundle.tensors(expected)
+    kept, parts, table = _described(bundle, families)
+    make = _maker(kept, parts, Shape(table.layout, members=kept.members))
+    tensors = _tensors(kept, make, table.layout, bundle)
     memory = None if kept.memory is None else _memory(kept, table.layout, tensors)
+    beside = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PRIOR)}
     network = make()
     network.load_state_dict(tensors)
     try_out(table, network.eval())
@@ -145,8 +154,78 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
         evidence=kept.evidence,
         findings=kept.findings,
         verdict=kept.verdict,
+        choice=kept.choice,
+        prior=None if kept.prior is None else _prior(kept.prior, network.width, beside),
+        prior_rows=0 if kept.prior is None else kept.prior.rows,
     )
     return Restored(kept, parts, fitted)
+
+
+def _described(bundle: Bundle, families: list[str]) -> tuple[Kept, dict[str, Any], Tabular]:
+    """What the manifest says, its parts and its table, each checked.
+
+    Raises: BundleError.
+    """
+    kept = record(Kept, bundle.sections.get("autoencoder"), "section 'autoencoder'")
+    if sorted(kept.parts) != sorted(families):
+        raise BundleError(f"the manifest has parts {sorted(kept.parts)!r:.160}")
+    parts = {name: build(name, recipe) for name, recipe in kept.parts.items()}
+    if len(kept.modality.get("columns", ())) != len(kept.data.columns):  # before any is built
+        raise BundleError("the manifest cannot be used: data.columns: those of the table")
+    table = Tabular.restored(kept.modality)
+    check_layout(table.layout)
+    _check(kept, table)
+    return kept, parts, table
+
+
+def _maker(kept: Kept, parts: dict[str, Any], shape: Shape) -> Callable[[], Network]:
+    """What makes the network, unfitted, of the width that was taken."""
+    bottleneck = parts["bottleneck"]
+    if kept.choice is not None and bottleneck.width == AUTO:
+        bottleneck = with_width(bottleneck, kept.choice.width)
+    return lambda: Network(parts["net"], bottleneck, parts["head"], shape)
+
+
+def _tensors(
+    kept: Kept, make: Callable[[], Network], layout: Layout, bundle: Bundle
+) -> dict[str, torch.Tensor]:
+    """The tensors of a bundle, once their names and shapes are those that its manifest asks for.
+
+    Raises: BundleError.
+    """
+    expected = shapes_of(make, layout, bundle.most_tensors())
+    if kept.memory is not None:
+        rows = kept.memory.rows
+        expected |= {CELLS: (rows, len(layout)), FOLD: (rows,), FACTOR: (rows,)}
+    if kept.prior is not None:
+        with torch.device("meta"):
+            sketch = _unfitted(kept.prior, make().width)
+        expected |= {PRIOR + name: tuple(t.shape) for name, t in sketch.state_dict().items()}
+    return bundle.tensors(expected)
+
+
+def _unfitted(kept: KeptPrior, width: int) -> Prior:
+    """A prior of a manifest's recipe, with room for what it learnt.
+
+    Raises: BundleError.
+    """
+    prior = build("prior", kept.recipe)
+    if not 1 <= kept.rows <= MOST_PRIOR_ROWS:
+        raise BundleError("the manifest cannot be used: prior.rows: as many as were fitted to")
+    prior.bind_codes(width, kept.rows)
+    return prior
+
+
+def _prior(kept: KeptPrior, width: int, tensors: dict[str, torch.Tensor]) -> Prior:
+    """The prior of a bundle, tried out.
+
+    Raises: BundleError.
+    """
+    prior = _unfitted(kept, width).eval()
+    prior.load_state_dict({name.removeprefix(PRIOR): t for name, t in tensors.items()})
+    if not torch.isfinite(prior.sample(4, torch.Generator().manual_seed(0))).all():
+        raise BundleError("the prior of this model draws codes that are not numbers")
+    return prior
 
 
 def _memory(kept: Kept, layout: Layout, tensors: dict[str, torch.Tensor]) -> Memory:

@@ -42,10 +42,16 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch, generator: Generator | None = None) -> Pass:
         """The code of each row, and the likelihood that it gives to every cell."""
-        code = self.bottleneck(self.encoder(self.stem(batch)), generator)
+        embedded = self.stem(batch)
+        code = self.bottleneck(self.encoder(embedded), generator)
+        if self.training and generator is not None:
+            code = self.bottleneck.priced(code, self._encode, embedded, generator)
         # Without gaps the head is spared a choice for every cell: a tenth of a score's time.
         gaps = self.training or not bool(batch.seen.all())
         return Pass(code, self.decode(code.z, batch.seen if gaps else None))
+
+    def _encode(self, embedded: Float[Tensor, "*lead batch cell"]) -> Tensor:
+        return self.bottleneck(self.encoder(embedded)).mean
 
     def decode(
         self, z: Float[Tensor, "*lead batch code"], seen: Bool[Tensor, "*row cell"] | None = None

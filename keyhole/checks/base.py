@@ -42,7 +42,8 @@ def examine(evidence: Evidence) -> list[Finding]:
 def verdict(evidence: Evidence, findings: list[Finding]) -> str:
     """One line on how far to trust the model."""
     codes = {finding.code for finding in findings}
-    if not codes & {"KH001", "KH002", "KH003", "KH004"}:
+    if not codes & {"KH001", "KH002", "KH003", "KH004", "KH008"}:
         more = f" ({', '.join(finding.title for finding in findings)})" if findings else ""
-        return f"learnt: guesses hidden cells better than PCA at equal width; does not copy{more}"
+        does = "guesses hidden cells" if evidence.hides else "rebuilds rows"
+        return f"learnt: {does} better than PCA at equal width; does not copy{more}"
     return "look again: " + "; ".join(finding.title for finding in findings)

@@ -1,6 +1,7 @@
 """What the checks look at: the net beside its floors, on rows it has not trained on."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,18 @@ class Evidence:
     pca_guessed_skill: dict[str, float]
     history: History
     folds: int
+    hides: bool  # the net was trained to guess hidden cells
+    warm_steps: int  # while the code's price rose
+    code_nats: list[float]  # a row, of each code dimension that has noise; else empty
+    code_variance: list[float]  # of each dimension, over rows
+    dead: int  # dimensions that are the same on every row
+
+    @property
+    def asked_nats(self) -> tuple[float, float]:
+        """The net's nats and PCA's, of the question that the net was trained for."""
+        if self.hides:
+            return self.guessed_nats, self.pca_guessed_nats
+        return self.rebuilt_nats, self.pca_rebuilt_nats
 
     def to_json(self) -> dict[str, object]:
         """The figures that a manifest keeps."""
@@ -49,8 +62,18 @@ class Evidence:
         }
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How the net was trained: on how many rows, in how many folds, by which question."""
+
+    rows: int
+    folds: int
+    hides: bool
+    warm_steps: int
+
+
 def gather(
-    network: Network, batch: Batch, member: np.ndarray, history: History, *, rows: int, folds: int
+    network: Network, batch: Batch, member: np.ndarray, history: History, asked: Asked
 ) -> Evidence:
     """The evidence from encoded held-out rows; `member` is the net that has not seen each row."""
     kept = slice(0, MOST_ROWS)
@@ -62,7 +85,7 @@ def gather(
     rebuilt, guessed = _net(network, batch, nets), _net_guesses(network, batch, nets, groups)
     row_nats, mine = rebuilt.row_nats(batch), nets.numpy()
     return Evidence(
-        rows=rows,
+        rows=asked.rows,
         width=network.width,
         mean_nats=floors.mean.mean_nats(batch),
         rebuilt_nats=float(row_nats.mean()),
@@ -78,8 +101,22 @@ def gather(
         guessed_skill=floors.skill(layout, batch, guessed),
         pca_guessed_skill=floors.skill(layout, batch, floors.guessed),
         history=history,
-        folds=folds,
+        folds=asked.folds,
+        hides=asked.hides,
+        warm_steps=asked.warm_steps,
+        **_of_codes(network, batch, nets),
     )
+
+
+@torch.no_grad()
+def _of_codes(network: Network, batch: Batch, member: torch.Tensor) -> dict[str, Any]:
+    """What the first member's code dimensions cost, and how much they move."""
+    batch = batch.take(torch.nonzero(member == 0)[:, 0])  # nets' codes have nothing in common
+    code = network(batch.to(next(network.parameters()).device)).code
+    nats = code.stats["nats"][0].mean(0).tolist() if "nats" in code.stats else []
+    variance = code.mean[0].var(0, unbiased=False)
+    dead = int((variance <= 1e-8 * variance.max().clamp(min=1e-12)).sum())
+    return {"code_nats": nats, "code_variance": variance.tolist(), "dead": dead}
 
 
 @torch.no_grad()

@@ -13,13 +13,14 @@ class NoBetterThanMean(Check):
     title = "no better than the mean"
 
     def ask(self, evidence: Evidence) -> str | None:
-        """Nats of hidden cells against those of the mean."""
-        gain = evidence.mean_nats - evidence.guessed_nats
+        """Nats of the cells that the net was asked for against those of the mean."""
+        nats, _ = evidence.asked_nats
+        gain = evidence.mean_nats - nats
         if gain > LEAST_GAIN * max(1.0, abs(evidence.mean_nats)):
             return None
         return (
-            f"hidden cells cost {evidence.guessed_nats:.2f} nats a row when guessed from the "
-            f"rest, and {evidence.mean_nats:.2f} from each column alone: the columns tell nothing "
+            f"{'hidden cells' if evidence.hides else 'cells'} cost {nats:.2f} nats a row from the "
+            f"net, and {evidence.mean_nats:.2f} from each column alone: the columns tell nothing "
             "of each other, or training was too short. Look for columns that belong together, or "
             "give more steps"
         )

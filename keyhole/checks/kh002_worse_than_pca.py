@@ -11,11 +11,12 @@ class WorseThanPCA(Check):
     title = "worse than PCA at equal width"
 
     def ask(self, evidence: Evidence) -> str | None:
-        """Nats of hidden cells, guessed from the rest, against probabilistic PCA's."""
-        if evidence.guessed_nats <= evidence.pca_guessed_nats:
+        """Nats of the cells that the net was asked for, against probabilistic PCA's."""
+        nats, floor = evidence.asked_nats
+        if nats <= floor:
             return None
+        asked = "hidden cells" if evidence.hides else "cells in sight"
         return (
-            f"hidden cells cost {evidence.guessed_nats:.2f} nats a row, and "
-            f"{evidence.pca_guessed_nats:.2f} by PCA with {evidence.width} components: give more "
-            "steps, or use PCA"
+            f"{asked} cost {nats:.2f} nats a row, and {floor:.2f} by PCA with "
+            f"{evidence.width} components: give more steps, or use PCA"
         )

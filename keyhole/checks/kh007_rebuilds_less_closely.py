@@ -12,7 +12,7 @@ class RebuildsLessClosely(Check):
 
     def ask(self, evidence: Evidence) -> str | None:
         """Rebuilt nats against those of PCA, under the same likelihood."""
-        if evidence.rebuilt_nats <= evidence.pca_rebuilt_nats:
+        if not evidence.hides or evidence.rebuilt_nats <= evidence.pca_rebuilt_nats:
             return None
         return (
             f"cells in sight cost {evidence.rebuilt_nats:.2f} nats a row, and "

@@ -13,6 +13,7 @@ COMMANDS = {
     "explain": ("explain", "Why one row is surprising."),
     "embed": ("ask", "The code of every row."),
     "impute": ("ask", "Fill gaps; seen cells stay as they are."),
+    "sample": ("sample", "New rows that pass for real ones."),
     "reconstruct": ("ask", "The row that the model expects in place of each."),
     "score": ("ask", "The log-likelihood of every row."),
     "update": ("keep", "Take new rows into the bank and the calibration."),
@@ -49,8 +50,8 @@ def cli() -> None:
     """Autoencoders that people put to work.
 
     Train on rows without labels, then ask: which rows are odd and why, what is their code, what
-    belongs in the gaps. DATA is a CSV or Parquet file, a folder or glob of Parquet files, or - for
-    standard input.
+    belongs in the gaps, what would new rows be. DATA is a CSV or Parquet file, a folder or glob of
+    Parquet files, or - for standard input.
     """
 
 

@@ -19,6 +19,7 @@ from keyhole.cli.common import (
     use_machine,
 )
 
+OWN = {"impute": ("draws", "seed")}  # options that a task takes
 MOST_SHARED = 10_000  # alarms that are looked through for what they share
 
 
@@ -84,8 +85,8 @@ def _tell(detector: Any, rows: int, alarms: int, fdr: float | None, say: Say) ->
     say("detect", f"{rows:,} rows, {alarms:,} alarms ({share:.1%}) where {promised}")
 
 
-def _command(verb: str, said: str) -> click.Command:
-    """A command that answers each row by the task of this verb."""
+def _command(verb: str, said: str, *more: Any) -> click.Command:
+    """A command that answers each row by the task of this verb; `more` options are its own."""
 
     def ask(model: str, data: str, **options: Any) -> None:
         from keyhole.estimator import Autoencoder
@@ -94,22 +95,36 @@ def _command(verb: str, said: str) -> click.Command:
 
         say = Say(options["quiet"])
         _refuse(options, None)
-        task = Task.verbs[verb](Autoencoder.load(model))
+        own = {name: options[name] for name in OWN.get(verb, ())}
+        task = Task.verbs[verb](Autoencoder.load(model), **own)
         fitted = task.autoencoder
         use_machine(fitted, options["threads"], options["device"])
-        settings = [fitted.fingerprint_, verb]
+        settings = [fitted.fingerprint_, verb, own]
         source = open_source(data)
         rows = _answer(fitted, task.table, source, task.reads(), settings, options, verb, say)
         say(verb, f"{rows:,} rows")
 
     ask.__doc__ = said
-    for decorate in (machine_options, json_option, output_options, data_argument, model_argument):
+    for decorate in (
+        *more,
+        machine_options,
+        json_option,
+        output_options,
+        data_argument,
+        model_argument,
+    ):
         ask = decorate(ask)
     return click.command(verb)(ask)
 
 
 embed = _command("embed", "The code of every row of DATA: code_0, code_1, ...")
-impute = _command("impute", "Fill the gaps of DATA; seen cells stay as they are.")
+impute = _command(
+    "impute",
+    "Fill the gaps of DATA; seen cells stay as they are.",
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the draws."),
+    click.option("--draws", type=int, metavar="N",
+                 help="Each row N times, its gaps drawn anew in each."),
+)  # fmt: skip
 score = _command("score", "The log-likelihood of every row of DATA, in nats; one forward pass.")
 reconstruct = _command("reconstruct", "The row that the model expects in place of each of DATA.")
 

@@ -60,13 +60,19 @@ class Say:
 
 @contextmanager
 def spoken_warnings(say: Say) -> Iterator[None]:
-    """The library's warnings as lines, each once."""
-    with warnings.catch_warnings(record=True) as caught:
+    """The library's warnings as lines, each once and at once."""
+    said: set[str] = set()
+
+    def show(message: Any, *_: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            say.warn(str(message))
+
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", KeyholeWarning)
+        warnings.showwarning = show
         yield
-    for text in dict.fromkeys(str(warning.message) for warning in caught):
-        say.warn(text)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from keyhole.cli.common import Say, spoken_warnings
 
 WIDTH = 5
 STEPS, LEARNING_RATE = 2_000, 1e-2
+DIGIT_WIDTH = 16
 ALARM_RATE = 0.05  # promised on rows like those of training
 FALSE_SHARE = 0.1  # of alarms
 
@@ -17,9 +18,14 @@ FALSE_SHARE = 0.1  # of alarms
 @click.command()
 @click.option("--out", default="demo.keyhole", show_default=True, type=click.Path())
 @click.option("--report", default="report.html", show_default=True, type=click.Path())
+@click.option("--digits", default="digits.html", show_default=True, type=click.Path(),
+              help="Page with digits drawn and interpolated.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the split and the training.")
-def demo(out: str, report: str, seed: int) -> None:
-    """Train on half of the benign biopsies, ask about the rest; labels only judge."""
+def demo(out: str, report: str, digits: str, seed: int) -> None:
+    """Train on half of the benign biopsies, ask about the rest; then draw new digits.
+
+    Labels only judge.
+    """
     from keyhole.report import asked_of, write_report
 
     say = Say(False)
@@ -48,7 +54,34 @@ def demo(out: str, report: str, seed: int) -> None:
     detector.save(out)
     write_report(report, model, asked_of(detector, test, name="held-out biopsies"))
     say("wrote", f"{report} ({os.path.getsize(report) / 1000:,.0f} kB, opens offline)   {out}")
+    _draw_digits(digits, seed, say)
     say("next", f"keyhole fit your.csv -o my.keyhole   ·   keyhole inspect {out}")
+
+
+def _draw_digits(page: str, seed: int, say: Say) -> None:
+    """A variational code of scikit-learn's digits, a prior over it, new digits on a page."""
+    from sklearn.datasets import load_digits
+
+    from keyhole.bottlenecks import Variational
+    from keyhole.estimator import Autoencoder
+    from keyhole.priors import Mixture
+    from keyhole.report import write_report
+    from keyhole.tasks import Generator
+
+    held: Any = load_digits()
+    pixels, began = held.data, time.monotonic()
+    model = Autoencoder(bottleneck=Variational(width=DIGIT_WIDTH))
+    with spoken_warnings(say):
+        drawn = Generator(model, prior=Mixture(), random_state=seed).fit(pixels)
+    fitted = drawn.autoencoder_
+    back = fitted.inverse_transform(fitted.transform(pixels))
+    kept = 1 - ((back - pixels) ** 2).sum() / ((pixels - pixels.mean(0)) ** 2).sum()
+    nats = fitted.evidence_["code_nats"]
+    say("digits", f"{len(pixels):,} pictures of 8 x 8 -> {DIGIT_WIDTH} codes with noise in "
+        f"{time.monotonic() - began:.0f} s; {sum(nats):.0f} nats a picture keep {kept:.0%} of the "
+        "variance; a mixture over them draws new ones")  # fmt: skip
+    write_report(page, fitted, None)
+    say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB): drawn, interpolated, judged")
 
 
 def _biopsies(seed: int) -> tuple[Any, Any, Any]:

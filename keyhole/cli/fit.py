@@ -14,6 +14,7 @@ from keyhole.cli.common import (
     spoken_warnings,
 )
 
+SAMPLE = "sample"  # a task that answers with rows of its own
 PART_OPTIONS = ("bottleneck", "net", "head", "corruption")
 
 
@@ -39,7 +40,9 @@ def part_options(command: Any) -> Any:
               help="Held-out rows: random, group:COLUMN or time:COLUMN.")  # fmt: skip
 @part_options
 @click.option("--for", "tasks", multiple=True, default=("detect",), show_default=True,
-              help="Tasks that the model is kept for.")  # fmt: skip
+              help="Tasks the model is kept for; sample alone trains for new rows.")  # fmt: skip
+@click.option("--prior", metavar="KIND[:ARGS]",
+              help="Density over codes, kept for sample.  [default: by the rows]")  # fmt: skip
 @click.option("--alarm-rate", type=float, default=0.01, show_default=True,
               help="Share of false alarms promised.")  # fmt: skip
 @click.option("--contamination", metavar="SHARE", default="auto", show_default=True,
@@ -67,32 +70,35 @@ def fit(data: str, out: str, **options: Any) -> None:
     refuse_existing(out, options["force"])
     if not options["no_report"]:
         refuse_existing(page, options["force"])
-    _check_tasks(options["tasks"])
+    _check_tasks(options)
+    if options["threads"] is not None:
+        import torch
+
+        torch.set_num_threads(options["threads"])
     with spoken_warnings(say):
-        detector = _learn(data, out, options, say)
-    _say_verdict(detector.autoencoder_, say)
-    say("alarms", alarms_in_words(detector))
-    detector.save(out)
+        fitted = _learn(data, out, options, say)
+    model = fitted.autoencoder_
+    _say_verdict(model, say)
+    detects = hasattr(fitted, "calibration_")
+    if detects:
+        say("alarms", alarms_in_words(fitted))
+    if model.prior_ is not None:
+        say("prior", f"{model.prior_!r} over {model.network_.width} codes: keyhole sample {out}")
+    fitted.save(out)
     say("wrote", out)
     if not options["no_report"]:
-        _report(detector, data, page)
+        _report(model, fitted if detects else None, data, page)
         say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
 
 
 def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
-    from keyhole.estimator import Autoencoder
-    from keyhole.tasks import AnomalyDetector
+    """The fitted detector, or the generator where only new rows are asked for."""
     from keyhole.training.progress import progress
 
-    detector = AnomalyDetector(
-        Autoencoder(**parts_of(options), random_state=options["seed"]),
-        alarm_rate=options["alarm_rate"],
-        contamination=_share(options["contamination"]),
-        segment=options["segment"],
-    )
     checkpoint = f"{out.rstrip('/')}.part"
+    learner = _learner(data, options)
     try:
-        return detector.fit(
+        fitted = learner.fit(
             data,
             checkpoint=checkpoint,
             watch=None if options["quiet"] else progress(),
@@ -102,6 +108,46 @@ def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
         kept = f"kept in {checkpoint}: the same command goes on from there"
         say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learnt")
         raise
+    if SAMPLE in options["tasks"] and options["tasks"] != (SAMPLE,):
+        _add_prior(fitted.autoencoder_, data, options)
+    return fitted
+
+
+def _learner(data: str, options: dict[str, Any]) -> Any:
+    from keyhole.estimator import Autoencoder
+    from keyhole.tasks import AnomalyDetector, Generator
+    from keyhole.tasks.generator import generating
+
+    parts, seed = parts_of(options), options["seed"]
+    if options["tasks"] == (SAMPLE,):
+        model = generating(data, parts.pop("plan"))
+        model.set_params(**parts, random_state=seed)
+        return Generator(model, prior=_prior(options), random_state=seed)
+    return AnomalyDetector(
+        Autoencoder(**parts, random_state=seed),
+        alarm_rate=options["alarm_rate"],
+        contamination=_share(options["contamination"]),
+        segment=options["segment"],
+    )
+
+
+def _add_prior(model: Any, data: str, options: dict[str, Any]) -> None:
+    """Give a fitted model a prior: over all rows, or those remembered of standard input."""
+    from keyhole.tasks import Generator
+
+    prior = _prior(options)
+    if data == "-":
+        Generator.of(model, prior=prior)
+    else:
+        Generator(model, prior=prior, random_state=options["seed"]).fit(data)
+
+
+def _prior(options: dict[str, Any]) -> Any:
+    """The prior asked for, checked; None: chosen by the rows."""
+    import keyhole.priors  # noqa: F401  (registers its kinds)
+    from keyhole.core.part import parse
+
+    return None if options["prior"] is None else parse("prior", options["prior"])
 
 
 def _share(text: str) -> str | float:
@@ -120,7 +166,7 @@ def parts_of(options: dict[str, Any]) -> dict[str, Any]:
 
     parts = {name: parse(name, options[name]) for name in PART_OPTIONS if options[name]}
     plan = Plan(options["steps"], batch=options["batch"], time_budget_s=options["time_budget"],
-                threads=options["threads"], device=options["device"])  # fmt: skip
+                device=options["device"])  # fmt: skip
     if options["learning_rate"] is not None:
         plan.learning_rate = options["learning_rate"]
     hints = Hints(
@@ -155,6 +201,8 @@ def _say_verdict(model: Any, say: Say) -> None:
     members = model.network_.shape.members
     folds = f", {members} nets side by side" if members > 1 else ""
     folds += ", each without its fold" if found["folds"] else ""
+    if model.width_choice_ is not None:
+        say("width", model.width_choice_.why)
     say("model", f"{shape}, {size:,} weights{folds}")
     say("held out", (
         f"hidden cells cost {nats(found['guessed_nats'])} nats a row (PCA-{found['width']} "
@@ -166,11 +214,11 @@ def _say_verdict(model: Any, say: Say) -> None:
         say.warn(f"{finding.code} {finding.title}: {finding.text}")
 
 
-def _report(detector: Any, data: str, page: str) -> None:
+def _report(model: Any, detector: Any, data: str, page: str) -> None:
     from keyhole.report import asked_of, write_report
 
-    asked = None if data == "-" else asked_of(detector, data)
-    write_report(page, detector.autoencoder_, asked)
+    asked = None if data == "-" or detector is None else asked_of(detector, data)
+    write_report(page, model, asked)
 
 
 def _names(given: tuple[str, ...]) -> list[str]:
@@ -187,9 +235,13 @@ def _kinds(given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _check_tasks(tasks: tuple[str, ...]) -> None:
+def _check_tasks(options: dict[str, Any]) -> None:
+    """Tasks that there are, and a prior that can be used: said before anything is read."""
     from keyhole.tasks import Task
 
-    for task in tasks:
-        if task not in Task.verbs:
-            raise click.UsageError(f"--for {task!r}: choose from {', '.join(Task.verbs)}")
+    verbs = [*Task.verbs, SAMPLE]
+    for task in options["tasks"]:
+        if task not in verbs:
+            raise click.UsageError(f"--for {task!r}: choose from {', '.join(verbs)}")
+    if _prior(options) is not None and SAMPLE not in options["tasks"]:
+        raise click.UsageError("--prior is kept for sampling: add --for sample")

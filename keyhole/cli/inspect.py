@@ -14,11 +14,17 @@ from keyhole.cli.common import (
     spoken_warnings,
 )
 
+MOST_CARDS = 32
+BLOCKS = "▁▂▃▄▅▆▇█"
+
 
 @click.command()
 @model_argument
+@click.option(
+    "--codes", is_flag=True, help="What each code dimension (32 at most) stands for, instead."
+)
 @json_option
-def inspect(model: str, as_json: bool) -> None:
+def inspect(model: str, codes: bool, as_json: bool) -> None:
     """What MODEL is, what it was trained on, how far to trust it."""
     from keyhole.estimator import Autoencoder
     from keyhole.store import read_bundle
@@ -31,11 +37,68 @@ def inspect(model: str, as_json: bool) -> None:
             fitted, promises = detector.autoencoder_, _promises(detector)
         else:
             fitted, promises = Autoencoder.from_bundle(bundle), []
+    told = _cards(fitted) if codes else []
     if as_json:
         said = {"about": bundle.about, "sections": bundle.sections}
+        if codes:
+            said["codes"] = [card.to_json() for card in told]
         click.echo(json.dumps(said, ensure_ascii=False))
         return
-    click.echo("\n".join(_lines(model, fitted, bundle.about, promises)))
+    if codes:
+        lines = _codes(told, fitted.network_.width)
+    else:
+        promises += _prior(bundle.sections["autoencoder"])
+        lines = _lines(model, fitted, bundle.about, promises)
+    click.echo("\n".join(lines))
+
+
+def _cards(model: Any) -> list[Any]:
+    from keyhole.tasks.cards import cards
+
+    with spoken_warnings(Say(False)):
+        return cards(model, most=MOST_CARDS)
+
+
+def _codes(told: list[Any], width: int) -> list[str]:
+    """The cards, one below the other."""
+    from keyhole.tasks.cards import lines
+
+    found = []
+    for card in told:
+        first, *others = lines(card)
+        found += [first, *(f"    {line}" for line in others), ""]
+    more = width - len(told)
+    return [*found, f"and {more:,} more dimensions"] if more else found[:-1]
+
+
+def _prior(section: dict[str, Any]) -> list[str]:
+    """The kind of the prior over codes, and what it was fitted to."""
+    held = section.get("prior")
+    if held is None:
+        return []
+    return [f"prior     {held['recipe']['kind']}, fitted to the codes of {held['rows']:,} rows"]
+
+
+def _width(choice: Any) -> list[str]:
+    """Why the code is as wide as it is, and the curve that it was read from."""
+    if choice is None or not choice.nats:
+        return []
+    low, high = min(choice.nats), max(choice.nats)
+    heights = [(n - low) / ((high - low) or 1.0) * (len(BLOCKS) - 1) for n in choice.nats]
+    curve = "".join(BLOCKS[round(height)] for height in heights)
+    shown = {1, 2, 4, 8, 16, 32, choice.width, len(choice.nats)}
+    pairs = [f"{w} {nats(n)}" for w, n in enumerate(choice.nats, 1) if w in shown]
+    own = [
+        f"{dimension:.1f} by {who}"
+        for who, dimension in (("two-NN", choice.two_nn), ("likelihood", choice.likelihood))
+        if dimension is not None
+    ]
+    filled = f"; the rows fill about {' and '.join(own)} dimensions" if own else ""
+    return [
+        f"width     {choice.why}",
+        f"          {curve} nats a row at widths 1 to {len(choice.nats)}{filled}",
+        f"          {', '.join(pairs)}",
+    ]
 
 
 def _promises(detector: Any) -> list[str]:
@@ -63,6 +126,7 @@ def _lines(path: str, model: Any, about: dict[str, Any], promises: list[str]) ->
         f"held out  hidden cells {nats(found['guessed_nats'])} nats a row (PCA "
         f"{nats(found['pca_guessed_nats'])}, mean {nats(found['mean_nats'])}); in sight "
         f"{nats(found['rebuilt_nats'])} (PCA {nats(found['pca_rebuilt_nats'])})",
+        *_width(model.width_choice_),
         f"verdict   {model.verdict_}",
         *(f"warning   {f.code} {f.title}: {f.text}" for f in model.findings_),
         *promises,

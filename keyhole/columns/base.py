@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from keyhole.columns.profile import Profile
+from keyhole.columns.sizes import Grid
 from keyhole.core.layout import Slot
 from keyhole.core.part import Described
 
@@ -49,6 +50,10 @@ class Column(Described):
 
     def guess(self, cells: np.ndarray) -> Any:
         """The values for a gap, from guesses of its hidden cells; `decode` unless they differ."""
+        return self.decode(cells)
+
+    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+        """The values that cells drawn from a likelihood mean: legal ones, on a grid if any."""
         return self.decode(cells)
 
     @abstractmethod

@@ -9,16 +9,17 @@ import numpy as np
 from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
 from keyhole.columns.profile import Profile
+from keyhole.columns.sizes import Grid, atom_of, long_tailed, snapped, spread_of
 from keyhole.core.layout import Slot
 
-LEAST_ATOM = 0.5  # share of rows that makes one value an atom
 GUESSES_A_BIN = 250  # whose mean is taken, when guesses are compared with what was observed
+NEAR = 1e-5  # of the spread: two such numbers are one
 FAR = 1e30  # cells end here: a float32 would be infinite a little further out
-LONG_TAIL = 8.0  # outer 1 % this many times as far out as the quartiles: the column is bent
 
 
 class Number(Column):
-    """A number; its cell is (x - center) / scale, through asinh where `bent`.
+    """A number; its cell is (x - center) / scale, through asinh where `bent`, or through `bent`
+    values and their normal scores: then it is normal over the training rows.
 
     With an `atom` there is a Bernoulli cell «is the atom», and the number cell is observed only
     in other rows. `knots` map a guessed value to the mean of what was observed there: a mean
@@ -34,7 +35,7 @@ class Number(Column):
         *,
         center: float,
         scale: float,
-        bent: bool,
+        bent: bool | list[list[float]],
         atom: list[float] | None,
         range: list[float],
         type: str,
@@ -53,10 +54,10 @@ class Number(Column):
     def learn(cls, profile: Profile) -> Self:
         """Center and scale from the sample, robust ones where the tails are long."""
         numbers = profile.numbers()
-        atom = _atom(numbers)
+        atom = atom_of(numbers)
         rest = numbers if atom is None else numbers[numbers != atom[0]]
-        bent = _long_tailed(rest)
-        center, scale = _spread(rest, bent)
+        bent = long_tailed(rest)
+        center, scale = spread_of(rest, bent)
         kind = arrowtype.name(profile.arrow_type)
         if kind == "string":
             kind = "int64" if profile.whole and profile.most < 2**53 else "double"
@@ -70,9 +71,18 @@ class Number(Column):
             type=kind,
         )
 
+    @classmethod
+    def of_measure(cls, profile: Profile, scale: float) -> Self:
+        """The column by a scale that it shares with others, without bend or atom."""
+        number = cls.learn(profile)
+        numbers = profile.numbers()
+        number.center = float(numbers.mean()) if len(numbers) else 0.0
+        number.scale, number.bent, number.atom = scale, False, None
+        return number
+
     def slots(self) -> list[Slot]:
         """The number cell, and «atom» before it where there is one; a constant is all atom."""
-        value = Slot(self.name, self.kind, "student_t")
+        value = Slot(self.name, self.kind, "student_t", unit=self.scale)
         if self.atom is None:
             return [value]
         share = self.atom[1]
@@ -92,9 +102,7 @@ class Number(Column):
         """The cells of float values, NaN for missing."""
         seen = ~np.isnan(numbers)
         numbers = np.where(seen, numbers, self.center)
-        cells = ((numbers - self.center) / self.scale).clip(-FAR, FAR)
-        if self.bent:
-            cells = np.arcsinh(cells)
+        cells = self._bend(numbers)
         if self.atom is None:
             return cells.astype(np.float32)[:, None], seen[:, None]
         at_atom = (numbers == self.atom[0]) & seen
@@ -117,6 +125,14 @@ class Number(Column):
         return self._typed(
             guessed if self.knots is None else np.interp(guessed, self.knots[0], self.knots[1])
         )
+
+    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+        """The drawn number, on the grid that training values lie on."""
+        values = cells.astype(np.float64)
+        number = self._unbend(values[:, -1])
+        if self.atom is not None:
+            number = np.where(values[:, 0] > 0.5, self.atom[0], number)
+        return self._typed(snapped(number, grid, NEAR * self.scale))
 
     def _typed(self, mean: np.ndarray) -> Any:
         mean = np.clip(mean, self.range[0], self.range[1])
@@ -172,7 +188,19 @@ class Number(Column):
             for p, text in zip(share, ranges, strict=True)
         ]
 
+    def _bend(self, numbers: np.ndarray) -> np.ndarray:
+        cells = ((numbers - self.center) / self.scale).clip(-FAR, FAR)
+        if isinstance(self.bent, list):  # beyond the outermost scores, in units of the spread
+            values, scores = (np.array(part) for part in self.bent)
+            beyond = numbers - numbers.clip(values[0], values[-1])
+            return np.interp(numbers, values, scores) + (beyond / self.scale).clip(-FAR, FAR)
+        return np.arcsinh(cells) if self.bent else cells
+
     def _unbend(self, cells: np.ndarray) -> np.ndarray:
+        if isinstance(self.bent, list):
+            values, scores = (np.array(part) for part in self.bent)
+            beyond = cells - cells.clip(scores[0], scores[-1])
+            return np.interp(cells, scores, values) + self.scale * beyond
         if self.bent:
             cells = np.sinh(np.clip(cells, -50, 50))
         return self.center + self.scale * cells
@@ -186,7 +214,7 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
     """
     import torch
 
-    if any(column.bent or column.atom is not None for column in columns):
+    if any(c.bent or c.atom is not None for c in columns):
         return None
     fit = x.dtype in (np.float32, np.float64) and x.flags.writeable and min(x.strides) >= 0
     held = torch.from_numpy(x if fit else np.array(x, np.float64))  # torch takes no other array
@@ -212,35 +240,3 @@ def range_texts(low: np.ndarray, high: np.ndarray) -> list[str]:
     """«12 to 15», or one number where both ends read the same."""
     ends = zip(number_texts(low), number_texts(high), strict=True)
     return [a if a == b else f"{a} to {b}" for a, b in ends]
-
-
-def _atom(numbers: np.ndarray) -> list[float] | None:
-    """The value that holds a large share of rows, and that share, short of all by half a row."""
-    if not len(numbers):
-        return None
-    values, counts = np.unique(numbers, return_counts=True)
-    share = counts.max() / len(numbers)
-    # With few values each holds a large share; that is a small scale, not an atom.
-    if share < LEAST_ATOM or (len(values) > 1 and share < 3 / len(values)):
-        return None
-    return [float(values[counts.argmax()]), float(min(share, 1 - 0.5 / len(numbers)))]
-
-
-def _long_tailed(numbers: np.ndarray) -> bool:
-    if len(numbers) < 20:
-        return False
-    low, first, middle, third, high = np.quantile(numbers, (0.01, 0.25, 0.5, 0.75, 0.99))
-    near, far = max(third - middle, middle - first), max(high - middle, middle - low)
-    return bool(far > LONG_TAIL * near)
-
-
-def _spread(numbers: np.ndarray, robust: bool) -> tuple[float, float]:
-    if not len(numbers):
-        return 0.0, 1.0
-    most = float(np.abs(numbers).max()) or 1.0  # squares of numbers as they are may overflow
-    center, scale = float((numbers / most).mean()) * most, float((numbers / most).std()) * most
-    if robust:
-        first, middle, third = np.quantile(numbers, (0.25, 0.5, 0.75))
-        center, scale = float(middle), float(third - first) / 1.349 or scale
-    tiny = 1e-9 * max(abs(center), 1e-300)
-    return center, scale if scale > tiny else max(abs(center), 1.0)

@@ -32,6 +32,9 @@ class Slot:
     scale: float = 1.0
     nats_unseen: float = 0.0
     shares: tuple[float, ...] = field(default=(), repr=False)  # of codes 1..levels in training
+    unit: float = 1.0  # of the column, in one unit of the cell
+    # Of a histogram: lower and upper edge, least and most value in it, share of the values.
+    bins: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     @property
     def coded(self) -> bool:

@@ -5,6 +5,7 @@ search, the JSON of a saved model and the command line's `--bottleneck plain:wid
 """
 
 import inspect
+import re
 from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -161,7 +162,7 @@ def parse(family: str, text: str) -> Any:
     if cls is None:
         raise SettingError(f"there is no {family} {kind!r}; choose from {sorted(kinds(family))}")
     arguments = {}
-    for item in filter(None, rest.split(",")):
+    for item in filter(None, re.split(r",(?![^\[]*\])", rest)):  # not within a list
         name, equals, value = item.partition("=")
         if not equals or name not in cls.arguments():
             raise SettingError(
@@ -193,6 +194,8 @@ def _types(cls: type[Described]) -> dict[str, Any]:
 
 
 def _literal(text: str) -> Json:
+    if text.startswith("[") and text.endswith("]"):
+        return [_literal(item.strip()) for item in text[1:-1].split(",") if item.strip()]
     for read in (int, float):
         try:
             return read(text)

@@ -2,11 +2,14 @@
 
 from keyhole.heads.base import CellHead, Cells, Head
 from keyhole.heads.bernoulli import Bernoulli
+from keyhole.heads.binned import Binned
 from keyhole.heads.categorical import Categorical
 from keyhole.heads.counts import Counts
+from keyhole.heads.gaussian import Gaussian
 from keyhole.heads.mixed import Mixed
 from keyhole.heads.student_t import StudentT
 
 __all__ = [
-    "Bernoulli", "Categorical", "CellHead", "Cells", "Counts", "Head", "Mixed", "StudentT",
+    "Bernoulli", "Binned", "Categorical", "CellHead", "Cells", "Counts", "Gaussian", "Head",
+    "Mixed", "StudentT",
 ]  # fmt: skip

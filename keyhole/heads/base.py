@@ -61,6 +61,11 @@ class Head(Part):
 
     family = "head"
 
+    @property
+    def binned(self) -> bool:
+        """True where continuous cells need bins."""
+        return False
+
     @abstractmethod
     def forward(
         self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None

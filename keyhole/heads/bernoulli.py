@@ -21,8 +21,9 @@ class BernoulliCells:
 
     def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
         """Log sigmoid(logit) at 1, log sigmoid(-logit) at 0."""
-        log_prob = target * self.logit - functional.softplus(self.logit)
-        return torch.where(target > 1, -self.nats_unseen, log_prob)
+        log_prob = torch.addcmul(functional.logsigmoid(-self.logit), target, self.logit)
+        unseen = target > 1  # of the rows alone, so few that to ask first is cheaper
+        return torch.where(unseen, -self.nats_unseen, log_prob) if bool(unseen.any()) else log_prob
 
     def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
         """All of its nats: who expects a flag rightly pays none."""

@@ -1,17 +1,23 @@
 """The head of a table: each cell under the likelihood that its slot names."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from keyhole.core.layout import Shape
+from keyhole.core.layout import Shape, Slot
 from keyhole.core.part import kinds
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.heads.base import CellHead, Cells, Head
+from keyhole.heads.gaussian import Gaussian
+from keyhole.heads.student_t import StudentT
+
+CONTINUOUS = ("student_t", "gaussian", "binned")
 
 
 @dataclass(frozen=True)
@@ -77,33 +83,63 @@ class MixedLikelihood:
 
 
 class Mixed(Head):
-    """Every cell under the likelihood its slot names; `nu`, `floor` shape the continuous one."""
+    """Every cell under the likelihood its slot names.
+
+    `continuous` cells may have another one: "student_t" (robust, with `nu` degrees of freedom and
+    scales no smaller than `floor` of the spread), "gaussian", or "binned" (a histogram where
+    values repeat; where they do not, normal scores under a Gaussian). `scale` of the Gaussian:
+    "shared", "column", or a number that is fixed, in the columns' units.
+    """
 
     kind = "mixed"
 
-    def __init__(self, nu: float = 3.0, *, floor: float = 0.3) -> None:
+    def __init__(
+        self,
+        nu: float = 3.0,
+        *,
+        floor: float = 0.3,
+        continuous: Literal["student_t", "gaussian", "binned"] = "student_t",
+        scale: Literal["shared", "column"] | float = "shared",
+    ) -> None:
         super().__init__()
         self.nu = nu
         self.floor = floor
+        self.continuous = continuous
+        self.scale = scale
+
+    def check(self) -> None:
+        """Raises: SettingError for a likelihood that there is not, or a scale that is none."""
+        if self.continuous not in CONTINUOUS:
+            raise SettingError(f"continuous={self.continuous!r:.40}: choose from {CONTINUOUS}")
+        known = self.scale in ("shared", "column")
+        number = isinstance(self.scale, int | float) and not isinstance(self.scale, bool)
+        if not known and not (number and 0 < float(self.scale) < math.inf):
+            raise SettingError(f"scale={self.scale!r:.40}: 'shared', 'column', or above zero")
+        if not self.nu > 0 or not self.floor > 0:
+            raise SettingError(f"nu={self.nu!r}, floor={self.floor!r}: both must be above zero")
+
+    @property
+    def binned(self) -> bool:
+        """True where continuous cells are asked for by bins."""
+        return self.continuous == "binned"
 
     def bind(self, shape: Shape) -> Shape:
         """Bind one cell head for each likelihood in the layout."""
-        if not self.nu > 0 or not self.floor > 0:
-            raise SettingError(f"nu={self.nu!r}, floor={self.floor!r}: both must be above zero")
+        self.check()
         self.cells = nn.ModuleDict()
         order: list[int] = []
-        names = dict.fromkeys(slot.head for slot in shape.layout.slots)
-        for name in names:
-            places = shape.layout.with_head(name)
+        places_of: dict[str, list[int]] = {}
+        for i, slot in enumerate(shape.layout.slots):
+            places_of.setdefault(self._name(slot), []).append(i)
+        for name, places in places_of.items():
             head = self._cell_head(name)
             head.bind_slots(shape, [shape.layout.slots[i] for i in places])
             self.cells[name] = head
             self.register_buffer(f"places_{name}", torch.tensor(places), persistent=False)
             order += places
         self.register_buffer("order", torch.argsort(torch.tensor(order)), persistent=False)
-        self.coded = {
-            name: shape.layout.slots[shape.layout.with_head(name)[0]].coded for name in names
-        }
+        slots = shape.layout.slots
+        self.coded = {name: slots[places[0]].coded for name, places in places_of.items()}
         return shape.widened(len(shape.layout))
 
     def forward(
@@ -122,6 +158,15 @@ class Mixed(Head):
             )
         return MixedLikelihood(groups, self.get_buffer("order"))
 
+    def _name(self, slot: Slot) -> str:
+        """The likelihood of a cell: its own, or what stands for continuous ones."""
+        if slot.head != "student_t":
+            return slot.head
+        return ("binned" if slot.bins else "gaussian") if self.binned else self.continuous
+
     def _cell_head(self, name: str) -> CellHead:
-        made = kinds("cells")[name]
-        return made(self.nu, floor=self.floor) if name == "student_t" else made()  # pyright: ignore
+        if name == "student_t":
+            return StudentT(self.nu, floor=self.floor)
+        if name == "gaussian":
+            return Gaussian("column" if self.binned else self.scale)
+        return kinds("cells")[name]()  # pyright: ignore

@@ -1,6 +1,6 @@
 """What the user says of a table's columns: all else is guessed."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from keyhole.columns import Guess, Profile, refuse
 from keyhole.core.part import Described, kinds
@@ -11,9 +11,10 @@ from keyhole.errors import DataError, SettingError
 class Hints(Described):
     """What the user says of the columns: all else is guessed.
 
-    `kinds` overrides guesses by name; `only` keeps these columns, `exclude` drops some; `id` names
-    the rows in answers; `weight` holds row weights; `validation` is how rows are held out:
-    "random", "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows).
+    `kinds` overrides guesses by name ("alike": all numbers are of one measure, as pixels are, and
+    share a scale); `only` keeps these columns, `exclude` drops some; `id` names the rows in
+    answers; `weight` holds row weights; `validation` is how rows are held out: "random",
+    "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows).
     `contamination` is the share of rows that are bad: "none", a share below .5, or "auto" where it
     is not known; None: not known either, and the net trusts all rows alike. `segment` names the
     part of a fleet that a row is of, and is not learnt from.
@@ -25,7 +26,7 @@ class Hints(Described):
     def __init__(
         self,
         *,
-        kinds: dict[str, str] | None = None,
+        kinds: dict[str, str] | Literal["alike"] | None = None,
         only: list[str] | None = None,
         exclude: list[str] | None = None,
         id: str | None = None,
@@ -45,6 +46,8 @@ class Hints(Described):
 
     def check(self) -> None:
         """Raises: SettingError for a share of bad rows that is none."""
+        if isinstance(self.kinds, str) and self.kinds != "alike":
+            raise SettingError(f"kinds={self.kinds!r:.40}: write kinds by column, or 'alike'")
         said = self.contamination
         share = isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said < 0.5
         known = said is None or (isinstance(said, str) and said in {"auto", "none"})
@@ -65,6 +68,11 @@ class Hints(Described):
         found.segment = self.segment if segment is None else segment
         found.check()
         return found
+
+    @property
+    def kind_of(self) -> dict[str, str]:
+        """The kinds that were told, by column."""
+        return self.kinds if isinstance(self.kinds, dict) else {}
 
     @property
     def core_share(self) -> float:
@@ -89,7 +97,7 @@ class Hints(Described):
     def named(self) -> list[str]:
         """Every column that a hint names."""
         single = [self.id, self.weight, self.holdout_column, self.segment]
-        lists = [*(self.kinds or {}), *(self.only or []), *(self.exclude or [])]
+        lists = [*self.kind_of, *(self.only or []), *(self.exclude or [])]
         return [name for name in [*single, *lists] if name is not None]
 
     def decide(self, profile: Profile) -> Guess | None:
@@ -108,7 +116,7 @@ class Hints(Described):
             return Guess("aside", "excluded")
         if self.only is not None and name not in self.only:
             return Guess("aside", "not among the columns asked for")
-        told = (self.kinds or {}).get(name)
+        told = self.kind_of.get(name)
         return None if told is None else _told(profile, told)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,15 +13,19 @@ import numpy as np
 import torch
 
 from keyhole.columns import Aside, Column, Number, cast, guess, refuse
+from keyhole.columns.bins import bins, heaped
 from keyhole.columns.number import encode_matrix
+from keyhole.columns.sizes import grid, normal_scores
 from keyhole.core.layout import Layout
 from keyhole.core.part import build, kinds
 from keyhole.core.records import Batch
 from keyhole.errors import DataError
+from keyhole.modalities.alike import by_one_measure
 from keyhole.modalities.base import Modality
+from keyhole.modalities.given import given_row
 from keyhole.modalities.hints import Hints
 from keyhole.modalities.survey import Survey
-from keyhole.sources.base import Rows, Source
+from keyhole.sources.base import ArrowRows, Rows, Source
 from keyhole.sources.weighted import weights
 
 if TYPE_CHECKING:
@@ -42,6 +48,8 @@ class Tabular(Modality):
         gaps: dict[str, float],
         weight: str | None = None,
         mixed: list[str] | None = None,
+        bins: dict[str, list[list[float]]] | None = None,
+        grids: dict[str, dict[str, list[float]]] | None = None,
     ) -> None:
         self.columns: list[Column] = [
             build("column", c) if isinstance(c, dict) else c for c in columns
@@ -50,15 +58,21 @@ class Tabular(Modality):
         self.gaps = gaps
         self.weight = weight
         self.mixed = mixed
+        self.bins = bins
+        self.grids = grids
 
     @classmethod
-    def learn(cls, source: Source, hints: Hints) -> tuple[Self, Survey]:
+    def learn(
+        cls, source: Source, hints: Hints, *, alike: bool = False, binned: bool = False
+    ) -> tuple[Self, Survey]:
         """The table's columns, and the survey they were learnt from.
 
+        `alike`: numbers that look like one measure share a scale, unless a hint says otherwise;
+        `binned`: continuous cells are given bins.
         Raises: DataError where no column is left to learn from.
         """
         check_columns(hints.named(), source.names, "a hint")
-        survey = Survey(source, source.names, hints.kinds)
+        survey = Survey(source, source.names, hints.kind_of)
         if survey.rows == 0:
             raise DataError(
                 f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1 is "
@@ -74,6 +88,7 @@ class Tabular(Modality):
                 column.reason = found.reason
             columns.append(column)
             reasons[name] = "; ".join(filter(None, [found.reason, found.caution]))
+        columns = by_one_measure(columns, survey, hints, alike)
         gaps = {name: p.missing / p.rows for name, p in survey.profiles.items()}
         mixed = [
             c.name for c in columns
@@ -87,6 +102,10 @@ class Tabular(Modality):
             alone = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
             parted = "; it was read as one column: is it parted by , ; | or tabs?" if alone else ""
             raise DataError(f"{source.name} has no column to learn from ({said}){parted}")
+        table.grids = table._grids(survey)
+        if binned:
+            table.bins = table._bins(survey)
+            del table.layout  # it is made anew, with bins
         return table, survey
 
     def recipe(self) -> dict[str, Any]:
@@ -94,13 +113,41 @@ class Tabular(Modality):
         columns = [column.recipe() for column in self.columns]
         return {
             "kind": self.kind, "columns": columns, "reasons": self.reasons, "gaps": self.gaps,
-            "weight": self.weight, "mixed": self.mixed,
+            "weight": self.weight, "mixed": self.mixed, "bins": self.bins,
+            "grids": self.grids,
         }  # fmt: skip
 
     @cached_property
     def layout(self) -> Layout:
         """The cells of all columns."""
-        return Layout.of([slot for column in self.columns for slot in column.slots()])
+        slots = [slot for column in self.columns for slot in column.slots()]
+        held = self.bins or {}
+        return Layout.of([replace(s, bins=tuple(map(tuple, held.get(s.name, ())))) for s in slots])
+
+    def _grids(self, survey: Survey) -> dict[str, dict[str, list[float]]]:
+        """The grids that numbers lie on, by column."""
+        numeric = [c.name for c in self.celled if isinstance(c, Number)]
+        found = {name: grid(survey.profiles[name].numbers()) for name in numeric}
+        return {name: values for name, values in found.items() if values is not None}
+
+    def _bins(self, survey: Survey) -> dict[str, list[list[float]]]:
+        """The bins of continuous cells with heaps of values, from the survey's sample.
+
+        Number columns without heaps are turned to normal scores.
+        """
+        for column in self.celled:
+            if isinstance(column, Number):
+                numbers = survey.profiles[column.name].numbers()
+                if column.atom is not None:
+                    numbers = numbers[numbers != column.atom[0]]
+                if not heaped(numbers):
+                    column.bent = normal_scores(numbers) or column.bent
+        batch, found = self.encode(ArrowRows(survey.sample)), {}
+        for i, slot in enumerate(self.layout.slots):
+            cells = batch.numbers[:, i][batch.seen[:, i]].numpy() if not slot.coded else None
+            if slot.head == "student_t" and cells is not None and heaped(cells):
+                found[slot.name] = bins(cells)
+        return found
 
     @cached_property
     def celled(self) -> list[Column]:
@@ -146,6 +193,32 @@ class Tabular(Modality):
 
         cells = self.cells(batch)
         return pa.table({c.name: c.guess(cells[:, self._places[c.name]]) for c in self.celled})
+
+    def drawn(self, batch: Batch) -> pa.Table:
+        """Cells that were drawn from a likelihood as rows of legal values; unseen ones missing."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        cells, seen = self.cells(batch), batch.seen.cpu().numpy()
+        columns = {}
+        for column in self.celled:
+            place = self._places[column.name]
+            values = column.drawn(cells[:, place], (self.grids or {}).get(column.name))
+            gaps = ~seen[:, place].any(1)
+            if gaps.any():
+                values = pc.if_else(pa.array(gaps), pa.scalar(None, values.type), values)  # pyright: ignore
+            columns[column.name] = values
+        return pa.table(columns)
+
+    def encode_given(self, given: Mapping[str, Any]) -> Batch:
+        """One row of which only these columns' cells are seen.
+
+        Raises: DataError, SettingError.
+        """
+        one = torch.zeros((1, len(self.layout)), dtype=torch.bool)
+        numbers, codes = (torch.zeros(1, n) for n in (self.layout.numbers, self.layout.codes))
+        types = self.decode(Batch(numbers, codes.long() + 1, one)).schema
+        return self.encode(ArrowRows(given_row(self.celled, types, given)))
 
     def cells(self, batch: Batch) -> np.ndarray:
         """All cells of a batch without lead axes as one matrix: in float64 codes stay exact."""

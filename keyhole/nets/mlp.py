@@ -12,29 +12,36 @@ from keyhole.core.part import Part
 from keyhole.errors import SettingError
 from keyhole.nets.base import Net
 
-ACTIVATIONS = {"silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
+ACTIVATIONS = {
+    "silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU, "mish": nn.Mish, "softplus": nn.Softplus,
+}  # fmt: skip
 
 
 class MLP(Net):
     """Fully connected layers, `hidden` wide from the cells inward; the decoder runs them backward.
 
-    Unless told, one layer of 64 units, 128 above 64 cells. Each body passes its input on beside
-    its last layer, so a linear map is always within reach and the layers learn what it misses.
+    Unless told, one layer of 64 units, 128 above 64 cells. With `skip`, each body passes its input
+    on beside its last layer, so a linear map is always within reach and the layers learn what it
+    misses; without, it is the textbook's net.
     """
 
     kind = "mlp"
 
-    def __init__(self, hidden: list[int] | None = None, *, activation: str = "silu") -> None:
+    def __init__(
+        self, hidden: list[int] | None = None, *, activation: str = "silu", skip: bool = True
+    ) -> None:
         self.hidden = hidden
         self.activation = activation
+        self.skip = skip
 
     def encoder(self, layout: Layout) -> Part:
         """The layers inward."""
-        return Body(self._widths(layout), self.activation)
+        return Body(self._widths(layout), self.activation, self.skip)
 
     def decoder(self, layout: Layout) -> Part:
         """The layers outward."""
-        return Body(self._widths(layout)[::-1], self.activation)
+        return Body(self._widths(layout)[::-1], self.activation, self.skip)
 
     def _widths(self, layout: Layout) -> list[int]:
         hidden: Any = self.hidden  # one width is taken for a list of one
@@ -49,14 +56,15 @@ class MLP(Net):
 
 
 class Body(Part):
-    """Linear layers of these widths, each squashed; the input is passed on beside."""
+    """Linear layers of these widths, each squashed; with `skip`, the input is passed on beside."""
 
-    def __init__(self, widths: list[int], activation: str) -> None:
+    def __init__(self, widths: list[int], activation: str, skip: bool) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
             raise SettingError(f"activation={activation!r}: choose from {sorted(ACTIVATIONS)}")
         self.widths = widths
         self.activation = activation
+        self.skip = skip
 
     def bind(self, shape: Shape) -> Shape:
         """Make the layers."""
@@ -66,11 +74,13 @@ class Body(Part):
             self.layers.append(Linear(shape.wide, wide, shape.members))
             shape = shape.widened(wide)
         self.squash = ACTIVATIONS[self.activation]()
-        return shape.widened(shape.wide + wide_in)
+        return shape.widened(shape.wide + wide_in) if self.skip else shape
 
     def forward(self, x: Float[Tensor, "*lead batch wide"]) -> Float[Tensor, "*out batch state"]:
-        """The input and the last layer's activations, side by side."""
+        """The last layer's activations, beside the input where it is passed on."""
         h = x
         for layer in self.layers:
             h = self.squash(layer(h))
+        if not self.skip:
+            return h
         return torch.cat([x.expand(*h.shape[:-1], -1), h], -1)  # (*lead, B, wide_in + wide)

@@ -124,7 +124,7 @@ def _contest(
                 who,
                 number(nats),
                 number(gain) if who != "mean" else "",
-                _bar((gain or 0.0) / most),
+                bar_length((gain or 0.0) / most),
                 best,
             )
         )
@@ -141,7 +141,7 @@ def skills(model: Autoencoder) -> tuple[list[Skill], int]:
         both = []
         for net, pca in pairs:
             values = [said[kind].get(name) for kind in (net, pca)]
-            both.append((*map(percent, values), *map(_bar, values)))
+            both.append((*map(percent, values), *map(bar_length, values)))
         found.append(Skill(plain(name), both[0], both[1]))
     return found, max(0, len(names) - MOST_SKILLS)
 
@@ -151,7 +151,7 @@ def anomalies(asked: Asked, points: dict[int, int]) -> list[Anomaly]:
     found = []
     for row in map(int, asked.strongest(MOST_ANOMALIES)):
         cells = [
-            (plain(column), plain(value), plain(expected), percent(share), _bar(share))
+            (plain(column), plain(value), plain(expected), percent(share), bar_length(share))
             for column, value, expected, share in asked.because.get(row, [])
         ]
         value = times(float(asked.surprise[row]), float(asked.doubt[row]))
@@ -230,13 +230,13 @@ def patterns(asked: Asked) -> list[tuple[str, str, float]]:
         (
             f"{len(found.rows):,} of {found.of:,}",
             plain(found.cell, 160),
-            _bar(len(found.rows) / found.of),
+            bar_length(len(found.rows) / found.of),
         )
         for found in asked.patterns
     ]
 
 
-def _bar(share: float | None) -> float:
+def bar_length(share: float | None) -> float:
     """The length of a bar, from 0 to 100."""
     if share is None or not np.isfinite(share):
         return 0.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keyhole.core.files import write_whole
 from keyhole.estimator import Autoencoder
-from keyhole.report import facts, figures
+from keyhole.report import facts, figures, generation
 from keyhole.report.asked import Asked
 from keyhole.report.codemap import MOST_POINTS, CodeMap, pack
 from keyhole.report.words import percent, plain, script_json
@@ -55,12 +55,21 @@ def render(model: Autoencoder, asked: Asked | None) -> str:
 def _of_model(model: Autoencoder) -> dict[str, Any]:
     skills, more_skills = facts.skills(model)
     columns, more_columns = facts.columns(model)
+    code_rows, more_codes = generation.code_rows(model)
+    choice = model.width_choice_
     return {
         "verdict": facts.judged(model),
         "facts": facts.facts(model),
         "contests": facts.contests(model),
         "curve": figures.learning_curve(model.run_),
         "width": model.network_.width,
+        "width_curve": generation.width_curve(choice),
+        "width_why": "" if choice is None else plain(choice.why, 400),
+        "own_dimension": generation.own_dimension(choice),
+        "code_rows": code_rows,
+        "more_codes": more_codes,
+        "priced": bool(model.network_.bottleneck.noisy),
+        "samples": generation.samples(model),
         "skills": skills,
         "more_skills": more_skills,
         "columns": columns,
@@ -101,7 +110,7 @@ def _fill(said: dict[str, Any]) -> str:
         f"default-src 'none'; script-src {scripts}; style-src {_hash(own['style.css'])}; "
         "base-uri 'none'; form-action 'none'"
     )
-    whole = ("curve", "histogram", "p_values", "map_json")
+    whole = ("curve", "width_curve", "histogram", "p_values", "map_json")
     drawn = {name: Markup(said[name]) for name in whole if said.get(name)}
     inside = {name.partition(".")[0]: Markup(text) for name, text in own.items()}
     return _template().render(said | drawn | {"own": inside, "policy": policy})

@@ -9,6 +9,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -67,6 +68,7 @@ def try_out(table: Tabular, network: Network) -> None:
     cells = _cells(table)
     expected = table.decode(cells)
     table.guess(cells)
+    table.drawn(cells)
     matrix = table.cells(cells)
     for column in table.celled:
         own = matrix[:, table.cells_of(column.name)]
@@ -84,10 +86,15 @@ def try_out(table: Tabular, network: Network) -> None:
 
 def _possible(slot: Slot) -> bool:
     numbers = (slot.center, slot.scale, slot.nats_unseen, *slot.shares)
+    bins = all(
+        len(b) == 5 and all(map(math.isfinite, b)) and b[0] < b[1] and b[2] <= b[3] and b[4] > 0
+        for b in slot.bins
+    ) and all(a[1] == b[0] for a, b in pairwise(slot.bins))
     shared = len(slot.shares) == slot.levels and all(share > 0 for share in slot.shares)
     return (
         all(math.isfinite(number) for number in numbers)
         and slot.scale > 0
+        and bins
         and 0 <= slot.nats_unseen <= 100  # e^100 rows
         and slot.levels <= MOST_LEVELS + 1
         and (shared or not slot.coded)

@@ -6,7 +6,9 @@ from keyhole.tasks.detect import Detect
 from keyhole.tasks.detector import AnomalyDetector
 from keyhole.tasks.embed import Embed
 from keyhole.tasks.evaluate import Evaluation, evaluate
+from keyhole.tasks.generator import Generator
 from keyhole.tasks.impute import Impute
+from keyhole.tasks.judge import Judgement, judge
 from keyhole.tasks.reconstruct import Reconstruct
 from keyhole.tasks.score import Score
 
@@ -17,9 +19,12 @@ __all__ = [
     "Detect",
     "Embed",
     "Evaluation",
+    "Generator",
     "Impute",
+    "Judgement",
     "Reconstruct",
     "Score",
     "Task",
     "evaluate",
+    "judge",
 ]  # fmt: skip

@@ -37,6 +37,16 @@ class History:
         self.held_out.append(held_out)
         self.rate.append(rate)
 
+    def frame(self) -> Any:
+        """The evaluations as a frame: pandas where it is installed, else Arrow."""
+        try:
+            import pandas
+        except ImportError:
+            import pyarrow
+
+            return pyarrow.table(self.columns())
+        return pandas.DataFrame(self.columns())
+
     def columns(self) -> dict[str, list[Any]]:
         """The evaluations as named columns, for a frame."""
         return {

@@ -16,7 +16,7 @@ from keyhole.training.corruptions.base import Corruption, Question
 from keyhole.training.feed import Feed, hash_of
 from keyhole.training.history import Event, History
 from keyhole.training.objective import objective
-from keyhole.training.plan import Plan, rate_at
+from keyhole.training.plan import PRICE_WARM_UP, Plan, rate_at
 
 EVALUATIONS = 30  # over the planned run
 GRADIENT_NORM = 1.0  # per cell: the loss is a sum over cells
@@ -78,7 +78,8 @@ class Run:
             losses = losses + self._step(step)
             step += 1
             if step % every == 0 or step == self.history.planned:
-                self._evaluate(step, losses.item() / every)
+                before = self.history.steps[-1] if self.history.steps else 0
+                self._evaluate(step, losses.item() / max(step - max(before, done_before), 1))
                 losses = torch.zeros((), device=self.device)
                 last = step == self.history.planned or self.history.ended
                 if self.checkpoint is not None and (last or self.checkpoint.due()):
@@ -134,7 +135,9 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate * rate_at(step, self.history.planned)
         self.network.train()
-        loss = objective(self.network, question).sum()  # members are independent: their sum
+        price = self.plan.price_at(step, self.history.planned)
+        # Members are independent: their sum.
+        loss = objective(self.network, question, generator, price).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
@@ -148,7 +151,9 @@ class Run:
     @torch.no_grad()
     def _evaluate(self, step: int, loss: float | None) -> None:
         self.averaged.eval()
-        held_out = objective(self.averaged, self.question).mean().item()
+        # The same noise at every evaluation, and the full price: evaluations can be compared.
+        noise = torch.Generator().manual_seed(hash_of(self.seed, -2))
+        held_out = objective(self.averaged, self.question, noise).mean().item()
         loss = held_out if loss is None else loss  # nothing was trained on before step 1
         if not torch.isfinite(torch.tensor([loss, held_out])).all():
             self._explain_failure(step)
@@ -160,9 +165,11 @@ class Run:
             self.history.best_step = step
         rate = self.plan.learning_rate * rate_at(max(step - 1, 0), self.history.planned)
         self.history.add(step, loss, held_out, rate)
-        patience = self.plan.patience
+        patience, warm = self.plan.patience, PRICE_WARM_UP * self.history.planned
         if patience is None or not step or len(past) <= patience:
             return
+        if self.network.bottleneck.noisy and step <= warm:
+            return  # what is gained or lost there is the price's doing
         if min(past[-patience:]) > min(past[:-patience]):
             self.history.ended = f"no better for {patience} evaluations"
 
@@ -213,13 +220,10 @@ class Run:
 
 
 def train(run: Run) -> Trained:
-    """The trained network of a run, with the caller's thread setting put back afterwards.
+    """The trained network of a run.
 
     Raises: FitError where the loss is lost or memory ends, and says what was kept.
     """
-    threads = torch.get_num_threads()
-    if run.plan.threads is not None:
-        torch.set_num_threads(run.plan.threads)
     try:
         return run.loop()
     except (MemoryError, RuntimeError) as fault:
@@ -228,8 +232,6 @@ def train(run: Run) -> Trained:
                 f"memory ran out at batch={run.batch}; {kept(run)}; try a smaller batch"
             ) from fault
         raise
-    finally:
-        torch.set_num_threads(threads)
 
 
 def kept(run: Run) -> str:

@@ -1,29 +1,43 @@
 """The only loss: nats per row, summed over cells, averaged over the batch, nowhere else."""
 
+import math
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from keyhole.core.records import Batch, Pass
 from keyhole.network import Network
 from keyhole.training.corruptions.base import Question
 
 
-def objective(network: Network, question: Question) -> Float[Tensor, " member"]:
-    """Each member's loss in nats per row: what the scored cells cost, and what the code costs."""
-    passed = network(question.given)
-    nats = row_nats(passed, question) + passed.code.cost.sum(-1)
-    return weighted_mean(nats, question.target)
+def objective(
+    network: Network, question: Question, generator: Generator | None = None, price: float = 1.0
+) -> Float[Tensor, " member"]:
+    """Each member's loss in nats per row: what the scored cells cost, and what the code costs.
+
+    `price` weighs the code's cost while a run warms up. Several samples with a `log_ratio` make
+    the importance-weighted bound (Burda et al. 2016, eq. 8), one the evidence bound; samples
+    without it (prefixes of ordered codes) are averaged.
+    """
+    passed = network(question.given, generator)
+    nats, code = sample_nats(passed, question), passed.code
+    if code.log_ratio is not None and len(nats) > 1:
+        bound = torch.logsumexp(price * code.log_ratio - nats, 0) - math.log(len(nats))
+        return weighted_mean(-bound, question.target)
+    return weighted_mean(nats.mean(0) + price * code.cost.sum(-1), question.target)
 
 
-def row_nats(passed: Pass, question: Question) -> Float[Tensor, "member batch"]:
-    """The scored cells' negative log-likelihood of each row, averaged over code samples.
+def sample_nats(passed: Pass, question: Question) -> Float[Tensor, "sample member batch"]:
+    """The scored cells' negative log-likelihood of each row under each code sample.
 
     An unscored cell counts zero even where its log-probability is not a number.
     """
     log_prob = passed.likelihood.log_prob(question.target)  # (S, M, B, cell)
+    if bool((question.scored == 1).all()):  # spares two passes over every sample's cells
+        return -log_prob.sum(-1)
     counted = torch.where(question.scored > 0, -log_prob * question.scored, 0.0)
-    return counted.sum(-1).mean(0)
+    return counted.sum(-1)
 
 
 def weighted_mean(nats: Float[Tensor, "member batch"], batch: Batch) -> Float[Tensor, " member"]:

@@ -18,6 +18,7 @@ FEW_ROWS = 1_000
 FOLDS = 5
 MEMBERS = 3  # nets on the same rows: their spread is the doubt
 HELD_OUT_SHARE = 0.1
+LEAST_HELD_OUT = 30  # rows of which a tenth can be held out
 MOST_HELD_OUT = 20_000
 MOST_RANKED = 1_000  # more groups fall evenly enough by chance
 TRAIN, STOP, CALIBRATE = 0, 1, 2
@@ -31,23 +32,27 @@ class Split:
     seed: int
     how: str = "random"  # "random", "group" or "time"
     column: str | None = None
+    nets: int | None = None  # asked for; None: folds where rows are few, else MEMBERS
     latest: float = np.inf  # rows at or after it are held out, where time decides
     ranks: dict[str | None, int] = field(default_factory=dict)  # of few groups: dealt out evenly
     folds: int = field(init=False)
 
     def __post_init__(self) -> None:
         few = self.rows < FEW_ROWS and self.how != "time" and self.rows >= 2
+        few = few and (not self.nets or self.rows < LEAST_HELD_OUT)
         self.folds = min(FOLDS, self.rows, len(self.ranks) or self.rows) if few else 0
         self.share = min(HELD_OUT_SHARE, MOST_HELD_OUT / max(self.rows, 1))
 
     @classmethod
-    def of(cls, rows: int, seed: int, validation: str, sample: Any) -> "Split":
+    def of(
+        cls, rows: int, seed: int, validation: str, sample: Any, nets: int | None = None
+    ) -> "Split":
         """The split that hints ask for; `sample` is a survey's table."""
         how, _, column = validation.partition(":")
         if how == "group":
-            return cls(rows, seed, how, column, ranks=_ranks(sample, column, seed, rows))
+            return cls(rows, seed, how, column, nets, ranks=_ranks(sample, column, seed, rows))
         if how != "time":
-            return cls(rows, seed)
+            return cls(rows, seed, nets=nets)
         share = min(2 * HELD_OUT_SHARE, 2 * MOST_HELD_OUT / rows)
         times = _times(sample.column(column))
         times = times[np.isfinite(times)]
@@ -56,12 +61,12 @@ class Split:
                 f"validation={validation!r}: column {column!r} holds no dates or numbers that "
                 "differ, so no row is later than another; name another column"
             )
-        return cls(rows, seed, how, column, float(np.quantile(times, 1 - share)))
+        return cls(rows, seed, how, column, nets, float(np.quantile(times, 1 - share)))
 
     @property
     def members(self) -> int:
         """How many nets train side by side."""
-        return self.folds or MEMBERS
+        return self.folds or self.nets or MEMBERS
 
     def assign(self, block: Rows, start: int) -> np.ndarray:
         """For each row its fold, or TRAIN, STOP or CALIBRATE where there are no folds."""
@@ -82,12 +87,12 @@ class Split:
         return (part == TRAIN)[None, :]
 
     def _draw(self, block: Rows, start: int) -> np.ndarray:
-        """A number in [0, 1) for each row; with folds by place, each fold gets its even share."""
+        """A number in [0, 1) for each row; few rows are dealt out evenly."""
         if self.how == "group":
             texts = cast.texts(block.column(str(self.column))).to_pylist()
             keys = {text: self._draw_of_group(text) for text in set(texts)}
             return np.array([keys[text] for text in texts])
-        if self.folds:
+        if self.rows < FEW_ROWS:
             order = np.random.default_rng(self.seed).permutation(self.rows)
             return order[start : start + len(block)] / self.rows
         return draws(np.arange(start, start + len(block), dtype=np.uint64), self.seed)

@@ -108,7 +108,7 @@ def test_an_array_comes_back_as_an_array_of_its_type(dtype):
 def test_a_wide_code_rebuilds_rows_after_some_training():
     """Takes seconds: the one test here in which a net has to learn something."""
     frame = mixed(400)
-    model = fitted(frame, steps=300, width=8)
+    model = fitted(frame, steps=300, width=6)
     back = model.inverse_transform(model.transform(frame))
     assert np.corrcoef(back["x"], frame["x"])[0, 1] > 0.9
     assert (back["city"] == frame["city"]).mean() > 0.8

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+from keyhole.columns.bins import bins
 from keyhole.core.layout import Layout, Shape, Slot
 from keyhole.core.part import build, kinds
 from keyhole.heads import CellHead
@@ -13,8 +14,15 @@ import keyhole.heads.categorical as categorical  # isort: skip
 
 WIDE, BATCH = 5, 7
 SHARES = (0.5, 0.3, 0.15, 0.05)
+HEAPED = np.where(np.arange(600) % 4, np.random.default_rng(0).normal(size=600).round(2), 0.5)
+FEWER = np.random.default_rng(1).integers(-2, 3, 400).astype(float)
 SLOTS = {
     "student_t": [Slot("a", "number", "student_t"), Slot("b", "number", "student_t", scale=3.0)],
+    "gaussian": [Slot("a", "number", "student_t"), Slot("b", "number", "student_t", scale=3.0)],
+    "binned": [
+        Slot(name, "number", "student_t", bins=tuple(map(tuple, bins(values))))
+        for name, values in (("a", HEAPED), ("b", FEWER))
+    ],
     "bernoulli": [Slot("a", "flag", "bernoulli", center=c, nats_unseen=5.0) for c in (0.1, 0.6)],
     "counts": [Slot("a", "count", "counts", center=c, nats_unseen=5.0) for c in (0.5, 3.0)],
     "categorical": [
@@ -85,7 +93,7 @@ def test_a_gradient_reaches_every_parameter(kind, members):
 def test_a_gradient_stays_finite_far_from_the_data(kind):
     head, state = bound(kind)
     target = targets(kind)
-    far = target * 1e20 if kind == "student_t" else target
+    far = target * 1e20 if kind in {"student_t", "gaussian", "binned"} else target
     head(state.mul(1e3).requires_grad_(), None).log_prob(far).sum().backward()
     assert all(torch.isfinite(weight.grad).all() for weight in head.parameters())
 
@@ -105,8 +113,8 @@ def test_samples_have_the_distribution_that_log_prob_says(kind):
         torch.testing.assert_close(drawn.mean(0), cells.mean[0, 0].double(), atol=0.04, rtol=0)
         return
     inside = ((drawn >= low - 1e-6) & (drawn <= high + 1e-6)).double().mean(0)
-    assert (inside >= 0.77).all()  # counts jump, so their interval may hold more
-    assert kind == "counts" or (inside <= 0.83).all()
+    assert (inside >= 0.77).all()  # counts and bins jump, so their interval may hold more
+    assert kind in {"counts", "binned"} or (inside <= 0.83).all()
 
 
 def test_student_t_is_scipys():
@@ -128,6 +136,89 @@ def test_student_t_integrates_to_one():
 
     total, _ = integrate.quad(density, -500, 500, limit=200, points=[0.0])
     assert total == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("scale", ["shared", "column", 0.5])
+def test_gaussian_is_scipys(scale):
+    slots = SLOTS["gaussian"]
+    head = kinds("cells")["gaussian"](scale)
+    head.bind_slots(Shape(Layout.of(slots), WIDE, 1), slots)
+    with torch.no_grad():
+        cells = head(torch.randn(1, 1, BATCH, WIDE), None)
+    target, wide = targets("gaussian"), cells.scale.expand(1, 1, BATCH, 2)[0, 0]
+    wanted = stats.norm.logpdf(target, cells.location[0, 0], wide)
+    np.testing.assert_allclose(cells.log_prob(target)[0, 0], wanted, rtol=1e-5, atol=1e-6)
+    for end, share in zip(cells.interval(0.9), (0.05, 0.95)):
+        wanted = stats.norm.ppf(share, cells.location[0, 0], wide)
+        np.testing.assert_allclose(end[0, 0], wanted, rtol=1e-4, atol=1e-5)
+    drawn = torch.stack([cells.sample(torch.Generator().manual_seed(s)) for s in range(2_000)])
+    torch.testing.assert_close(drawn.std(0)[0, 0], wide, rtol=0.08, atol=0)
+
+
+def test_a_shared_gaussian_scale_is_one_in_units_of_each_columns_spread():
+    head, state = bound("gaussian")
+    cells = head(state, None)
+    torch.testing.assert_close(cells.scale[..., 1] / cells.scale[..., 0], torch.full((1, 1), 3.0))
+
+
+def test_a_fixed_gaussian_scale_is_in_the_columns_own_units():
+    slots = [Slot("a", "number", "student_t", unit=20.0), Slot("b", "number", "student_t")]
+    head = kinds("cells")["gaussian"](2.0)
+    head.bind_slots(Shape(Layout.of(slots), WIDE, 1), slots)
+    torch.testing.assert_close(
+        head(torch.zeros(1, 1, 1, WIDE), None).scale, torch.tensor([0.1, 2])
+    )
+    assert not [name for name, _ in head.named_parameters() if "scale" in name]
+
+
+def test_bins_integrate_to_one_with_what_is_beyond_them():
+    cells = cells_of("binned")
+    for cell in (0, 1):
+        edges = cells.bins.edges[cell]
+        edges = edges[torch.isfinite(edges)]
+        middle = ((edges[1:] + edges[:-1]) / 2)[:, None].expand(-1, 2)
+        soft = type(cells)(cells.logits[:, :, :1], cells.bins)
+        inside = (soft.log_prob(middle)[0, 0, :, cell].exp() * edges.diff()).sum()
+        low, high = float(edges[0]), float(edges[-1])
+        beyond = stats.cauchy.cdf(low, scale=3.0) + stats.cauchy.sf(high, scale=3.0)
+        assert float(inside) + 1e-4 * beyond == pytest.approx(1.0, abs=2e-5)
+        far = torch.tensor([[low - 1.0] * 2, [high + 1.0] * 2])
+        wanted = np.log(1e-4) + stats.cauchy.logpdf(far[:, cell], scale=3.0)
+        np.testing.assert_allclose(soft.log_prob(far)[0, 0, :, cell], wanted, rtol=1e-5)
+
+
+def test_draws_of_bins_fall_into_each_as_often_as_its_logit_says_and_heaps_are_exact():
+    cells, generator = cells_of("binned"), torch.Generator().manual_seed(0)
+    drawn = torch.stack([cells.sample(generator)[0, 0, 0] for _ in range(4_000)])
+    heaps = torch.arange(-2.0, 3.0)
+    share = (drawn[:, 1:] == heaps).float().mean(0)
+    assert float(share.sum()) == 1.0  # no draw between whole numbers
+    soft = torch.softmax(cells.logits[0, 0, 0, 1, :5], 0)
+    torch.testing.assert_close(share, soft, atol=0.03, rtol=0)
+    assert float((drawn[:, 0] == 0.5).float().mean()) > 0.05
+
+
+def test_the_mean_of_bins_is_that_of_their_draws_and_the_interval_holds_them():
+    cells, generator = cells_of("binned"), torch.Generator().manual_seed(0)
+    drawn = torch.stack([cells.sample(generator)[0, 0] for _ in range(4_000)])
+    torch.testing.assert_close(drawn.mean(0), cells.mean[0, 0], atol=0.08, rtol=0)
+    low, high = (end[0, 0] for end in cells.interval(0.9))
+    share = ((drawn >= low) & (drawn <= high)).float().mean(0)
+    assert (share >= 0.88).all()
+    assert ((drawn < low).float().mean(0) <= 0.06).all()
+    assert ((drawn > high).float().mean(0) <= 0.06).all()
+
+
+def test_bins_deviate_by_the_nats_below_their_highest_density():
+    cells, target = cells_of("binned"), targets("binned")
+    edges = cells.bins.edges
+    middle = ((edges[:, 1:] + edges[:, :-1]) / 2).T  # of padded bins, not a number
+    middle = torch.where(torch.isfinite(middle), middle, edges[:, :1].T)
+    soft = type(cells)(cells.logits[:, :, :1], cells.bins)
+    peak = soft.log_prob(middle)[0, 0].amax(0)
+    deviance = soft.deviance(target)[0, 0]
+    torch.testing.assert_close(deviance, peak - soft.log_prob(target)[0, 0], rtol=0, atol=1e-3)
+    assert float(soft.deviance(middle)[0, 0].amin()) == pytest.approx(0.0, abs=1e-3)
 
 
 def test_bernoulli_is_scipys_and_sums_to_one():
@@ -192,7 +283,7 @@ def test_deviance_is_a_number_for_every_cell_and_never_below_zero(kind, members)
     assert (deviance > 0.01).any()
 
 
-@KINDS
+@pytest.mark.parametrize("kind", sorted(set(kinds("cells")) - {"binned"}))
 def test_deviance_grows_by_what_the_log_probability_falls(kind):
     """Between two expectations of one target the perfect one cancels out."""
     head, state = bound(kind)
@@ -205,8 +296,9 @@ def test_deviance_grows_by_what_the_log_probability_falls(kind):
 
 
 def test_a_number_or_count_that_is_expected_exactly_deviates_by_nothing():
-    cells = cells_of("student_t")
-    assert (cells.deviance(cells.location) == 0).all()
+    for kind in ("student_t", "gaussian"):
+        cells = cells_of(kind)
+        assert (cells.deviance(cells.location) == 0).all()
     cells = cells_of("counts")
     perfect = cells.deviance(torch.log1p(cells.log_mean.exp()))
     torch.testing.assert_close(perfect, torch.zeros_like(perfect), atol=1e-4, rtol=0)
@@ -235,9 +327,10 @@ def test_a_value_that_no_training_row_could_have_deviates_by_as_much_as_one_neve
         assert (cells_of(kind).deviance(torch.full((BATCH, 2), never)) == 5.0).all()
 
 
-def test_a_number_too_large_to_square_has_a_finite_deviance():
+@pytest.mark.parametrize("kind", ["student_t", "gaussian", "binned"])
+def test_a_number_too_large_to_square_has_a_finite_deviance(kind):
     far = torch.full((BATCH, 2), 1e30)
-    deviance = cells_of("student_t").deviance(far)
+    deviance = cells_of(kind).deviance(far)
     assert torch.isfinite(deviance).all()
     assert (deviance > 50).all()
 
@@ -249,7 +342,11 @@ def test_a_cell_head_starts_from_the_typical_values_of_its_slots(kind):
         cells = head(torch.zeros(1, 1, BATCH, WIDE), None)
         if kind == "categorical":
             assert (cells.mean == 1).all()
-        elif kind != "student_t":
+        elif kind == "binned":
+            soft = torch.softmax(cells.logits[0, 0, 0, 1, :5], 0)  # of five heaps
+            share = torch.tensor([held[4] for held in SLOTS[kind][1].bins])
+            torch.testing.assert_close(soft, share, atol=1e-6, rtol=0)
+        elif kind not in {"student_t", "gaussian"}:
             centers = torch.tensor([slot.center for slot in SLOTS[kind]])
             slack = 1e-4 if kind == "bernoulli" else 0.5  # of a unit of spread: weights are drawn
             torch.testing.assert_close(cells.mean[0, 0, 0], centers, atol=slack, rtol=0)

@@ -9,12 +9,15 @@ import pytest
 import torch
 from sklearn.base import clone
 
-import keyhole.checks  # noqa: F401  (registers its kinds)
+import keyhole.checks
+import keyhole.priors  # noqa: F401  (registers its kinds, as the one above)
 from keyhole.core.layout import Layout, Shape, Slot
 from keyhole.core.part import Described, build, copy, kinds, parse
 from keyhole.core.records import Batch
 from keyhole.errors import BundleError, SettingError
 from keyhole.estimator import Autoencoder
+from keyhole.heads import Mixed
+from keyhole.heads.mixed import CONTINUOUS
 from keyhole.modalities import Hints
 from keyhole.nets import Stem
 from keyhole.training import Plan
@@ -30,9 +33,12 @@ LAYOUT = Layout.of(
 )
 FRESH = [  # families whose kinds are made without arguments
     (family, kind)
-    for family in ("bottleneck", "net", "head", "corruption", "check", "plan", "hints", "cells")
+    for family in (
+        "bottleneck", "net", "head", "corruption", "check", "plan", "hints", "cells", "prior"
+    )
     for kind in sorted(kinds(family))
-]
+]  # fmt: skip
+BOTTLENECKS = pytest.mark.parametrize("kind", sorted(kinds("bottleneck")))
 MEMBERS = pytest.mark.parametrize("members", [1, 3])
 
 
@@ -59,7 +65,7 @@ def made(family, kind):
 
 
 def test_the_families_of_the_house_are_registered():
-    for family in ("bottleneck", "net", "head", "corruption", "check", "modality", "column"):
+    for family in (*dict(FRESH), "modality", "column"):
         assert kinds(family), family
 
 
@@ -98,7 +104,7 @@ def test_a_recipe_names_registered_kinds_only(recipe):
         build("bottleneck", recipe)
 
 
-@pytest.mark.parametrize("family", ["bottleneck", "net", "corruption", "head"])
+@pytest.mark.parametrize("family", ["bottleneck", "net", "corruption", "head", "prior"])
 def test_a_kind_that_does_not_exist_is_answered_with_those_that_do(family):
     with pytest.raises(SettingError, match=rf"choose from \['{min(kinds(family))}'"):
         parse(family, "no_such_kind")
@@ -124,7 +130,7 @@ def test_a_net_turns_cells_into_a_state_and_codes_into_another(kind, members):
 
 
 @MEMBERS
-@pytest.mark.parametrize("kind", sorted(kinds("bottleneck")))
+@BOTTLENECKS
 def test_a_bottleneck_gives_a_code_with_its_cost(kind, members):
     part = made("bottleneck", kind)
     after = part.bind(Shape(LAYOUT, 9, members))
@@ -140,7 +146,7 @@ def test_a_bottleneck_gives_a_code_with_its_cost(kind, members):
         assert noisy.log_ratio.shape == noisy.z.shape[:-1]
 
 
-@pytest.mark.parametrize("kind", sorted(kinds("bottleneck")))
+@BOTTLENECKS
 def test_the_members_of_a_bottleneck_know_nothing_of_each_other(kind):
     part = made("bottleneck", kind)
     part.bind(Shape(LAYOUT, 9, 3))
@@ -150,10 +156,49 @@ def test_the_members_of_a_bottleneck_know_nothing_of_each_other(kind):
     assert (state.grad[1:] == 0).all()
 
 
-@pytest.mark.parametrize("kind", sorted(kinds("bottleneck")))
+@BOTTLENECKS
 def test_a_bottleneck_has_the_width_it_was_asked_for(kind):
     part = kinds("bottleneck")[kind](width=2)
     assert part.bind(Shape(LAYOUT, 9, 1)).wide == 2
+
+
+@BOTTLENECKS
+def test_a_bottleneck_says_what_it_is_for_how_it_computes_and_where_that_is_from(kind):
+    made_ = kinds("bottleneck")[kind]
+    assert made_.purpose
+    assert made_.formula
+    assert made_.source
+
+
+@BOTTLENECKS
+def test_a_code_is_where_onto_leads_and_stays(kind):
+    torch.manual_seed(0)
+    part = made("bottleneck", kind)
+    after = part.bind(Shape(LAYOUT, 9, 1)).wide
+    code = part.eval()(torch.randn(1, ROWS, 9)).mean[0]
+    torch.testing.assert_close(part.onto(code), code, atol=1e-6, rtol=0)
+    drawn = part.onto(torch.randn(200, after))
+    torch.testing.assert_close(part.onto(drawn), drawn, atol=1e-6, rtol=0)
+
+
+@MEMBERS
+@BOTTLENECKS
+def test_training_charges_a_finite_price_and_moves_every_weight_of_a_bottleneck(kind, members):
+    part, noise = made("bottleneck", kind), torch.Generator().manual_seed(0)
+    part.bind(Shape(LAYOUT, 9, members))
+    state = torch.randn(members, ROWS, 9)
+
+    def encode(embedded):
+        return part(embedded, None).mean
+
+    code = part.train().priced(part(state, noise), encode, state, noise)
+    assert code.cost.shape == code.mean.shape
+    assert torch.isfinite(code.cost).all()
+    ratio = 0.0 if code.log_ratio is None else code.log_ratio.sum()
+    (code.cost.sum() + code.z.square().sum() + ratio).backward()
+    for name, weight in part.named_parameters():
+        assert weight.grad is not None, name
+        assert torch.isfinite(weight.grad).all(), name
 
 
 @MEMBERS
@@ -207,6 +252,32 @@ def frame(rows=40):
             "city": rng.choice(["Rome", "Bonn", "Oslo"], rows),
         }
     )
+
+
+@pytest.mark.parametrize("members", [1, None])
+@pytest.mark.parametrize("net", sorted(kinds("net")))
+@pytest.mark.parametrize("continuous", CONTINUOUS)
+@BOTTLENECKS
+def test_every_bottleneck_goes_with_every_head_and_net(kind, continuous, net, members, tmp_path):
+    model = Autoencoder(
+        made("bottleneck", kind),
+        net=made("net", net),
+        head=Mixed(continuous=continuous),
+        plan=Plan(2, members=members),
+        random_state=0,
+    )
+    model.fit(frame())
+    scores, codes = model.score_samples(frame()), model.transform(frame())
+    assert np.isfinite(scores).all()
+    assert codes.shape == (len(frame()), 2)  # half the cells
+    model.save(tmp_path / "m.keyhole")
+    again = Autoencoder.load(tmp_path / "m.keyhole")
+    np.testing.assert_array_equal(again.score_samples(frame()), scores)
+    pd.testing.assert_frame_equal(again.transform(frame()), codes)
+    rows = model.inverse_transform(codes)
+    pd.testing.assert_frame_equal(again.inverse_transform(codes), rows)
+    told, twin = model.get_params(deep=False), clone(model).get_params(deep=False)
+    assert repr(twin) == repr(told)
 
 
 SWAPPED = [(f, k) for f in ("bottleneck", "net", "head", "corruption") for k in sorted(kinds(f))]

@@ -2,5 +2,8 @@
 
 from keyhole.training.corruptions.base import Corruption, Question
 from keyhole.training.corruptions.masking import Masking
+from keyhole.training.corruptions.noise import Noise
+from keyhole.training.corruptions.nothing import Nothing
+from keyhole.training.corruptions.swapping import Swapping
 
-__all__ = ["Corruption", "Masking", "Question"]
+__all__ = ["Corruption", "Masking", "Noise", "Nothing", "Question", "Swapping"]

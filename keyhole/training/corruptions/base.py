@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -24,6 +25,7 @@ class Corruption(Described):
     """A way to ask; every one is answered under the same likelihood."""
 
     family = "corruption"
+    hides: ClassVar[bool] = False  # True: the net learns to guess cells that it is not given
 
     @abstractmethod
     def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:

@@ -21,6 +21,7 @@ class Masking(Corruption):
     """
 
     kind = "masking"
+    hides = True
 
     def __init__(self, most: float = 0.5, *, sight: float = 0.1) -> None:
         self.most = most

@@ -1,0 +1,105 @@
+"""Finite scalar quantisation: each code dimension takes one of a few values, no codebook."""
+
+import math
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from keyhole.bottlenecks.base import Bottleneck
+from keyhole.core.layout import Shape
+from keyhole.core.linear import Linear
+from keyhole.core.records import Code
+from keyhole.errors import SettingError
+
+MOST_CODES = 4_096  # whose use is counted together; beyond, each dimension's alone
+SHARP = 4.0  # of the soft count, in steps between values
+
+
+class FSQ(Bottleneck):
+    """Each dimension is squashed and rounded to one of `levels` values (one a dimension, or all).
+
+    `usage` charges the entropy that a batch's codes lack: every code shall be used. Always in
+    float32: bfloat16 loses codes.
+    """
+
+    kind = "fsq"
+    purpose = "discrete codes: compression, tokens, counting"
+    formula = "z = (floor(L sigmoid(W h + b)) + 1/2) 2 / L - 1, straight through"
+    source = "Mentzer et al. 2024, eq. 1; usage: Yu et al. 2024, eq. 5"
+
+    def __init__(
+        self,
+        width: int | Literal["auto"] | None = None,
+        *,
+        levels: int | list[int] = 5,
+        usage: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.levels = levels
+        self.usage = usage
+
+    def check(self) -> None:
+        """Raises: SettingError for fewer than two values, or a price below zero."""
+        for levels in self.levels if isinstance(self.levels, list) else [self.levels]:
+            if isinstance(levels, bool) or not isinstance(levels, int) or not 2 <= levels <= 1_024:
+                raise SettingError(f"levels={self.levels!r:.40}: give from 2 to 1,024 values")
+        if not 0 <= self.usage < math.inf:
+            raise SettingError(f"usage={self.usage!r}: it must be zero or above")
+        held: Any = self.width
+        if isinstance(self.levels, list) and held not in (None, len(self.levels)):
+            raise SettingError(f"width={held!r}: levels={self.levels!r} are {len(self.levels)}")
+
+    def bind(self, shape: Shape) -> Shape:
+        """Make the map to the code."""
+        self.check()
+        listed = isinstance(self.levels, list)
+        wide = len(self.levels) if listed else self.width_for(shape)  # pyright: ignore
+        self.to_code = Linear(shape.wide, wide, shape.members)
+        counts = self.levels if listed else [self.levels] * wide
+        self.register_buffer("counts", torch.tensor(counts, dtype=torch.float32), False)
+        return shape.widened(wide)
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
+    ) -> Code:
+        """The rounded code, the same with and without a generator."""
+        with torch.autocast(state.device.type, enabled=False):
+            free = 2 * torch.sigmoid(self.to_code(state.float())) - 1
+            z = free + (self.onto(free) - free).detach()
+        return Code(z[None], z, torch.zeros_like(z), stats={"free": free})
+
+    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+        """The nearest values."""
+        counts = self.get_buffer("counts")
+        place = torch.floor((z + 1) / 2 * counts).clamp(min=0).minimum(counts - 1)
+        return (place + 0.5) * 2 / counts - 1
+
+    def priced(self, code: Code, encode: object, embedded: Tensor, generator: Generator) -> Code:
+        """With the entropy that the batch's codes lack, in even shares to rows' dimensions."""
+        soft = [self._soft(code.stats["free"], j) for j in range(code.mean.shape[-1])]
+        joint = math.prod(s.shape[-1] for s in soft) <= MOST_CODES
+        if joint:
+            whole = soft[0]
+            for one in soft[1:]:
+                whole = (whole[..., :, None] * one[..., None, :]).flatten(-2)
+            soft = [whole]
+        lacking = torch.stack([_lacking(s) for s in soft]).sum(0)  # (*lead)
+        cost = self.usage * lacking[..., None, None] / code.mean.shape[-1]
+        return replace(code, cost=cost.expand_as(code.mean))
+
+    def _soft(self, free: Tensor, j: int) -> Tensor:
+        """How much each row is at each value of a dimension: (*lead, batch, value)."""
+        count = int(self.get_buffer("counts")[j])
+        values = (torch.arange(count, device=free.device) + 0.5) * 2 / count - 1
+        steps = (free[..., j, None] - values) * (count / 2)
+        return torch.softmax(-SHARP * steps.square(), -1)
+
+
+def _lacking(soft: Tensor) -> Tensor:
+    """log(values) minus the entropy of their mean use, of each member."""
+    use = soft.mean(-2).clamp(min=1e-9)  # at zero, the entropy has no slope
+    return math.log(use.shape[-1]) + torch.xlogy(use, use).sum(-1)

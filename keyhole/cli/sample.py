@@ -1,0 +1,117 @@
+"""keyhole sample: new rows from a model, and how far they pass for real ones."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from keyhole.cli.common import (
+    Say,
+    json_option,
+    model_argument,
+    output_options,
+    rows_progress,
+    spoken_warnings,
+)
+
+BLOCK_ROWS = 16_384  # drawn together
+
+
+@click.command()
+@model_argument
+@click.option("-n", "--rows", type=int, default=1_000, show_default=True, help="How many rows.")
+@click.option("--given", multiple=True, metavar="COLUMN=VALUE",
+              help="Only rows with this value; may be repeated.")  # fmt: skip
+@click.option("--no-gaps", is_flag=True, help="No missing cells, even where training had some.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same rows.")
+@click.option("--judge", is_flag=True, help="Say how far such rows pass for real ones.")
+@click.option("--target", metavar="COLUMN", help="Column that --judge has models predict.")
+@output_options
+@json_option
+@click.option("--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+def sample(model: str, **options: Any) -> None:
+    """New rows of MODEL, all columns that it knows, in original units.
+
+    A model without a prior over its codes is given one, which is said; fit with --for sample to
+    keep one.
+    """
+    from keyhole.core.files import refuse_existing
+    from keyhole.sampling import check_count
+    from keyhole.scale.sinks import format_of, open_sink
+    from keyhole.tasks import Generator
+
+    say = Say(options["quiet"])
+    format_of(options["out"], json=options["as_json"])
+    refuse_existing(options["out"], options["force"])
+    rows, given = check_count(options["rows"]), _given(options["given"])
+    with spoken_warnings(say):
+        generator = Generator.load(model)
+        fitted = generator.autoencoder_
+        _check_target(fitted, options)
+        _say_prior(model, fitted, say)
+        with (
+            rows_progress("sample", rows, options["quiet"]) as heard,
+            open_sink(
+                options["out"], json=options["as_json"], raw_text=options["raw_text"]
+            ) as sink,
+        ):
+            for table in _tables(fitted, rows, given, options):
+                sink.write(table)
+                heard(len(table))
+    said = "".join(f", {name} = {value}" for name, value in given.items())
+    say("sample", f"{rows:,} rows{said}")
+    if options["out"] != "-":
+        say("wrote", options["out"])
+    if options["judge"]:
+        with spoken_warnings(say):
+            found = generator.judge(target=options["target"])
+        if given or options["no_gaps"]:
+            say("judge", "of rows drawn without --given and --no-gaps")
+        for line in found.lines():
+            say("judge", line)
+
+
+def _tables(
+    model: Any, rows: int, given: dict[str, str], options: dict[str, Any]
+) -> Iterator[Any]:
+    """The rows, a block at a time: memory does not grow with them."""
+    from keyhole.training.feed import hash_of
+
+    sampler = model.sampler()
+    for block, start in enumerate(range(0, rows, BLOCK_ROWS)):
+        count = min(BLOCK_ROWS, rows - start)
+        seed = hash_of(options["seed"], block) >> 1  # below 2^63, as torch wants it
+        yield sampler.rows(count, seed, given, gaps=not options["no_gaps"])
+
+
+def _check_target(model: Any, options: dict[str, Any]) -> None:
+    """A target is a column, and asked for by --judge: said before a row is written."""
+    from keyhole.modalities.tabular import check_columns
+
+    target = options["target"]
+    if target is None:
+        return
+    if not options["judge"]:
+        raise click.UsageError("--target is what --judge has models predict: add --judge")
+    check_columns([target], model.table_.needs(), "--target")
+
+
+def _say_prior(path: str, model: Any, say: Say) -> None:
+    from keyhole.store import read_bundle
+
+    if read_bundle(path).sections["autoencoder"].get("prior") is None:
+        rows = model._fitted.prior_rows
+        say("prior", f"{path} keeps none: {model.prior_!r} was fitted to the codes of {rows:,} "
+            "remembered rows; keyhole fit --for sample keeps one")  # fmt: skip
+
+
+def _given(texts: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--given {text!r}: write COLUMN=VALUE")
+        if name in found:
+            raise click.UsageError(f"--given {name}: two values; give one")
+        found[name] = value
+    return found

@@ -1,0 +1,98 @@
+"""One row of which some cells are given: checked, and encoded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keyhole.columns import Category, Column, Count, Flag, Moment, Number, cast
+from keyhole.errors import DataError, SettingError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any]) -> pa.Table:
+    """A table of one row with these values, all else missing.
+
+    Raises: DataError for a column that is none, SettingError for a value never met in training.
+    """
+    import pyarrow as pa
+
+    by_name = {column.name: column for column in columns}
+    for name in given:
+        if name not in by_name:
+            near = difflib.get_close_matches(str(name), list(by_name), 1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"columns: {list(by_name)[:20]}"
+            raise DataError(f"given={name!r}: this model has no such column; {hint}")
+    cells = {}
+    for field in types:
+        if field.name not in given:
+            cells[field.name] = pa.nulls(1, field.type)
+            continue
+        value = given[field.name]
+        _check(by_name[field.name], value)
+        try:
+            cells[field.name] = _cell(value, field.type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as fault:
+            raise SettingError(
+                f"given {field.name}={value!r:.60}: the column holds {field.type}"
+            ) from fault
+    return pa.table(cells)
+
+
+def _cell(value: Any, wanted: Any) -> Any:
+    import pyarrow as pa
+
+    plain = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
+    if isinstance(value, str) and not pa.types.is_string(plain):
+        cell = pa.array([value]).cast(plain)
+    else:
+        cell = pa.array([value], plain)
+        if isinstance(value, float) and cell[0].as_py() != value and pa.types.is_integer(plain):
+            raise ValueError("not a whole number")
+    return cell.dictionary_encode().cast(wanted) if plain is not wanted else cell
+
+
+def _check(column: Column, value: Any) -> None:
+    """Raises: SettingError for a level or a size that training never met."""
+    if isinstance(column, Category | Flag):
+        levels = column.levels if isinstance(column, Category) else [column.no, column.yes]
+        if value not in levels and str(value) not in {str(level) for level in levels}:
+            near = difflib.get_close_matches(str(value), [str(lev) for lev in levels], 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"such as {levels[:8]}"
+            raise SettingError(
+                f"given {column.name}={value!r:.60}: training never met this level; {hint}"
+            )
+    if isinstance(column, Moment):
+        _check_moment(column, value)
+    if isinstance(column, Number | Count):
+        try:
+            size = float(value)
+        except (TypeError, ValueError):
+            return  # its type is refused where it is read
+        least, most = column.range if isinstance(column, Number) else (0.0, column.most)
+        if not least <= size <= most:
+            raise SettingError(
+                f"given {column.name}={value!r:.60}: training met {least:g} to {most:g}"
+            )
+
+
+def _check_moment(column: Moment, value: Any) -> None:
+    """Raises: SettingError for a moment that is none, or beyond those that training met."""
+    import pyarrow as pa
+
+    seconds, bad = cast.seconds(pa.array([value]), column.style)
+    least, most = column.range_s
+    if len(bad) or not least <= seconds[0] <= most:
+        met = column.text(column.decode(_trend(column)))
+        raise SettingError(f"given {column.name}={value!s:.60}: training met {met[0]} to {met[1]}")
+
+
+def _trend(column: Moment) -> np.ndarray:
+    """Cells of the first and the last moment that training met."""
+    ends = (np.array(column.range_s) - column.center_s) / column.scale_s
+    return np.repeat(ends[:, None], len(column.slots()), 1)

@@ -1,0 +1,243 @@
+"""What a page shows of codes and of drawn rows: how wide, what they mean, how real they look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from keyhole.columns import Column, Count, Flag, Number, cast
+from keyhole.errors import SettingError
+from keyhole.estimator import Autoencoder
+from keyhole.report.facts import bar_length
+from keyhole.report.svg import INK, NET, OTHER, canvas, key, svg
+from keyhole.report.words import number, percent, plain
+from keyhole.sampling import remembered
+from keyhole.tasks.cards import Card, cards
+from keyhole.tasks.generator import Generator
+from keyhole.width import WidthChoice
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from keyhole.core.records import Batch
+    from keyhole.modalities import Tabular
+
+MOST_CARDS, MOST_SAID = 8, 3  # of a card: columns that it drives, and that drive it
+DRAWN, REAL, STEPS = 10, 5, 8  # rows that are shown; steps from one real row to another
+MOST_SHOWN = 8  # columns of a drawn row
+MOST_TICKS = 12  # of the width curve
+LEAST_PIXELS, MOST_SIDE, GREYS = 36, 16, 12
+REACH = 0.5  # of the common range, that at least `REACHING` of the pixels go over
+REACHING = 0.3
+
+Greys = list[tuple[str, str]]  # of a picture: an opacity, and the path of its pixels
+
+
+@dataclass(frozen=True)
+class CodeRow:
+    """A card in words: `bar` is the length of its share, from 0 to 100."""
+
+    name: str
+    share: str
+    bar: float
+    drives: list[str]
+    read_from: str
+    ends: list[str]  # columns of two rows, at the dimension's 5 % and 95 % quantiles
+    stability: str
+    moves: bool
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Drawn rows beside real ones: texts a column, or pictures where the columns are pixels."""
+
+    prior: str
+    prior_rows: int  # that it was fitted to
+    columns: list[str]
+    more: int
+    drawn: list[list[str]]
+    real: list[list[str]]
+    side: int  # of a picture; 0 where there are none
+    drawn_pictures: list[Greys]
+    real_pictures: list[Greys]
+    way: list[Greys]
+    judged: list[str]
+
+
+def width_curve(choice: WidthChoice | None) -> str | None:
+    """Held-out nats by width, the taken one marked; None where the width was given."""
+    if choice is None or not choice.nats:
+        return None
+    nats = np.array(choice.nats, float)
+    widths = np.arange(1, len(nats) + 1)
+    taken = int(np.clip(choice.width, 1, len(nats)))
+    figure, axes = canvas(3.0)
+    axes.axvline(taken, color=INK, lw=1.2, ls=(0, (5, 3)))
+    bound = float(nats.min()) + choice.tolerance
+    axes.plot(widths[[0, -1]], [bound, bound], color=OTHER, lw=1.2, ls=(0, (1, 2)))
+    axes.plot(widths, nats, color=NET, lw=2.2, marker="o", ms=4)
+    axes.plot([taken], nats[[taken - 1]], color=INK, marker="o", ms=9, ls="")
+    axes.set(xlabel="code dimensions kept", ylabel="held-out nats per row")
+    axes.set_xticks(widths[:: -(-len(nats) // MOST_TICKS)])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
+    key(axes, [("held out", NET, "━━"), ("taken", INK, "●"),
+               ("as good as the best", OTHER, "┈┈")])  # fmt: skip
+    said = (
+        f"Held-out nats per row by the width of the code: {number(nats[0])} at 1, "
+        f"{number(nats[taken - 1])} at {taken}, the width that was taken, and "
+        f"{number(nats[-1])} at {len(nats)}."
+    )
+    return svg(figure, "width", said)
+
+
+def own_dimension(choice: WidthChoice | None) -> str:
+    """What the rows' own dimension was estimated as, as a sentence; empty where it was not."""
+    held = [] if choice is None else [choice.two_nn, choice.likelihood]
+    known = [number(dimension, 1) for dimension in held if dimension is not None]
+    if not known:
+        return ""
+    said = " and ".join(known)
+    ways = "by two estimates from near neighbours" if len(known) > 1 else "by near neighbours"
+    return f"The rows themselves fill about {said} dimensions, {ways}."
+
+
+def code_rows(model: Autoencoder) -> tuple[list[CodeRow], int]:
+    """The cards of the dimensions with most nats or variance, and how many more there are."""
+    if model.memory_ is None or len(model.memory_) < 2:
+        return [], 0
+    found = [_code_row(card) for card in cards(model, most=MOST_CARDS)]
+    return found, model.network_.width - len(found)
+
+
+def _code_row(card: Card) -> CodeRow:
+    share = card.variance if card.nats is None else card.nats
+    drives = [plain(effect) for effect in card.drives[:MOST_SAID]]
+    if drives and not card.monotone:
+        drives[0] += " (turns on the way)"
+    read_from = ", ".join(plain(name, 30) for name, _ in card.driven_by[:MOST_SAID])
+    low, *_, high = card.examples or [{}, {}]
+    ends = [
+        f"{plain(name, 30)}: {plain(text, 30)} → {plain(high[name], 30)}"
+        for name, text in list(low.items())[:MOST_SAID]
+    ]
+    return CodeRow(
+        card.name, percent(share), bar_length(share), drives, read_from, ends,
+        number(card.stability), card.moves,
+    )  # fmt: skip
+
+
+def samples(model: Autoencoder) -> Samples | None:
+    """Ten drawn rows, five real ones, and what a judge says; None where there is no prior."""
+    if model.prior_ is None:
+        return None
+    table, batch = model.table_, remembered(model.memory_, held_out=True)
+    drawn = model.sampler().rows(DRAWN, 0)
+    real = None if batch is None or not len(batch) else table.drawn(batch.take(slice(0, REAL)))
+    pixels = _Pixels.of(table)
+    shown = [] if pixels else table.celled[:MOST_SHOWN]
+    rows = [
+        list(map(list, zip(*(map(plain, c.text(part.column(c.name))) for c in shown))))
+        for part in (drawn, real)
+        if part is not None
+    ]
+    pictures = [[] if part is None or not pixels else pixels.drawn(part) for part in (drawn, real)]
+    return Samples(
+        prior=model.prior_.kind,
+        prior_rows=model.sampler().fitted.prior_rows,
+        columns=[plain(column.name, 30) for column in shown],
+        more=len(table.celled) - len(shown),
+        drawn=rows[0],
+        real=rows[1] if len(rows) > 1 else [],
+        side=pixels.side if pixels else 0,
+        drawn_pictures=pictures[0],
+        real_pictures=pictures[1],
+        way=pixels.drawn(_way(model, batch)) if pixels and real is not None and batch else [],
+        judged=_judged(model),
+    )
+
+
+def _judged(model: Autoencoder) -> list[str]:
+    try:
+        said = Generator.of(model).judge().lines()
+    except SettingError:  # it remembers no rows to compare with
+        return []
+    return [plain(f"{line[:1].upper()}{line[1:]}.", 400) for line in said]
+
+
+@torch.no_grad()
+def _way(model: Autoencoder, batch: Batch) -> pa.Table:
+    """The rows that are expected on the straight way from one row's code to the farthest one's."""
+    network = model.network_
+    codes = network(batch.to(next(network.parameters()).device)).code.mean[0]
+    far = int(torch.cdist(codes[:1], codes)[0].argmax())
+    share = torch.linspace(0, 1, STEPS).to(codes)[:, None]
+    path = network.bottleneck.onto((1 - share) * codes[0] + share * codes[far])
+    return model.sampler().fitted.rows_of(path.cpu().numpy())
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """How rows are drawn as pictures, `side` x `side` after down-sampling, white at `least`."""
+
+    names: list[str | None]  # in reading order; None for a column without cells
+    side: int
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, table: Tabular) -> _Pixels | None:
+        """Where the table has as many columns as a square, all of numbers over one range."""
+        side = round(len(table.columns) ** 0.5)
+        if side**2 != len(table.columns) or side**2 < LEAST_PIXELS:
+            return None
+        ends = {column.name: _ends(column) for column in table.celled}
+        held = np.array([pair for pair in ends.values() if pair is not None], float)
+        if len(held) < len(ends) or not len(held):
+            return None
+        low, high = held.T
+        least, most = float(low.min()), float(high.max())
+        wide = (high - low)[high > low] >= REACH * (most - least)
+        if not len(wide) or wide.mean() < REACHING:
+            return None
+        names = [c.name if c.name in ends else None for c in table.columns]
+        return cls(names, min(side, MOST_SIDE), least, most)
+
+    def drawn(self, rows: pa.Table) -> list[Greys]:
+        """Each row as a picture."""
+        flat = [
+            np.full(rows.num_rows, self.least) if name is None else cast.floats(rows[name])[0]
+            for name in self.names
+        ]
+        whole = round(len(flat) ** 0.5)
+        x = (np.stack(flat, 1).reshape(-1, whole, whole) - self.least) / (self.most - self.least)
+        x = np.nan_to_num(x).clip(0, 1)
+        places = [part[0] for part in np.array_split(np.arange(whole), self.side)]
+        size = np.diff([*places, whole])
+        x = np.add.reduceat(np.add.reduceat(x, places, 1), places, 2) / np.outer(size, size)
+        return [_greys(picture) for picture in np.round(x * GREYS).astype(int)]
+
+
+def _greys(levels: np.ndarray) -> Greys:
+    """The pixels of each level that is not white, as one path."""
+    found = []
+    for level in range(1, GREYS + 1):
+        at = np.argwhere(levels == level)
+        if len(at):
+            path = "".join(f"M{x} {y}h1v1h-1z" for y, x in at.tolist())
+            found.append((f"{level / GREYS:.2f}", path))
+    return found
+
+
+def _ends(column: Column) -> tuple[float, float] | None:
+    """The least and the largest value met in training; None for a column without numbers."""
+    if isinstance(column, Number):
+        return column.range[0], column.range[1]
+    if isinstance(column, Count):
+        return 0.0, column.most
+    pair = (column.no, column.yes) if isinstance(column, Flag) else ()
+    if len(pair) < 2 or not all(isinstance(end, int | float) for end in pair):
+        return None
+    return pair if pair[0] <= pair[1] else pair[::-1]

@@ -1,0 +1,236 @@
+"""New rows: a code from a prior, a row from its likelihood; the first member's, as codes are."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from keyhole.core.part import copy
+from keyhole.core.records import Batch, Likelihood
+from keyhole.errors import KeyholeWarning, SettingError
+from keyhole.fitting import PASS_ROWS, Fitted
+from keyhole.network import Network
+from keyhole.priors import Mixture, Prior
+from keyhole.training.memory import Memory
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_CODES = 100_000  # that a prior is fitted to
+LEAST_CODES = 20_000  # where codes have noise, rows are drawn again until there are so many
+NO_PRIOR = (
+    "this model has no prior over its codes and remembers no rows to fit one to: fit it again "
+    "with Generator().fit, or keyhole fit --for sample"
+)
+PROPOSALS, ROUNDS = 4_096, 32  # codes that are weighed by what is given
+FEW = 0.1  # share of the rows asked for that proposals should be worth
+
+
+@torch.no_grad()
+def draw_codes(fitted: Fitted, batch: Batch, generator: Generator) -> Float[Tensor, "row code"]:
+    """One code of each row, with its noise where the bottleneck has any."""
+    found = [torch.zeros(0, fitted.network.width)]
+    for start in range(0, len(batch), PASS_ROWS):
+        here = batch.take(slice(start, start + PASS_ROWS)).to(fitted.device)
+        state = fitted.network.encoder(fitted.network.stem(here))
+        code = fitted.network.bottleneck(state, generator)
+        z = code.z[0] if fitted.network.bottleneck.noisy else code.mean
+        found.append(z[0].cpu())
+    return torch.cat(found)
+
+
+def with_prior(fitted: Fitted, batches: Iterator[Batch], template: Prior, seed: int) -> Fitted:
+    """The model with a copy of this prior, fitted to the codes of these training rows.
+
+    Raises: SettingError where they are too few for it.
+    """
+    generator = Generator().manual_seed(seed)
+    batch = Batch.join(list(batches))
+    rows = len(batch)
+    rounds = max(1, min(LEAST_CODES, MOST_CODES) // max(rows, 1)) if _noisy(fitted) else 1
+    prior = copy(template)
+    prior.bind_codes(fitted.network.width, rows)
+    codes = torch.cat([draw_codes(fitted, batch, generator) for _ in range(rounds)])
+    prior.fit(codes, generator)
+    return replace(fitted, prior=prior.eval(), prior_rows=rows)
+
+
+def remembered(memory: Memory | None, *, held_out: bool) -> Batch | None:
+    """The remembered rows that the first member has trained on, or has not; None without any."""
+    if memory is None:
+        return None
+    chosen = torch.from_numpy((memory.fold == 0) == held_out)
+    return memory.batch.take(chosen)
+
+
+@torch.no_grad()
+def draw_gaps(network: Network, batch: Batch, turn: int, generator: Generator) -> Batch:
+    """The rows with a draw in each unseen cell, by the net whose turn it is.
+
+    Columns are drawn group by group, each given those before.
+    """
+    member = turn % network.shape.members
+    layout, gaps = network.shape.layout, ~batch.seen
+    device = next(network.parameters()).device
+    parts = []
+    for start in range(0, max(len(batch), 1), PASS_ROWS):
+        here, open_ = (x.take(slice(start, start + PASS_ROWS)) for x in (batch, _as(batch, gaps)))
+        left = open_.seen.clone()
+        for group in layout.groups():
+            now = torch.zeros(len(layout), dtype=torch.bool)
+            now[group] = True
+            asked = left & now
+            if not bool(asked.any()):
+                continue
+            drawn = network(here.to(device), generator).likelihood.sample(generator)
+            here = _put(here, asked, _of_member(drawn, member))
+            left &= ~now
+        parts.append(here)
+    return Batch.join(parts)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A fitted model and a prior over its codes: rows on demand."""
+
+    fitted: Fitted
+    prior: Prior
+
+    @classmethod
+    def of(cls, fitted: Fitted) -> Sampler:
+        """The model with its prior; else with a mixture over the rows that it remembers.
+
+        Raises: SettingError where it remembers none.
+        """
+        if fitted.prior is not None:
+            return cls(fitted, fitted.prior)
+        batch = remembered(fitted.memory, held_out=False)
+        if batch is None:
+            raise SettingError(NO_PRIOR)
+        fitted = with_prior(fitted, iter([batch]), Mixture(), 0)
+        return cls(fitted, fitted.prior or Mixture())
+
+    def rows(
+        self, n: int, seed: int, given: Mapping[str, Any] | None = None, *, gaps: bool = True
+    ) -> pa.Table:
+        """`n` new rows as an Arrow table, in original units and types.
+
+        Raises: SettingError, DataError for what is given and cannot be.
+        """
+        import pyarrow as pa
+
+        check_count(n)
+        generator = Generator().manual_seed(seed)
+        known = None if not given else self.fitted.table.encode_given(given)
+        tables = []
+        for start in range(0, n, PASS_ROWS):
+            z = self._codes(min(PASS_ROWS, n - start), generator, known)
+            tables.append(self.fitted.table.drawn(self._cells(z, generator, known, gaps=gaps)))
+        return pa.concat_tables(tables)
+
+    @torch.no_grad()
+    def _cells(self, z: Tensor, generator: Generator, known: Batch | None, *, gaps: bool) -> Batch:
+        """A draw of each row's cells, those that are known put in."""
+        likelihood = self._likelihood(z)
+        drawn, usual = _first(likelihood.sample(generator)), _first(likelihood.mean)
+        seen = drawn.seen
+        if gaps:
+            seen = self._seen(z)
+        numbers, codes, wide = drawn.numbers, drawn.codes, drawn.numbers.shape[1]
+        last = torch.tensor([s.levels for s in self.fitted.table.layout.slots[wide:]])
+        codes = torch.where(codes == last, usual.codes, codes)  # «any other level» names none
+        if known is not None:
+            fixed = known.seen.expand_as(seen)
+            numbers = torch.where(fixed[:, :wide], known.numbers, numbers)
+            codes = torch.where(fixed[:, wide:], known.codes, codes)
+            seen = seen | fixed
+        return Batch(numbers, codes, seen)
+
+    @torch.no_grad()
+    def _codes(self, n: int, generator: Generator, known: Batch | None) -> Tensor:
+        """Codes of the prior; where cells are known, of those that make them likely.
+
+        Sampling importance resampling (Rubin 1988): proposals weighed by p(known | z).
+        """
+        if known is None:
+            return self.nearest(self.prior.sample(n, generator))
+        here = known.to(self.fitted.device)
+        codes, weights = [], []
+        for _ in range(ROUNDS):
+            z = self.nearest(self.prior.sample(PROPOSALS, generator))
+            log_prob = self._likelihood(z).log_prob(here)[0, 0].cpu()  # (B, cell)
+            codes.append(z)
+            weights.append(torch.where(known.seen, log_prob, 0.0).sum(1))
+            share = torch.softmax(torch.cat(weights), 0)
+            worth = float(1 / share.square().sum())
+            if worth >= n:
+                break
+        if worth < FEW * n:
+            warnings.warn(
+                f"what is given is rare under this model: {n:,} rows come from about {worth:.0f} "
+                "different codes; give less, or train on more such rows",
+                KeyholeWarning,
+                stacklevel=4,
+            )
+        chosen = torch.multinomial(share, n, replacement=True, generator=generator)
+        return torch.cat(codes)[chosen]
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """The nearest codes that the bottleneck can make, on the processor."""
+        return self.fitted.network.bottleneck.onto(z.to(self.fitted.device)).cpu()
+
+    def _likelihood(self, z: Tensor) -> Likelihood:
+        network = self.fitted.network
+        z = z.to(self.fitted.device).expand(1, network.shape.members, *z.shape)
+        return network.decode(z)
+
+    def _seen(self, z: Tensor) -> Tensor:
+        """Gaps as the remembered row with the nearest code has them."""
+        batch = remembered(self.fitted.memory, held_out=False)
+        if batch is None or not len(batch) or bool(batch.seen.all()):
+            return torch.ones((len(z), len(self.fitted.table.layout)), dtype=torch.bool)
+        codes = draw_codes(self.fitted, batch, torch.Generator().manual_seed(0))
+        scale = codes.std(0) + 1e-6
+        return batch.seen[torch.cdist(z / scale, codes / scale).argmin(1)]
+
+
+def _noisy(fitted: Fitted) -> bool:
+    return fitted.network.bottleneck.noisy
+
+
+def _first(batch: Batch) -> Batch:
+    return _of_member(batch, 0)
+
+
+def _of_member(batch: Batch, member: int) -> Batch:
+    """The first sample of a member: (row, cell), on the processor."""
+    parts = (batch.numbers[0, member], batch.codes[0, member], batch.seen[0, member])
+    return Batch(*parts).to("cpu")
+
+
+def _as(batch: Batch, seen: Tensor) -> Batch:
+    return Batch(batch.numbers, batch.codes, seen)
+
+
+def _put(batch: Batch, where: Tensor, drawn: Batch) -> Batch:
+    """The batch with drawn cells put in, and seen."""
+    wide = batch.numbers.shape[1]
+    numbers = torch.where(where[:, :wide], drawn.numbers, batch.numbers)
+    codes = torch.where(where[:, wide:], drawn.codes, batch.codes)
+    return Batch(numbers, codes, batch.seen | where)
+
+
+def check_count(n: Any) -> int:
+    """A number of rows that can be drawn.
+
+    Raises: SettingError.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise SettingError(f"n={n!r:.40}: ask for a whole number of rows from 1 up")
+    return n

@@ -1,0 +1,236 @@
+"""The Generator: new rows that pass for real ones, and draws for what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from keyhole.bottlenecks import Variational
+from keyhole.columns import Moment, cast
+from keyhole.core.records import Batch
+from keyhole.errors import DataError, SettingError
+from keyhole.estimator import Autoencoder
+from keyhole.heads import Mixed
+from keyhole.modalities import Tabular
+from keyhole.nets import MLP
+from keyhole.priors import Diffusion, Mixture, Prior
+from keyhole.sampling import MOST_CODES, NO_PRIOR, remembered
+from keyhole.sources import Source
+from keyhole.sources.frame import as_container
+from keyhole.store import Bundle, read_bundle
+from keyhole.tasks.impute import Impute
+from keyhole.tasks.judge import Judgement, judge
+from keyhole.training import Plan
+from keyhole.training.loop import Watcher
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANY_ROWS = 1_000  # from which on a diffusion prior is worth its seconds
+LARGE_NET_ROWS = 5_000
+OWN_PLAN = {"steps": 5_000, "members": 1, "learning_rate": 1e-3, "weight_decay": 3e-2}
+SECTION = "generate"  # of a bundle: rows are remembered, so that draws can be judged
+
+
+def generating(X: Any, plan: Plan | None = None) -> Autoencoder:
+    """The model that a Generator fits to X where none is given; a plan's open ends are filled in.
+
+    Cells by bins, so that heaps and gaps within a column are kept; one net, as nobody asks for
+    doubt.
+    """
+    held, usual = (plan or Plan()).get_params(), Plan().get_params()
+    held |= {name: value for name, value in OWN_PLAN.items() if held[name] == usual[name]}
+    return Autoencoder(
+        Variational(beta=0.5),
+        net=MLP([256, 256]) if _many(X) else None,
+        head=Mixed(continuous="binned"),
+        plan=Plan(**held),
+    )
+
+
+def _many(X: Any) -> bool:
+    """True where there are rows enough for a large net; a small one, else, is not outlearnt."""
+    if isinstance(X, str) and X == "-":
+        return True  # can be read once
+    met = 0
+    for block in Autoencoder().open(X, learning=True).blocks(LARGE_NET_ROWS):
+        met += len(block)
+        if met >= LARGE_NET_ROWS:
+            return True
+    return False
+
+
+class Generator(BaseEstimator):
+    """Fits an Autoencoder and a prior over its codes; then rows can be drawn.
+
+    `autoencoder` may be any, fitted or not; None: one made for generation. `prior` is a part of
+    `keyhole.priors`; None: diffusion from 1,000 rows up, a Gaussian mixture below. Rows come out
+    legal: types, ranges, levels and grids of the training data are kept. A rule between columns is
+    kept as far as the code tells of it. No row is copied, but that is no promise of privacy.
+    """
+
+    autoencoder_: Autoencoder
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder | None = None,
+        *,
+        prior: Prior | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.autoencoder = autoencoder
+        self.prior = prior
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        checkpoint: str | None = None,
+        watch: Watcher | None = None,
+        learnt: Callable[[Tabular, Source, int], None] | None = None,
+    ) -> Self:
+        """Learn from the rows of a frame, an array or a path; `y` is ignored.
+
+        A fitted Autoencoder is taken as it is. The hooks are those of `Autoencoder.fit`. Raises:
+        DataError, SettingError, FileError, FitError.
+        """
+        given = self.autoencoder
+        if given is not None and hasattr(given, "network_"):
+            self.autoencoder_ = given
+            return self._settle(self._training_rows(X))
+        model: Any = generating(X) if given is None else clone(given)
+        if model.random_state is None:
+            model.random_state = self._seed()
+        self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
+        return self._settle(self._training_rows(X))
+
+    @classmethod
+    def of(cls, autoencoder: Autoencoder, *, prior: Prior | None = None) -> Self:
+        """The generator of a fitted Autoencoder: with its prior, or one over rows it remembers.
+
+        Raises: SettingError where it has no prior and remembers no rows.
+        """
+        check_is_fitted(autoencoder)
+        made = cls(autoencoder, prior=prior, random_state=0)
+        made.autoencoder_ = autoencoder
+        if prior is None:
+            autoencoder.sampler()  # has one, or fits a mixture
+            return made
+        batch = remembered(autoencoder.memory_, held_out=False)
+        if batch is None:
+            raise SettingError(NO_PRIOR)
+        return made._settle(iter([batch]))
+
+    def sample(
+        self, n: int = 1, given: Mapping[str, Any] | None = None, *, gaps: bool = True
+    ) -> Any:
+        """`n` new rows, in the kind that fit was given; all with the `given` values.
+
+        `gaps`: cells are missing as in rows like them. Equal `random_state`, equal rows. Raises:
+        DataError for a column, SettingError for a value that training never met.
+        """
+        check_is_fitted(self, "autoencoder_")
+        table = self.autoencoder_.sampler().rows(n, self._seed(), given, gaps=gaps)
+        return as_container(table, self.autoencoder_.container_)
+
+    def interpolate(self, a: Any, b: Any, steps: int = 8) -> Any:
+        """`steps` rows that lead from row `a` to row `b`: what is expected of codes in between.
+
+        `a` and `b` are frames or arrays of one row.
+        """
+        check_is_fitted(self, "autoencoder_")
+        model = self.autoencoder_
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
+            raise SettingError(f"steps={steps!r:.40}: give a whole number from 2 up")
+        ends = [np.asarray(model.transform(row), np.float32) for row in (a, b)]
+        if any(len(end) != 1 for end in ends):
+            raise DataError(f"interpolate takes one row each, got {[len(end) for end in ends]}")
+        share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+        path = torch.from_numpy((1 - share) * ends[0] + share * ends[1])
+        return model.inverse_transform(model.sampler().nearest(path).numpy())
+
+    def impute(self, X: Any, draws: int = 5) -> list[Any]:
+        """`draws` copies of X without gaps; what was missing is drawn anew in each.
+
+        Columns are drawn one group after the other, each given those before, so that draws belong
+        together; nets take turns, so that they differ by what the model does not know.
+        """
+        check_is_fitted(self, "autoencoder_")
+        task = Impute(self.autoencoder_, draws=draws, seed=self._seed())
+        return task.copies(X)
+
+    def judge(self, n: int | None = None, *, target: str | None = None) -> Judgement:
+        """Five judgements of `n` drawn rows, beside remembered rows that trained and that did not.
+
+        None: as many as are remembered of training. Raises: SettingError where none are.
+        """
+        check_is_fitted(self, "autoencoder_")
+        model = self.autoencoder_
+        train, held = (remembered(model.memory_, held_out=held) for held in (False, True))
+        if train is None or held is None or not len(held):
+            raise SettingError("this model remembers no rows to compare with: fit it again")
+        made = model.sampler().rows(n or max(len(train), 1_000), self._seed())
+        tables = (self._plain(t) for t in (self._rows(train), self._rows(held), made))
+        return judge(*tables, target=target)
+
+    def save(self, path: str) -> None:
+        """Keep Autoencoder, prior and remembered rows in a folder, whole or not at all."""
+        check_is_fitted(self, "autoencoder_")
+        self.autoencoder_.save(path, {SECTION: {}})
+
+    @classmethod
+    def load(cls, path: str) -> Self:
+        """The generator kept in a folder.
+
+        Raises: BundleError that says what is wrong with it.
+        """
+        return cls.from_bundle(read_bundle(str(path)))
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> Self:
+        """The generator of a bundle that was read; its prior, or one over rows it remembers.
+
+        Raises: BundleError, SettingError.
+        """
+        return cls.of(Autoencoder.from_bundle(bundle))
+
+    def _settle(self, batches: Iterator[Batch]) -> Self:
+        prior = self.prior
+        if prior is None:
+            prior = Diffusion() if self.autoencoder_.rows_ >= MANY_ROWS else Mixture()
+        self.autoencoder_.fit_prior(batches, prior, seed=self._seed())
+        return self
+
+    def _training_rows(self, X: Any) -> Iterator[Batch]:
+        """The rows that the first net trained on, or a fair share of them where they are many."""
+        model = self.autoencoder_
+        share, rng = min(1.0, MOST_CODES / max(model.rows_, 1)), np.random.default_rng(0)
+        for start, rows in model.numbered(X):
+            trained = model._fitted.trained_on(rows, start)
+            kept = np.flatnonzero(trained & (rng.random(len(rows)) < share))
+            yield model.table_.encode(rows, start).take(torch.from_numpy(kept))
+
+    def _plain(self, table: pa.Table) -> pa.Table:
+        """The rows with moments as seconds: a judge would take their texts for levels."""
+        import pyarrow as pa
+
+        for column in self.autoencoder_.table_.celled:
+            if isinstance(column, Moment):
+                place = table.column_names.index(column.name)
+                seconds, _ = cast.seconds(table.column(column.name), column.style)
+                table = table.set_column(place, column.name, pa.array(seconds, from_pandas=True))
+        return table
+
+    def _rows(self, batch: Batch) -> pa.Table:
+        return self.autoencoder_.table_.drawn(batch)
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
