@@ -3,6 +3,8 @@
 python -m benchmarks                  all of them: hours, most of them the peers of anomaly
 python -m benchmarks scoring adult    these; the others' last lines are kept
 python -m benchmarks --write          only write the page from the last lines
+
+A section that was not run on this machine stays as the page has it.
 """
 
 import subprocess
@@ -12,7 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
-SECTIONS = ("anomaly", "explanations", "adult", "scoring", "streaming", "footprint", "durability")
+SECTIONS = (
+    "anomaly", "explanations", "bottlenecks", "generation", "likelihood", "adult", "scoring",
+    "streaming", "footprint", "durability",
+)  # fmt: skip
 HEAD = """# Benchmarks
 
 Each section is a module of `benchmarks/`; `python -m benchmarks` runs them all and writes this
@@ -40,9 +45,13 @@ def words(name: str) -> str:
 
 def page() -> str:
     """The page: each benchmark's own words, and its lines."""
-    parts = [HEAD]
+    parts, held = [HEAD], PAGE.read_text() if PAGE.exists() else ""
     for name in SECTIONS:
         lines = RESULTS / f"{name}.jsonl"
+        if not lines.exists() and f"\n## {name}\n" in held:
+            kept = held.split(f"\n## {name}\n")[1].split("\n## ")[0]
+            parts.append(f"## {name}\n{kept}")
+            continue
         said = lines.read_text().strip() if lines.exists() else "(not run)"
         table = RESULTS / f"{name}-adbench.md"
         shown = f"{table.read_text()}\n" if table.exists() else ""
