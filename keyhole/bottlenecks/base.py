@@ -1,6 +1,5 @@
 """The interface of a bottleneck: an encoder's state becomes a code."""
 
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -9,6 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from keyhole.core.layout import Shape
+from keyhole.core.linear import Linear
 from keyhole.core.part import Json, Part
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
@@ -35,11 +35,22 @@ class Bottleneck(Part):
 
     width: int | Literal["auto"] | None
 
-    @abstractmethod
+    def bind(self, shape: Shape) -> Shape:
+        """Check the arguments, and make the one linear map to the code that most kinds have."""
+        self.check()
+        wide = self.width_for(shape)
+        self.to_code = Linear(shape.wide, wide, shape.members)
+        return shape.widened(wide)
+
     def forward(
         self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
     ) -> Code:
-        """The code of each row; with a generator, samples of it where the bottleneck has noise."""
+        """The code of each row; with a generator, samples of it where the bottleneck has noise.
+
+        Here: the linear map, brought to a code of this kind; without noise or cost.
+        """
+        mean = self.onto(self.to_code(state))
+        return Code(z=mean[None], mean=mean, cost=torch.zeros_like(mean))
 
     def priced(
         self,

@@ -3,13 +3,10 @@
 from dataclasses import replace
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from keyhole.bottlenecks.base import Bottleneck, Encode, noise_like
-from keyhole.core.layout import Shape
-from keyhole.core.linear import Linear
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
 
@@ -37,20 +34,6 @@ class Contractive(Bottleneck):
         """Raises: SettingError for a weight below zero."""
         if not 0 <= self.weight < float("inf"):
             raise SettingError(f"weight={self.weight!r}: it must be zero or above")
-
-    def bind(self, shape: Shape) -> Shape:
-        """Make the map to the code."""
-        self.check()
-        wide = self.width_for(shape)
-        self.to_code = Linear(shape.wide, wide, shape.members)
-        return shape.widened(wide)
-
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
-        """The code, the same with and without a generator."""
-        mean = self.to_code(state)
-        return Code(z=mean[None], mean=mean, cost=torch.zeros_like(mean))
 
     def priced(
         self,

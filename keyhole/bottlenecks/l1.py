@@ -2,14 +2,11 @@
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from keyhole.bottlenecks.base import Bottleneck
-from keyhole.core.layout import Shape
-from keyhole.core.linear import Linear
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
 
@@ -35,20 +32,6 @@ class L1(Bottleneck):
         """Raises: SettingError for a weight below zero."""
         if not 0 <= self.weight < float("inf"):
             raise SettingError(f"weight={self.weight!r}: it must be zero or above")
-
-    def bind(self, shape: Shape) -> Shape:
-        """Make the map to the units."""
-        self.check()
-        wide = self.width_for(shape)
-        self.to_code = Linear(shape.wide, wide, shape.members)
-        return shape.widened(wide)
-
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
-        """The units, most of them zero, the same with and without a generator."""
-        z = self.onto(self.to_code(state))
-        return Code(z=z[None], mean=z, cost=torch.zeros_like(z))
 
     def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
         """No unit below zero."""

@@ -7,8 +7,6 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from keyhole.bottlenecks.base import Bottleneck
-from keyhole.core.layout import Shape
-from keyhole.core.linear import Linear
 from keyhole.core.records import Code
 
 PREFIXES = 8  # of each row in a training step; all of them up to this width
@@ -29,12 +27,6 @@ class Ordered(Bottleneck):
     def __init__(self, width: int | Literal["auto"] | None = None) -> None:
         super().__init__()
         self.width = width
-
-    def bind(self, shape: Shape) -> Shape:
-        """Make the map to the code."""
-        wide = self.width_for(shape)
-        self.to_code = Linear(shape.wide, wide, shape.members)
-        return shape.widened(wide)
 
     def forward(
         self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None

@@ -2,14 +2,7 @@
 
 from typing import Literal
 
-import torch
-from jaxtyping import Float
-from torch import Generator, Tensor
-
 from keyhole.bottlenecks.base import Bottleneck
-from keyhole.core.layout import Shape
-from keyhole.core.linear import Linear
-from keyhole.core.records import Code
 
 
 class Plain(Bottleneck):
@@ -23,16 +16,3 @@ class Plain(Bottleneck):
     def __init__(self, width: int | Literal["auto"] | None = None) -> None:
         super().__init__()
         self.width = width
-
-    def bind(self, shape: Shape) -> Shape:
-        """Make the map to the code."""
-        wide = self.width_for(shape)
-        self.to_code = Linear(shape.wide, wide, shape.members)
-        return shape.widened(wide)
-
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
-        """The code, the same with and without a generator."""
-        mean = self.to_code(state)
-        return Code(z=mean[None], mean=mean, cost=torch.zeros_like(mean))

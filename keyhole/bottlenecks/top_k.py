@@ -8,8 +8,6 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from keyhole.bottlenecks.base import Bottleneck
-from keyhole.core.layout import Shape
-from keyhole.core.linear import Linear
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
 
@@ -43,13 +41,6 @@ class TopK(Bottleneck):
             raise SettingError(f"k={self.k!r}: keep from 1 unit up")
         if not 0 <= self.revive < float("inf"):
             raise SettingError(f"revive={self.revive!r}: it must be zero or above")
-
-    def bind(self, shape: Shape) -> Shape:
-        """Make the map to the units."""
-        self.check()
-        wide = self.width_for(shape)
-        self.to_code = Linear(shape.wide, wide, shape.members)
-        return shape.widened(wide)
 
     def forward(
         self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
