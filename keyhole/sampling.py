@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -192,12 +193,19 @@ class Sampler:
 
     def _seen(self, z: Tensor) -> Tensor:
         """Gaps as the remembered row with the nearest code has them."""
+        if self._gappy is None:
+            return torch.ones((len(z), len(self.fitted.table.layout)), dtype=torch.bool)
+        codes, seen = self._gappy
+        scale = codes.std(0) + 1e-6
+        return seen[torch.cdist(z / scale, codes / scale).argmin(1)]
+
+    @cached_property
+    def _gappy(self) -> tuple[Tensor, Tensor] | None:
+        """Codes of remembered rows and which of their cells were seen; None without any gap."""
         batch = remembered(self.fitted.memory, held_out=False)
         if batch is None or not len(batch) or bool(batch.seen.all()):
-            return torch.ones((len(z), len(self.fitted.table.layout)), dtype=torch.bool)
-        codes = draw_codes(self.fitted, batch, torch.Generator().manual_seed(0))
-        scale = codes.std(0) + 1e-6
-        return batch.seen[torch.cdist(z / scale, codes / scale).argmin(1)]
+            return None
+        return draw_codes(self.fitted, batch, torch.Generator().manual_seed(0)), batch.seen
 
 
 def _noisy(fitted: Fitted) -> bool:

@@ -122,5 +122,8 @@ class Moment(Column):
             return stamps.cast(arrowtype.named(self.type), safe=False)
         if self.style == cast.ISO:
             day = self.step_s == DAY_S
-            return stamps.cast(pa.date32()).cast(pa.string()) if day else stamps.cast(pa.string())
+            if day:
+                return stamps.cast(pa.date32()).cast(pa.string())
+            whole = self.step_s >= 1  # then no text shows a fraction of a second
+            return (stamps.cast(pa.timestamp("s")) if whole else stamps).cast(pa.string())
         return pc.strftime(stamps.cast(pa.timestamp("s"), safe=False), format=self.style)  # pyright: ignore

@@ -48,6 +48,8 @@ def _cell(value: Any, wanted: Any) -> Any:
     import pyarrow as pa
 
     plain = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
+    if isinstance(value, str) and pa.types.is_integer(plain):
+        return _cell(float(value), wanted)  # «1.0» is how some files write 1
     if isinstance(value, str) and not pa.types.is_string(plain):
         cell = pa.array([value]).cast(plain)
     else:

@@ -373,3 +373,15 @@ def test_a_gap_leaves_the_marginal_of_the_other_cells():
     cells = (gappy["a"] - table["a"].mean()) / table["a"].std()
     wanted = -0.5 * cells**2 - 0.5 * np.log(2 * np.pi)
     assert np.mean(np.abs(found - wanted)) < 0.4
+
+
+def test_texts_of_moments_and_whole_numbers_are_written_and_given_as_they_were_read():
+    rng = np.random.default_rng(0)
+    moments = pd.Timestamp("2020-03-09 10:14:33") + pd.to_timedelta(np.arange(200), unit="s")
+    frame = pd.DataFrame({"at": moments.strftime("%Y-%m-%d %H:%M:%S"), "x": rng.normal(size=200)})
+    frame["on"] = rng.choice(["0.0", "1.0"], 200)
+    model = Autoencoder(Variational(2), plan=Plan(20, members=1), random_state=0)
+    made = Generator(model, prior=Normal(), random_state=0).fit(frame)
+    rows = made.sample(50, given={"on": "1.0"})
+    assert rows["at"].str.fullmatch(r"2020-03-09 10:\d\d:\d\d").all()
+    assert set(rows["on"].astype(float)) == {1.0}
