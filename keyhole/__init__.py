@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keyhole.tasks import (
         AnomalyDetector,
         Answer,
+        Denoiser,
         Embed,
         Evaluation,
         Generator,
@@ -32,6 +33,7 @@ __all__ = [
     "AnomalyDetector",
     "Answer",
     "Autoencoder",
+    "Denoiser",
     "Embed",
     "Evaluation",
     "Generator",
@@ -56,7 +58,7 @@ _ROOMS = {
     "nets": ("MLP",),
     "report": ("write_report",),
     "tasks": (
-        "Answer", "AnomalyDetector", "Embed", "Evaluation", "Generator", "Impute",
+        "Answer", "AnomalyDetector", "Denoiser", "Embed", "Evaluation", "Generator", "Impute",
         "Reconstruct", "evaluate",
     ),
     "training": ("Masking", "Plan"),

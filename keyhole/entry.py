@@ -9,9 +9,11 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from keyhole.errors import DataError
+from keyhole.modalities import Hints
 from keyhole.sources import Source, open_source
 from keyhole.sources.base import TableSource
 from keyhole.sources.frame import array_names, container_of, is_frame, renamed
+from keyhole.sources.pictures import PictureSource
 
 
 def learn_names(model: Any, X: Any) -> Source:
@@ -21,7 +23,12 @@ def learn_names(model: Any, X: Any) -> Source:
     """
     source = open_source(X)
     model.container_ = container_of(X, source)
-    if not isinstance(X, str | os.PathLike):
+    if isinstance(source, PictureSource):
+        hints = model.hints or Hints()
+        hints.check()
+        size = _size_of(hints)
+        source = source.sized(size, any_size=size is not None)
+    elif not isinstance(X, str | os.PathLike):
         validate_data(model, X, reset=True, skip_check_array=True)
     model.n_features_in_ = len(source.names)
     model.feature_names_in_ = np.array(source.names, dtype=object)
@@ -31,9 +38,16 @@ def learn_names(model: Any, X: Any) -> Source:
 def match_names(model: Any, X: Any) -> Source:
     """The source of X; columns of an array, which has no names, take those that fit saw.
 
-    Raises: DataError where the array is too narrow or too wide, FileError.
+    Raises: DataError where the array is too narrow or too wide, or holds no rows of this kind;
+    FileError.
     """
     source = open_source(X)
+    form = getattr(model.table_, "form", None)
+    if isinstance(source, PictureSource) != (form is not None):
+        given, learnt = ("pictures", "a table") if form is None else ("a table", "pictures")
+        raise DataError(f"{source.name} holds {given}, and this model was fitted on {learnt}")
+    if isinstance(source, PictureSource) and form is not None:
+        return source.like(form, any_size=_size_of(model.hints) is not None)
     if isinstance(X, str | os.PathLike) or is_frame(X) or not isinstance(source, TableSource):
         return source  # its columns have names of their own
     names, kind = model.feature_names_in_.tolist(), type(model).__name__
@@ -45,3 +59,9 @@ def match_names(model: Any, X: Any) -> Source:
             f"{len(names)} features as input"
         )
     return renamed(source, names)
+
+
+def _size_of(hints: Any) -> tuple[int, int] | None:
+    """The size that pictures are brought to, where hints say one."""
+    size = getattr(hints, "size", None)
+    return None if size is None else (size[0], size[1])

@@ -21,7 +21,7 @@ from keyhole.errors import DataError
 from keyhole.fitting import Block, Fitted, Hooks, learn
 from keyhole.heads import Head
 from keyhole.kept import Data, restore, section_of, tensors_of
-from keyhole.modalities import Hints, Tabular
+from keyhole.modalities import Hints, Modality
 from keyhole.nets import Net
 from keyhole.priors import Prior
 from keyhole.sampling import Sampler, with_prior
@@ -80,7 +80,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         *,
         checkpoint: str | None = None,
         watch: Watcher | None = None,
-        learnt: Callable[[Tabular, Source, int], None] | None = None,
+        learnt: Callable[[Modality, Source, int], None] | None = None,
     ) -> Self:
         """Learn from the rows of a frame, an array, or a path; `y` is ignored.
 
@@ -88,13 +88,13 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         it. `learnt` is called with table, source and rows before training, `watch` at every
         evaluation. Raises: DataError, SettingError, FileError, FitError.
         """
+        source = self.open(X, learning=True)
         parts = self.parts()
         parts["plan"].check()
         parts["hints"].check()
         seed = seed_of(checkpoint) if checkpoint and self.random_state is None else None
         if seed is None:  # nothing to go on from
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        source = self.open(X, learning=True)
         with tempfile.TemporaryDirectory(prefix="keyhole-") as folder:
             source = weighted(random_access(source, folder), parts["hints"].weight)
             hooks = Hooks(checkpoint, watch or self._watcher(), learnt)
@@ -172,8 +172,9 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     @property
     def id_column(self) -> str | None:
-        """The column that names rows, where hints gave one."""
-        return self.hints.id if self.hints is not None else None
+        """The column that names rows: as hints say, or the files of pictures."""
+        told = self.hints.id if self.hints is not None else None
+        return told or self.table_.id_column
 
     def weigh(self, rows: Rows, start: int = 0) -> Block:
         """What some rows cost; `start` is the place of the first, for messages."""
@@ -221,9 +222,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         fitted = self._fitted if sections else replace(self._fitted, memory=None)
-        data = Data(
-            self.rows_, self.feature_names_in_.tolist(), self.container_, self.fingerprint_
-        )
+        names = self.feature_names_in_.tolist()
+        data = Data(self.rows_, names, self.container_, self.fingerprint_)
         section = section_of(fitted, self.parts(), self.random_state, data)
         tensors = self.network_.state_dict() | tensors_of(fitted)
         write_bundle(str(path), {"autoencoder": section, **(sections or {})}, tensors)
@@ -283,7 +283,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     def parts(self) -> dict[str, Any]:
         """The parts as given, else those that the bottleneck works best with, else defaults."""
-        return parts_of({name: getattr(self, name) for name in PARTS})
+        opened = getattr(self, "container_", None)
+        return parts_of({name: getattr(self, name) for name in PARTS}, opened)
 
     def _watcher(self) -> Watcher:
         if not self.verbose:

@@ -17,7 +17,7 @@ from keyhole.core.nats import column_nats, row_nats
 from keyhole.core.records import Batch
 from keyhole.errors import DataError
 from keyhole.marginal import log_likelihood
-from keyhole.modalities import Tabular
+from keyhole.modalities import Modality, learn_rows
 from keyhole.network import Network
 from keyhole.priors import Prior
 from keyhole.sources import Rows, Source
@@ -34,6 +34,7 @@ from keyhole.training.split import Split
 from keyhole.training.trust import Trusting
 from keyhole.width import WidthChoice, choose_width
 
+MARKED_CELLS = 1 << 20  # of the rows that a digest rests on
 PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 
 
@@ -43,7 +44,7 @@ class Hooks:
 
     checkpoint: str | None
     watch: Watcher
-    learnt: Callable[[Tabular, Source, int], None] | None
+    learnt: Callable[[Modality, Source, int], None] | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Fitted:
     cost, sorted; `memory` the rows that new ones are compared with, None in bundles of old.
     """
 
-    table: Tabular
+    table: Modality
     network: Network
     run: History
     rows: int
@@ -155,9 +156,7 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
     Raises: DataError, SettingError, FitError.
     """
     hints = parts["hints"]
-    table, survey = Tabular.learn(
-        source, hints, alike=parts["bottleneck"].noisy, binned=parts["head"].binned
-    )
+    table, survey = learn_rows(source, hints, parts)
     if survey.rows < 2:
         raise DataError(
             f"{source.name} holds 1 sample (n_samples=1); a minimum of 2 rows is required"
@@ -193,7 +192,7 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
                    choice=choice)  # fmt: skip
 
 
-def _judged(trained: Trained, table: Tabular, held: HeldOut, asked: Asked) -> Fitted:
+def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> Fitted:
     """Ask the checks, and keep what held-out rows cost."""
     network = trained.network
     block, member = held.calibration()
@@ -228,9 +227,12 @@ def _typical(nats: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return typical, np.sort(np.array(kept, dtype=float))
 
 
-def fingerprint(rows: int, table: Tabular, held: HeldOut, parts: dict[str, Any], seed: int) -> str:
+def fingerprint(
+    rows: int, table: Modality, held: HeldOut, parts: dict[str, Any], seed: int
+) -> str:
     """A digest of data, settings and seed: equal ones make the same model."""
-    sample = held.rows.take(slice(0, 1_000)).arrow()
+    few = max(min(1_000, MARKED_CELLS // len(table.layout)), 1)
+    sample = held.rows.take(slice(0, few)).arrow()
     said = [rows, table.recipe(), {n: p.recipe() for n, p in parts.items()}, seed]
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     digest.update(repr(sample.to_pylist()).encode())

@@ -15,7 +15,7 @@ from keyhole.core.part import build, fits
 from keyhole.core.records import Batch
 from keyhole.errors import BundleError
 from keyhole.fitting import Fitted
-from keyhole.modalities import Tabular
+from keyhole.modalities import Modality
 from keyhole.network import Network
 from keyhole.priors import Prior
 from keyhole.store import Bundle, record
@@ -30,7 +30,7 @@ MOST_PRIOR_ROWS = 1 << 40
 CELLS, FOLD, FACTOR = "memory.cells", "memory.fold", "memory.factor"  # beside the weights
 PRIOR = "prior."
 UNSEEN = 3e38  # marks a cell that was not seen: no column makes such a number
-CONTAINERS = {"array", "arrow", "pandas", "polars", "modin", "cudf"}
+CONTAINERS = {"array", "pictures", "arrow", "pandas", "polars", "modin", "cudf"}
 
 
 @dataclass(frozen=True)
@@ -161,18 +161,22 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
     return Restored(kept, parts, fitted)
 
 
-def _described(bundle: Bundle, families: list[str]) -> tuple[Kept, dict[str, Any], Tabular]:
+def _described(bundle: Bundle, families: list[str]) -> tuple[Kept, dict[str, Any], Modality]:
     """What the manifest says, its parts and its table, each checked.
 
     Raises: BundleError.
     """
+    if "autoencoder" not in bundle.sections and "denoise" in bundle.sections:
+        raise BundleError(
+            f"{bundle.path} holds a denoiser, which has no code: ask keyhole denoise"
+        )
     kept = record(Kept, bundle.sections.get("autoencoder"), "section 'autoencoder'")
     if sorted(kept.parts) != sorted(families):
         raise BundleError(f"the manifest has parts {sorted(kept.parts)!r:.160}")
     parts = {name: build(name, recipe) for name, recipe in kept.parts.items()}
     if len(kept.modality.get("columns", ())) != len(kept.data.columns):  # before any is built
         raise BundleError("the manifest cannot be used: data.columns: those of the table")
-    table = Tabular.restored(kept.modality)
+    table = Modality.restored(kept.modality)
     check_layout(table.layout)
     _check(kept, table)
     return kept, parts, table
@@ -258,7 +262,7 @@ def _memory(kept: Kept, layout: Layout, tensors: dict[str, torch.Tensor]) -> Mem
     return Memory(batch, fold.long().numpy(), folds, factor.numpy())
 
 
-def _check(kept: Kept, table: Tabular) -> None:
+def _check(kept: Kept, table: Modality) -> None:
     data, history, state = kept.data, kept.history, kept.random_state
     lengths = {len(column) for column in history.columns().values()}
     evidence = {n: h for n, h in get_type_hints(Evidence).items() if n != "history"}

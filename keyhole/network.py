@@ -18,7 +18,6 @@ from keyhole.core.part import copy
 from keyhole.core.records import Batch, Likelihood, Pass
 from keyhole.heads.base import Head
 from keyhole.nets.base import Net
-from keyhole.nets.stem import Stem
 
 
 class Network(nn.Module):
@@ -31,7 +30,7 @@ class Network(nn.Module):
         self.shape = shape
         with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours to move
             torch.manual_seed(seed)
-            self.stem, self.encoder = Stem(), net.encoder(shape.layout)
+            self.stem, self.encoder = net.stem(), net.encoder(shape.layout)
             self.bottleneck = copy(bottleneck)
             self.decoder, self.head = net.decoder(shape.layout), copy(head)
             for part in (self.stem, self.encoder, self.bottleneck):

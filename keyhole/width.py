@@ -12,7 +12,7 @@ from keyhole.bottlenecks import Ordered
 from keyhole.core.coordinates import coordinates
 from keyhole.core.intrinsic import intrinsic_dimension
 from keyhole.core.records import Batch, Pass
-from keyhole.modalities import Tabular
+from keyhole.modalities import Modality
 from keyhole.training.corruptions import Question
 from keyhole.training.loop import Run, train
 from keyhole.training.objective import sample_nats
@@ -39,7 +39,7 @@ class WidthChoice:
     why: str
 
 
-def starting_width(table: Tabular, sample: Batch) -> tuple[int, float | None, float | None]:
+def starting_width(table: Modality, sample: Batch) -> tuple[int, float | None, float | None]:
     """Twice the dimension that the rows seem to fill, below their cells; and both estimates."""
     points = coordinates(sample, table.layout)
     points = points[~torch.isnan(points).any(1)].double().numpy()
@@ -50,7 +50,9 @@ def starting_width(table: Tabular, sample: Batch) -> tuple[int, float | None, fl
     return max(1, min(start, cells - 1)), two, likely
 
 
-def choose_width(table: Tabular, sample: Batch, run_with: Callable[[Ordered], Run]) -> WidthChoice:
+def choose_width(
+    table: Modality, sample: Batch, run_with: Callable[[Ordered], Run]
+) -> WidthChoice:
     """The narrowest code whose held-out likelihood is about the best.
 
     Within one standard error of it, or a fiftieth of what the best width tells.

@@ -12,14 +12,30 @@ HOUSE = Path(__file__).parent.parent / "keyhole"
 # plan (nets, bottlenecks, heads) know nothing of each other; the others have a floor of their own.
 FLOORS = {
     "errors": 0, "core": 1, "columns": 2, "sources": 3, "nets": 3, "bottlenecks": 3, "heads": 3,
-    "priors": 3, "modalities": 4, "network": 4, "store": 5, "training": 6, "checks": 7, "width": 7,
-    "fitting": 8, "surprise": 8, "entry": 8, "marginal": 7, "kept": 9, "defaults": 9,
-    "sampling": 9,
+    "priors": 3, "images": 2, "noise": 3, "modalities": 4, "network": 4, "store": 5,
+    "training": 6, "checks": 7, "width": 7, "fitting": 8, "surprise": 8, "entry": 8,
+    "marginal": 7, "denoising": 8, "kept": 9, "defaults": 9, "sampling": 9,
     "estimator": 10,
     "tasks": 11, "report": 12, "scale": 12, "cli": 13, "server": 13,
 }  # fmt: skip
 FRAMES = {"pandas", "polars", "pyarrow", "narwhals"}
-LATE = {"pyarrow", "matplotlib", "rich", "click", "pandas", "polars", "ray", "jinja2"}
+LATE = {
+    "pyarrow",
+    "matplotlib",
+    "rich",
+    "click",
+    "pandas",
+    "polars",
+    "ray",
+    "jinja2",
+    "PIL",
+    "tifffile",
+    "skimage",
+    "pywt",
+    "zarr",
+    "pydicom",
+    "nibabel",
+}
 DOORS = {"cli", "server", "report"}  # rooms that are entered only by who needs their libraries
 LINES, FUNCTION_LINES, ARGUMENTS = 300, 40, 8
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from keyhole.bottlenecks import Bottleneck
 from keyhole.errors import KeyholeWarning
-from keyhole.modalities import Tabular
+from keyhole.modalities import Modality
 from keyhole.sources.base import ArrowRows
 
 MOST_ROWS = 20_000
 LEAST_SHARE = 0.1  # of the code's dimensions
 
 
-def foresee(bottleneck: Bottleneck, head: Any, table: Tabular, sample: Any) -> None:
+def foresee(bottleneck: Bottleneck, head: Any, table: Modality, sample: Any) -> None:
     """Warn, before training, where hardly a direction is worth what the prior charges for it.
 
     Raises: SettingError for arguments without sense.

@@ -12,6 +12,7 @@ COMMANDS = {
     "detect": ("ask", "Surprise, p-value, alarm and causes of every row."),
     "explain": ("explain", "Why one row is surprising."),
     "embed": ("ask", "The code of every row."),
+    "denoise": ("denoise", "Pictures without their noise, files in the formats they came in."),
     "impute": ("ask", "Fill gaps; seen cells stay as they are."),
     "sample": ("sample", "New rows that pass for real ones."),
     "reconstruct": ("ask", "The row that the model expects in place of each."),

@@ -33,9 +33,12 @@ MOST_SHARED = 10_000  # alarms that are looked through for what they share
               help="Alarms of which at most this share is false, over all of DATA.")  # fmt: skip
 @click.option("--fail-on-alarm", is_flag=True, help="Exit with 1 where a row alarms.")
 @click.option("--report", type=click.Path(), help="Write a page about these rows.")
+@click.option("--heat", type=click.Path(),
+              help="Folder for heat maps: where in each picture the surprise is.")  # fmt: skip
 @machine_options
 def detect(model: str, data: str, **options: Any) -> int:
     """Surprise, p-value, alarm and causes of every row of DATA, in order."""
+    from keyhole.core.files import refuse_existing
     from keyhole.tasks.likeness import Likeness
     from keyhole.tasks.patterns import shared
 
@@ -43,6 +46,8 @@ def detect(model: str, data: str, **options: Any) -> int:
     page = options["report"]
     _refuse(options, page)
     detector = load_detector(model, say, options["alarm_rate"])
+    if options["heat"]:
+        refuse_existing(options["heat"], options["force"])
     use_machine(detector.autoencoder_, options["threads"], options["device"])
     likeness = Likeness(detector.autoencoder_.table_)
     counted: list[int] = []
@@ -68,12 +73,25 @@ def detect(model: str, data: str, **options: Any) -> int:
         say("pattern", str(pattern))
     for remark in likeness.remarks():
         say("data", remark)
+    _draw(detector, data, page, rate, options["heat"], say)
+    return 1 if options["fail_on_alarm"] and alarms else 0
+
+
+def _draw(
+    detector: Any, data: str, page: str | None, rate: float | None, heat: str | None, say: Say
+) -> None:
+    """The page about these rows, and heat maps of pictures, where they were asked for."""
     if page:
         from keyhole.report import asked_of, write_report
 
         write_report(page, detector.autoencoder_, asked_of(detector, data, rate=rate))
         say("wrote", page)
-    return 1 if options["fail_on_alarm"] and alarms else 0
+    if heat:
+        from keyhole.report.heat import HOTTEST, write_heats
+
+        count = write_heats(heat, detector, data)
+        say("heat", f"{count:,} maps, brightest from {HOTTEST:g} times the usual on")
+        say("wrote", heat)
 
 
 def _tell(detector: Any, rows: int, alarms: int, fdr: float | None, say: Say) -> None:

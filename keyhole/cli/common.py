@@ -76,7 +76,9 @@ def spoken_warnings(say: Say) -> Iterator[None]:
 
 
 @contextmanager
-def rows_progress(verb: str, total: int | None, quiet: bool) -> Iterator[Callable[[int], None]]:
+def rows_progress(
+    verb: str, total: int | None, quiet: bool, what: str = "rows"
+) -> Iterator[Callable[[int], None]]:
     """A callback for rows done: a bar on a terminal, silent elsewhere."""
     if quiet or not sys.stderr.isatty():
         yield lambda rows: None
@@ -85,7 +87,7 @@ def rows_progress(verb: str, total: int | None, quiet: bool) -> Iterator[Callabl
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn(f"{verb:<9}"), BarColumn(), TextColumn("{task.completed:,.0f} rows"),
+        TextColumn(f"{verb:<9}"), BarColumn(), TextColumn(f"{{task.completed:,.0f}} {what}"),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from keyhole.cli.common import Say, spoken_warnings
+from keyhole.cli.demo_pictures import clean_pictures
 
 WIDTH = 5
 STEPS, LEARNING_RATE = 2_000, 1e-2
@@ -20,9 +21,11 @@ FALSE_SHARE = 0.1  # of alarms
 @click.option("--report", default="report.html", show_default=True, type=click.Path())
 @click.option("--digits", default="digits.html", show_default=True, type=click.Path(),
               help="Page with digits drawn and interpolated.")  # fmt: skip
+@click.option("--denoised", default="denoised.html", show_default=True, type=click.Path(),
+              help="Page with a picture and an MR slice without their noise.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the split and the training.")
-def demo(out: str, report: str, digits: str, seed: int) -> None:
-    """Train on half of the benign biopsies, ask about the rest; then draw new digits.
+def demo(out: str, report: str, digits: str, denoised: str, seed: int) -> None:
+    """Train on half of the benign biopsies, ask about the rest; draw new digits; clean pictures.
 
     Labels only judge.
     """
@@ -55,6 +58,7 @@ def demo(out: str, report: str, digits: str, seed: int) -> None:
     write_report(report, model, asked_of(detector, test, name="held-out biopsies"))
     say("wrote", f"{report} ({os.path.getsize(report) / 1000:,.0f} kB, opens offline)   {out}")
     _draw_digits(digits, seed, say)
+    clean_pictures(denoised, seed, say)
     say("next", f"keyhole fit your.csv -o my.keyhole   ·   keyhole inspect {out}")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from keyhole.cli import denoise
 from keyhole.cli.common import (
     Say,
     alarms_in_words,
@@ -43,6 +44,7 @@ def part_options(command: Any) -> Any:
               help="Tasks the model is kept for; sample alone trains for new rows.")  # fmt: skip
 @click.option("--prior", metavar="KIND[:ARGS]",
               help="Density over codes, kept for sample.  [default: by the rows]")  # fmt: skip
+@denoise.picture_options
 @click.option("--alarm-rate", type=float, default=0.01, show_default=True,
               help="Share of false alarms promised.")  # fmt: skip
 @click.option("--contamination", metavar="SHARE", default="auto", show_default=True,
@@ -75,6 +77,9 @@ def fit(data: str, out: str, **options: Any) -> None:
         import torch
 
         torch.set_num_threads(options["threads"])
+    if options["tasks"] == (denoise.VERB,):
+        denoise.fit_denoiser(data, out, page, options, say)
+        return
     with spoken_warnings(say):
         fitted = _learn(data, out, options, say)
     model = fitted.autoencoder_
@@ -239,7 +244,9 @@ def _check_tasks(options: dict[str, Any]) -> None:
     """Tasks that there are, and a prior that can be used: said before anything is read."""
     from keyhole.tasks import Task
 
-    verbs = [*Task.verbs, SAMPLE]
+    verbs = [*Task.verbs, SAMPLE, denoise.VERB]
+    if denoise.VERB in options["tasks"] and len(options["tasks"]) > 1:
+        raise click.UsageError("--for denoise: a denoiser has a net of its own; fit it by itself")
     for task in options["tasks"]:
         if task not in verbs:
             raise click.UsageError(f"--for {task!r}: choose from {', '.join(verbs)}")

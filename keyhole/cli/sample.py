@@ -1,6 +1,7 @@
 """keyhole sample: new rows from a model, and how far they pass for real ones."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -33,7 +34,7 @@ def sample(model: str, **options: Any) -> None:
     """New rows of MODEL, all columns that it knows, in original units.
 
     A model without a prior over its codes is given one, which is said; fit with --for sample to
-    keep one.
+    keep one. Pictures become PNG files where OUT ends in /.
     """
     from keyhole.core.files import refuse_existing
     from keyhole.sampling import check_count
@@ -41,7 +42,9 @@ def sample(model: str, **options: Any) -> None:
     from keyhole.tasks import Generator
 
     say = Say(options["quiet"])
-    format_of(options["out"], json=options["as_json"])
+    folder = options["out"].endswith("/")
+    if not folder:
+        format_of(options["out"], json=options["as_json"])
     refuse_existing(options["out"], options["force"])
     rows, given = check_count(options["rows"]), _given(options["given"])
     with spoken_warnings(say):
@@ -51,7 +54,9 @@ def sample(model: str, **options: Any) -> None:
         _say_prior(model, fitted, say)
         with (
             rows_progress("sample", rows, options["quiet"]) as heard,
-            open_sink(
+            _folder(fitted, options["out"])
+            if folder
+            else open_sink(
                 options["out"], json=options["as_json"], raw_text=options["raw_text"]
             ) as sink,
         ):
@@ -69,6 +74,20 @@ def sample(model: str, **options: Any) -> None:
             say("judge", "of rows drawn without --given and --no-gaps")
         for line in found.lines():
             say("judge", line)
+
+
+@contextmanager
+def _folder(model: Any, path: str) -> Iterator[Any]:
+    """What takes drawn pictures into a folder of PNG files. Raises: SettingError for a table."""
+    from keyhole.core.files import folder_aside
+    from keyhole.errors import SettingError
+    from keyhole.modalities import Pictured
+    from keyhole.scale.pictures import PictureFolder
+
+    if not isinstance(model.table_, Pictured):
+        raise SettingError(f"{path}: rows of a table go into a .csv, .parquet or .jsonl file")
+    with folder_aside(path, ()) as aside:
+        yield PictureFolder(aside)
 
 
 def _tables(

@@ -35,6 +35,8 @@ class Slot:
     unit: float = 1.0  # of the column, in one unit of the cell
     # Of a histogram: lower and upper edge, least and most value in it, share of the values.
     bins: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    step: float = 0.0  # from one value that can be stored to the next, as encoded; 0: any can
+    ends: tuple[float, ...] = ()  # the least and the most that can be stored, as encoded
 
     @property
     def coded(self) -> bool:
@@ -62,9 +64,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """The slots of a row, number cells first."""
+    """The slots of a row, number cells first.
+
+    `grid` is the (height, width, channels) of a row that is a picture: its cells are numbers, in
+    the order row, column, channel, and a «column» of cells is a patch.
+    """
 
     slots: tuple[Slot, ...]
+    grid: tuple[int, int, int] | None = None
 
     @classmethod
     def of(cls, slots: Sequence[Slot]) -> "Layout":
@@ -100,7 +107,20 @@ class Layout:
     def groups(self, most: int = 8) -> list[np.ndarray]:
         """The cells of every eighth column: hidden group by group, each cell is guessed once."""
         count = min(most, len(self.columns))
+        if self.grid is not None:  # so that no patch is hidden with the one below it
+            down, across = np.divmod(np.arange(len(self.columns)), -(-self.grid[1] // self.patch))
+            place = ((3 * down + across) % count)[self.column_of_cell]
+            return [np.flatnonzero(place == group) for group in range(count)]
         return [np.flatnonzero(self.column_of_cell % count == group) for group in range(count)]
+
+    @cached_property
+    def patch(self) -> int:
+        """The side of a picture's patches; 0 where rows are no pictures."""
+        if self.grid is None:
+            return 0
+        _, width, channels = self.grid
+        first = self.slots[0].column
+        return sum(s.column == first for s in self.slots[: width * channels]) // channels
 
     @cached_property
     def column_of_cell(self) -> np.ndarray:
@@ -109,12 +129,30 @@ class Layout:
         return np.array([place[slot.column] for slot in self.slots], np.int64)
 
 
+def pixels(slot: Slot, grid: tuple[int, int, int], patch: int) -> Layout:
+    """The layout of a picture whose every pixel is like this slot, in square patches.
+
+    A patch is the picture's column: it is hidden, guessed and explained as one.
+    """
+    height, width, channels = grid
+    slots = []
+    for y in range(height):
+        for x in range(width):
+            name = f"patch {y // patch * patch},{x // patch * patch}"
+            slots += [
+                replace(slot, column=name, part=f"{y},{x}" + (f" channel {c}" if c else ""))
+                for c in range(channels)
+            ]
+    return Layout(tuple(slots), grid)
+
+
 @dataclass(frozen=True)
 class Shape:
     """What a part must know of its input: the last axis' width, the cells, the nets side by side.
 
     `members` nets are trained together in one stack of weights; a state is
-    (*sample, member, batch, *site, wide).
+    (*sample, member, batch, wide). `site` is the (height, width) of a state that holds one number
+    for each cell of a picture: a head takes it as it is.
     """
 
     layout: Layout

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from keyhole.core.layout import Shape
+
 
 class Linear(nn.Module):
     """`members` affine maps; the input's last axes are (member or 1, batch, wide_in)."""
@@ -25,3 +27,10 @@ class Linear(nn.Module):
         if self.weight.shape[0] == 1:
             return functional.linear(x, self.weight[0], self.bias[0, 0])
         return torch.matmul(x, self.weight.mT) + self.bias
+
+
+def to_cells(shape: Shape, cells: int) -> nn.Module:
+    """What leads from a decoder's state to one number a cell: nothing, where the state is that."""
+    if shape.site and shape.wide == cells:
+        return nn.Identity()
+    return Linear(shape.wide, cells, shape.members)

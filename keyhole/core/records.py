@@ -13,13 +13,15 @@ class Batch:
     """Encoded rows: number cells, code cells, and which of all cells were observed.
 
     A hidden or missing cell holds 0 in `numbers` or `codes` and False in `seen`.
-    `lead` is empty, or the member axis where each member has rows of its own.
+    `lead` is empty, or the member axis where each member has rows of its own. `partner` are the
+    same rows once more, where they come in pairs: clean beside noisy, or two exposures.
     """
 
     numbers: Float[Tensor, "*lead batch number"]
     codes: Int64[Tensor, "*lead batch code"]
     seen: Bool[Tensor, "*lead batch cell"]
     weight: Float[Tensor, "*lead batch"] | None = None
+    partner: Float[Tensor, "*lead batch number"] | None = None
 
     def __len__(self) -> int:
         return self.seen.shape[-2]
@@ -27,7 +29,8 @@ class Batch:
     def take(self, rows: Tensor | slice) -> "Batch":
         """The rows at these positions; a (member, batch) index gives a member axis."""
         weight = None if self.weight is None else self.weight[rows]
-        return Batch(self.numbers[rows], self.codes[rows], self.seen[rows], weight)
+        partner = None if self.partner is None else self.partner[rows]
+        return Batch(self.numbers[rows], self.codes[rows], self.seen[rows], weight, partner)
 
     def hide(self, hidden: Bool[Tensor, "*row cell"]) -> "Batch":
         """The same rows with these cells hidden as if they were missing."""
@@ -38,8 +41,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same rows on a device."""
-        weight = None if self.weight is None else self.weight.to(device)
-        return Batch(self.numbers.to(device), self.codes.to(device), self.seen.to(device), weight)
+        parts = (self.numbers, self.codes, self.seen, self.weight, self.partner)
+        return Batch(*(None if part is None else part.to(device) for part in parts))  # pyright: ignore
 
     @staticmethod
     def join(batches: "list[Batch]") -> "Batch":

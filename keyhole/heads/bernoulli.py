@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.core.linear import Linear
+from keyhole.core.linear import Linear, to_cells
 from keyhole.heads.base import CellHead, Cells
 
 
@@ -50,19 +50,22 @@ class Bernoulli(CellHead):
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Logits start at the flags' shares."""
-        self.to_logit = Linear(shape.wide, len(slots), shape.members)
+        self.to_logit = to_cells(shape, len(slots))
         share = torch.tensor([slot.center for slot in slots])
         bound = torch.tensor([slot.nats_unseen for slot in slots])
         self.register_buffer("bound", bound, persistent=False)
-        with torch.no_grad():
-            start = torch.logit(share).clamp(-0.99 * bound, 0.99 * bound)
-            self.to_logit.bias.copy_(
-                (bound * torch.atanh(start / bound)).expand_as(self.to_logit.bias)
-            )
+        start = torch.logit(share).clamp(-0.99 * bound, 0.99 * bound)
+        start = bound * torch.atanh(start / bound)
+        own = isinstance(self.to_logit, Linear)
+        self.register_buffer("start", torch.zeros_like(start) if own else start, persistent=False)
+        if isinstance(self.to_logit, Linear):
+            with torch.no_grad():
+                self.to_logit.bias.copy_(start.expand_as(self.to_logit.bias))
 
     def forward(
         self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
     ) -> Cells:
         """The distribution of each flag."""
         bound = self.get_buffer("bound")
-        return BernoulliCells(bound * torch.tanh(self.to_logit(state) / bound), bound)
+        logit = self.to_logit(state) + self.get_buffer("start")
+        return BernoulliCells(bound * torch.tanh(logit / bound), bound)

@@ -8,7 +8,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.core.linear import Linear
+from keyhole.core.linear import to_cells
 from keyhole.heads.base import CellHead, Cells
 
 MOST_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
@@ -72,7 +72,7 @@ class Counts(CellHead):
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Means start at the column's mean count."""
-        self.to_log_mean = Linear(shape.wide, len(slots), shape.members)
+        self.to_log_mean = to_cells(shape, len(slots))
         self.log_size = nn.Parameter(torch.zeros(shape.members, 1, len(slots)))
         mean = torch.expm1(torch.tensor([slot.center for slot in slots])).clamp(min=1e-3)
         for name, values in {

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.core.linear import Linear
+from keyhole.core.linear import to_cells
 from keyhole.heads.base import CellHead, Cells
 
 GAIN = 10.0  # the scale is settled in a hundred steps, not in a thousand
@@ -69,7 +69,7 @@ class Gaussian(CellHead):
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Scales start at the columns' own spread."""
-        self.to_location = Linear(shape.wide, len(slots), shape.members)
+        self.to_location = to_cells(shape, len(slots))
         spread = torch.tensor([slot.scale for slot in slots])
         self.register_buffer("spread", spread, persistent=False)
         if not isinstance(self.scale, str):

@@ -17,7 +17,7 @@ from keyhole.heads.base import CellHead, Cells, Head
 from keyhole.heads.gaussian import Gaussian
 from keyhole.heads.student_t import StudentT
 
-CONTINUOUS = ("student_t", "gaussian", "binned")
+CONTINUOUS = ("student_t", "gaussian", "binned", "logistic", "poisson_gaussian")
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ class Mixed(Head):
 
     `continuous` cells may have another one: "student_t" (robust, with `nu` degrees of freedom and
     scales no smaller than `floor` of the spread), "gaussian", or "binned" (a histogram where
-    values repeat; where they do not, normal scores under a Gaussian). `scale` of the Gaussian:
-    "shared", "column", or a number that is fixed, in the columns' units.
+    values repeat; where they do not, normal scores under a Gaussian), or, of pixels, "logistic"
+    (discretised to grey levels) and "poisson_gaussian" (noise that grows with light). `scale` of
+    the Gaussian: "shared", "column", or a number that is fixed, in the columns' units.
     """
 
     kind = "mixed"
@@ -98,7 +99,9 @@ class Mixed(Head):
         nu: float = 3.0,
         *,
         floor: float = 0.3,
-        continuous: Literal["student_t", "gaussian", "binned"] = "student_t",
+        continuous: Literal[
+            "student_t", "gaussian", "binned", "logistic", "poisson_gaussian"
+        ] = "student_t",
         scale: Literal["shared", "column"] | float = "shared",
     ) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.core.linear import Linear
+from keyhole.core.linear import to_cells
 from keyhole.heads.base import CellHead, Cells
 
 
@@ -72,7 +72,7 @@ class StudentT(CellHead):
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """The scales start at the column's own spread."""
-        self.to_location = Linear(shape.wide, len(slots), shape.members)
+        self.to_location = to_cells(shape, len(slots))
         spread = torch.tensor([slot.scale for slot in slots])
         self.register_buffer("spread", spread, persistent=False)
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, len(slots)))

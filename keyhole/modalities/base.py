@@ -1,7 +1,13 @@
 """The interface of a modality: rows to batches and back."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+import torch
 
 from keyhole.core.layout import Layout
 from keyhole.core.part import Described, build
@@ -9,21 +15,90 @@ from keyhole.core.records import Batch
 from keyhole.errors import BundleError
 from keyhole.sources.base import Rows
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Named(Protocol):
+    """A column of a source, or what stands for one: a patch of a picture."""
+
+    name: str
+    kind: Any
+
 
 class Modality(Described):
-    """What one row is, as JSON by `recipe` and back by `restored`."""
+    """What one row is, as JSON by `recipe` and back by `restored`.
+
+    `columns` are those of the source, `reasons` says why each is what it is, and `gaps` what share
+    of each was missing; `celled` are those that have cells, in the order of `layout.columns`.
+    """
 
     family = "modality"
 
-    layout: Layout
+    columns: Sequence[Any]
+    reasons: dict[str, str]
+    gaps: dict[str, float]
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """The cells of a row."""
+
+    @property
+    @abstractmethod
+    def celled(self) -> Sequence[Any]:
+        """The columns that have cells."""
+
+    @property
+    def id_column(self) -> str | None:
+        """The column that names rows of itself, if one does."""
+        return None
+
+    @abstractmethod
+    def needs(self) -> list[str]:
+        """The columns of a source that scoring reads."""
 
     @abstractmethod
     def encode(self, rows: Rows, start: int = 0) -> Batch:
         """The rows as cells; `start` is the place of the first row in its source, for messages."""
 
     @abstractmethod
-    def decode(self, batch: Batch) -> Any:
+    def decode(self, batch: Batch) -> pa.Table:
         """Cells of expected rows as an Arrow table in the original units and types."""
+
+    @abstractmethod
+    def guess(self, batch: Batch) -> pa.Table:
+        """Cells that were hidden and guessed, as the values that would fill the gaps best."""
+
+    @abstractmethod
+    def drawn(self, batch: Batch) -> pa.Table:
+        """Cells that were drawn from a likelihood, as rows of legal values."""
+
+    @abstractmethod
+    def encode_given(self, given: Mapping[str, Any]) -> Batch:
+        """One row of which only these columns' cells are seen.
+
+        Raises: DataError, SettingError.
+        """
+
+    @abstractmethod
+    def texts(self, rows: Rows, column: str) -> list[str]:
+        """What stands in a column that has cells, as a person would write it."""
+
+    @abstractmethod
+    def expected(
+        self, column: str, middle: np.ndarray, low: np.ndarray, high: np.ndarray
+    ) -> list[str]:
+        """What was expected there, in words; from its cells (rows, cells)."""
+
+    def cells(self, batch: Batch) -> np.ndarray:
+        """All cells of a batch without lead axes as one matrix: in float64 codes stay exact."""
+        pair = [batch.numbers.double(), batch.codes.double()]
+        return torch.cat(pair, -1).cpu().numpy()
+
+    @abstractmethod
+    def cells_of(self, column: str) -> list[int]:
+        """The positions of a column's cells."""
 
     @classmethod
     def restored(cls, recipe: Any) -> Self:

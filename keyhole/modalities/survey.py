@@ -19,13 +19,23 @@ BLOCK_ROWS = 65_536
 
 
 class Survey:
-    """Profiles and a uniform sample of at most `SAMPLE_ROWS` rows, in their order."""
+    """Profiles and a uniform sample of at most `SAMPLE_ROWS` rows, in their order.
+
+    Pictures are not profiled; `most_bytes` then bounds the sample.
+    """
 
     def __init__(
-        self, source: Source, names: Sequence[str], kinds: dict[str, str] | None = None
+        self,
+        source: Source,
+        names: Sequence[str],
+        kinds: dict[str, str] | None = None,
+        *,
+        profiled: bool = True,
+        most_bytes: int | None = None,
     ) -> None:
         self.rows = 0
-        self.profiles = {name: Profile(name) for name in names}
+        self.most, self.most_bytes = SAMPLE_ROWS, most_bytes
+        self.profiles = {name: Profile(name) for name in names} if profiled else {}
         for name in (n for n, kind in (kinds or {}).items() if kind == "category"):
             self.profiles[name].most_numbers = MOST_LEVELS
         self.sample = self._read(source, list(names))
@@ -45,23 +55,27 @@ class Survey:
         for block in source.blocks(BLOCK_ROWS):
             self.rows += len(block)
             table = block.arrow().select(names)
-            for name in names:
-                self.profiles[name].add(table.column(name))
+            for name, profile in self.profiles.items():
+                profile.add(table.column(name))
+            if self.most_bytes is not None and len(block):
+                self.most = min(self.most, max(100, self.most_bytes * len(block) // table.nbytes))
             key = rng.random(len(block))
             chosen = np.flatnonzero(key < limit)
             kept.append(table if len(chosen) == len(block) else table.take(chosen))
             keys.append(key[chosen])
-            if sum(map(len, keys)) > 2 * SAMPLE_ROWS:
-                table, key = _smallest(pa.concat_tables(kept, promote_options="permissive"), keys)
+            if sum(map(len, keys)) > 2 * self.most:
+                table = pa.concat_tables(kept, promote_options="permissive")
+                table, key = _smallest(table, keys, self.most)
                 kept, keys, limit = [table], [key], float(key.max())
         if not kept:
             return pa.table({name: pa.nulls(0) for name in names})
-        return _smallest(pa.concat_tables(kept, promote_options="permissive"), keys)[0]
+        table = pa.concat_tables(kept, promote_options="permissive")
+        return _smallest(table, keys, self.most)[0]
 
 
-def _smallest(table: pa.Table, keys: list[np.ndarray]) -> tuple[pa.Table, np.ndarray]:
+def _smallest(table: pa.Table, keys: list[np.ndarray], most: int) -> tuple[pa.Table, np.ndarray]:
     key = np.concatenate(keys)
-    if len(key) <= SAMPLE_ROWS:
+    if len(key) <= most:
         return table, key
-    kept = np.sort(np.argpartition(key, SAMPLE_ROWS)[:SAMPLE_ROWS])
+    kept = np.sort(np.argpartition(key, most)[:most])
     return table.take(kept), key[kept]

@@ -220,10 +220,15 @@ class Tabular(Modality):
         types = self.decode(Batch(numbers, codes.long() + 1, one)).schema
         return self.encode(ArrowRows(given_row(self.celled, types, given)))
 
-    def cells(self, batch: Batch) -> np.ndarray:
-        """All cells of a batch without lead axes as one matrix: in float64 codes stay exact."""
-        pair = [batch.numbers.double(), batch.codes.double()]
-        return torch.cat(pair, -1).cpu().numpy()
+    def texts(self, rows: Rows, column: str) -> list[str]:
+        """What stands in a column, as a person would write it."""
+        return self.by_name[column].text(rows.column(column))
+
+    def expected(
+        self, column: str, middle: np.ndarray, low: np.ndarray, high: np.ndarray
+    ) -> list[str]:
+        """What was expected in a column, in words."""
+        return self.by_name[column].expected(middle, low, high)
 
     def cells_of(self, column: str) -> list[int]:
         """The positions of a column's cells."""

@@ -173,8 +173,13 @@ def columns(model: Autoencoder) -> tuple[list[tuple[str, str, str]], int]:
 
 def making(model: Autoencoder) -> dict[str, Any]:
     """Versions, the parts with their settings, and what tells one model from another."""
+    return made_with(model.parts(), model.fingerprint_)
+
+
+def made_with(used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    """How a model of these parts was made."""
     parts = []
-    for name, part in model.parts().items():
+    for name, part in used.items():
         recipe = dict(part.recipe())
         kind = recipe.pop("kind")
         settings = [f"{key} = {value}" for key, value in recipe.items() if value is not None]
@@ -183,8 +188,7 @@ def making(model: Autoencoder) -> dict[str, Any]:
         "parts": parts,
         "versions": [(name, _version(name)) for name in LIBRARIES]
         + [("python", platform.python_version())],
-        "seed": getattr(model, "seed_", None),
-        "fingerprint": model.fingerprint_,
+        "fingerprint": fingerprint,
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 

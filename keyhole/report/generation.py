@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +11,13 @@ import torch
 from keyhole.columns import Column, Count, Flag, Number, cast
 from keyhole.errors import SettingError
 from keyhole.estimator import Autoencoder
+from keyhole.modalities import Tabular
 from keyhole.report.facts import bar_length
+from keyhole.report.pixels import png
 from keyhole.report.svg import INK, NET, OTHER, canvas, key, svg
 from keyhole.report.words import number, percent, plain
 from keyhole.sampling import remembered
+from keyhole.sources.form import as_pictures
 from keyhole.tasks.cards import Card, cards
 from keyhole.tasks.generator import Generator
 from keyhole.width import WidthChoice
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from keyhole.core.records import Batch
-    from keyhole.modalities import Tabular
 
 MOST_CARDS, MOST_SAID = 8, 3  # of a card: columns that it drives, and that drive it
 DRAWN, REAL, STEPS = 10, 5, 8  # rows that are shown; steps from one real row to another
@@ -65,6 +67,7 @@ class Samples:
     real_pictures: list[Greys]
     way: list[Greys]
     judged: list[str]
+    images: list[tuple[str, list[str]]] = field(default_factory=list)  # of pictures, by kind
 
 
 def width_curve(choice: WidthChoice | None) -> str | None:
@@ -136,6 +139,8 @@ def samples(model: Autoencoder) -> Samples | None:
     table, batch = model.table_, remembered(model.memory_, held_out=True)
     drawn = model.sampler().rows(DRAWN, 0)
     real = None if batch is None or not len(batch) else table.drawn(batch.take(slice(0, REAL)))
+    if not isinstance(table, Tabular):
+        return _of_pictures(model, drawn, real)
     pixels = _Pixels.of(table)
     shown = [] if pixels else table.celled[:MOST_SHOWN]
     rows = [
@@ -157,6 +162,20 @@ def samples(model: Autoencoder) -> Samples | None:
         way=pixels.drawn(_way(model, batch)) if pixels and real is not None and batch else [],
         judged=_judged(model),
     )
+
+
+def _of_pictures(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> Samples:
+    """Drawn and real pictures, each as the data of an image."""
+    images = [
+        (kind, [png(picture if picture.ndim == 3 else picture[..., None])
+                for picture in as_pictures(part).astype(np.float32)])
+        for kind, part in (("drawn", drawn), ("real, held out of training", real))
+        if part is not None
+    ]  # fmt: skip
+    rows = model.sampler().fitted.prior_rows
+    return Samples(prior=model.prior_.kind, prior_rows=rows, columns=[], more=0, drawn=[],  # pyright: ignore
+                   real=[], side=0, drawn_pictures=[], real_pictures=[], way=[], judged=[],
+                   images=images)  # fmt: skip
 
 
 def _judged(model: Autoencoder) -> list[str]:

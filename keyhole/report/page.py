@@ -101,30 +101,38 @@ def _of_rows(asked: Asked, packed: CodeMap) -> dict[str, Any]:
 
 
 def _fill(said: dict[str, Any]) -> str:
-    """The template filled in; its policy allows the page's own style and scripts by their hash."""
+    return fill("page.html.j2", said)
+
+
+def fill(template: str, said: dict[str, Any]) -> str:
+    """A template filled in; its policy allows the page's own style and scripts by their hash.
+
+    Images are those that stand in the page as data.
+    """
     from markupsafe import Markup
 
     own = {name: _file(name) for name in ("style.css", "theme.js", "map.js")}
     scripts = " ".join(_hash(own[name]) for name in ("theme.js", "map.js"))
     policy = (
         f"default-src 'none'; script-src {scripts}; style-src {_hash(own['style.css'])}; "
+        "img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     whole = ("curve", "width_curve", "histogram", "p_values", "map_json")
     drawn = {name: Markup(said[name]) for name in whole if said.get(name)}
     inside = {name.partition(".")[0]: Markup(text) for name, text in own.items()}
-    return _template().render(said | drawn | {"own": inside, "policy": policy})
+    return _template(template).render(said | drawn | {"own": inside, "policy": policy})
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     rooms = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    return rooms.get_template("page.html.j2")
+    return rooms.get_template(name)
 
 
 def _file(name: str) -> str:

@@ -15,6 +15,8 @@ from scipy import sparse
 from keyhole.columns import cast
 from keyhole.errors import ColumnTypeError, DataError
 from keyhole.sources.base import ArrayRows, ArrowRows, Rows, TableSource, check_names
+from keyhole.sources.form import as_pictures
+from keyhole.sources.pictures import PictureSource, array_pictures
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +63,7 @@ def is_frame(data: Any) -> bool:
     return hasattr(data, "__arrow_c_stream__") or hasattr(type(data), "columns")
 
 
-def frame_source(data: Any) -> TableSource:
+def frame_source(data: Any) -> TableSource | PictureSource:
     """The rows of a frame, an array or a sparse matrix.
 
     Raises: DataError, ColumnTypeError for what no table can be made of.
@@ -79,6 +81,8 @@ def frame_source(data: Any) -> TableSource:
             f"{type(data).__name__} is no table: expected a frame, a 2D array, or the path of a "
             "CSV or Parquet file; Reshape your data, or wrap columns in a frame"
         )
+    if values.ndim in {3, 4} and values.dtype.kind in "fiub":
+        return array_pictures(values)
     if values.ndim != 2:
         raise DataError(
             f"Expected 2D array, got {values.ndim}D array instead, shape {values.shape}. Reshape "
@@ -223,6 +227,8 @@ def container_of(X: Any, source: Any) -> str:
     """What fit was given: "array", "pandas", "polars", ... or "arrow"."""
     import narwhals as nw
 
+    if isinstance(source, PictureSource):
+        return "pictures"
     if not isinstance(source, TableSource):
         return "arrow"
     if not is_frame(X):
@@ -240,6 +246,8 @@ def as_container(table: Any, container: str) -> Any:
 
     if container == "array":
         return np.stack([column.to_numpy() for column in table.columns], 1)
+    if container == "pictures":
+        return as_pictures(table)
     if container == "arrow":
         return table
     backend: Any = container
@@ -257,5 +265,7 @@ def like_given(values: np.ndarray, names: Any, like: Any) -> Any:
 
 def numbers_of(frame: Any) -> np.ndarray:
     """All columns of a frame as one matrix of floats."""
-    rows = frame_source(frame).held
-    return rows.matrix(rows.names)
+    source = frame_source(frame)
+    if not isinstance(source, TableSource):
+        raise DataError(f"expected a matrix, got {source.name} of pictures")
+    return source.held.matrix(source.names)

@@ -14,6 +14,7 @@ from keyhole.sources.base import ArrowRows, Rows, Source, TableSource, check_nam
 from keyhole.sources.csv import CsvSource, Joined
 from keyhole.sources.frame import frame_source
 from keyhole.sources.parquet import ParquetSource
+from keyhole.sources.pictures import file_pictures
 
 HELD_BYTES = 256 << 20  # text that takes more memory than this is spooled to disk for training
 SPOOL_ROWS = 65_536
@@ -31,6 +32,8 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
         return _open_pipe(sys.stdin.buffer, "standard input")
     if "://" in path:
         raise FileError(f"{path}: only local paths are read; fetch the file first")
+    if _pictures(path):
+        return file_pictures(path)
     paths = _files(path)
     if stat.S_ISFIFO(os.stat(paths[0]).st_mode):  # <(zcat big.csv.gz): it can be read only once
         return _open_pipe(open(paths[0], "rb"), path, ours=True)
@@ -39,6 +42,15 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
     if len(paths) > 1:
         raise FileError(f"{path} names {len(paths)} text files; give one CSV, or Parquet files")
     return CsvSource(paths[0])
+
+
+def _pictures(path: str) -> bool:
+    """True for image files; other files do not load what reads them."""
+    if os.path.isfile(path) and path.endswith((".csv", ".parquet", ".pq", ".gz", ".txt")):
+        return False
+    from keyhole.images import is_images
+
+    return is_images(path)
 
 
 def is_parquet(path: str) -> bool:

@@ -21,7 +21,7 @@ from keyhole.core.layout import Layout, Slot
 from keyhole.core.nats import column_nats
 from keyhole.core.records import Batch
 from keyhole.errors import BundleError
-from keyhole.modalities.tabular import Tabular
+from keyhole.modalities.base import Modality
 from keyhole.network import Network
 from keyhole.sources.base import ArrowRows
 from keyhole.store.tensors import Shapes
@@ -55,7 +55,7 @@ def check_layout(layout: Layout) -> None:
 
 
 @torch.no_grad()
-def try_out(table: Tabular, network: Network) -> None:
+def try_out(table: Modality, network: Network) -> None:
     """Send a few rows of the table's own making, and an empty one, through table and network.
 
     Raises: BundleError for cells that are not numbers, and whatever fails on the way.
@@ -72,8 +72,8 @@ def try_out(table: Tabular, network: Network) -> None:
     matrix = table.cells(cells)
     for column in table.celled:
         own = matrix[:, table.cells_of(column.name)]
-        column.text(expected.column(column.name))
-        column.expected(own, own, own)
+        table.texts(ArrowRows(expected), column.name)
+        table.expected(column.name, own, own, own)
     empty = pa.table({f.name: pa.nulls(1, f.type) for f in expected.schema})
     batch = table.encode(ArrowRows(pa.concat_tables([expected, empty])))
     if not torch.isfinite(batch.numbers).all():
@@ -85,7 +85,7 @@ def try_out(table: Tabular, network: Network) -> None:
 
 
 def _possible(slot: Slot) -> bool:
-    numbers = (slot.center, slot.scale, slot.nats_unseen, *slot.shares)
+    numbers = (slot.center, slot.scale, slot.nats_unseen, slot.step, *slot.ends, *slot.shares)
     bins = all(
         len(b) == 5 and all(map(math.isfinite, b)) and b[0] < b[1] and b[2] <= b[3] and b[4] > 0
         for b in slot.bins
@@ -94,6 +94,7 @@ def _possible(slot: Slot) -> bool:
     return (
         all(math.isfinite(number) for number in numbers)
         and slot.scale > 0
+        and slot.step >= 0
         and bins
         and 0 <= slot.nats_unseen <= 100  # e^100 rows
         and slot.levels <= MOST_LEVELS + 1
@@ -101,7 +102,7 @@ def _possible(slot: Slot) -> bool:
     )
 
 
-def _cells(table: Tabular) -> Batch:
+def _cells(table: Modality) -> Batch:
     layout, rows = table.layout, len(TRIED)
     numbers = torch.tensor(TRIED)[:, None].expand(rows, layout.numbers)
     codes = torch.arange(rows)[:, None].expand(rows, layout.codes)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from keyhole.core.coordinates import contrast
 from keyhole.core.layout import Layout
 from keyhole.core.nats import column_nats
 from keyhole.core.records import Batch
@@ -20,6 +21,15 @@ def hidden_deviance(
 
     A column is hidden with every eighth one and guessed from the rest.
     """
+    return _columns(hidden_cells(network, batch), batch, network.shape.layout)
+
+
+def hidden_cells(network: Network, batch: Batch) -> Float[Tensor, "member row cell"]:
+    """Nats of each cell beyond a perfect guess, hidden with its column and every eighth one.
+
+    Those of a picture as if it had the usual contrast: else what is faint were never surprising,
+    and a picture that is lit strongly always.
+    """
     layout = network.shape.layout
     cells = torch.zeros((), device=batch.seen.device)
     for group in layout.groups(GROUPS):
@@ -27,7 +37,9 @@ def hidden_deviance(
         hidden[group] = True
         found = network(batch.hide(hidden)).likelihood.deviance(batch)[0]  # (M, B, cell)
         cells = torch.where(hidden, found, cells)
-    return _columns(cells, batch, layout)
+    if layout.grid is None or layout.slots[0].head == "bernoulli":
+        return cells
+    return cells / contrast(batch).square()[:, None]
 
 
 def _columns(

@@ -2,6 +2,7 @@
 
 from keyhole.tasks.answer import Answer, Cell
 from keyhole.tasks.base import Task
+from keyhole.tasks.denoiser import Denoiser
 from keyhole.tasks.detect import Detect
 from keyhole.tasks.detector import AnomalyDetector
 from keyhole.tasks.embed import Embed
@@ -16,6 +17,7 @@ __all__ = [
     "AnomalyDetector",
     "Answer",
     "Cell",
+    "Denoiser",
     "Detect",
     "Embed",
     "Evaluation",

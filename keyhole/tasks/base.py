@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from keyhole.errors import DataError
 from keyhole.modalities.tabular import check_columns
 from keyhole.sources import Rows, Source
+from keyhole.sources.form import as_pictures, form_of
 from keyhole.sources.frame import is_frame, same_kind
 
 if TYPE_CHECKING:
@@ -55,4 +56,6 @@ class Task(ABC):
 
         source = self.autoencoder.open(X)
         table = pa.concat_tables(list(self.tables(source, self.autoencoder.chunk_rows)))
+        if form_of(table) is not None:
+            return as_pictures(table)
         return same_kind(table, X) if is_frame(X) else table

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError
 from keyhole.fitting import PASS_ROWS
-from keyhole.tasks.effects import LEVELS, Effect, Effects
+from keyhole.tasks.effects import LEVELS, Effect, Effects, tabular
 
 if TYPE_CHECKING:
     from keyhole.estimator import Autoencoder
@@ -71,11 +71,15 @@ class Card:
 def cards(model: Autoencoder, rows: Any = None, *, most: int | None = None) -> list[Card]:
     """A card of each code dimension (or of so many), the one with most nats or variance first.
 
+    None of pictures: what moves there are not columns.
+
     Codes are the first net's, of these rows (a frame, an array or a path; 5,000 of the first at
     most) or of those that the model remembers. Raises: SettingError where it remembers none,
     DataError for rows that cannot be read or are fewer than two.
     """
     check_is_fitted(model)
+    if model.table_.layout.grid is not None:
+        return []
     read = _Read.of(model, _rows(model, rows))
     order = np.argsort(-(read.variance if read.nats is None else read.nats), kind="stable")
     order = sorted(order.tolist(), key=lambda dim: not read.variance[dim])[:most]
@@ -134,7 +138,7 @@ class _Read:
 
     @property
     def table(self) -> Tabular:
-        return self.model.table_
+        return tabular(self.model)
 
     def some(self, most: int) -> torch.Tensor:
         """The places of at most so many rows, evenly chosen."""

@@ -13,13 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.estimator import Autoencoder
-from keyhole.modalities import Tabular
+from keyhole.modalities import Modality
 from keyhole.sources import Rows, Source
 from keyhole.store import Bundle, blamed, read_bundle
 from keyhole.tasks.answer import Answer, join
 from keyhole.tasks.calibrate import Calibration, Discoveries
 from keyhole.tasks.explain import MOST_CELLS, explain
 from keyhole.tasks.gauge import Gauge, Judged, kept_of
+from keyhole.tasks.heat import heat_of
 from keyhole.tasks.labels import anomalies, best_rate
 from keyhole.tasks.likeness import Likeness
 from keyhole.training.loop import Watcher
@@ -57,7 +58,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         *,
         checkpoint: str | None = None,
         watch: Watcher | None = None,
-        learnt: Callable[[Tabular, Source, int], None] | None = None,
+        learnt: Callable[[Modality, Source, int], None] | None = None,
     ) -> Self:
         """Fit an Autoencoder on the rows, and settle what is usual on held-out ones.
 
@@ -65,10 +66,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
         """
         self._check_rate()
-        template = self.autoencoder
-        if template is None:
-            template = Autoencoder(random_state=self.random_state)
-        model: Any = clone(template)
+        model: Any = clone(self.autoencoder or Autoencoder(random_state=self.random_state))
         model.set_params(hints=model.parts()["hints"].told(self.contamination, self.segment))
         self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
         return self._settle()
@@ -128,6 +126,11 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def p_value(self, X: Any) -> np.ndarray:
         """The share of rows like those of training that are at least as surprising."""
         return self.calibration_.p_value(-self.score_samples(X))
+
+    def heat(self, X: Any) -> np.ndarray:
+        """How surprising each pixel is, (picture, height, width): 1 where it is as usual."""
+        check_is_fitted(self)
+        return heat_of(self.gauge_, self.autoencoder_.numbered(X))
 
     def answer(self, X: Any, *, explain_rows: str = "alarms", fdr: float | None = None) -> Answer:
         """Surprise, p-value, alarm and causes of every row; `explain_rows`: "alarms" or "all".

@@ -14,11 +14,12 @@ from keyhole.columns.base import shorten
 from keyhole.columns.number import number_texts
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch, Likelihood
+from keyhole.errors import SettingError
+from keyhole.modalities import Tabular
 from keyhole.training.settle import members_mean
 
 if TYPE_CHECKING:
     from keyhole.estimator import Autoencoder
-    from keyhole.modalities import Tabular
 
 Unit = Literal["", "points", "s"]
 Options = dict[str, np.ndarray]  # of each column (row, option): its number, or levels' shares
@@ -57,6 +58,16 @@ class Effect:
         return f"{self.column} {'−' if self.change < 0 else '+'}{said}{unit}"
 
 
+def tabular(model: Autoencoder) -> Tabular:
+    """The model's table.
+
+    Raises: SettingError for a model of pictures.
+    """
+    if not isinstance(model.table_, Tabular):
+        raise SettingError("a card names columns, and this model's rows are pictures")
+    return model.table_
+
+
 @dataclass(frozen=True)
 class Effects:
     """Asks what an Autoencoder expects of codes; `spread` is each column's, by option."""
@@ -67,7 +78,7 @@ class Effects:
     @classmethod
     def of(cls, model: Autoencoder, batch: Batch) -> Effects:
         """With the spreads that columns have in these rows."""
-        return cls(model, _spreads(model.table_, batch))
+        return cls(model, _spreads(tabular(model), batch))
 
     def along(
         self, codes: Float[torch.Tensor, "row code"], dim: int, path: Float[np.ndarray, " step"]
@@ -81,7 +92,7 @@ class Effects:
         z[:, dim] = torch.from_numpy(path).to(z).repeat_interleave(len(codes))
         found = [
             self._effect(
-                self.model.table_.by_name[name], held.reshape(len(path), -1, wide).mean(1)
+                tabular(self.model).by_name[name], held.reshape(len(path), -1, wide).mean(1)
             )
             for name, held in expected_options(self.model, z).items()
             if (wide := held.shape[1])

@@ -17,4 +17,7 @@ class Embed(Task):
 
         model = self.autoencoder
         codes = model.code(rows, start)
-        return pa.table(dict(zip(model.get_feature_names_out(), codes.T, strict=True)))
+        named = dict(zip(model.get_feature_names_out(), codes.T, strict=True))
+        name = model.table_.id_column
+        held = {} if name is None or name not in rows.names else {name: rows.column(name)}
+        return pa.table(held | named)

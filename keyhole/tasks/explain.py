@@ -108,8 +108,8 @@ def _edges(gauge: Gauge, batch: Batch) -> np.ndarray:
     layout, met = gauge.table.layout, gauge.memory.batch
     found = np.zeros((len(batch), len(layout.columns)))
     for cell, slot in enumerate(layout.slots):
-        if slot.kind == "moment" and slot.part != "trend":
-            continue  # the top of a wave is an hour like any other
+        if slot.kind == "pixel" or (slot.kind == "moment" and slot.part != "trend"):
+            continue  # the top of a wave is an hour like any other, and white a shade
         if slot.coded:
             rarer = _rarer(slot, batch.codes[:, cell - layout.numbers].numpy())
         else:
@@ -176,9 +176,9 @@ def _guessed(
     texts = [("", "")] * len(places)
     for c in np.unique(asked).tolist():
         lines, name = np.flatnonzero(asked == c), table.layout.columns[c]
-        column, place = table.by_name[name], table.cells_of(name)
-        values = column.text(judged.rows.column(name).take(places[lines]))
+        place, few = table.cells_of(name), judged.rows.take(places[lines])
+        values = table.texts(few, name)
         ends = (part[lines][:, place] for part in (middle, low, high))
-        for line, *pair in zip(lines, values, column.expected(*ends), strict=True):
+        for line, *pair in zip(lines, values, table.expected(name, *ends), strict=True):
             texts[line] = (pair[0], pair[1])
     return nats.cpu().numpy()[np.arange(len(places)), asked], texts

@@ -9,14 +9,16 @@ from typing import Any, Self
 
 import numpy as np
 
+from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.errors import BundleError, DataError, KeyholeWarning
 from keyhole.estimator import Autoencoder
-from keyhole.modalities import Tabular
+from keyhole.modalities import Modality
 from keyhole.modalities.tabular import check_columns
 from keyhole.sources import Rows
 from keyhole.store import record
 from keyhole.surprise import QUESTIONS, Asked, Surprise
+from keyhole.surprise.heat import usual_nats
 from keyhole.tasks.calibrate import Calibration
 from keyhole.tasks.segments import Segments, names_of, unmet_in_words
 from keyhole.training.memory import Memory
@@ -52,6 +54,7 @@ class Kept:
     units: list[float]
     surprises: list[float]
     factors: dict[str, float]
+    usual: list[float] | None = None  # of pictures
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Gauge:
     `rows` is how many rows were learnt from so far; `apart` the share that stands apart.
     """
 
-    table: Tabular
+    table: Modality
     surprise: Surprise
     calibration: Calibration
     memory: Memory
@@ -69,6 +72,7 @@ class Gauge:
     core: float
     rows: int
     apart: float
+    usual: np.ndarray | None = None  # nats of each pixel, where rows are pictures
 
     @classmethod
     def settle(cls, model: Autoencoder) -> Self:
@@ -85,9 +89,11 @@ class Gauge:
             factor = segments.factor_of(memory.segments).astype(np.float32)  # as a bundle has it
             memory = replace(memory, factor=factor)
         calibration = Calibration.of(found / memory.factor[memory.judged])
+        grid = model.table_.layout.grid
         return cls(
             model.table_, surprise, calibration, memory, segments, hints.core_share,
             model.rows_, calibration.apart(),
+            None if grid is None else usual_nats(model.network_, memory),
         )  # fmt: skip
 
     def weigh(self, rows: Rows, start: int = 0) -> Judged:
@@ -155,6 +161,7 @@ class Gauge:
                 units=self.surprise.units.tolist(),
                 surprises=self.calibration.surprises.tolist(),
                 factors={} if self.segments is None else self.segments.factors,
+                usual=None if self.usual is None else self.usual.tolist(),
             )
         )
 
@@ -164,7 +171,7 @@ class Gauge:
 
         Raises: BundleError.
         """
-        _check(kept, len(model.table_.layout.columns))
+        _check(kept, model.table_.layout)
         memory, hints = _memory(model), model.parts()["hints"]
         bare = Surprise.unsettled(model.network_, memory, hints.core_share)
         surprise = replace(bare, typical=np.array(kept.typical), units=np.array(kept.units))
@@ -172,7 +179,7 @@ class Gauge:
         calibration = Calibration(np.sort(np.array(kept.surprises, float)))
         return cls(
             model.table_, surprise, calibration, memory, segments, hints.core_share,
-            kept.rows, kept.apart,
+            kept.rows, kept.apart, None if kept.usual is None else np.array(kept.usual),
         )  # fmt: skip
 
 
@@ -193,14 +200,19 @@ def _memory(model: Autoencoder) -> Memory:
     return model.memory_
 
 
-def _check(kept: Kept, columns: int) -> None:
+def _check(kept: Kept, layout: Layout) -> None:
     """Raises: BundleError for numbers that no gauge of ours has."""
-    numbers = np.array([*kept.typical, *kept.units, *kept.surprises, *kept.factors.values()])
+    usual, grid = kept.usual or [], layout.grid
+    numbers = np.array(
+        [*kept.typical, *kept.units, *kept.surprises, *kept.factors.values(), *usual]
+    )
     wrong = {
         "alarm_rate: between 0 and 1": not 0 < kept.alarm_rate < 1,
-        "typical: one for each column": len(kept.typical) != columns,
+        "typical: one for each column": len(kept.typical) != len(layout.columns),
         "units: one for each question": len(kept.units) != len(QUESTIONS),
         "units and factors: above zero": min([*kept.units, *kept.factors.values()]) <= 0,
+        "usual: one above zero for each pixel": min(usual, default=1) <= 0
+        or len(usual) != (0 if grid is None else grid[0] * grid[1]),
         "surprises: at least one": not kept.surprises,
         "numbers: from 0 to 1e12": not ((numbers >= 0) & (numbers <= MOST_SURPRISE)).all(),
         "rows and apart: what they count": kept.rows < 2 or not 0 <= kept.apart <= 1,

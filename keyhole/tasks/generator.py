@@ -17,7 +17,7 @@ from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError
 from keyhole.estimator import Autoencoder
 from keyhole.heads import Mixed
-from keyhole.modalities import Tabular
+from keyhole.modalities import Modality
 from keyhole.nets import MLP
 from keyhole.priors import Diffusion, Mixture, Prior
 from keyhole.sampling import MOST_CODES, NO_PRIOR, remembered
@@ -95,7 +95,7 @@ class Generator(BaseEstimator):
         *,
         checkpoint: str | None = None,
         watch: Watcher | None = None,
-        learnt: Callable[[Tabular, Source, int], None] | None = None,
+        learnt: Callable[[Modality, Source, int], None] | None = None,
     ) -> Self:
         """Learn from the rows of a frame, an array or a path; `y` is ignored.
 
@@ -174,6 +174,8 @@ class Generator(BaseEstimator):
         """
         check_is_fitted(self, "autoencoder_")
         model = self.autoencoder_
+        if model.table_.layout.grid is not None:
+            raise SettingError("drawn rows of a table are judged; pictures are looked at")
         train, held = (remembered(model.memory_, held_out=held) for held in (False, True))
         if train is None or held is None or not len(held):
             raise SettingError("this model remembers no rows to compare with: fit it again")

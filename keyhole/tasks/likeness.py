@@ -11,7 +11,7 @@ import numpy as np
 from keyhole.columns import Category, Flag
 from keyhole.columns.flag import NEITHER
 from keyhole.core.records import Batch
-from keyhole.modalities.tabular import Tabular
+from keyhole.modalities import Modality
 from keyhole.tasks.segments import unmet_in_words
 
 BINS = 50
@@ -23,7 +23,7 @@ FAR = 0.15  # distance between distribution functions that a person should know 
 class Likeness:
     """Counts over the blocks of an answer: gaps, unseen levels, p-values."""
 
-    table: Tabular
+    table: Modality
     rows: int = 0
     gaps: dict[str, int] = field(default_factory=dict)
     unseen: dict[str, int] = field(default_factory=dict)

@@ -137,6 +137,11 @@ def state_of(
     return found
 
 
+def _like(weight: Tensor, moment: Tensor) -> Tensor:
+    """A weight's moment in the weight's own memory order; a count of steps as it is."""
+    return torch.empty_like(weight).copy_(moment) if moment.shape == weight.shape else moment
+
+
 def restore(
     tensors: dict[str, Tensor],
     network: nn.Module,
@@ -166,3 +171,5 @@ def restore(
             moments.setdefault(int(place), {})[moment] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for weight, held in optimizer.state.items():  # a fused step takes both in one order
+            held |= {n: _like(weight, moment) for n, moment in held.items()}

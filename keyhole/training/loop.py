@@ -48,6 +48,7 @@ class Run:
     seed: int
     watch: Watcher
     checkpoint: Checkpoint | None = None
+    gradient_norm: float = GRADIENT_NORM  # at most, per cell
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
 
@@ -63,7 +64,7 @@ class Run:
         )
         self.members = self.network.shape.members
         self.batch = self.plan.batch_for(self.feed.rows)
-        self.norm = GRADIENT_NORM * len(self.network.shape.layout) * self.members**0.5
+        self.norm = self.gradient_norm * len(self.network.shape.layout) * self.members**0.5
         self.steps_a_pool = max(1, 2 * self.feed.rows // max(self.feed.pools, 1) // self.batch)
         # The same hidden cells at every evaluation, so that evaluations can be compared.
         self.question = self._ask(self.stop, hash_of(self.seed, -1))

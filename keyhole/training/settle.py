@@ -9,7 +9,7 @@ from keyhole.columns import Number
 from keyhole.columns.cast import floats
 from keyhole.core.nats import column_nats
 from keyhole.core.records import Batch
-from keyhole.modalities.tabular import Tabular
+from keyhole.modalities.base import Modality
 from keyhole.network import Network
 from keyhole.sources.base import Rows
 
@@ -19,7 +19,7 @@ ROUNDS = 8  # times that cells of each row are hidden and guessed
 
 
 def held_out_nats(
-    network: Network, table: Tabular, rows: Rows, member: np.ndarray
+    network: Network, table: Modality, rows: Rows, member: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(row, column): the nats of each row by the member that has not seen it; what was seen."""
     found, observed = [], []
@@ -32,7 +32,7 @@ def held_out_nats(
     return np.concatenate(found), np.concatenate(observed)
 
 
-def settle_means(network: Network, table: Tabular, rows: Rows, member: np.ndarray) -> None:
+def settle_means(network: Network, table: Modality, rows: Rows, member: np.ndarray) -> None:
     """Have each number column learn what its expected values are worth on the original scale.
 
     Cells are hidden at random and guessed from the rest, as in a gap.
@@ -87,7 +87,7 @@ def _by_member(found: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
 
 
 def _chunks(
-    network: Network, table: Tabular, rows: Rows, member: np.ndarray
+    network: Network, table: Modality, rows: Rows, member: np.ndarray
 ) -> Iterator[tuple[Batch, torch.Tensor]]:
     device = next(network.parameters()).device
     for start in range(0, len(rows), CHUNK_ROWS):

@@ -19,6 +19,14 @@ FEWER = np.random.default_rng(1).integers(-2, 3, 400).astype(float)
 SLOTS = {
     "student_t": [Slot("a", "number", "student_t"), Slot("b", "number", "student_t", scale=3.0)],
     "gaussian": [Slot("a", "number", "student_t"), Slot("b", "number", "student_t", scale=3.0)],
+    "logistic": [
+        Slot("a", "pixel", "student_t", step=0.5, ends=(-2.0, 2.0)),
+        Slot("b", "number", "student_t", scale=3.0),
+    ],
+    "poisson_gaussian": [
+        Slot("a", "pixel", "student_t", ends=(-2.0, 2.0)),
+        Slot("b", "number", "student_t", scale=3.0),
+    ],
     "binned": [
         Slot(name, "number", "student_t", bins=tuple(map(tuple, bins(values))))
         for name, values in (("a", HEAPED), ("b", FEWER))
@@ -57,6 +65,7 @@ def targets(kind):
     made = {
         "bernoulli": rng.integers(0, 2, (BATCH, 2)),
         "counts": np.log1p(rng.integers(0, 30, (BATCH, 2))),
+        "logistic": rng.integers(-4, 5, (BATCH, 2)) / 2,
     }
     return torch.from_numpy(made.get(kind, rng.normal(size=(BATCH, 2)))).float()
 
@@ -93,7 +102,11 @@ def test_a_gradient_reaches_every_parameter(kind, members):
 def test_a_gradient_stays_finite_far_from_the_data(kind):
     head, state = bound(kind)
     target = targets(kind)
-    far = target * 1e20 if kind in {"student_t", "gaussian", "binned"} else target
+    far = (
+        target * 1e20
+        if kind in {"student_t", "gaussian", "binned", "logistic", "poisson_gaussian"}
+        else target
+    )
     head(state.mul(1e3).requires_grad_(), None).log_prob(far).sum().backward()
     assert all(torch.isfinite(weight.grad).all() for weight in head.parameters())
 
@@ -114,7 +127,40 @@ def test_samples_have_the_distribution_that_log_prob_says(kind):
         return
     inside = ((drawn >= low - 1e-6) & (drawn <= high + 1e-6)).double().mean(0)
     assert (inside >= 0.77).all()  # counts and bins jump, so their interval may hold more
-    assert kind in {"counts", "binned"} or (inside <= 0.83).all()
+    assert kind in {"counts", "binned", "logistic"} or (inside <= 0.83).all()
+
+
+def test_logistic_is_scipys_mass_between_half_steps_with_open_ends():
+    cells = cells_of("logistic")
+    levels = np.arange(-4, 5) / 2
+    location, scale = cells.location[0, 0, 0, 0].item(), cells.scale[0, 0, 0].item()
+    edges = [-np.inf, *(levels[1:] - 0.25), np.inf]
+    wanted = np.diff(stats.logistic.cdf(edges, location, scale))
+    found = [
+        cells.log_prob(torch.full((BATCH, 2), v))[0, 0, 0, 0].exp().item() for v in levels.tolist()
+    ]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    assert sum(found) == pytest.approx(1, abs=1e-5)
+    target = targets("logistic")
+    free = stats.logistic.logpdf(target[:, 1], cells.location[0, 0, :, 1], cells.scale[0, 0, 1])
+    np.testing.assert_allclose(cells.log_prob(target)[0, 0, :, 1], free, rtol=1e-4, atol=1e-5)
+
+
+def test_logistic_stays_a_number_far_out_and_a_level_costs_nothing_where_it_is_expected():
+    cells = cells_of("logistic")
+    far = cells.log_prob(torch.full((BATCH, 2), 1.5) + 1e4)
+    assert torch.isfinite(far).all()
+    assert cells.deviance(cells.mean[0, 0])[0, 0, :, 1].abs().max() < 1e-5
+    assert (cells.deviance(targets("logistic")) >= 0).all()
+
+
+def test_poisson_gaussian_is_scipys_with_a_variance_that_grows_with_light():
+    cells, target = cells_of("poisson_gaussian"), targets("poisson_gaussian")
+    location = cells.location[0, 0]
+    zero, spread = torch.tensor([-2.0, 0.0]), torch.tensor([1.0, 3.0])
+    variance = 0.1 * spread * (location - zero).clamp(min=0) + (1.01 * spread).square()
+    wanted = stats.norm.logpdf(target, location, variance.sqrt())
+    np.testing.assert_allclose(cells.log_prob(target)[0, 0], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_student_t_is_scipys():

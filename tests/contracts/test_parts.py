@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from sklearn.base import clone
 
 import keyhole.checks
 import keyhole.priors  # noqa: F401  (registers its kinds, as the one above)
-from keyhole.core.layout import Layout, Shape, Slot
+from keyhole.core.layout import Layout, Shape, Slot, pixels
 from keyhole.core.part import Described, build, copy, kinds, parse
 from keyhole.core.records import Batch
 from keyhole.errors import BundleError, SettingError
@@ -19,7 +20,7 @@ from keyhole.estimator import Autoencoder
 from keyhole.heads import Mixed
 from keyhole.heads.mixed import CONTINUOUS
 from keyhole.modalities import Hints
-from keyhole.nets import Stem
+from keyhole.sources.opening import random_access
 from keyhole.training import Plan
 
 ROWS = 6
@@ -42,6 +43,19 @@ BOTTLENECKS = pytest.mark.parametrize("kind", sorted(kinds("bottleneck")))
 MEMBERS = pytest.mark.parametrize("members", [1, 3])
 
 
+PIXELS = pixels(Slot("", "pixel", "student_t", ends=(-2.0, 2.0)), (5, 7, 2), 2)
+NETS = sorted(kind for kind, net in kinds("net").items() if not net.skips)
+TABLE_NETS = [kind for kind in NETS if not kinds("net")[kind].pictures]
+
+
+def pixels_of(members=1):
+    torch.manual_seed(0)
+    lead = (members, ROWS)
+    seen = torch.rand(*lead, len(PIXELS)) < 0.8
+    numbers = torch.randn(*lead, len(PIXELS)) * seen
+    return Batch(numbers, torch.zeros(*lead, 0, dtype=torch.int64), seen)
+
+
 def batch_of(members=1):
     torch.manual_seed(0)
     lead = (members, ROWS)
@@ -53,11 +67,11 @@ def batch_of(members=1):
     return Batch(numbers * seen[..., :3], codes * seen[..., 3:], seen)
 
 
-def embedded(members):
+def embedded(net, layout, members):
     """A batch through the stem: what an encoder is given, and its shape."""
-    stem = Stem()
-    shape = stem.bind(Shape(LAYOUT, members=members))
-    return stem(batch_of(members)), shape
+    stem = net.stem()
+    shape = stem.bind(Shape(layout, members=members))
+    return stem(pixels_of(members) if layout is PIXELS else batch_of(members)), shape
 
 
 def made(family, kind):
@@ -116,17 +130,37 @@ def test_two_classes_cannot_share_a_kind():
 
 
 @MEMBERS
-@pytest.mark.parametrize("kind", sorted(kinds("net")))
-def test_a_net_turns_cells_into_a_state_and_codes_into_another(kind, members):
-    x, shape = embedded(members)
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [(kind, LAYOUT) for kind in TABLE_NETS] + [(kind, PIXELS) for kind in NETS],
+    ids=lambda value: value if isinstance(value, str) else ("" if value.grid is None else "grid"),
+)
+def test_a_net_turns_cells_into_a_state_and_codes_into_another(kind, layout, members):
     net = made("net", kind)
-    encoder, decoder = net.encoder(LAYOUT), net.decoder(LAYOUT)
+    x, shape = embedded(net, layout, members)
+    encoder, decoder = net.encoder(layout), net.decoder(layout)
     wide = encoder.bind(shape)
     assert encoder(x).shape == (members, ROWS, wide.wide)
     after = decoder.bind(wide.widened(2))
     z = torch.randn(4, members, ROWS, 2)
     assert decoder(z).shape == (4, members, ROWS, after.wide)
     assert after.members == members
+    if net.pictures:
+        assert (after.site, after.wide) == ((5, 7), len(PIXELS))
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_the_members_of_a_net_know_nothing_of_each_other(kind):
+    net = made("net", kind)
+    x, shape = embedded(net, PIXELS, 3)
+    encoder, decoder = net.encoder(PIXELS), net.decoder(PIXELS)
+    decoder.bind(encoder.bind(shape).widened(2))
+    z = torch.randn(3, ROWS, 2)
+    for part, given in ((encoder, x), (decoder, z)):
+        asked = given.detach().requires_grad_()
+        part(asked)[0].sum().backward()
+        assert asked.grad[0].abs().sum() > 0
+        assert (asked.grad[1:] == 0).all()
 
 
 @MEMBERS
@@ -222,8 +256,11 @@ def test_a_head_says_something_of_every_cell(kind, members):
 @MEMBERS
 @pytest.mark.parametrize("kind", sorted(kinds("corruption")))
 def test_a_corruption_asks_the_same_of_the_same_seed_and_never_scores_a_gap(kind, members):
-    batch, part = batch_of(members), made("corruption", kind)
-    asked = [part.ask(batch, LAYOUT, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    part = made("corruption", kind)
+    layout = PIXELS if part.pictures else LAYOUT
+    batch = pixels_of(members) if part.pictures else batch_of(members)
+    batch = replace(batch, partner=batch.numbers + 1) if part.pictures else batch
+    asked = [part.ask(batch, layout, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
     for question in asked:
         assert question.scored.shape == batch.seen.shape
         assert (question.scored >= 0).all()
@@ -231,6 +268,14 @@ def test_a_corruption_asks_the_same_of_the_same_seed_and_never_scores_a_gap(kind
         assert len(question.given) == len(question.target) == ROWS
     torch.testing.assert_close(asked[0].scored, asked[1].scored, atol=0, rtol=0)
     torch.testing.assert_close(asked[0].given.numbers, asked[1].given.numbers, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind, part in sorted(kinds("corruption").items()) if part.pictures]
+)
+def test_a_corruption_of_pictures_is_refused_on_a_table_with_that_reason(kind):
+    with pytest.raises(SettingError, match=r"pictures|partners"):
+        made("corruption", kind).ask(batch_of(), LAYOUT, torch.Generator())
 
 
 @pytest.mark.parametrize("kind", sorted(kinds("check")))
@@ -255,7 +300,7 @@ def frame(rows=40):
 
 
 @pytest.mark.parametrize("members", [1, None])
-@pytest.mark.parametrize("net", sorted(kinds("net")))
+@pytest.mark.parametrize("net", TABLE_NETS)
 @pytest.mark.parametrize("continuous", CONTINUOUS)
 @BOTTLENECKS
 def test_every_bottleneck_goes_with_every_head_and_net(kind, continuous, net, members, tmp_path):
@@ -280,7 +325,11 @@ def test_every_bottleneck_goes_with_every_head_and_net(kind, continuous, net, me
     assert repr(twin) == repr(told)
 
 
-SWAPPED = [(f, k) for f in ("bottleneck", "net", "head", "corruption") for k in sorted(kinds(f))]
+SWAPPED = [
+    *((f, k) for f in ("bottleneck", "head") for k in sorted(kinds(f))),
+    *(("net", kind) for kind in TABLE_NETS),
+    *(("corruption", k) for k, part in sorted(kinds("corruption").items()) if not part.pictures),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("family", "kind"), SWAPPED)
@@ -303,11 +352,26 @@ def test_fit_leaves_the_part_it_was_given_alone_and_save_and_load_keep_every_bit
     assert sorted(os.listdir(tmp_path / "m.keyhole")) == ["manifest.json", "weights.safetensors"]
 
 
+@pytest.mark.parametrize(
+    "kind", [kind for kind, net in kinds("net").items() if net.pictures and not net.skips]
+)
+def test_a_net_for_pictures_is_refused_on_a_table_with_that_reason(kind):
+    with pytest.raises(SettingError, match="is for pictures, and these rows are those of a table"):
+        Autoencoder(net=made("net", kind)).fit(frame())
+
+
+@pytest.mark.parametrize("kind", [k for k, net in kinds("net").items() if net.skips])
+def test_a_net_with_skip_connections_has_no_code(kind):
+    with pytest.raises(SettingError, match="has skip connections, so there is no code; use Den"):
+        Autoencoder(net=made("net", kind)).fit(np.zeros((4, 8, 8)))
+
+
 @pytest.mark.parametrize("kind", sorted(kinds("modality")))
 def test_a_modality_is_restored_from_its_recipe_and_encodes_the_same(kind):
     from keyhole.sources import open_source
 
-    source = open_source(frame())
+    held = np.random.default_rng(0).random((9, 5, 7)) if kind == "pictures" else frame()
+    source = random_access(open_source(held), "")
     modality, _ = kinds("modality")[kind].learn(source, Hints())
     again = build("modality", json.loads(json.dumps(modality.recipe(), allow_nan=False)))
     assert again.layout == modality.layout

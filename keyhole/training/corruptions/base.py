@@ -4,7 +4,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from keyhole.core.layout import Layout
@@ -26,7 +26,21 @@ class Corruption(Described):
 
     family = "corruption"
     hides: ClassVar[bool] = False  # True: the net learns to guess cells that it is not given
+    pictures: ClassVar[bool] = False  # True: rows must be pictures
+
+    blind: ClassVar[bool] = False  # True: the net learns to guess a pixel from around it alone
+
+    @property
+    def noisier(self) -> float:
+        """The standard deviation of the noise in what is given, in that of what there was."""
+        return 1.0
 
     @abstractmethod
     def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
         """A question about these rows; randomness from the generator alone."""
+
+
+def counted(asked: Bool[Tensor, "*lead batch cell"]) -> Float[Tensor, "*lead batch cell"]:
+    """What each cell counts: those asked for, so much that every row counts as a whole one."""
+    share = asked.float().mean(-1, keepdim=True)
+    return asked / share.clamp(min=1e-12)

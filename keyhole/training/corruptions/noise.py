@@ -26,12 +26,17 @@ class Noise(Corruption):
         if not self.scale >= 0:
             raise SettingError(f"scale={self.scale!r}: it must be zero or above")
 
+    @property
+    def noisier(self) -> float:
+        """The noise that is put on."""
+        return self.scale
+
     def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
         """Noisy numbers in sight, every seen cell scored, none weighed."""
         self.check()
-        slots = layout.slots[: layout.numbers]
-        reach = torch.tensor([s.scale * (s.head == "student_t") for s in slots])
+        slots = layout.slots[: layout.numbers]  # a picture of any size has none: its unit is 1
+        reach = torch.tensor([s.scale * (s.head == "student_t") for s in slots] or [1.0])
         noise = torch.randn(batch.numbers.shape, generator=generator) * (self.scale * reach)
-        seen = batch.seen[..., : layout.numbers]
+        seen = batch.seen[..., : batch.numbers.shape[-1]]
         given = Batch(batch.numbers + noise * seen, batch.codes, batch.seen, batch.weight)
         return Question(given, batch, batch.seen.to(batch.numbers.dtype))

@@ -1,0 +1,201 @@
+"""keyhole fit --for denoise and keyhole denoise: noisy pictures in, clean ones out."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from keyhole.cli.common import (
+    Say,
+    machine_options,
+    model_argument,
+    rows_progress,
+    spoken_warnings,
+)
+
+VERB = "denoise"
+TABLE_OPTIONS = ("id_column", "exclude", "columns", "kind", "weight", "segment", "bottleneck",
+                 "prior")  # fmt: skip
+bad_option = click.option(
+    "--bad",
+    type=click.Choice(["refuse", "skip"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with files that cannot be read.",
+)
+noise_option = click.option(
+    "--noise", type=float, metavar="SD",
+    help="The noise's standard deviation.  [default: measured]",
+)  # fmt: skip
+
+
+def picture_options(command: Any) -> Any:
+    """--noise, --clean, --axes, --bad, --no-fallback: what a denoiser is told."""
+    for option in (
+        click.option("--no-fallback", is_flag=True,
+                     help="Pictures: let the net answer though a filter does better."),
+        bad_option,
+        click.option("--axes", metavar="LETTERS", help="Axes of stacks, such as ZYX or TYXC."),
+        click.option("--clean", type=click.Path(),
+                     help="Pictures: clean or second ones, one for each."),
+        noise_option,
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: Say) -> None:
+    """Fit a denoiser to the pictures of DATA, keep it, and write its page."""
+    from keyhole.images import open_images
+    from keyhole.tasks.denoiser import Denoiser
+    from keyhole.training.progress import progress
+
+    for name in TABLE_OPTIONS:
+        if options[name]:
+            said = name.removesuffix("_column")
+            raise click.UsageError(f"--{said} is for tables; pictures to denoise have none")
+    denoiser = Denoiser(**_arguments(options), random_state=options["seed"])
+    with spoken_warnings(say):
+        pictures = open_images(data, axes=options["axes"], bad=options["bad"])
+        _say_skipped(pictures, say)
+        truth = options["clean"] and open_images(options["clean"], axes=options["axes"])
+        _say_pairs(pictures, truth, say)
+        checkpoint = f"{out.rstrip('/')}.part"
+        try:
+            denoiser.fit(pictures, truth, checkpoint=checkpoint,
+                         watch=None if options["quiet"] else progress(),
+                         learnt=lambda held, noise: _say_noise(held, noise, say))  # fmt: skip
+        except KeyboardInterrupt:
+            kept = f"kept in {checkpoint}: the same command goes on from there"
+            say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learnt")
+            raise
+    _say_verdict(denoiser, say)
+    denoiser.save(out)
+    say("wrote", out)
+    if not options["no_report"]:
+        from keyhole.report.denoising import write_denoising
+
+        known = truth if denoiser._fitted.clean == "partners" else None
+        write_denoising(page, denoiser, pictures, known)
+        say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
+
+
+@click.command()
+@model_argument
+@click.argument("data", type=click.Path())
+@click.option("-o", "--out", required=True, type=click.Path(),
+              help="A file for one file, else a folder.")  # fmt: skip
+@noise_option
+@click.option("--axes", metavar="LETTERS", help="Axes of stacks, such as ZYX or TYXC.")
+@bad_option
+@click.option("--force", is_flag=True, help="Replace files in OUT where they exist.")
+@click.option("--report", type=click.Path(), help="Write a page about these pictures.")
+@machine_options
+def denoise(model: str, data: str, out: str, **options: Any) -> None:
+    """The pictures of DATA without their noise, in the formats and types they came in.
+
+    Memory is that of a tile for files that can be read by window (TIFF, DICOM frames, NIfTI, Zarr,
+    npy); others are decoded whole. Killed at any moment, the same command goes on
+    where it was. Not a medical device.
+    """
+    from keyhole.core.files import refuse_existing
+    from keyhole.denoising.fitted import with_device
+    from keyhole.images import open_images
+    from keyhole.scale.pictures import denoise_files
+    from keyhole.tasks.denoiser import Denoiser
+
+    say = Say(options["quiet"])
+    for path in filter(None, (out, options["report"])):
+        refuse_existing(path, options["force"])
+    if options["threads"] is not None:
+        import torch
+
+        torch.set_num_threads(options["threads"])
+    with spoken_warnings(say):
+        denoiser = Denoiser.load(model)
+        _told(denoiser, options)
+        denoiser._take(with_device(denoiser._fitted, options["device"]))
+        pictures = open_images(data, axes=denoiser.axes, bad=options["bad"])
+        _say_skipped(pictures, say)
+        with rows_progress(VERB, len(pictures), options["quiet"], "pictures") as heard:
+            done = denoise_files(denoiser, pictures, out, force=options["force"], heard=heard)
+    who = denoiser._fitted.used
+    kept = f", {done.kept:,} of them by an earlier run" if done.kept else ""
+    say(VERB, f"{done.pictures:,} pictures in {done.files:,} files{kept}, by the {who}")
+    if done.clipped:
+        say("clipped", f"{done.clipped:,} pixels did not fit the files' type")
+    if done.noiseless:
+        some = ", ".join(done.noiseless[:5])
+        say("as it is", f"no noise was found in {len(done.noiseless):,} pictures: {some}")
+    if done.lossy:
+        say.warn(f"{len(done.lossy):,} files were written in a lossy format: {done.lossy[0]}")
+    say("wrote", out)
+    if options["report"]:
+        from keyhole.report.denoising import write_denoising
+
+        write_denoising(options["report"], denoiser, pictures)
+        say("wrote", options["report"])
+
+
+def _arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """The denoiser's arguments that the options of fit describe."""
+    from keyhole.core.part import parse
+    from keyhole.denoising.fitted import own_plan
+
+    import keyhole.nets.unet  # noqa: F401, isort: skip  (registers its kind)
+
+    parts = {n: parse(n, options[n]) for n in ("net", "head", "corruption") if options[n]}
+    plan = own_plan()
+    plan.steps, plan.batch, plan.device = options["steps"], options["batch"], options["device"]
+    plan.time_budget_s = options["time_budget"]
+    if options["learning_rate"] is not None:
+        plan.learning_rate = options["learning_rate"]
+    told = {"noise": options["noise"], "axes": options["axes"]}
+    return {**parts, "plan": plan, **told, "fallback": not options["no_fallback"]}
+
+
+def _told(denoiser: Any, options: dict[str, Any]) -> None:
+    """Have the denoiser take what the command line says in place of what fit was told."""
+    for name in ("noise", "axes"):
+        if options[name] is not None:
+            denoiser.set_params(**{name: options[name]})
+    denoiser.parts()  # says what cannot be used
+
+
+def _say_noise(pictures: Sequence[Any], noise: Any, say: Say) -> None:
+    sizes = sorted({(p.height, p.width, p.channels) for p in pictures})
+    first, last = sizes[0], sizes[-1]
+    size = " x ".join(map(str, first[:2]))
+    if len(sizes) > 1:
+        size += f" to {' x '.join(map(str, last[:2]))}"
+    colour = "grey" if first[2] == 1 else f"{first[2]} channels"
+    say("data", f"{len(pictures):,} pictures, {size} pixels, {colour}")
+    say("noise", noise.describe(None))
+
+
+def _say_pairs(pictures: Any, others: Any, say: Say) -> None:
+    """Pairs go by the order of their names; where those differ, say how the first one goes."""
+    for one, other in zip(pictures, others or [], strict=False):
+        if one.name != other.name:
+            say.warn(f"pairs go by order: {one.name} with {other.name}, and so on")
+            return
+
+
+def _say_skipped(pictures: Any, say: Say) -> None:
+    for file in pictures.skipped[:20]:
+        say.warn(f"left out: {file.name}: {file.why}")
+    if pictures.skipped:
+        say("data", f"{len(pictures.skipped):,} files were left out, {len(pictures.files):,} read")
+
+
+def _say_verdict(denoiser: Any, say: Say) -> None:
+    from keyhole.report.denoising import in_words
+
+    size = sum(weight.numel() for weight in denoiser.network_.parameters())
+    asked = denoiser._fitted.corruption
+    say("model", f"{size:,} weights, asked by {asked.kind.replace('_', ' ')}")
+    say("scores", in_words(denoiser))
+    say("verdict", denoiser.verdict_)
+    for finding in denoiser.findings_:
+        say.warn(f"{finding.code} {finding.title}: {finding.text}")

@@ -1,0 +1,136 @@
+"""Is the net worth it? Net and classical filters answer the same question, without truth.
+
+What is asked for has noise of its own, which nobody can guess and which costs all the same: so
+the least error against it is the least error against the clean picture (Krull et al. 2019 for
+blind spots; Pang et al. 2021 for recorrupted noise; Batson and Royer 2019 on choosing by it).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from keyhole.core.layout import Layout
+from keyhole.core.records import Batch
+from keyhole.denoising.crops import Plane, Shelf, stacked
+from keyhole.denoising.measure import filter_of
+from keyhole.denoising.tiles import Denoise, Filtered, whole
+from keyhole.nets.unet import UNet
+from keyhole.network import Network
+from keyhole.noise import FILTERS
+from keyhole.training.corruptions import Recorrupted
+from keyhole.training.corruptions.base import Corruption
+from keyhole.training.feed import hash_of
+
+NET = "net"
+MOST_CELLS = 400_000  # pixels that filters are tried on: a few seconds each
+# Questions asked of each: the noise of one is a good part of the score's; more where few pixels
+# are asked for at a time.
+ROUNDS, MOST_ROUNDS, ENOUGH_ASKED = 2, 12, 20_000
+WINDOW = 256
+LEAST_ASKED = 2_000  # held-out pixels; with fewer, all pixels are asked for
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Mean square errors on pixels that the net did not train on, in units of the noise variance.
+
+    `scores` are against pixels with noise, a constant more than against clean ones; `doubt` is
+    the standard error of each one's difference from the net's. `held_out` is False where pictures
+    are so small that pixels of training had to tell.
+    """
+
+    scores: dict[str, float]
+    doubt: dict[str, float] = field(default_factory=dict)
+    pixels: int = 0
+    held_out: bool = True
+
+    @property
+    def best(self) -> str:
+        """The one with the least error."""
+        return min(self.scores, key=lambda name: self.scores[name])
+
+    @property
+    def ahead(self) -> float:
+        """By how much the net's error is less than the best filter's; negative where it is not."""
+        return self.scores[self.rival] - self.scores[NET]
+
+    @property
+    def rival(self) -> str:
+        """The best classical filter."""
+        return min((n for n in self.scores if n != NET), key=lambda name: self.scores[name])
+
+
+def choose(shelf: Shelf, network: Network, net: UNet, corruption: Corruption, seed: int) -> Choice:
+    """The errors of the net and of every filter on the same windows and the same question.
+
+    A net of blind spots is asked by recorrupted noise, as it answers in the end: from whole
+    pictures, a little noisier.
+    """
+    blind = corruption.blind
+    corruption = Recorrupted(filter=filter_of(shelf.noise)) if blind else corruption
+    level = corruption.noisier if blind else 1.0
+    rivals: dict[str, Denoise | Filtered] = {
+        NET: Denoise(network, net, 1, blind=blind, level=level)
+    }
+    rivals |= {name: Filtered(f, corruption.noisier) for name, f in FILTERS.items()}
+    planes = _windows(shelf, seed)
+    held_out = _pixels(planes, True) >= LEAST_ASKED
+    errors: dict[str, list[float]] = {name: [] for name in rivals}
+    counts: list[int] = []
+    for round_ in range(MOST_ROUNDS):
+        if round_ >= ROUNDS and sum(counts) >= ENOUGH_ASKED:
+            break
+        for plane in planes:
+            again = hash_of(seed, -3 - len(counts))
+            given, target, asked = _question(plane, corruption, held_out, again)
+            counts.append(int(asked.sum()))
+            for name, rival in rivals.items():
+                found = whole(given[None], rival)[0]
+                errors[name].append(float(np.square(found - target)[asked].sum()))
+    total = max(sum(counts), 1)
+    apart = {name: np.array(sums) - np.array(errors[NET]) for name, sums in errors.items()}
+    return Choice(
+        scores={name: float(np.sum(sums)) / total for name, sums in errors.items()},
+        doubt={n: float(np.sqrt(len(d)) * d.std()) / total for n, d in apart.items() if n != NET},
+        pixels=_pixels(planes, held_out),
+        held_out=held_out,
+    )
+
+
+def _windows(shelf: Shelf, seed: int) -> list[Plane]:
+    """Windows with held-out blocks, spread over the pictures, as many as there is time for."""
+    rng, found, held = np.random.default_rng(seed), [], 0
+    places = rng.permutation(len(shelf.pictures))
+    each = max(MOST_CELLS // len(places), WINDOW**2 // 4)
+    for place in places:
+        picture = shelf.pictures[int(place)]
+        fits = max(picture.height, picture.width) <= WINDOW
+        for _ in range(1 if fits else max(1, each // WINDOW**2)):
+            y, x = (int(rng.integers(max(n - WINDOW, 0) + 1))
+                    for n in (picture.height, picture.width))  # fmt: skip
+            plane = shelf.plane(int(place), y, x, WINDOW)
+            found.append(plane)
+            held += plane.numbers.size
+        if held >= MOST_CELLS:
+            break
+    return found or [shelf.plane(int(places[0]), 0, 0, WINDOW)]
+
+
+def _pixels(planes: list[Plane], held_out: bool) -> int:
+    """The pixels that may be asked for, of training or not."""
+    return sum(int((~p.taught).sum()) if held_out else p.taught.size for p in planes)
+
+
+def _question(
+    plane: Plane, corruption: Corruption, held_out: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is given, asked for and scored of a window, each (height, width, channel)."""
+    taught = ~plane.taught if held_out else np.ones_like(plane.taught)
+    partner = plane.numbers if plane.partner is None else plane.partner
+    batch: Batch = stacked([(plane.numbers, plane.seen, taught, partner)], taught=True)
+    grid = plane.numbers.shape
+    question = corruption.ask(batch, Layout((), grid), torch.Generator().manual_seed(seed))  # pyright: ignore
+    parts = (question.given.numbers, question.target.numbers, question.scored > 0)
+    given, target, asked = (part.reshape(grid).numpy() for part in parts)
+    return given, target, asked

@@ -1,0 +1,261 @@
+"""How a denoiser is fitted, step by step: measure the noise, cut crops, train, compare."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from keyhole.bottlenecks.open import Open
+from keyhole.checks import Finding
+from keyhole.core.layout import Shape, Slot, pixels
+from keyhole.denoising.choice import NET, Choice, choose
+from keyhole.denoising.crops import Crops, Shelf
+from keyhole.denoising.leaves import Leaves
+from keyhole.denoising.measure import Measured, filter_of
+from keyhole.denoising.tiles import Denoise, Filtered
+from keyhole.denoising.units import Unit, windows_of
+from keyhole.denoising.verdict import judge
+from keyhole.errors import DataError, SettingError
+from keyhole.images import Picture, Pictures
+from keyhole.nets.unet import UNet
+from keyhole.network import Network
+from keyhole.noise import FILTERS, Noise, estimate, pooled
+from keyhole.training import History, Plan
+from keyhole.training.checkpoint import Checkpoint
+from keyhole.training.corruptions import Corruption, Pairs, Recorrupted
+from keyhole.training.corruptions import Noise as Synthetic
+from keyhole.training.loop import Run, Watcher, train
+
+SIDE = 64  # of a training crop, where pictures are as large
+STEP_CELLS = 1 << 16  # pixels of a training step
+MOST_STEPS, LEAST_STEPS, STEPS_A_CROP = 2_000, 600, 20
+LEARNING_RATE = 2e-3
+GRADIENT_NORM = 0.1  # per pixel: noise in what is asked for makes gradients jump
+ENOUGH_CELLS = 500_000  # pixels of real pictures that need no synthetic ones beside them
+MOST_LEAFY = 0.5  # share of crops that are synthetic, where real pictures are few
+MANY_CELLS, HELD_OUT, HELD_OUT_OF_FEW = 1_000_000, 0.05, 0.1
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller of fit follows it by; `learnt` is told the pictures and their noise."""
+
+    checkpoint: str | None
+    watch: Watcher
+    learnt: Callable[[Sequence[Picture], Noise], None] | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a denoiser has learnt, and how far to trust it.
+
+    `noise` is that of all training pictures together; `corruption` and `plan` are those that were
+    used; `used` is "net", or the classical filter that did better.
+    """
+
+    network: Network
+    net: UNet
+    corruption: Corruption
+    plan: Plan
+    noise: Noise
+    clean: str  # "partners" where those of training had no noise
+    choice: Choice
+    history: History
+    pictures: int
+    pixels: int
+    side: int
+    channels: int
+    fingerprint: str
+    findings: list[Finding]
+    verdict: str
+    used: str
+
+    def answer(self, *, folds: int = 8) -> Denoise | Filtered:
+        """What denoises pictures in units of their noise."""
+        if self.used == NET:
+            return Denoise(self.network, self.net, folds, blind=self.corruption.blind)
+        return Filtered(FILTERS[self.used])
+
+
+def learn(
+    pictures: Pictures, partners: Pictures | None, parts: dict[str, Any], seed: int, hooks: Hooks
+) -> Fitted:
+    """The denoiser of these pictures; `partners` are clean or second ones of each.
+
+    Raises: DataError, SettingError, FitError.
+    """
+    held, twins = _checked(pictures, partners)
+    check_question(parts["corruption"], parts["noise"], twins is not None)
+    measured = Measured(held, parts["noise"])
+    units = [measured.unit(picture) for picture in held]
+    noisy = [i for i, unit in enumerate(units) if unit.noise.kind != "none"]
+    if not noisy:
+        raise DataError(
+            f"{pictures.name}: no noise was found in any of {len(held)} picture(s), so there is "
+            "nothing to take away; give noise=... where you know better"
+        )
+    held, units = [held[i] for i in noisy], [units[i] for i in noisy]
+    twins = None if twins is None else [twins[i] for i in noisy]
+    noise = pooled([unit.noise for unit in units], [float(p.height * p.width) for p in held])
+    if hooks.learnt is not None:
+        hooks.learnt(held, noise)
+    corruption = question_for(parts["corruption"], noise, twins is not None)
+    cells = sum(p.height * p.width * p.channels for p in held)
+    share = HELD_OUT if cells > MANY_CELLS else HELD_OUT_OF_FEW
+    shelf = Shelf(held, units, twins, share, seed, _clean(corruption, twins), noise)
+    side = _side(held, parts["net"].step)
+    crops = Crops(shelf, side, seed, *_leaves(shelf, corruption, noise, seed))
+    plan = settled(parts["plan"], crops, held[0].channels)
+    network = make(parts["net"], parts["head"], crops.side, held[0].channels, seed)
+    mark = _fingerprint(held, shelf, parts, seed)
+    checkpoint = Checkpoint(hooks.checkpoint, mark, seed) if hooks.checkpoint else None
+    run = Run(network, crops, crops.asked(), corruption, plan, seed, hooks.watch, checkpoint,  # pyright: ignore
+              gradient_norm=GRADIENT_NORM)  # fmt: skip
+    trained = train(run)
+    choice = choose(shelf, trained.network, parts["net"], corruption, seed)
+    findings, verdict, used = judge(choice, noise, corruption, cells, parts["fallback"])
+    return Fitted(
+        trained.network, parts["net"], corruption, plan, noise, shelf.clean, choice,
+        trained.history, len(held), cells, crops.side, held[0].channels, mark, findings, verdict,
+        used,
+    )  # fmt: skip
+
+
+def make(net: Any, head: Any, side: int, channels: int, seed: int = 0) -> Network:
+    """A network for crops of this size; what it learns serves pictures of any."""
+    layout = pixels(Slot("pixel", "number", "student_t"), (side, side, channels), side)
+    return Network(net, Open(), head, Shape(layout), seed=seed)
+
+
+def check_question(told: Corruption | None, level: Noise | None, paired: bool) -> None:
+    """Raises: SettingError for what does not go together."""
+    if told is None:
+        return
+    if isinstance(told, Pairs) != paired:
+        said = "there are no second pictures" if not paired else f"{told!r} takes no second ones"
+        raise SettingError(f"pairs are asked by Pairs() and fit(noisy, clean): {said}")
+    if isinstance(told, Synthetic) and level is None:
+        raise SettingError(
+            "noise on clean pictures must be told, since it cannot be found in them: give "
+            "noise=25.0, the standard deviation in the pictures' own units"
+        )
+    if isinstance(told, Synthetic) and told.scale != 1:
+        raise SettingError(
+            f"{told!r}: pictures come in units of their noise; give Noise(1.0) and noise=..."
+        )
+    told.check()
+
+
+def question_for(told: Corruption | None, noise: Noise, paired: bool) -> Corruption:
+    """What the net is asked: what was told, else what the pictures and their noise allow."""
+    if told is None:
+        return Pairs() if paired else Recorrupted(filter=filter_of(noise))
+    if isinstance(told, Recorrupted) and told.filter is None:
+        return Recorrupted(told.a, filter=filter_of(noise))
+    return told
+
+
+def _clean(corruption: Corruption, twins: list[Picture] | None) -> str:
+    """Which pictures have no noise: their units are those of the mean of noisy ones."""
+    if isinstance(corruption, Synthetic):
+        return "pictures"
+    if twins is None:
+        return ""
+    some = [windows_of(twins[int(i)]) for i in np.linspace(0, len(twins) - 1, 3).astype(int)]
+    return "partners" if all(estimate(one).kind == "none" for one in some) else ""
+
+
+def _leaves(shelf: Shelf, corruption: Corruption, noise: Noise, seed: int) -> tuple[Leaves, float]:
+    """Synthetic pictures for where real ones are few, and the share of crops that they are."""
+    few = 1 - shelf.cells / ENOUGH_CELLS
+    planes = [shelf.plane(int(i), 0, 0, 512) for i in range(min(len(shelf.pictures), 8))]
+    deviation = float(np.mean([plane.numbers.std() for plane in planes]))
+    clean = isinstance(corruption, Synthetic)
+    made = Leaves(planes[0].numbers.shape[2], deviation, filter_of(noise), clean, seed)
+    return made, MOST_LEAFY * float(np.clip(few, 0, 1))
+
+
+def settled(plan: Plan, crops: Crops, channels: int) -> Plan:
+    """The plan with what it leaves open; written down, so that a run is resumed as it began."""
+    found = Plan(**plan.get_params())
+    found.check()
+    if found.steps is None and found.time_budget_s is None:
+        found.steps = int(np.clip(LEAST_STEPS + STEPS_A_CROP * crops.rows, 0, MOST_STEPS))
+    elif found.steps is None:
+        found.steps = 1_000_000  # as many as there is time for
+    if found.batch is None:
+        found.batch = max(1, STEP_CELLS // (crops.side**2 * channels))
+    found.members = 1
+    return found
+
+
+def own_plan() -> Plan:
+    """The plan where none is given."""
+    return Plan(learning_rate=LEARNING_RATE, patience=None)
+
+
+def _checked(
+    pictures: Pictures, partners: Pictures | None
+) -> tuple[list[Picture], list[Picture] | None]:
+    """Pictures of one number of channels, each with a partner of its size where there are any.
+
+    Raises: DataError.
+    """
+    held = pictures.pictures
+    for picture in held:
+        check_channels(picture, held[0].channels, f"{held[0].name} and others")
+    if partners is None:
+        return held, None
+    if len(partners.pictures) != len(held):
+        raise DataError(
+            f"{len(held)} noisy pictures and {len(partners.pictures)} second ones: give one each"
+        )
+    for noisy, other in zip(held, partners.pictures, strict=True):
+        sizes = [(p.height, p.width, p.channels) for p in (noisy, other)]
+        if sizes[0] != sizes[1]:
+            raise DataError(f"{noisy.name} is {sizes[0]} and its partner {sizes[1]}")
+    return held, partners.pictures
+
+
+def check_channels(picture: Picture, channels: int, others: str) -> None:
+    """Raises: DataError for a grey picture among colour ones, or the reverse."""
+    if picture.channels != channels:
+        kinds = {1: "grey"}
+        this, that = (kinds.get(n, f"of {n} channels") for n in (picture.channels, channels))
+        raise DataError(
+            f"{picture.name} is {this}, {others} {that}: one model takes one kind; convert it, or "
+            "fit a model for each"
+        )
+
+
+def _side(held: list[Picture], step: int) -> int:
+    """The side of a training crop: as large as the largest picture, at most `SIDE`."""
+    largest = max(max(p.height, p.width) for p in held)
+    return -(-min(largest, SIDE) // step) * step
+
+
+def _fingerprint(held: list[Picture], shelf: Shelf, parts: dict[str, Any], seed: int) -> str:
+    """A digest of pictures, settings and seed: equal ones make the same model."""
+    sizes = [(p.name, p.height, p.width, p.channels, str(p.dtype)) for p in held]
+    said = {name: part.recipe() for name, part in parts.items() if hasattr(part, "recipe")}
+    levels = [unit.noise.recipe() for unit in shelf.units[:100]]
+    digest = hashlib.sha256(json.dumps([sizes, said, levels, seed], sort_keys=True).encode())
+    for place in np.linspace(0, len(held) - 1, min(len(held), 64)).astype(int):
+        plane = shelf.plane(int(place), 0, 0, 256)
+        digest.update(plane.numbers.tobytes())
+        digest.update(b"" if plane.partner is None else plane.partner.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def with_device(fitted: Fitted, device: str) -> Fitted:
+    """The same denoiser with its network where it is asked to work."""
+    plan = Plan(**fitted.plan.get_params())
+    plan.device = device
+    fitted.network.to(plan.torch_device())
+    return replace(fitted, plan=plan)
+
+
+__all__ = ["Fitted", "Hooks", "Unit", "check_channels", "learn", "make", "own_plan"]

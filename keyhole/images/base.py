@@ -1,0 +1,240 @@
+"""A picture, the file it stands in, and the copy of that file with other pixels."""
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from keyhole.core.files import refuse_existing
+from keyhole.errors import DataError, FileError, KeyholeError, MissingExtraError, SettingError
+from keyhole.images.stored import Limits, limits_of, to_stored
+
+Put = Callable[[int, slice, np.ndarray], None]  # plane, its rows, what to store there
+FORMATS: dict[str, type["ImageFile"]] = {}
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a file is to be opened: the name that messages use, its axes, the call it is part of."""
+
+    name: str
+    axes: str | None = None
+    call: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One plane, grey or colour, in real values; read by window.
+
+    `dtype` is the stored one, `limits` the real values that it can hold (None for floats).
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype
+    limits: Limits | None
+    file: "ImageFile"
+    plane: int
+
+    def window(self, y: slice, x: slice) -> np.ndarray:
+        """A window as float32 (height, width, channels); edges are cut as numpy cuts them.
+
+        Types wider than 24 bits are rounded to float32. Raises: DataError, FileError.
+        """
+        rows, columns = slice(*y.indices(self.height)), slice(*x.indices(self.width))
+        try:
+            with quiet():
+                stored = self.file.stored(self.plane, rows, columns)
+                return self.file.real(self.plane, stored[..., : self.channels])
+        except (KeyholeError, MemoryError):
+            raise
+        except Exception as fault:  # decoders raise anything
+            raise told(self.name, fault) from fault
+
+    def whole(self) -> np.ndarray:
+        """The whole plane as float32 (height, width, channels)."""
+        return self.window(slice(None), slice(None))
+
+
+class ImageFile(ABC):
+    """An opened file of planes. It keeps no handle and no pixels, so it can be pickled.
+
+    A subclass that names itself in `kind` is found by its `endings`.
+    """
+
+    kind: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]]
+    folder: ClassVar[bool] = False  # the "file" is a folder
+    lossy = False  # True where writing loses more than rounding does
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.endings:
+            FORMATS[cls.kind] = cls
+
+    def __init__(self, path: str, asked: Asked) -> None:
+        self.path = path
+        self.name = asked.name
+        self.pictures: list[Picture] = []
+
+    @classmethod
+    @abstractmethod
+    def opened(cls, path: str, asked: Asked) -> Self:
+        """The file, its header read and its length checked.
+
+        Raises: DataError or anything that a decoder raises; the text needs not name the file.
+        """
+
+    @abstractmethod
+    def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
+        """A window as it is stored, (height, width, channels and what is carried along)."""
+
+    @abstractmethod
+    def writing(self, path: str, note: str) -> AbstractContextManager[Put]:
+        """A copy of the file, which appears at `path` when the block ends well."""
+
+    def real(self, plane: int, stored: np.ndarray) -> np.ndarray:
+        """Stored values as real ones, a float32 copy."""
+        return np.array(stored, np.float32, order="C")
+
+    def unreal(self, plane: int, values: np.ndarray) -> np.ndarray:
+        """Real values as stored ones, not rounded yet."""
+        return values
+
+    def stored_limits(self, plane: int) -> Limits | None:
+        """The least and the largest stored value; None for floats."""
+        return limits_of(self.pictures[plane].dtype)
+
+    def carries(self, plane: int) -> bool:
+        """True where alpha, or the like, is copied as it is."""
+        return False
+
+    def own_endings(self) -> tuple[str, ...]:
+        """The endings that a copy of this very file may have."""
+        return self.endings
+
+    @contextmanager
+    def copy_to(
+        self, path: str | os.PathLike[str], *, note: str = "", force: bool = False
+    ) -> Iterator["Copy"]:
+        """A copy with other pixels: same format, type and metadata, whole or not at all.
+
+        `note` is kept where the format has a place for it (DICOM). Raises: FileError where
+        `path` exists and there is no `force`; DataError where rows are missing at the end.
+        """
+        target = os.fspath(path)
+        others = {end for cls in FORMATS.values() for end in cls.endings}
+        mine = self.own_endings()
+        if mine and _ends(target, others) and not _ends(target, mine):
+            raise SettingError(
+                f"{target}: a copy of {self.name} has its format; let it end in {mine[0]!r}"
+            )
+        refuse_existing(target, force)
+        with self.writing(target, note) as put:
+            copy = Copy(self, put)
+            yield copy
+            copy.check_whole()
+
+    def add(
+        self, size: tuple[int, int, int], dtype: np.dtype, limits: Limits | None, name: str = ""
+    ) -> None:
+        """Append a picture of (height, width, channels)."""
+        plane = len(self.pictures)
+        self.pictures.append(Picture(name or self.name, *size, dtype, limits, self, plane))
+
+
+class Copy:
+    """A copy being written: bands of real values, top to bottom, plane after plane.
+
+    `clipped` counts the pixels that did not fit the stored type; `lossy` is True where the
+    format loses more than rounding does.
+    """
+
+    def __init__(self, file: ImageFile, put: Put) -> None:
+        self.clipped = 0
+        self.lossy = file.lossy
+        self._file = file
+        self._put = put
+        self._next = (0, 0)
+
+    def write(self, plane_index: int, y: int, rows: np.ndarray) -> None:
+        """Store rows of (height, width, channels) from row `y` of a plane on."""
+        if (plane_index, y) != self._next:
+            raise SettingError(
+                f"{self._file.name}: plane {plane_index}, row {y} was written where plane "
+                f"{self._next[0]}, row {self._next[1]} comes next"
+            )
+        picture = self._file.pictures[plane_index]
+        end = y + rows.shape[0]
+        if rows.shape[1:] != (picture.width, picture.channels) or end > picture.height:
+            raise SettingError(
+                f"{picture.name}: rows {y} to {end} of shape {rows.shape} were written into a "
+                f"picture of {(picture.height, picture.width, picture.channels)}"
+            )
+        limits = self._file.stored_limits(plane_index)
+        values = self._file.unreal(plane_index, np.asarray(rows))
+        stored, clipped = to_stored(values, picture.dtype, limits)
+        self.clipped += clipped
+        band = slice(y, end)
+        if self._file.carries(plane_index):
+            given = self._file.stored(plane_index, band, slice(0, picture.width))
+            stored = np.concatenate([stored, given[..., picture.channels :]], -1)
+        self._put(plane_index, band, stored)
+        self._next = (plane_index + 1, 0) if end == picture.height else (plane_index, end)
+
+    def check_whole(self) -> None:
+        """Raises: DataError where rows have not been written."""
+        if self._next != (len(self._file.pictures), 0):
+            plane, row = self._next
+            raise DataError(
+                f"the copy of {self._file.name} is not complete: plane {plane} lacks its rows "
+                f"from {row} on; nothing was written"
+            )
+
+
+def told(name: str, fault: Exception) -> KeyholeError:
+    """The error, in one line, for what came up while a file was read."""
+    if isinstance(fault, MissingExtraError):
+        return fault
+    if isinstance(fault, PermissionError):
+        return FileError(f"{name} cannot be read: permission is denied")
+    said = " ".join(str(fault).split()) or type(fault).__name__
+    if isinstance(fault, OSError) and fault.strerror:
+        return FileError(f"{name} cannot be read: {fault.strerror}")
+    if isinstance(fault, KeyholeError):
+        return type(fault)(f"{name}: {said}")
+    return DataError(f"{name} is damaged, or not what its ending says: {said:.160}")
+
+
+def needed(library: str, extra: str) -> MissingExtraError:
+    """The error for an optional library that is not installed."""
+    return MissingExtraError(
+        f'{library} is not installed, which reads such files; pip install "keyhole[{extra}]"'
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Readers warn of what a user cannot change: a date in a header, an odd tag."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _ends(path: str, endings: set[str] | tuple[str, ...]) -> bool:
+    return path.lower().rstrip("/").endswith(tuple(endings))

@@ -1,0 +1,163 @@
+"""DICOM: stored bits become real values by the rescale tags, frame by frame."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+
+from keyhole.core.files import aside
+from keyhole.errors import DataError
+from keyhole.images.base import Asked, ImageFile, Put, needed
+from keyhole.images.dicom_derived import derived
+from keyhole.images.held import held
+from keyhole.images.nifti import scaled, scaled_limits, unscaled
+from keyhole.images.npy import plane_names
+from keyhole.images.raw import Raw, beside, reserve
+from keyhole.images.stored import Limits, check_dtype, limits_of
+
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+LARGE_BYTES = 4096  # elements above this stay in the file until they are asked for
+DEFLATED = "1.2.840.10008.1.2.1.99"
+MAGIC = 128  # where "DICM" stands
+
+
+class DicomFile(ImageFile):
+    """The frames of one instance. A copy is a derived instance, in a series of the call's own."""
+
+    kind = "dicom"
+    endings = (".dcm", ".dicom", ".ima")
+
+    def __init__(self, path: str, asked: Asked) -> None:
+        super().__init__(path, asked)
+        self.call = asked.call
+        self.by_frame = True  # a frame can be read without the rest of the file
+        self.colours = False  # indices into a palette, read as its colours
+        self.bits: Limits | None = None
+        self.scales: list[tuple[float, float]] = []
+
+    @classmethod
+    def opened(cls, path: str, asked: Asked) -> Self:
+        """The instance; its last frame is decoded, so that a truncated file is found now."""
+        file = cls(path, asked)
+        dataset = read_dataset(path)
+        if not any(keyword in dataset for keyword in PIXELS):
+            what = dataset.get("Modality", "")
+            raise DataError(f"it holds no picture{f' ({what})' if what else ''}")
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        file.colours = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
+        syntax = dataset.file_meta.get("TransferSyntaxUID") if dataset.file_meta else None
+        file.by_frame = not file.colours and syntax not in {None, "", DEFLATED}
+        last = file._frame(frames - 1)
+        dtype = last.dtype.newbyteorder("=")
+        check_dtype(last.dtype)
+        file.bits = _stored_limits(dataset, dtype, colours=file.colours)
+        for frame, name in enumerate(plane_names(file.name, frames)):
+            scale = _scale(dataset, frame)
+            limits = scaled_limits(file.bits, *scale)
+            file.scales.append(scale)
+            file.add((*last.shape[:2], last.shape[2]), dtype, limits, name)
+        return file
+
+    def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
+        """A window of the frame, which is decoded as a whole and held."""
+        return self._frame(plane)[y, x]
+
+    def real(self, plane: int, stored: np.ndarray) -> np.ndarray:
+        """Stored values rescaled, such as to Hounsfield units."""
+        return scaled(stored, *self.scales[plane])
+
+    def unreal(self, plane: int, values: np.ndarray) -> np.ndarray:
+        """Real values as the rescale tags have them stored."""
+        return unscaled(values, *self.scales[plane])
+
+    def stored_limits(self, plane: int) -> Limits | None:
+        """What BitsStored leaves room for."""
+        return self.bits
+
+    @contextmanager
+    def writing(self, path: str, note: str) -> Iterator[Put]:
+        """Frames go to a file of their own, from which the derived instance takes them."""
+        picture = self.pictures[0]
+        size = (picture.height, picture.width, picture.channels)
+        dtype = picture.dtype.newbyteorder("<")
+        with aside(path) as temporary, beside(temporary) as pixels:
+            raw = Raw(pixels, 0, dtype, (len(self.pictures), *size))
+            reserve(pixels, b"", raw.end + raw.end % 2)  # values have an even length
+
+            def put(plane: int, y: slice, rows: np.ndarray) -> None:
+                raw.array(write=True)[plane, y] = rows
+
+            yield put
+            derived(self, pixels, temporary, note)
+
+    def _frame(self, frame: int) -> np.ndarray:
+        return held(self.path, frame, lambda: self._decoded(frame))
+
+    def _decoded(self, frame: int) -> np.ndarray:
+        from pydicom.pixels import apply_color_lut, pixel_array
+
+        try:
+            if self.by_frame:
+                array = pixel_array(self.path, index=frame)
+            else:
+                dataset = read_dataset(self.path)
+                array = pixel_array(dataset, index=frame)
+                array = apply_color_lut(array, dataset) if self.colours else array
+        except (RuntimeError, NotImplementedError) as fault:
+            said = " ".join(str(fault).split())
+            raise DataError(
+                f"its pixels cannot be decoded; pip install pylibjpeg[all] may help ({said:.120})"
+            ) from fault
+        except ValueError as fault:
+            short = "reshape" in str(fault) or "less than expected" in str(fault)
+            if not short:
+                raise
+            raise DataError("it is truncated: pixels are missing at its end") from fault
+        return np.array(array if array.ndim == 3 else array[..., None])
+
+
+def read_dataset(path: str) -> Any:
+    """All elements, the large ones left in the file."""
+    try:
+        import pydicom
+    except ImportError as fault:
+        raise needed("pydicom", "medical") from fault
+    with open(path, "rb") as file:
+        known = file.read(MAGIC + 4).endswith(b"DICM")
+    return pydicom.dcmread(path, force=not known, defer_size=LARGE_BYTES)
+
+
+def says_dicom(path: str) -> bool:
+    """True for a file that has DICM where such files have it."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAGIC + 4)[MAGIC:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _stored_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | None:
+    if dtype.kind == "f" or colours:
+        return limits_of(dtype)
+    bits = int(dataset.get("BitsStored") or 8 * dtype.itemsize)
+    if dtype.kind == "i":
+        return float(-(1 << bits - 1)), float((1 << bits - 1) - 1)
+    return 0.0, float((1 << bits) - 1)
+
+
+def _scale(dataset: Any, frame: int) -> tuple[float, float]:
+    """Slope and intercept of a frame: its own, those of all frames, or those of the instance."""
+    places = [dataset]
+    for name, number in (
+        ("SharedFunctionalGroupsSequence", 0),
+        ("PerFrameFunctionalGroupsSequence", frame),
+    ):
+        groups = dataset.get(name) or []
+        if number < len(groups):
+            places.extend(groups[number].get("PixelValueTransformationSequence") or [])
+    said = [p for p in places if p.get("RescaleSlope") is not None]
+    if not said:
+        return 1.0, 0.0
+    slope = float(said[-1].RescaleSlope)
+    return (slope or 1.0), float(said[-1].get("RescaleIntercept") or 0.0)

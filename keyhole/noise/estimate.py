@@ -1,0 +1,157 @@
+"""The noise of pictures, told from the pictures alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keyhole.errors import DataError, SettingError
+from keyhole.noise.evidence import Evidence, gather
+from keyhole.noise.mixture import Mixture, begin, fit, spectra
+from keyhole.noise.model import WHITE, Noise
+from keyhole.noise.slope import Line, rough_line, variance_line
+
+REACH = 2  # noise is told from content only where it reaches no further than two pixels
+TINY = 256  # pixels under which a mixture has nothing to hold on to
+FEW = 4_000  # blocks on which white and correlated noise compete
+# Nats a block by which correlated noise must be likelier. Measured on fifteen pictures: at most
+# 0.19 for white noise, at least 0.56 for noise blurred by a 3x3 box.
+CLEARLY = 0.35
+# The same for noise that grows with the value: at most 0.09 for noise that does not, at least
+# 0.10 for counts, and there on a picture of nearly one brightness.
+RISING = 0.1
+FREEDOM = (REACH + 1) ** 2 - 1  # numbers that correlated noise has over white
+FAINT = 0.15  # a correlation between neighbours below this is called none
+ROUNDING = 1e-6  # of the largest value
+BROAD, CLOSE = 0.5, 0.15  # how much the amounts of content are smoothed: to decide, to measure
+
+
+def estimate(windows: Any) -> Noise:
+    """The noise of one picture, from the whole of it or from windows of it.
+
+    Pixels that are gaps (NaN), clipped or empty background are left out. Without anything to
+    tell it from (one pixel, a constant picture) the noise is 0.
+    """
+    return estimate_many([windows] if isinstance(windows, np.ndarray) else list(windows))
+
+
+def estimate_many(pictures: Sequence[Any]) -> Noise:
+    """The one noise of many pictures of a kind, from their evidence together.
+
+    Raises:
+        DataError: A picture has not two or three axes, or is not made of numbers.
+
+    """
+    arrays = [np.asarray(picture) for picture in pictures]
+    for array in arrays:
+        if array.ndim not in {2, 3} or array.dtype.kind not in "biuf":
+            raise DataError(
+                f"a picture is an array of numbers with axes (row, column[, channel]); given was "
+                f"{array.dtype} of shape {array.shape}"
+            )
+    evidence = gather(arrays)
+    if evidence.still:
+        return Noise(0.0)
+    if len(evidence.means) * evidence.fresh * evidence.side**2 < TINY:
+        return _of_differences(arrays)
+    unit = float(np.median(evidence.energies.mean(0)))
+    if unit <= 0:
+        return Noise(0.0)
+    even = replace(evidence, energies=evidence.energies / unit)
+    constant = _mixture(even)
+    line, lags = _with_line(even, constant.nats)
+    if line is None:
+        line, lags = Line(float(constant.lags[0]), 0.0, 0.0), constant.lags
+    sigma, gain = np.sqrt(line.base * unit), line.slope * unit
+    found = Noise(float(sigma), float(gain), line.offset, _kernel(lags))
+    # What is left of rounding to float32 is no noise.
+    largest = max(float(np.nanmax(np.abs(a), initial=0, where=np.isfinite(a))) for a in arrays)
+    return found if float(found.level(largest)) > ROUNDING * largest else Noise(0.0)
+
+
+def _with_line(evidence: Evidence, least: float) -> tuple[Line | None, np.ndarray]:
+    """Variance against value, and the autocovariances of noise made even by it.
+
+    There is no line unless it makes the blocks clearly likelier than `least` nats.
+    """
+    line, lags, nats, fitted = rough_line(evidence), np.ones(1), least, None
+    for _ in range(3):
+        if line is None:
+            return None, lags
+        level = line.at(evidence.means)
+        even = replace(evidence, energies=evidence.energies / level[:, None])
+        fitted = _mixture(even, fitted)
+        nats = fitted.nats - evidence.energies.shape[1] * float(np.log(level).mean()) / 2
+        lags, line = fitted.lags, variance_line(evidence, fitted, line)
+    if line is None:
+        return None, lags
+    mixed = line.base > line.at(evidence.means.max()) / 4  # so texture might feign
+    return (line if nats > least + RISING * (2 if mixed else 1) else None), lags
+
+
+def _mixture(evidence: Evidence, like: Mixture | None = None) -> Mixture:
+    """The mixture with white noise, or with correlated noise where that is clearly likelier.
+
+    One fitted to nearly the same evidence has settled which, and is the place to start from.
+    """
+    side, energies, fresh = evidence.side, evidence.energies, evidence.fresh
+    white = spectra(side, 0)
+    if like is not None:
+        design = white if len(like.lags) == 1 else spectra(side, REACH)
+        return fit(energies, design, like, smooth=CLOSE, fresh=fresh)
+    if side > 2 * REACH + 1:
+        design, few = spectra(side, REACH), energies[:FEW]
+        plain = fit(few, white, begin(few, white), smooth=BROAD, fresh=fresh)
+        bound = fit(few, design, begin(few, design), smooth=BROAD, fresh=fresh)
+        near = np.abs(bound.lags[[1, REACH + 1]]).max() / bound.lags[0]
+        chance = FREEDOM / 2 / (fresh * len(few))  # what it gains on noise alone
+        if bound.nats > plain.nats + CLEARLY + chance and near > FAINT:
+            return fit(energies, design, bound, smooth=CLOSE, fresh=fresh)
+    return fit(energies, white, begin(energies, white), smooth=CLOSE, fresh=fresh)
+
+
+def _kernel(lags: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    """The autocorrelation as a square, from one quarter of it."""
+    if len(lags) == 1:
+        return WHITE
+    quarter = np.clip(lags / lags[0], -1, 1).reshape(REACH + 1, REACH + 1)
+    at = np.abs(np.arange(-REACH, REACH + 1))
+    return tuple(tuple(float(cell) for cell in row) for row in quarter[np.ix_(at, at)])
+
+
+def _of_differences(arrays: list[np.ndarray]) -> Noise:
+    """White noise from the median difference of neighbours: all that tiny pictures allow."""
+    steps = [np.zeros(0)]
+    for array in arrays:
+        x = np.asarray(array[:64, :64], float)
+        steps += [np.diff(x, axis=0).ravel(), np.diff(x, axis=1).ravel()]
+    found = np.concatenate(steps)
+    found = np.abs(found[np.isfinite(found)])
+    return Noise(float(np.median(found) / 0.6745 / np.sqrt(2)) if len(found) else 0.0)
+
+
+def pooled(noises: Sequence[Noise], weights: Sequence[float] | None = None) -> Noise:
+    """One noise for many pictures of a kind, from the noise of each.
+
+    Variances are averaged, never standard deviations. Where the pictures are at hand,
+    `estimate_many` is better: it pools what was seen, not what was made of it.
+
+    Raises:
+        SettingError: There is no noise, or no weight, to average.
+
+    """
+    share = np.ones(len(noises)) if weights is None else np.asarray(weights, float)
+    if len(share) != len(noises) or not share.sum() > 0 or share.min() < 0:
+        raise SettingError(f"{len(noises)} noises need as many weights, none below 0, not all 0")
+    share = share / share.sum()
+    sigma = np.sqrt(share @ np.array([n.sigma**2 for n in noises]))
+    gain = float(share @ np.array([n.gain for n in noises]))
+    weight = share * np.array([n.gain for n in noises])
+    offset = float(weight @ np.array([n.offset for n in noises]) / gain) if gain else 0.0
+    side = max(len(n.kernel) for n in noises)
+    total = np.zeros((side, side))
+    for part, noise in zip(share, noises, strict=True):
+        edge = (side - len(noise.kernel)) // 2
+        total += part * np.pad(np.array(noise.kernel), edge)
+    return Noise(float(sigma), gain, offset, tuple(tuple(map(float, row)) for row in total))

@@ -1,0 +1,145 @@
+"""The page on a denoiser: before, after and what was taken away, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keyhole.core.files import write_whole
+from keyhole.errors import DataError
+from keyhole.report import figures
+from keyhole.report.facts import Fact, made_with
+from keyhole.report.page import fill
+from keyhole.report.pixels import ends_of, png
+from keyhole.report.words import count, number, plain
+from keyhole.tasks.judge_pictures import judged
+
+if TYPE_CHECKING:
+    from keyhole.denoising.units import Unit
+    from keyhole.images import Picture, Pictures
+    from keyhole.tasks.denoiser import Denoiser
+
+MOST_SHOWN = 6
+SIDE = 320  # pixels of a picture that are shown
+REACH = 3.0  # standard deviations of noise from the middle grey of a residual to its ends
+WIDEST_SMALL = 64  # smaller pictures are shown larger, their pixels as squares
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture on the page: three images as data, and what can be said of it."""
+
+    name: str
+    before: str
+    after: str
+    residual: str
+    said: list[str]
+    width: int
+    note: str
+
+
+def write_denoising(path: str, denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> None:
+    """Write the page, whole or not at all; `truth` are clean pictures where there are any.
+
+    Raises: FileError, DataError.
+    """
+    write_whole(path, render(denoiser, pictures, truth))
+
+
+def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
+    """The page on a fitted denoiser, with some of these pictures."""
+    places = np.unique(np.linspace(0, len(pictures) - 1, MOST_SHOWN).astype(int))
+    clean = None if truth is None else denoiser.open(truth).pictures
+    if clean is not None and len(clean) != len(pictures):
+        raise DataError(f"{len(pictures)} pictures and {len(clean)} true ones: give one each")
+    measured = denoiser.measured(pictures.pictures)
+    shown = [
+        _shown(denoiser, p, measured.unit(p), None if clean is None else clean[i])
+        for i, p in ((i, pictures[i]) for i in places.tolist())
+    ]
+    fitted = denoiser._fitted
+    head, colon, rest = denoiser.verdict_.partition(": ")
+    return fill(
+        "denoising.html.j2",
+        {
+            "verdict": {
+                "good": fitted.choice.ahead > 0,
+                "head": head[:1].upper() + head[1:],
+                "rest": rest if colon else "",
+                "findings": denoiser.findings_,
+            },
+            "name": plain(pictures.name, 120),
+            "noise": str(fitted.noise.describe(None)),
+            "facts": _facts(denoiser),
+            "scores": _scores(denoiser),
+            "held_out": fitted.choice.held_out,
+            "pixels": fitted.choice.pixels,
+            "shown": shown,
+            "of": len(pictures),
+            "skipped": [(plain(s.name), plain(s.why, 200)) for s in pictures.skipped],
+            "curve": figures.learning_curve(fitted.history),
+            "making": made_with(
+                {"net": denoiser.parts()["net"], "corruption": fitted.corruption,
+                 "head": denoiser.parts()["head"], "plan": fitted.plan},
+                fitted.fingerprint,
+            ),
+        },
+    )  # fmt: skip
+
+
+def _facts(denoiser: Denoiser) -> list[Fact]:
+    fitted = denoiser._fitted
+    weights = sum(weight.numel() for weight in denoiser.network_.parameters())
+    steps = fitted.history.steps[-1] if fitted.history.steps else 0
+    return [
+        Fact("pictures", f"{fitted.pictures:,}", f"{fitted.pixels:,} pixels"),
+        Fact("question", fitted.corruption.kind.replace("_", " "), "what the net was asked"),
+        Fact("steps", f"{steps:,}", fitted.history.ended),
+        Fact("weights", f"{weights:,}", "learnt"),
+    ]
+
+
+def _scores(denoiser: Denoiser) -> list[tuple[str, str, str, float, bool]]:
+    """Each rival's error on held-out pixels, and how much more that is than the best one's."""
+    choice = denoiser.choice_
+    least = min(choice.scores.values())
+    most = max(choice.scores.values()) - least or 1.0
+    return [
+        (
+            name,
+            number(score, 4),
+            f"+{number(score - least, 4)}" if score > least else "least",
+            100 * (score - least) / most,
+            name == choice.best,
+        )
+        for name, score in sorted(choice.scores.items(), key=lambda pair: pair[1])
+    ]
+
+
+def _shown(denoiser: Denoiser, picture: Picture, unit: Unit, clean: Picture | None) -> Shown:
+    found = judged(denoiser, picture, unit, clean)
+    before, after = denoiser.middle(picture, unit, SIDE)
+    ends = ends_of(before)
+    level = found.before.level(np.nan_to_num(after))
+    residual = (before - after) / np.where(level > 0, level, 1.0)
+    high, wide = after.shape[:2]
+    cut = f"the middle {high} x {wide} of {picture.height} x {picture.width}"
+    return Shown(
+        name=plain(picture.name),
+        before=png(before, ends),
+        after=png(after, ends),
+        residual=png(residual, (-REACH, REACH)),
+        said=[plain(text, 300) for text in found.sentences()],
+        width=SIDE if max(high, wide) > WIDEST_SMALL else 192,
+        note=cut if (high, wide) != (picture.height, picture.width) else f"{high} x {wide}",
+    )
+
+
+def in_words(denoiser: Denoiser) -> str:
+    """How the net and the filters compare, in a line."""
+    choice = denoiser.choice_
+    errors = dict(sorted(choice.scores.items(), key=lambda pair: pair[1]))
+    said = ", ".join(f"{name} {score:.4f}" for name, score in errors.items())
+    return f"error on {count(choice.pixels, 'pixel')} in noise variances, least first: {said}"

@@ -1,0 +1,62 @@
+"""Heat maps as files: where in each picture the surprise is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keyhole.errors import FileError
+from keyhole.report.pixels import ends_of, png_bytes
+from keyhole.sources.form import as_pictures
+from keyhole.sources.resize import resized
+from keyhole.tasks.detector import AnomalyDetector
+from keyhole.tasks.heat import heat_of
+
+HOTTEST = 6.0  # times the usual, from which on the map is at its brightest
+
+
+def write_heats(folder: str, detector: AnomalyDetector, data: Any) -> int:
+    """One PNG a picture into a new folder: the picture, and beside it its heat; how many.
+
+    Dark is usual, bright is `HOTTEST` times the usual or more. Raises: FileError, SettingError
+    for the rows of a table.
+    """
+    model, count = detector.autoencoder_, 0
+    for start, rows in model.numbered(data):
+        heats = heat_of(detector.gauge_, iter([(start, rows)]))
+        pictures = as_pictures(rows.arrow())
+        names = _names(rows, start)
+        for heat, picture, name in zip(heats, pictures, names, strict=True):
+            path = Path(folder, f"{os.path.splitext(name)[0]}.heat.png")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(beside(picture, heat))
+            except OSError as fault:
+                raise FileError(f"{path} cannot be written: {fault.strerror}") from fault
+            count += 1
+    return count
+
+
+def beside(picture: np.ndarray, heat: np.ndarray) -> bytes:
+    """A PNG of a picture (height, width[, channel]) and its heat (height, width) beside it."""
+    from matplotlib import colormaps
+
+    picture = picture if picture.ndim == 3 else picture[..., None]
+    if picture.shape[:2] != heat.shape:
+        picture = resized(picture[None].astype(np.float32), heat.shape)[0]
+    low, high = ends_of(picture)
+    grey = np.clip((np.nan_to_num(picture, nan=low) - low) / (high - low), 0, 1)
+    grey = grey[..., :3] if grey.shape[2] >= 3 else np.repeat(grey[..., :1], 3, 2)
+    warm = np.clip(np.nan_to_num(heat, nan=1.0) / HOTTEST, 0, 1)
+    hot = np.asarray(colormaps["magma"](warm))[..., :3]
+    return png_bytes(np.concatenate([grey, hot], 1))
+
+
+def _names(rows: Any, start: int) -> list[str]:
+    """What names each picture: its file, else its place."""
+    if "file" in rows.names:
+        return [str(name) for name in rows.column("file").to_pylist()]
+    return [f"picture {start + i + 1}" for i in range(len(rows))]
