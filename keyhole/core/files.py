@@ -206,11 +206,15 @@ def _clear_left(target: Path) -> None:
 
 
 def _refuse_foreign(target: Path, files: Collection[str]) -> None:
-    if not os.path.lexists(target):
+    try:
+        held = os.listdir(target)
+    except FileNotFoundError:  # none is there, or another writer is just putting its own there
+        if target.is_symlink():
+            raise FileError(f"{target} is a link that leads nowhere") from None
         return
-    if not target.is_dir():
-        raise FileError(f"{target} is a file; give the name of a folder")
-    foreign = sorted(set(os.listdir(target)) - set(files))
+    except NotADirectoryError:
+        raise FileError(f"{target} is a file; give the name of a folder") from None
+    foreign = sorted(set(held) - set(files))
     if foreign:
         raise FileError(
             f"{target} holds {foreign[0]!r:.80}, which is no part of a model, and would be lost; "
