@@ -12,7 +12,7 @@ STEPS, BATCH = 900, 8
 
 
 def clean_pictures(page: str, seed: int, say: Say) -> None:
-    """A denoiser fitted on one noisy picture; it and a real MR slice, cleaned, on a page."""
+    """A denoiser fitted on a noisy picture and a real MR slice; both, cleaned, on a page."""
     try:
         clean, scan = _camera(), _slice()
     except (ImportError, MissingExtraError) as missing:
@@ -38,7 +38,7 @@ def clean_pictures(page: str, seed: int, say: Say) -> None:
     if camera.psnr is not None and camera.ssim is not None:
         (before, after), (from_ssim, to_ssim) = camera.psnr, camera.ssim
         say("camera", f"{before:.2f} -> {after:.2f} dB, SSIM {from_ssim:.2f} -> {to_ssim:.2f}, "
-            "learnt from the noisy picture alone")  # fmt: skip
+            "learnt without any clean picture")  # fmt: skip
     say("MR slice", f"MR_small.dcm (ships with pydicom): {mr.sentences()[0]}; "
         f"{mr.sentences()[1][:1].lower()}{mr.sentences()[1][1:]}")  # fmt: skip
     write_denoising(page, denoiser, open_images([noisy, scan]))

@@ -250,5 +250,8 @@ def _check_tasks(options: dict[str, Any]) -> None:
     for task in options["tasks"]:
         if task not in verbs:
             raise click.UsageError(f"--for {task!r}: choose from {', '.join(verbs)}")
+    told = [n for n in ("noise", "clean", "axes", "no_fallback") if options[n]]
+    if told and denoise.VERB not in options["tasks"]:
+        raise click.UsageError(f"--{told[0].replace('_', '-')} is for --for denoise")
     if _prior(options) is not None and SAMPLE not in options["tasks"]:
         raise click.UsageError("--prior is kept for sampling: add --for sample")

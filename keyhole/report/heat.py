@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keyhole.core.files import write_whole
 from keyhole.errors import FileError
 from keyhole.report.pixels import ends_of, png_bytes
 from keyhole.sources.form import as_pictures
@@ -30,12 +31,17 @@ def write_heats(folder: str, detector: AnomalyDetector, data: Any) -> int:
         pictures = as_pictures(rows.arrow())
         names = _names(rows, start)
         for heat, picture, name in zip(heats, pictures, names, strict=True):
-            path = Path(folder, f"{os.path.splitext(name)[0]}.heat.png")
+            inside = os.path.normpath(f"{os.path.splitext(name)[0]}.heat.png")
+            if os.path.isabs(inside) or inside.startswith(".."):  # a table may name anything
+                raise FileError(
+                    f"{name!r:.80} leads out of {folder}: no heat map is written there"
+                )
+            path = Path(folder, inside)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(beside(picture, heat))
             except OSError as fault:
                 raise FileError(f"{path} cannot be written: {fault.strerror}") from fault
+            write_whole(path, beside(picture, heat))
             count += 1
     return count
 

@@ -186,11 +186,11 @@ def test_wide_integers_and_half_precision_are_clipped_at_their_ends():
     assert back.clipped == 1
 
 
-def test_planes_that_do_not_fit_the_given_arrays_are_refused():
+def test_planes_that_do_not_fit_the_given_arrays_are_refused(tmp_path):
     pictures = open_images(np.zeros((4, 5)))
     refused(lambda: as_given(pictures, []), "1 pictures")
     refused(lambda: as_given(pictures, [np.zeros((5, 4, 1))]), "(4, 5, 1)")
-    out = pictures.files[0].copy_to("/tmp/never.npy")
+    out = pictures.files[0].copy_to(tmp_path / "never.npy")
     refused(out.__enter__, "as_given", error=SettingError)
 
 
