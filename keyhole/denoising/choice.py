@@ -114,7 +114,7 @@ def _windows(shelf: Shelf, seed: int) -> list[Plane]:
             held += plane.numbers.size
         if held >= MOST_CELLS:
             break
-    return found or [shelf.plane(int(places[0]), 0, 0, WINDOW)]
+    return found
 
 
 def _pixels(planes: list[Plane], held_out: bool) -> int:

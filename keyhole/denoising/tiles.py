@@ -22,8 +22,6 @@ NEAR = 4  # pixels to each side that tell how good guesses are here
 ALIGNED = 2 ** (MOST_SCALES - 1)
 FILTER_TILE, FILTER_MARGIN = 2_048, 64  # a picture up to this side is filtered whole
 
-Answer = Callable[[np.ndarray], np.ndarray]  # (picture, height, width, channel) in noise units
-
 
 class Denoise:
     """What a net makes of pictures in units of their noise; `folds` turns and mirrorings of each.
