@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from keyhole import __version__
+
 COMMANDS = {
     "fit": ("fit", "Train on a table and keep the model."),
     "detect": ("ask", "Surprise, p-value, alarm and causes of every row."),
@@ -46,7 +48,7 @@ class Lazy(click.Group):
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="keyhole")
+@click.version_option(__version__)
 def cli() -> None:
     """Autoencoders that people put to work.
 

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from keyhole.cli.common import Say, spoken_warnings
-from keyhole.errors import MissingExtraError
+from keyhole.core.package import install_command
 
 SIGMA = 25 / 255
 STEPS, BATCH = 900, 8
@@ -15,8 +15,9 @@ def clean_pictures(page: str, seed: int, say: Say) -> None:
     """A denoiser fitted on a noisy picture and a real MR slice; both, cleaned, on a page."""
     try:
         clean, scan = _camera(), _slice()
-    except (ImportError, MissingExtraError) as missing:
-        say("pictures", f'left out, {missing}: pip install "keyhole[images,medical]"')
+    except ImportError as missing:
+        command = install_command("images", "medical")
+        say("pictures", f"left out: {missing}; {command} installs all that this part needs")
         return
     import numpy as np
 

@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from keyhole.core.files import refuse_existing
+from keyhole.core.package import missing_extra
 from keyhole.errors import DataError, FileError, KeyholeError, MissingExtraError, SettingError
 from keyhole.images.stored import Limits, limits_of, to_stored
 
@@ -223,9 +224,7 @@ def told(name: str, fault: Exception) -> KeyholeError:
 
 def needed(library: str, extra: str) -> MissingExtraError:
     """The error for an optional library that is not installed."""
-    return MissingExtraError(
-        f'{library} is not installed, which reads such files; pip install "keyhole[{extra}]"'
-    )
+    return missing_extra(library, "read such files", extra)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from keyhole.core.package import missing_extra
 from keyhole.errors import DataError, MissingExtraError, SettingError
 
 TUNED = 25 / 255  # the noise level at which the settings below were chosen
@@ -144,4 +145,4 @@ def _pywt() -> Any:
 
 
 def _needed(package: str) -> MissingExtraError:
-    return MissingExtraError(f'classical filters need {package}: pip install "keyhole[images]"')
+    return missing_extra(package, "filter pictures", "images")

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage, stats
 
-from keyhole.errors import DataError, MissingExtraError
+from keyhole.core.package import missing_extra
+from keyhole.errors import DataError
 from keyhole.noise.model import Noise
 
 LAGS = ((1, 0), (0, 1), (1, 1), (1, -1), (2, 0), (0, 2))
@@ -155,8 +156,7 @@ def ssim(truth: Any, picture: Any, data_range: float) -> float:
     try:
         from skimage.metrics import structural_similarity
     except ImportError as missing:
-        text = 'ssim needs scikit-image: pip install "keyhole[images]"'
-        raise MissingExtraError(text) from missing
+        raise missing_extra("scikit-image", "measure SSIM", "images") from missing
     a, b = _alike(truth, picture)
     side = min(7, *a.shape[:2])
     side -= 1 - side % 2

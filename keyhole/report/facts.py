@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from keyhole.core.package import version_of
 from keyhole.estimator import Autoencoder
 from keyhole.report.asked import Asked
 from keyhole.report.words import chance, count, number, percent, plain, rate, times
@@ -186,7 +186,7 @@ def made_with(used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
         parts.append((name, kind, plain(", ".join(settings), 400)))
     return {
         "parts": parts,
-        "versions": [(name, _version(name)) for name in LIBRARIES]
+        "versions": [(name, version_of(name)) for name in LIBRARIES]
         + [("python", platform.python_version())],
         "fingerprint": fingerprint,
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -245,10 +245,3 @@ def bar_length(share: float | None) -> float:
     if share is None or not np.isfinite(share):
         return 0.0
     return round(100 * min(max(float(share), 0.0), 1.0), 1)
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"

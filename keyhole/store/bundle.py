@@ -11,13 +11,13 @@ import platform
 import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from keyhole.core.files import folder_aside, standing_folder
+from keyhole.core.package import version_of
 from keyhole.errors import BundleError, FileError
 from keyhole.store.migrate import FORMAT, check_format, migrate
 from keyhole.store.strict import strict_json
@@ -148,7 +148,7 @@ def _manifest(sections: dict[str, Any], weights_sha256: str) -> bytes:
     packages = ("keyhole", "torch", "scikit-learn", "pyarrow")
     manifest = {
         "format": FORMAT,
-        "about": {name: _version(name) for name in packages}
+        "about": {name: version_of(name) for name in packages}
         | {
             "python": platform.python_version(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -194,10 +194,3 @@ def _digest(manifest: dict[str, Any]) -> str:
 def _plain(text: Any) -> bool:
     """True for a line that a terminal can be shown."""
     return isinstance(text, str) and len(text) <= MOST_ABOUT and text.isprintable()
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from keyhole.core.package import install_command
 from keyhole.errors import BundleError
 
 FORMAT = 1  # raised by one with every change that an older version could misread
@@ -19,7 +20,7 @@ def check_format(manifest: dict[str, Any], where: str) -> None:
     if found > FORMAT:
         raise BundleError(
             f"{where} has format {found}, this version of keyhole reads up to {FORMAT}: "
-            "pip install --upgrade keyhole"
+            f"{install_command(upgrade=True)}"
         )
 
 

@@ -11,11 +11,11 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib import metadata
 
 import torch
 from torch import Tensor, nn
 
+from keyhole import __version__
 from keyhole.core.files import write_whole
 from keyhole.errors import BundleError, KeyholeWarning
 from keyhole.store.strict import blamed, record, strict_json
@@ -113,7 +113,7 @@ def _digest(note: str, tensors: dict[str, Tensor]) -> str:
 
 def _made_by() -> str:
     """Whose arithmetic the state is: another version could go on from it and end elsewhere."""
-    return f"keyhole {metadata.version('keyhole')}, torch {torch.__version__}"
+    return f"keyhole {__version__}, torch {torch.__version__}"
 
 
 def clear(path: str) -> None:

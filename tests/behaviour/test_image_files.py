@@ -770,7 +770,7 @@ def test_a_missing_library_is_named_with_its_extra(library, name, tmp_path, monk
     monkeypatch.setitem(sys.modules, library, None)
     extra = {"PIL": "images", "pydicom": "medical"}[library]
     ask = lambda: open_images(tmp_path, bad="skip")  # noqa: E731
-    refused(ask, name, f'pip install "keyhole[{extra}]"', error=MissingExtraError)
+    refused(ask, name, f'pip install "keyhole-ae[{extra}]"', error=MissingExtraError)
 
 
 def test_a_copy_that_fails_leaves_nothing_behind(folder, tmp_path):

@@ -174,7 +174,7 @@ def test_a_newer_format_names_both_versions_and_the_cure(bundle):
     manifest["format"] = 7
     manifest["sha256"] = "counted another way"
     (bundle / "manifest.json").write_text(json.dumps(manifest), "utf8")
-    refused(bundle, "has format 7", "reads up to 1", "pip install --upgrade keyhole")
+    refused(bundle, "has format 7", "reads up to 1", "pip install --upgrade keyhole-ae")
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ def test_filters_say_which_extra_they_need():
         "except MissingExtraError as e: print(e)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 'pip install "keyhole[images]"' in done.stdout
+    assert 'pip install "keyhole-ae[images]"' in done.stdout
 
 
 def test_a_perfect_result_leaves_nothing_but_noise():
