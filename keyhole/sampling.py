@@ -16,7 +16,7 @@ from keyhole.core.part import copy
 from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.fitting import PASS_ROWS, Fitted
-from keyhole.network import Network
+from keyhole.modalities import Modality
 from keyhole.priors import Mixture, Prior
 from keyhole.training.memory import Memory
 
@@ -30,6 +30,7 @@ NO_PRIOR = (
     "with Generator().fit, or keyhole fit --for sample"
 )
 PROPOSALS, ROUNDS = 4_096, 32  # codes that are weighed by what is given
+TRIES = 16  # times that a cell is drawn for a legal value
 FEW = 0.1  # share of the rows asked for that proposals should be worth
 
 
@@ -71,11 +72,12 @@ def remembered(memory: Memory | None, *, held_out: bool) -> Batch | None:
 
 
 @torch.no_grad()
-def draw_gaps(network: Network, batch: Batch, turn: int, generator: Generator) -> Batch:
-    """The rows with a draw in each unseen cell, by the net whose turn it is.
+def draw_gaps(fitted: Fitted, batch: Batch, turn: int, generator: Generator) -> Batch:
+    """The rows with a legal draw in each unseen cell, by the net whose turn it is.
 
     Columns are drawn group by group, each given those before.
     """
+    network, table = fitted.network, fitted.table
     member = turn % network.shape.members
     layout, gaps = network.shape.layout, ~batch.seen
     device = next(network.parameters()).device
@@ -89,11 +91,30 @@ def draw_gaps(network: Network, batch: Batch, turn: int, generator: Generator) -
             asked = left & now
             if not bool(asked.any()):
                 continue
-            drawn = network(here.to(device), generator).likelihood.sample(generator)
-            here = _put(here, asked, _of_member(drawn, member))
+            likelihood = network(here.to(device), generator).likelihood
+            here = _put(here, asked, legal_draw(table, likelihood, generator, member))
             left &= ~now
         parts.append(here)
     return Batch.join(parts)
+
+
+def legal_draw(
+    table: Modality, likelihood: Likelihood, generator: Generator, member: int = 0
+) -> Batch:
+    """A draw of each row by a member; cells with a value that may not be drawn are drawn again.
+
+    So draws follow the likelihood cut off at the ends of what training met. What is still not
+    legal after `TRIES` is left to the table's `drawn`; a level, to the most probable one.
+    """
+    drawn, usual = (_of_member(x, member) for x in (likelihood.sample(generator), likelihood.mean))
+    for _ in range(TRIES):
+        wrong = ~table.allowed(drawn)
+        if not bool(wrong.any()):
+            return drawn
+        drawn = _put(drawn, wrong, _of_member(likelihood.sample(generator), member))
+    wrong = ~table.allowed(drawn)
+    wrong[:, : drawn.numbers.shape[1]] = False
+    return _put(drawn, wrong, usual)
 
 
 @dataclass(frozen=True)
@@ -138,14 +159,9 @@ class Sampler:
     @torch.no_grad()
     def _cells(self, z: Tensor, generator: Generator, known: Batch | None, *, gaps: bool) -> Batch:
         """A draw of each row's cells, those that are known put in."""
-        likelihood = self._likelihood(z)
-        drawn, usual = _first(likelihood.sample(generator)), _first(likelihood.mean)
-        seen = drawn.seen
-        if gaps:
-            seen = self._seen(z)
+        drawn = legal_draw(self.fitted.table, self._likelihood(z), generator)
+        seen = self._seen(z) if gaps else drawn.seen
         numbers, codes, wide = drawn.numbers, drawn.codes, drawn.numbers.shape[1]
-        last = torch.tensor([s.levels for s in self.fitted.table.layout.slots[wide:]])
-        codes = torch.where(codes == last, usual.codes, codes)  # «any other level» names none
         if known is not None:
             fixed = known.seen.expand_as(seen)
             numbers = torch.where(fixed[:, :wide], known.numbers, numbers)
@@ -210,10 +226,6 @@ class Sampler:
 
 def _noisy(fitted: Fitted) -> bool:
     return fitted.network.bottleneck.noisy
-
-
-def _first(batch: Batch) -> Batch:
-    return _of_member(batch, 0)
 
 
 def _of_member(batch: Batch, member: int) -> Batch:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from keyhole.columns.grids import Grid
 from keyhole.columns.profile import Profile
-from keyhole.columns.sizes import Grid
 from keyhole.core.layout import Slot
 from keyhole.core.part import Described
 
@@ -52,9 +52,17 @@ class Column(Described):
         """The values for a gap, from guesses of its hidden cells; `decode` unless they differ."""
         return self.decode(cells)
 
+    def bounds(self, profile: Profile) -> Grid:
+        """Which values may be drawn; empty where all that cells can mean may be."""
+        return {}
+
     def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
-        """The values that cells drawn from a likelihood mean: legal ones, on a grid if any."""
+        """The values that cells drawn from a likelihood mean, each one that `grid` allows."""
         return self.decode(cells)
+
+    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+        """True for rows whose drawn cells mean a value that may be drawn as it stands."""
+        return np.ones(len(cells), bool)
 
     @abstractmethod
     def text(self, values: Any) -> list[str]:

@@ -32,6 +32,8 @@ def bins(cells: np.ndarray) -> list[Bin]:
         values, counts = np.zeros(1), np.ones(1)
     most = int(np.clip(counts.sum() / ROWS_A_BIN, 1, MOST_BINS))
     groups = _groups(counts, counts.sum() / most)
+    if len(values) <= MOST_BINS and repeated(cells):  # a scale of levels: each by itself
+        groups = [(i, i) for i in range(len(values))]
     low, high = (np.array([values[g[i]] for g in groups]) for i in (0, -1))
     room = float(np.ptp(values)) / len(values) or 1.0
     middle = (high[:-1] + low[1:]) / 2

@@ -6,6 +6,7 @@ import numpy as np
 
 from keyhole.columns import arrowtype
 from keyhole.columns.base import Column, levels_text, shorten
+from keyhole.columns.grids import FEW_ROWS, Grid
 from keyhole.columns.profile import MOST_LEVELS, Profile
 from keyhole.core.layout import Slot
 
@@ -69,6 +70,23 @@ class Category(Column):
         place = cells[:, 0].astype(np.int64) - 1
         missing = (place < 0) | (place >= len(self.levels))
         return arrowtype.picked(self.levels, pa.array(place, mask=missing), self.type)
+
+    def bounds(self, profile: Profile) -> Grid:
+        """The rows that must hold a level; where none is held by so many, as many as there are."""
+        return {"rows": [float(min(FEW_ROWS, max(self.counts, default=0)))]}
+
+    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+        """The drawn level; in place of one that may not be drawn, the most frequent one."""
+        if not grid:
+            return self.decode(cells)
+        return self.decode(np.where(self.allows(cells, grid), cells[:, 0], 1.0)[:, None])
+
+    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+        """True for a level that rows enough hold."""
+        place = cells[:, 0].astype(np.int64) - 1
+        known = (place >= 0) & (place < len(self.levels))
+        rows = np.array([*self.counts, 0])[np.where(known, place, -1)]
+        return known & (rows >= grid.get("rows", [1.0])[0])
 
     def text(self, values: Any) -> list[str]:
         """Levels, cut where they are long."""

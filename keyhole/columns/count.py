@@ -6,6 +6,7 @@ import numpy as np
 
 from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
+from keyhole.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.columns.number import number_texts, range_texts
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
@@ -17,7 +18,15 @@ class Count(Column):
     kind = "count"
 
     def __init__(
-        self, name: str, *, center: float, scale: float, most: float, rows: int, type: str
+        self,
+        name: str,
+        *,
+        center: float,
+        scale: float,
+        most: float,
+        rows: int,
+        type: str,
+        least: float = 0.0,
     ) -> None:
         self.name = name
         self.center = center
@@ -25,10 +34,11 @@ class Count(Column):
         self.most = most
         self.rows = rows
         self.type = type
+        self.least = least
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
-        """The mean count, the spread of log(1 + count), and the largest count met."""
+        """The mean count, the spread of log(1 + count), and the ends of what was met."""
         numbers = np.maximum(profile.numbers(), 0.0)
         logs = np.log1p(numbers)
         spread = float(logs.std()) if len(logs) else 0.0
@@ -40,6 +50,7 @@ class Count(Column):
             most=float(profile.most),
             rows=profile.seen,
             type="int64" if kind == "string" else kind,
+            least=float(profile.least),
         )
 
     def slots(self) -> list[Slot]:
@@ -57,8 +68,28 @@ class Count(Column):
 
     def decode(self, cells: np.ndarray) -> Any:
         """The expected count, rounded where the column holds whole numbers."""
-        counts = np.clip(np.expm1(cells[:, 0].astype(np.float64)), 0, self.most)
-        return arrowtype.array(counts.round(), "double").cast(arrowtype.named(self.type))
+        return self._typed(self._counts(cells))
+
+    def bounds(self, profile: Profile) -> Grid:
+        """The ends of what was met, where rows share them."""
+        found = grid(profile.numbers())
+        found = {"values": found["values"]} if "values" in found else {"step": [1.0]}
+        return {**found, "between": between((self.least, self.most), profile.ends, 1.0)}
+
+    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+        """The drawn count, within what was met."""
+        return self._typed(legal(self._counts(cells), grid or {}, 0.0))
+
+    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+        """True where the count lies between the ends."""
+        return inside(snapped(self._counts(cells), grid, 0.0), grid)
+
+    def _counts(self, cells: np.ndarray) -> np.ndarray:
+        return np.expm1(cells[:, 0].astype(np.float64).clip(0, 50)).round()
+
+    def _typed(self, counts: np.ndarray) -> Any:
+        counts = counts.clip(self.least, self.most)
+        return arrowtype.array(counts, "double").cast(arrowtype.named(self.type))
 
     def text(self, values: Any) -> list[str]:
         """Counts as text."""

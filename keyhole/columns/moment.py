@@ -6,6 +6,7 @@ import numpy as np
 
 from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
+from keyhole.columns.grids import Grid, between, inside, legal
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
 from keyhole.errors import SettingError
@@ -94,9 +95,27 @@ class Moment(Column):
 
     def decode(self, cells: np.ndarray) -> Any:
         """The moment that the trend gives, to the step of the column and within its range."""
+        return self._typed(np.clip(self._moments(cells), self.range_s[0], self.range_s[1]))
+
+    def bounds(self, profile: Profile) -> Grid:
+        """The first and the last moment of the sample, where rows share them."""
+        moments, _ = cast.seconds(profile.sample, self.style)
+        rows = [int((moments == end).sum()) for end in self.range_s]
+        first, last = self.range_s
+        return {"between": between((first, last), (rows[0], rows[1]), self.step_s)}
+
+    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+        """The drawn moment, within what was met."""
+        return self._typed(legal(self._moments(cells), grid or {}, 0.0))
+
+    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+        """True where the moment lies between the first and the last."""
+        return inside(self._moments(cells), grid)
+
+    def _moments(self, cells: np.ndarray) -> np.ndarray:
+        """Seconds since 1970 that the trend gives, wherever they lie."""
         moments = self.center_s + self.scale_s * cells[:, 0].astype(np.float64)
-        moments = np.clip(moments, self.range_s[0], self.range_s[1])
-        return self._typed(np.round(moments / self.step_s) * self.step_s)
+        return np.round(moments / self.step_s) * self.step_s
 
     def text(self, values: Any) -> list[str]:
         """Moments in ISO 8601, without a time where the column has none."""

@@ -8,8 +8,9 @@ import numpy as np
 
 from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
+from keyhole.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.columns.profile import Profile
-from keyhole.columns.sizes import Grid, atom_of, long_tailed, snapped, spread_of
+from keyhole.columns.sizes import atom_of, long_tailed, spread_of
 from keyhole.core.layout import Slot
 
 GUESSES_A_BIN = 250  # whose mean is taken, when guesses are compared with what was observed
@@ -126,13 +127,30 @@ class Number(Column):
             guessed if self.knots is None else np.interp(guessed, self.knots[0], self.knots[1])
         )
 
+    def bounds(self, profile: Profile) -> Grid:
+        """The grid that the sample lies on, and the ends of the range where rows share them."""
+        found = grid(profile.numbers())
+        step = found.get("step", [1.0 if self.type.startswith(("int", "uint")) else None])[0]
+        stored: type = np.float32 if self.type == "float" else float
+        ends = stored(profile.least), stored(profile.most)
+        return {**found, "between": between(ends, profile.ends, step)}
+
     def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn number, on the grid that training values lie on."""
+        return self._typed(legal(self._free(cells), grid or {}, NEAR * self.scale))
+
+    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+        """True where the number lies between the ends."""
+        return inside(snapped(self._free(cells), grid, NEAR * self.scale), grid)
+
+    def _free(self, cells: np.ndarray) -> np.ndarray:
+        """The number, wherever it lies."""
         values = cells.astype(np.float64)
         number = self._unbend(values[:, -1])
         if self.atom is not None:
-            number = np.where(values[:, 0] > 0.5, self.atom[0], number)
-        return self._typed(snapped(number, grid, NEAR * self.scale))
+            at_atom = values[:, 0] > 0.5
+            number = np.where(at_atom | self._constant, self.atom[0], number)
+        return number
 
     def _typed(self, mean: np.ndarray) -> Any:
         mean = np.clip(mean, self.range[0], self.range[1])

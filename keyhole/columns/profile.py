@@ -25,6 +25,8 @@ class Profile:
     missing: int = 0
     least: float = np.inf
     most: float = -np.inf
+    least_rows: int = 0  # that hold the least number
+    most_rows: int = 0
     whole: bool = True  # every number met was an integer
     rising: bool = True  # every number met was above the one before
     not_numbers: int = 0  # texts that hold no number
@@ -42,6 +44,11 @@ class Profile:
     def seen(self) -> int:
         """How many cells held a value."""
         return self.rows - self.missing
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """How many rows hold the least and the most number."""
+        return self.least_rows, self.most_rows
 
     @property
     def numeric(self) -> bool:
@@ -75,14 +82,23 @@ class Profile:
         numbers = numbers[~gaps & ~endless]
         if not len(numbers):
             return
-        self.least = min(self.least, float(numbers.min()))
-        self.most = max(self.most, float(numbers.max()))
+        self._count_ends(numbers)
         self.whole = self.whole and bool((numbers == np.round(numbers)).all())
         if self.rising:
             self.rising = bool((np.diff(numbers, prepend=self.last) > 0).all())
             self.last = float(numbers[-1])
         if not self.overflow and not cast.is_text(values.type):
             self._count(*np.unique(numbers, return_counts=True), most=self.most_numbers)
+
+    def _count_ends(self, numbers: np.ndarray) -> None:
+        """The least and the most number, and how many rows hold each."""
+        least, most = float(numbers.min()), float(numbers.max())
+        if least <= self.least:
+            kept = self.least_rows if least == self.least else 0
+            self.least, self.least_rows = least, kept + int((numbers == least).sum())
+        if most >= self.most:
+            kept = self.most_rows if most == self.most else 0
+            self.most, self.most_rows = most, kept + int((numbers == most).sum())
 
     def _count_texts(self, values: Any) -> None:
         import pyarrow.compute as pc

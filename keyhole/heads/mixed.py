@@ -163,9 +163,11 @@ class Mixed(Head):
 
     def _name(self, slot: Slot) -> str:
         """The likelihood of a cell: its own, or what stands for continuous ones."""
+        if slot.bins and self.binned:
+            return "binned"
         if slot.head != "student_t":
             return slot.head
-        return ("binned" if slot.bins else "gaussian") if self.binned else self.continuous
+        return "gaussian" if self.binned else self.continuous
 
     def _cell_head(self, name: str) -> CellHead:
         if name == "student_t":

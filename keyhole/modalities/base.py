@@ -74,6 +74,14 @@ class Modality(Described):
     def drawn(self, batch: Batch) -> pa.Table:
         """Cells that were drawn from a likelihood, as rows of legal values."""
 
+    def observed(self, batch: Batch) -> pa.Table:
+        """Encoded rows as they were met; unseen cells missing."""
+        return self.drawn(batch)
+
+    def allowed(self, batch: Batch) -> torch.Tensor:
+        """(row, cell): False where a drawn value is none that may be drawn."""
+        return torch.ones_like(batch.seen)
+
     @abstractmethod
     def encode_given(self, given: Mapping[str, Any]) -> Batch:
         """One row of which only these columns' cells are seen.

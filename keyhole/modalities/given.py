@@ -76,7 +76,7 @@ def _check(column: Column, value: Any) -> None:
             size = float(value)
         except (TypeError, ValueError):
             return  # its type is refused where it is read
-        least, most = column.range if isinstance(column, Number) else (0.0, column.most)
+        least, most = column.range if isinstance(column, Number) else (column.least, column.most)
         if not least <= size <= most:
             raise SettingError(
                 f"given {column.name}={value!r:.60}: training met {least:g} to {most:g}"

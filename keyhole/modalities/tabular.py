@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from keyhole.columns import Aside, Column, Number, cast, guess, refuse
-from keyhole.columns.bins import bins, heaped
+from keyhole.columns.grids import Grid, as_met, odd
 from keyhole.columns.number import encode_matrix
-from keyhole.columns.sizes import grid, normal_scores
 from keyhole.core.layout import Layout
 from keyhole.core.part import build, kinds
 from keyhole.core.records import Batch
-from keyhole.errors import DataError
+from keyhole.errors import DataError, SettingError
 from keyhole.modalities.alike import by_one_measure
 from keyhole.modalities.base import Modality
+from keyhole.modalities.drawing import bins_of, bounds_of
 from keyhole.modalities.given import given_row
 from keyhole.modalities.hints import Hints
 from keyhole.modalities.survey import Survey
@@ -60,6 +60,12 @@ class Tabular(Modality):
         self.mixed = mixed
         self.bins = bins
         self.grids = grids
+
+    def check(self) -> None:
+        """Raises: SettingError for bounds of draws that no fit makes."""
+        for name, grid in (self.grids or {}).items():
+            if odd(grid):
+                raise SettingError(f"grids: {name!r:.40} has odd bounds {grid!r:.80}")
 
     @classmethod
     def learn(
@@ -102,9 +108,9 @@ class Tabular(Modality):
             alone = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
             parted = "; it was read as one column: is it parted by , ; | or tabs?" if alone else ""
             raise DataError(f"{source.name} has no column to learn from ({said}){parted}")
-        table.grids = table._grids(survey)
+        table.grids = bounds_of(columns, survey)
         if binned:
-            table.bins = table._bins(survey)
+            table.bins = bins_of(table, survey)
             del table.layout  # it is made anew, with bins
         return table, survey
 
@@ -123,31 +129,6 @@ class Tabular(Modality):
         slots = [slot for column in self.columns for slot in column.slots()]
         held = self.bins or {}
         return Layout.of([replace(s, bins=tuple(map(tuple, held.get(s.name, ())))) for s in slots])
-
-    def _grids(self, survey: Survey) -> dict[str, dict[str, list[float]]]:
-        """The grids that numbers lie on, by column."""
-        numeric = [c.name for c in self.celled if isinstance(c, Number)]
-        found = {name: grid(survey.profiles[name].numbers()) for name in numeric}
-        return {name: values for name, values in found.items() if values is not None}
-
-    def _bins(self, survey: Survey) -> dict[str, list[list[float]]]:
-        """The bins of continuous cells with heaps of values, from the survey's sample.
-
-        Number columns without heaps are turned to normal scores.
-        """
-        for column in self.celled:
-            if isinstance(column, Number):
-                numbers = survey.profiles[column.name].numbers()
-                if column.atom is not None:
-                    numbers = numbers[numbers != column.atom[0]]
-                if not heaped(numbers):
-                    column.bent = normal_scores(numbers) or column.bent
-        batch, found = self.encode(ArrowRows(survey.sample)), {}
-        for i, slot in enumerate(self.layout.slots):
-            cells = batch.numbers[:, i][batch.seen[:, i]].numpy() if not slot.coded else None
-            if slot.head == "student_t" and cells is not None and heaped(cells):
-                found[slot.name] = bins(cells)
-        return found
 
     @cached_property
     def celled(self) -> list[Column]:
@@ -196,6 +177,23 @@ class Tabular(Modality):
 
     def drawn(self, batch: Batch) -> pa.Table:
         """Cells that were drawn from a likelihood as rows of legal values; unseen ones missing."""
+        return self._values(batch, self.grids or {})
+
+    def observed(self, batch: Batch) -> pa.Table:
+        """Encoded rows as they were met; unseen cells missing."""
+        return self._values(batch, {n: as_met(grid) for n, grid in (self.grids or {}).items()})
+
+    def allowed(self, batch: Batch) -> torch.Tensor:
+        """(row, cell): False where a drawn value is none that may be drawn."""
+        cells = self.cells(batch)
+        allowed = np.ones(cells.shape, bool)
+        for column in self.celled:
+            grid, place = (self.grids or {}).get(column.name), self._places[column.name]
+            if grid:
+                allowed[:, place] = column.allows(cells[:, place], grid)[:, None]
+        return torch.from_numpy(allowed)
+
+    def _values(self, batch: Batch, grids: dict[str, Grid]) -> pa.Table:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -203,7 +201,7 @@ class Tabular(Modality):
         columns = {}
         for column in self.celled:
             place = self._places[column.name]
-            values = column.drawn(cells[:, place], (self.grids or {}).get(column.name))
+            values = column.drawn(cells[:, place], grids.get(column.name))
             gaps = ~seen[:, place].any(1)
             if gaps.any():
                 values = pc.if_else(pa.array(gaps), pa.scalar(None, values.type), values)  # pyright: ignore

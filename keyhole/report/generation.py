@@ -138,7 +138,7 @@ def samples(model: Autoencoder) -> Samples | None:
         return None
     table, batch = model.table_, remembered(model.memory_, held_out=True)
     drawn = model.sampler().rows(DRAWN, 0)
-    real = None if batch is None or not len(batch) else table.drawn(batch.take(slice(0, REAL)))
+    real = None if batch is None or not len(batch) else table.observed(batch.take(slice(0, REAL)))
     if not isinstance(table, Tabular):
         return _of_pictures(model, drawn, real)
     pixels = _Pixels.of(table)

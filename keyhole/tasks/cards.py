@@ -257,7 +257,7 @@ def _examples(read: _Read, dim: int, names: list[str]) -> list[dict[str, str]]:
     """These columns of the rows at the dimension's quantiles, as a person would write them."""
     order = np.argsort(read.codes[0][:, dim].numpy(), kind="stable")
     places = order[[round(end * (len(order) - 1)) for end in ENDS]]
-    table = read.table.drawn(read.batch.take(torch.from_numpy(places)))
+    table = read.table.observed(read.batch.take(torch.from_numpy(places)))
     texts = {name: read.table.by_name[name].text(table.column(name)) for name in names}
     return [{name: texts[name][i] for name in names} for i in range(len(ENDS))]
 

@@ -232,7 +232,7 @@ class Generator(BaseEstimator):
         return table
 
     def _rows(self, batch: Batch) -> pa.Table:
-        return self.autoencoder_.table_.drawn(batch)
+        return self.autoencoder_.table_.observed(batch)
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -68,7 +68,7 @@ class Impute(Task):
         fitted = self.autoencoder
         batch = fitted.table_.encode(rows, start)
         noise = torch.Generator().manual_seed(hash_of(self.seed, draw * (1 << 40) + start))
-        drawn = draw_gaps(fitted.network_, batch, draw, noise)
+        drawn = draw_gaps(fitted._fitted, batch, draw, noise)
         return self._filled(rows, batch, fitted.table_.drawn, drawn)
 
     def copies(self, X: Any) -> list[Any]:

@@ -1,0 +1,145 @@
+"""Which values of a column may be drawn: on its grid, between its ends, of more than a few rows.
+
+A grid is a dictionary of lists, so that a bundle can hold it: "step" (values are multiples of it),
+"values" (one of these), "heaps" (one of these where a draw lies next to one), "between" (the least
+and the most that may be drawn) and "rows" (a level of fewer rows is not drawn).
+"""
+
+import math
+from decimal import Decimal
+
+import numpy as np
+
+from keyhole.columns.bins import repeated
+
+Grid = dict[str, list[float]]
+
+FEW_ROWS = 3  # a value that fewer rows hold could tell of a person: it is not drawn on purpose
+MOST_VALUES = 1_000  # kept of a column whose values repeat
+COVERED = 0.95  # share of the rows that the kept values must hold
+SPARSE = 1.5  # multiples of the step for each value met: from here on values are far apart
+FINE_STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.025, 0.02, 0.01, 0.005, 0.0025, 0.002, 0.001)
+COARSE_STEPS = tuple(
+    digit * 10.0**power for power in (6, 5, 4, 3, 2, 1, 0) for digit in (5, 2.5, 2, 1)
+)
+LEAST_COARSE = 30  # numbers from which on a step above 1 is no chance
+SETTLED = (1.0, 0.1, 0.01, 0.001)  # steps that few numbers are enough for
+
+
+def grid(numbers: np.ndarray) -> Grid:
+    """The values that draws lie on; empty for free numbers."""
+    values, counts = np.unique(numbers, return_counts=True)
+    step = step_of(numbers)
+    often = values[counts >= FEW_ROWS]
+    covered = counts[counts >= FEW_ROWS].sum() >= COVERED * len(numbers)
+    far = step is None or len(values) * SPARSE < np.ptp(values) / step + 1
+    if repeated(numbers) and 1 < len(often) <= MOST_VALUES and covered and far:
+        return {"values": often.tolist()}
+    if step is not None:
+        return {"step": [step]}
+    heaps = values[counts >= max(FEW_ROWS, len(numbers) // MOST_VALUES)]
+    return {"heaps": heaps.tolist()} if len(heaps) else {}
+
+
+def step_of(numbers: np.ndarray) -> float | None:
+    """The coarsest step that all numbers are multiples of; None where .001 is too coarse."""
+    most, several = float(np.abs(numbers).max(initial=0.0)), len(numbers) >= LEAST_COARSE
+    several = several and len(np.unique(numbers)) > 2
+    for step in (*COARSE_STEPS[:-1], *FINE_STEPS) if several else SETTLED:
+        if most < 1e9 * step and _divides(step, numbers[:100]) and _divides(step, numbers):
+            return step
+    return None
+
+
+def _divides(step: float, numbers: np.ndarray) -> bool:
+    return np.allclose(numbers, np.round(numbers / step) * step, 0, 1e-9 * max(step, 1.0))
+
+
+def between(ends: tuple[float, float], rows: tuple[int, int], step: float | None) -> list[float]:
+    """The least and the most that may be drawn, of a column that met these `ends`.
+
+    `rows` hold the least and the most. An end that only a few rows hold is left out: a draw of it
+    would show their value. Where nothing is left between the ends, they stay.
+    """
+    low, high = (
+        end if count >= FEW_ROWS else _beside(end, way, step)
+        for end, count, way in zip(ends, rows, (1.0, -1.0), strict=True)
+    )
+    return [low, high] if low <= high else [float(end) for end in ends]
+
+
+def _beside(end: float, way: float, step: float | None) -> float:
+    """The next number that can be told from this one, in float32 too where `end` is one."""
+    if step is None:
+        return float(np.nextafter(end, type(end)(way * np.inf)))
+    return end + way * max(step, float(np.spacing(abs(end))))
+
+
+def snapped(numbers: np.ndarray, grid: Grid, near: float) -> np.ndarray:
+    """The nearest numbers of a grid; of heaps, only those nearer than `near`.
+
+    A draw from a heap's own bin comes back through float32, a hair beside it.
+    """
+    if "step" in grid:
+        step = grid["step"][0]
+        digits = max(0, -int(Decimal(str(step)).normalize().as_tuple().exponent))
+        whole = np.round(numbers / step) * step
+        return np.round(whole, digits) + 0.0  # 9.7, not 9.700000000000001; no negative zero
+    values = grid.get("values") or grid.get("heaps")
+    if not values:
+        return numbers
+    known = np.array(values)
+    nearest = known[np.searchsorted((known[1:] + known[:-1]) / 2, numbers)]
+    return (
+        nearest if "values" in grid else np.where(abs(nearest - numbers) <= near, nearest, numbers)
+    )
+
+
+def legal(numbers: np.ndarray, grid: Grid, near: float) -> np.ndarray:
+    """Numbers brought to the nearest values that may be drawn; those beyond an end mirrored."""
+    numbers = folded(snapped(numbers, grid, near), grid)
+    return snapped(numbers, grid, near) if "values" in grid else numbers
+
+
+def inside(numbers: np.ndarray, grid: Grid) -> np.ndarray:
+    """True where a number lies between the ends of its grid."""
+    low, high = grid.get("between") or (-np.inf, np.inf)
+    return (numbers >= low) & (numbers <= high)
+
+
+def folded(numbers: np.ndarray, grid: Grid) -> np.ndarray:
+    """Numbers beyond an end mirrored back at it: cutting them off would heap them on the end."""
+    if "between" not in grid:
+        return numbers
+    low, high = grid["between"]
+    wide = high - low
+    if not 0 < wide < math.inf:
+        return np.clip(numbers, low, high)
+    turn = np.abs(np.mod(numbers - low + wide, 2 * wide) - wide)
+    return np.where(inside(numbers, grid), numbers, np.clip(low + turn, low, high))
+
+
+def as_met(grid: Grid | None) -> Grid:
+    """The grid for values that were met: only rounding errors of their cells are mended."""
+    if grid is None:
+        return {}
+    heaps = grid.get("values") or grid.get("heaps")
+    if "step" in grid:
+        return {"step": grid["step"]}
+    return {"heaps": heaps} if heaps else {}
+
+
+def odd(grid: Grid) -> bool:
+    """True for a grid that no fit makes."""
+    held = [x for values in grid.values() for x in values]
+    values = grid.get("values", []) + grid.get("heaps", [])
+    low, high = (*grid.get("between", [0.0, 0.0]), 0.0, 0.0)[:2]
+    return (
+        not set(grid) <= {"step", "values", "heaps", "between", "rows"}
+        or not all(grid.values())
+        or not all(map(math.isfinite, held))
+        or any(not 1e-9 <= step <= 1e9 for step in grid.get("step", []))
+        or values != sorted(values)
+        or len(grid.get("between", [0, 0])) != 2
+        or low > high
+    )

@@ -1,0 +1,45 @@
+"""What a table learns so that drawn rows are legal: bins, and which values may be drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyhole.columns import Aside, Column, Number
+from keyhole.columns.bins import bins, heaped
+from keyhole.columns.grids import Grid
+from keyhole.columns.sizes import normal_scores
+from keyhole.modalities.survey import Survey
+from keyhole.sources.base import ArrowRows
+
+if TYPE_CHECKING:
+    from keyhole.modalities.tabular import Tabular
+
+BINNED = {"student_t", "counts"}  # likelihoods that bins can stand for
+
+
+def bounds_of(columns: list[Column], survey: Survey) -> dict[str, Grid]:
+    """Which values may be drawn, by column."""
+    bounds = {
+        c.name: c.bounds(survey.profiles[c.name]) for c in columns if not isinstance(c, Aside)
+    }
+    return {name: grid for name, grid in bounds.items() if grid}
+
+
+def bins_of(table: Tabular, survey: Survey) -> dict[str, list[list[float]]]:
+    """The bins of cells whose values repeat, from the survey's sample.
+
+    Number columns without heaps are turned to normal scores.
+    """
+    for column in table.celled:
+        if isinstance(column, Number):
+            numbers = survey.profiles[column.name].numbers()
+            if column.atom is not None:
+                numbers = numbers[numbers != column.atom[0]]
+            if not heaped(numbers):
+                column.bent = normal_scores(numbers) or column.bent
+    batch, binned = table.encode(ArrowRows(survey.sample)), {}
+    for i, slot in enumerate(table.layout.slots):
+        cells = batch.numbers[:, i][batch.seen[:, i]].numpy() if not slot.coded else None
+        if slot.head in BINNED and cells is not None and heaped(cells):
+            binned[slot.name] = bins(cells)
+    return binned
