@@ -1,12 +1,11 @@
 """Which kind a column is, and the reason in words: shown before training, open to override."""
 
-import re
 from dataclasses import dataclass
 
 from keyhole.columns import cast
+from keyhole.columns.identifier import ID_NAME, identifier
 from keyhole.columns.profile import MOST_LEVELS, Profile
 
-ID_NAME = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rowid|nr)$", re.IGNORECASE)
 MOST_COUNT = 1_000  # larger whole numbers are amounts, not counts of things
 
 
@@ -58,11 +57,16 @@ def _guess_text(profile: Profile) -> Guess:
 
 
 def _guess_number(profile: Profile, integer: bool) -> Guess:
+    import pyarrow.types as pt
+
     steps = profile.whole and profile.rising and profile.seen >= 20
     if steps and profile.most - profile.least + 1 == profile.rows:
         return Guess("aside", "counts the rows one by one: an identifier")
     if integer and profile.rising and profile.seen >= 20 and ID_NAME.search(profile.name):
         return Guess("aside", "rises row by row and is named like an identifier")
+    if not pt.is_duration(profile.arrow_type) and (why := identifier(profile)):
+        told = f"--kind {profile.name}=number, or Hints(kinds=...), learns it all the same"
+        return Guess("aside", why, told)
     distinct = _distinct_numbers(profile)
     if distinct == 2:
         return Guess("flag", "two numbers")
