@@ -10,12 +10,18 @@
     KeyholeWarning       (UserWarning)   the answer stands, but know this
 
 Each is also the builtin that a caller expects, so `except ValueError` keeps working.
-On the command line every one of them is a single line and exit code 2.
+On the command line every one of them is a single line and exit code 2. Texts of the data that
+they quote cannot steer a terminal: see `keyhole/printable.py`.
 """
+
+from keyhole.printable import printable
 
 
 class KeyholeError(Exception):
     """A fault that the user can mend; its text says what, where, and what to do."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class DataError(KeyholeError, ValueError):
@@ -48,3 +54,6 @@ class MissingExtraError(KeyholeError, ImportError):
 
 class KeyholeWarning(UserWarning):
     """The answer stands, but the reader should know this."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())

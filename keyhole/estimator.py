@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Self
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.bottlenecks import Bottleneck
 from keyhole.core.records import Batch
+from keyhole.core.scratch import Scratch
 from keyhole.defaults import PARTS, parts_of
 from keyhole.entry import learn_names, match_names
 from keyhole.errors import DataError
@@ -95,8 +95,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         seed = seed_of(checkpoint) if checkpoint and self.random_state is None else None
         if seed is None:  # nothing to go on from
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with tempfile.TemporaryDirectory(prefix="keyhole-") as folder:
-            source = weighted(random_access(source, folder), parts["hints"].weight)
+        with Scratch() as scratch:
+            source = weighted(random_access(source, scratch.folder), parts["hints"].weight)
             hooks = Hooks(checkpoint, watch or self._watcher(), learnt)
             self._take(learn(source, parts, seed, hooks))
         self._checkpoint = checkpoint

@@ -11,7 +11,8 @@ HOUSE = Path(__file__).parent.parent / "keyhole"
 # A room imports only from rooms of smaller floors. Rooms of one floor that share a line of the
 # plan (nets, bottlenecks, heads) know nothing of each other; the others have a floor of their own.
 FLOORS = {
-    "errors": 0, "core": 1, "columns": 2, "sources": 3, "nets": 3, "bottlenecks": 3, "heads": 3,
+    "printable": -1, "errors": 0, "core": 1,
+    "columns": 2, "sources": 3, "nets": 3, "bottlenecks": 3, "heads": 3,
     "priors": 3, "images": 2, "noise": 3, "modalities": 4, "network": 4, "store": 5,
     "training": 6, "checks": 7, "width": 7, "fitting": 8, "surprise": 8, "entry": 8,
     "marginal": 7, "denoising": 8, "kept": 9, "defaults": 9, "sampling": 9,

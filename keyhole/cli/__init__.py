@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -58,39 +60,89 @@ def cli() -> None:
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal asks the process to end: on the way out, what is temporary is removed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = 128 + number
+
+
 def main() -> None:
     """Run the command line: 0 done, 1 alarms with --fail-on-alarm, 2 a fault said in one line."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
+            signal.signal(number, _terminate)
     sys.exit(run(sys.argv[1:]))
+
+
+def _terminate(number: int, _frame: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not cut the clearing up short
+    raise Terminated(number)
 
 
 def run(arguments: list[str]) -> int:
     """The exit code of these arguments."""
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError as fault:
+        with suppress(OSError, ValueError):  # what is left to write must not fail once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code if code == 2 or isinstance(fault, BrokenPipeError) else _fail(fault)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     try:
         result: Any = cli.main(arguments, standalone_mode=False)
     except click.exceptions.Exit as done:
         return done.exit_code
-    except click.ClickException as fault:
+    except click.exceptions.NoArgsIsHelpError as fault:
         fault.show()
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("keyhole: stopped", err=True)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except click.ClickException as fault:
+        from keyhole.printable import printable
+
+        fault.message = printable(fault.message)
+        fault.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt) as stop:
+        _complain("stopped")
+        return next((s.code for s in (stop, stop.__cause__) if isinstance(s, Terminated)), 130)
+    except (BrokenPipeError, SystemExit):  # click ends so where the reader of a pipe has gone
         return 0
     except Exception as fault:  # the last line of defence: a person never sees a traceback
-        if os.environ.get("KEYHOLE_DEBUG"):
-            raise
-        click.echo(f"keyhole: {_said(fault)}", err=True)
-        return 2
+        return _fail(fault)
     return result if isinstance(result, int) else 0
 
 
-def _said(fault: Exception) -> str:
-    from keyhole.errors import KeyholeError
+def _fail(fault: Exception) -> int:
+    if os.environ.get("KEYHOLE_DEBUG"):
+        raise fault
+    _complain(_in_words(fault))
+    return 2
 
-    text = " ".join(str(fault).split())
+
+def _complain(text: str) -> None:
+    with suppress(OSError):  # standard error may be full or closed too
+        click.echo(f"keyhole: {text}", err=True)
+
+
+def _in_words(fault: Exception) -> str:
+    """A fault in one line."""
+    from keyhole.core.files import reason
+    from keyhole.errors import KeyholeError
+    from keyhole.printable import printable
+
+    text = printable(" ".join(str(fault).split()))
     if isinstance(fault, KeyholeError):
         return text
+    if isinstance(fault, OSError):
+        where = "standard output or a file" if fault.filename is None else fault.filename
+        return printable(f"{where} cannot be read or written: {reason(fault)}")
+    if isinstance(fault, MemoryError):
+        return f"not enough memory: {text[:300] or 'close other programs, or give fewer rows'}"
     ours = "a fault of keyhole's own; KEYHOLE_DEBUG=1 shows where"
     return f"{type(fault).__name__}: {text[:300]} ({ours})"

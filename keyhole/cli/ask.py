@@ -1,6 +1,5 @@
 """keyhole detect, embed, impute, score, reconstruct: one answer a row, from file to file."""
 
-import tempfile
 from typing import Any
 
 import click
@@ -39,6 +38,7 @@ MOST_SHARED = 10_000  # alarms that are looked through for what they share
 def detect(model: str, data: str, **options: Any) -> int:
     """Surprise, p-value, alarm and causes of every row of DATA, in order."""
     from keyhole.core.files import refuse_existing
+    from keyhole.core.scratch import Scratch
     from keyhole.tasks.likeness import Likeness
     from keyhole.tasks.patterns import shared
 
@@ -52,8 +52,8 @@ def detect(model: str, data: str, **options: Any) -> int:
     likeness = Likeness(detector.autoencoder_.table_)
     counted: list[int] = []
     because: dict[int, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="keyhole-") as folder:
-        source, rate = _source(data, folder, detector, options["fdr"], say)
+    with Scratch() as scratch:
+        source, rate = _source(data, scratch, detector, options["fdr"], say)
 
         def table(rows: Any, start: int) -> Any:
             answer = detector.answer_rows(rows, start, likeness=likeness, rate=rate)
@@ -148,7 +148,7 @@ reconstruct = _command("reconstruct", "The row that the model expects in place o
 
 
 def _source(
-    data: str, folder: str, detector: Any, fdr: float | None, say: Say
+    data: str, scratch: Any, detector: Any, fdr: float | None, say: Say
 ) -> tuple[Any, float | None]:
     """The rows to answer, and the alarm rate that an fdr asks for: they are then read twice."""
     from keyhole.sources import open_source
@@ -157,7 +157,7 @@ def _source(
     source: Any = open_source(data)
     if fdr is None:
         return source, None
-    source = random_access(source, folder) if data == "-" else source
+    source = random_access(source, scratch.folder) if data == "-" else source
     with spoken_warnings(say):
         return source, detector.rate_for(source, fdr)
 

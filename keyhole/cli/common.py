@@ -1,14 +1,16 @@
 """What the commands share: options, how things are said, progress over rows."""
 
+import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
 from keyhole.errors import KeyholeWarning
+from keyhole.printable import printable, printable_json
 
 Command = Callable[..., Any]
 
@@ -51,11 +53,27 @@ class Say:
     def __call__(self, about: str, text: str) -> None:
         """One line, unless quiet."""
         if not self.quiet:
-            click.echo(f"{about:<9} {text}", err=True)
+            complain(f"{printable(about):<9} {printable(text)}")
 
     def warn(self, text: str) -> None:
         """One line, always."""
-        click.echo(f"{'warning':<10}{text}", err=True)
+        complain(f"{'warning':<10}{printable(text)}")
+
+
+def complain(line: str) -> None:
+    """A line on standard error; where that cannot be written, the work goes on without."""
+    with suppress(OSError):
+        click.echo(line, err=True)
+
+
+def show(lines: Iterable[str]) -> None:
+    """Lines for a person, on standard output."""
+    click.echo("\n".join(map(printable, lines)))
+
+
+def show_json(value: Any) -> None:
+    """A value as one line of JSON, on standard output."""
+    click.echo(printable_json(json.dumps(value, ensure_ascii=False)))
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """keyhole evaluate: alarms against labels, which are used here and nowhere else."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +13,8 @@ from keyhole.cli.common import (
     machine_options,
     match_columns,
     model_argument,
+    show,
+    show_json,
     use_machine,
 )
 
@@ -36,19 +37,17 @@ def evaluate(model: str, data: str, **options: Any) -> None:
     source = open_source(data)
     match_columns(detector.autoencoder_, source.names, say)
     found = compare(detector, source, options["label"])
-    click.echo(json.dumps(asdict(found)) if options["as_json"] else _as_text(found, detector))
+    show_json(asdict(found)) if options["as_json"] else show(_as_text(found, detector))
 
 
-def _as_text(found: Any, detector: Any) -> str:
+def _as_text(found: Any, detector: Any) -> list[str]:
     at = "   ".join(f"at {k}: {share:.3f}" for k, share in found.precision_at.items())
     calm = found.false_alarms + found.true_calm
-    return "\n".join(
-        [
-            f"rows      {found.rows:,}, {found.anomalies:,} anomalies (label {found.positive!r})",
-            f"ranking   AUROC {found.auroc:.4f}   average precision {found.average_precision:.4f}",
-            f"precision {at}",
-            f"alarms    {found.true_alarms:,} right, {found.false_alarms:,} false "
-            f"({found.false_alarms / calm:.2%} of normal rows; {detector.alarm_rate:.2%} "
-            f"promised), {found.missed:,} missed",
-        ]
-    )
+    return [
+        f"rows      {found.rows:,}, {found.anomalies:,} anomalies (label {found.positive!r})",
+        f"ranking   AUROC {found.auroc:.4f}   average precision {found.average_precision:.4f}",
+        f"precision {at}",
+        f"alarms    {found.true_alarms:,} right, {found.false_alarms:,} false "
+        f"({found.false_alarms / calm:.2%} of normal rows; {detector.alarm_rate:.2%} "
+        f"promised), {found.missed:,} missed",
+    ]

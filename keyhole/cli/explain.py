@@ -1,6 +1,5 @@
 """keyhole explain: one row, its cells, and what was expected in their place."""
 
-import json
 from typing import Any
 
 import click
@@ -13,6 +12,8 @@ from keyhole.cli.common import (
     machine_options,
     match_columns,
     model_argument,
+    show,
+    show_json,
     use_machine,
 )
 
@@ -39,7 +40,7 @@ def explain(model: str, data: str, **options: Any) -> None:
     match_columns(detector.autoencoder_, source.names, say)
     rows, start = _find(source, detector.autoencoder_, options)
     answer = detector.answer_rows(rows, start, explain_rows="all", most_cells=MOST_CELLS)
-    click.echo(_as_json(answer) if options["as_json"] else _as_text(answer))
+    show_json(_as_json(answer)) if options["as_json"] else show(_as_text(answer))
 
 
 def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
@@ -69,7 +70,7 @@ def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
     raise DataError(f"{source.name} has no {what}; it has {start:,} rows")
 
 
-def _as_text(answer: Any) -> str:
+def _as_text(answer: Any) -> list[str]:
     word = "an alarm" if answer.alarm[0] else "no alarm"
     lines = [
         f"{answer.name(0)}: surprise {answer.surprise[0]:.2f} ± {answer.doubt[0]:.2f} times the "
@@ -83,21 +84,18 @@ def _as_text(answer: Any) -> str:
     ]
     if not cells:
         lines.append("  no cell costs more than its column usually does")
-    return "\n".join(lines)
+    return lines
 
 
-def _as_json(answer: Any) -> str:
+def _as_json(answer: Any) -> dict[str, Any]:
     def number(value: float) -> float | None:
         return None if value != value else round(float(value), 6)  # noqa: PLR0124
 
-    return json.dumps(
-        {
-            "row": int(answer.rows[0]) + 1,
-            "surprise": number(answer.surprise[0]),
-            "doubt": number(answer.doubt[0]),
-            "p_value": number(answer.p_value[0]),
-            "alarm": bool(answer.alarm[0]),
-            "cells": [vars(cell) for cell in answer.because.get(0, [])],
-        },
-        ensure_ascii=False,
-    )
+    return {
+        "row": int(answer.rows[0]) + 1,
+        "surprise": number(answer.surprise[0]),
+        "doubt": number(answer.doubt[0]),
+        "p_value": number(answer.p_value[0]),
+        "alarm": bool(answer.alarm[0]),
+        "cells": [vars(cell) for cell in answer.because.get(0, [])],
+    }

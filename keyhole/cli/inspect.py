@@ -1,6 +1,5 @@
 """keyhole inspect: what a model is, what it was trained on, how far to trust it."""
 
-import json
 from typing import Any
 
 import click
@@ -11,6 +10,8 @@ from keyhole.cli.common import (
     json_option,
     model_argument,
     nats,
+    show,
+    show_json,
     spoken_warnings,
 )
 
@@ -42,14 +43,14 @@ def inspect(model: str, codes: bool, as_json: bool) -> None:
         said = {"about": bundle.about, "sections": bundle.sections}
         if codes:
             said["codes"] = [card.to_json() for card in told]
-        click.echo(json.dumps(said, ensure_ascii=False))
+        show_json(said)
         return
     if codes:
         lines = _codes(told, fitted.network_.width)
     else:
         promises += _prior(bundle.sections["autoencoder"])
         lines = _lines(model, fitted, bundle.about, promises)
-    click.echo("\n".join(lines))
+    show(lines)
 
 
 def _cards(model: Any) -> list[Any]:

@@ -5,6 +5,7 @@ folder moved away) is cleared by the next write to the same path; reading never 
 """
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -13,12 +14,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from keyhole.core.locks import lock, try_lock
 from keyhole.errors import FileError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: what a killed writer left there stays
-    fcntl = None
 
 WHY = {
     errno.ENOSPC: "the disk is full; free some space or write elsewhere",
@@ -26,7 +23,9 @@ WHY = {
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
     errno.EROFS: "the disk is read-only",
+    errno.ENAMETOOLONG: "the name is too long",
 }
+MOST_NAME = 200  # bytes of a name that names beside it begin with; most disks take 255
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF}  # of some file systems
 
 
@@ -46,14 +45,22 @@ def aside(path: str | os.PathLike[str]) -> Iterator[str]:
     A link is followed; what is no file but can be written (a pipe, /dev/null) is written as it is.
     """
     target = place_of(path)
-    if target.exists() and not target.is_file() and not target.is_dir():
-        yield str(target)
-        return
-    with _faults_of(target), _temporary(target) as temporary:
-        yield str(temporary)
-        sync(temporary)
-        os.replace(temporary, target)
+    with faults_of(target):
+        if is_stream(target):
+            yield str(target)
+            return
+        with _temporary(target) as temporary:
+            yield str(temporary)
+            sync(temporary)
+            os.replace(temporary, target)
     _sync_folder(target)
+
+
+@contextmanager
+def beside(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A scratch file in the folder of `path`, where room is needed anyway; gone afterwards."""
+    with _temporary(place_of(path)) as temporary:
+        yield str(temporary)
 
 
 @contextmanager
@@ -65,7 +72,7 @@ def folder_aside(path: str | os.PathLike[str], files: Collection[str]) -> Iterat
     two moves leaves it there, where `standing_folder` finds it.
     """
     target = place_of(path)
-    with _faults_of(target):
+    with faults_of(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(target, files)
         with _temporary(target, folder=True) as temporary:
@@ -112,10 +119,15 @@ def write_fault(path: Path, fault: OSError) -> FileError:
     """The error for a file that could not be written."""
     if isinstance(fault, FileError):
         return fault
-    why = WHY.get(fault.errno or 0, fault.strerror or str(fault))
+    why = reason(fault)
     if fault.errno == errno.ENOENT:
         why = f"folder {path.parent} does not exist"
     return FileError(f"{path} cannot be written: {why}; nothing that existed was changed")
+
+
+def reason(fault: OSError) -> str:
+    """Why the operating system refused, and what to do where that is clear."""
+    return WHY.get(fault.errno or 0, fault.strerror or str(fault))
 
 
 def refuse_existing(path: str, force: bool) -> None:
@@ -124,10 +136,21 @@ def refuse_existing(path: str, force: bool) -> None:
         raise FileError(f"{path} exists already; write elsewhere or add --force to replace it")
 
 
+def is_stream(path: Path) -> bool:
+    """True for what can be written and is no file: a pipe, a terminal, /dev/null."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
 @contextmanager
-def _faults_of(target: Path) -> Iterator[None]:
+def faults_of(target: Path) -> Iterator[None]:
+    """Have a fault of the disk name the file that is written.
+
+    Raises: FileError, BrokenPipeError where the reader of a pipe has gone.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as fault:
         raise write_fault(target, fault) from fault
 
@@ -148,7 +171,7 @@ def _temporary(target: Path, *, folder: bool = False) -> Iterator[Path]:
             else:
                 temporary.touch(exist_ok=False)
             handle = os.open(temporary, os.O_RDONLY)
-            _lock(handle)
+            lock(handle)
         yield temporary
     finally:
         if handle >= 0:
@@ -182,15 +205,21 @@ def _settle(target: Path) -> None:
 
 
 def _old(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
+    return target.with_name(f".{_short(target.name)}.old")
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    return target.with_name(f".{_short(target.name)}.{secrets.token_hex(4)}.tmp")
+
+
+def _short(name: str) -> str:
+    """The name, or what stands for one so long that a name beside it would be too long."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= MOST_NAME else hashlib.sha256(encoded).hexdigest()
 
 
 def _clear_left(target: Path) -> None:
-    ours = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{8}\.tmp")
+    ours = re.compile(re.escape(f".{_short(target.name)}.") + r"[0-9a-f]{8}\.tmp")
     names: list[str] = []
     with suppress(OSError):  # a folder that cannot be listed
         names = os.listdir(target.parent)
@@ -199,7 +228,7 @@ def _clear_left(target: Path) -> None:
         with suppress(OSError):  # in use, or not ours to remove
             handle = os.open(left, os.O_RDONLY)
             try:
-                if _lock(handle, wait=False):
+                if try_lock(handle):
                     _remove(left)
             finally:
                 os.close(handle)
@@ -231,21 +260,10 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        _lock(handle)
+        lock(handle)
         yield
     finally:
         os.close(handle)
-
-
-def _lock(handle: int, *, wait: bool = True) -> bool:
-    """True where the lock is ours; a kill frees it. Not every file system has locks."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _sync_folder(target: Path) -> None:

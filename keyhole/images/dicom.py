@@ -6,14 +6,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.core.files import aside
+from keyhole.core.files import aside, beside
 from keyhole.errors import DataError
 from keyhole.images.base import Asked, ImageFile, Put, needed
 from keyhole.images.dicom_derived import derived
 from keyhole.images.held import held
 from keyhole.images.nifti import scaled, scaled_limits, unscaled
 from keyhole.images.npy import plane_names
-from keyhole.images.raw import Raw, beside, reserve
+from keyhole.images.raw import Raw, reserve
 from keyhole.images.stored import Limits, check_dtype, limits_of
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -81,7 +81,7 @@ class DicomFile(ImageFile):
         picture = self.pictures[0]
         size = (picture.height, picture.width, picture.channels)
         dtype = picture.dtype.newbyteorder("<")
-        with aside(path) as temporary, beside(temporary) as pixels:
+        with aside(path) as temporary, beside(path) as pixels:
             raw = Raw(pixels, 0, dtype, (len(self.pictures), *size))
             reserve(pixels, b"", raw.end + raw.end % 2)  # values have an even length
 

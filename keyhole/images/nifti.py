@@ -8,13 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.core.files import aside
+from keyhole.core.files import aside, beside
 from keyhole.errors import DataError
 from keyhole.images.axes import Layout, layout_of
 from keyhole.images.base import Asked, ImageFile, Put, needed
 from keyhole.images.held import HELD_BYTES, held
 from keyhole.images.npy import plane_names
-from keyhole.images.raw import Raw, beside, reserve, truncated
+from keyhole.images.raw import Raw, reserve, truncated
 from keyhole.images.stored import Limits, check_dtype, limits_of
 
 BLOCK_BYTES = 1 << 20
@@ -154,7 +154,7 @@ def _unpacked_beside(temporary: str, path: str) -> Iterator[str]:
     if not packed(path):
         yield temporary
         return
-    with beside(temporary) as scratch:
+    with beside(path) as scratch:
         yield scratch
         with (
             open(scratch, "rb") as file,

@@ -2,9 +2,6 @@
 
 import math
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,11 +55,3 @@ def reserve(path: str, start: bytes, size: int) -> None:
     with open(path, "wb") as file:
         file.write(start)
         file.truncate(size)
-
-
-@contextmanager
-def beside(path: str) -> Iterator[str]:
-    """A scratch file in the folder of `path`, where room is needed anyway; gone afterwards."""
-    folder = os.path.dirname(os.path.abspath(path))
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".pixels.") as scratch:
-        yield scratch.name

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.core.files import aside
+from keyhole.core.files import aside, beside
 from keyhole.images.axes import Layout
 from keyhole.images.base import Put, quiet
-from keyhole.images.raw import Raw, beside, reserve
+from keyhole.images.raw import Raw, reserve
 
 Corner = tuple[int, int, int]  # depth, height, width
 Place = tuple[int, Layout]  # the first plane of a series, and how its planes lie
@@ -50,7 +50,7 @@ def rewritten(
     Pixels are gathered in a scratch file, then encoded. Coarser levels are left out: they
     would still show the old pixels.
     """
-    with aside(path) as temporary, beside(temporary) as scratch:
+    with aside(path) as temporary, beside(path) as scratch:
         raws: list[Raw] = []
         for (_, layout), dtype in zip(places, dtypes):
             raws.append(Raw(scratch, raws[-1].end if raws else 0, dtype, layout.shape))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keyhole.columns import cast
-from keyhole.core.files import aside
+from keyhole.core.files import aside, faults_of, is_stream
 from keyhole.errors import SettingError
+from keyhole.printable import printable, printable_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,14 +44,16 @@ class Sink(Protocol):
 def open_sink(path: str, *, json: bool = False, raw_text: bool = False) -> Iterator[Sink]:
     """A sink that stands at `path` whole once the block ends well; `-` is standard output.
 
-    The ending decides the format. Raises: SettingError for an ending that says none.
+    The ending decides the format. A file or a pipe gets the data as it is; on a terminal, texts
+    are made printable. Raises: SettingError for an ending that says none.
     """
     kind = format_of(path, json=json)
     if path == "-":
-        sink = _make(kind, sys.stdout.buffer, raw_text)
-        yield sink
-        sink.close()
-        sys.stdout.flush()
+        with faults_of(Path("standard output")):
+            sink = _make(kind, sys.stdout.buffer, raw_text)
+            yield Shown(sink) if sys.stdout.isatty() else sink
+            sink.close()
+            sys.stdout.flush()
         return
     with aside(path) as temporary, open(temporary, "wb") as file:
         sink = _make(kind, file, raw_text)
@@ -57,10 +62,10 @@ def open_sink(path: str, *, json: bool = False, raw_text: bool = False) -> Itera
 
 
 def format_of(path: str, *, json: bool = False) -> str:
-    """The format that a path's ending names; CSV, or JSON lines if asked, on standard output."""
+    """The format that a path's ending names; CSV, or JSON lines if asked, for what is no file."""
     if json:
         return "json"
-    if path == "-":
+    if path == "-" or is_stream(Path(path)):
         return "csv"
     ending = next((ending for ending in FORMATS if path.lower().endswith(ending)), None)
     if ending is None:
@@ -72,6 +77,24 @@ def _make(kind: str, file: Any, raw_text: bool) -> Sink:
     if kind == "parquet":
         return ParquetSink(file)
     return JsonSink(file) if kind == "json" else CsvSink(file, raw_text)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Writes to a terminal: texts cannot steer it."""
+
+    sink: Sink
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows, their texts and their names printable."""
+        import pyarrow as pa
+
+        columns = [_printable(column) for column in table.columns]
+        self.sink.write(pa.table(columns, names=[printable(n) for n in table.column_names]))
+
+    def close(self) -> None:
+        """Finish the output."""
+        self.sink.close()
 
 
 class CsvSink:
@@ -135,7 +158,7 @@ class JsonSink:
 
         for row in table.to_pylist():
             clean = {k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
-            line = json.dumps(clean, ensure_ascii=False, default=str)
+            line = printable_json(json.dumps(clean, ensure_ascii=False, default=str))
             self.file.write(line.encode() + b"\n")
 
     def close(self) -> None:
@@ -163,6 +186,17 @@ def neutral(table: pa.Table) -> pa.Table:
         f"'{name}" if name[:1] in "=+-@\t\r\n" and name else name for name in table.column_names
     ]
     return pa.table(columns, names=names)
+
+
+def _printable(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    values = cast.plain(column)
+    if not cast.is_text(values.type) and not pt.is_nested(values.type):
+        return values
+    texts = cast.texts(values).to_pylist()
+    return pa.array([None if t is None else printable(t) for t in texts], pa.string())
 
 
 def _plain(table: pa.Table) -> pa.Table:

@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,11 @@ def is_parquet(path: str) -> bool:
         raise FileError(f"{path} cannot be read: {fault.strerror}") from fault
 
 
-def random_access(source: Source, folder: str) -> Source:
-    """A source whose groups can be read at random: itself, in memory, or spooled to Parquet."""
+def random_access(source: Source, folder: Callable[[], str]) -> Source:
+    """A source whose groups can be read at random: itself, in memory, or spooled to Parquet.
+
+    `folder` makes a folder to spool to; it is called only where memory is not enough.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -71,7 +74,7 @@ def random_access(source: Source, folder: str) -> Source:
         return source
     held: list[Any] = []
     size, writer = 0, None
-    path = os.path.join(folder, "spool.parquet")
+    path = ""
     try:
         for block in source.blocks(SPOOL_ROWS):
             table = block.arrow()
@@ -79,15 +82,17 @@ def random_access(source: Source, folder: str) -> Source:
             size += table.nbytes
             if size > HELD_BYTES:
                 if writer is None:
+                    path = os.path.join(folder(), "spool.parquet")
                     writer = pq.ParquetWriter(path, table.schema)
                 writer.write_table(pa.concat_tables(held))
                 held, size = [], HELD_BYTES  # from now on every block goes to disk
     except OSError as fault:
-        if isinstance(fault, FileError):
+        if isinstance(fault, FileError) or not path:
             raise
-        free = shutil.disk_usage(folder).free
+        spool = os.path.dirname(path)
+        free = shutil.disk_usage(spool).free
         raise FileError(
-            f"{source.name} is too large for memory and cannot be spooled to {folder} "
+            f"{source.name} is too large for memory and cannot be spooled to {spool} "
             f"({free >> 20} MB free): {fault.strerror or fault}; set TMPDIR to a larger disk"
         ) from fault
     finally:

@@ -2,6 +2,7 @@
 
 import sys
 
+from keyhole.printable import printable
 from keyhole.training.history import Event
 from keyhole.training.loop import Watcher
 
@@ -21,7 +22,7 @@ def _lines() -> Watcher:
             print(f"train     {event.steps:,} steps, about {clock(event.seconds_left)}",
                   file=sys.stderr)  # fmt: skip
         elif event.note:
-            print(f"train     {event.note}", file=sys.stderr)
+            print(f"train     {printable(event.note)}", file=sys.stderr)
         elif share >= said[0] + 0.1 or event.step == event.steps:
             said[0] = share
             print(
@@ -40,13 +41,14 @@ def _bar() -> Watcher:
     bar = Progress(
         TextColumn("train    "), BarColumn(),
         TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
-        TextColumn("{task.description}"), TimeRemainingColumn(), console=Console(stderr=True),
+        TextColumn("{task.description}", markup=False), TimeRemainingColumn(),
+        console=Console(stderr=True),
     )  # fmt: skip
     task = bar.add_task("", total=None)
     bar.start()
 
     def watch(event: Event) -> None:
-        said = event.note or f"held-out {event.held_out:.3f} nats/row"
+        said = printable(event.note) or f"held-out {event.held_out:.3f} nats/row"
         bar.update(task, completed=event.step, total=event.steps, description=said)
         if event.step == event.steps:
             bar.stop()
@@ -57,7 +59,7 @@ def _bar() -> Watcher:
 def tell(about: str, texts: list[str]) -> None:
     """A line for each text on standard error."""
     for text in texts:
-        print(f"{about:<9} {text}", file=sys.stderr)
+        print(f"{printable(about):<9} {printable(text)}", file=sys.stderr)
 
 
 def clock(seconds: float) -> str:

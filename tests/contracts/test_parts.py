@@ -371,7 +371,7 @@ def test_a_modality_is_restored_from_its_recipe_and_encodes_the_same(kind):
     from keyhole.sources import open_source
 
     held = np.random.default_rng(0).random((9, 5, 7)) if kind == "pictures" else frame()
-    source = random_access(open_source(held), "")
+    source = random_access(open_source(held), str)
     modality, _ = kinds("modality")[kind].learn(source, Hints())
     again = build("modality", json.loads(json.dumps(modality.recipe(), allow_nan=False)))
     assert again.layout == modality.layout

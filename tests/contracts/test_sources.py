@@ -235,7 +235,7 @@ def test_a_csv_is_held_in_memory_or_spooled_and_gives_the_same_groups(
     monkeypatch.setattr("keyhole.sources.opening.HELD_BYTES", held_bytes)
     monkeypatch.setattr("keyhole.sources.opening.SPOOL_ROWS", 8)
     FRAME.to_csv(tmp_path / "t.csv", index=False)
-    source = random_access(open_source(tmp_path / "t.csv"), str(tmp_path))
+    source = random_access(open_source(tmp_path / "t.csv"), lambda: str(tmp_path))
     spooled = held_bytes == 300
     assert (tmp_path / "spool.parquet").exists() == spooled
     assert (source.groups > 1) == spooled
