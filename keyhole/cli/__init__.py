@@ -105,8 +105,8 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as fault:
         from keyhole.printable import printable
 
-        fault.message = printable(fault.message)
-        fault.show()
+        line = printable(fault.format_message())
+        click.UsageError(line, getattr(fault, "ctx", None)).show()
         return 2
     except (click.Abort, KeyboardInterrupt) as stop:
         _complain("stopped")
