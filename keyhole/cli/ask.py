@@ -68,7 +68,7 @@ def detect(model: str, data: str, **options: Any) -> int:
             detector.autoencoder_, table, source, needs, settings, options, "detect", say
         )
     alarms = sum(counted)
-    _tell(detector, rows, alarms, options["fdr"], say)
+    _tell(detector, rows, alarms, options["fdr"], rate, say)
     for pattern in shared(because, sorted(because)):
         say("pattern", str(pattern))
     for remark in likeness.remarks():
@@ -94,13 +94,17 @@ def _draw(
         say("wrote", heat)
 
 
-def _tell(detector: Any, rows: int, alarms: int, fdr: float | None, say: Say) -> None:
+def _tell(
+    detector: Any, rows: int, alarms: int, fdr: float | None, rate: float | None, say: Say
+) -> None:
     """How many rows alarm, and what was promised of them."""
     promised = f"{detector.alarm_rate:.1%} false ones are promised"
     if fdr is not None:
         promised = f"at most {fdr:.1%} of them are false"
     share = alarms / max(rows, 1)
     say("detect", f"{rows:,} rows, {alarms:,} alarms ({share:.1%}) where {promised}")
+    if fdr is not None:
+        say("p-values", detector.calibration_.basis(detector.alarm_rate if rate is None else rate))
 
 
 def _command(verb: str, said: str, *more: Any) -> click.Command:

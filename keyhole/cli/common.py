@@ -138,8 +138,10 @@ def alarms_in_words(detector: Any) -> str:
     said = (
         f"{detector.alarm_rate:.2%} false ones promised, above a surprise of "
         f"{-detector.offset_:.2f} times the usual; calibrated on "
-        f"{len(calibration.surprises):,} rows, least rate possible {calibration.least_rate():.3%}"
+        f"{len(calibration.surprises):,} rows, least rate {calibration.least_rank():.3%}"
     )
+    if calibration.tail is not None:
+        said += f", {calibration.least_rate():.2g} extrapolated"
     return "; ".join(filter(None, [said, trust_in_words(share)]))
 
 

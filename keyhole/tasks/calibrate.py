@@ -4,15 +4,20 @@ Split-conformal: among n calibration rows that no net trained on, and one more r
 every rank is equally likely, so p = (1 + how many are at least as surprising) / (n + 1) is at
 most a with probability at most a. Source: Vovk, Gammerman and Shafer 2005, chapter 2; with
 folds, cross-conformal (Vovk 2015), whose guarantee holds up to the difference between nets.
+Beyond the largest of them a fitted tail refines the least p-value, where it fits (tail.py).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from keyhole.tasks.tail import REACH, Tail
+
 APART = 0.05  # share of rows that may stand apart without a word: a few do on any table
 ALIKE = 0.5  # rows that are all alike are a third as surprising as usual: at no distance
+LEVELS = 400  # of p-values below the least rank
 MOST_ROWS = 20_000  # that calibrate; more make no rate that anyone asks for more certain
 
 
@@ -30,25 +35,38 @@ class Calibration:
             known = np.random.default_rng(seed).choice(known, MOST_ROWS, replace=False)
         return cls(np.sort(known.astype(float)))
 
+    @cached_property
+    def tail(self) -> Tail | None:
+        """The distribution beyond the largest surprise; None where none fits."""
+        return Tail.fit(self.surprises)
+
     def p_value(self, surprise: np.ndarray) -> np.ndarray:
         """The share of rows like those of training that are at least as surprising; NaN for NaN.
 
-        Never 0 and never above 1: the least is 1 / (n + 1).
+        Ranks down to 1 / (n + 1). Beyond the largest calibration surprise, where a tail fits, as
+        little as a hundredth of that. Never 0 and never above 1.
         """
         n = len(self.surprises)
         places = torch.searchsorted(
             torch.from_numpy(self.surprises), torch.from_numpy(np.ascontiguousarray(surprise))
         )  # on all threads, where NumPy's uses one
-        above = n - places.numpy()
-        return np.where(np.isnan(surprise), np.nan, (1 + above) / (n + 1))
+        p_value = (1 + n - places.numpy()) / (n + 1)
+        beyond = (places.numpy() == n) & ~np.isnan(surprise)
+        if beyond.any() and self.tail is not None:
+            tail = self.tail.p_value(surprise[beyond])
+            p_value[beyond] = np.clip(tail, self.least_rate(), 1 / (n + 1))
+        return np.where(np.isnan(surprise), np.nan, p_value)
 
     def threshold(self, alarm_rate: float) -> float:
         """Rows more surprising than this have a p-value of at most the rate; inf if none can."""
         n = len(self.surprises)
         allowed = int(np.floor(alarm_rate * (n + 1) * (1 + 1e-12))) - 1
-        if allowed < 0:
+        if allowed >= 0:
+            return float(self.surprises[n - 1 - allowed]) if allowed < n else float("-inf")
+        if self.tail is None or alarm_rate < self.least_rate():
             return float("inf")
-        return float(self.surprises[n - 1 - allowed]) if allowed < n else float("-inf")
+        score = max(self.tail.score_at(alarm_rate), float(self.surprises[-1]))
+        return float(np.nextafter(score, -np.inf))  # a p-value equal to the rate alarms
 
     def apart(self) -> float:
         """The share of rows that stand apart from the others: beyond Tukey's outer fence.
@@ -61,20 +79,41 @@ class Calibration:
         low, high = np.quantile(self.surprises, (0.25, 0.75))
         return float((self.surprises > high + 3 * (high - low)).mean())
 
-    def least_rate(self) -> float:
-        """The smallest alarm rate that so many rows can promise."""
+    def least_rank(self) -> float:
+        """The smallest rate that ranks alone can promise."""
         return 1 / (len(self.surprises) + 1)
 
+    def least_rate(self) -> float:
+        """The smallest alarm rate possible: by the tail where one fits, else by ranks."""
+        return self.least_rank() / (1 if self.tail is None else REACH)
+
     def shortage(self, alarm_rate: float) -> str | None:
-        """A sentence where the rate needs more rows than there are, else None."""
-        if alarm_rate >= self.least_rate():
+        """A sentence where the rate is smaller than the rows allow, else None."""
+        if alarm_rate > 0 and self.threshold(alarm_rate) < float("inf"):
             return None
         n = len(self.surprises)
-        needed = int(np.ceil(1 / alarm_rate)) - 1
+        why = "no tail fits beyond them" if self.tail is None else "that is too far beyond them"
         return (
-            f"an alarm rate of {alarm_rate:g} needs {needed:,} calibration rows and there are "
-            f"{n:,}: no alarm can be raised; the least rate possible is {self.least_rate():.3g}"
+            f"an alarm rate of {alarm_rate:g} is too small for {n:,} calibration rows ({why}): "
+            f"no alarm can be raised; the least rate possible is {self.least_rate():.2g}"
         )
+
+    def extrapolation(self, alarm_rate: float) -> str | None:
+        """A sentence where a rate rests on the fitted tail, else None."""
+        tail = self.tail
+        if tail is None or not self.least_rate() <= alarm_rate < self.least_rank():
+            return None
+        return (
+            f"extrapolated: {len(self.surprises):,} calibration rows promise rates from "
+            f"{self.least_rank():.2g} up; a generalised Pareto tail fitted to the "
+            f"{tail.exceedances:,} largest of them answers below (goodness of fit p = "
+            f"{tail.fit_p:.2f})"
+        )
+
+    def basis(self, alarm_rate: float) -> str:
+        """What p-values up to this rate rest on, in words: ranks, or the fitted tail."""
+        ranks = f"ranks among {len(self.surprises):,} calibration rows"
+        return self.extrapolation(alarm_rate) or ranks
 
     def sameness(self) -> str | None:
         """A sentence where every calibration row is as surprising as every other, else None."""
@@ -101,39 +140,45 @@ def trust_in_words(share: float) -> str | None:
 class Discoveries:
     """Benjamini and Hochberg's rule over a batch of any size: of its alarms at most `share` false.
 
-    p-values are counted by their rank, so that memory is that of the calibration. Source:
-    Benjamini and Hochberg 1995, section 3.1; valid for conformal p-values (Bates et al. 2023).
+    p-values are counted at fixed levels, each rounded up to the next one (which errs on the safe
+    side), so that memory does not grow with the rows. Source: Benjamini and Hochberg 1995,
+    section 3.1; valid for conformal p-values (Bates et al. 2023). Below the least rank the levels
+    are those of the fitted tail.
     """
 
     calibration: Calibration
     share: float
 
     def __post_init__(self) -> None:
-        self.counts = np.zeros(len(self.calibration.surprises) + 2, np.int64)
+        n, least = len(self.calibration.surprises), self.calibration.least_rank()
+        tail = np.geomspace(self.calibration.least_rate(), least, LEVELS, endpoint=False)
+        ranks = np.arange(1, n + 2) / (n + 1)
+        self.levels = ranks if self.calibration.tail is None else np.concatenate([tail, ranks])
+        self.counts = np.zeros(len(self.levels), np.int64)
 
     def add(self, surprise: np.ndarray) -> None:
         """Count some rows in; an empty one is no test."""
-        n = len(self.calibration.surprises)
         p_value = self.calibration.p_value(surprise[~np.isnan(surprise)])
-        ranks = np.rint(p_value * (n + 1)).astype(np.int64)
-        self.counts += np.bincount(ranks, minlength=n + 2)
+        place = np.searchsorted(self.levels, p_value * (1 - 1e-12))
+        self.counts += np.bincount(place, minlength=len(self.levels))
 
     def shortage(self) -> str | None:
         """A sentence where the calibration rows are too few for any row to alarm alone."""
         n, tests = len(self.calibration.surprises), int(self.counts.sum())
-        needed = int(np.ceil(tests / self.share / (n + 1)))  # rows with the least p-value
-        if needed <= max(int(self.counts[:2].sum()), 1):
+        least = float(self.levels[0])
+        needed = int(np.ceil(tests * least / self.share * (1 - 1e-12)))
+        beyond = int(self.counts[0])
+        if needed <= max(beyond, 1):
             return None
         return (
-            f"at {n:,} calibration rows the least p-value is {1 / (n + 1):.2g}: of {tests:,} rows "
-            f"at least {needed:,} would have to be beyond them all for a share of {self.share:g} "
-            f"to be promised; {int(self.counts[:2].sum()):,} are"
+            f"at {n:,} calibration rows the least p-value is {least:.2g}: of {tests:,} rows "
+            f"at least {needed:,} would have to be that improbable for a share of {self.share:g} "
+            f"to be promised; {beyond:,} are"
         )
 
     def alarm_rate(self) -> float:
         """The largest p-value that alarms, 0 where none does."""
-        n, tests = len(self.calibration.surprises), int(self.counts.sum())
-        ranks = np.arange(n + 2)
-        within = ranks / (n + 1) * tests <= self.share * np.cumsum(self.counts) * (1 + 1e-12)
-        found = ranks[within & (self.counts > 0)]
-        return float(found.max() / (n + 1)) if len(found) else 0.0
+        tests = int(self.counts.sum())
+        within = self.levels * tests <= self.share * np.cumsum(self.counts) * (1 + 1e-12)
+        rates = self.levels[within & (self.counts > 0)]
+        return float(rates.max()) if len(rates) else 0.0

@@ -99,7 +99,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
         Raises: DataError where the labels hold no anomaly or no other row.
         """
-        p_value = self.p_value(X)
+        p_value = np.maximum(self.p_value(X), self.calibration_.least_rank())  # keeps NaN
         return best_rate(p_value, anomalies(y, len(p_value)))
 
     @classmethod
@@ -136,11 +136,15 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """Surprise, p-value, alarm and causes of every row; `explain_rows`: "alarms" or "all".
 
         With `fdr` the alarms are those that Benjamini and Hochberg's rule raises over all rows of
-        X: of them, on average, at most this share is false.
+        X: of them, on average, at most this share is false. Warns where the alarm rate is smaller
+        than the calibration rows allow.
         """
         check_is_fitted(self)
         source = self.autoencoder_.open(X)
         rate = None if fdr is None else self.rate_for(source, fdr)
+        short = self.calibration_.shortage(self.alarm_rate) if fdr is None else None
+        if short is not None:
+            warnings.warn(short, KeyholeWarning, stacklevel=2)
         judged = self.gauge_.through(self.autoencoder_.numbered(source))
         return join([self._answer(some, explain_rows, MOST_CELLS, rate) for some in judged])
 
@@ -251,7 +255,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def from_bundle(cls, bundle: Bundle, *, alarm_rate: float | None = None) -> Self:
         """The detector of a bundle, at its own alarm rate unless another is given.
 
-        Raises: BundleError, SettingError for a rate that is none.
+        Raises: BundleError, SettingError for an invalid rate, or one too small to be promised.
         """
         model = Autoencoder.from_bundle(bundle)
         if "detect" not in bundle.sections:
@@ -261,6 +265,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             gauge = Gauge.restored(kept, model)
         detector = cls._over(model, kept.alarm_rate if alarm_rate is None else alarm_rate)
         detector.gauge_ = gauge
+        short = None if alarm_rate is None else gauge.calibration.shortage(alarm_rate)
+        if short is not None:
+            raise SettingError(short)
         return detector._warned()
 
     @classmethod
@@ -279,10 +286,13 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return self._warned()
 
     def _warned(self) -> Self:
-        """Say where the rate cannot be promised, or where rows cannot be told apart."""
-        for said in (self.calibration_.shortage(self.alarm_rate), self.calibration_.sameness()):
-            if said is not None:
-                warnings.warn(said, KeyholeWarning, stacklevel=3)
+        """Warn if the rate is unattainable or extrapolated, or if all scores tie."""
+        calibration, rate = self.calibration_, self.alarm_rate
+        for message in (
+            calibration.shortage(rate), calibration.extrapolation(rate), calibration.sameness(),
+        ):  # fmt: skip
+            if message is not None:
+                warnings.warn(message, KeyholeWarning, stacklevel=3)
         return self
 
     def _check_rate(self) -> None:

@@ -132,6 +132,24 @@ def test_a_wrong_share_of_false_alarms_is_one_line_and_writes_nothing(
     assert not out.exists()
 
 
+def test_an_alarm_rate_too_small_is_refused_with_the_least_possible_and_writes_nothing(
+    place, capfd, tmp_path
+):
+    out = tmp_path / "alarms.csv"
+    code, _, err = ask(capfd, "detect", place / "m.keyhole", place / "new.csv",
+                       "--alarm-rate", "1e-9", "-o", out)  # fmt: skip
+    assert code == 2
+    assert "1e-09 is too small for 300 calibration rows" in err
+    assert "least rate possible is" in err
+    assert not out.exists()
+
+
+def test_alarms_raised_together_say_what_their_p_values_rest_on(place, capfd):
+    code, _, err = ask(capfd, "detect", place / "m.keyhole", place / "new.csv", "--fdr", "0.2")
+    assert code == 0
+    assert "ranks among 300 calibration rows" in err or "extrapolated: 300" in err
+
+
 def test_a_share_that_cannot_be_promised_is_a_line_and_no_alarm(place, capfd):
     code, out, err = ask(capfd, "detect", place / "m.keyhole", place / "good.csv", "--fdr", 1e-4)
     assert code == 0
