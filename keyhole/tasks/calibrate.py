@@ -110,6 +110,11 @@ class Calibration:
             f"{tail.fit_p:.2f})"
         )
 
+    def remarks(self, alarm_rate: float) -> list[str]:
+        """What a user of this rate should know, in sentences."""
+        notes = self.shortage(alarm_rate), self.extrapolation(alarm_rate), self.sameness()
+        return [note for note in notes if note is not None]
+
     def basis(self, alarm_rate: float) -> str:
         """What p-values up to this rate rest on, in words: ranks, or the fitted tail."""
         ranks = f"ranks among {len(self.surprises):,} calibration rows"

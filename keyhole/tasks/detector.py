@@ -142,8 +142,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         source = self.autoencoder_.open(X)
         rate = None if fdr is None else self.rate_for(source, fdr)
-        short = self.calibration_.shortage(self.alarm_rate) if fdr is None else None
-        if short is not None:
+        if fdr is None and (short := self.calibration_.shortage(self.alarm_rate)):
             warnings.warn(short, KeyholeWarning, stacklevel=2)
         judged = self.gauge_.through(self.autoencoder_.numbered(source))
         return join([self._answer(some, explain_rows, MOST_CELLS, rate) for some in judged])
@@ -265,8 +264,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             gauge = Gauge.restored(kept, model)
         detector = cls._over(model, kept.alarm_rate if alarm_rate is None else alarm_rate)
         detector.gauge_ = gauge
-        short = None if alarm_rate is None else gauge.calibration.shortage(alarm_rate)
-        if short is not None:
+        if alarm_rate is not None and (short := gauge.calibration.shortage(alarm_rate)):
             raise SettingError(short)
         return detector._warned()
 
@@ -287,12 +285,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def _warned(self) -> Self:
         """Warn if the rate is unattainable or extrapolated, or if all scores tie."""
-        calibration, rate = self.calibration_, self.alarm_rate
-        for message in (
-            calibration.shortage(rate), calibration.extrapolation(rate), calibration.sameness(),
-        ):  # fmt: skip
-            if message is not None:
-                warnings.warn(message, KeyholeWarning, stacklevel=3)
+        for message in self.calibration_.remarks(self.alarm_rate):
+            warnings.warn(message, KeyholeWarning, stacklevel=3)
         return self
 
     def _check_rate(self) -> None:
