@@ -136,8 +136,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """Surprise, p-value, alarm and causes of every row; `explain_rows`: "alarms" or "all".
 
         With `fdr` the alarms are those that Benjamini and Hochberg's rule raises over all rows of
-        X: of them, on average, at most this share is false. Warns where the alarm rate is smaller
-        than the calibration rows allow.
+        X: of them, on average, at most this share is false. Warns of an unattainable alarm rate.
         """
         check_is_fitted(self)
         source = self.autoencoder_.open(X)
@@ -244,10 +243,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     @classmethod
     def load(cls, path: str) -> Self:
-        """The detector kept in a folder.
-
-        Raises: BundleError that says what is wrong with it.
-        """
+        """The detector saved in a folder. Raises: BundleError."""
         return cls.from_bundle(read_bundle(str(path)))
 
     @classmethod
@@ -272,8 +268,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def _over(cls, model: Autoencoder, alarm_rate: float) -> Self:
         """A detector told what the model's hints say; it has no gauge yet."""
         hints = model.parts()["hints"]
-        said = "auto" if hints.contamination is None else hints.contamination
-        detector = cls(model, alarm_rate=alarm_rate, contamination=said, segment=hints.segment)
+        share = "auto" if hints.contamination is None else hints.contamination
+        detector = cls(model, alarm_rate=alarm_rate, contamination=share, segment=hints.segment)
         detector._check_rate()
         detector.autoencoder_ = model
         return detector
