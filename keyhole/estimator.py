@@ -117,7 +117,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         z = codes if isinstance(codes, np.ndarray) else numbers_of(codes)
-        return as_container(self._fitted.rows_of(z), self.container_)
+        return as_container(self.table_.written(self._fitted.rows_of(z)), self.container_)
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Log p(x | code(x)) of each row in nats, higher = more normal; NaN where a row is empty.
@@ -205,7 +205,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     def sample(self, n: int = 1) -> Any:
         """`n` new rows, in the kind that fit was given; `keyhole.Generator` has more to offer."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        return as_container(self.sampler().rows(n, seed), self.container_)
+        return as_container(self.table_.written(self.sampler().rows(n, seed)), self.container_)
 
     def fit_prior(self, batches: Iterator[Batch], prior: Prior, *, seed: int = 0) -> None:
         """Fit a copy of this prior to the codes of encoded rows, and hold it as `prior_`."""

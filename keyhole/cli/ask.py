@@ -18,7 +18,7 @@ from keyhole.cli.common import (
     use_machine,
 )
 
-OWN = {"impute": ("draws", "seed")}  # options that a task takes
+OWN = {"impute": ("draws", "seed", "mark")}  # options that a task takes
 MOST_SHARED = 10_000  # alarms that are looked through for what they share
 
 
@@ -123,8 +123,9 @@ def _command(verb: str, said: str, *more: Any) -> click.Command:
         use_machine(fitted, options["threads"], options["device"])
         settings = [fitted.fingerprint_, verb, own]
         source = open_source(data)
+        task.accept(source.names)
         rows = _answer(fitted, task.table, source, task.reads(), settings, options, verb, say)
-        say(verb, f"{rows:,} rows")
+        say(verb, f"{rows:,} rows{_filled(task)}")
 
     ask.__doc__ = said
     for decorate in (
@@ -142,13 +143,25 @@ def _command(verb: str, said: str, *more: Any) -> click.Command:
 embed = _command("embed", "The code of every row of DATA: code_0, code_1, ...")
 impute = _command(
     "impute",
-    "Fill the gaps of DATA; seen cells stay as they are.",
+    "Fill the gaps of DATA; all other cells stay as they were written.",
     click.option("--seed", type=int, default=0, show_default=True, help="Of the draws."),
+    click.option("--mark", metavar="COLUMN_SUFFIX",
+                 help="Add a column that says which cells were filled: COLUMN and this suffix."),
     click.option("--draws", type=int, metavar="N",
                  help="Each row N times, its gaps drawn anew in each."),
 )  # fmt: skip
 score = _command("score", "The log-likelihood of every row of DATA, in nats; one forward pass.")
 reconstruct = _command("reconstruct", "The row that the model expects in place of each of DATA.")
+
+
+def _filled(task: Any) -> str:
+    """How many cells an imputation filled, and in which columns most."""
+    if not hasattr(task, "filled"):
+        return ""
+    most = sorted(task.filled.items(), key=lambda item: -item[1])
+    columns = ", ".join(f"{name} {count:,}" for name, count in most[:5])
+    more = f" and {len(most) - 5} more columns" if len(most) > 5 else ""
+    return f", {sum(task.filled.values()):,} cells filled" + (f": {columns}{more}" if most else "")
 
 
 def _source(

@@ -161,7 +161,7 @@ def match_columns(model: Any, names: list[str], say: Say) -> None:
 
     Raises: DataError where one is absent.
     """
-    from keyhole.modalities.tabular import check_columns
+    from keyhole.modalities.given import check_columns
 
     needed = model.table_.needs()
     check_columns(needed, names, "this model")

@@ -50,7 +50,7 @@ def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
     """
     from keyhole.columns.cast import texts
     from keyhole.errors import DataError
-    from keyhole.modalities.tabular import check_columns
+    from keyhole.modalities.given import check_columns
 
     wanted, start = options["id_value"], 0
     if wanted is not None:

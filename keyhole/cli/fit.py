@@ -31,11 +31,16 @@ def part_options(command: Any) -> Any:
 @data_argument
 @click.option("-o", "--out", required=True, type=click.Path(), help="Folder for the model.")
 @click.option("--id", "id_column", help="Column that names rows; never learnt from.")
-@click.option("--exclude", multiple=True, help="Columns to leave out; a,b or repeated.")
-@click.option("--columns", multiple=True, help="Only these columns; a,b or repeated.")
+@click.option(
+    "--exclude",
+    multiple=True,
+    help="Columns to leave out; a,b or repeated. A name with a comma is a name.",
+)
+@click.option("--columns", multiple=True, help="Only these columns, written as for --exclude.")
 @click.option("--kind", multiple=True, metavar="COLUMN=KIND",
               help="number, count, category, flag, moment or aside, "
-              "where the guess is wrong.")  # fmt: skip
+              "where the guess is wrong; number:, for a decimal comma, moment:%d/%m/%Y for a "
+              "date format.")  # fmt: skip
 @click.option("--weight", help="Column with row weights.")
 @click.option("--validation", default="random", show_default=True,
               help="Held-out rows: random, group:COLUMN or time:COLUMN.")  # fmt: skip
@@ -227,7 +232,7 @@ def _report(model: Any, detector: Any, data: str, page: str) -> None:
 
 
 def _names(given: tuple[str, ...]) -> list[str]:
-    return [name for text in given for name in text.split(",") if name]
+    return [text for text in given if text.strip(", ")]  # Hints knows the table's columns
 
 
 def _kinds(given: tuple[str, ...]) -> dict[str, str]:

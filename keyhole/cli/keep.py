@@ -60,7 +60,7 @@ def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
     """Calibrate on rows that are labelled good, and tell the rate that suits the labels best."""
     import pyarrow as pa
 
-    from keyhole.modalities.tabular import check_columns
+    from keyhole.modalities.given import check_columns
     from keyhole.sources.base import ArrowRows, TableSource
     from keyhole.tasks.labels import anomalies
 

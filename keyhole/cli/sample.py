@@ -100,12 +100,12 @@ def _tables(
     for block, start in enumerate(range(0, rows, BLOCK_ROWS)):
         count = min(BLOCK_ROWS, rows - start)
         seed = hash_of(options["seed"], block) >> 1  # below 2^63, as torch wants it
-        yield sampler.rows(count, seed, given, gaps=not options["no_gaps"])
+        yield model.table_.written(sampler.rows(count, seed, given, gaps=not options["no_gaps"]))
 
 
 def _check_target(model: Any, options: dict[str, Any]) -> None:
     """A target is a column, and asked for by --judge: said before a row is written."""
-    from keyhole.modalities.tabular import check_columns
+    from keyhole.modalities.given import check_columns
 
     target = options["target"]
     if target is None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from keyhole.columns import cast
 from keyhole.columns.grids import Grid
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
@@ -63,6 +64,21 @@ class Column(Described):
     def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
         """True for rows whose drawn cells mean a value that may be drawn as it stands."""
         return np.ones(len(cells), bool)
+
+    def written(self, values: Any) -> Any:
+        """Decoded values in the way that training wrote them: texts for money, numbers as are."""
+        return values
+
+    def cell_texts(self, values: Any, decimal: str = "") -> Any:
+        """Decoded values as texts for the cells of a text column, numbers with six digits.
+
+        `decimal` is the file's decimal sign, for a column that knows none.
+        """
+        import pyarrow.types as pt
+
+        if not pt.is_floating(values.type):
+            return cast.texts(values)
+        return cast.number_texts(values)
 
     @abstractmethod
     def text(self, values: Any) -> list[str]:

@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from keyhole.columns import dates, numerals
+
 NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity))$"
-# Tried in this order, on the whole sample: the first that reads every text wins.
-DATE_FORMATS = (
-    "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y/%m/%d",
-    "%Y/%m/%d %H:%M:%S", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d/%m/%Y",
-    "%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S",
-)  # fmt: skip
-ISO = "iso"  # Arrow's own reader: fractions of a second, a zone
+WHOLE = r"^[+-]?(\d+|(?i:inf|infinity))$"
+ISO = dates.ISO
 
 
 def plain(values: Any) -> Any:
@@ -38,8 +35,14 @@ def is_text(arrow_type: Any) -> bool:
     )  # fmt: skip
 
 
-def floats(values: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Float64 with NaN for missing, and the positions of cells that hold no number."""
+def floats(
+    values: Any, decimal: str | None = None, unit: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Float64 with NaN for missing, and the positions of cells that hold no number.
+
+    Texts are read with this decimal sign (None: the one that reads more of them) and, if any, this
+    currency or percent sign.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.types as pt
@@ -51,7 +54,7 @@ def floats(values: Any) -> tuple[np.ndarray, np.ndarray]:
     if pt.is_duration(values.type):
         values = pc.divide(values.cast(pa.duration("us")).cast(pa.int64()).cast("double"), 1e6)  # pyright: ignore
     if is_text(values.type):
-        return _floats_of_text(values)
+        return _floats_of_text(texts(values), decimal, unit)
     if pt.is_boolean(values.type):
         values = values.cast(pa.uint8())
     if not (
@@ -61,24 +64,54 @@ def floats(values: Any) -> tuple[np.ndarray, np.ndarray]:
     return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), none
 
 
-def _floats_of_text(values: Any) -> tuple[np.ndarray, np.ndarray]:
+def _floats_of_text(
+    values: Any, decimal: str | None, unit: str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    import pyarrow as pa
+
+    if decimal is None:
+        read, bad = _floats_of_text(values, ".", unit)
+        other = _floats_of_text(values, ",", unit) if len(bad) else (read, bad)
+        return other if len(other[1]) < len(bad) else (read, bad)
+    if decimal != ",":
+        try:
+            return values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.empty(0, np.int64)
+        except pa.ArrowInvalid:
+            pass
+    return _floats_of_odd_text(values, decimal, unit)
+
+
+def _floats_of_odd_text(
+    values: Any, decimal: str, unit: str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Texts of which not all are numbers that every program reads."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    try:
-        return values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.empty(0, np.int64)
-    except pa.ArrowInvalid:
-        reads = pc.match_substring_regex(values, NUMBER)  # pyright: ignore
-        read = pc.if_else(reads, values, None).cast(pa.float64())  # pyright: ignore
-        bad = pc.fill_null(pc.invert(reads), False).to_numpy(zero_copy_only=False)  # pyright: ignore
-        return read.to_numpy(zero_copy_only=False), np.flatnonzero(bad)
+    whole = NUMBER if decimal != "," else WHOLE
+    reads = pc.fill_null(pc.match_substring_regex(values, whole), False)  # pyright: ignore
+    read = pc.if_else(reads, values, None).cast(pa.float64()).to_numpy(zero_copy_only=False)  # pyright: ignore
+    odd = np.flatnonzero(pc.and_(values.is_valid(), pc.invert(reads)).to_numpy(False))  # pyright: ignore
+    if not len(odd):
+        return read, odd
+    read = np.array(read)
+    read[odd] = numerals.numbers(values.take(odd), decimal or ".", unit)
+    return read, odd[np.isnan(read[odd])]
 
 
-def numbers_or_gaps(values: Any) -> Any:
+def numbers_or_gaps(values: Any, decimal: str | None = None, unit: str | None = None) -> Any:
     """The array as float64, null where a cell holds no number."""
     import pyarrow as pa
 
-    return pa.array(floats(values)[0], from_pandas=True)
+    return pa.array(floats(values, decimal, unit)[0], from_pandas=True)
+
+
+def number_texts(values: Any) -> Any:
+    """Floats as texts with six digits; NaN becomes null."""
+    import pyarrow as pa
+
+    numbers = values.to_numpy(zero_copy_only=False)
+    return pa.array([None if np.isnan(n) else f"{n:.6g}" for n in numbers], pa.string())
 
 
 def texts(values: Any) -> Any:
@@ -95,61 +128,30 @@ def texts(values: Any) -> Any:
 
 
 def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds since 1970 in UTC, NaN for missing, and the positions that hold no moment."""
+    """Seconds since 1970 in UTC, NaN for missing, and the positions that hold no moment.
+
+    `style` is how texts or numbers write moments, see `dates`.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.types as pt
 
     values = plain(values)
-    bad = np.empty(0, np.int64)
-    if is_text(values.type):
-        values, bad = _moments_of_text(values, style)
+    if style in dates.EPOCHS and not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
+        numbers, bad = floats(values, ".")
+        return numbers * dates.EPOCHS[style], bad
+    if pt.is_integer(values.type) or is_text(values.type):
+        moments = dates.read(texts(values), style)
+        seen = values.is_valid().to_numpy(zero_copy_only=False)
+        return moments, np.flatnonzero(np.isnan(moments) & seen)
     if not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
         return np.full(len(values), np.nan), np.flatnonzero(values.is_valid().to_numpy(False))
     micros = values.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-    return pc.divide(micros.cast("double", safe=False), 1e6).to_numpy(False), bad  # pyright: ignore
-
-
-def _moments_of_text(values: Any, style: str) -> tuple[Any, np.ndarray]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    try:
-        return _read_moments(values, style), np.empty(0, np.int64)
-    except pa.ArrowInvalid:
-        read = []
-        for value in values:
-            try:
-                read.append(_read_moments(pa.array([value], pa.string()), style)[0].as_py())
-            except pa.ArrowInvalid:
-                read.append(None)
-        moments = pa.array(read, pa.timestamp("us"))
-        bad = pc.and_(pc.is_null(moments), pc.is_valid(values))  # pyright: ignore
-        return moments, np.flatnonzero(bad.to_numpy(zero_copy_only=False))
-
-
-def _read_moments(values: Any, style: str) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if style != ISO:
-        return pc.strptime(values, format=style, unit="us")  # pyright: ignore
-    try:
-        return values.cast(pa.timestamp("us"))
-    except pa.ArrowInvalid:  # texts with a zone
-        return values.cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us"))
+    micros = pc.divide(micros.cast("double", safe=False), 1e6)  # pyright: ignore
+    return micros.to_numpy(zero_copy_only=False), np.empty(0, np.int64)
 
 
 def moment_style(sample: Any) -> str | None:
-    """The format that reads every text of the sample as a moment, or None."""
-    import pyarrow as pa
-
-    if not len(sample):
-        return None
-    for style in (ISO, *DATE_FORMATS):
-        try:
-            _read_moments(sample, style)
-        except pa.ArrowInvalid:
-            continue
-        return style
-    return None
+    """The format that reads every text of the sample as a moment, None where none or two do."""
+    styles = dates.styles(sample)
+    return styles[0] if len(styles) == 1 else None

@@ -36,7 +36,7 @@ class Flag(Column):
             arrowtype.name(profile.arrow_type, levels=profile.dictionary),
         )
         if (
-            kind == "string" and profile.numeric and not profile.not_numbers
+            kind == "string" and profile.numeric and not profile.not_numbers and profile.plain
         ):  # «1» and «1.0» are one
             levels, kind = Counter(), "int64" if profile.whole else "double"
             for text, count in profile.levels.items():

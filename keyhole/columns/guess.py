@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from keyhole.columns import cast
+from keyhole.columns import cast, numerals
 from keyhole.columns.identifier import ID_NAME, identifier
+from keyhole.columns.numerals import OPPOSITE
 from keyhole.columns.profile import MOST_LEVELS, Profile
 
 MOST_COUNT = 1_000  # larger whole numbers are amounts, not counts of things
@@ -33,27 +34,59 @@ def guess(profile: Profile) -> Guess:
         return Guess("moment", "typed as dates")
     if cast.is_text(kind):
         return _guess_text(profile)
+    if pt.is_integer(kind) and profile.style:
+        return Guess("moment", f"digits read as dates ({profile.style})")
     if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_duration(kind):
         return _guess_number(profile, pt.is_integer(kind))
     return Guess("aside", f"holds {kind}, which is no cell of a table")
 
 
 def _guess_text(profile: Profile) -> Guess:
-    if profile.numeric:
-        found = _guess_number(profile, profile.whole)
-        if profile.not_numbers:
-            odd = f"{profile.not_numbers} cells are no numbers, such as {profile.odd!r:.40}"
-            return Guess(found.kind, found.reason, f"{odd}; they count as missing")
-        return found
     if profile.style:
         return Guess("moment", f"texts read as dates ({profile.style})")
+    if profile.numeric:
+        number = _guess_number(profile, profile.whole)
+        return Guess(number.kind, number.reason, "; ".join(_cautions(profile)))
+    return _guess_levels(profile)
+
+
+def _cautions(profile: Profile) -> list[str]:
+    """What a user should look at in texts that are read as numbers."""
+    cautions = []
+    if profile.not_numbers:
+        odd = f"{profile.not_numbers} cells are no numbers, such as {profile.odd!r:.40}"
+        cautions.append(f"{odd}; they count as missing")
+    reading = profile.reading
+    if reading is not None and reading.example:
+        sign = reading.format.decimal or "."
+        one, other = (f"{numerals.one(reading.example, s):g}" for s in (sign, OPPOSITE[sign]))
+        cautions.append(
+            f"{reading.example!r} is read as {one}, and could be {other}: kind "
+            f"'number:{OPPOSITE[sign]}' says so"
+        )
+    return cautions
+
+
+def _guess_levels(profile: Profile) -> Guess:
+    """The kind of texts that are neither dates nor numbers, digits that are a code among them."""
+    reading = profile.reading
+    note = ""
+    if profile.readable and reading is not None:
+        note = "digits are a code" if reading.code else "texts of digits"
+        note = "more than one unit" if reading.units > 1 else note
+        note = f"; {note}, kind 'number' reads them as numbers"
+    if profile.ambiguous:
+        first, second = profile.ambiguous
+        note = f"; dates as {first} or {second}? kind 'moment:{first}' says which"
     if len(profile.levels) == 2 and not profile.overflow:
-        return Guess("flag", "two texts")
+        return Guess("flag", "two texts", note[2:])
+    if profile.heavy:
+        return Guess("aside", "its different texts take too much memory: an identifier")
     if profile.overflow:
         return Guess("aside", f"more than {MOST_LEVELS:,} different texts: an identifier")
     if profile.seen >= 20 and len(profile.levels) > 0.9 * profile.seen:
-        return Guess("aside", "nearly every row has a text of its own: an identifier")
-    return Guess("category", f"{len(profile.levels)} different texts")
+        return Guess("aside", "nearly every row has a text of its own: an identifier", note[2:])
+    return Guess("category", f"{len(profile.levels)} different texts", note[2:])
 
 
 def _guess_number(profile: Profile, integer: bool) -> Guess:
@@ -71,7 +104,7 @@ def _guess_number(profile: Profile, integer: bool) -> Guess:
     if distinct == 2:
         return Guess("flag", "two numbers")
     small = 0 <= profile.least <= 1 and profile.most <= MOST_COUNT
-    if integer and distinct != 1 and small and _counts_things(profile):
+    if integer and distinct != 1 and small and profile.plain and _counts_things(profile):
         return Guess("count", "small whole numbers from 0 or 1 up")
     return Guess("number", "whole numbers" if profile.whole else "numbers")
 

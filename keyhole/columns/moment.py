@@ -4,7 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.columns import arrowtype, cast, refuse
+from keyhole.columns import arrowtype, cast, dates, refuse
 from keyhole.columns.base import Column
 from keyhole.columns.grids import Grid, between, inside, legal
 from keyhole.columns.profile import Profile
@@ -50,7 +50,7 @@ class Moment(Column):
 
         Raises: SettingError.
         """
-        if self.style not in (cast.ISO, *cast.DATE_FORMATS):
+        if not dates.check(self.style):
             raise SettingError(f"style={self.style!r:.40} is no way that moments are written")
         if len(set(self.cycles)) < len(self.cycles) or not set(self.cycles) <= set(CYCLES_S):
             raise SettingError(f"cycles={self.cycles!r:.40}: from {list(CYCLES_S)}, each once")
@@ -134,10 +134,12 @@ class Moment(Column):
 
     def _typed(self, moments: np.ndarray) -> Any:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         stamps = pa.array((moments * 1e6).round().astype(np.int64)).cast(pa.timestamp("us"))
-        if self.type != "string":
+        if self.style in dates.EPOCHS:
+            return self._counted(moments)
+        numeric = self.type.startswith(("int", "uint"))
+        if self.type != "string" and not numeric:
             return stamps.cast(arrowtype.named(self.type), safe=False)
         if self.style == cast.ISO:
             day = self.step_s == DAY_S
@@ -145,4 +147,15 @@ class Moment(Column):
                 return stamps.cast(pa.date32()).cast(pa.string())
             whole = self.step_s >= 1  # then no text shows a fraction of a second
             return (stamps.cast(pa.timestamp("s")) if whole else stamps).cast(pa.string())
-        return pc.strftime(stamps.cast(pa.timestamp("s"), safe=False), format=self.style)  # pyright: ignore
+        texts = pa.array(dates.write(moments, self.style), pa.string())
+        return texts.cast(arrowtype.named(self.type)) if numeric else texts
+
+    def _counted(self, moments: np.ndarray) -> Any:
+        """Moments as numbers since 1970, in the unit and the type of training."""
+        import pyarrow as pa
+
+        units = moments / dates.EPOCHS[self.style]
+        if self.type in {"float", "double"}:
+            return arrowtype.array(units, self.type)
+        whole = pa.array(np.round(units).astype(np.int64))
+        return whole.cast(arrowtype.named(self.type), safe=False)

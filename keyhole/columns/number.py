@@ -2,6 +2,7 @@
 value holds a large share of the rows (a hurdle model: is it the atom, and if not, what?).
 """
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
 from keyhole.columns.grids import Grid, between, grid, inside, legal, snapped
+from keyhole.columns.numerals import NumberFormat
 from keyhole.columns.profile import Profile
 from keyhole.columns.sizes import atom_of, long_tailed, spread_of
 from keyhole.core.layout import Slot
@@ -39,7 +41,7 @@ class Number(Column):
         bent: bool | list[list[float]],
         atom: list[float] | None,
         range: list[float],
-        type: str,
+        type: str | dict[str, Any],
         knots: list[list[float]] | None = None,
     ) -> None:
         self.name = name
@@ -48,8 +50,21 @@ class Number(Column):
         self.bent = bent
         self.atom = atom
         self.range = range
-        self.type = type
+        self.written_as = None if isinstance(type, str) else NumberFormat.of(type)
+        self.type = type if isinstance(type, str) else str(type.get("of", "double"))
         self.knots = knots
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments; a text column's type says how it writes numbers."""
+        params = super().get_params(deep)
+        if self.written_as is not None:
+            params["type"] = {"of": self.type, **self.written_as.recipe()}
+        return params
+
+    def reads_as(self, decimal: str) -> bool:
+        """True where texts with this decimal sign need no other reading."""
+        format_ = self.written_as
+        return format_ is None or (not format_.unit and format_.decimal in {"", decimal})
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
@@ -69,7 +84,7 @@ class Number(Column):
             bent=bent,
             atom=atom,
             range=[profile.least, profile.most],
-            type=kind,
+            type=kind if profile.format is None else {"of": kind, **profile.format.recipe()},
         )
 
     @classmethod
@@ -97,7 +112,27 @@ class Number(Column):
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The cells of Arrow values; `encode_matrix` does it for many columns at once."""
-        return self.encode_floats(refuse.numbers(self.name, values, start))
+        return self.encode_floats(self.numbers(values, start))
+
+    def numbers(self, values: Any, start: int = 0) -> np.ndarray:
+        """The numbers of Arrow values, texts read as training wrote them, NaN for missing."""
+        format_ = self.written_as or NumberFormat()
+        decimal, unit = format_.decimal or ".", format_.unit or None
+        return refuse.numbers(self.name, values, start, decimal, unit)
+
+    def written(self, values: Any) -> Any:
+        """Texts where training wrote money, percent, or another decimal sign."""
+        plain = self.written_as is None or self.written_as.plain
+        return values if plain else self.cell_texts(values)
+
+    def cell_texts(self, values: Any, decimal: str = "") -> Any:
+        """Numbers with the sign, the thousands, the digits and the unit of training."""
+        import pyarrow as pa
+
+        format_ = self.written_as or NumberFormat()
+        if not format_.decimal and decimal:
+            format_ = replace(format_, decimal=decimal)
+        return pa.array(format_.write(cast.floats(values)[0]), pa.string())
 
     def encode_floats(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The cells of float values, NaN for missing."""

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from keyhole.columns import cast
+from keyhole.columns.numerals import NumberFormat, Reading
 
 MOST_LEVELS = 100_000
+MOST_LEVEL_BYTES = 32 << 20  # of their texts
 MOST_NUMBERS = 64  # distinct numbers counted before "many" is answer enough
 
 
@@ -33,12 +35,18 @@ class Profile:
     odd: str = ""  # one of them
     levels: Counter[Any] = field(default_factory=Counter)
     overflow: bool = False  # more levels were met than are counted
+    heavy: bool = False  # because of their bytes
+    level_bytes: int = 0
     sample: Any = None  # Arrow array of values from all over the table
     style: str | None = None  # how its texts write moments, if they all do
+    ambiguous: tuple[str, str] | None = None  # two ways to read them as moments
     last: float = -np.inf
     infinite: int = 0  # the first row, from 1, with an infinite number
     dictionary: bool = False  # typed as levels, whatever the levels are
     most_numbers: int = MOST_NUMBERS  # distinct numbers that are counted
+    decimal: str = "."  # the sign that texts are read with
+    reading: Reading | None = None  # of texts: how they write numbers
+    untyped: bool = False  # the texts of a CSV, which may be anything
 
     @property
     def seen(self) -> int:
@@ -52,8 +60,28 @@ class Profile:
 
     @property
     def numeric(self) -> bool:
+        """True for a column of numbers, not of codes that are written in digits."""
+        coded = self.reading is not None and (
+            self.reading.code
+            or self.reading.units > 1
+            or (self.reading.digits and not self.untyped)
+        )
+        return self.readable and not coded
+
+    @property
+    def readable(self) -> bool:
         """True where at least nine cells in ten with a value hold a number."""
         return self.seen > 0 and self.not_numbers <= 0.1 * self.seen
+
+    @property
+    def format(self) -> NumberFormat | None:
+        """How the column's texts write numbers; None for a column of another type."""
+        return self.reading.format if self.reading is not None and self.readable else None
+
+    @property
+    def plain(self) -> bool:
+        """False for texts that write money, percent, thousands or another decimal sign."""
+        return self.format is None or self.format.plain
 
     def add(self, values: Any) -> None:
         """Count a block (Arrow array) in."""
@@ -68,7 +96,7 @@ class Profile:
         if cast.is_text(values.type) or pt.is_boolean(values.type):
             self._count_texts(values)
         if not pt.is_boolean(values.type):
-            self._count_numbers(*cast.floats(values), values)
+            self._count_numbers(*cast.floats(values, self.decimal), values)
 
     def _count_numbers(self, numbers: np.ndarray, bad: np.ndarray, values: Any) -> None:
         gaps = np.isnan(numbers)
@@ -108,17 +136,31 @@ class Profile:
             self.missing += values.null_count
         if not self.overflow:
             counted = pc.value_counts(values.drop_null())  # pyright: ignore
-            found, counts = counted.field("values"), counted.field("counts")
-            self._count(found.to_pylist(), counts.to_pylist(), most=MOST_LEVELS)
+            levels, counts = counted.field("values"), counted.field("counts")
+            if cast.is_text(values.type) and self._too_heavy(levels):
+                return
+            self._count(levels.to_pylist(), counts.to_pylist(), most=MOST_LEVELS)
 
-    def _count(self, found: Any, counts: Any, most: int) -> None:
-        for level, count in zip(found, counts, strict=True):
-            self.levels[level.item() if isinstance(level, np.generic) else level] += int(count)
+    def _too_heavy(self, levels: Any) -> bool:
+        """True where these texts and those met before take more memory than levels may."""
+        import pyarrow.compute as pc
+
+        wide = pc.sum(pc.binary_length(levels)).as_py() or 0  # pyright: ignore
+        if wide + self.level_bytes > MOST_LEVEL_BYTES:
+            self.levels, self.overflow, self.heavy = Counter(), True, True
+        return self.overflow
+
+    def _count(self, levels: Any, counts: Any, most: int) -> None:
+        for level, count in zip(levels, counts, strict=True):
+            key = level.item() if isinstance(level, np.generic) else level
+            if isinstance(key, str) and key not in self.levels:
+                self.level_bytes += len(key)
+            self.levels[key] += int(count)
         if len(self.levels) > most:
             self.overflow = True
             self.levels = Counter(dict(self.levels.most_common(most)))
 
     def numbers(self) -> np.ndarray:
         """The sample's numbers, gaps and infinite ones left out."""
-        numbers, _ = cast.floats(self.sample)
+        numbers, _ = cast.floats(self.sample, self.decimal)
         return numbers[np.isfinite(numbers)]

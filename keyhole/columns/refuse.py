@@ -8,12 +8,14 @@ from keyhole.columns import cast
 from keyhole.errors import DataError
 
 
-def numbers(name: str, values: Any, start: int = 0) -> np.ndarray:
-    """A column's numbers, NaN for missing.
+def numbers(
+    name: str, values: Any, start: int = 0, decimal: str | None = None, unit: str | None = None
+) -> np.ndarray:
+    """A column's numbers, NaN for missing; texts are read as `cast.floats` reads them.
 
     Raises: DataError that names the first cell that holds no number, or an infinite one.
     """
-    found, bad = cast.floats(values)
+    found, bad = cast.floats(values, decimal, unit)
     unreadable(name, values, bad, start, "number")
     infinite(name, found, start)
     return found

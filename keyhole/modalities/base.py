@@ -82,6 +82,10 @@ class Modality(Described):
         """(row, cell): False where a drawn value is none that may be drawn."""
         return torch.ones_like(batch.seen)
 
+    def written(self, table: pa.Table) -> pa.Table:
+        """Decoded rows in the way that training wrote them; the rows as they are by default."""
+        return table
+
     @abstractmethod
     def encode_given(self, given: Mapping[str, Any]) -> Batch:
         """One row of which only these columns' cells are seen.

@@ -98,3 +98,19 @@ def _trend(column: Moment) -> np.ndarray:
     """Cells of the first and the last moment that training met."""
     ends = (np.array(column.range_s) - column.center_s) / column.scale_s
     return np.repeat(ends[:, None], len(column.slots()), 1)
+
+
+def check_columns(wanted: list[str], given: list[str], who: str) -> None:
+    """Every wanted column must be given.
+
+    Raises: DataError that shows the nearest name.
+    """
+    held = set(given)
+    absent = [name for name in wanted if name not in held]
+    if not absent:
+        return
+    name = absent[0]
+    near = difflib.get_close_matches(name, given, 1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"given columns: {given[:20]}"
+    more = f" ({len(absent)} columns are absent)" if len(absent) > 1 else ""
+    raise DataError(f"column {name!r}, which {who} needs, is absent{more}; {hint}")

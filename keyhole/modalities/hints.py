@@ -1,8 +1,10 @@
 """What the user says of a table's columns: all else is guessed."""
 
+import csv
 from typing import Any, Literal, Self
 
-from keyhole.columns import Guess, Profile, refuse
+from keyhole.columns import Guess, Profile, cast, dates, refuse
+from keyhole.columns.numerals import OPPOSITE
 from keyhole.core.part import Described, kinds
 from keyhole.core.robust import CORE
 from keyhole.errors import DataError, SettingError
@@ -72,7 +74,25 @@ class Hints(Described):
     @property
     def kind_of(self) -> dict[str, str]:
         """The kinds that were told, by column."""
-        return self.kinds if isinstance(self.kinds, dict) else {}
+        kinds = self.kinds if isinstance(self.kinds, dict) else {}
+        return {name: kind.partition(":")[0] for name, kind in kinds.items()}
+
+    @property
+    def format_of(self) -> dict[str, str]:
+        """How columns write numbers or moments, as told: "number:," or "moment:%d/%m/%Y"."""
+        kinds = self.kinds if isinstance(self.kinds, dict) else {}
+        return {name: kind.partition(":")[2] for name, kind in kinds.items() if ":" in kind}
+
+    def matched(self, names: list[str]) -> Self:
+        """These hints for a table with these columns: a text with commas may name several.
+
+        A text that is a column's name means that column; else it is read as a line of CSV.
+        """
+        same = type(self)(**self.get_params())
+        if not isinstance(self, PictureHints):
+            same.only = None if self.only is None else _split(self.only, names)
+            same.exclude = None if self.exclude is None else _split(self.exclude, names)
+        return same
 
     @property
     def core_share(self) -> float:
@@ -117,7 +137,7 @@ class Hints(Described):
         if self.only is not None and name not in self.only:
             return Guess("aside", "not among the columns asked for")
         told = self.kind_of.get(name)
-        return None if told is None else _told(profile, told)
+        return None if told is None else _told(profile, told, self.format_of.get(name, ""))
 
 
 class PictureHints(Hints):
@@ -147,28 +167,72 @@ class PictureHints(Hints):
             raise SettingError(f"size={size!r:.40}: give (height, width) in pixels, from 4 up")
 
 
-def _told(profile: Profile, kind: str) -> Guess:
+def _split(texts: list[str], names: list[str]) -> list[str]:
+    """Column names, texts that name none divided at commas outside of quotes."""
+    held, columns = set(names), []
+    for text in texts:
+        if text in held or not isinstance(text, str):
+            columns.append(text)
+        else:
+            cells = next(csv.reader([text], skipinitialspace=True), [])
+            columns += [name for name in cells if name]
+    return columns
+
+
+def _told(profile: Profile, kind: str, form: str) -> Guess:
     """The kind that was told, where it exists and the column can be of it."""
+    name = profile.name
     if kind not in kinds("column"):
-        raise SettingError(
-            f"{profile.name}={kind!r}: a column is one of {sorted(kinds('column'))}"
-        )
+        raise SettingError(f"{name}={kind!r}: a column is one of {sorted(kinds('column'))}")
     if profile.seen <= 0 and kind != "aside":
-        raise DataError(f"column {profile.name!r} shall be a {kind}, but it holds no value at all")
+        raise DataError(f"column {name!r} shall be a {kind}, but it holds no value at all")
+    if kind == "moment":
+        profile.style = _style(profile, form)
+    elif form and not (kind == "number" and form in OPPOSITE):
+        raise SettingError(
+            f"{name}='{kind}:{form}': write 'number:.' or 'number:,' for the decimal sign, "
+            "'moment:FORMAT' for dates"
+        )
     if not _can_be(profile, kind):
         held = refuse.said(profile.sample.drop_null(), 0)
         raise DataError(
-            f"column {profile.name!r} shall be a {kind}, but it holds {profile.arrow_type}, such "
+            f"column {name!r} shall be a {kind}, but it holds {profile.arrow_type}, such "
             f"as {held}; choose another kind, or exclude it"
         )
     return Guess(kind, "as told")
+
+
+def _style(profile: Profile, form: str) -> str | None:
+    """How the column writes moments: as told, as its texts show, or by the size of its numbers.
+
+    Raises: SettingError for an unknown format, DataError where day or month may come first.
+    """
+    if form:
+        if not dates.check(form):
+            raise SettingError(
+                f"{profile.name}='moment:{form}': unsupported format; write one such as %d/%m/%Y, "
+                f"or one of {list(dates.EPOCHS)}"
+            )
+        return form
+    if profile.ambiguous is not None:
+        first, second = profile.ambiguous
+        text = refuse.said(profile.sample.drop_null(), 0)
+        raise DataError(
+            f"column {profile.name!r}: whether day or month comes first in {text} cannot be told; "
+            f"write kind 'moment:{first}' or 'moment:{second}'"
+        )
+    if profile.style is not None or not profile.readable:
+        return profile.style
+    texts = cast.texts(profile.sample.drop_null())
+    styles = dates.styles(texts)
+    return styles[0] if len(styles) == 1 else dates.epoch_style(profile.numbers())
 
 
 def _can_be(profile: Profile, kind: str) -> bool:
     import pyarrow.types as pt
 
     if kind in {"number", "count"}:
-        return profile.numeric and not pt.is_boolean(profile.arrow_type)
+        return profile.readable and not pt.is_boolean(profile.arrow_type)
     if kind in {"category", "flag"}:
         return bool(profile.levels)
     if kind == "moment":

@@ -16,9 +16,9 @@ from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
+from keyhole.modalities.given import check_columns
 from keyhole.modalities.hints import Hints
 from keyhole.modalities.survey import Survey
-from keyhole.modalities.tabular import check_columns
 from keyhole.sources.base import Rows, Source
 from keyhole.sources.form import IMAGE, Form, form_of, pixels_of
 from keyhole.sources.pictures import FILE

@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keyhole.columns import cast
 from keyhole.columns.profile import MOST_LEVELS, Profile
-from keyhole.sources.base import Source
+from keyhole.modalities.texts import read_texts
+from keyhole.sources.base import ArrowRows, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SAMPLE_ROWS = 65_536  # a quantile from so many is right to about .4 % of the rows
+SAMPLE_BYTES = 256 << 20
 BLOCK_ROWS = 65_536
 
 
 class Survey:
     """Profiles and a uniform sample of at most `SAMPLE_ROWS` rows, in their order.
 
-    Pictures are not profiled; `most_bytes` then bounds the sample.
+    Pictures are not profiled; `most_bytes` bounds the sample. `formats` say how columns write
+    numbers or moments, where a user tells it.
     """
 
     def __init__(
@@ -29,21 +31,37 @@ class Survey:
         source: Source,
         names: Sequence[str],
         kinds: dict[str, str] | None = None,
+        formats: dict[str, str] | None = None,
         *,
         profiled: bool = True,
         most_bytes: int | None = None,
     ) -> None:
         self.rows = 0
-        self.most, self.most_bytes = SAMPLE_ROWS, most_bytes
+        self.most, self.most_bytes = SAMPLE_ROWS, most_bytes or SAMPLE_BYTES
         self.profiles = {name: Profile(name) for name in names} if profiled else {}
         for name in (n for n, kind in (kinds or {}).items() if kind == "category"):
             self.profiles[name].most_numbers = MOST_LEVELS
         self.sample = self._read(source, list(names))
-        for name, profile in self.profiles.items():
-            profile.sample = cast.plain(self.sample.column(name))
-            if cast.is_text(profile.sample.type) and not profile.numeric:
-                held = profile.sample.drop_null()
-                profile.style = cast.moment_style(cast.texts(held[: min(len(held), 10_000)]))
+        if profiled:
+            read_texts(self.profiles, ArrowRows(self.sample), formats or {})
+            self._read_again(source)
+
+    def _read_again(self, source: Source) -> None:
+        """Profile the columns anew whose decimal sign turned out to be a comma."""
+        names = [
+            n for n, p in self.profiles.items() if p.reading and p.reading.format.decimal == ","
+        ]
+        if not names:
+            return
+        first = {name: self.profiles[name] for name in names}
+        for name in names:
+            self.profiles[name] = Profile(
+                name, decimal=",", untyped=first[name].untyped, reading=first[name].reading,
+                sample=first[name].sample, most_numbers=first[name].most_numbers,
+            )  # fmt: skip
+        for block in source.blocks(BLOCK_ROWS):
+            for name in names:
+                self.profiles[name].add(block.column(name))
 
     def _read(self, source: Source, names: list[str]) -> pa.Table:
         import pyarrow as pa
@@ -56,8 +74,8 @@ class Survey:
             self.rows += len(block)
             table = block.arrow().select(names)
             for name, profile in self.profiles.items():
-                profile.add(table.column(name))
-            if self.most_bytes is not None and len(block):
+                profile.add(_dictionary(table, name) or block.column(name))
+            if len(block) and table.nbytes > self.most_bytes * len(block) // self.most:
                 self.most = min(self.most, max(100, self.most_bytes * len(block) // table.nbytes))
             key = rng.random(len(block))
             chosen = np.flatnonzero(key < limit)
@@ -71,6 +89,13 @@ class Survey:
             return pa.table({name: pa.nulls(0) for name in names})
         table = pa.concat_tables(kept, promote_options="permissive")
         return _smallest(table, keys, self.most)[0]
+
+
+def _dictionary(table: pa.Table, name: str) -> Any:
+    """The column where it holds levels, which plain values would not tell; else None."""
+    import pyarrow.types as pt
+
+    return table.column(name) if pt.is_dictionary(table.schema.field(name).type) else None
 
 
 def _smallest(table: pa.Table, keys: list[np.ndarray], most: int) -> tuple[pa.Table, np.ndarray]:

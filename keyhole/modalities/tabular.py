@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ import torch
 from keyhole.columns import Aside, Column, Number, cast, guess, refuse
 from keyhole.columns.grids import Grid, as_met, odd
 from keyhole.columns.number import encode_matrix
+from keyhole.columns.numerals import NumberFormat
 from keyhole.core.layout import Layout
 from keyhole.core.part import build, kinds
 from keyhole.core.records import Batch
@@ -22,10 +22,10 @@ from keyhole.errors import DataError, SettingError
 from keyhole.modalities.alike import by_one_measure
 from keyhole.modalities.base import Modality
 from keyhole.modalities.drawing import bins_of, bounds_of
-from keyhole.modalities.given import given_row
+from keyhole.modalities.given import check_columns, given_row
 from keyhole.modalities.hints import Hints
 from keyhole.modalities.survey import Survey
-from keyhole.sources.base import ArrowRows, Rows, Source
+from keyhole.sources.base import ArrowRows, Rows, Source, finite_matrix
 from keyhole.sources.weighted import weights
 
 if TYPE_CHECKING:
@@ -77,8 +77,9 @@ class Tabular(Modality):
         `binned`: continuous cells are given bins.
         Raises: DataError where no column is left to learn from.
         """
+        hints = hints.matched(source.names)
         check_columns(hints.named(), source.names, "a hint")
-        survey = Survey(source, source.names, hints.kind_of)
+        survey = Survey(source, source.names, hints.kind_of, hints.format_of)
         if survey.rows == 0:
             raise DataError(
                 f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1 is "
@@ -151,8 +152,12 @@ class Tabular(Modality):
         """
         check_columns(self.needs(), rows.names, "this model")
         mixed = self.mixed or []
-        numeric = [c for c in self.celled if isinstance(c, Number) and c.name not in mixed]
-        x = _finite_matrix(rows, [column.name for column in numeric], start)
+        decimal = getattr(rows, "decimal", ".")
+        numeric = [
+            c for c in self.celled
+            if isinstance(c, Number) and c.name not in mixed and c.reads_as(decimal)
+        ]  # fmt: skip
+        x = finite_matrix(rows, [column.name for column in numeric], start)
         whole = encode_matrix(numeric, x) if len(numeric) == len(self.celled) else None
         if whole is not None:
             empty = torch.zeros((len(rows), 0), dtype=torch.int64)
@@ -208,6 +213,14 @@ class Tabular(Modality):
             columns[column.name] = values
         return pa.table(columns)
 
+    def written(self, table: pa.Table) -> pa.Table:
+        """Decoded rows in the way that training wrote them: money and percent as texts."""
+        import pyarrow as pa
+
+        names = table.column_names
+        columns = [self.by_name[n].written(table.column(n)) for n in names]
+        return pa.table(columns, names=names)
+
     def encode_given(self, given: Mapping[str, Any]) -> Batch:
         """One row of which only these columns' cells are seen.
 
@@ -251,7 +264,8 @@ class Tabular(Modality):
             else:
                 values = rows.column(column.name)
                 if column.name in (self.mixed or []):
-                    values = cast.numbers_or_gaps(values)
+                    format_ = getattr(column, "written_as", None) or NumberFormat()
+                    values = cast.numbers_or_gaps(values, format_.decimal or ".", format_.unit)
                 cells, cells_seen = column.encode(values, start)
             if place[0] < wide:
                 numbers[:, place] = cells
@@ -266,32 +280,3 @@ class Tabular(Modality):
             return None
         weight = weights(rows, self.weight)
         return torch.from_numpy(weight.astype(np.float32))
-
-
-def check_columns(wanted: list[str], given: list[str], who: str) -> None:
-    """Every wanted column must be given.
-
-    Raises: DataError that shows the nearest name.
-    """
-    held = set(given)
-    absent = [name for name in wanted if name not in held]
-    if not absent:
-        return
-    name = absent[0]
-    near = difflib.get_close_matches(name, given, 1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"given columns: {given[:20]}"
-    more = f" ({len(absent)} columns are absent)" if len(absent) > 1 else ""
-    raise DataError(f"column {name!r}, which {who} needs, is absent{more}; {hint}")
-
-
-def _finite_matrix(rows: Rows, names: list[str], start: int) -> np.ndarray:
-    x = rows.matrix(names, start)
-    with np.errstate(all="ignore"):
-        total = x.sum(dtype=np.float64)
-    # A sum is one pass and infinite or NaN where any cell is; only then look closer.
-    if not np.isfinite(total):
-        at = np.argwhere(np.isinf(x))
-        if len(at):
-            row, column = at[0]
-            raise DataError(refuse.infinity(names[column], start + int(row) + 1))
-    return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,16 @@ from keyhole.columns import cast
 from keyhole.core.files import aside, faults_of, is_stream
 from keyhole.errors import SettingError
 from keyhole.printable import printable, printable_json
+from keyhole.scale.csv_text import encoded, header_of, lines_of
+from keyhole.sources.dialect import Dialect, dialect_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # What a spreadsheet would run where a text cell begins with it, full-width forms included.
 RUNS = "^[=+\\-@\\t\\r\\n\\x00＝＋－＠]"
+# Numbers, money, telephone numbers and dashes are no formulas, whatever sign they begin with.
+HARMLESS = r"^[+-]?(inf|[\p{Sc}\d\s.,:/%()'’-]*(e[+-]?\d+)?)[\s\p{Sc}%]*$"
 FORMATS = {
     ".csv": "csv",
     ".parquet": "parquet",
@@ -109,9 +114,21 @@ class CsvSink:
         """Add rows, the header before the first."""
         from pyarrow import csv
 
+        dialect = dialect_of(table.schema)
         table = table if self.raw_text else neutral(table)
+        if dialect is not None:
+            self._write_like(table, dialect)
+            return
         options = csv.WriteOptions(include_header=not self.begun, quoting_style="needed")
         csv.write_csv(_plain(table), self.file, options)
+        self.begun = True
+
+    def _write_like(self, table: pa.Table, dialect: Dialect) -> None:
+        """Add rows as the file that they came from is written."""
+        head = "" if self.begun else dialect.preamble
+        head += "" if self.begun else header_of(table.column_names, dialect) + dialect.line_end
+        text = head + lines_of(table, dialect)
+        self.file.write(encoded(text, dialect, first=not self.begun))
         self.begun = True
 
     def close(self) -> None:
@@ -153,12 +170,12 @@ class JsonSink:
         self.file = file
 
     def write(self, table: pa.Table) -> None:
-        """Add lines; a number that is none becomes null."""
+        """Add lines; NaN and infinite numbers become null, which JSON has instead."""
         import json
 
-        for row in table.to_pylist():
-            clean = {k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
-            line = printable_json(json.dumps(clean, ensure_ascii=False, default=str))
+        for row in _with_seconds(table).to_pylist():
+            text = json.dumps(_finite(row), ensure_ascii=False, default=str, allow_nan=False)
+            line = printable_json(text)
             self.file.write(line.encode() + b"\n")
 
     def close(self) -> None:
@@ -176,7 +193,7 @@ def neutral(table: pa.Table) -> pa.Table:
         if cast.is_text(values.type):
             runs = pc.and_(  # pyright: ignore
                 pc.match_substring_regex(values, RUNS),  # pyright: ignore
-                pc.invert(pc.match_substring_regex(values, cast.NUMBER)),  # pyright: ignore
+                pc.invert(pc.match_substring_regex(values, HARMLESS)),  # pyright: ignore
             )
             if pc.any(runs).as_py():  # pyright: ignore
                 quoted = pc.binary_join_element_wise(pa.scalar("'"), values.cast(pa.string()), "")  # pyright: ignore
@@ -185,7 +202,28 @@ def neutral(table: pa.Table) -> pa.Table:
     names = [
         f"'{name}" if name[:1] in "=+-@\t\r\n" and name else name for name in table.column_names
     ]
-    return pa.table(columns, names=names)
+    return pa.table(columns, names=names).replace_schema_metadata(table.schema.metadata)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for numbers that JSON cannot hold, lists and objects within too."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list) else value
+
+
+def _with_seconds(table: pa.Table) -> pa.Table:
+    """Durations as seconds: CSV and JSON have no type for them, and models read such numbers."""
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    for place, field in enumerate(table.schema):
+        if pt.is_duration(field.type):
+            numbers = pa.array(cast.floats(table.column(place))[0], from_pandas=True)
+            table = table.set_column(place, field.name, numbers)
+    return table
 
 
 def _printable(column: Any) -> Any:
@@ -204,6 +242,7 @@ def _plain(table: pa.Table) -> pa.Table:
     import pyarrow as pa
     import pyarrow.types as pt
 
+    table = _with_seconds(table)
     for place, field in enumerate(table.schema):
         if pt.is_dictionary(field.type) or pt.is_nested(field.type) or pt.is_null(field.type):
             texts = cast.texts(table.column(place)) if not pt.is_null(field.type) else (

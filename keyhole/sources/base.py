@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from keyhole.columns import cast, refuse
 from keyhole.errors import DataError
+from keyhole.sources.dialect import Dialect, cleaned, dialect_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,15 +44,20 @@ class Rows(Protocol):
         ...
 
     def arrow(self) -> pa.Table:
-        """All columns as an Arrow table."""
+        """All columns as an Arrow table; cells of a CSV as they were written."""
         ...
 
 
 @dataclass(frozen=True)
 class ArrowRows:
-    """Rows held by an Arrow table."""
+    """Rows held by an Arrow table; cells of a CSV stay as written, `column` gives their values."""
 
     table: pa.Table
+
+    @cached_property
+    def dialect(self) -> Dialect | None:
+        """How the CSV file is written that these rows come from; None for other rows."""
+        return dialect_of(self.table.schema)
 
     @property
     def names(self) -> list[str]:
@@ -62,7 +69,8 @@ class ArrowRows:
 
     def column(self, name: str) -> pa.Array:
         """One column as one Arrow array."""
-        return cast.plain(self.table.column(name))
+        values = cast.plain(self.table.column(name))
+        return values if self.dialect is None else cleaned(values)
 
     def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
         """Numeric columns as floats; one stroke where all are plain numbers."""
@@ -75,8 +83,13 @@ class ArrowRows:
             return batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
         matrix = np.empty((len(self), len(names)))
         for i, name in enumerate(names):
-            matrix[:, i] = refuse.numbers(name, self.column(name), start)
+            matrix[:, i] = refuse.numbers(name, self.column(name), start, self.decimal)
         return matrix
+
+    @property
+    def decimal(self) -> str:
+        """The decimal sign of texts whose column does not tell it."""
+        return (self.dialect and self.dialect.decimal) or "."
 
     def take(self, rows: slice | np.ndarray) -> ArrowRows:
         """The rows at these positions; a slice copies nothing."""
@@ -199,3 +212,17 @@ def check_names(names: Sequence[str], where: str, rows: int | str = "") -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{where} has columns with the same name: {twice}; rename one of each")
+
+
+def finite_matrix(rows: Rows, names: list[str], start: int) -> np.ndarray:
+    """Numeric columns as floats (rows, columns). Raises: DataError for an infinite one."""
+    x = rows.matrix(names, start)
+    with np.errstate(all="ignore"):
+        total = x.sum(dtype=np.float64)
+    # A sum is one pass and infinite or NaN where any cell is; only then look closer.
+    if not np.isfinite(total):
+        at = np.argwhere(np.isinf(x))
+        if len(at):
+            row, column = at[0]
+            raise DataError(refuse.infinity(names[column], start + int(row) + 1))
+    return x

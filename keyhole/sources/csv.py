@@ -1,44 +1,24 @@
-"""CSV, as a file or a pipe: every cell is read as text, so no later block can surprise.
+"""CSV, as a file or a pipe: every cell is a text, as it was written; columns know what it says.
 
-The delimiter and the decimal comma are guessed from the first lines, and can be told.
+So no later block can surprise, and what nobody asked to change goes out as it came in.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keyhole.errors import DataError, FileError
 from keyhole.sources.base import ArrowRows, Rows, check_names
+from keyhole.sources.csv_head import Head, read_head
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-MISSING = [
-    "",
-    "NA",
-    "N/A",
-    "n/a",
-    "nan",
-    "NaN",
-    "NAN",
-    "null",
-    "NULL",
-    "None",
-    "?",
-    "#N/A",
-    "<NA>",
-]
 PEEK_BYTES = 1 << 16
+MOST_PEEK_BYTES = 1 << 26  # of a header
 BLOCK_BYTES = 1 << 22
-MOSTLY = 0.9  # of a column's cells must read as decimals; the others are odd texts
-DECIMAL_COMMA = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$"
-THOUSANDS_COMMA = r"^[+-]?[1-9]\d{0,2}(,\d{3})*$"
-UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Joined:
@@ -76,30 +56,20 @@ class CsvSource:
 
     path: str
     pipe: Any = None  # a buffered binary stream, read in place of the path
-    delimiter: str = field(init=False)
-    encoding: str = field(init=False)
-    header: list[str] = field(init=False)
-    blank: int = field(init=False)  # empty lines before the header
-    bare: bool = field(init=False)  # a header and no more
+    head: Head = field(init=False)
 
     def __post_init__(self) -> None:
-        start = self._peek()
+        start, whole = self._peek()
         if not start.strip():
             raise DataError(f"{self.name} is empty: a header line and rows were expected")
-        wide = start.startswith(UTF16)
-        if b"\0" in start and not wide:
-            raise DataError(f"{self.name} is neither CSV nor Parquet: it holds zero bytes")
-        self.encoding = "utf16" if wide else "utf8" if _decodes(start) else "latin-1"
-        text = start.decode(self.encoding, errors="replace").lstrip("\ufeff")
-        lines = list(io.StringIO(text, newline=""))
-        self.blank = next(i for i, line in enumerate(lines) if line.strip())
-        lines = lines[self.blank : self.blank + 50]
         with self._faults():
-            self.delimiter = sniff(lines)
-            first = list(csv.reader(lines, delimiter=self.delimiter))
-        self.header, self.bare = [name.strip() for name in first[0]], not any(first[1:])
-        self.bare = self.bare and len(start) < PEEK_BYTES
-        check_names(self.header, self.name)
+            self.head = read_head(start, whole, self.name)
+        check_names(self.head.names, self.name)
+
+    @property
+    def delimiter(self) -> str:
+        """What divides the cells."""
+        return self.head.dialect.delimiter
 
     @property
     def name(self) -> str:
@@ -109,7 +79,7 @@ class CsvSource:
     @property
     def names(self) -> list[str]:
         """The header."""
-        return self.header
+        return self.head.names
 
     @property
     def rows(self) -> int | None:
@@ -126,15 +96,14 @@ class CsvSource:
         raise NotImplementedError
 
     def blocks(self, rows: int) -> Iterator[Rows]:
-        """The rows in order, cells as trimmed texts, missing ones null."""
+        """The rows in order, cells as they were written."""
         import pyarrow as pa
 
-        comma: dict[str, bool] = {}
-        if self.bare:
+        if self.head.bare:
             return
         with self._faults():
             for batch in self._reader():
-                table = _cleaned(pa.table(batch), comma, self.delimiter)
+                table = self.head.dialect.note(pa.table(batch))
                 for start in range(0, table.num_rows, rows):
                     yield ArrowRows(table.slice(start, rows))
         if self.pipe is not None:
@@ -145,21 +114,27 @@ class CsvSource:
         from pyarrow import csv as arrow_csv
 
         raw = self.pipe if self.pipe is not None else pa.input_stream(self.path)
+        dialect, names = self.head.dialect, self.head.names
         return arrow_csv.open_csv(
             raw,
             read_options=arrow_csv.ReadOptions(
-                encoding=self.encoding,
-                column_names=self.header,
-                skip_rows_after_names=1 + self.blank,
-                block_size=BLOCK_BYTES,
+                encoding=dialect.encoding,
+                column_names=names,
+                skip_rows_after_names=1 + self.head.skipped,
+                block_size=self._block_bytes,
             ),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=self.delimiter, newlines_in_values=True
+                delimiter=dialect.delimiter, newlines_in_values=True
             ),
             convert_options=arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(self.header, pa.string()), strings_can_be_null=False
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
             ),
         )
+
+    @property
+    def _block_bytes(self) -> int:
+        """A block holds the header and, as wide rows are, several of them."""
+        return max(BLOCK_BYTES, 4 * len(self.head.dialect.header.encode()))
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -173,16 +148,22 @@ class CsvSource:
         except (pa.ArrowInvalid, UnicodeError) as fault:
             said = _first_line(fault)
             if "UTF8" in said or isinstance(fault, UnicodeError):
-                said = f"it does not stay {self.encoding}; save it as UTF-8 throughout"
+                said = f"it does not stay {self._encoding}; save it as UTF-8 throughout"
             elif "columns, got" in said:
                 said = self._ragged() or said
             elif "straddl" in said:
-                said = f"a row is longer than {BLOCK_BYTES >> 20} MB; is a quote left open?"
+                most = f"a row is longer than {self._block_bytes >> 20} MB"
+                said = self._ragged() or f"{most}; is a quote left open?"
             raise DataError(f"{self.name} cannot be read as CSV: {said}") from fault
         except OSError as fault:
             raise FileError(
                 f"{self.name} cannot be read: {_first_line(fault)}; is it complete?"
             ) from fault
+
+    @property
+    def _encoding(self) -> str:
+        """The name of the encoding that the first bytes show."""
+        return self.head.dialect.encoding if hasattr(self, "head") else "one encoding"
 
     def _ragged(self) -> str | None:
         """Where the first row stands that has more or fewer cells than the header."""
@@ -190,82 +171,59 @@ class CsvSource:
 
         if self.pipe is not None:
             return None  # it cannot be read again
+        head, wide = self.head, len(self.head.names)
         with pa.input_stream(self.path) as stream:
-            text = io.TextIOWrapper(stream, encoding=self.encoding, newline="")
-            reader = csv.reader(text, delimiter=self.delimiter)
-            rows = (row for row in reader if row)
-            next(rows)
-            for place, row in enumerate(rows, 1):
-                if len(row) != len(self.header):
-                    return (
-                        f"data row {place:,} (line {reader.line_num:,}) has {len(row)} cells, the "
-                        f"header {len(self.header)}; is it parted by {self.delimiter!r}, is a "
-                        "quote left open?"
-                    )
-        return None
+            text = io.TextIOWrapper(stream, encoding=head.dialect.encoding, newline="")
+            for _ in range(head.skipped):
+                next(text)
+            reader = csv.reader(text, delimiter=head.dialect.delimiter)
+            place, line = -1, head.skipped
+            try:
+                for row in reader:
+                    place += bool(row)
+                    if row and len(row) != wide:
+                        break
+                    line = head.skipped + reader.line_num
+                else:
+                    return None
+            except csv.Error as fault:
+                return f"line {line + 1:,}: {fault}; is a quote left open there?"
+        lines = reader.line_num + head.skipped - line
+        quote = f"it runs over {lines:,} lines; " if lines > 1 else ""
+        return (
+            f"data row {place:,} (line {line + 1:,}) has {len(row)} cells, the header {wide}; "
+            f"{quote}is it parted by {head.dialect.delimiter!r}, is a quote left open?"
+        )
 
-    def _peek(self) -> bytes:
+    def _peek(self) -> tuple[bytes, bool]:
+        """The first bytes, at least up to the end of the header, and whether these are all."""
         import pyarrow as pa
 
         if self.pipe is not None:
-            return self.pipe.peek(PEEK_BYTES)
+            return _past_header(self.pipe.peek)
         with self._faults(), pa.input_stream(self.path) as stream:
-            return stream.read(PEEK_BYTES)
+            start = b""
+
+            def grown(size: int) -> bytes:
+                nonlocal start
+                while len(start) < size and (more := stream.read(size - len(start))):
+                    start += more
+                return start
+
+            return _past_header(grown)
 
 
-def sniff(lines: list[str]) -> str:
-    """The delimiter: the one that splits every line into the same, largest number of cells."""
-    found = {}
-    for delimiter in ",;\t|":
-        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
-        same = sum(width == widths[0] for width in widths)
-        found[delimiter] = (widths[0] > 1, same / len(widths), widths[0])
-    return max(found, key=lambda delimiter: found[delimiter])
-
-
-def _cleaned(table: pa.Table, comma: dict[str, bool], delimiter: str) -> pa.Table:
-    """Cells trimmed, gaps null, decimal commas as points; `comma` keeps what was found of each."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    gaps = pa.array(MISSING)
-    columns = []
-    for name in table.column_names:
-        texts = pc.utf8_trim_whitespace(table.column(name).combine_chunks())  # pyright: ignore
-        texts = pc.if_else(pc.is_in(texts, value_set=gaps), None, texts)  # pyright: ignore
-        if delimiter != "," and name not in comma:
-            found = _decimal_comma(texts, delimiter)
-            comma.update({} if found is None else {name: found})
-        if comma.get(name):
-            texts = pc.replace_substring(texts, ".", "")  # pyright: ignore
-            texts = pc.replace_substring(texts, ",", ".")  # pyright: ignore
-        columns.append(texts)
-    return pa.table(columns, names=table.column_names)
-
-
-def _decimal_comma(texts: Any, delimiter: str) -> bool | None:
-    """Whether a column writes decimals with a comma; None while no cell has one.
-
-    Where semicolons part the cells, commas are decimal; elsewhere not if all could part thousands.
-    """
-    import pyarrow.compute as pc
-
-    held = texts.drop_null()
-    held_comma = held.filter(pc.match_substring(held, ","))  # pyright: ignore
-    if not len(held_comma):
-        return None
-    if delimiter != ";" and pc.all(pc.match_substring_regex(held_comma, THOUSANDS_COMMA)).as_py():  # pyright: ignore
-        return False
-    reads = pc.sum(pc.match_substring_regex(held, DECIMAL_COMMA)).as_py()  # pyright: ignore
-    return reads >= MOSTLY * len(held)
-
-
-def _decodes(start: bytes) -> bool:
-    try:
-        start[: max(len(start) - 3, 1)].decode("utf8")
-    except UnicodeDecodeError as fault:
-        return fault.start >= len(start) - 8  # a character cut by the end of the peek
-    return True
+def _past_header(peek: Callable[[int], bytes]) -> tuple[bytes, bool]:
+    """The first bytes with a row after the header, and whether the file ends there."""
+    size = PEEK_BYTES
+    while True:
+        start = peek(size)
+        lines = max(start.count(b"\n"), start.count(b"\r"))
+        if len(start) < size or lines > 1:
+            return start, len(start) < size
+        if size >= MOST_PEEK_BYTES:
+            raise DataError(f"the header is longer than {MOST_PEEK_BYTES >> 20} MB")
+        size *= 4
 
 
 def _first_line(fault: Exception) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keyhole.errors import DataError
-from keyhole.modalities.tabular import check_columns
+from keyhole.modalities.given import check_columns
 from keyhole.sources import Rows, Source
 from keyhole.sources.form import as_pictures, form_of
 from keyhole.sources.frame import is_frame, same_kind
@@ -36,6 +36,9 @@ class Task(ABC):
     def table(self, rows: Rows, start: int) -> pa.Table:
         """The answer for a block of rows whose first stands at `start`, one line a row."""
 
+    def accept(self, names: list[str]) -> None:  # noqa: B027
+        """Refuse data with these columns where the answer has no room for them."""
+
     def reads(self) -> list[str] | None:
         """The columns that this task reads; None: all, because it carries rows along."""
         return self.autoencoder.table_.needs()
@@ -43,6 +46,7 @@ class Task(ABC):
     def tables(self, source: Source, chunk: int) -> Iterator[pa.Table]:
         """The answers for a source, a chunk at a time, in its order."""
         check_columns(self.autoencoder.table_.needs(), source.names, "this model")
+        self.accept(source.names)
         start = 0
         for rows in source.blocks(chunk):
             yield self.table(rows, start)

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from keyhole.errors import DataError
-from keyhole.modalities.tabular import check_columns
+from keyhole.modalities.given import check_columns
 from keyhole.sources import Source
 from keyhole.tasks.detector import AnomalyDetector
 from keyhole.tasks.labels import truth as truth_of

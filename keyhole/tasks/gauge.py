@@ -14,7 +14,7 @@ from keyhole.core.records import Batch
 from keyhole.errors import BundleError, DataError, KeyholeWarning
 from keyhole.estimator import Autoencoder
 from keyhole.modalities import Modality
-from keyhole.modalities.tabular import check_columns
+from keyhole.modalities.given import check_columns
 from keyhole.sources import Rows
 from keyhole.store import record
 from keyhole.surprise import QUESTIONS, Asked, Surprise

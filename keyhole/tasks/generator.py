@@ -139,6 +139,7 @@ class Generator(BaseEstimator):
         """
         check_is_fitted(self, "autoencoder_")
         table = self.autoencoder_.sampler().rows(n, self._seed(), given, gaps=gaps)
+        table = self.autoencoder_.table_.written(table)
         return as_container(table, self.autoencoder_.container_)
 
     def interpolate(self, a: Any, b: Any, steps: int = 8) -> Any:

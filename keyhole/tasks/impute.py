@@ -1,5 +1,6 @@
 """Impute: gaps are filled with what is expected there; what was seen stays as it was."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from keyhole.errors import DataError, SettingError
 from keyhole.estimator import Autoencoder
 from keyhole.sampling import draw_gaps
 from keyhole.sources import Rows
+from keyhole.sources.dialect import dialect_of
 from keyhole.sources.frame import as_container
 from keyhole.tasks.base import Task
 from keyhole.training.feed import hash_of
@@ -25,13 +27,19 @@ class Impute(Task):
     without any seen cell is filled too, with what is typical. With `draws`, each row comes so many
     times, its gaps drawn anew in each: columns one group after the other, each given those before
     (Uria et al. 2014, section 3), nets in turn. So draws belong together, and differ by what the
-    model does not know.
+    model does not know. With `mark`, a suffix such as "_filled", each column that the model knows
+    is followed by a truth value that says where it was filled.
     """
 
     verb = "impute"
 
     def __init__(
-        self, autoencoder: Autoencoder, *, draws: int | None = None, seed: int = 0
+        self,
+        autoencoder: Autoencoder,
+        *,
+        draws: int | None = None,
+        seed: int = 0,
+        mark: str | None = None,
     ) -> None:
         super().__init__(autoencoder)
         if draws is not None and (isinstance(draws, bool) or not isinstance(draws, int)):
@@ -39,10 +47,26 @@ class Impute(Task):
         if draws is not None and not 1 <= draws <= MOST_DRAWS:
             raise SettingError(f"draws={draws}: give from 1 to {MOST_DRAWS:,}")
         self.draws = draws
+        if mark is not None and (not isinstance(mark, str) or not mark.strip()):
+            raise SettingError(f"mark={mark!r:.40}: give the end of a name, such as '_filled'")
         self.seed = seed
+        self.mark = mark
+        self.counts: list[dict[str, int]] = []  # appended to by several threads
 
     def reads(self) -> None:
         """All columns: what was seen goes out as it came in."""
+
+    def accept(self, names: list[str]) -> None:
+        """Raises: DataError where a column that this task adds has the name of another."""
+        own = [] if self.draws is None else ["draw"]
+        if self.mark is not None:
+            own += [name + self.mark for name in self.autoencoder.table_.needs()]
+        clash = [name for name in own if name in names]
+        if clash:
+            raise DataError(
+                f"the data has a column {clash[0]!r} already, which is added to the answer; "
+                "rename it" + ("" if clash == ["draw"] else ", or mark by another suffix")
+            )
 
     def table(self, rows: Rows, start: int) -> Any:
         """A block of rows without gaps; with draws, a first column tells which one a row is of."""
@@ -51,10 +75,7 @@ class Impute(Task):
             return self._filled(rows, batch, self.autoencoder.table_.guess, expected)
         import pyarrow as pa
 
-        if "draw" in rows.names:
-            raise DataError(
-                "the data has a column 'draw' already, where draws are counted; rename it"
-            )
+        self.accept(rows.names)
         copies = [self.copy(rows, start, draw) for draw in range(self.draws)]
         marked = [
             copy.add_column(0, "draw", pa.array([draw + 1] * len(copy), pa.int64()))
@@ -83,41 +104,68 @@ class Impute(Task):
         return [as_container(table, self.autoencoder.container_) for table in found]
 
     def _filled(self, rows: Rows, batch: Batch, decode: Any, cells: Batch) -> Any:
-        """The rows, with what cells decode to where there was a gap."""
+        """The rows, with what cells decode to where there was a gap, and marks where asked for.
+
+        All other cells stay as they were written.
+        """
         table = rows.arrow()
         if bool(batch.seen.all()):
-            return table
-        guessed = decode(cells)
+            return self._marked(table, {})
+        dialect, guessed, gaps = dialect_of(table.schema), decode(cells), {}
+        columns = {column.name: column for column in self.autoencoder.table_.celled}
+        sign = dialect.decimal if dialect is not None else ""
         for name in guessed.column_names:
-            filled = fill(cast.plain(table.column(name)), cast.plain(guessed.column(name)))
+            seen, guess = rows.column(name), cast.plain(guessed.column(name))
+            if cast.is_text(seen.type):
+                guess = columns[name].cell_texts(guess, sign)
+            gaps[name] = _gaps(seen, guess)
+            as_read = cast.plain(table.column(name))
+            filled = fill(as_read, guess, gaps[name])
             place = table.column_names.index(name)
             table = table.set_column(place, name, _like(filled, table.column(name).type))
+        return self._marked(table, gaps)
+
+    def _marked(self, table: Any, gaps: dict[str, Any]) -> Any:
+        """Count the filled cells; with `mark`, add a truth value for each column."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        filled = {name: pc.sum(gap).as_py() or 0 for name, gap in gaps.items()}  # pyright: ignore
+        self.counts.append({name: count for name, count in filled.items() if count})
+        if self.mark is not None:
+            none = pa.array(np.zeros(table.num_rows, bool))
+            for name in self.autoencoder.table_.needs():
+                table = table.append_column(name + self.mark, gaps.get(name, none))
         return table
 
+    @property
+    def filled(self) -> dict[str, int]:
+        """How many cells of each column were filled so far."""
+        total = Counter[str]()
+        for counts in self.counts:
+            total.update(counts)
+        return dict(total)
 
-def fill(values: Any, guessed: Any) -> Any:
-    """The values, with null and NaN replaced by what was guessed, in the values' own type."""
+
+def _gaps(seen: Any, guess: Any) -> Any:
+    """True for a cell without a value for which there is a guess."""
+    import pyarrow.compute as pc
+
+    return pc.and_(pc.is_null(seen, nan_is_null=True), pc.is_valid(guess))  # pyright: ignore
+
+
+def fill(values: Any, guessed: Any, gaps: Any) -> Any:
+    """The values, with what was guessed in their gaps, in the values' own type."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    gaps = pc.is_null(values, nan_is_null=True)  # pyright: ignore
     if not pc.any(gaps).as_py():  # pyright: ignore
         return values
     if cast.is_text(values.type):
-        guessed = _texts(guessed).cast(values.type)
+        guessed = cast.texts(guessed).cast(values.type)
     elif pa.types.is_null(values.type):
         return guessed
     return pc.if_else(gaps, guessed.cast(values.type, safe=False), values)  # pyright: ignore
-
-
-def _texts(guessed: Any) -> Any:
-    """Guesses as a text file would write them: numbers with six digits."""
-    import pyarrow as pa
-
-    if not pa.types.is_floating(guessed.type):
-        return cast.texts(guessed)
-    numbers = guessed.to_numpy(zero_copy_only=False)
-    return pa.array([None if np.isnan(n) else f"{n:.6g}" for n in numbers], pa.string())
 
 
 def _like(values: Any, wanted: Any) -> Any:

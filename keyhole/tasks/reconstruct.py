@@ -14,4 +14,4 @@ class Reconstruct(Task):
     def table(self, rows: Rows, start: int) -> Any:
         """The expected rows of a block."""
         model = self.autoencoder
-        return model.table_.decode(model.expect(rows, start)[1])
+        return model.table_.written(model.table_.decode(model.expect(rows, start)[1]))

@@ -1,0 +1,276 @@
+"""Dates and times as people write them: the format is learned from the data and written again.
+
+A format has the signs of strptime, `%-d`, `%-m`, `%-H` and `%-I` for numbers without a leading
+zero, `%3f` for so many digits of a second, and after `%z` the zone that is written, as in
+`%Y-%m-%dT%H:%M:%S%z|Z`. `epoch s`, `epoch ms`, `epoch us` and `epoch ns` count from 1970 in UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+ISO = "iso"  # Arrow's own reader, for texts of several precisions
+EPOCHS = {"epoch s": 1.0, "epoch ms": 1e-3, "epoch us": 1e-6, "epoch ns": 1e-9}
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December",
+)  # fmt: skip
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+SHORT = {"%b": [m[:3] for m in MONTHS], "%B": list(MONTHS)}
+SIGNS = {
+    "Y": r"(?P<Y>\d{4})", "y": r"(?P<y>\d{2})", "m": r"(?P<m>\d{2})", "d": r"(?P<d>\d{2})",
+    "-m": r"(?P<m>\d{1,2})", "-d": r"(?P<d>\d{1,2})", "H": r"(?P<H>\d{2})", "I": r"(?P<I>\d{2})",
+    "-H": r"(?P<H>\d{1,2})", "-I": r"(?P<I>\d{1,2})", "M": r"(?P<M>\d{2})",
+    "S": r"(?P<S>\d{2})(?P<f>[.,]\d{1,9})?", "b": r"(?P<b>(?i:[a-z]{3}))\.?",
+    "B": r"(?P<b>(?i:[a-z]{3,9}))", "p": r"(?P<p>(?i:[ap]\.?m\.?))",
+    "a": r"(?i:[a-z]{3})", "A": r"(?i:[a-z]{6,9})",
+    "z": r"(?P<z>Z|UTC|GMT|[+\-]\d{2}:?\d{2}|[+\-]\d{2})",
+}  # fmt: skip
+SIGN = re.compile(r"%(-?[A-Za-z]|[1-9]f)")
+DAY_FIRST = ("%-d{0}%-m{0}%Y", "%-d{0}%-m{0}%y")
+MONTH_FIRST = ("%-m{0}%-d{0}%Y", "%-m{0}%-d{0}%y")
+DATES = (
+    "%Y-%-m-%-d", "%Y/%-m/%-d", "%Y.%-m.%-d", "%Y%m%d",
+    *(form.format(mark) for mark in "-/." for form in (*DAY_FIRST, *MONTH_FIRST)),
+    "%-d-%b-%Y", "%-d %b %Y", "%-d/%b/%Y", "%-d-%b-%y", "%-d. %b %Y", "%b %-d, %Y", "%b %-d %Y",
+    "%-d %B %Y", "%-d. %B %Y", "%B %-d, %Y", "%B %-d %Y", "%Y-%b-%-d",
+    "%a, %-d %b %Y", "%a %-d %b %Y", "%a %b %-d %Y", "%A, %-d %B %Y", "%A, %B %-d, %Y",
+)  # fmt: skip
+TIMES = ("%-H:%M:%S", "%-H:%M", "%-I:%M:%S %p", "%-I:%M %p", "%-I:%M:%S%p", "%-I:%M%p")
+CANDIDATES = (
+    *DATES,
+    *(d + between + t + z for d in DATES for between in (" ", "T", ", ", ":") for t in TIMES
+      for z in ("", "%z", " %z")),
+    "%a %b %-d %H:%M:%S %Y", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%z", "%Y%m%d %H:%M:%S",
+    "%Y%m%d%H%M%S", "%Y%m%d%H%M",
+)  # fmt: skip
+YEARS = (1900, 2100)  # of digits that are guessed to be dates
+LEAST_DATES = 20  # different ones, for digits to be guessed
+
+
+def check(style: str) -> bool:
+    """True for a format that this file reads and writes."""
+    if style == ISO or style in EPOCHS:
+        return True
+    form, _, zone = style.partition("|")
+    signs = SIGN.findall(form)
+    known = all(sign in SIGNS or sign.endswith("f") for sign in signs)
+    names = [sign.removeprefix("-") for sign in signs]
+    parts = {"b" if name == "B" else "Y" if name == "y" else name for name in names}
+    month = ("m" in parts) != ("b" in parts)
+    clock = ("I" in parts) == ("p" in parts) and not {"H", "I"} <= parts
+    return (
+        len(style) <= 64
+        and "%" not in SIGN.sub("", form)
+        and known
+        and len(names) == len(set(names)) == len(parts)
+        and {"Y", "d"} <= parts
+        and month
+        and clock
+        and (not zone or ("z" in parts and re.fullmatch(SIGNS["z"], zone) is not None))
+    )
+
+
+def read(texts: Any, style: str) -> np.ndarray:
+    """Seconds since 1970 in UTC of Arrow strings, NaN for what the format does not read."""
+    import pyarrow.compute as pc
+
+    if style == ISO:
+        return _read_iso(texts)
+    struct = pc.extract_regex(texts, pattern=_pattern(style))  # pyright: ignore
+    valid = struct.is_valid().to_numpy(zero_copy_only=False)
+    columns = dict(zip([f.name for f in struct.type], struct.flatten(), strict=True))
+
+    def number(name: str, default: int) -> np.ndarray:
+        if name not in columns:
+            return np.full(len(texts), default)
+        return pc.fill_null(columns[name].cast("int64"), default).to_numpy(zero_copy_only=False)  # pyright: ignore
+
+    year, month, day = number("Y", 1970), number("m", 1), number("d", 1)
+    if "y" in columns:
+        year = number("y", 70)
+        year = year + np.where(year < 69, 2000, 1900)  # as POSIX says
+    if "b" in columns:
+        month = _month(columns["b"])
+    hour, minute, second = number("H", 0), number("M", 0), number("S", 0)
+    if "p" in columns:
+        hour = number("I", 12)
+        later = pc.match_substring_regex(columns["p"], "^[pP]")  # pyright: ignore
+        later = pc.fill_null(later, False).to_numpy(zero_copy_only=False)  # pyright: ignore
+        valid &= (hour >= 1) & (hour <= 12)
+        hour = hour % 12 + 12 * later
+    months = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]") + (month - 1)
+    days = months.astype("datetime64[D]") + (day - 1)
+    valid &= (month >= 1) & (month <= 12) & (days.astype("datetime64[M]") == months) & (day >= 1)
+    valid &= (hour < 24) & (minute < 60) & (second <= 60)
+    seconds = days.astype(np.int64) * 86_400.0 + hour * 3_600 + minute * 60 + second
+    seconds = seconds + _fraction(columns.get("f"), len(texts)) - _offset(columns.get("z"))
+    return np.where(valid, seconds, np.nan)
+
+
+def write(seconds: np.ndarray, style: str) -> list[str | None]:
+    """Seconds since 1970 in UTC as texts of this format; None for NaN."""
+    form, _, zone = style.partition("|")
+    offset = _zone_seconds(zone) if zone else 0
+    signs = SIGN.split(form)  # literal, sign, literal, sign, ..., literal
+    digits = next((int(sign[0]) for sign in signs[1::2] if sign.endswith("f")), 0)
+    texts: list[str | None] = []
+    for value in seconds.tolist():
+        if value != value:  # noqa: PLR0124
+            texts.append(None)
+            continue
+        whole = np.datetime64(round(value * 1e6) + offset * 1_000_000, "us")
+        if not digits:
+            whole = np.datetime64(round(value) + offset, "s")
+        cells = _cells(whole.astype("datetime64[us]").item(), digits, zone)
+        parts = [cells[part] if i % 2 else part for i, part in enumerate(signs)]
+        texts.append("".join(parts))
+    return texts
+
+
+def styles(sample: Any) -> list[str]:
+    """The formats that read every text of the sample; two where day or month may come first.
+
+    Rows that rise in time under one of the two decide for it.
+    """
+    if not len(sample):
+        return []
+    first = sample[0].as_py()
+    likely = [style for style in CANDIDATES if re.fullmatch(_python(style), first)]
+    reading = {style: read(sample, style) for style in likely}
+    reading = {s: seconds for s, seconds in reading.items() if not np.isnan(seconds).any()}
+    if len(reading) > 1:
+        rising = [s for s, sec in reading.items() if len(sec) > 2 and (np.diff(sec) >= 0).all()]
+        reading = {s: reading[s] for s in rising} if len(rising) == 1 else reading
+        if len({seconds.tobytes() for seconds in reading.values()}) == 1:
+            reading = dict(list(reading.items())[:1])
+    if not reading and not np.isnan(_read_iso(sample)).any():
+        return [ISO]
+    return [_exact(style, sample) for style in reading][:2]
+
+
+def digits_style(sample: Any) -> str | None:
+    """The format of digits such as 20201116 that are all dates, many and of plausible years."""
+    import pyarrow.compute as pc
+
+    digits = pc.match_substring_regex(sample, r"^(19|20)\d{6}(\d{4}(\d\d)?)?$")  # pyright: ignore
+    if not len(sample) or not pc.all(digits).as_py():  # pyright: ignore
+        return None
+    if len(sample.unique()) < LEAST_DATES:
+        return None
+    lengths = pc.binary_length(sample).to_numpy(zero_copy_only=False)  # pyright: ignore
+    style = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}[int(lengths[0])]
+    fits = (lengths == lengths[0]).all() and not np.isnan(read(sample, style)).any()
+    return style if fits else None
+
+
+def epoch_style(numbers: np.ndarray) -> str | None:
+    """The unit of numbers that count from 1970, by their size; None where they are no moments."""
+    if not len(numbers):
+        return None
+    size = float(np.median(numbers))
+    for style, unit in EPOCHS.items():
+        if 1e8 <= size * unit < 5e9:  # 1973 to 2128
+            return style
+    return None
+
+
+def _read_iso(texts: Any) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not len(texts):
+        return np.empty(0)
+    for kind in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
+        try:
+            micros = texts.cast(kind).cast(pa.int64())
+            return pc.divide(micros.cast("double", safe=False), 1e6).to_numpy(False)  # pyright: ignore
+        except pa.ArrowInvalid:
+            continue
+    if len(texts) == 1:
+        return np.full(1, np.nan)
+    half = len(texts) // 2
+    return np.concatenate([_read_iso(texts.slice(0, half)), _read_iso(texts.slice(half))])
+
+
+def _python(style: str) -> str:
+    return _pattern(style).replace("(?i:", "(?:").replace("[a-z]", "[a-zA-Z]").replace(
+        "[ap]", "[aApP]"
+    ).replace("m\\.?))", "[mM]\\.?))")  # fmt: skip
+
+
+def _pattern(style: str) -> str:
+    """The regular expression of a format, its parts as named groups."""
+    form = style.partition("|")[0]
+    form = re.sub(r"%S[.,]%[1-9]f", "%S", form)
+    parts = SIGN.split(form)
+    return "^" + "".join(SIGNS[p] if i % 2 else re.escape(p) for i, p in enumerate(parts)) + "$"
+
+
+def _exact(style: str, sample: Any) -> str:
+    """The format with leading zeros, digits of a second and zone as the sample has them."""
+    import pyarrow.compute as pc
+
+    struct = pc.extract_regex(sample, pattern=_pattern(style))  # pyright: ignore
+    columns = dict(zip([f.name for f in struct.type], struct.flatten(), strict=True))
+    for name in "dmHI":
+        if f"%-{name}" in style:
+            lengths = pc.binary_length(columns[name])  # pyright: ignore
+            if pc.min(lengths).as_py() == 2:  # pyright: ignore
+                style = style.replace(f"%-{name}", f"%{name}")
+    if "f" in columns:
+        longest = pc.max(pc.binary_length(columns["f"])).as_py()  # pyright: ignore
+        if longest:
+            mark = max(columns["f"].to_pylist(), key=lambda part: len(part or ""))[0]
+            style = style.replace("%S", f"%S{mark}%{longest - 1}f")
+    if "z" in columns:
+        style += "|" + Counter(columns["z"].to_pylist()).most_common(1)[0][0]
+    return style
+
+
+def _cells(moment: Any, digits: int, zone: str) -> dict[str, str]:
+    hour = moment.hour % 12 or 12
+    return {
+        "Y": f"{moment.year:04}", "y": f"{moment.year % 100:02}", "m": f"{moment.month:02}",
+        "-m": str(moment.month), "d": f"{moment.day:02}", "-d": str(moment.day),
+        "H": f"{moment.hour:02}", "-H": str(moment.hour), "I": f"{hour:02}", "-I": str(hour),
+        "M": f"{moment.minute:02}", "S": f"{moment.second:02}",
+        "b": MONTHS[moment.month - 1][:3], "B": MONTHS[moment.month - 1],
+        "a": DAYS[moment.weekday()][:3], "A": DAYS[moment.weekday()],
+        "p": "PM" if moment.hour >= 12 else "AM", "z": zone or "+00:00",
+        f"{digits}f": f"{moment.microsecond:06}".ljust(9, "0")[:digits],
+    }  # fmt: skip
+
+
+def _month(names: Any) -> np.ndarray:
+    """The months of English names, 0 for what is none."""
+    short = [m[:3].lower() for m in MONTHS]
+    full = [m.lower() for m in MONTHS]
+    places = {name: i + 1 for names_ in (short, full) for i, name in enumerate(names_)}
+    return np.array([places.get((name or "").lower(), 0) for name in names.to_pylist()])
+
+
+def _fraction(parts: Any, rows: int) -> np.ndarray:
+    if parts is None:
+        return np.zeros(rows)
+    return np.array([float("0." + part[1:]) if part else 0.0 for part in parts.to_pylist()])
+
+
+def _offset(zones: Any) -> np.ndarray | int:
+    """Seconds that each zone is ahead of UTC."""
+    if zones is None:
+        return 0
+    texts = zones.to_pylist()
+    known = {zone: _zone_seconds(zone or "Z") for zone in set(texts)}
+    return np.array([known[zone] for zone in texts])
+
+
+def _zone_seconds(zone: str) -> int:
+    if zone[0] not in "+-":
+        return 0
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    return (1 if zone[0] == "+" else -1) * (int(digits[:2]) * 3_600 + int(digits[2:]) * 60)
