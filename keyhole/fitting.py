@@ -22,6 +22,7 @@ from keyhole.network import Network
 from keyhole.priors import Prior
 from keyhole.sources import Rows, Source
 from keyhole.sources.base import ArrowRows
+from keyhole.sources.parquet import narrow
 from keyhole.training import History, Plan
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.feed import Feed
@@ -163,6 +164,7 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
         )
     if hooks.learnt is not None:
         hooks.learnt(table, source, survey.rows)
+    narrow(source, {*table.needs(), *hints.named()})
     split = Split.of(survey.rows, seed, hints.validation, survey.sample, parts["plan"].members)
     held = HeldOut.gather(source, split, len(table.layout))
     taught = table

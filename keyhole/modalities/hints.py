@@ -194,7 +194,8 @@ def _told(profile: Profile, kind: str, form: str) -> Guess:
             "'moment:FORMAT' for dates"
         )
     if not _can_be(profile, kind):
-        held = refuse.said(profile.sample.drop_null(), 0)
+        values = profile.sample.drop_null()
+        held = refuse.said(values, 0) if len(values) else "texts that take too much memory"
         raise DataError(
             f"column {name!r} shall be a {kind}, but it holds {profile.arrow_type}, such "
             f"as {held}; choose another kind, or exclude it"

@@ -75,6 +75,9 @@ class Survey:
             table = block.arrow().select(names)
             for name, profile in self.profiles.items():
                 profile.add(_dictionary(table, name) or block.column(name))
+            heavy = [name for name, profile in self.profiles.items() if profile.heavy]
+            if heavy:  # set aside already: the sample does without its texts
+                kept, table = [_without(t, heavy) for t in kept], _without(table, heavy)
             if len(block) and table.nbytes > self.most_bytes * len(block) // self.most:
                 self.most = min(self.most, max(100, self.most_bytes * len(block) // table.nbytes))
             key = rng.random(len(block))
@@ -96,6 +99,18 @@ def _dictionary(table: pa.Table, name: str) -> Any:
     import pyarrow.types as pt
 
     return table.column(name) if pt.is_dictionary(table.schema.field(name).type) else None
+
+
+def _without(table: pa.Table, names: list[str]) -> pa.Table:
+    """The table with these columns null."""
+    import pyarrow as pa
+
+    for name in names:
+        place = table.column_names.index(name)
+        kind = table.schema.field(place).type
+        if table.column(place).null_count < len(table):
+            table = table.set_column(place, name, pa.nulls(len(table), kind))
+    return table
 
 
 def _smallest(table: pa.Table, keys: list[np.ndarray], most: int) -> tuple[pa.Table, np.ndarray]:

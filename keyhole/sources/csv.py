@@ -102,10 +102,14 @@ class CsvSource:
         if self.head.bare:
             return
         with self._faults():
+            table = pa.table({})
             for batch in self._reader():
                 table = self.head.dialect.note(pa.table(batch))
                 for start in range(0, table.num_rows, rows):
                     yield ArrowRows(table.slice(start, rows))
+            last = table.slice(max(table.num_rows - 1, 0)).to_pydict()
+            if any("\\n" in str(cell) for cell in last.values()):
+                self._refuse_open_quote()
         if self.pipe is not None:
             self.pipe.close()
 
@@ -165,6 +169,12 @@ class CsvSource:
         """The name of the encoding that the first bytes show."""
         return self.head.dialect.encoding if hasattr(self, "head") else "one encoding"
 
+    def _refuse_open_quote(self) -> None:
+        """Arrow takes the end of the file for the end of a quote, and swallows rows."""
+        message = self._ragged()
+        if message is not None and "end of data" in message:
+            raise DataError(f"{self.name} cannot be read as CSV: {message}")
+
     def _ragged(self) -> str | None:
         """Where the first row stands that has more or fewer cells than the header."""
         import pyarrow as pa
@@ -176,7 +186,7 @@ class CsvSource:
             text = io.TextIOWrapper(stream, encoding=head.dialect.encoding, newline="")
             for _ in range(head.skipped):
                 next(text)
-            reader = csv.reader(text, delimiter=head.dialect.delimiter)
+            reader = csv.reader(text, delimiter=head.dialect.delimiter, strict=True)
             place, line = -1, head.skipped
             try:
                 for row in reader:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     pass
 
 
+BLOCK_BYTES = 1 << 26  # of decoded rows that are held together, however long their texts
+MOST_CHUNKS = 2_000  # columns that are asked for their size
 READ_BYTES = 1 << 16  # read as decoded: whole column chunks at once take half as much again
 
 
@@ -99,11 +101,27 @@ class ParquetSource:
 
         with self._open(path) as file:
             try:
+                rows = min(rows, self._rows_a_block(file.metadata))
                 batches = file.iter_batches(rows, columns=self.names, row_groups=groups)
                 for batch in batches:
                     yield self._rows(pa.Table.from_batches([batch]))
             except (pa.ArrowException, OSError) as fault:
                 raise damaged(path, fault) from fault
+
+    def _rows_a_block(self, meta: Any) -> int:
+        """Rows whose wanted columns take `BLOCK_BYTES`, by the sizes in the file's footer."""
+        wanted = set(self.names)
+        wide = [0, 0]
+        for group in range(min(meta.num_row_groups, 4)):
+            part = meta.row_group(group)
+            chunks = map(part.column, range(min(part.num_columns, MOST_CHUNKS)))
+            wide[0] += sum(
+                c.total_uncompressed_size
+                for c in chunks
+                if c.path_in_schema.partition(".")[0] in wanted
+            )
+            wide[1] += part.num_rows
+        return max(BLOCK_BYTES * wide[1] // max(wide[0], 1), 1)
 
     def _open(self, path: str) -> Any:
         import pyarrow as pa
@@ -162,6 +180,13 @@ class ParquetSource:
             wanted = pa.schema([self.schema.field(name) for name in self.names])
             table = table.cast(wanted, safe=False)
         return ArrowRows(table)
+
+
+def narrow(source: Any, names: set[str]) -> None:
+    """Have files be read for these columns only; long texts that nobody asks for stay there."""
+    source = getattr(source, "source", source)  # of a weighted one
+    if isinstance(source, ParquetSource):
+        source.wanted = [name for name in source.names if name in names]
 
 
 def damaged(path: str, fault: Exception) -> FileError:

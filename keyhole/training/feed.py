@@ -4,16 +4,17 @@ A pool is as many encoded rows as fit a bounded memory; each is used for a while
 next is read: groups of rows in shuffled order, the last one wrapping round to the first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from keyhole.core.records import Batch
 from keyhole.modalities.base import Modality
-from keyhole.sources.base import Source
-from keyhole.training.split import Split
+from keyhole.sources.base import Rows, Source
+from keyhole.training.split import Split, draws
 from keyhole.training.trust import Trusting
 
 POOL_CELLS = 1 << 24  # 64 MB of float32 and 16 MB of seen flags
@@ -31,18 +32,19 @@ class Feed:
     rows: int
 
     def __post_init__(self) -> None:
-        sizes = [self.source.group(0)] if self.source.groups == 1 else None
-        self._held = sizes[0] if sizes else None
+        streams = hasattr(self.source, "group_blocks")
+        self._held = None if streams or self.source.groups != 1 else self.source.group(0)
         self._starts = self._group_starts()
         fits = self.rows * len(self.modality.layout) <= POOL_CELLS
         self.groups_a_pool = self.source.groups if fits else self._groups_that_fit()
+        self.parts_a_group = 1 if self._held is not None or fits else self._parts_a_group()
         self._place = -1
         self._pool: list[Batch] = []
 
     @property
     def pools(self) -> int:
         """How many pools there are before groups come again."""
-        return -(-self.source.groups // self.groups_a_pool)
+        return -(-self.source.groups // self.groups_a_pool) * self.parts_a_group
 
     def batch(self, step: int, size: int, steps_a_pool: int) -> tuple[Batch, torch.Generator]:
         """The rows of a step with a member axis, and the generator of its randomness."""
@@ -63,6 +65,8 @@ class Feed:
             return
         rounds, turn = divmod(place, self.pools)
         order = np.random.default_rng([self.seed, rounds]).permutation(self.source.groups)
+        turn, part = divmod(turn, self.parts_a_group)
+        self._draws = (hash_of(self.seed, rounds), part)
         start = turn * self.groups_a_pool
         chosen = np.sort(order[start : start + self.groups_a_pool])
         parts: list[list[Batch]] = [[] for _ in range(max(self.split.folds, 1))]
@@ -72,14 +76,38 @@ class Feed:
         self._place = place
 
     def _read_group(self, group: int, parts: list[list[Batch]]) -> None:
-        held = self._held if self._held is not None else self.source.group(group)
-        for start in range(0, len(held), BLOCK_ROWS):
-            block = held.take(slice(start, start + BLOCK_ROWS))
-            place = self._starts[group] + start
-            trains = self.split.trains(block, place)
+        place = self._starts[group]
+        for block in self._blocks_of(group):
+            trains = self.split.trains(block, place) & self._in_part(place, len(block))
             batch = self.modality.encode(block, place)
             for member, part in enumerate(parts):
                 part.append(batch.take(torch.from_numpy(np.flatnonzero(trains[member]))))
+            place += len(block)
+
+    def _blocks_of(self, group: int) -> Iterator[Rows]:
+        """The rows of a group, streamed where the source can: a group may be the whole file."""
+        stream: Any = getattr(self.source, "group_blocks", None)
+        if self._held is None and stream is not None:
+            yield from stream(group, BLOCK_ROWS)
+            return
+        rows = self._held if self._held is not None else self.source.group(group)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            yield rows.take(slice(start, start + BLOCK_ROWS))
+
+    def _in_part(self, place: int, rows: int) -> np.ndarray:
+        """True for the rows that this pool takes of a group too large for one."""
+        if self.parts_a_group == 1:
+            return np.ones(rows, bool)
+        seed, part = self._draws
+        draw = draws(np.arange(place, place + rows, dtype=np.uint64), seed % (1 << 62))
+        return (draw * self.parts_a_group).astype(np.int64) == part
+
+    def _parts_a_group(self) -> int:
+        """Into how many random parts a group is divided, so that each fits a pool."""
+        if self.groups_a_pool > 1:
+            return 1
+        largest = max(rows for _, _, rows in self.source.places)  # pyright: ignore
+        return max(-(-largest * len(self.modality.layout) // POOL_CELLS), 1)
 
     def _group_starts(self) -> list[int]:
         if self._held is not None:

@@ -1,0 +1,137 @@
+"""CSV files of all sorts: wide headers, encodings, Excel's notes; memory follows no text."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from keyhole.columns import guess
+from keyhole.columns.profile import Profile
+from keyhole.errors import DataError
+from keyhole.modalities import Hints, Tabular
+from keyhole.scale.sinks import CsvSink, JsonSink
+from keyhole.sources import open_source
+from keyhole.training.feed import Feed
+from keyhole.training.split import Split
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content, name="t.csv"):
+        content = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / name).write_bytes(content)
+        return str(tmp_path / name)
+
+    return write
+
+
+def values(path):
+    rows = next(iter(open_source(path).blocks(1_000)))
+    return {name: rows.column(name).to_pylist() for name in rows.names}
+
+
+def test_a_header_longer_than_the_first_look_is_read_to_its_end(file):
+    names = [f"{'measurement':_>60}{i}" for i in range(2_000)]
+    path = file(",".join(names) + "\n" + ",".join(map(str, range(2_000))) + "\n")
+    found = values(path)
+    assert list(found) == names
+    assert found[names[-1]] == ["1999"]
+
+
+def test_windows_1252_keeps_its_euros_and_quotes(file):
+    assert values(file("preis;text\n5 €;„gut“\n".encode("cp1252"))) == {
+        "preis": ["5 €"],
+        "text": ["„gut“"],
+    }
+
+
+def test_the_note_of_excel_names_the_delimiter_and_is_no_header(file):
+    assert values(file("sep=:\na:b\n1,5:2\n")) == {"a": ["1,5"], "b": ["2"]}
+    with pytest.raises(DataError, match="is empty"):
+        open_source(file("sep=;\n"))
+
+
+NAMED = {
+    "UTF-32": ("a,b\n1,2\n".encode("utf-32"), "UTF-32 text; save it as UTF-8"),
+    "UTF-16": ("a,b\n1,2\n".encode("utf-16-le"), "UTF-16 text without a byte order mark"),
+    "a workbook": (b"PK\x03\x04\0\0abc", "an Excel .xlsx workbook; save the sheet as CSV"),
+    "gzip": (b"\x1f\x8b\x08\0abc", "it is gzip; end the name of the file in .gz"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), NAMED.values(), ids=NAMED)
+def test_what_is_no_csv_is_named(content, said, file):
+    with pytest.raises(DataError, match=said):
+        open_source(file(content))
+
+
+def test_an_open_quote_is_named_by_the_line_where_it_begins(file):
+    path = file("a,b\nx,1\n" + 'y,"2\n' + "z,3\n" * 9)
+    with pytest.raises(DataError, match=r"data row 2 \(line 3\) has|line 3"):
+        list(open_source(path).blocks(100))
+
+
+def test_a_name_with_a_comma_can_be_excluded():
+    frame = pd.DataFrame(RNG.normal(size=(30, 4)), columns=["price, EUR", "a", "b", "c"])
+    for told, left in (
+        (["price, EUR"], {"a", "b", "c"}),
+        (["a,b"], {"price, EUR", "c"}),
+        (['"price, EUR",a'], {"b", "c"}),
+    ):
+        table, _ = Tabular.learn(open_source(frame), Hints(exclude=told))
+        assert set(table.needs()) == left
+        table, _ = Tabular.learn(open_source(frame), Hints(only=told))
+        assert set(table.needs()) == set(frame) - left
+    with pytest.raises(DataError, match="'d', which a hint needs, is absent"):
+        Tabular.learn(open_source(frame), Hints(exclude=["a,d"]))
+
+
+def test_long_texts_are_counted_up_to_a_bound_of_bytes(monkeypatch):
+    monkeypatch.setattr("keyhole.columns.profile.MOST_LEVEL_BYTES", 10_000)
+    profile = Profile("text")
+    for block in range(9):
+        profile.add(pa.array([f"{block}-{i}-" + "x" * 500 for i in range(9)]))
+        assert sum(map(len, profile.levels)) <= 10_000
+    assert profile.heavy
+    assert guess(profile).kind == "aside"
+    assert "too much memory" in guess(profile).reason
+
+
+def test_a_group_too_large_for_a_pool_is_trained_on_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("keyhole.training.feed.POOL_CELLS", 6_000)
+    frame = pd.DataFrame({"row": np.arange(4_000) + 0.5, "x": RNG.normal(size=4_000)})
+    pq.write_table(pa.table(frame), tmp_path / "t.parquet", row_group_size=4_000)
+    source = open_source(tmp_path / "t.parquet")
+    table, survey = Tabular.learn(source, Hints())
+    split = Split.of(4_000, 0, "random", survey.sample, 1)
+    feed, met = Feed(source, table, split, 0, 4_000), []
+    assert feed.pools == 2
+    for pool in range(feed.pools):
+        feed._turn_to(pool)
+        assert len(feed._pool[0]) < 2_300
+        met += feed._pool[0].numbers[:, 0].tolist()
+    trained = split.trains(next(iter(source.blocks(4_000))), 0)[0].sum()
+    assert len(met) == len(set(met)) == trained
+
+
+def test_json_holds_no_infinity_and_durations_look_alike_in_json_and_csv():
+    table = pa.table(
+        {
+            "x": [1.5, np.inf, -np.inf, np.nan],
+            "span": pa.array([1_500, 0, None, -250], pa.duration("ms")),
+            "deep": [[{"y": np.inf}], [], None, [{"y": 1.0}]],
+        }
+    )
+    JsonSink(text := io.BytesIO()).write(table)
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in text.getvalue().splitlines()]
+    assert [row["x"] for row in rows] == [1.5, None, None, None]
+    assert [row["span"] for row in rows] == [1.5, 0, None, -0.25]
+    assert rows[0]["deep"] == [{"y": None}]
+    CsvSink(text := io.BytesIO(), False).write(table.select(["span"]))
+    assert text.getvalue() == b'"span"\n1.5\n0\n\n-0.25\n'
