@@ -217,7 +217,7 @@ GAPPY = (
                 "" if i % 5 == 0 else f'"{comma(f"{v:,.2f}")} €"',
                 f"0{1001 + 7 * (i % 9)}",
                 f"  “{i}” ",
-                "?" if i % 9 == 0 else str(900 + i),
+                "?" if i % 9 == 0 else str(900 + i * 37 % 23),
             ]
         )
         + "\r\n"
