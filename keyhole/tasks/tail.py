@@ -4,8 +4,8 @@ Ranks among n calibration scores say nothing below 1 / (n + 1). Beyond that, a g
 distribution is fitted to the exceedances over a high threshold (Pickands 1975; Coles 2001,
 chapter 4). Three things keep the extrapolation honest:
 
-* Parameters are averaged, not plugged in: the survival is the posterior mean over a grid of
-  shapes and scales, so few exceedances give a heavier tail (a predictive distribution).
+* Parameters are not plugged in: the survival is its upper 90 % credible bound over a grid of
+  shapes and scales, so few exceedances give a heavier tail.
 * Several thresholds are fitted, and the most cautious survival counts. Shapes below 0 (a tail
   with an end) are left out, since an end cannot be known.
 * Two tests of fit, both against simulations: Anderson and Darling's statistic of the exceedances
@@ -22,7 +22,8 @@ import numpy as np
 SHARES = (0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)  # of the scores, above each threshold
 LEAST, MOST = 40, 500  # exceedances of a fit
 LEAST_FIT = 0.1  # p-value of Anderson and Darling's test: below, this threshold is not used
-LEAST_MAXIMUM = 0.05  # chance of a score as large as the largest: below, the tail is refused
+CREDIBLE = 0.9
+LEAST_MAXIMUM = 0.1  # chance of a score as large as the largest: below, the tail is refused
 REACH = 100  # times less probable than the least rank: no further is extrapolated
 SHAPES = np.linspace(0.0, 1.0, 26)
 SCALES = np.exp(np.linspace(-1.5, 1.5, 61))  # times the mean exceedance
@@ -85,24 +86,35 @@ def _fitted(scores: np.ndarray, count: int) -> tuple[float, np.ndarray, float] |
 
 
 def _log_survival(distance: np.ndarray, exceedances: np.ndarray) -> np.ndarray:
-    """Log posterior-mean survival at distances (point,) beyond the threshold; 0 before it.
+    """Log survival at distances (point,) beyond the threshold, 0 before it.
 
-    Flat prior over shapes in [0, 1], and over log scales.
+    The larger of its posterior mean and its upper credible bound; flat prior over shapes in
+    [0, 1] and over log scales.
     """
+    scales, shapes, weight = _posterior(exceedances)
+    scaled = np.maximum(distance, 0)[:, None] / scales  # (point, draw)
+    flat = shapes == 0
+    bent = np.where(flat, 1.0, shapes)
+    log_survival = np.where(flat, -scaled, -np.log1p(bent * scaled) / bent)
+    order = np.argsort(log_survival, axis=1)
+    place = (np.cumsum(weight[order], axis=1) < CREDIBLE).sum(1).clip(max=len(weight) - 1)
+    points = np.arange(len(distance))
+    bound = log_survival[points, order[points, place]]
+    return np.maximum(bound, np.log(np.maximum(np.exp(log_survival) @ weight, 1e-300)))
+
+
+def _posterior(exceedances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scales, shapes and weights, each (draw,), of the grid's points that carry weight."""
     scales = SCALES * exceedances.mean()
-    log_post = np.empty((len(SHAPES), len(scales)))
     scaled = exceedances[:, None] / scales  # (exceedance, scale)
+    log_post = np.empty((len(SHAPES), len(scales)))
     for i, shape in enumerate(SHAPES):
         power = scaled if shape == 0 else (1 / shape + 1) * np.log1p(shape * scaled)
         log_post[i] = -len(exceedances) * np.log(scales) - power.sum(0)
     weight = np.exp(log_post - log_post.max())
     weight /= weight.sum()
-    scaled = np.maximum(distance, 0)[:, None] / scales  # (point, scale)
-    survival = np.zeros(len(distance))
-    for i, shape in enumerate(SHAPES):
-        log_part = -scaled if shape == 0 else -np.log1p(shape * scaled) / shape
-        survival += np.exp(log_part) @ weight[i]
-    return np.log(np.clip(survival, 1e-300, 1.0))
+    i, j = np.nonzero(weight > 1e-6)
+    return scales[j], SHAPES[i], weight[i, j] / weight[i, j].sum()
 
 
 def goodness_of_fit(exceedances: np.ndarray) -> float:
