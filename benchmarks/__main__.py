@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 SECTIONS = (
-    "anomaly", "explanations", "fdr", "bottlenecks", "generation", "likelihood", "pictures",
-    "denoising", "adult", "scoring", "streaming", "footprint", "durability",
+    "anomaly", "explanations", "outliers", "fdr", "bottlenecks", "generation", "likelihood",
+    "pictures", "denoising", "adult", "scoring", "streaming", "footprint", "durability",
 )  # fmt: skip
 HEAD = """# Benchmarks
 

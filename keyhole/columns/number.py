@@ -98,7 +98,8 @@ class Number(Column):
 
     def slots(self) -> list[Slot]:
         """The number cell, and «atom» before it where there is one; a constant is all atom."""
-        value = Slot(self.name, self.kind, "student_t", unit=self.scale)
+        bent = self.bent is True
+        value = Slot(self.name, self.kind, "student_t", unit=self.scale, bent=bent)
         if self.atom is None:
             return [value]
         share = self.atom[1]

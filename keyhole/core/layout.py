@@ -37,6 +37,7 @@ class Slot:
     bins: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     step: float = 0.0  # from one value that can be stored to the next, as encoded; 0: any can
     ends: tuple[float, ...] = ()  # the least and the most that can be stored, as encoded
+    bent: bool = False  # the cell is close to a logarithm of the value: its tails are short
 
     @property
     def coded(self) -> bool:

@@ -1,4 +1,4 @@
-"""How surprising is a row? One scale from three questions, in multiples of the usual."""
+"""How surprising is a row? One scale from four questions, in multiples of the usual."""
 
 from keyhole.surprise.surprise import QUESTIONS, Asked, Surprise, Weighed
 

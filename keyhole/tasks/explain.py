@@ -119,7 +119,8 @@ def _edges(gauge: Gauge, batch: Batch) -> np.ndarray:
         nats = EDGE_WEIGHT * np.log(edge / rarer).clip(0)
         column = found[:, layout.column_of_cell[cell]]
         np.maximum(column, np.where(batch.seen[:, cell].numpy(), nats, 0), out=column)
-    return found
+    tails = gauge.surprise.outliers.rarity(batch).cells.numpy()  # these go on beyond what was met
+    return np.maximum(found, EDGE_WEIGHT * (tails + np.log(EDGE)).clip(0))
 
 
 def _beyond(held: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -52,6 +52,7 @@ class Kept:
     apart: float
     typical: list[float]
     units: list[float]
+    rare: list[float]
     surprises: list[float]
     factors: dict[str, float]
     usual: list[float] | None = None  # of pictures
@@ -159,6 +160,7 @@ class Gauge:
                 apart=self.apart,
                 typical=self.surprise.typical.tolist(),
                 units=self.surprise.units.tolist(),
+                rare=self.surprise.rare.tolist(),
                 surprises=self.calibration.surprises.tolist(),
                 factors={} if self.segments is None else self.segments.factors,
                 usual=None if self.usual is None else self.usual.tolist(),
@@ -174,7 +176,8 @@ class Gauge:
         _check(kept, model.table_.layout)
         memory, hints = _memory(model), model.parts()["hints"]
         bare = Surprise.unsettled(model.network_, memory, hints.core_share)
-        surprise = replace(bare, typical=np.array(kept.typical), units=np.array(kept.units))
+        learnt = {key: np.array(getattr(kept, key)) for key in ("typical", "units", "rare")}
+        surprise = replace(bare, **learnt)
         segments = None if hints.segment is None else Segments(hints.segment, kept.factors)
         calibration = Calibration(np.sort(np.array(kept.surprises, float)))
         return cls(
@@ -204,12 +207,13 @@ def _check(kept: Kept, layout: Layout) -> None:
     """Raises: BundleError for numbers that no gauge of ours has."""
     usual, grid = kept.usual or [], layout.grid
     numbers = np.array(
-        [*kept.typical, *kept.units, *kept.surprises, *kept.factors.values(), *usual]
+        [*kept.typical, *kept.units, *kept.rare, *kept.surprises, *kept.factors.values(), *usual]
     )
     wrong = {
         "alarm_rate: between 0 and 1": not 0 < kept.alarm_rate < 1,
         "typical: one for each column": len(kept.typical) != len(layout.columns),
         "units: one for each question": len(kept.units) != len(QUESTIONS),
+        "rare: a surprise and a step": len(kept.rare) != 2,
         "units and factors: above zero": min([*kept.units, *kept.factors.values()]) <= 0,
         "usual: one above zero for each pixel": min(usual, default=1) <= 0
         or len(usual) != (0 if grid is None else grid[0] * grid[1]),
