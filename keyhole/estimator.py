@@ -226,7 +226,9 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         data = Data(self.rows_, names, self.container_, self.fingerprint_)
         section = section_of(fitted, self.parts(), self.random_state, data)
         tensors = self.network_.state_dict() | tensors_of(fitted)
-        write_bundle(str(path), {"autoencoder": section, **(sections or {})}, tensors)
+        sections = {"autoencoder": section, **(sections or {})}
+        save = write_bundle(str(path), sections, tensors, fitted.save)
+        self._fitted = replace(self._fitted, save=save)
         if self._checkpoint is not None:
             clear(self._checkpoint)
 
@@ -246,8 +248,6 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """
         with blamed("the manifest"):
             return cls._restored(bundle)
-
-    # How a model is kept, and found again.
 
     @classmethod
     def _restored(cls, bundle: Bundle) -> Self:

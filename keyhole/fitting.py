@@ -14,6 +14,7 @@ from keyhole.checks import Asked, Finding, examine, foresee, gather, verdict
 from keyhole.core.intrinsic import MOST_POINTS
 from keyhole.core.layout import Shape
 from keyhole.core.nats import column_nats, row_nats
+from keyhole.core.outputs import Output, check_outputs
 from keyhole.core.records import Batch
 from keyhole.errors import DataError
 from keyhole.marginal import log_likelihood
@@ -23,6 +24,7 @@ from keyhole.priors import Prior
 from keyhole.sources import Rows, Source
 from keyhole.sources.base import ArrowRows
 from keyhole.sources.parquet import narrow
+from keyhole.store import Save
 from keyhole.training import History, Plan
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.feed import Feed
@@ -46,6 +48,12 @@ class Hooks:
     checkpoint: str | None
     watch: Watcher
     learnt: Callable[[Modality, Source, int], None] | None
+
+    def check(self, source: Source) -> None:
+        """A checkpoint never takes the place of the data. Raises: FileError."""
+        if self.checkpoint is not None:
+            outputs = [Output("checkpoint", self.checkpoint, "state")]
+            check_outputs(outputs, {"X": source.name})
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class Fitted:
     prior: Prior | None = None  # over the codes of the first member
     prior_rows: int = 0
     choice: WidthChoice | None = None  # of the width, where it was left to the data
+    save: Save | None = None  # that it was read from
 
     @torch.no_grad()
     def weigh(self, rows: Rows, start: int = 0) -> Block:
@@ -156,6 +165,7 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
 
     Raises: DataError, SettingError, FitError.
     """
+    hooks.check(source)
     hints = parts["hints"]
     table, survey = learn_rows(source, hints, parts)
     if survey.rows < 2:

@@ -157,6 +157,7 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
         choice=kept.choice,
         prior=None if kept.prior is None else _prior(kept.prior, network.width, beside),
         prior_rows=0 if kept.prior is None else kept.prior.rows,
+        save=bundle.save,
     )
     return Restored(kept, parts, fitted)
 

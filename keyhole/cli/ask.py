@@ -6,6 +6,7 @@ import click
 
 from keyhole.cli.common import (
     Say,
+    check_answers,
     data_argument,
     json_option,
     load_detector,
@@ -19,7 +20,6 @@ from keyhole.cli.common import (
 )
 
 OWN = {"impute": ("draws", "seed", "mark")}  # options that a task takes
-MOST_SHARED = 10_000  # alarms that are looked through for what they share
 
 
 @click.command()
@@ -37,41 +37,27 @@ MOST_SHARED = 10_000  # alarms that are looked through for what they share
 @machine_options
 def detect(model: str, data: str, **options: Any) -> int:
     """Surprise, p-value, alarm and causes of every row of DATA, in order."""
-    from keyhole.core.files import refuse_existing
     from keyhole.core.scratch import Scratch
-    from keyhole.tasks.likeness import Likeness
-    from keyhole.tasks.patterns import shared
+    from keyhole.tasks.tally import Detecting
 
     say = Say(options["quiet"])
     page = options["report"]
-    _refuse(options, page)
+    check_answers(options, model, data)
     detector = load_detector(model, say, options["alarm_rate"])
-    if options["heat"]:
-        refuse_existing(options["heat"], options["force"])
     use_machine(detector.autoencoder_, options["threads"], options["device"])
-    likeness = Likeness(detector.autoencoder_.table_)
-    counted: list[int] = []
-    because: dict[int, Any] = {}
     with Scratch() as scratch:
         source, rate = _source(data, scratch, detector, options["fdr"], say)
-
-        def table(rows: Any, start: int) -> Any:
-            answer = detector.answer_rows(rows, start, likeness=likeness, rate=rate)
-            counted.append(int(answer.alarm.sum()))
-            if len(because) < MOST_SHARED:
-                because.update({start + i: cells for i, cells in answer.because.items()})
-            return answer.table()
-
+        table = Detecting(detector, rate)
         settings = [detector.autoencoder_.fingerprint_, detector.section(), rate]
         needs = detector.reads()
         rows = _answer(
             detector.autoencoder_, table, source, needs, settings, options, "detect", say
         )
-    alarms = sum(counted)
+    alarms = table.total.alarms
     _tell(detector, rows, alarms, options["fdr"], rate, say)
-    for pattern in shared(because, sorted(because)):
+    for pattern in table.patterns():
         say("pattern", str(pattern))
-    for remark in likeness.remarks():
+    for remark in table.total.likeness.remarks():
         say("data", remark)
     _draw(detector, data, page, rate, options["heat"], say)
     return 1 if options["fail_on_alarm"] and alarms else 0
@@ -116,7 +102,7 @@ def _command(verb: str, said: str, *more: Any) -> click.Command:
         from keyhole.tasks import Task
 
         say = Say(options["quiet"])
-        _refuse(options, None)
+        check_answers(options, model, data)
         own = {name: options[name] for name in OWN.get(verb, ())}
         task = Task.verbs[verb](Autoencoder.load(model), **own)
         fitted = task.autoencoder
@@ -211,14 +197,3 @@ def _answer(
     if options["out"] != "-":
         say("wrote", options["out"])
     return rows
-
-
-def _refuse(options: dict[str, Any], page: str | None) -> None:
-    """Faults of the output are said before anything is loaded."""
-    from keyhole.core.files import refuse_existing
-    from keyhole.scale.sinks import format_of
-
-    format_of(options["out"], json=options["as_json"])
-    for path in (options["out"], page):
-        if path is not None:
-            refuse_existing(path, options["force"])

@@ -171,3 +171,24 @@ def match_columns(model: Any, names: list[str], say: Say) -> None:
     if extra:
         said += f"; {len(extra)} unknown ones ignored: {', '.join(extra[:5])}"
     say("columns", said)
+
+
+def check_answers(options: dict[str, Any], model: str, data: str | None) -> None:
+    """Faults of --out, --report and --heat are said before anything is loaded.
+
+    Raises: SettingError, FileError.
+    """
+    from keyhole.core.outputs import Output, check_outputs
+    from keyhole.scale.sinks import format_of
+
+    out = options["out"]
+    if data is None and out.endswith("/"):
+        outputs = [Output("-o", out, "pictures")]
+    else:
+        format_of(out, json=options["as_json"])
+        outputs = [Output("-o", out, "rows")]
+    if options.get("report"):
+        outputs.append(Output("--report", options["report"], "page"))
+    if options.get("heat"):
+        outputs.append(Output("--heat", options["heat"], "pictures", joins=True))
+    check_outputs(outputs, {"DATA": data}, model=model, force=options["force"])

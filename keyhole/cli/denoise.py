@@ -99,15 +99,17 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     npy); others are decoded whole. Killed at any moment, the same command goes on
     where it was. Not a medical device.
     """
-    from keyhole.core.files import refuse_existing
+    from keyhole.core.outputs import Output, check_outputs
     from keyhole.denoising.fitted import with_device
     from keyhole.images import open_images
     from keyhole.scale.pictures import denoise_files
     from keyhole.tasks.denoiser import Denoiser
 
     say = Say(options["quiet"])
-    for path in filter(None, (out, options["report"])):
-        refuse_existing(path, options["force"])
+    outputs = [Output("-o", out, "pictures", joins=True)]
+    if options["report"]:
+        outputs.append(Output("--report", options["report"], "page"))
+    check_outputs(outputs, {"DATA": data}, model=model, force=options["force"])
     if options["threads"] is not None:
         import torch
 

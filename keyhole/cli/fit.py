@@ -70,13 +70,9 @@ def fit(data: str, out: str, **options: Any) -> None:
 
     Killed at any moment, the same command goes on where it was.
     """
-    from keyhole.core.files import refuse_existing
-
     say = Say(options["quiet"])
     page = options["report"] or f"{out.removesuffix('.keyhole')}.report.html"
-    refuse_existing(out, options["force"])
-    if not options["no_report"]:
-        refuse_existing(page, options["force"])
+    _check_outputs(data, out, page, options)
     _check_tasks(options)
     if options["threads"] is not None:
         import torch
@@ -99,6 +95,19 @@ def fit(data: str, out: str, **options: Any) -> None:
     if not options["no_report"]:
         _report(model, fitted if detects else None, data, page)
         say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
+
+
+def _check_outputs(data: str, out: str, page: str, options: dict[str, Any]) -> None:
+    from keyhole.core.outputs import Output, check_outputs
+
+    outputs = [
+        Output("-o", out, "model"),
+        Output("the checkpoint of -o", f"{out.rstrip('/')}.part", "state"),
+    ]
+    if not options["no_report"]:
+        outputs.append(Output("--report", page, "page"))
+    inputs = {"DATA": data, "--clean": options["clean"]}
+    check_outputs(outputs, inputs, force=options["force"])
 
 
 def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:

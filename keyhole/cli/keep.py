@@ -33,11 +33,12 @@ def _keeping(command: Any) -> Any:
 @_keeping
 def update(model: str, data: str, **options: Any) -> None:
     """Take the rows of DATA into MODEL's bank and calibration; the net is not trained."""
-    say, detector, source = _opened(model, data, options)
-    before = detector.gauge_.rows
-    detector.partial_fit(source)
-    say("update", f"{detector.gauge_.rows - before:,} rows taken in, {before:,} met before")
-    _keep(detector, model, options, say)
+    with _own(model, options):
+        say, detector, source = _opened(model, data, options)
+        before = detector.gauge_.rows
+        detector.partial_fit(source)
+        say("update", f"{detector.gauge_.rows - before:,} rows taken in, {before:,} met before")
+        _keep(detector, model, options, say)
 
 
 @click.command()
@@ -47,13 +48,14 @@ def update(model: str, data: str, **options: Any) -> None:
 @_keeping
 def calibrate(model: str, data: str, **options: Any) -> None:
     """Promise MODEL's alarm rates on the good rows of DATA; with --label, choose a rate too."""
-    say, detector, source = _opened(model, data, options)
-    label = options["label"]
-    if label is None:
-        detector.calibrate(source)
-    else:
-        _by_label(detector, source, label, say)
-    _keep(detector, model, options, say)
+    with _own(model, options):
+        say, detector, source = _opened(model, data, options)
+        label = options["label"]
+        if label is None:
+            detector.calibrate(source)
+        else:
+            _by_label(detector, source, label, say)
+        _keep(detector, model, options, say)
 
 
 def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
@@ -78,13 +80,24 @@ def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
         )
 
 
+def _own(model: str, options: dict[str, Any]) -> Any:
+    """From reading a model to writing it, no other update or calibrate may change it."""
+    from keyhole.core.files import place_of
+    from keyhole.core.locks import changing
+
+    path, say = options["out"] or model, Say(options["quiet"])
+    text = f"another process is changing {path}: this one goes on when that has ended"
+    return changing(place_of(path), lambda: say("wait", text))
+
+
 def _opened(model: str, data: str, options: dict[str, Any]) -> tuple[Say, Any, Any]:
-    from keyhole.core.files import refuse_existing
+    from keyhole.core.outputs import Output, check_outputs
     from keyhole.sources import open_source
 
     say = Say(options["quiet"])
     if options["out"] is not None:
-        refuse_existing(options["out"], options["force"])
+        outputs = [Output("-o", options["out"], "model")]
+        check_outputs(outputs, {"DATA": data}, force=options["force"])
     detector = load_detector(model, say)
     use_machine(detector.autoencoder_, options["threads"], options["device"])
     source = open_source(data)

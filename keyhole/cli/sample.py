@@ -8,6 +8,7 @@ import click
 
 from keyhole.cli.common import (
     Say,
+    check_answers,
     json_option,
     model_argument,
     output_options,
@@ -36,16 +37,13 @@ def sample(model: str, **options: Any) -> None:
     A model without a prior over its codes is given one, which is said; fit with --for sample to
     keep one. Pictures become PNG files where OUT ends in /.
     """
-    from keyhole.core.files import refuse_existing
     from keyhole.sampling import check_count
-    from keyhole.scale.sinks import format_of, open_sink
+    from keyhole.scale.sinks import open_sink
     from keyhole.tasks import Generator
 
     say = Say(options["quiet"])
     folder = options["out"].endswith("/")
-    if not folder:
-        format_of(options["out"], json=options["as_json"])
-    refuse_existing(options["out"], options["force"])
+    check_answers(options, model, None)
     rows, given = check_count(options["rows"]), _given(options["given"])
     with spoken_warnings(say):
         generator = Generator.load(model)

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -64,12 +64,17 @@ def beside(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 @contextmanager
-def folder_aside(path: str | os.PathLike[str], files: Collection[str]) -> Iterator[Path]:
+def folder_aside(
+    path: str | os.PathLike[str],
+    files: Collection[str],
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Path]:
     """A temporary folder beside `path`, whose place it takes when the block ends well.
 
     Only a folder that holds nothing but `files` is replaced: no other work of the user's is lost.
     A folder cannot be replaced in one step: the old one is moved aside first. A kill between the
-    two moves leaves it there, where `standing_folder` finds it.
+    two moves leaves it there, where `standing_folder` finds it. `check` is called at the last
+    moment, while no other writer can put a folder there; what it raises keeps the old folder.
     """
     target = place_of(path)
     with faults_of(target):
@@ -81,6 +86,7 @@ def folder_aside(path: str | os.PathLike[str], files: Collection[str]) -> Iterat
                 sync(file)
             sync(temporary)
             with _locked(target.parent):
+                check()
                 _swap(temporary, target)
     _sync_folder(target)
 

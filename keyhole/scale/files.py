@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from keyhole.core.files import write_whole
+from keyhole.scale.parts import claimed
 from keyhole.scale.sinks import open_sink
 from keyhole.sources import Source
 from keyhole.sources.parquet import ParquetSource
@@ -33,6 +31,19 @@ Answerer = Callable[["Rows", int], "pa.Table"]
 Heard = Callable[[int], None]
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """An answerer that also counts, part by part, what all rows add up to."""
+
+    def end_part(self) -> dict[str, Any]:
+        """The counts since the last part, as JSON."""
+        ...
+
+    def add_part(self, counts: dict[str, Any]) -> None:
+        """Count in a part that an earlier run has answered."""
+        ...
+
+
 def answer_file(
     answer: Answerer,
     source: Source,
@@ -47,7 +58,8 @@ def answer_file(
     """Write the answers for all rows of a source to `out`; returns how many rows there were.
 
     `answer` takes a block of rows and its place; `settings` is what its answers depend on, so
-    that parts of another model are never taken for this one's. `heard` is told of rows done.
+    that parts of another model are never taken for this one's. `heard` is told of rows done. An
+    answerer that counts is told of each part, and of parts that an earlier run has answered.
     """
     large = isinstance(source, ParquetSource) and (source.rows or 0) > PART_ROWS and out != "-"
     if large:
@@ -57,6 +69,8 @@ def answer_file(
         for table in _grouped(_answers(answer, source.blocks(chunk), 0, heard)):
             sink.write(table)
             rows += table.num_rows
+    if isinstance(answer, Counting):
+        answer.end_part()
     return rows
 
 
@@ -73,29 +87,36 @@ def _in_parts(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder = Path(out).with_name(f".{Path(out).name}.parts")
-    _claim(folder, _fingerprint(source, settings, chunk))
-    parts = list(_parts(source))
-    for place, (groups, start, rows) in enumerate(parts):
-        path = folder / f"{place:06}.parquet"
-        if path.exists():
-            _tell(heard, rows)
-            continue
-        blocks = (
-            block
-            for group in groups
-            for block in source.group_blocks(group, chunk)
-        )  # fmt: skip
-        with open_sink(str(path)) as sink:
-            for table in _grouped(_answers(answer, blocks, start, heard)):
-                sink.write(table)
-    with open_sink(out, json=json_lines, raw_text=raw_text) as sink:
-        for place in range(len(parts)):
-            with pq.ParquetFile(folder / f"{place:06}.parquet", pre_buffer=False) as file:
-                for batch in file.iter_batches(GROUP_ROWS):
-                    sink.write(pa.Table.from_batches([batch]))
-    shutil.rmtree(folder, ignore_errors=True)
-    return source.rows or 0
+    total, parts_of = source.rows or 0, list(_parts(source))
+    with claimed(out, _fingerprint(source, settings, chunk)) as parts:
+        for place, (groups, start, rows) in enumerate(parts_of):
+            if _counted(answer, parts.note(place)):
+                _tell(heard, rows)
+                continue
+            blocks = (block for group in groups for block in source.group_blocks(group, chunk))
+            with open_sink(str(parts.path(place))) as sink:
+                for table in _grouped(_answers(answer, blocks, start, heard)):
+                    sink.write(table)
+            parts.done(place, answer.end_part() if isinstance(answer, Counting) else {})
+        with open_sink(out, json=json_lines, raw_text=raw_text) as sink:
+            for place in range(len(parts_of)):
+                with pq.ParquetFile(parts.path(place), pre_buffer=False) as file:
+                    for batch in file.iter_batches(GROUP_ROWS):
+                        sink.write(pa.Table.from_batches([batch]))
+        parts.remove()
+    return total
+
+
+def _counted(answer: Answerer, note: dict[str, Any] | None) -> bool:
+    """True for a part that an earlier run has answered, once what it counted is counted in."""
+    if note is None:
+        return False
+    if isinstance(answer, Counting):
+        try:
+            answer.add_part(note)
+        except (KeyError, TypeError, ValueError):
+            return False
+    return True
 
 
 def _answers(
@@ -158,18 +179,6 @@ def _parts(source: ParquetSource) -> Iterator[tuple[list[int], int, int]]:
             groups, start, rows = [], start + rows, 0
     if groups:
         yield groups, start, rows
-
-
-def _claim(folder: Path, fingerprint: str) -> None:
-    """Have the folder hold only parts of this very run."""
-    note = folder / "run.json"
-    if folder.exists():
-        held = json.loads(note.read_text()).get("run") if note.exists() else None
-        if held == fingerprint:
-            return
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    write_whole(note, json.dumps({"run": fingerprint}))
 
 
 def _fingerprint(source: ParquetSource, settings: Any, chunk: int) -> str:

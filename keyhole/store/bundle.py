@@ -9,14 +9,14 @@ import json
 import os
 import platform
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from keyhole.core.files import folder_aside, standing_folder
+from keyhole.core.files import folder_aside, place_of, standing_folder
 from keyhole.core.package import version_of
 from keyhole.errors import BundleError, FileError
 from keyhole.store.migrate import FORMAT, check_format, migrate
@@ -27,6 +27,26 @@ MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 MOST_MANIFEST_BYTES = 64 << 20  # a hundred thousand levels in several columns
 TRIES = 20  # of a bundle that is replaced while it is read
 MOST_ABOUT = 200  # characters
+
+
+@dataclass(frozen=True)
+class Save:
+    """One save of a bundle: where it stands, and a digest that tells it from the next."""
+
+    place: Path
+    digest: str
+
+    def check(self) -> None:
+        """Raises: FileError where another save has taken its place."""
+        try:
+            content = (standing_folder(self.place) / MANIFEST).read_bytes()
+        except OSError:
+            return  # it was removed: nothing can be lost
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            raise FileError(
+                f"{self.place} has changed since this model was read from it, and what changed "
+                "would be lost; load it again and repeat, or save elsewhere"
+            )
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,7 @@ class Bundle:
     about: dict[str, str]
     path: str
     handle: int
+    save: "Save"
 
     def __post_init__(self) -> None:
         weakref.finalize(self, os.close, self.handle)
@@ -60,10 +81,14 @@ class Bundle:
             return len(read_header(file, self.path)[0])
 
 
-def write_bundle(path: str, sections: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def write_bundle(
+    path: str, sections: dict[str, Any], tensors: dict[str, Tensor], read: Save | None = None
+) -> Save | None:
     """Write a bundle aside, sync it, and put it in the place of what stood there.
 
-    Raises: FileError, BundleError for what is no number or no text.
+    `read` is the save that the model was read from: where `path` is its place, no other save
+    there is replaced. Returns which save the model then is of. Raises: FileError, BundleError for
+    what is no number or no text.
     """
     from safetensors.torch import save
 
@@ -73,9 +98,12 @@ def write_bundle(path: str, sections: dict[str, Any], tensors: dict[str, Tensor]
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     weights = save(held)
     manifest = _manifest(sections, hashlib.sha256(weights).hexdigest())
-    with folder_aside(path, (MANIFEST, WEIGHTS)) as folder:
+    again = read if read is not None and read.place == place_of(path) else None
+    check = (lambda: None) if again is None else again.check
+    with folder_aside(path, (MANIFEST, WEIGHTS), check) as folder:
         (folder / WEIGHTS).write_bytes(weights)
         (folder / MANIFEST).write_bytes(manifest)
+    return read if again is None else replace(again, digest=hashlib.sha256(manifest).hexdigest())
 
 
 def read_bundle(path: str) -> Bundle:
@@ -97,7 +125,7 @@ def read_bundle(path: str) -> Bundle:
 def _read(folder: Path, path: str) -> Bundle:
     if not folder.exists():
         raise BundleError(f"{path} does not exist: give the folder that fit or save wrote")
-    manifest = _read_manifest(folder / MANIFEST, path)
+    manifest, digest = _read_manifest(folder / MANIFEST, path)
     check_format(manifest, path)
     if manifest.pop("sha256", None) != _digest(manifest):
         raise BundleError(f"{path} was altered: the manifest does not match its checksum")
@@ -108,12 +136,13 @@ def _read(folder: Path, path: str) -> Bundle:
     if not all(_plain(text) for text in about.values()):
         raise BundleError(f"{path} says odd things about itself")
     handle = _open_weights(folder / WEIGHTS, manifest.get("weights_sha256"), path)
-    return Bundle(sections, about, path, handle)
+    return Bundle(sections, about, path, handle, Save(place_of(path), digest))
 
 
-def _read_manifest(file_path: Path, path: str) -> dict[str, Any]:
+def _read_manifest(file_path: Path, path: str) -> tuple[dict[str, Any], str]:
+    """The manifest, and the digest of its file."""
     try:
-        with opened(file_path) as file:
+        with opened(file_path, links=False) as file:
             text = file.read(MOST_MANIFEST_BYTES + 1)
     except OSError as fault:
         raise BundleError(
@@ -124,13 +153,13 @@ def _read_manifest(file_path: Path, path: str) -> dict[str, Any]:
     manifest = strict_json(text, str(file_path))
     if not isinstance(manifest, dict):
         raise BundleError(f"{file_path} is no keyhole manifest: it holds no object")
-    return manifest
+    return manifest, hashlib.sha256(text).hexdigest()
 
 
 def _open_weights(file_path: Path, digest: Any, path: str) -> int:
     """A handle on the weights, whose size and checksum are as they should be."""
     try:
-        with opened(file_path) as file:
+        with opened(file_path, links=False) as file:
             read_header(file, str(file_path))
             file.seek(0)
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:  # pyright: ignore

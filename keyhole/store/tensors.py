@@ -20,12 +20,17 @@ WIDTHS = {"F32": 4, "F64": 8, "I64": 8}  # bytes a number
 Shapes = dict[str, tuple[int, ...]]
 
 
-def opened(path: str | os.PathLike[str]) -> BinaryIO:
+def opened(path: str | os.PathLike[str], *, links: bool = True) -> BinaryIO:
     """A regular file, open for reading; a pipe or a device could be read for ever.
+
+    Without `links`, a link is not followed: it may lead anywhere.
 
     Raises: BundleError, OSError.
     """
-    odd = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if not links and os.path.islink(path):
+        raise BundleError(f"{path} is no file of its own but a link, and links are not followed")
+    odd = 0 if links else getattr(os, "O_NOFOLLOW", 0)
+    odd |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     file = os.fdopen(os.open(path, os.O_RDONLY | odd), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,25 @@ class Likeness:
             else:
                 continue
             self.unseen[column.name] = self.unseen.get(column.name, 0) + strange
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as JSON."""
+        return {
+            "rows": self.rows, "gaps": self.gaps, "unseen": self.unseen,
+            "unmet": sorted(self.unmet), "counts": self.counts.tolist(),
+        }  # fmt: skip
+
+    def add_json(self, counts: dict[str, Any]) -> None:
+        """Add counts that `to_json` made.
+
+        Raises: KeyError, TypeError, ValueError for others.
+        """
+        self.rows += int(counts["rows"])
+        self.unmet.update(counts["unmet"])
+        self.counts += np.array(counts["counts"], np.int64)
+        for name in ("gaps", "unseen"):
+            sums = getattr(self, name)
+            sums.update({n: sums.get(n, 0) + int(count) for n, count in counts[name].items()})
 
     def remarks(self) -> list[str]:
         """Sentences on what differs; one that says so where nothing does."""

@@ -1,0 +1,199 @@
+"""Two processes on one model or one output: nothing is lost, and each says what it waits for."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.kills import forked
+from keyhole import AnomalyDetector, Autoencoder
+from keyhole.cli import run
+from keyhole.core.locks import changing
+from keyhole.errors import BundleError, FileError
+from keyhole.scale import files
+from keyhole.tasks import tally
+from keyhole.training import Plan
+
+
+def rows(count, seed, shift=0.0):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=count)
+    frame = pd.DataFrame({"a": a + shift, "b": 2 * a + 0.1 * rng.normal(size=count)})
+    return frame.assign(c=rng.choice(["x", "y"], count))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Tables, and a model, not to be changed."""
+    folder = tmp_path_factory.mktemp("races")
+    for seed in (1, 2):
+        rows(40, seed).to_csv(folder / f"new{seed}.csv", index=False)
+    many = pd.concat([rows(100, 3), rows(20, 4, shift=40), rows(80, 5)])
+    many.to_parquet(folder / "many.parquet", row_group_size=50)
+    model = Autoencoder(plan=Plan(steps=20), random_state=0)
+    AnomalyDetector(model, alarm_rate=0.05).fit(rows(150, 0)).save(str(folder / "m"))
+    return folder
+
+
+@pytest.fixture
+def place(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "p")
+    return tmp_path / "p"
+
+
+@pytest.mark.parametrize("verbs", [("update", "update"), ("update", "calibrate")])
+def test_two_changes_of_one_model_at_once_are_both_in_it(place, verbs):
+    pids = [
+        forked(lambda v=verb, n=n: os._exit(run([v, f"{place}/m", f"{place}/new{n}.csv"])))
+        for n, verb in enumerate(verbs, 1)
+    ]
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
+    met = AnomalyDetector.load(str(place / "m")).gauge_.rows
+    assert met == 150 + 40 * verbs.count("update")
+    assert sorted(p.name for p in place.iterdir() if p.name.startswith(".")) == []
+
+
+def test_a_change_waits_for_another_and_says_so(place, capfd):
+    done = threading.Event()
+
+    def change():
+        run(["update", f"{place}/m", f"{place}/new1.csv"])
+        done.set()
+
+    with changing(place / "m", lambda: None):
+        thread = threading.Thread(target=change)
+        thread.start()
+        said, end = "", time.monotonic() + 30
+        while "is changing" not in said and time.monotonic() < end:
+            said += capfd.readouterr().err
+        assert f"wait      another process is changing {place}/m" in said
+        assert not done.wait(0.1)
+    thread.join(30)
+    assert done.is_set()
+
+
+def test_a_model_that_changed_since_it_was_read_is_not_written_over(place):
+    one, two = (AnomalyDetector.load(str(place / "m")) for _ in range(2))
+    one.partial_fit(rows(40, 1)).save(str(place / "m"))
+    two.partial_fit(rows(40, 2))
+    with pytest.raises(FileError, match=r"m has changed since this model was read from it"):
+        two.save(str(place / "m"))
+    two.save(str(place / "other"))
+    one.partial_fit(rows(40, 2)).save(str(place / "m"))  # its own save is no other's
+    assert AnomalyDetector.load(str(place / "m")).gauge_.rows == 230
+    assert AnomalyDetector.load(str(place / "other")).gauge_.rows == 190
+
+
+def test_a_fit_onto_a_model_that_is_being_updated_is_not_lost(place):
+    detector = AnomalyDetector.load(str(place / "m"))
+    fresh = Autoencoder(plan=Plan(steps=3), random_state=1).fit(rows(60, 9))
+    AnomalyDetector.of(fresh, alarm_rate=0.1).save(str(place / "m"))
+    with pytest.raises(FileError, match="has changed since"):
+        detector.partial_fit(rows(40, 1)).save(str(place / "m"))
+    assert AnomalyDetector.load(str(place / "m")).autoencoder_.rows_ == 60
+
+
+def test_a_link_inside_a_bundle_is_refused_and_a_hard_link_is_a_file(place):
+    for name in ("manifest.json", "weights.safetensors"):
+        shutil.copy(place / "m" / name, place / name)
+        (place / "m" / name).unlink()
+        (place / "m" / name).symlink_to(place / name)
+        with pytest.raises(BundleError, match="is no file of its own but a link"):
+            AnomalyDetector.load(str(place / "m"))
+        (place / "m" / name).unlink()
+        os.link(place / name, place / "m" / name)
+    assert AnomalyDetector.load(str(place / "m")).autoencoder_.rows_ == 150
+    (place / "latest").symlink_to(place / "m")  # a link to a bundle is the user's own
+    assert AnomalyDetector.load(str(place / "latest")).autoencoder_.rows_ == 150
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    monkeypatch.setattr(files, "PART_ROWS", 50)
+
+
+def detect(place, *rest):
+    return run(
+        ["detect", f"{place}/m", f"{place}/many.parquet", "-o", f"{place}/o.parquet", *rest]
+    )
+
+
+def test_a_resumed_run_counts_the_parts_of_the_run_that_was_killed(
+    place, in_parts, capfd, monkeypatch
+):
+    assert detect(place, "--fail-on-alarm") == 1
+    whole_run = capfd.readouterr().err
+    alarms = int(np.sum(pq.read_table(place / "o.parquet")["alarm"].to_numpy()))
+    assert alarms >= 20
+    assert "pattern" in whole_run
+    answers, blocks = pq.read_table(place / "o.parquet"), []
+    os.remove(place / "o.parquet")
+    answer = tally.Detecting.__call__
+
+    def stopped(self, block, start):
+        blocks.append(start)
+        if start >= 150 and stops:
+            raise KeyboardInterrupt
+        return answer(self, block, start)
+
+    monkeypatch.setattr(tally.Detecting, "__call__", stopped)
+    stops = [True]
+    assert detect(place) == 130
+    assert (place / ".o.parquet.parts").is_dir()
+    stops.clear()
+    blocks.clear()
+    capfd.readouterr()
+    assert detect(place, "--fail-on-alarm") == 1
+    assert blocks == [150]  # the only part that was missing holds few of the alarms
+    assert capfd.readouterr().err == whole_run
+    assert pq.read_table(place / "o.parquet").equals(answers)
+    assert not (place / ".o.parquet.parts").exists()
+
+
+def test_a_part_whose_counts_are_damaged_is_answered_again(place, in_parts, capfd):
+    assert detect(place) == 0
+    whole_run = capfd.readouterr().err
+    os.remove(place / "o.parquet")
+    with files.claimed(str(place / "o.parquet"), "of another run") as parts:
+        parts.done(0, {"alarms": 7})
+    assert detect(place) == 0
+    assert capfd.readouterr().err == whole_run
+
+
+def test_two_runs_into_one_output_say_who_writes_it(place, in_parts, capfd):
+    folder = place / ".o.parquet.parts"
+    with files.claimed(str(place / "o.parquet"), "of another run"):
+        (folder / "000000.parquet").write_bytes(b"another's work")
+        assert detect(place) == 2
+        assert (folder / "000000.parquet").read_bytes() == b"another's work"
+        since = json.loads((folder / "run.json").read_text())["since"]
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert f"is being written by process {os.getpid()} since {since}: wait until it ends" in line
+    assert detect(place) == 0  # what an ended run has left is no obstacle
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_lock_ends_with_its_process(tmp_path, number):
+    pid = forked(lambda: _holds(tmp_path))
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    os.kill(pid, number)
+    os.waitpid(pid, 0)
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(handle)
+
+
+def _holds(folder):
+    with changing(folder, lambda: None):
+        (folder / "held").touch()
+        time.sleep(60)
