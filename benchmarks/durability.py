@@ -28,7 +28,7 @@ import torch
 
 from benchmarks.kills import fit, forked, in_child, kills, table
 from benchmarks.mutants import mutated
-from keyhole import AnomalyDetector
+from keyhole import AnomalyDetector, Impute
 from keyhole.errors import KeyholeError
 
 MOST_S = 1.0  # of the processor, for a load and a few scores: other jobs may share it
@@ -120,6 +120,9 @@ def asked(path: Path, rows: pa.Table) -> str:
         model.answer(rows, explain_rows="all")
         coded = model.autoencoder_
         coded.inverse_transform(np.stack(coded.transform(rows).columns, 1))
+        Impute(coded).answer(rows)
+        Impute(coded, draws=2).answer(rows)
+        coded.sample(8)
     except KeyholeError:
         return "rows refused"
     return "answered"

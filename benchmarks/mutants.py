@@ -60,6 +60,11 @@ SHAPES: list[Any] = [
     [], [2**62], [-1], [0], [1, 2, 3], [2**31] * 4, "x", [1.5], [65_536, 65_536],
 ]  # fmt: skip
 FLOATS = [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-44]
+HUGE = [1e10, -1e20, 1e30, 3e38]  # finite weights
+LONG = 400_000  # numbers, texts or keys where a few belong
+TYPES = [
+    "int8", "bool", "string", "timestamp[ns]", "uint64", "duration[s]", "date32[day]", "double",
+]  # fmt: skip
 LITERALS = ["NaN", "Infinity", "-Infinity", "1e999", "[" * 5_000, "9" * 5_000, '"\\ud800"', "01"]
 NAMES = ["../../x", "a/b", "", "x" * 300, "C:\\x", "a b", "__metadata__", "é", "\0"]
 
@@ -70,7 +75,7 @@ def mutated(folder: Path, base: Path, draw: random.Random) -> str:
     shutil.copytree(base, folder)
     kinds: list[tuple[Callable[[Path, random.Random], str], int]] = [
         (_values, 12), (_tensors, 4), (_both, 2), (_bytes_changed, 3), (_text, 2), (_files, 1),
-        (_hostile, 2),
+        (_hostile, 2), (_huge, 2), (_type, 2), (_long, 1), (_link, 1),
     ]  # fmt: skip
     return draw.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0](
         folder, draw
@@ -276,6 +281,52 @@ def _hostile(folder: Path, draw: random.Random) -> str:
         columns.extend([columns[-1]] * 5_000)
     seal(folder, manifest)
     return f"hostile {how}"
+
+
+def _huge(folder: Path, draw: random.Random) -> str:
+    """Finite weights beyond what any sum can hold."""
+    path = folder / "weights.safetensors"
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header, data = json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
+    name = draw.choice([name for name in header if name != "__metadata__"])
+    value = draw.choice(HUGE)
+    first, last = header[name]["data_offsets"]
+    data[first:last] = struct.pack("<f", value) * ((last - first) // 4)
+    path.write_bytes(content[: 8 + length] + data)
+    seal(folder, manifest_of(folder))
+    return f"huge {value} {name}"
+
+
+def _type(folder: Path, draw: random.Random) -> str:
+    """A column of another type than the one that was learnt."""
+    manifest = manifest_of(folder)
+    columns = manifest["sections"]["autoencoder"]["modality"]["columns"]
+    column = draw.choice([column for column in columns if "type" in column])
+    column["type"] = draw.choice(TYPES)
+    seal(folder, manifest)
+    return f"type {column['type']} of {column['name']}"
+
+
+def _long(folder: Path, draw: random.Random) -> str:
+    """A list or an object with far more entries than any fit makes."""
+    manifest = manifest_of(folder)
+    nodes = [node for node in _nodes(manifest) if isinstance(node[0][node[1]], list | dict)]
+    holder, key, path = draw.choice(nodes)
+    entry: Any = draw.choice([0.5, 7, "x", [1.0], {}])
+    as_list = isinstance(holder[key], list)
+    holder[key] = [entry] * LONG if as_list else {f"k{i}": entry for i in range(LONG)}
+    seal(folder, manifest)
+    return f"long {entry!r} {path}"
+
+
+def _link(folder: Path, draw: random.Random) -> str:
+    """A file of the bundle that is a link to a whole one elsewhere."""
+    path = folder / draw.choice(["manifest.json", "weights.safetensors"])
+    elsewhere = folder.with_name(f"elsewhere-{path.name}")
+    path.replace(elsewhere)
+    path.symlink_to(elsewhere)
+    return f"link {path.name}"
 
 
 def clear(path: Path) -> None:

@@ -19,7 +19,7 @@ from keyhole.modalities import Modality
 from keyhole.network import Network
 from keyhole.priors import Prior
 from keyhole.store import Bundle, record
-from keyhole.store.trial import check_layout, shapes_of, try_out
+from keyhole.store.trial import check_layout, shapes_of, try_codes, try_out
 from keyhole.training import History
 from keyhole.training.memory import FRESH, TRAINED, Memory
 from keyhole.width import WidthChoice
@@ -155,7 +155,7 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
         findings=kept.findings,
         verdict=kept.verdict,
         choice=kept.choice,
-        prior=None if kept.prior is None else _prior(kept.prior, network.width, beside),
+        prior=None if kept.prior is None else _prior(kept.prior, table, network, beside),
         prior_rows=0 if kept.prior is None else kept.prior.rows,
         save=bundle.save,
     )
@@ -221,15 +221,16 @@ def _unfitted(kept: KeptPrior, width: int) -> Prior:
     return prior
 
 
-def _prior(kept: KeptPrior, width: int, tensors: dict[str, torch.Tensor]) -> Prior:
+def _prior(
+    kept: KeptPrior, table: Modality, network: Network, tensors: dict[str, torch.Tensor]
+) -> Prior:
     """The prior of a bundle, tried out.
 
     Raises: BundleError.
     """
-    prior = _unfitted(kept, width).eval()
+    prior = _unfitted(kept, network.width).eval()
     prior.load_state_dict({name.removeprefix(PRIOR): t for name, t in tensors.items()})
-    if not torch.isfinite(prior.sample(4, torch.Generator().manual_seed(0))).all():
-        raise BundleError("the prior of this model draws codes that are not numbers")
+    try_codes(table, network, prior.sample(4, torch.Generator().manual_seed(0)))
     return prior
 
 

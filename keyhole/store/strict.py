@@ -16,6 +16,7 @@ from keyhole.core.part import fits
 from keyhole.errors import BundleError
 
 MOST_DEPTH = 32
+MOST_ENTRIES = 1 << 17  # of an object, or objects and lists of a list; no fit makes so many
 MOST_WHOLE = 1 << 63  # a whole number of ours fits 64 bits
 LONE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a pair, which is no character by itself
 
@@ -95,6 +96,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MOST_ENTRIES:
+        raise ValueError(f"it holds an object of {len(pairs):,} keys")
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(name for name, _ in pairs)
@@ -125,6 +128,8 @@ def _check_depth(value: Any, depth: int) -> None:
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        for item in value:
-            if isinstance(item, dict | list):
-                _check_depth(item, depth + 1)
+        inner = [item for item in value if isinstance(item, dict | list)]
+        if len(inner) > MOST_ENTRIES:
+            raise ValueError(f"it holds a list of {len(inner):,} lists or objects")
+        for item in inner:
+            _check_depth(item, depth + 1)

@@ -5,29 +5,35 @@ whoever alters a file can count its checksum again. So the sizes that a manifest
 counted without memory, its cells are checked, and a few rows go all the way through.
 """
 
+from __future__ import annotations
+
 import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
 from keyhole.columns.profile import MOST_LEVELS
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.nats import column_nats
-from keyhole.core.records import Batch
+from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import BundleError
 from keyhole.modalities.base import Modality
 from keyhole.network import Network
 from keyhole.sources.base import ArrowRows
 from keyhole.store.tensors import Shapes
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 MOST_BUFFERED = 1 << 26  # numbers that a network keeps beside its weights
 BUFFERS_A_CELL = 8
+NUMBERS, MOMENTS = {"number", "count"}, {"moment"}  # kinds whose types are known
 TRIED = (0.0, 1.0, 2.0, -3.0, 8.0)  # cells of the rows that are tried; codes from 0 up
 
 
@@ -78,10 +84,51 @@ def try_out(table: Modality, network: Network) -> None:
     batch = table.encode(ArrowRows(pa.concat_tables([expected, empty])))
     if not torch.isfinite(batch.numbers).all():
         raise BundleError("the manifest's columns make cells that are not numbers")
+    _check_types(table, expected.schema)
     passed = network(batch)
-    log_prob = passed.likelihood.log_prob(batch)[0, 0]
-    column_nats(log_prob, batch.seen, table.layout)
-    table.decode(_first(passed.likelihood.mean))
+    log_prob = passed.likelihood.log_prob(batch)
+    if not torch.isfinite(log_prob[:, :, batch.seen]).all():
+        raise BundleError("the weights make likelihoods that are not numbers")
+    column_nats(log_prob[0, 0], batch.seen, table.layout)
+    _draw(table, passed.likelihood)
+
+
+@torch.no_grad()
+def try_codes(table: Modality, network: Network, codes: Tensor) -> None:
+    """Draw a row from each of these codes (row, code).
+
+    Raises: BundleError for codes or cells that are not numbers, and whatever fails on the way.
+    """
+    if not torch.isfinite(codes).all():
+        raise BundleError("the prior of this model draws codes that are not numbers")
+    codes = network.bottleneck.onto(codes)
+    _draw(table, network.decode(codes.expand(1, network.shape.members, *codes.shape)))
+
+
+def _draw(table: Modality, likelihood: Likelihood) -> None:
+    """The means and a draw of a likelihood as rows of the table."""
+    mean = _first(likelihood.mean)
+    table.decode(mean)
+    table.guess(mean)
+    drawn = _first(likelihood.sample(torch.Generator().manual_seed(0)))
+    if not (torch.isfinite(mean.numbers).all() and torch.isfinite(drawn.numbers).all()):
+        raise BundleError("the weights make draws that are not numbers")
+    table.drawn(drawn)
+
+
+def _check_types(table: Modality, schema: pa.Schema) -> None:
+    """Values of a column can only be of a type that its kind makes.
+
+    Raises: BundleError.
+    """
+    import pyarrow.types as pt
+
+    for column in table.celled:
+        type_ = schema.field(column.name).type
+        number = pt.is_integer(type_) or pt.is_floating(type_) or pt.is_duration(type_)
+        moment = pt.is_timestamp(type_) or pt.is_date(type_) or pt.is_string(type_)
+        if (column.kind in NUMBERS and not number) or (column.kind in MOMENTS and not moment):
+            raise BundleError(f"column {column.name!r:.80} is a {column.kind} of type {type_}")
 
 
 def _possible(slot: Slot) -> bool:

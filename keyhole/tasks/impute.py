@@ -165,7 +165,13 @@ def fill(values: Any, guessed: Any, gaps: Any) -> Any:
         guessed = cast.texts(guessed).cast(values.type)
     elif pa.types.is_null(values.type):
         return guessed
-    return pc.if_else(gaps, guessed.cast(values.type, safe=False), values)  # pyright: ignore
+    try:
+        return pc.if_else(gaps, guessed.cast(values.type, safe=False), values)  # pyright: ignore
+    except pa.ArrowException as fault:
+        raise DataError(
+            f"gaps of a column of {values.type} cannot be filled: the model makes {guessed.type}; "
+            "give the column in the type that it had in training"
+        ) from fault
 
 
 def _like(values: Any, wanted: Any) -> Any:

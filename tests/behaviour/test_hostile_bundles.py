@@ -1,0 +1,70 @@
+"""Bundles that pass their checksums, and would fail only once they are put to use."""
+
+import json
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from benchmarks.kills import estimator, table
+from benchmarks.mutants import manifest_of, seal
+from keyhole import AnomalyDetector, Autoencoder, Generator
+from keyhole.errors import BundleError
+from keyhole.priors import Mixture
+from keyhole.store.strict import strict_json
+
+
+@pytest.fixture(scope="module")
+def model():
+    return (
+        Generator(estimator(0, 60), prior=Mixture(), random_state=0).fit(table(1_200)).autoencoder_
+    )
+
+
+@pytest.fixture
+def bundle(model, tmp_path):
+    AnomalyDetector.of(model, alarm_rate=0.05).save(str(tmp_path / "m"))
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize("value", [1e20, -1e30, 3e38])
+@pytest.mark.parametrize("name", ["encoder", "decoder", "head", "prior"])
+def test_finite_weights_that_make_no_numbers_are_refused_at_load(bundle, name, value):
+    tensors = load_file(bundle / "weights.safetensors")
+    names = [key for key in tensors if key.startswith(name) and tensors[key].ndim > 1]
+    if not names:
+        pytest.skip(f"this model keeps no {name}")
+    for key in names:
+        tensors[key] = tensors[key].fill_(value)
+    save_file(tensors, bundle / "weights.safetensors")
+    seal(bundle, manifest_of(bundle))
+    with suppress(BundleError):  # else what is bounded on its way stays a number: it all works
+        loaded = Autoencoder.load(str(bundle))
+        loaded.sample(20)
+        assert np.isfinite(loaded.score_samples(table(5))).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "type_"),
+    [("x", "timestamp[ns]"), ("x", "bool"), ("n", "date32[day]"), ("when", "double"),
+     ("x", "string")],
+)  # fmt: skip
+def test_a_column_of_a_type_that_its_kind_does_not_make_is_refused(bundle, name, type_):
+    manifest = manifest_of(bundle)
+    columns = manifest["sections"]["autoencoder"]["modality"]["columns"]
+    (column,) = [column for column in columns if column["name"] == name]
+    column["type"] = type_
+    seal(bundle, manifest)
+    with pytest.raises(BundleError):
+        AnomalyDetector.load(str(bundle))
+
+
+@pytest.mark.parametrize("value", [{f"k{i}": 0 for i in range(140_000)}, [[]] * 140_000])
+def test_objects_and_lists_beyond_what_a_fit_makes_cost_little(value):
+    text = json.dumps({"sections": value}).encode()
+    began = time.process_time()
+    with pytest.raises(BundleError, match="it holds a"):
+        strict_json(text, "manifest.json")
+    assert time.process_time() - began < 2
