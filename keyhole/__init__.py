@@ -4,6 +4,8 @@ The public names; each is imported when it is first asked for, so that `import k
 `keyhole --help` cost next to nothing.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
         evaluate,
     )
     from keyhole.training import Masking, Plan
+
+# OpenMP's threads spin while they wait: beside another busy process a step on two threads then
+# takes ten to fifty times as long. It reads this when torch is loaded; the user's word stands.
+if "torch" not in sys.modules:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 __all__ = [

@@ -16,6 +16,7 @@ from keyhole.core.layout import Shape
 from keyhole.core.nats import column_nats, row_nats
 from keyhole.core.outputs import Output, check_outputs
 from keyhole.core.records import Batch
+from keyhole.core.threads import pass_work, threads_for
 from keyhole.errors import DataError
 from keyhole.marginal import log_likelihood
 from keyhole.modalities import Modality, learn_rows
@@ -100,11 +101,12 @@ class Fitted:
         """What some rows cost, by deterministic passes that each fit the processor's cache."""
         batch = self.table.encode(rows, start)
         found = []
-        for first in range(0, max(len(batch), 1), PASS_ROWS):
-            here = batch.take(slice(first, first + PASS_ROWS)).to(self.device)
-            log_prob = self.network(here).likelihood.log_prob(here)[0]  # (M, B, cell)
-            log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
-            found.append(column_nats(log_prob, here.seen, self.table.layout))
+        with threads_for(pass_work(self.network, min(len(batch), PASS_ROWS))):
+            for first in range(0, max(len(batch), 1), PASS_ROWS):
+                here = batch.take(slice(first, first + PASS_ROWS)).to(self.device)
+                log_prob = self.network(here).likelihood.log_prob(here)[0]  # (M, B, cell)
+                log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
+                found.append(column_nats(log_prob, here.seen, self.table.layout))
         nats, seen = (torch.cat(part).cpu() for part in zip(*found, strict=True))
         return Block(start, rows, batch, nats, seen)
 
@@ -112,13 +114,15 @@ class Fitted:
     def expect(self, rows: Rows, start: int = 0) -> tuple[Batch, Batch]:
         """Some rows as the net is given them, and as it expects them, averaged over members."""
         batch = self.table.encode(rows, start)
-        return batch, members_mean(self.network(batch.to(self.device)).likelihood.mean)
+        with threads_for(pass_work(self.network, len(batch))):
+            return batch, members_mean(self.network(batch.to(self.device)).likelihood.mean)
 
     @torch.no_grad()
     def code(self, rows: Rows, start: int = 0) -> np.ndarray:
         """The codes (row, code) of some rows, by the first member."""
         batch = self.table.encode(rows, start).to(self.device)
-        return self.network(batch).code.mean[0].cpu().numpy()
+        with threads_for(pass_work(self.network, len(batch))):
+            return self.network(batch).code.mean[0].cpu().numpy()
 
     @torch.no_grad()
     def rows_of(self, codes: np.ndarray) -> Any:
@@ -160,6 +164,7 @@ class Fitted:
         return next(self.network.parameters()).device
 
 
+@threads_for(0)  # what is more than a pass over some rows says so itself
 def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fitted:
     """The model of a source that can be read at random.
 

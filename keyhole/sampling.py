@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from keyhole.core.part import copy
 from keyhole.core.records import Batch, Likelihood
+from keyhole.core.threads import pass_work, threads_for
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.fitting import PASS_ROWS, Fitted
 from keyhole.modalities import Modality
@@ -47,6 +48,7 @@ def draw_codes(fitted: Fitted, batch: Batch, generator: Generator) -> Float[Tens
     return torch.cat(found)
 
 
+@threads_for(0)
 def with_prior(fitted: Fitted, batches: Iterator[Batch], template: Prior, seed: int) -> Fitted:
     """The model with a copy of this prior, fitted to the codes of these training rows.
 
@@ -151,9 +153,11 @@ class Sampler:
         generator = Generator().manual_seed(seed)
         known = None if not given else self.fitted.table.encode_given(given)
         tables = []
-        for start in range(0, n, PASS_ROWS):
-            z = self._codes(min(PASS_ROWS, n - start), generator, known)
-            tables.append(self.fitted.table.drawn(self._cells(z, generator, known, gaps=gaps)))
+        with threads_for(pass_work(self.prior, min(n, PASS_ROWS))):
+            for start in range(0, n, PASS_ROWS):
+                z = self._codes(min(PASS_ROWS, n - start), generator, known)
+                cells = self._cells(z, generator, known, gaps=gaps)
+                tables.append(self.fitted.table.drawn(cells))
         return pa.concat_tables(tables)
 
     @torch.no_grad()

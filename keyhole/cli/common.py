@@ -147,12 +147,10 @@ def alarms_in_words(detector: Any) -> str:
 
 def use_machine(model: Any, threads: int | None, device: str) -> None:
     """Put a loaded model where it is asked to work."""
-    import torch
-
+    from keyhole.core.threads import tell_threads
     from keyhole.training import Plan
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    tell_threads(threads)
     model.network_.to(Plan(device=device).torch_device())
 
 

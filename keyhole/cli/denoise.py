@@ -100,6 +100,7 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     where it was. Not a medical device.
     """
     from keyhole.core.outputs import Output, check_outputs
+    from keyhole.core.threads import tell_threads
     from keyhole.denoising.fitted import with_device
     from keyhole.images import open_images
     from keyhole.scale.pictures import denoise_files
@@ -110,10 +111,7 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     if options["report"]:
         outputs.append(Output("--report", options["report"], "page"))
     check_outputs(outputs, {"DATA": data}, model=model, force=options["force"])
-    if options["threads"] is not None:
-        import torch
-
-        torch.set_num_threads(options["threads"])
+    tell_threads(options["threads"])
     with spoken_warnings(say):
         denoiser = Denoiser.load(model)
         _told(denoiser, options)

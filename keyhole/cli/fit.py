@@ -70,14 +70,13 @@ def fit(data: str, out: str, **options: Any) -> None:
 
     Killed at any moment, the same command goes on where it was.
     """
+    from keyhole.core.threads import tell_threads
+
     say = Say(options["quiet"])
     page = options["report"] or f"{out.removesuffix('.keyhole')}.report.html"
     _check_outputs(data, out, page, options)
     _check_tasks(options)
-    if options["threads"] is not None:
-        import torch
-
-        torch.set_num_threads(options["threads"])
+    tell_threads(options["threads"])
     if options["tasks"] == (denoise.VERB,):
         denoise.fit_denoiser(data, out, page, options, say)
         return

@@ -11,6 +11,7 @@ import numpy as np
 from keyhole.bottlenecks.open import Open
 from keyhole.checks import Finding
 from keyhole.core.layout import Shape, Slot, pixels
+from keyhole.core.threads import threads_for
 from keyhole.denoising.choice import NET, Choice, choose
 from keyhole.denoising.crops import Crops, Shelf
 from keyhole.denoising.leaves import Leaves
@@ -80,6 +81,7 @@ class Fitted:
         return Filtered(FILTERS[self.used])
 
 
+@threads_for(0)  # a training step, or a tile, says itself how many it needs
 def learn(
     pictures: Pictures, partners: Pictures | None, parts: dict[str, Any], seed: int, hooks: Hooks
 ) -> Fitted:

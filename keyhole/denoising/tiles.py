@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from keyhole.core.threads import pass_work, threads_for
 from keyhole.denoising.units import Unit, filled
 from keyhole.images import Picture
 from keyhole.nets.unet import MOST_SCALES, UNet
@@ -56,8 +57,9 @@ class Denoise:
         planes = torch.from_numpy(np.ascontiguousarray(x)).to(device).permute(0, 3, 1, 2)
         planes = planes / self.level
         total = torch.zeros_like(planes)
-        for fold in range(self.folds):
-            total += _back(self._pass(_turned(planes, fold)), fold)
+        with threads_for(pass_work(self.network, planes.numel())):
+            for fold in range(self.folds):
+                total += _back(self._pass(_turned(planes, fold)), fold)
         found = total / self.folds
         if self.blind:
             found = _mixed(found, planes)

@@ -26,9 +26,10 @@ from torch import Tensor
 from keyhole.core.coordinates import coordinates, filled, gaps
 from keyhole.core.nats import row_nats
 from keyhole.core.records import Batch
+from keyhole.core.threads import pass_work, threads_for
 from keyhole.network import Network
 from keyhole.surprise.bank import Bank
-from keyhole.surprise.hidden import hidden_deviance
+from keyhole.surprise.hidden import GROUPS, hidden_deviance
 from keyhole.surprise.outliers import COMMON, Outliers, exceeded
 from keyhole.training.memory import Memory
 from keyhole.training.settle import members_mean
@@ -129,13 +130,14 @@ class Surprise:
         device = next(self.network.parameters()).device
         layout = self.network.shape.layout
         parts = []
-        for first in range(0, max(len(batch), 1), PASS_ROWS):
-            part = slice(first, first + PASS_ROWS)
-            here = batch.take(part).to(device)
-            deviance, seen = hidden_deviance(self.network, here)
-            x = coordinates(_whole(self.network, here), layout)
-            far = self.bank.distances(x, None if own is None else own[part])
-            parts.append((far.cpu(), deviance.cpu(), seen.cpu()))
+        with threads_for(GROUPS * pass_work(self.network, min(len(batch), PASS_ROWS))):
+            for first in range(0, max(len(batch), 1), PASS_ROWS):
+                part = slice(first, first + PASS_ROWS)
+                here = batch.take(part).to(device)
+                deviance, seen = hidden_deviance(self.network, here)
+                x = coordinates(_whole(self.network, here), layout)
+                far = self.bank.distances(x, None if own is None else own[part])
+                parts.append((far.cpu(), deviance.cpu(), seen.cpu()))
         distances, deviance, seen = zip(*parts, strict=True)
         rarity = self.outliers.rarity(batch, own)
         return Asked(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from keyhole.core.records import Batch
+from keyhole.core.threads import threads_for
 from keyhole.errors import FitError
 from keyhole.network import Network
 from keyhole.training.checkpoint import Checkpoint, restore, state_of
@@ -89,6 +90,18 @@ class Run:
         self.history.ended = self.history.ended or "the planned steps were done"
         self.network.load_state_dict(self.best)
         return Trained(self.network.eval(), self.history)
+
+    @torch.no_grad()
+    def step_work(self) -> float:
+        """The multiply-adds of a training step: its forward pass, counted, and twice that back."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        batch, generator = self.feed.batch(0, self.batch, self.steps_a_pool)
+        layout = self.network.shape.layout
+        question = _moved(self.corruption.ask(batch, layout, generator), self.device)
+        with FlopCounterMode(display=False) as counter:
+            objective(self.network, question, generator)
+        return 3 * counter.get_total_flops() / 2  # an operation counts as two
 
     def _resume(self) -> int:
         """The step to go on from, and a plan: from the checkpoint where there is one."""
@@ -226,7 +239,8 @@ def train(run: Run) -> Trained:
     Raises: FitError where the loss is lost or memory ends, and says what was kept.
     """
     try:
-        return run.loop()
+        with threads_for(run.step_work()):
+            return run.loop()
     except (MemoryError, RuntimeError) as fault:
         if isinstance(fault, MemoryError) or "memory" in str(fault):
             raise FitError(

@@ -1,0 +1,62 @@
+"""As many processor threads as the work at hand pays for, and no more.
+
+Threads that share a small step wait for each other more than they work; beside another busy
+process a step of 9 ms took 110 to 500 ms on two threads. The choice depends on the size of the
+work alone, never on a clock: rounding, and so a model's bits, depend on the number of threads.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+PAYS = 3e8  # multiply-adds of a step that keep one thread busy: measured, see benchmarks.threads
+TOLD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+# The number that the caller of the outermost `threads_for` had.
+_limit: ContextVar[int | None] = ContextVar("limit", default=None)
+
+
+@contextmanager
+def threads_for(multiply_adds: float) -> Iterator[None]:
+    """Torch's threads for steps of so many multiply-adds; the caller's number is put back.
+
+    At most as many as torch has; exactly as many where OMP_NUM_THREADS or --threads said so.
+    """
+    before, limit = torch.get_num_threads(), _limit.get()
+    limit = before if limit is None else limit
+    count = limit if is_told() else int(min(max(multiply_adds // PAYS, 1), limit))
+    token = _limit.set(limit)
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _limit.reset(token)
+
+
+def is_told() -> bool:
+    """True where the user has said how many threads there shall be."""
+    return any(os.environ.get(name) for name in TOLD)
+
+
+def tell_threads(count: int | None) -> None:
+    """Have this process use exactly so many threads; None: as many as pay."""
+    if count is not None:
+        os.environ[TOLD[0]] = str(count)
+        torch.set_num_threads(count)
+
+
+def pass_work(network: torch.nn.Module, rows: int) -> float:
+    """About the multiply-adds of a forward pass of so many rows, or pixels of a convolution."""
+    return float(rows * sum(weight.numel() for weight in network.parameters()))
+
+
+def _one_thread_after_fork() -> None:
+    """A forked child has no OpenMP threads, and waits for them for ever if it asks for several."""
+    torch.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_one_thread_after_fork)

@@ -1,0 +1,140 @@
+"""Small steps run on one thread, large ones on more; what the caller set is respected."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from keyhole import MLP, AnomalyDetector, Autoencoder, Denoiser, Generator, Plan
+from keyhole.core.threads import PAYS, pass_work, tell_threads, threads_for
+from keyhole.training.loop import Run
+
+
+@pytest.fixture
+def four_threads(monkeypatch):
+    """Torch with four threads, whatever this machine has, and no word from the user."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def threads_of_steps(monkeypatch):
+    """The numbers of threads that training steps ran on."""
+    met, step = [], Run._step
+    monkeypatch.setattr(
+        Run, "_step", lambda *given: (met.append(torch.get_num_threads()), step(*given))[1]
+    )
+    return met
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_threads_follow_the_work_and_are_put_back():
+    for work, count in ((0, 1), (1.9 * PAYS, 1), (2 * PAYS, 2), (1e15, 4)):
+        with threads_for(work):
+            assert torch.get_num_threads() == count
+        assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_large_work_inside_small_work_gets_its_threads_but_never_more_than_the_caller_had():
+    torch.set_num_threads(3)
+    with threads_for(0):
+        assert torch.get_num_threads() == 1
+        with threads_for(1e15):
+            assert torch.get_num_threads() == 3
+        assert torch.get_num_threads() == 1
+    with pytest.raises(ZeroDivisionError), threads_for(0):
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_what_the_user_said_is_taken_exactly(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    tell_threads(2)
+    with threads_for(0):
+        assert torch.get_num_threads() == 2
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_a_small_net_trains_on_one_thread(rng, threads_of_steps):
+    model = Autoencoder(plan=Plan(3), random_state=0)
+    AnomalyDetector(model, alarm_rate=0.1).fit(rng.normal(size=(60, 4)))
+    assert set(threads_of_steps) == {1}
+    assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_a_large_net_trains_on_as_many_threads_as_pay(rng, threads_of_steps):
+    """About 10^9 multiply-adds in a step of 128 rows, so three threads."""
+    plan = Plan(1, batch=128, members=1)
+    Autoencoder(net=MLP([1024, 1024]), plan=plan).fit(rng.normal(size=(1_000, 10)))
+    assert set(threads_of_steps) <= {2, 3, 4}
+    assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_every_kind_of_fit_puts_the_callers_threads_back(rng):
+    x = rng.normal(size=(60, 4))
+    generator = Generator(Autoencoder(plan=Plan(2)), random_state=0).fit(x)
+    generator.sample(3)
+    generator.autoencoder_.score_samples(x)
+    pytest.importorskip("skimage")
+    noisy = 10 * np.cumsum(rng.normal(size=(24, 24)), 0) + rng.normal(size=(24, 24))
+    Denoiser(plan=Plan(2, batch=2), noise=1.0, random_state=0).fit(noisy).transform(noisy)
+    assert torch.get_num_threads() == 4
+
+
+def test_work_grows_with_rows_and_weights():
+    assert pass_work(torch.nn.Linear(3, 2), 5) == 5 * (3 * 2 + 2)
+
+
+AFTER_A_FORK = """
+import os, sys
+import numpy as np
+import torch
+from keyhole import Autoencoder, Plan
+
+torch.set_num_threads(2)
+x = np.random.default_rng(0).normal(size=(300, 4))
+model = Autoencoder(plan=Plan(2), random_state=0).fit(x)
+large = torch.rand(1_500, 1_500)
+large @ large  # starts the threads of OpenMP, which a forked child has not
+child = os.fork()
+if child == 0:
+    large @ large
+    print(torch.get_num_threads(), np.isfinite(model.score_samples(x)).all(), flush=True)
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+print(status, torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_worker_that_is_forked_after_a_fit_does_not_hang():
+    """Takes some seconds: a process of its own imports torch."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_A_FORK],
+        env=env, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["1 True", "0 2"]
+
+
+@pytest.mark.parametrize(("told", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(told, expected):
+    env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    env |= {"OMP_WAIT_POLICY": told} if told else {}
+    code = "import keyhole, os; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
