@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from keyhole.errors import DataError
+from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Hints
 from keyhole.sources import Source, open_source
 from keyhole.sources.base import TableSource
 from keyhole.sources.frame import array_names, container_of, is_frame, renamed
 from keyhole.sources.pictures import PictureSource
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+WEIGHTS = (
+    "sample_weight is not taken as an array: rows are read in blocks, and their weights with "
+    "them; make the weights a column of the rows and name it, "
+    "Autoencoder(hints=Hints(weight='COLUMN')) or --weight COLUMN; pictures have no weights"
+)
+
+
+def without_weights(fit: Fit) -> Fit:
+    """The method `fit`, which says how rows are weighted where it is given `sample_weight`.
+
+    Its signature stays without it: scikit-learn would take it for an array that is learnt from.
+    """
+
+    @functools.wraps(fit)
+    def checked(
+        self: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        checkpoint: str | None = None,
+        watch: Any = None,
+        learnt: Any = None,
+    ) -> Any:
+        if sample_weight is not None:
+            raise SettingError(WEIGHTS)
+        return fit(self, X, y, checkpoint=checkpoint, watch=watch, learnt=learnt)
+
+    return cast(Fit, checked)
 
 
 def learn_names(model: Any, X: Any) -> Source:

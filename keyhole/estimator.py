@@ -16,7 +16,7 @@ from keyhole.bottlenecks import Bottleneck
 from keyhole.core.records import Batch
 from keyhole.core.scratch import Scratch
 from keyhole.defaults import PARTS, parts_of
-from keyhole.entry import learn_names, match_names
+from keyhole.entry import learn_names, match_names, without_weights
 from keyhole.errors import DataError
 from keyhole.fitting import Block, Fitted, Hooks, learn
 from keyhole.heads import Head
@@ -73,6 +73,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @without_weights
     def fit(
         self,
         X: Any,
@@ -287,9 +288,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         return parts_of({name: getattr(self, name) for name in PARTS}, opened)
 
     def _watcher(self) -> Watcher:
-        if not self.verbose:
-            return lambda event: None
-        return progress()
+        return progress() if self.verbose else lambda event: None
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -11,11 +11,13 @@ import torch
 
 from keyhole.bottlenecks.base import AUTO, Bottleneck, with_width
 from keyhole.checks import Asked, Finding, examine, foresee, gather, verdict
+from keyhole.core.clock import clock, wall_clock
 from keyhole.core.intrinsic import MOST_POINTS
 from keyhole.core.layout import Shape
 from keyhole.core.nats import column_nats, row_nats
 from keyhole.core.outputs import Output, check_outputs
 from keyhole.core.records import Batch
+from keyhole.core.stages import stage
 from keyhole.core.threads import pass_work, threads_for
 from keyhole.errors import DataError
 from keyhole.marginal import log_likelihood
@@ -164,6 +166,7 @@ class Fitted:
         return next(self.network.parameters()).device
 
 
+@wall_clock()
 @threads_for(0)  # what is more than a pass over some rows says so itself
 def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fitted:
     """The model of a source that can be read at random.
@@ -172,18 +175,17 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
     """
     hooks.check(source)
     hints = parts["hints"]
-    table, survey = learn_rows(source, hints, parts)
-    if survey.rows < 2:
-        raise DataError(
-            f"{source.name} holds 1 sample (n_samples=1); a minimum of 2 rows is required"
-        )
+    clock().allow(parts["plan"].time_budget_s)
+    table, survey = _surveyed(source, parts)
     if hooks.learnt is not None:
         hooks.learnt(table, source, survey.rows)
     narrow(source, {*table.needs(), *hints.named()})
     split = Split.of(survey.rows, seed, hints.validation, survey.sample, parts["plan"].members)
+    stage("choosing held-out rows")
     held = HeldOut.gather(source, split, len(table.layout))
     taught = table
     if hints.contamination is not None and hints.core_share < 1:
+        stage("weighing rows by how far they agree")
         taught = Trusting.learn(table, ArrowRows(survey.sample), hints.core_share)
     mark = fingerprint(survey.rows, table, held, parts, seed)
     feed, stop = Feed(source, taught, split, seed, survey.rows), held.stopping(taught)
@@ -191,17 +193,21 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
     def run_with(bottleneck: Bottleneck, plan: Plan, checkpoint: Checkpoint | None) -> Run:
         shape = Shape(table.layout, members=split.members)
         network = Network(parts["net"], bottleneck, parts["head"], shape, seed=seed)
-        return Run(network, feed, stop, parts["corruption"], plan, seed, hooks.watch, checkpoint)
+        return Run(network, feed, stop, parts["corruption"], plan, seed, hooks.watch, checkpoint,
+                   judged=len(held.calibration()[1]))  # fmt: skip
 
     choice, bottleneck = None, parts["bottleneck"]
     if bottleneck.width == AUTO:
+        stage("choosing the width of the code")
         sample = table.encode(ArrowRows(survey.sample.slice(0, MOST_POINTS)))
         plan = shorter(parts["plan"], survey.rows)
-        choice = choose_width(table, sample, lambda ordered: run_with(ordered, plan, None))
+        with wall_clock(reserved=0.5):
+            choice = choose_width(table, sample, lambda ordered: run_with(ordered, plan, None))
         bottleneck = with_width(bottleneck, choice.width)
     foresee(bottleneck, parts["head"], table, survey.sample)
     checkpoint = Checkpoint(hooks.checkpoint, mark, seed) if hooks.checkpoint else None
     memory = held.memory(table, hints.segment)
+    stage("training")
     trained = train(run_with(bottleneck, parts["plan"], checkpoint))
     warm = round(PRICE_WARM_UP * trained.history.planned)
     asked = Asked(survey.rows, held.split.folds, parts["corruption"].hides, warm)
@@ -209,9 +215,24 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
                    choice=choice)  # fmt: skip
 
 
+def _surveyed(source: Source, parts: dict[str, Any]) -> tuple[Modality, Any]:
+    """What the columns are, and a survey of the rows.
+
+    Raises: DataError.
+    """
+    stage("looking at the columns")
+    table, survey = learn_rows(source, parts["hints"], parts)
+    if survey.rows < 2:
+        raise DataError(
+            f"{source.name} holds 1 sample (n_samples=1); a minimum of 2 rows is required"
+        )
+    return table, survey
+
+
 def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> Fitted:
     """Ask the checks, and keep what held-out rows cost."""
     network = trained.network
+    stage("judging by held-out rows")
     block, member = held.calibration()
     settle_means(network, table, *held.fresh())
     nats, seen = held_out_nats(network, table, block, member)

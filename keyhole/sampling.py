@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from keyhole.core.part import copy
 from keyhole.core.records import Batch, Likelihood
+from keyhole.core.stages import stage
 from keyhole.core.threads import pass_work, threads_for
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.fitting import PASS_ROWS, Fitted
@@ -54,6 +55,7 @@ def with_prior(fitted: Fitted, batches: Iterator[Batch], template: Prior, seed: 
 
     Raises: SettingError where they are too few for it.
     """
+    stage("fitting the prior over codes")
     generator = Generator().manual_seed(seed)
     batch = Batch.join(list(batches))
     rows = len(batch)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from keyhole.core.stages import spoke, spoken_stages
 from keyhole.errors import KeyholeWarning
 from keyhole.printable import printable, printable_json
 
@@ -53,6 +54,7 @@ class Say:
     def __call__(self, about: str, text: str) -> None:
         """One line, unless quiet."""
         if not self.quiet:
+            spoke()
             complain(f"{printable(about):<9} {printable(text)}")
 
     def warn(self, text: str) -> None:
@@ -74,6 +76,26 @@ def show(lines: Iterable[str]) -> None:
 def show_json(value: Any) -> None:
     """A value as one line of JSON, on standard output."""
     click.echo(printable_json(json.dumps(value, ensure_ascii=False)))
+
+
+@contextmanager
+def waiting(say: Say) -> Iterator[None]:
+    """Say what is done whenever nothing was said for two seconds.
+
+    On a terminal every time, elsewhere once for each stage.
+    """
+    if say.quiet:
+        yield
+        return
+    terminal, named = sys.stderr.isatty(), set()
+
+    def speak(name: str, seconds: float) -> None:
+        if terminal or name not in named:
+            named.add(name)
+            complain(f"{'wait':<9} {name}, {seconds:.0f} s so far")
+
+    with spoken_stages(speak):
+        yield
 
 
 @contextmanager

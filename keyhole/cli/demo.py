@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from keyhole.cli.common import Say, spoken_warnings
+from keyhole.cli.common import Say, spoken_warnings, waiting
 from keyhole.cli.demo_pictures import clean_pictures
 
 WIDTH = 5
@@ -30,12 +30,18 @@ def demo(out: str, report: str, digits: str, denoised: str, seed: int) -> None:
     Labels only judge.
     """
     from keyhole.core.outputs import Output, check_outputs
-    from keyhole.report import asked_of, write_report
 
     say = Say(False)
     pages = {"--report": report, "--digits": digits, "--denoised": denoised}
     outputs = [Output(option, path, "page") for option, path in pages.items()]
     check_outputs([Output("--out", out, "model"), *outputs], {}, force=True)
+    with waiting(say):
+        _demo(out, report, digits, denoised, seed, say)
+
+
+def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say) -> None:
+    from keyhole.report import asked_of, write_report
+
     train, test, truth = _biopsies(seed)
     say("data", f"{len(train) + len(test)} biopsies x {train.shape[1]} measurements (ships with "
         f"scikit-learn); trained on {len(train)} benign, asked about {len(test)}")  # fmt: skip

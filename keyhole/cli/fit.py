@@ -13,9 +13,13 @@ from keyhole.cli.common import (
     machine_options,
     nats,
     spoken_warnings,
+    waiting,
 )
+from keyhole.core.clock import clock, wall_clock
+from keyhole.core.stages import stage
 
 SAMPLE = "sample"  # a task that answers with rows of its own
+REPORT_SHARE, REPORT_S = 0.1, 3.0  # of a time budget: model and page are written after training
 PART_OPTIONS = ("bottleneck", "net", "head", "corruption")
 
 
@@ -59,12 +63,15 @@ def part_options(command: Any) -> Any:
 @click.option("--steps", type=int, help="Training steps.  [default: by the data]")
 @click.option("--batch", type=int, help="Rows in a step.  [default: by the data]")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
-@click.option("--time-budget", type=float, metavar="SECONDS", help="Fit the schedule to this.")
+@click.option(
+    "--time-budget", type=float, metavar="SECONDS", help="Wall time from start to written model."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same model.")
 @click.option("--report", type=click.Path(), help="Page to write.  [default: OUT.report.html]")
 @click.option("--no-report", is_flag=True, help="Write no page.")
 @click.option("--force", is_flag=True, help="Replace the model where it exists.")
 @machine_options
+@wall_clock(reserved=REPORT_SHARE, fixed_s=REPORT_S)
 def fit(data: str, out: str, **options: Any) -> None:
     """Train on the rows of DATA and keep the model in the folder OUT.
 
@@ -77,9 +84,16 @@ def fit(data: str, out: str, **options: Any) -> None:
     _check_outputs(data, out, page, options)
     _check_tasks(options)
     tell_threads(options["threads"])
-    if options["tasks"] == (denoise.VERB,):
-        denoise.fit_denoiser(data, out, page, options, say)
-        return
+    with waiting(say):
+        if options["tasks"] == (denoise.VERB,):
+            denoise.fit_denoiser(data, out, page, options, say)
+        else:
+            _fit_rows(data, out, page, options, say)
+
+
+def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say) -> None:
+    """Fit to the rows of a table or to whole pictures, keep the model, and write its page."""
+    stage("opening the rows")
     with spoken_warnings(say):
         fitted = _learn(data, out, options, say)
     model = fitted.autoencoder_
@@ -89,9 +103,11 @@ def fit(data: str, out: str, **options: Any) -> None:
         say("alarms", alarms_in_words(fitted))
     if model.prior_ is not None:
         say("prior", f"{model.prior_!r} over {model.network_.width} codes: keyhole sample {out}")
+    stage("writing the model")
     fitted.save(out)
     say("wrote", out)
     if not options["no_report"]:
+        stage("writing the page")
         _report(model, fitted if detects else None, data, page)
         say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
 
@@ -111,22 +127,25 @@ def _check_outputs(data: str, out: str, page: str, options: dict[str, Any]) -> N
 
 def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
     """The fitted detector, or the generator where only new rows are asked for."""
+    from keyhole.tasks.generator import PRIOR_SHARE
     from keyhole.training.progress import progress
 
     checkpoint = f"{out.rstrip('/')}.part"
     learner = _learner(data, options)
+    adds_prior = SAMPLE in options["tasks"] and options["tasks"] != (SAMPLE,)
     try:
-        fitted = learner.fit(
-            data,
-            checkpoint=checkpoint,
-            watch=None if options["quiet"] else progress(),
-            learnt=lambda table, source, rows: say_guess(table, source, rows, say),
-        )
+        with wall_clock(reserved=PRIOR_SHARE if adds_prior else 0.0):
+            fitted = learner.fit(
+                data,
+                checkpoint=checkpoint,
+                watch=None if options["quiet"] else progress(),
+                learnt=lambda table, source, rows: say_guess(table, source, rows, say),
+            )
     except KeyboardInterrupt:
         kept = f"kept in {checkpoint}: the same command goes on from there"
         say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learnt")
         raise
-    if SAMPLE in options["tasks"] and options["tasks"] != (SAMPLE,):
+    if adds_prior:
         _add_prior(fitted.autoencoder_, data, options)
     return fitted
 
@@ -235,7 +254,9 @@ def _say_verdict(model: Any, say: Say) -> None:
 def _report(model: Any, detector: Any, data: str, page: str) -> None:
     from keyhole.report import asked_of, write_report
 
-    asked = None if data == "-" or detector is None else asked_of(detector, data)
+    asked = None
+    if detector is not None and data != "-" and clock().left() > 0:
+        asked = asked_of(detector, data)
     write_report(page, model, asked)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from keyhole.core.clock import clock
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.denoising.crops import Plane, Shelf, stacked
@@ -28,6 +29,7 @@ MOST_CELLS = 400_000  # pixels that filters are tried on: a few seconds each
 # are asked for at a time.
 ROUNDS, MOST_ROUNDS, ENOUGH_ASKED = 2, 12, 20_000
 WINDOW = 256
+SHORT_S, SHORT_WINDOW = 30.0, 96  # where a time budget leaves less than that for the comparison
 LEAST_ASKED = 2_000  # held-out pixels; with fewer, all pixels are asked for
 
 
@@ -74,7 +76,8 @@ def choose(shelf: Shelf, network: Network, net: UNet, corruption: Corruption, se
         NET: Denoise(network, net, 1, blind=blind, level=level)
     }
     rivals |= {name: Filtered(f, corruption.noisier) for name, f in FILTERS.items()}
-    planes = _windows(shelf, seed)
+    gone = clock().passing()
+    planes = _windows(shelf, seed, WINDOW if clock().left() > SHORT_S else SHORT_WINDOW)
     held_out = _pixels(planes, True) >= LEAST_ASKED
     errors: dict[str, list[float]] = {name: [] for name in rivals}
     counts: list[int] = []
@@ -82,6 +85,8 @@ def choose(shelf: Shelf, network: Network, net: UNet, corruption: Corruption, se
         if round_ >= ROUNDS and sum(counts) >= ENOUGH_ASKED:
             break
         for plane in planes:
+            if counts and gone() >= 1:
+                break
             again = hash_of(seed, -3 - len(counts))
             given, target, asked = _question(plane, corruption, held_out, again)
             counts.append(int(asked.sum()))
@@ -98,18 +103,18 @@ def choose(shelf: Shelf, network: Network, net: UNet, corruption: Corruption, se
     )
 
 
-def _windows(shelf: Shelf, seed: int) -> list[Plane]:
+def _windows(shelf: Shelf, seed: int, side: int) -> list[Plane]:
     """Windows with held-out blocks, spread over the pictures, as many as there is time for."""
     rng, found, held = np.random.default_rng(seed), [], 0
     places = rng.permutation(len(shelf.pictures))
-    each = max(MOST_CELLS // len(places), WINDOW**2 // 4)
+    each = max(MOST_CELLS // len(places), side**2 // 4)
     for place in places:
         picture = shelf.pictures[int(place)]
-        fits = max(picture.height, picture.width) <= WINDOW
-        for _ in range(1 if fits else max(1, each // WINDOW**2)):
-            y, x = (int(rng.integers(max(n - WINDOW, 0) + 1))
+        fits = max(picture.height, picture.width) <= side
+        for _ in range(1 if fits else max(1, each // side**2)):
+            y, x = (int(rng.integers(max(n - side, 0) + 1))
                     for n in (picture.height, picture.width))  # fmt: skip
-            plane = shelf.plane(int(place), y, x, WINDOW)
+            plane = shelf.plane(int(place), y, x, side)
             found.append(plane)
             held += plane.numbers.size
         if held >= MOST_CELLS:

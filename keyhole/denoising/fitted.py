@@ -10,7 +10,9 @@ import numpy as np
 
 from keyhole.bottlenecks.open import Open
 from keyhole.checks import Finding
+from keyhole.core.clock import clock, wall_clock
 from keyhole.core.layout import Shape, Slot, pixels
+from keyhole.core.stages import stage
 from keyhole.core.threads import threads_for
 from keyhole.denoising.choice import NET, Choice, choose
 from keyhole.denoising.crops import Crops, Shelf
@@ -37,6 +39,7 @@ LEARNING_RATE = 2e-3
 GRADIENT_NORM = 0.1  # per pixel: noise in what is asked for makes gradients jump
 ENOUGH_CELLS = 500_000  # pixels of real pictures that need no synthetic ones beside them
 MOST_LEAFY = 0.5  # share of crops that are synthetic, where real pictures are few
+CHOICE_SHARE = 0.3  # of a time budget, for the comparison with classical filters
 MANY_CELLS, HELD_OUT, HELD_OUT_OF_FEW = 1_000_000, 0.05, 0.1
 
 
@@ -81,6 +84,7 @@ class Fitted:
         return Filtered(FILTERS[self.used])
 
 
+@wall_clock()
 @threads_for(0)  # a training step, or a tile, says itself how many it needs
 def learn(
     pictures: Pictures, partners: Pictures | None, parts: dict[str, Any], seed: int, hooks: Hooks
@@ -89,17 +93,11 @@ def learn(
 
     Raises: DataError, SettingError, FitError.
     """
+    clock().allow(parts["plan"].time_budget_s)
     held, twins = _checked(pictures, partners)
     check_question(parts["corruption"], parts["noise"], twins is not None)
-    measured = Measured(held, parts["noise"])
-    units = [measured.unit(picture) for picture in held]
-    noisy = [i for i, unit in enumerate(units) if unit.noise.kind != "none"]
-    if not noisy:
-        raise DataError(
-            f"{pictures.name}: no noise was found in any of {len(held)} picture(s), so there is "
-            "nothing to take away; give noise=... where you know better"
-        )
-    held, units = [held[i] for i in noisy], [units[i] for i in noisy]
+    noisy, units = _units(pictures.name, held, parts["noise"])
+    held = [held[i] for i in noisy]
     twins = None if twins is None else [twins[i] for i in noisy]
     noise = pooled([unit.noise for unit in units], [float(p.height * p.width) for p in held])
     if hooks.learnt is not None:
@@ -116,7 +114,10 @@ def learn(
     checkpoint = Checkpoint(hooks.checkpoint, mark, seed) if hooks.checkpoint else None
     run = Run(network, crops, crops.asked(), corruption, plan, seed, hooks.watch, checkpoint,  # pyright: ignore
               gradient_norm=GRADIENT_NORM)  # fmt: skip
-    trained = train(run)
+    stage("training")
+    with wall_clock(reserved=CHOICE_SHARE):
+        trained = train(run)
+    stage("comparing the net with classical filters")
     choice = choose(shelf, trained.network, parts["net"], corruption, seed)
     findings, verdict, used = judge(choice, noise, corruption, cells, parts["fallback"])
     return Fitted(
@@ -124,6 +125,23 @@ def learn(
         trained.history, len(held), cells, crops.side, held[0].channels, mark, findings, verdict,
         used,
     )  # fmt: skip
+
+
+def _units(name: str, held: list[Picture], told: Noise | None) -> tuple[list[int], list[Unit]]:
+    """The places of the pictures that have noise, and the units of it.
+
+    Raises: DataError where none has any.
+    """
+    stage("measuring the noise")
+    measured = Measured(held, told)
+    units = {i: measured.unit(picture) for i, picture in enumerate(held)}
+    units = {i: unit for i, unit in units.items() if unit.noise.kind != "none"}
+    if not units:
+        raise DataError(
+            f"{name}: no noise was found in any of {len(held)} picture(s), so there is "
+            "nothing to take away; give noise=... where you know better"
+        )
+    return list(units), list(units.values())
 
 
 def make(net: Any, head: Any, side: int, channels: int, seed: int = 0) -> Network:

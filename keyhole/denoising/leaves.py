@@ -33,22 +33,26 @@ class Leaves:
     filter: list[list[float]] | None
     clean: bool
     seed: int
-    _pictures: list[np.ndarray] = field(default_factory=list)
+    _pictures: dict[int, np.ndarray] = field(default_factory=dict)
 
     def crop(
         self, side: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Numbers, seen, taught and partner (the clean one) of a crop, as of a real picture."""
-        if not self._pictures:
-            own = np.random.default_rng(self.seed)
-            self._pictures = [dead_leaves(SIDE, self.channels, own) for _ in range(PICTURES)]
-        picture = self._pictures[rng.integers(PICTURES)]
+        picture = self._picture(int(rng.integers(PICTURES)))
         y, x = rng.integers(0, SIDE - side + 1, 2)
         contrast = self.deviation * np.exp(rng.uniform(LEAST_CONTRAST, MOST_CONTRAST))
         clean = (contrast * picture[y : y + side, x : x + side]).astype(np.float32)
         numbers = clean if self.clean else clean + self._noise(clean.shape, rng)
         seen = np.ones(clean.shape, bool)
         return numbers, seen, seen[..., 0], clean
+
+    def _picture(self, place: int) -> np.ndarray:
+        """One of the pictures, made when it is first asked for: all at once take ten seconds."""
+        if place not in self._pictures:
+            own = np.random.default_rng([self.seed, place])
+            self._pictures[place] = dead_leaves(SIDE, self.channels, own)
+        return self._pictures[place]
 
     def _noise(self, size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         noise = rng.standard_normal(size, np.float32)

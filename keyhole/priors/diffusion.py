@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from keyhole.core.clock import clock
 from keyhole.core.linear import Linear
 from keyhole.errors import SettingError
 from keyhole.priors.base import Prior, covariance
@@ -57,7 +58,10 @@ class Diffusion(Prior):
         self.denoiser = Denoiser(width, self.hidden, self.layers)
 
     def fit(self, codes: Float[Tensor, "row code"], generator: Generator) -> None:
-        """Train the denoiser; a running average of its weights is kept."""
+        """Train the denoiser; a running average of its weights is kept.
+
+        Where a fit's time budget runs out, the schedule is gone through in fewer steps.
+        """
         mean, root = covariance(codes)
         self.get_buffer("mean").copy_(mean)
         self.get_buffer("root").copy_(root)
@@ -69,16 +73,20 @@ class Diffusion(Prior):
         kept = deepcopy(net).requires_grad_(False)
         optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, rounds, pct_start=0.05)
-        for step in range(rounds):
+        gone, done, step = clock().passing(), 0, 0
+        while done < rounds:
             rows = torch.randint(len(white), (min(BATCH, len(white)),), generator=generator)
             loss = _loss(net, white[rows], generator)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
+            here, done = done, max(done + 1, int(rounds * gone()))  # further where time runs out
+            for _ in range(done - here):
+                schedule.step()
             share = 1 - min(AVERAGE, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(kept.parameters()), list(net.parameters()), share)
+            step += 1
         self.denoiser.load_state_dict(kept.state_dict())
 
     @torch.no_grad()

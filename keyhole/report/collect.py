@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from keyhole.core.clock import clock
 from keyhole.report.asked import ALL_NAMED, MOST_STRONGEST, Asked, strongest
 from keyhole.tasks.answer import Cell
 from keyhole.tasks.detector import AnomalyDetector
 from keyhole.tasks.explain import explain
 from keyhole.tasks.likeness import Likeness
 from keyhole.tasks.patterns import Pattern, shared
+
+BLOCKS_LEFT = 2.0  # a block, and a page, must fit into what a fit's time budget leaves
 
 
 def asked_of(
@@ -29,7 +32,13 @@ def asked_of(
     if hasattr(source, "wanted"):
         source.wanted = [column for column in detector.reads() if column in source.names]
     seen = _Seen(detector)
+    began, remarks = clock().left(), []
     for start, rows in model.numbered(source):
+        block_s = began - clock().left() if start else 0.0
+        if start and clock().left() < BLOCKS_LEFT * block_s:
+            remarks = [f"only the first {start:,} rows are shown: the time budget was spent"]
+            break
+        began = clock().left()
         seen.add(rows, start)
     surprise = np.concatenate(seen.surprise)
     rate = detector.alarm_rate if rate is None else rate
@@ -52,7 +61,7 @@ def asked_of(
         ids=ids,
         because={row: [_told(cell) for cell in cells] for row, cells in seen.because.items()},
         patterns=_patterns(seen.because, surprise, alarm),
-        remarks=seen.likeness.remarks(),
+        remarks=[*seen.likeness.remarks(), *remarks],
     )
 
 

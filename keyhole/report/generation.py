@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from keyhole.columns import Column, Count, Flag, Number, cast
+from keyhole.core.clock import clock
 from keyhole.errors import SettingError
 from keyhole.estimator import Autoencoder
 from keyhole.modalities import Tabular
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 MOST_CARDS, MOST_SAID = 8, 3  # of a card: columns that it drives, and that drive it
 DRAWN, REAL, STEPS = 10, 5, 8  # rows that are shown; steps from one real row to another
 MOST_SHOWN = 8  # columns of a drawn row
+JUDGE_S = 30.0  # that a time budget must leave for a judgement of drawn rows
 MOST_TICKS = 12  # of the width curve
 LEAST_PIXELS, MOST_SIDE, GREYS = 36, 16, 12
 REACH = 0.5  # of the common range, that at least `REACHING` of the pixels go over
@@ -179,6 +181,8 @@ def _of_pictures(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> 
 
 
 def _judged(model: Autoencoder) -> list[str]:
+    if clock().left() < JUDGE_S:
+        return ["not judged in the time budget: keyhole sample MODEL --judge, or Generator.judge"]
     try:
         said = Generator.of(model).judge().lines()
     except SettingError:  # it remembers no rows to compare with

@@ -16,6 +16,7 @@ from keyhole.denoising.keeping import SECTION, restored, section_of
 from keyhole.denoising.measure import Measured
 from keyhole.denoising.tiles import PASS_CELLS, TILE, bands, middle, together
 from keyhole.denoising.units import Unit
+from keyhole.entry import without_weights
 from keyhole.errors import DataError, KeyholeWarning, SettingError
 from keyhole.heads import Head, Mixed
 from keyhole.images import Picture, Pictures, as_given, open_images
@@ -65,6 +66,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
         self.fallback = fallback
         self.random_state = random_state
 
+    @without_weights
     def fit(
         self,
         X: Any,

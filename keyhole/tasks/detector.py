@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from keyhole.entry import without_weights
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.estimator import Autoencoder
 from keyhole.modalities import Modality
@@ -51,6 +52,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.segment = segment
         self.random_state = random_state
 
+    @without_weights
     def fit(
         self,
         X: Any,
@@ -62,8 +64,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     ) -> Self:
         """Fit an Autoencoder on the rows, and settle what is usual on held-out ones.
 
-        `y` is ignored: labels are for `calibrate` and `choose_rate`. The hooks are those of
-        `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
+        `y` is ignored. Hooks as in `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
         """
         self._check_rate()
         model: Any = clone(self.autoencoder or Autoencoder(random_state=self.random_state))

@@ -11,6 +11,7 @@ import numpy as np
 
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
+from keyhole.core.stages import stage
 from keyhole.errors import BundleError, DataError, KeyholeWarning
 from keyhole.estimator import Autoencoder
 from keyhole.modalities import Modality
@@ -81,6 +82,7 @@ class Gauge:
 
         Raises: BundleError for a model of an older version, which remembers no rows.
         """
+        stage("calibrating alarms")
         memory, hints = _memory(model), model.parts()["hints"]
         surprise = Surprise.settle(model.network_, memory, hints.core_share)
         found, segments = surprise.judge(memory), None

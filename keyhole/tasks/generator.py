@@ -13,7 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.bottlenecks import Variational
 from keyhole.columns import Moment, cast
+from keyhole.core.clock import clock, wall_clock
 from keyhole.core.records import Batch
+from keyhole.entry import without_weights
 from keyhole.errors import DataError, SettingError
 from keyhole.estimator import Autoencoder
 from keyhole.heads import Mixed
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 MANY_ROWS = 1_000  # from which on a diffusion prior is worth its seconds
 LARGE_NET_ROWS = 5_000
 OWN_PLAN = {"steps": 5_000, "members": 1, "learning_rate": 1e-3, "weight_decay": 3e-2}
+PRIOR_SHARE = 0.25  # of a time budget
+LEAST_PRIOR_S = 3.0  # with less time than that a mixture does better
 SECTION = "generate"  # of a bundle: rows are remembered, so that draws can be judged
 
 
@@ -88,6 +92,8 @@ class Generator(BaseEstimator):
         self.prior = prior
         self.random_state = random_state
 
+    @without_weights
+    @wall_clock()
     def fit(
         self,
         X: Any,
@@ -109,7 +115,8 @@ class Generator(BaseEstimator):
         model: Any = generating(X) if given is None else clone(given)
         if model.random_state is None:
             model.random_state = self._seed()
-        self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
+        with wall_clock(reserved=PRIOR_SHARE):
+            self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
         return self._settle(self._training_rows(X))
 
     @classmethod
@@ -208,7 +215,8 @@ class Generator(BaseEstimator):
     def _settle(self, batches: Iterator[Batch]) -> Self:
         prior = self.prior
         if prior is None:
-            prior = Diffusion() if self.autoencoder_.rows_ >= MANY_ROWS else Mixture()
+            many = self.autoencoder_.rows_ >= MANY_ROWS and clock().left() > LEAST_PRIOR_S
+            prior = Diffusion() if many else Mixture()
         self.autoencoder_.fit_prior(batches, prior, seed=self._seed())
         return self
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from keyhole.core.stages import stage
 from keyhole.errors import DataError, SettingError
 from keyhole.tasks.cells import LARGE, MOST_LEVELS, Cells, few, shape_error, trend_error
 
@@ -93,6 +94,7 @@ def judge(
     Raises: DataError where a table has no rows or lacks a column; SettingError for the target.
     """
     tables = {"training": train, "held-out": held_out, "made": made}
+    stage("judging drawn rows")
     _check(tables, target)
     rng = np.random.default_rng(seed)
     cells = Cells.of([_some(table, rng) for table in tables.values()])

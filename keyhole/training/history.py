@@ -20,7 +20,10 @@ class Event:
 
 @dataclass
 class History:
-    """The evaluations of a run, and how it ended."""
+    """The evaluations of a run, and how it ended.
+
+    `wanted` are the steps that the rows ask for, where a time budget may allow fewer; else 0.
+    """
 
     steps: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
@@ -29,6 +32,7 @@ class History:
     best_step: int = 0
     planned: int = 0
     ended: str = ""
+    wanted: int = 0
 
     def add(self, step: int, loss: float, held_out: float, rate: float) -> None:
         """Note one evaluation."""

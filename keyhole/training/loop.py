@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from keyhole.core.clock import clock
 from keyhole.core.records import Batch
 from keyhole.core.threads import threads_for
 from keyhole.errors import FitError
@@ -17,13 +18,14 @@ from keyhole.training.corruptions.base import Corruption, Question
 from keyhole.training.feed import Feed, hash_of
 from keyhole.training.history import Event, History
 from keyhole.training.objective import objective
+from keyhole.training.pace import Pace
 from keyhole.training.plan import PRICE_WARM_UP, Plan, rate_at
 
-EVALUATIONS = 30  # over the planned run
 GRADIENT_NORM = 1.0  # per cell: the loss is a sum over cells
 # The running average of the weights spans about the last ninth of the steps so far:
 # polynomial-decay averaging (Shamir and Zhang 2013, eta = 8).
 AVERAGE = 8
+ENDLESS = 10_000_000  # steps
 TRIAL_STEPS = 20  # timed before the run, for the estimate and the time budget
 
 Watcher = Callable[[Event], None]
@@ -50,6 +52,7 @@ class Run:
     watch: Watcher
     checkpoint: Checkpoint | None = None
     gradient_norm: float = GRADIENT_NORM  # at most, per cell
+    judged: int = 0  # held-out rows that are judged after training
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
 
@@ -67,27 +70,32 @@ class Run:
         self.batch = self.plan.batch_for(self.feed.rows)
         self.norm = self.gradient_norm * len(self.network.shape.layout) * self.members**0.5
         self.steps_a_pool = max(1, 2 * self.feed.rows // max(self.feed.pools, 1) // self.batch)
+        self.pace = Pace(clock(), 1, self.judged)
         # The same hidden cells at every evaluation, so that evaluations can be compared.
         self.question = self._ask(self.stop, hash_of(self.seed, -1))
 
     def loop(self) -> Trained:
         """Train to the end of the plan, or until nothing is gained any more."""
+        self.pace.start()
         step = self._resume()
         began, losses = time.monotonic(), torch.zeros((), device=self.device)
-        every = max(1, self.history.planned // EVALUATIONS)
-        done_before = step
-        while step < self.history.planned and not self.history.ended:
-            losses = losses + self._step(step)
-            step += 1
-            if step % every == 0 or step == self.history.planned:
-                before = self.history.steps[-1] if self.history.steps else 0
-                self._evaluate(step, losses.item() / max(step - max(before, done_before), 1))
+        done_before, at = step, self.pace.at(step)
+        while not self.history.ended and (at < self.pace.parts or not step):
+            losses, before = losses + self._step(step, at), at
+            step, at = step + 1, self.pace.at(step + 1)
+            over = at >= self.pace.parts
+            if over or self.pace.due(before, at):
+                self.history.planned = step if over else self.pace.planned(step)
+                since = max(self.history.steps[-1] if self.history.steps else 0, done_before)
+                self._evaluate(step, losses.item() / max(step - since, 1))
                 losses = torch.zeros((), device=self.device)
-                last = step == self.history.planned or self.history.ended
+                last = over or self.history.ended
                 if self.checkpoint is not None and (last or self.checkpoint.due()):
                     self._save(step)
                 self._tell(step, time.monotonic() - began, step - done_before)
-        self.history.ended = self.history.ended or "the planned steps were done"
+        timed = self.pace.timed and step < self.pace.most
+        ended = "the time budget was spent" if timed else "the planned steps were done"
+        self.history.ended = self.history.ended or ended
         self.network.load_state_dict(self.best)
         return Trained(self.network.eval(), self.history)
 
@@ -109,6 +117,7 @@ class Run:
         if saved is not None:
             step, tensors, self.history = saved
             restore(tensors, self.network, self.averaged, self.best, self.optimizer)
+            self.pace.most = self._most() if self.pace.timed else self.history.planned
             self._tell(step, 0.0, 0, f"resuming at step {step:,} of {self.history.planned:,}")
             return step
         self.history.planned, seconds = self._planned()
@@ -121,35 +130,41 @@ class Run:
 
     def _planned(self) -> tuple[int, float]:
         """The number of steps and the seconds they will take, from a few steps on a copy."""
-        steps = self.plan.steps_for(self.feed.rows)
+        steps = self.pace.most = self._most()
         now, moments = deepcopy(self.network.state_dict()), self.optimizer.state_dict()
         averages = deepcopy(self.averaged.state_dict())
-        self.history.planned = steps
-        self._step(0)
         began = time.monotonic()
+        self._step(0, 0)
+        first, began = time.monotonic() - began, time.monotonic()
         trial = min(TRIAL_STEPS, steps)
+        trial = trial if not self.pace.timed else min(trial, int(self.pace.began / first / 50))
         for step in range(trial):
-            self._step(step)
-        a_step = (time.monotonic() - began) / trial
+            self._step(step, step)
+        a_step = (time.monotonic() - began) / trial if trial else first
         self.network.load_state_dict(now)
         self.averaged.load_state_dict(averages)
         self.optimizer.load_state_dict(moments)
-        if self.plan.time_budget_s is not None:
-            # A tenth is left for evaluations; the schedule is fitted to the steps that fit.
-            fitting = int(0.9 * self.plan.time_budget_s / a_step)
-            steps = fitting if self.plan.steps is None else min(steps, fitting)
-            steps = max(steps, EVALUATIONS)
+        if self.pace.timed:
+            self.history.wanted = self.plan.steps_for(self.feed.rows)
+            left = max(self.pace.clock.left() - self.pace.after(), 0.0)
+            return max(1, min(steps, int(0.9 * left / a_step))), min(left, steps * a_step)
         return steps, steps * a_step * 1.1
 
-    def _step(self, step: int) -> Tensor:
+    def _most(self) -> int:
+        """The steps that the plan asks for; with a budget alone, as many as there is time for."""
+        timed = self.pace.timed and self.plan.steps is None
+        return ENDLESS if timed else self.plan.steps_for(self.feed.rows)
+
+    def _step(self, step: int, at: int) -> Tensor:
+        """One step's loss; `at` is how far the schedule is."""
         batch, generator = self.feed.batch(step, self.batch, self.steps_a_pool)
         question = _moved(
             self.corruption.ask(batch, self.network.shape.layout, generator), self.device
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate * rate_at(step, self.history.planned)
+            group["lr"] = self.plan.learning_rate * rate_at(at, self.pace.parts)
         self.network.train()
-        price = self.plan.price_at(step, self.history.planned)
+        price = self.plan.price_at(at, self.pace.parts)
         # Members are independent: their sum.
         loss = objective(self.network, question, generator, price).sum()
         self.optimizer.zero_grad(set_to_none=True)
@@ -167,7 +182,9 @@ class Run:
         self.averaged.eval()
         # The same noise at every evaluation, and the full price: evaluations can be compared.
         noise = torch.Generator().manual_seed(hash_of(self.seed, -2))
+        began = time.monotonic()
         held_out = objective(self.averaged, self.question, noise).mean().item()
+        self.pace.measured(time.monotonic() - began, self.question.given.seen.shape[-2])
         loss = held_out if loss is None else loss  # nothing was trained on before step 1
         if not torch.isfinite(torch.tensor([loss, held_out])).all():
             self._explain_failure(step)
@@ -177,7 +194,8 @@ class Run:
                 name: tensor.clone() for name, tensor in self.averaged.state_dict().items()
             }
             self.history.best_step = step
-        rate = self.plan.learning_rate * rate_at(max(step - 1, 0), self.history.planned)
+        rate = self.plan.learning_rate * rate_at(0, self.pace.parts)
+        rate = self.optimizer.param_groups[0]["lr"] if step else rate
         self.history.add(step, loss, held_out, rate)
         patience, warm = self.plan.patience, PRICE_WARM_UP * self.history.planned
         if patience is None or not step or len(past) <= patience:
@@ -218,6 +236,7 @@ class Run:
 
     def _tell(self, step: int, seconds: float, done: int, note: str = "") -> None:
         left = seconds / done * (self.history.planned - step) if done else 0.0
+        left = min(left, max(self.pace.clock.left() - self.pace.after(), 0.0))
         history = self.history
         self.watch(
             Event(

@@ -2,6 +2,7 @@
 
 import sys
 
+from keyhole.core.stages import spoke
 from keyhole.printable import printable
 from keyhole.training.history import Event
 from keyhole.training.loop import Watcher
@@ -10,7 +11,13 @@ from keyhole.training.loop import Watcher
 def progress(to_terminal: bool | None = None) -> Watcher:
     """A watcher that shows step, held-out nats and time left on standard error."""
     terminal = sys.stderr.isatty() if to_terminal is None else to_terminal
-    return _bar() if terminal else _lines()
+    watch = _bar() if terminal else _lines()
+
+    def watched(event: Event) -> None:
+        spoke()
+        watch(event)
+
+    return watched
 
 
 def _lines() -> Watcher:
