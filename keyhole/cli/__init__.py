@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from keyhole import __version__
+from keyhole.cli.wording import speaking
 
 COMMANDS = {
     "fit": ("fit", "Train on a table and keep the model."),
@@ -41,7 +42,7 @@ class Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"keyhole.cli.{COMMANDS[cmd_name][0]}")
-        return getattr(module, cmd_name)
+        return speaking(getattr(module, cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The verbs and what they answer."""

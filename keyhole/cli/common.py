@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import click
@@ -78,6 +79,9 @@ def show_json(value: Any) -> None:
     click.echo(printable_json(json.dumps(value, ensure_ascii=False)))
 
 
+_reword: ContextVar[Callable[[str], str]] = ContextVar("reword", default=str)
+
+
 @contextmanager
 def waiting(say: Say) -> Iterator[None]:
     """Say what is done whenever nothing was said for two seconds.
@@ -99,15 +103,28 @@ def waiting(say: Say) -> Iterator[None]:
 
 
 @contextmanager
-def spoken_warnings(say: Say) -> Iterator[None]:
-    """The library's warnings as lines, each once and at once."""
+def spoken_warnings(say: Say, reword: Callable[[str], str] | None = None) -> Iterator[None]:
+    """The library's warnings as lines, each once and at once.
+
+    `reword` puts them in terms of the command's options; calls inside this block use it too.
+    """
     said: set[str] = set()
+    token = _reword.set(reword or _reword.get())
 
     def show(message: Any, *_: Any) -> None:
         if str(message) not in said:
             said.add(str(message))
-            say.warn(str(message))
+            say.warn(_reword.get()(str(message)))
 
+    try:
+        with _shown(show):
+            yield
+    finally:
+        _reword.reset(token)
+
+
+@contextmanager
+def _shown(show: Callable[..., None]) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", KeyholeWarning)

@@ -183,6 +183,11 @@ def _say_pairs(pictures: Any, others: Any, say: Say) -> None:
 
 
 def _say_skipped(pictures: Any, say: Say) -> None:
+    passed_over = pictures.passed_over_in_words()
+    if pictures.ignored:
+        say.warn(passed_over)
+    elif passed_over:
+        say("data", passed_over)
     for file in pictures.skipped[:20]:
         say.warn(f"left out: {file.name}: {file.why}")
     if pictures.skipped:

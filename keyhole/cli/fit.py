@@ -60,6 +60,8 @@ def part_options(command: Any) -> Any:
               help="Share of bad training rows: auto, none, or below 0.5.")  # fmt: skip
 @click.option("--segment", metavar="COLUMN",
               help="Column of machines: each is judged by its own measure.")  # fmt: skip
+@click.option("--size", metavar="HEIGHTxWIDTH",
+              help="Pictures: bring all to this size, in pixels.")  # fmt: skip
 @click.option("--steps", type=int, help="Training steps.  [default: by the data]")
 @click.option("--batch", type=int, help="Rows in a step.  [default: by the data]")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
@@ -198,7 +200,7 @@ def _share(text: str) -> str | float:
 def parts_of(options: dict[str, Any]) -> dict[str, Any]:
     """The Autoencoder's parts that the options describe."""
     from keyhole.core.part import parse
-    from keyhole.modalities import Hints
+    from keyhole.modalities import Hints, PictureHints
     from keyhole.training import Plan
 
     parts = {name: parse(name, options[name]) for name in PART_OPTIONS if options[name]}
@@ -206,6 +208,8 @@ def parts_of(options: dict[str, Any]) -> dict[str, Any]:
                 device=options["device"])  # fmt: skip
     if options["learning_rate"] is not None:
         plan.learning_rate = options["learning_rate"]
+    if options.get("size"):
+        return {**parts, "plan": plan, "hints": PictureHints(_size(options["size"]))}
     hints = Hints(
         kinds=_kinds(options["kind"]) or None,
         only=_names(options["columns"]) or None,
@@ -272,6 +276,14 @@ def _kinds(given: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"--kind {text!r}: write COLUMN=KIND")
         found[name] = kind
     return found
+
+
+def _size(text: str) -> list[int]:
+    """Height and width in pixels."""
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() for side in sides):
+        raise click.UsageError(f"--size {text!r}: write HEIGHTxWIDTH, such as 64x64")
+    return [int(side) for side in sides]
 
 
 def _check_tasks(options: dict[str, Any]) -> None:

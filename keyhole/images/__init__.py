@@ -6,7 +6,13 @@ A new format is one file with a subclass of `ImageFile`, and one line in the imp
 from keyhole.images import dicom, nifti, npy, ome_zarr, pillow, tiff  # noqa: F401
 from keyhole.images.arrays import Given
 from keyhole.images.base import Copy, ImageFile, Picture, Skipped
-from keyhole.images.opening import Pictures, as_given, is_images, open_images
+from keyhole.images.opening import (
+    Pictures,
+    as_given,
+    is_images,
+    open_images,
+    warn_passed_over,
+)
 
 __all__ = [
     "Copy",
@@ -18,4 +24,5 @@ __all__ = [
     "as_given",
     "is_images",
     "open_images",
+    "warn_passed_over",
 ]

@@ -15,7 +15,19 @@ from keyhole.core.package import missing_extra
 from keyhole.errors import DataError, FileError, KeyholeError, MissingExtraError, SettingError
 from keyhole.images.stored import Limits, limits_of, to_stored
 
+
+class NoPictureError(DataError):
+    """A sound file without pixels, such as a report in DICOM; `reason` is for counts."""
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 Put = Callable[[int, slice, np.ndarray], None]  # plane, its rows, what to store there
+FIRST_TURNED = 5  # orientations from here on exchange rows and columns
+# The direction of rows and columns of what is shown, by orientation, once they are exchanged.
+UPRIGHT = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 FORMATS: dict[str, type["ImageFile"]] = {}
 
 
@@ -71,6 +83,20 @@ class Picture:
         """The whole plane as float32 (height, width, channels)."""
         return self.window(slice(None), slice(None))
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Height and width of the picture as it is shown, turned by its orientation tag."""
+        size = (self.height, self.width)
+        return size[::-1] if self.file.orientation >= FIRST_TURNED else size
+
+    def upright(self) -> np.ndarray:
+        """The whole plane as it is shown, (height, width, channels): what its tag says is done."""
+        pixels = self.whole()
+        if self.file.orientation >= FIRST_TURNED:
+            pixels = pixels.transpose(1, 0, 2)
+        down, right = UPRIGHT.get(self.file.orientation, (1, 1))
+        return np.ascontiguousarray(pixels[::down, ::right])
+
 
 class ImageFile(ABC):
     """An opened file of planes. It keeps no handle and no pixels, so it can be pickled.
@@ -81,6 +107,7 @@ class ImageFile(ABC):
     kind: ClassVar[str]
     endings: ClassVar[tuple[str, ...]]
     folder: ClassVar[bool] = False  # the "file" is a folder
+    orientation = 1  # as Exif numbers them: how the picture is to be turned when it is shown
     lossy = False  # True where writing loses more than rounding does
 
     def __init_subclass__(cls) -> None:
@@ -217,6 +244,8 @@ def told(name: str, fault: Exception) -> KeyholeError:
     said = " ".join(str(fault).split()) or type(fault).__name__
     if isinstance(fault, OSError) and fault.strerror:
         return FileError(f"{name} cannot be read: {fault.strerror}")
+    if isinstance(fault, NoPictureError):
+        return NoPictureError(f"{name}: {said}", fault.reason)
     if isinstance(fault, KeyholeError):
         return type(fault)(f"{name}: {said}")
     return DataError(f"{name} is damaged, or not what its ending says: {said:.160}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from keyhole.core.files import aside, beside
 from keyhole.errors import DataError
-from keyhole.images.base import Asked, ImageFile, Put, needed
+from keyhole.images.base import Asked, ImageFile, NoPictureError, Put, needed
 from keyhole.images.dicom_derived import derived
 from keyhole.images.held import held
 from keyhole.images.nifti import scaled, scaled_limits, unscaled
@@ -20,6 +20,8 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 LARGE_BYTES = 4096  # elements above this stay in the file until they are asked for
 DEFLATED = "1.2.840.10008.1.2.1.99"
 MAGIC = 128  # where "DICM" stands
+FIRST_VRS = (b"UL", b"CS", b"UI", b"DA", b"LO", b"SH")  # of elements that a file begins with
+MOST_FIRST_BYTES = 64  # that the first element of a file without a preamble may have
 
 
 class DicomFile(ImageFile):
@@ -42,8 +44,8 @@ class DicomFile(ImageFile):
         file = cls(path, asked)
         dataset = read_dataset(path)
         if not any(keyword in dataset for keyword in PIXELS):
-            what = dataset.get("Modality", "")
-            raise DataError(f"it holds no picture{f' ({what})' if what else ''}")
+            what = str(dataset.get("Modality") or "no modality")
+            raise NoPictureError(f"it holds no picture ({what})", f"DICOM without pixels: {what}")
         frames = int(dataset.get("NumberOfFrames") or 1)
         file.colours = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
         syntax = dataset.file_meta.get("TransferSyntaxUID") if dataset.file_meta else None
@@ -128,13 +130,21 @@ def read_dataset(path: str) -> Any:
     return pydicom.dcmread(path, force=not known, defer_size=LARGE_BYTES)
 
 
-def says_dicom(path: str) -> bool:
-    """True for a file that has DICM where such files have it."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(MAGIC + 4)[MAGIC:] == b"DICM"
-    except OSError:
+def looks_like_dicom(start: bytes, *, bare: bool) -> bool:
+    """True for the first bytes of a DICOM file: DICM after its preamble.
+
+    Old archives leave the preamble out: a `bare` file begins with a short element of group 2 or 8.
+    """
+    if start[MAGIC : MAGIC + 4] == b"DICM":
+        return True
+    if not bare or len(start) < MAGIC:
         return False
+    group, element = (int.from_bytes(start[at : at + 2], "little") for at in (0, 2))
+    if group not in (2, 8) or element > 0x20:
+        return False
+    explicit = start[4:6] in FIRST_VRS
+    length = int.from_bytes(start[6:8] if explicit else start[4:8], "little")
+    return 0 < length <= MOST_FIRST_BYTES and length % 2 == 0
 
 
 def _stored_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | None:

@@ -23,7 +23,11 @@ ENDINGS = {
 }
 LOADED_BYTES = 64 << 20  # files up to this size are decoded once when they are opened
 ALPHA = {"LA", "RGBA"}
+DTYPES = {"1": np.bool_, "I": np.int32, "I;16": np.uint16, "F": np.float32}  # others: uint8
 KEPT = ("exif", "icc_profile", "dpi", "xmp", "comment")  # what `info` and `save` both call so
+
+
+ORIENTATION = 0x0112  # the Exif tag
 
 
 class PillowFile(ImageFile):
@@ -39,6 +43,7 @@ class PillowFile(ImageFile):
         with _image(path) as image:
             file.format = "JPEG" if image.format == "MPO" else str(image.format)
             file.mode = mode = _mode(image)
+            file.orientation = int(image.getexif().get(ORIENTATION, 1) or 1)
             _refuse_deep_colour(image)
             size = (image.height, image.width)
             if os.path.getsize(path) > LOADED_BYTES:
@@ -46,7 +51,7 @@ class PillowFile(ImageFile):
         if os.path.getsize(path) <= LOADED_BYTES:
             file._decoded()
         channels = {"LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}.get(mode, 1)
-        dtype = np.dtype({"I": np.int32, "I;16": np.uint16, "F": np.float32}.get(mode, np.uint8))
+        dtype = np.dtype(DTYPES.get(mode, np.uint8))
         file.lossy = file.format == "JPEG" or (file.format == "GIF" and mode != "L")
         file.add((*size, channels), dtype, limits_of(dtype))
         return file
@@ -132,16 +137,25 @@ def _image(path: str) -> Iterator[Any]:
 
 
 def _mode(image: Any) -> str:
-    """The mode in which its pixels are read: palettes become colours, bits grey values."""
+    """The mode in which its pixels are read: palettes become colours, or grey where all are."""
     if image.mode in {"P", "PA"}:
         clear = "transparency" in image.info or image.mode == "PA"
-        return "RGBA" if clear else "RGB"
+        grey = _grey_palette(image)
+        return ("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")
     if image.mode in {"L", "RGB"} and "transparency" in image.info:
         return {"L": "LA", "RGB": "RGBA"}[image.mode]
     if image.mode.startswith("I;16"):
         return "I;16"
-    known = {"L", "LA", "RGB", "RGBA", "CMYK", "I", "F"}
-    return image.mode if image.mode in known else "L" if image.mode == "1" else "RGB"
+    known = {"1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F"}
+    return image.mode if image.mode in known else "RGB"
+
+
+def _grey_palette(image: Any) -> bool:
+    """True where every colour that a pixel has is a grey."""
+    colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    used = np.flatnonzero(image.histogram()[:256])
+    used = used[used < len(colours)]
+    return bool(len(used)) and bool((colours[used] == colours[used][:, :1]).all())
 
 
 def _refuse_deep_colour(image: Any) -> None:
@@ -156,6 +170,8 @@ def _from_array(pixels: np.ndarray, mode: str) -> Any:
     from PIL import Image
 
     flat = np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    if mode == "1":
+        return Image.fromarray(flat)
     return Image.frombytes(mode, flat.shape[1::-1], flat.astype(flat.dtype.newbyteorder("<")))
 
 

@@ -18,6 +18,7 @@ from keyhole.images.tiff_copy import overwritten, rewritten
 
 PLANE_BYTES = 64 << 20  # a compressed plane up to this size is decoded whole and held
 ALL_SERIES = {"generic", "uniform", "shaped", "imagej", "ome"}  # of others, the first is the scan
+ORIENTATION = 274  # the tag
 ALPHA = {1, 2}  # ExtraSamples: associated and unassociated
 
 
@@ -56,6 +57,7 @@ class TiffFile(ImageFile):
         with opened_tiff(path) as tif:
             _check_chain(tif)
             found = tif.series
+            file.orientation = int(tif.pages[0].tags.valueof(ORIENTATION, 1)) if found else 1
             if found and found[0].kind not in ALL_SERIES:
                 found = found[:1]
             first = 0

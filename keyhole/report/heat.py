@@ -25,13 +25,13 @@ def write_heats(folder: str, detector: AnomalyDetector, data: Any) -> int:
     Dark is usual, bright is `HOTTEST` times the usual or more. Raises: FileError, SettingError
     for the rows of a table.
     """
-    model, count = detector.autoencoder_, 0
+    model, count, taken = detector.autoencoder_, 0, set[str]()
     for start, rows in model.numbered(data):
         heats = heat_of(detector.gauge_, iter([(start, rows)]))
         pictures = as_pictures(rows.arrow())
         names = _names(rows, start)
         for heat, picture, name in zip(heats, pictures, names, strict=True):
-            inside = os.path.normpath(f"{os.path.splitext(name)[0]}.heat.png")
+            inside = _own_name(os.path.normpath(name), taken)
             if os.path.isabs(inside) or inside.startswith(".."):  # a table may name anything
                 raise FileError(
                     f"{name!r:.80} leads out of {folder}: no heat map is written there"
@@ -44,6 +44,16 @@ def write_heats(folder: str, detector: AnomalyDetector, data: Any) -> int:
             write_whole(path, beside(picture, heat))
             count += 1
     return count
+
+
+def _own_name(name: str, taken: set[str]) -> str:
+    """The name of a picture's map, which no other has, in capitals or not: `a.png.heat.png`."""
+    own, number = f"{name}.heat.png", 1
+    while own.casefold() in taken:
+        number += 1
+        own = f"{name}.{number}.heat.png"
+    taken.add(own.casefold())
+    return own
 
 
 def beside(picture: np.ndarray, heat: np.ndarray) -> bytes:

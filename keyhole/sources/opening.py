@@ -126,7 +126,7 @@ def _files(path: str) -> list[str]:
         if not found:
             deeper = os.path.join(path, "*", "*.parquet")
             hint = f"; did you mean {deeper!r}?" if glob.glob(deeper) else ""
-            raise FileError(f"folder {path} holds no .parquet file{hint}")
+            raise FileError(f"folder {path} holds no .parquet file and no picture{hint}")
         return found
     if os.path.exists(path):
         return [path]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from keyhole.errors import DataError
 from keyhole.sources.base import ArrowRows, Rows
 from keyhole.sources.form import IMAGE, Form
 from keyhole.sources.resize import resized
-
-if TYPE_CHECKING:
-    pass
 
 FILE = "file"
 SMALLEST, MOST_CHANNELS = 4, 16
@@ -72,7 +69,7 @@ class HeldFiles:
 
     def read(self, places: range) -> np.ndarray:
         """Some of them."""
-        whole = (self.pictures[i].whole() for i in places)
+        whole = (self.pictures[i].upright() for i in places)
         return np.stack(
             [x if self.size is None else resized(x[None], self.size)[0] for x in whole]
         )
@@ -131,12 +128,12 @@ class PictureSource:
         held = self.held
         if isinstance(held, HeldFiles):
             first = held.pictures[0]
-            odd = next((p for p in held.pictures
-                        if (p.height, p.width) != (first.height, first.width)), None)  # fmt: skip
+            odd = next((p for p in held.pictures if p.upright_size != first.upright_size), None)
             if odd is not None and not any_size:
+                sizes = ["x".join(map(str, p.upright_size)) for p in (odd, first)]
                 raise DataError(
-                    f"{odd.name} is {odd.height}x{odd.width}, and {first.name} is "
-                    f"{first.height}x{first.width}: pictures of one size are needed; "
+                    f"{odd.name} is {sizes[0]}, and {first.name} is {sizes[1]}: "
+                    "pictures of one size are needed; "
                     "PictureHints(size=(height, width)) resizes all"
                 )
             form = self.form.sized(size)
@@ -191,9 +188,11 @@ def file_pictures(path: str) -> PictureSource:
 
     Raises: DataError that names a picture with other channels than the first, FileError.
     """
-    from keyhole.images import open_images
+    from keyhole.images import open_images, warn_passed_over
 
-    pictures = list(open_images(path).pictures)
+    opened = open_images(path)
+    warn_passed_over(opened)
+    pictures = list(opened.pictures)
     if not pictures:
         raise DataError(f"{path} holds 0 pictures: a minimum of 1 is required")
     first = pictures[0]
@@ -201,10 +200,11 @@ def file_pictures(path: str) -> PictureSource:
     if odd is not None:
         said = [f"{p.name} has {p.channels} channel(s)" for p in (odd, first)]
         raise DataError(f"{said[0]}, and {said[1]}: give grey pictures, or colour ones")
-    grid, kind = (first.height, first.width, first.channels), np.dtype(first.dtype)
+    grid, kind = (*first.upright_size, first.channels), np.dtype(first.dtype)
     if min(grid[:2]) < SMALLEST:
         raise DataError(f"{first.name} is {grid[0]}x{grid[1]}: {SMALLEST} pixels a side at least")
     ends = first.limits if kind.kind in "iub" else None
     limits = None if ends is None else (float(ends[0]), float(ends[1]))
-    form = Form(grid, grid[:2], first.channels == 1, str(kind), limits)
+    stored = "uint8" if kind.kind == "b" else str(kind)
+    form = Form(grid, grid[:2], first.channels == 1, stored, limits)
     return PictureSource(HeldFiles(pictures), form, path)

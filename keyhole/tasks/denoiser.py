@@ -19,7 +19,7 @@ from keyhole.denoising.units import Unit
 from keyhole.entry import without_weights
 from keyhole.errors import DataError, KeyholeWarning, SettingError
 from keyhole.heads import Head, Mixed
-from keyhole.images import Picture, Pictures, as_given, open_images
+from keyhole.images import Picture, Pictures, as_given, open_images, warn_passed_over
 from keyhole.nets.unet import UNet
 from keyhole.noise import Noise
 from keyhole.store import Bundle, read_bundle, write_bundle
@@ -200,7 +200,11 @@ class Denoiser(TransformerMixin, BaseEstimator):
 
     def open(self, X: Any) -> Pictures:
         """The pictures of X, by the axes that the model was told."""
-        return X if isinstance(X, Pictures) else open_images(X, axes=self.axes)
+        if isinstance(X, Pictures):
+            return X
+        pictures = open_images(X, axes=self.axes)
+        warn_passed_over(pictures)
+        return pictures
 
     def parts(self) -> dict[str, Any]:
         """The parts as given, else defaults. Raises: SettingError for what is no such part."""

@@ -271,7 +271,7 @@ def test_an_alarm_rate_that_is_none_is_one_line(place, capfd, verb):
         capfd, verb, place / "m.keyhole", place / "new.csv", *rest, "--alarm-rate", 2
     )
     assert code == 2
-    assert "alarm_rate=2.0: it must be above 0 and below 1" in err
+    assert "--alarm-rate 2.0: it must be above 0 and below 1" in err
 
 
 def test_a_rate_that_the_rows_cannot_promise_is_a_line_and_no_trace_of_python(place, capfd):

@@ -230,7 +230,7 @@ def open_bytes(path):
         ("tble.csv", r"does not exist; did you mean .*table.csv"),
         ("*.parq", "does not exist"),
         ("empty", "folder .*empty holds no .parquet file"),
-        ("deep", r"holds no .parquet file; did you mean '.*deep/\*/\*.parquet'"),
+        ("deep", r"holds no .parquet file and no picture; did you mean '.*deep/\*/\*.parquet'"),
         ("s3://bucket/x", "only local paths are read"),
         ("*.csv", "names 2 text files; give one CSV"),
     ],
