@@ -11,6 +11,7 @@ from keyhole.images.opening import (
     as_given,
     is_images,
     open_images,
+    warn_infinite,
     warn_passed_over,
 )
 
@@ -24,5 +25,6 @@ __all__ = [
     "as_given",
     "is_images",
     "open_images",
+    "warn_infinite",
     "warn_passed_over",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from keyhole.errors import DataError, SettingError
 from keyhole.images.axes import Layout, layout_of
 from keyhole.images.base import Asked, ImageFile, Picture, Put
-from keyhole.images.stored import check_dtype, limits_of, to_stored
+from keyhole.images.stored import check_dtype, limits_of
 
 
 class ArrayFile(ImageFile):
@@ -23,6 +23,7 @@ class ArrayFile(ImageFile):
         super().__init__("", asked)
         self.array = array
         self.layout = layout
+        self.mask: np.ndarray | None = None  # True where a masked array has no value
 
     @classmethod
     def opened(cls, path: str, asked: Asked) -> Self:
@@ -42,6 +43,8 @@ class ArrayFile(ImageFile):
         except DataError as fault:
             raise DataError(f"{asked.name}: {fault}") from fault
         file = cls(array, layout, asked)
+        if isinstance(data, np.ma.MaskedArray):
+            file.mask = np.ma.getmaskarray(data)
         size = (layout.height, layout.width, layout.channels)
         for plane in range(layout.planes):
             limits = limits_of(array.dtype)
@@ -52,6 +55,14 @@ class ArrayFile(ImageFile):
         """A view."""
         return self.layout.read(self.array, plane, y, x)
 
+    def gaps(self, plane: int, y: slice, x: slice, stored: np.ndarray) -> np.ndarray | None:
+        """Masked values, and infinite ones."""
+        infinite = super().gaps(plane, y, x, stored)
+        if self.mask is None:
+            return infinite
+        masked = self.layout.read(self.mask, plane, y, x)
+        return masked if infinite is None else masked | infinite
+
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[Put]:
         """Raises: SettingError; `as_given` is for arrays."""
@@ -59,14 +70,20 @@ class ArrayFile(ImageFile):
         yield
 
     def filled(self, planes: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
-        """An array like the given one with these planes, and how many pixels were clipped."""
+        """An array like the given one with these planes, and how many pixels were clipped.
+
+        A masked array has its mask, and under it what was there.
+        """
         out = np.empty_like(self.array, subok=False)
         total = 0
         for picture, values in zip(self.pictures, planes, strict=True):
             _check_shape(picture, values)
-            stored, clipped = to_stored(values, out.dtype, limits_of(out.dtype))
+            whole = slice(0, picture.height)
+            stored, clipped = self.stored_rows(picture.plane, whole, values)
             self.layout.write(out, picture.plane, slice(None), stored)
             total += clipped
+        if isinstance(self.mask, np.ndarray):
+            out = np.ma.MaskedArray(out, self.mask)
         return out, total
 
 

@@ -25,6 +25,7 @@ class NoPictureError(DataError):
 
 
 Put = Callable[[int, slice, np.ndarray], None]  # plane, its rows, what to store there
+BAND = 256  # rows that are looked at together
 FIRST_TURNED = 5  # orientations from here on exchange rows and columns
 # The direction of rows and columns of what is shown, by orientation, once they are exchanged.
 UPRIGHT = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
@@ -67,13 +68,18 @@ class Picture:
     def window(self, y: slice, x: slice) -> np.ndarray:
         """A window as float32 (height, width, channels); edges are cut as numpy cuts them.
 
-        Types wider than 24 bits are rounded to float32. Raises: DataError, FileError.
+        A missing pixel (padding, masked, infinite) is NaN. Types wider than 24 bits are rounded
+        to float32. Raises: DataError, FileError.
         """
         rows, columns = slice(*y.indices(self.height)), slice(*x.indices(self.width))
         try:
             with quiet():
-                stored = self.file.stored(self.plane, rows, columns)
-                return self.file.real(self.plane, stored[..., : self.channels])
+                stored = self.file.stored(self.plane, rows, columns)[..., : self.channels]
+                values = self.file.real(self.plane, stored)
+                gaps = self.file.gaps(self.plane, rows, columns, stored)
+                if gaps is not None:
+                    values[gaps] = np.nan
+                return values
         except (KeyholeError, MemoryError):
             raise
         except Exception as fault:  # decoders raise anything
@@ -83,11 +89,21 @@ class Picture:
         """The whole plane as float32 (height, width, channels)."""
         return self.window(slice(None), slice(None))
 
+    def infinite(self) -> int:
+        """How many values are infinite; they are read as missing."""
+        if self.dtype.kind != "f":
+            return 0
+        bands = (slice(y, y + BAND) for y in range(0, self.height, BAND))
+        every = slice(0, self.width)
+        parts = (self.file.stored(self.plane, band, every)[..., : self.channels] for band in bands)
+        return sum(int(np.isinf(part).sum()) for part in parts)
+
     @property
     def upright_size(self) -> tuple[int, int]:
         """Height and width of the picture as it is shown, turned by its orientation tag."""
-        size = (self.height, self.width)
-        return size[::-1] if self.file.orientation >= FIRST_TURNED else size
+        if self.file.orientation >= FIRST_TURNED:
+            return self.width, self.height
+        return self.height, self.width
 
     def upright(self) -> np.ndarray:
         """The whole plane as it is shown, (height, width, channels): what its tag says is done."""
@@ -143,6 +159,29 @@ class ImageFile(ABC):
     def unreal(self, plane: int, values: np.ndarray) -> np.ndarray:
         """Real values as stored ones, not rounded yet."""
         return values
+
+    def gaps(self, plane: int, y: slice, x: slice, stored: np.ndarray) -> np.ndarray | None:
+        """True for stored values of a window that measure nothing; None where there are none."""
+        return np.isinf(stored) if stored.dtype.kind == "f" else None
+
+    def stored_rows(self, plane: int, y: slice, rows: np.ndarray) -> tuple[np.ndarray, int]:
+        """Real values as they are stored, and how many pixels were clipped.
+
+        What is missing in the file and in the rows (NaN) is stored bit for bit as it was.
+        """
+        picture = self.pictures[plane]
+        values, missing = self.unreal(plane, np.asarray(rows)), np.isnan(rows)
+        given = values
+        if missing.any():
+            every = slice(0, picture.width)
+            given = self.stored(plane, y, every)[..., : picture.channels]
+            gaps = self.gaps(plane, y, every, given)
+            missing &= np.isnan(given) | (False if gaps is None else gaps)
+            values = np.where(missing, 0, values)
+        stored, clipped = to_stored(values, picture.dtype, self.stored_limits(plane))
+        if missing.any():
+            stored[missing] = given[missing]
+        return stored, clipped
 
     def stored_limits(self, plane: int) -> Limits | None:
         """The least and the largest stored value; None for floats."""
@@ -214,11 +253,9 @@ class Copy:
                 f"{picture.name}: rows {y} to {end} of shape {rows.shape} were written into a "
                 f"picture of {(picture.height, picture.width, picture.channels)}"
             )
-        limits = self._file.stored_limits(plane_index)
-        values = self._file.unreal(plane_index, np.asarray(rows))
-        stored, clipped = to_stored(values, picture.dtype, limits)
-        self.clipped += clipped
         band = slice(y, end)
+        stored, clipped = self._file.stored_rows(plane_index, band, rows)
+        self.clipped += clipped
         if self._file.carries(plane_index):
             given = self._file.stored(plane_index, band, slice(0, picture.width))
             stored = np.concatenate([stored, given[..., picture.channels :]], -1)

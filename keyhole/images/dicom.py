@@ -37,6 +37,7 @@ class DicomFile(ImageFile):
         self.colours = False  # indices into a palette, read as its colours
         self.bits: Limits | None = None
         self.scales: list[tuple[float, float]] = []
+        self.padding: Limits | None = None  # stored values that fill up what was not measured
 
     @classmethod
     def opened(cls, path: str, asked: Asked) -> Self:
@@ -54,6 +55,8 @@ class DicomFile(ImageFile):
         dtype = last.dtype.newbyteorder("=")
         check_dtype(last.dtype)
         file.bits = _stored_limits(dataset, dtype, colours=file.colours)
+        if last.shape[2] == 1 and not file.colours:
+            file.padding = _padding(dataset, dtype, file.bits)
         for frame, name in enumerate(plane_names(file.name, frames)):
             scale = _scale(dataset, frame)
             limits = scaled_limits(file.bits, *scale)
@@ -64,6 +67,14 @@ class DicomFile(ImageFile):
     def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window of the frame, which is decoded as a whole and held."""
         return self._frame(plane)[y, x]
+
+    def gaps(self, plane: int, y: slice, x: slice, stored: np.ndarray) -> np.ndarray | None:
+        """Padding, and what is infinite."""
+        infinite = super().gaps(plane, y, x, stored)
+        if self.padding is None:
+            return infinite
+        padded = (stored >= self.padding[0]) & (stored <= self.padding[1])
+        return padded if infinite is None else padded | infinite
 
     def real(self, plane: int, stored: np.ndarray) -> np.ndarray:
         """Stored values rescaled, such as to Hounsfield units."""
@@ -154,6 +165,33 @@ def _stored_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | 
     if dtype.kind == "i":
         return float(-(1 << bits - 1)), float((1 << bits - 1) - 1)
     return 0.0, float((1 << bits) - 1)
+
+
+def _padding(dataset: Any, dtype: np.dtype, bits: Limits | None) -> Limits | None:
+    """The range of stored values that pad a picture, by the tags for its kind of pixels.
+
+    A value written with the wrong sign, or in more bits than are stored, is taken as the pixels
+    have it.
+    """
+    kind = {"f4": "Float", "f8": "DoubleFloat"}.get(dtype.str[1:], "")
+    ends = [
+        _number(dataset.get(keyword), dtype)
+        for keyword in (f"{kind}PixelPaddingValue", f"{kind}PixelPaddingRangeLimit")
+    ]
+    ends = [end for end in ends if end is not None]
+    if not ends or dataset.get(f"{kind}PixelPaddingValue") is None:
+        return None
+    if bits is not None and dtype.kind in "iu":
+        width = int(bits[1] - bits[0]) + 1
+        ends = [(end - bits[0]) % width + bits[0] for end in ends]
+    return min(ends), max(ends)
+
+
+def _number(value: Any, dtype: np.dtype) -> float | None:
+    """A tag's value, which is bytes where its sign is left to the pixels."""
+    if isinstance(value, bytes):
+        value = np.frombuffer(value[:2], dtype.newbyteorder("<"))[0] if len(value) >= 2 else None
+    return None if value is None else float(value)
 
 
 def _scale(dataset: Any, frame: int) -> tuple[float, float]:

@@ -122,6 +122,16 @@ def warn_passed_over(pictures: Pictures) -> None:
         warnings.warn(said, KeyholeWarning, stacklevel=3)
 
 
+def warn_infinite(pictures: Sequence[Picture]) -> None:
+    """Warn of infinite pixels: they are taken for missing, and come back as they are."""
+    counts = [picture.infinite() for picture in pictures]
+    if any(counts):
+        odd = sum(count > 0 for count in counts)
+        first = next(p.name for p, count in zip(pictures, counts, strict=True) if count)
+        said = f"{sum(counts):,} infinite pixels in {odd:,} of {len(counts):,} pictures ({first})"
+        warnings.warn(f"{said} are taken for missing", KeyholeWarning, stacklevel=3)
+
+
 def as_given(pictures: Pictures, planes: Sequence[np.ndarray]) -> Given:
     """These planes of real values in the form, axes and type of the arrays that were opened.
 

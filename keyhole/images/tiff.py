@@ -19,6 +19,7 @@ from keyhole.images.tiff_copy import overwritten, rewritten
 PLANE_BYTES = 64 << 20  # a compressed plane up to this size is decoded whole and held
 ALL_SERIES = {"generic", "uniform", "shaped", "imagej", "ome"}  # of others, the first is the scan
 ORIENTATION = 274  # the tag
+NO_DATA = 42113  # the tag by which GDAL names the value of pixels that hold nothing
 ALPHA = {1, 2}  # ExtraSamples: associated and unassociated
 
 
@@ -49,6 +50,7 @@ class TiffFile(ImageFile):
     def __init__(self, path: str, asked: Asked) -> None:
         super().__init__(path, asked)
         self.series: list[Series] = []
+        self.no_data: float | None = None
 
     @classmethod
     def opened(cls, path: str, asked: Asked) -> Self:
@@ -58,6 +60,7 @@ class TiffFile(ImageFile):
             _check_chain(tif)
             found = tif.series
             file.orientation = int(tif.pages[0].tags.valueof(ORIENTATION, 1)) if found else 1
+            file.no_data = _number(tif.pages[0].tags.valueof(NO_DATA)) if found else None
             if found and found[0].kind not in ALL_SERIES:
                 found = found[:1]
             first = 0
@@ -95,6 +98,14 @@ class TiffFile(ImageFile):
         every = slice(None)
         key = (series.index, plane)
         return held(self.path, key, lambda: self._decoded(series, plane, every, every))[y, x]
+
+    def gaps(self, plane: int, y: slice, x: slice, stored: np.ndarray) -> np.ndarray | None:
+        """What GDAL marks as no data, and what is infinite."""
+        infinite = super().gaps(plane, y, x, stored)
+        if self.no_data is None:
+            return infinite
+        empty = stored == self.no_data
+        return empty if infinite is None else empty | infinite
 
     def writing(self, path: str, note: str) -> AbstractContextManager[Put]:
         """Plain pixels are overwritten in a copy of the file; others are encoded again."""
@@ -141,6 +152,13 @@ def _check_chain(tif: Any) -> None:
     offset = int.from_bytes(handle.read(size), "little" if tif.byteorder == "<" else "big")
     if offset >= handle.size:
         raise DataError(f"it is truncated: after {count} pages the next lies beyond its end")
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def _learnt(series: Any, place: tuple[int, int], path: str, axes: str | None) -> Series:

@@ -21,7 +21,7 @@ import numpy as np
 from keyhole.core.files import refuse_existing, write_whole
 from keyhole.denoising.measure import Measured
 from keyhole.errors import DataError, FileError
-from keyhole.images import ImageFile, Pictures
+from keyhole.images import ImageFile, Pictures, warn_infinite
 from keyhole.sources.form import as_pictures
 from keyhole.tasks.denoiser import Denoiser
 
@@ -55,6 +55,7 @@ def denoise_files(
     Raises: FileError where something stands there, DataError for files of one name.
     """
     refuse_existing(out, force)
+    warn_infinite(pictures.pictures)
     measured = denoiser.measured(pictures.pictures)
     if not _is_folder(pictures, out):
         return _copied(denoiser, pictures.files[0], out, measured, force, heard)

@@ -75,7 +75,7 @@ def frame_source(data: Any) -> TableSource | PictureSource:
         table = _without_views(_arrow_table(data))
         check_names(table.column_names, "the frame")
         return TableSource(ArrowRows(table), "the frame")
-    values = np.asarray(data)
+    values = _unmasked(data) if isinstance(data, np.ma.MaskedArray) else np.asarray(data)
     if values.ndim == 0:
         raise DataError(
             f"{type(data).__name__} is no table: expected a frame, a 2D array, or the path of a "
@@ -89,6 +89,18 @@ def frame_source(data: Any) -> TableSource | PictureSource:
             "your data using X.reshape(-1, 1) for one column or X.reshape(1, -1) for one row"
         )
     return TableSource(_array_rows(values), "the array")
+
+
+def _unmasked(data: np.ma.MaskedArray) -> np.ndarray:
+    """A masked array as numbers with NaN, or as objects with None: masked means missing."""
+    if not np.ma.getmaskarray(data).any():
+        return np.asarray(data)
+    exact = data.dtype.kind in "fb" or (
+        data.dtype.kind in "iu" and np.abs(data.compressed().astype(float)).max(initial=0) < 2**53
+    )
+    if not exact:
+        return data.astype(object).filled(None)
+    return data.astype(np.result_type(data.dtype, np.float32)).filled(np.nan)
 
 
 def same_kind(table: pa.Table, like: Any) -> Any:

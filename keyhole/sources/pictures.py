@@ -188,11 +188,12 @@ def file_pictures(path: str) -> PictureSource:
 
     Raises: DataError that names a picture with other channels than the first, FileError.
     """
-    from keyhole.images import open_images, warn_passed_over
+    from keyhole.images import open_images, warn_infinite, warn_passed_over
 
     opened = open_images(path)
     warn_passed_over(opened)
     pictures = list(opened.pictures)
+    warn_infinite(pictures)
     if not pictures:
         raise DataError(f"{path} holds 0 pictures: a minimum of 1 is required")
     first = pictures[0]

@@ -19,7 +19,14 @@ from keyhole.denoising.units import Unit
 from keyhole.entry import without_weights
 from keyhole.errors import DataError, KeyholeWarning, SettingError
 from keyhole.heads import Head, Mixed
-from keyhole.images import Picture, Pictures, as_given, open_images, warn_passed_over
+from keyhole.images import (
+    Picture,
+    Pictures,
+    as_given,
+    open_images,
+    warn_infinite,
+    warn_passed_over,
+)
 from keyhole.nets.unet import UNet
 from keyhole.noise import Noise
 from keyhole.store import Bundle, read_bundle, write_bundle
@@ -87,6 +94,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
         if seed is None:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         pictures = self.open(X)
+        warn_infinite(pictures.pictures)
         partners = None if y is None else self.open(y)
         hooks = Hooks(checkpoint, watch or (lambda event: None), learnt)
         self._take(learn(pictures, partners, parts, seed, hooks))
@@ -101,6 +109,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "network_")
         pictures = self.open(X)
+        warn_infinite(pictures.pictures)
         planes = list(self.planes(pictures.pictures))
         if pictures.files[0].path:
             return [plane[..., 0] if plane.shape[2] == 1 else plane for plane in planes]
