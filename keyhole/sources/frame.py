@@ -99,8 +99,8 @@ def _unmasked(data: np.ma.MaskedArray) -> np.ndarray:
         data.dtype.kind in "iu" and np.abs(data.compressed().astype(float)).max(initial=0) < 2**53
     )
     if not exact:
-        return data.astype(object).filled(None)
-    return data.astype(np.result_type(data.dtype, np.float32)).filled(np.nan)
+        return np.ma.filled(data.astype(object), None)
+    return np.ma.filled(data.astype(np.result_type(data.dtype, np.float32)), np.nan)
 
 
 def same_kind(table: pa.Table, like: Any) -> Any:
