@@ -1,7 +1,6 @@
 """A picture, the file it stands in, and the copy of that file with other pixels."""
 
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,18 +10,9 @@ from typing import ClassVar, Self
 import numpy as np
 
 from keyhole.core.files import refuse_existing
-from keyhole.core.package import missing_extra
-from keyhole.errors import DataError, FileError, KeyholeError, MissingExtraError, SettingError
+from keyhole.errors import DataError, KeyholeError, SettingError
+from keyhole.images.faults import quiet, told
 from keyhole.images.stored import Limits, limits_of, to_stored
-
-
-class NoPictureError(DataError):
-    """A sound file without pixels, such as a report in DICOM; `reason` is for counts."""
-
-    def __init__(self, text: str, reason: str = "") -> None:
-        super().__init__(text)
-        self.reason = reason
-
 
 Put = Callable[[int, slice, np.ndarray], None]  # plane, its rows, what to store there
 BAND = 256  # rows that are looked at together
@@ -270,35 +260,6 @@ class Copy:
                 f"the copy of {self._file.name} is not complete: plane {plane} lacks its rows "
                 f"from {row} on; nothing was written"
             )
-
-
-def told(name: str, fault: Exception) -> KeyholeError:
-    """The error, in one line, for what came up while a file was read."""
-    if isinstance(fault, MissingExtraError):
-        return fault
-    if isinstance(fault, PermissionError):
-        return FileError(f"{name} cannot be read: permission is denied")
-    said = " ".join(str(fault).split()) or type(fault).__name__
-    if isinstance(fault, OSError) and fault.strerror:
-        return FileError(f"{name} cannot be read: {fault.strerror}")
-    if isinstance(fault, NoPictureError):
-        return NoPictureError(f"{name}: {said}", fault.reason)
-    if isinstance(fault, KeyholeError):
-        return type(fault)(f"{name}: {said}")
-    return DataError(f"{name} is damaged, or not what its ending says: {said:.160}")
-
-
-def needed(library: str, extra: str) -> MissingExtraError:
-    """The error for an optional library that is not installed."""
-    return missing_extra(library, "read such files", extra)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Readers warn of what a user cannot change: a date in a header, an odd tag."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _ends(path: str, endings: set[str] | tuple[str, ...]) -> bool:

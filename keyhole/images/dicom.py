@@ -8,8 +8,9 @@ import numpy as np
 
 from keyhole.core.files import aside, beside
 from keyhole.errors import DataError
-from keyhole.images.base import Asked, ImageFile, NoPictureError, Put, needed
+from keyhole.images.base import Asked, ImageFile, Put
 from keyhole.images.dicom_derived import derived
+from keyhole.images.faults import NoPictureError, needed
 from keyhole.images.held import held
 from keyhole.images.nifti import scaled, scaled_limits, unscaled
 from keyhole.images.npy import plane_names

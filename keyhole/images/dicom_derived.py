@@ -31,8 +31,8 @@ def derived(file: "DicomFile", pixels: str, target: str, note: str) -> None:
     from pydicom.tag import Tag
     from pydicom.uid import ExplicitVRLittleEndian
 
-    from keyhole.images.base import quiet
     from keyhole.images.dicom import read_dataset
+    from keyhole.images.faults import quiet
 
     with quiet(), open(pixels, "rb") as frames:
         dataset = read_dataset(file.path)

@@ -11,7 +11,8 @@ import numpy as np
 from keyhole.core.files import aside, beside
 from keyhole.errors import DataError
 from keyhole.images.axes import Layout, layout_of
-from keyhole.images.base import Asked, ImageFile, Put, needed
+from keyhole.images.base import Asked, ImageFile, Put
+from keyhole.images.faults import needed
 from keyhole.images.held import HELD_BYTES, held
 from keyhole.images.npy import plane_names
 from keyhole.images.raw import Raw, reserve, truncated

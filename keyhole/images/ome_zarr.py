@@ -13,7 +13,8 @@ import numpy as np
 from keyhole.core.files import folder_aside
 from keyhole.errors import DataError
 from keyhole.images.axes import Layout, layout_of
-from keyhole.images.base import Asked, ImageFile, Put, needed
+from keyhole.images.base import Asked, ImageFile, Put
+from keyhole.images.faults import needed
 from keyhole.images.npy import plane_names
 from keyhole.images.stored import check_dtype, limits_of
 

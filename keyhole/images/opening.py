@@ -20,16 +20,8 @@ from keyhole.errors import (
 )
 from keyhole.images.arrays import ArrayFile, Given, filled
 from keyhole.images.axes import checked_axes
-from keyhole.images.base import (
-    FORMATS,
-    Asked,
-    ImageFile,
-    NoPictureError,
-    Picture,
-    Skipped,
-    quiet,
-    told,
-)
+from keyhole.images.base import FORMATS, Asked, ImageFile, Picture, Skipped
+from keyhole.images.faults import NoPictureError, quiet, told
 from keyhole.images.tree import Tree, format_of, holds_pictures, in_words, tree_of, tree_of_list
 
 Bad = Literal["refuse", "skip"]

@@ -10,7 +10,8 @@ import numpy as np
 
 from keyhole.core.files import aside
 from keyhole.errors import DataError
-from keyhole.images.base import Asked, ImageFile, Put, needed, quiet
+from keyhole.images.base import Asked, ImageFile, Put
+from keyhole.images.faults import needed, quiet
 from keyhole.images.held import held
 from keyhole.images.stored import limits_of
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from keyhole.errors import DataError
 from keyhole.images.axes import Layout, layout_of
-from keyhole.images.base import Asked, ImageFile, Put, needed
+from keyhole.images.base import Asked, ImageFile, Put
+from keyhole.images.faults import needed
 from keyhole.images.held import held
 from keyhole.images.raw import Raw, truncated
 from keyhole.images.stored import check_dtype, limits_of

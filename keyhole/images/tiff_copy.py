@@ -12,7 +12,8 @@ import numpy as np
 
 from keyhole.core.files import aside, beside
 from keyhole.images.axes import Layout
-from keyhole.images.base import Put, quiet
+from keyhole.images.base import Put
+from keyhole.images.faults import quiet
 from keyhole.images.raw import Raw, reserve
 
 Corner = tuple[int, int, int]  # depth, height, width
