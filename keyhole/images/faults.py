@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from keyhole.core.package import missing_extra
 from keyhole.errors import DataError, FileError, KeyholeError, MissingExtraError
 
 
