@@ -39,4 +39,4 @@ class Aside(Column):
 
     def text(self, values: Any) -> list[str]:
         """Values as text."""
-        return levels_text(values.to_pylist())
+        return levels_text(values)

@@ -5,7 +5,6 @@ arguments are all that it learnt, so they are what the manifest holds.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -89,9 +88,15 @@ class Column(Described):
         return self.text(self.decode(middle))
 
 
-def levels_text(levels: Sequence[Any]) -> list[str]:
-    """Levels as a person would write them; missing ones as «missing»."""
-    return ["missing" if level is None else str(level) for level in levels]
+def atom_slot(column: Column, share: float) -> Slot:
+    """The Bernoulli cell that says whether a row holds its column's atom."""
+    spread, nats = float(np.sqrt(share * (1 - share))), -float(np.log1p(-share))
+    return Slot(column.name, column.kind, "bernoulli", "atom", 0, share, spread, nats)
+
+
+def levels_text(values: Any) -> list[str]:
+    """Values of an Arrow array as a person would write them; gaps as «missing»."""
+    return cast.texts(values).fill_null("missing").to_pylist()
 
 
 def shorten(text: str, most: int = 40) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,37 @@ from keyhole.columns import dates, numerals
 NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity))$"
 WHOLE = r"^[+-]?(\d+|(?i:inf|infinity))$"
 ISO = dates.ISO
+DAY_S = 86_400
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def plain(values: Any) -> Any:
-    """The array without dictionary encoding or string views, in one chunk."""
+    """The array without dictionary encoding or views, in one chunk."""
     import pyarrow as pa
 
+    values = without_views(values)
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
+def without_views(values: Any) -> Any:
+    """The array (or chunks) in a layout that Arrow can filter: no views, no run ends."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_run_end_encoded(values.type):
+        values = pc.run_end_decode(values)  # pyright: ignore
     if pa.types.is_string_view(values.type):
-        values = values.cast(pa.string())  # many functions have no kernel for views
-    return values
+        return values.cast(pa.string())
+    return values.cast(pa.binary()) if pa.types.is_binary_view(values.type) else values
+
+
+def ticks(values: Any) -> Any:
+    """Dates, times, timestamps or durations as whole numbers of their unit."""
+    import pyarrow as pa
+
+    return values.cast(pa.int32() if values.type.bit_width == 32 else pa.int64())
 
 
 def is_text(arrow_type: Any) -> bool:
@@ -33,6 +52,14 @@ def is_text(arrow_type: Any) -> bool:
     return pt.is_string(arrow_type) or pt.is_large_string(arrow_type) or (
         pt.is_string_view(arrow_type)
     )  # fmt: skip
+
+
+def is_numeric(arrow_type: Any) -> bool:
+    """True for the types whose values are numbers: integers, floats, decimals, durations."""
+    import pyarrow.types as pt
+
+    tests = (pt.is_integer, pt.is_floating, pt.is_decimal, pt.is_duration)
+    return any(test(arrow_type) for test in tests)
 
 
 def floats(
@@ -52,7 +79,7 @@ def floats(
     if pt.is_null(values.type):
         return np.full(len(values), np.nan), none
     if pt.is_duration(values.type):
-        values = pc.divide(values.cast(pa.duration("us")).cast(pa.int64()).cast("double"), 1e6)  # pyright: ignore
+        values = pc.divide(ticks(values).cast("double", safe=False), PER_SECOND[values.type.unit])  # pyright: ignore
     if is_text(values.type):
         return _floats_of_text(texts(values), decimal, unit)
     if pt.is_boolean(values.type):
@@ -115,16 +142,26 @@ def number_texts(values: Any) -> Any:
 
 
 def texts(values: Any) -> Any:
-    """The array as Arrow strings; null stays null."""
+    """The array as Arrow strings, durations in seconds; null stays null."""
     import pyarrow as pa
 
     values = plain(values)
     if values.type == pa.string():
         return values
+    if pa.types.is_duration(values.type):
+        return _seconds_texts(ticks(values), PER_SECOND[values.type.unit])
     try:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return pa.array([None if v is None else str(v) for v in values.to_pylist()], pa.string())
+
+
+def _seconds_texts(whole: Any, per_second: int) -> Any:
+    """Whole numbers of a unit as texts of seconds, exactly."""
+    import pyarrow as pa
+
+    numbers = (None if n is None else Decimal(n) / per_second for n in whole.to_pylist())
+    return pa.array([None if n is None else f"{n.normalize():f}" for n in numbers], pa.string())
 
 
 def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
@@ -132,8 +169,6 @@ def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
 
     `style` is how texts or numbers write moments, see `dates`.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.types as pt
 
     values = plain(values)
@@ -146,9 +181,11 @@ def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
         return moments, np.flatnonzero(np.isnan(moments) & seen)
     if not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
         return np.full(len(values), np.nan), np.flatnonzero(values.is_valid().to_numpy(False))
-    micros = values.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-    micros = pc.divide(micros.cast("double", safe=False), 1e6)  # pyright: ignore
-    return micros.to_numpy(zero_copy_only=False), np.empty(0, np.int64)
+    none = np.empty(0, np.int64)
+    whole = ticks(values).cast("double", safe=False).to_numpy(zero_copy_only=False)
+    if pt.is_date32(values.type):
+        return whole * DAY_S, none
+    return whole / PER_SECOND["ms" if pt.is_date(values.type) else values.type.unit], none
 
 
 def moment_style(sample: Any) -> str | None:

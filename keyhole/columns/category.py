@@ -1,10 +1,11 @@
 """Levels, one code cell: a categorical likelihood through a softmax."""
 
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
-from keyhole.columns import arrowtype
+from keyhole.columns import arrowtype, cast, levels
 from keyhole.columns.base import Column, levels_text, shorten
 from keyhole.columns.grids import FEW_ROWS, Grid
 from keyhole.columns.profile import MOST_LEVELS, Profile
@@ -41,6 +42,10 @@ class Category(Column):
             rows=profile.seen,
         )
 
+    @cached_property
+    def _texts(self) -> list[str]:
+        return cast.texts(arrowtype.array(self.levels, self.type)).to_pylist()
+
     def slots(self) -> list[Slot]:
         """One code cell: 1.. for the levels, and a last code for all others."""
         others = max(self.rows - sum(self.counts), 0)
@@ -52,16 +57,8 @@ class Category(Column):
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The code of each level, the last code for an unknown one, 0 where missing."""
-        import pyarrow.compute as pc
-
-        values = arrowtype.like(values, self.type)
-        known = arrowtype.array(self.levels, self.type)
-        if values.type != known.type:
-            known = known.cast(values.type)
-        codes = pc.index_in(values, value_set=known, skip_nulls=True)  # pyright: ignore
-        codes = codes.fill_null(len(self.levels)).to_numpy(zero_copy_only=False).astype(np.int64)
-        seen = values.is_valid().to_numpy(zero_copy_only=False)
-        return np.where(seen, codes + 1, 0)[:, None], seen[:, None]
+        codes = levels.places(values, self._texts) + 1
+        return codes[:, None], (codes > 0)[:, None]
 
     def decode(self, cells: np.ndarray) -> Any:
         """The level of each code; an «other» becomes null: nothing says which."""
@@ -90,4 +87,4 @@ class Category(Column):
 
     def text(self, values: Any) -> list[str]:
         """Levels, cut where they are long."""
-        return [shorten(text) for text in levels_text(values.to_pylist())]
+        return [shorten(text) for text in levels_text(values)]

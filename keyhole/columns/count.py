@@ -89,7 +89,7 @@ class Count(Column):
 
     def _typed(self, counts: np.ndarray) -> Any:
         counts = counts.clip(self.least, self.most)
-        return arrowtype.array(counts, "double").cast(arrowtype.named(self.type))
+        return arrowtype.of_numbers(counts, self.type)
 
     def text(self, values: Any) -> list[str]:
         """Counts as text."""

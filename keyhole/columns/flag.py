@@ -1,11 +1,13 @@
 """Two values, one cell: a Bernoulli likelihood through a sigmoid."""
 
 from collections import Counter
+from decimal import Decimal
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
-from keyhole.columns import arrowtype, refuse
+from keyhole.columns import arrowtype, cast, levels, refuse
 from keyhole.columns.base import Column, levels_text
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
@@ -31,29 +33,32 @@ class Flag(Column):
     @classmethod
     def learn(cls, profile: Profile) -> Self:
         """The two most frequent values, the smaller one as `no`."""
-        levels, kind = (
-            profile.levels,
-            arrowtype.name(profile.arrow_type, levels=profile.dictionary),
-        )
-        if (
-            kind == "string" and profile.numeric and not profile.not_numbers and profile.plain
-        ):  # «1» and «1.0» are one
-            levels, kind = Counter(), "int64" if profile.whole else "double"
+        counts = profile.levels
+        kind = arrowtype.name(profile.arrow_type, levels=profile.dictionary)
+        texts = kind == "string" and profile.numeric and not profile.not_numbers
+        texts = texts and profile.plain
+        if texts:  # "1" and "1.0" are one
+            counts, kind = Counter(), "int64" if profile.whole else "double"
             for text, count in profile.levels.items():
-                levels[float(text)] += count
-        found = levels.most_common(2)
+                counts[int(Decimal(text)) if profile.whole else float(text)] += count
+        found = counts.most_common(2)
         pair = sorted((level for level, _ in found), key=lambda level: (str(type(level)), level))
         if len(pair) < 2:
             pair = [None, *pair][-2:]
-        counted = max(sum(levels.values()), 1)
+        counted = max(sum(counts.values()), 1)
         return cls(
             profile.name,
             no=pair[0],
             yes=pair[1],
             type=kind,
-            share=levels[pair[1]] / counted,
+            share=counts[pair[1]] / counted,
             rows=counted,
         )
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        texts = cast.texts(arrowtype.array([self.no, self.yes], self.type)).to_pylist()
+        return ["" if text is None else text for text in texts]  # a constant has no second value
 
     def slots(self) -> list[Slot]:
         """One number cell: 0 for no, 1 for yes."""
@@ -64,20 +69,12 @@ class Flag(Column):
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """0, 1, or 2 for a value never seen."""
-        import pyarrow.compute as pc
+        import pyarrow.types as pt
 
-        if isinstance(self.yes, float):
-            numbers = refuse.numbers(self.name, values, start)
-            seen = ~np.isnan(numbers)
-            cells = np.where(numbers == self.yes, 1.0, np.where(numbers == self.no, 0.0, NEITHER))
-        else:
-            values = arrowtype.like(values, self.type)
-            known = arrowtype.array([self.no, self.yes], self.type)
-            cells = pc.index_in(values, value_set=known, skip_nulls=True)  # pyright: ignore
-            cells = cells.fill_null(int(NEITHER)).to_numpy(zero_copy_only=False)
-            seen = values.is_valid().to_numpy(zero_copy_only=False)
-        cells = np.where(seen, cells, 0).astype(np.float32)
-        return cells[:, None], seen[:, None]
+        if pt.is_floating(values.type):
+            refuse.infinite(self.name, cast.floats(values)[0], start)
+        places = levels.places(values, self._texts)  # NEITHER for a value never seen
+        return places.clip(0).astype(np.float32)[:, None], (places >= 0)[:, None]
 
     def decode(self, cells: np.ndarray) -> Any:
         """The more probable value of each row."""
@@ -88,7 +85,7 @@ class Flag(Column):
 
     def text(self, values: Any) -> list[str]:
         """Values as text."""
-        return levels_text(values.to_pylist())
+        return levels_text(values)
 
     def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
         """The likelier value and its probability."""

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from keyhole.columns import cast, numerals
 from keyhole.columns.identifier import ID_NAME, identifier
 from keyhole.columns.numerals import OPPOSITE
 from keyhole.columns.profile import MOST_LEVELS, Profile
 
+LEAST_STEPS = 1_000  # floats between the least and the most number, so that numbers can be learnt
 MOST_COUNT = 1_000  # larger whole numbers are amounts, not counts of things
 
 
@@ -28,15 +31,15 @@ def guess(profile: Profile) -> Guess:
         return Guess("aside", "holds no value at all")
     if pt.is_boolean(kind):
         return Guess("flag", "true or false")
-    if profile.dictionary and not profile.overflow and not pt.is_temporal(kind):
-        return Guess("category", f"typed as levels, {len(profile.levels)} of them")
+    if profile.dictionary and not profile.overflow and profile.levels:
+        return _guess_levels(profile, "typed as levels, {} of them")
     if pt.is_timestamp(kind) or pt.is_date(kind):
         return Guess("moment", "typed as dates")
     if cast.is_text(kind):
         return _guess_text(profile)
     if pt.is_integer(kind) and profile.style:
         return Guess("moment", f"digits read as dates ({profile.style})")
-    if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_duration(kind):
+    if cast.is_numeric(kind):
         return _guess_number(profile, pt.is_integer(kind))
     return Guess("aside", f"holds {kind}, which is no cell of a table")
 
@@ -47,7 +50,7 @@ def _guess_text(profile: Profile) -> Guess:
     if profile.numeric:
         number = _guess_number(profile, profile.whole)
         return Guess(number.kind, number.reason, "; ".join(_cautions(profile)))
-    return _guess_levels(profile)
+    return _guess_texts(profile)
 
 
 def _cautions(profile: Profile) -> list[str]:
@@ -67,7 +70,7 @@ def _cautions(profile: Profile) -> list[str]:
     return cautions
 
 
-def _guess_levels(profile: Profile) -> Guess:
+def _guess_texts(profile: Profile) -> Guess:
     """The kind of texts that are neither dates nor numbers, digits that are a code among them."""
     reading = profile.reading
     note = ""
@@ -84,23 +87,29 @@ def _guess_levels(profile: Profile) -> Guess:
         return Guess("aside", "its different texts take too much memory: an identifier")
     if profile.overflow:
         return Guess("aside", f"more than {MOST_LEVELS:,} different texts: an identifier")
+    return _guess_levels(profile, "{} different texts", note)
+
+
+def _guess_levels(profile: Profile, reason: str, note: str = "") -> Guess:
     if profile.seen >= 20 and len(profile.levels) > 0.9 * profile.seen:
-        return Guess("aside", "nearly every row has a text of its own: an identifier", note[2:])
-    return Guess("category", f"{len(profile.levels)} different texts", note[2:])
+        return Guess("aside", "nearly every row has a level of its own: an identifier", note[2:])
+    return Guess("category", reason.format(len(profile.levels)), note[2:])
 
 
 def _guess_number(profile: Profile, integer: bool) -> Guess:
     import pyarrow.types as pt
 
     steps = profile.whole and profile.rising and profile.seen >= 20
-    if steps and profile.most - profile.least + 1 == profile.rows:
+    if steps and profile.span + 1 == profile.rows:
         return Guess("aside", "counts the rows one by one: an identifier")
     if integer and profile.rising and profile.seen >= 20 and ID_NAME.search(profile.name):
         return Guess("aside", "rises row by row and is named like an identifier")
+    distinct = _distinct_numbers(profile)
+    if distinct > 2 and _too_fine(profile):
+        return Guess("aside", "numbers closer together than a float of their size can tell apart")
     if not pt.is_duration(profile.arrow_type) and (why := identifier(profile)):
         told = f"--kind {profile.name}=number, or Hints(kinds=...), learns it all the same"
         return Guess("aside", why, told)
-    distinct = _distinct_numbers(profile)
     if distinct == 2:
         return Guess("flag", "two numbers")
     small = 0 <= profile.least <= 1 and profile.most <= MOST_COUNT
@@ -113,6 +122,12 @@ def _distinct_numbers(profile: Profile) -> int:
     if profile.overflow:
         return MOST_LEVELS
     return len(profile.levels) + (profile.not_numbers > 0)
+
+
+def _too_fine(profile: Profile) -> bool:
+    """True where a float64 would make one number of many."""
+    size = max(abs(profile.least), abs(profile.most))
+    return profile.span < LEAST_STEPS * float(np.spacing(size))
 
 
 def _counts_things(profile: Profile) -> bool:

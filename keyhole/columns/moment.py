@@ -5,13 +5,18 @@ from typing import Any, Self
 import numpy as np
 
 from keyhole.columns import arrowtype, cast, dates, refuse
-from keyhole.columns.base import Column
+from keyhole.columns.base import Column, atom_slot
 from keyhole.columns.grids import Grid, between, inside, legal
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
 from keyhole.errors import SettingError
 
-DAY_S = 86_400.0
+DAY_S = float(cast.DAY_S)
+LEAST_ATOM = 0.01  # share of rows that makes a moment far from all others a value of its own
+LEAST_VALUES = 5  # distinct moments from which on some of them can be called far from the others
+APART = 3.0  # times the middle half of the distinct moments: a gap beyond which moments are far
+FEW = 0.01  # share of distinct moments that may be far from the others
+FARTHEST_S = 9.2e18  # of a timestamp in seconds
 CYCLES_S = {"day": DAY_S, "week": 7 * DAY_S, "year": 365.2425 * DAY_S}
 
 
@@ -19,7 +24,10 @@ class Moment(Column):
     """A moment in UTC; its cells are a standardised trend and a sine and cosine for each cycle.
 
     A cycle is kept where the data goes round it twice and resolves it: dates without times have
-    no day cycle.
+    no day cycle. Range and scale are those of ordinary moments: a few that lie apart from all
+    others, such as 9999-12-31, do not count. With an `atom` (the most frequent of these, and its
+    share) there is a Bernoulli cell "is the atom", and the other cells are observed only in other
+    rows. `trend_s` are center and scale.
     """
 
     kind = "moment"
@@ -28,22 +36,22 @@ class Moment(Column):
         self,
         name: str,
         *,
-        center_s: float,
-        scale_s: float,
+        trend_s: list[float],
         range_s: list[float],
         step_s: float,
         cycles: list[str],
         style: str,
         type: str,
+        atom: list[float] | None = None,
     ) -> None:
         self.name = name
-        self.center_s = center_s
-        self.scale_s = scale_s
+        self.trend_s = trend_s
         self.range_s = range_s
         self.step_s = step_s
         self.cycles = cycles
         self.style = style
         self.type = type
+        self.atom = atom
 
     def check(self) -> None:
         """Refuse a style or a cycle that no fit makes: Arrow's reader crashes on odd formats.
@@ -54,48 +62,67 @@ class Moment(Column):
             raise SettingError(f"style={self.style!r:.40} is no way that moments are written")
         if len(set(self.cycles)) < len(self.cycles) or not set(self.cycles) <= set(CYCLES_S):
             raise SettingError(f"cycles={self.cycles!r:.40}: from {list(CYCLES_S)}, each once")
+        pairs = [self.trend_s, self.range_s, self.atom or [0.0, 0.5]]
+        if any(len(pair) != 2 for pair in pairs) or not (self.trend_s[1] > 0 < pairs[2][1] < 1):
+            raise SettingError(f"trend_s, range_s, atom={pairs!r:.60}: pairs, a share below 1")
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
         """Trend, step and cycles from the sample."""
         style = profile.style or cast.ISO
-        moments, _ = cast.seconds(profile.sample, style)
-        moments = moments[~np.isnan(moments)]
-        moments = moments if len(moments) else np.zeros(1)
+        met, _ = cast.seconds(profile.sample, style)
+        ordinary, atom = _ordinary(met)
+        moments = met[ordinary] if ordinary.any() else np.zeros(1)
         step = next((s for s in (DAY_S, 60.0, 1.0) if not np.any(moments % s)), 1e-6)
         span = float(np.ptp(moments))
         cycles = [name for name, s in CYCLES_S.items() if span >= 2 * s and step < s]
+        kind = arrowtype.name(profile.arrow_type)
+        range_s = [float(moments.min()), float(moments.max())]
+        if arrowtype.is_moment(kind):
+            ends = arrowtype.ends_of(profile.sample.filter(ordinary))
+            range_s = arrowtype.narrowed(range_s, ends, lambda s: arrowtype.of_seconds(s, kind))
         return cls(
             profile.name,
-            center_s=float(moments.mean()),
-            scale_s=float(moments.std()) or DAY_S,
-            range_s=[float(moments.min()), float(moments.max())],
+            trend_s=[float(moments.mean()), float(moments.std()) or DAY_S],
+            range_s=range_s,
             step_s=step,
             cycles=cycles,
             style=style,
-            type=arrowtype.name(profile.arrow_type),
+            type=kind,
+            atom=atom,
         )
 
     def slots(self) -> list[Slot]:
-        """The trend, then sine and cosine of each cycle."""
+        """The atom where there is one, the trend, then sine and cosine of each cycle."""
         parts = ["trend", *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
-        return [Slot(self.name, self.kind, "student_t", part) for part in parts]
+        slots = [Slot(self.name, self.kind, "student_t", part) for part in parts]
+        return slots if self.atom is None else [atom_slot(self, self.atom[1]), *slots]
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Trend and waves, all missing together."""
         moments, bad = cast.seconds(values, self.style)
         refuse.unreadable(self.name, cast.plain(values), bad, start, "date or time")
         seen = ~np.isnan(moments)
-        moments = np.where(seen, moments, self.center_s)
-        cells = [(moments - self.center_s) / self.scale_s]
+        moments = np.where(seen, moments, self.trend_s[0])
+        cells = [(moments - self.trend_s[0]) / self.trend_s[1]]
         for cycle in self.cycles:
             turn = 2 * np.pi * (moments % CYCLES_S[cycle]) / CYCLES_S[cycle]
             cells += [np.sin(turn) * np.sqrt(2), np.cos(turn) * np.sqrt(2)]  # unit variance
-        return np.stack(cells, 1).astype(np.float32), np.repeat(seen[:, None], len(cells), 1)
+        found, observed = np.stack(cells, 1), np.repeat(seen[:, None], len(cells), 1)
+        if self.atom is not None:
+            at_atom = seen & (moments == self.atom[0])
+            found = np.column_stack([at_atom, np.where(at_atom[:, None], 0.0, found)])
+            observed = np.column_stack([seen, observed & ~at_atom[:, None]])
+        return found.astype(np.float32), observed
 
     def decode(self, cells: np.ndarray) -> Any:
-        """The moment that the trend gives, to the step of the column and within its range."""
-        return self._typed(np.clip(self._moments(cells), self.range_s[0], self.range_s[1]))
+        """The moment that the trend gives, to the step of the column and within its range.
+
+        The atom where that is likelier.
+        """
+        return self._or_atom(
+            cells, np.clip(self._moments(cells), self.range_s[0], self.range_s[1])
+        )
 
     def bounds(self, profile: Profile) -> Grid:
         """The first and the last moment of the sample, where rows share them."""
@@ -105,42 +132,65 @@ class Moment(Column):
         return {"between": between((first, last), (rows[0], rows[1]), self.step_s)}
 
     def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
-        """The drawn moment, within what was met."""
-        return self._typed(legal(self._moments(cells), grid or {}, 0.0))
+        """The drawn moment, within what was met, or the atom."""
+        return self._or_atom(cells, legal(self._moments(cells), grid or {}, 0.0))
 
     def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
-        """True where the moment lies between the first and the last."""
-        return inside(self._moments(cells), grid)
+        """True where the moment lies between the first and the last, or is the atom."""
+        return inside(self._moments(cells), grid) | self._at_atom(cells)
+
+    def seconds(self, cells: np.ndarray) -> np.ndarray:
+        """The moments that the trend alone gives, in seconds since 1970."""
+        trend = cells[:, int(self.atom is not None)].astype(np.float64)
+        return self.trend_s[0] + self.trend_s[1] * trend
+
+    def met(self) -> list[str]:
+        """The first and the last ordinary moment of training, as texts."""
+        return self.text(self._typed(np.array(self.range_s)))
 
     def _moments(self, cells: np.ndarray) -> np.ndarray:
-        """Seconds since 1970 that the trend gives, wherever they lie."""
-        moments = self.center_s + self.scale_s * cells[:, 0].astype(np.float64)
-        return np.round(moments / self.step_s) * self.step_s
+        """Seconds since 1970 that the trend gives, to the step, wherever they lie."""
+        return np.round(self.seconds(cells) / self.step_s) * self.step_s
+
+    def _at_atom(self, cells: np.ndarray) -> np.ndarray:
+        return cells[:, 0] > 0.5 if self.atom is not None else np.zeros(len(cells), bool)
+
+    def _or_atom(self, cells: np.ndarray, moments: np.ndarray) -> Any:
+        """The moments in the column's type, the atom where its cell says so."""
+        atom = moments if self.atom is None else self.atom[0]
+        return self._typed(np.where(self._at_atom(cells), atom, moments))
 
     def text(self, values: Any) -> list[str]:
         """Moments in ISO 8601, without a time where the column has none."""
         moments, _ = cast.seconds(values, self.style)
         unit = "D" if self.step_s == DAY_S else "s"
         gaps = np.isnan(moments)
-        stamps = (
-            np.where(gaps, 0, moments * 1e6).astype("datetime64[us]").astype(f"datetime64[{unit}]")
-        )
+        whole = np.floor(np.where(gaps, 0, moments)).clip(-FARTHEST_S, FARTHEST_S)
+        stamps = whole.astype(np.int64).astype("datetime64[s]").astype(f"datetime64[{unit}]")
         return ["missing" if gap else str(stamp) for gap, stamp in zip(gaps, stamps, strict=True)]
 
     def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
         """The likely span of time."""
-        ends = zip(self.text(self.decode(low)), self.text(self.decode(high)), strict=True)
-        return [a if a == b else f"{a} to {b}" for a, b in ends]
+        ends = [end.copy() for end in (low, high)]
+        for end in ends if self.atom is not None else []:
+            end[:, 0] = 0  # the span of the other moments
+        spans = zip(*(self.text(self.decode(end)) for end in ends), strict=True)
+        texts = [a if a == b else f"{a} to {b}" for a, b in spans]
+        if self.atom is None:
+            return texts
+        atom = self.text(self._typed(np.array(self.atom[:1])))[0]
+        shares = zip(middle[:, 0], texts, strict=True)
+        return [f"{atom} ({share:.0%})" if share >= 0.5 else text for share, text in shares]
 
     def _typed(self, moments: np.ndarray) -> Any:
         import pyarrow as pa
 
-        stamps = pa.array((moments * 1e6).round().astype(np.int64)).cast(pa.timestamp("us"))
         if self.style in dates.EPOCHS:
             return self._counted(moments)
         numeric = self.type.startswith(("int", "uint"))
         if self.type != "string" and not numeric:
-            return stamps.cast(arrowtype.named(self.type), safe=False)
+            return arrowtype.of_seconds(moments, self.type)
+        stamps = pa.array((moments * 1e6).round().astype(np.int64)).cast(pa.timestamp("us"))
         if self.style == cast.ISO:
             day = self.step_s == DAY_S
             if day:
@@ -159,3 +209,27 @@ class Moment(Column):
             return arrowtype.array(units, self.type)
         whole = pa.array(np.round(units).astype(np.int64))
         return whole.cast(arrowtype.named(self.type), safe=False)
+
+
+def _ordinary(met: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
+    """Which moments are not far from all others; of those that are, a frequent one and its share.
+
+    Far is beyond a gap that is much wider than the middle half of the distinct moments, with few
+    distinct moments behind it.
+    """
+    ordinary = ~np.isnan(met)
+    values, counts = np.unique(met[ordinary], return_counts=True)
+    if len(values) < LEAST_VALUES:
+        return ordinary, None
+    quarter, few = len(values) // 4, max(2, int(FEW * len(values)))
+    gaps, width = np.diff(values), values[-1 - quarter] - values[quarter]
+    wide = np.flatnonzero(gaps > APART * width)
+    below, above = wide[wide < quarter], wide[wide >= len(gaps) - quarter]
+    first = below[-1] + 1 if len(below) and below[-1] < few else 0
+    last = above[0] if len(above) and len(gaps) - above[0] <= few else len(values) - 1
+    ordinary &= (met >= values[first]) & (met <= values[last])
+    apart = np.r_[counts[:first], np.zeros(last + 1 - first), counts[last + 1 :]]
+    share = float(apart.max() / counts.sum())
+    if share < LEAST_ATOM:
+        return ordinary, None
+    return ordinary, [float(values[apart.argmax()]), min(share, 1 - 0.5 / float(counts.sum()))]

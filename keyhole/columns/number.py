@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from keyhole.columns import arrowtype, cast, refuse
-from keyhole.columns.base import Column
+from keyhole.columns.base import Column, atom_slot
 from keyhole.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.columns.numerals import NumberFormat
 from keyhole.columns.profile import Profile
@@ -83,7 +83,11 @@ class Number(Column):
             scale=scale,
             bent=bent,
             atom=atom,
-            range=[profile.least, profile.most],
+            range=arrowtype.narrowed(
+                [profile.least, profile.most],
+                profile.exact_ends,
+                lambda ends: arrowtype.of_numbers(ends, kind),
+            ),
             type=kind if profile.format is None else {"of": kind, **profile.format.recipe()},
         )
 
@@ -102,9 +106,7 @@ class Number(Column):
         value = Slot(self.name, self.kind, "student_t", unit=self.scale, bent=bent)
         if self.atom is None:
             return [value]
-        share = self.atom[1]
-        spread, nats = float(np.sqrt(share * (1 - share))), -float(np.log1p(-share))
-        atom = Slot(self.name, self.kind, "bernoulli", "atom", 0, share, spread, nats)
+        atom = atom_slot(self, self.atom[1])
         return [atom] if self._constant else [atom, value]
 
     @property
@@ -190,16 +192,7 @@ class Number(Column):
 
     def _typed(self, mean: np.ndarray) -> Any:
         mean = np.clip(mean, self.range[0], self.range[1])
-        if self.type.startswith(("int", "uint")):
-            ends = np.iinfo(self.type)  # a float64 rounds the last int64 up, beyond its range
-            most = np.nextafter(float(ends.max), 0) if ends.max > 2**53 else float(ends.max)
-            mean = np.round(mean).clip(float(ends.min), most).astype(self.type)
-        elif self.type.startswith("duration"):
-            micros = arrowtype.array((mean * 1e6).round().astype(np.int64), "duration[us]")
-            return micros.cast(arrowtype.named(self.type), safe=False)
-        elif self.type == "float":
-            mean = mean.astype(np.float32)
-        return arrowtype.array(mean, self.type)
+        return arrowtype.of_numbers(mean, self.type)
 
     def settle(self, expected: np.ndarray, observed: np.ndarray) -> None:
         """Learn `knots`: the least-squares rising map from what was expected to what was observed.

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-from keyhole.columns import cast
+from keyhole.columns import arrowtype, cast, levels
 from keyhole.columns.numerals import NumberFormat, Reading
 
 MOST_LEVELS = 100_000
@@ -18,7 +19,8 @@ MOST_NUMBERS = 64  # distinct numbers counted before "many" is answer enough
 class Profile:
     """Statistics of one column, fed block by block, and a sample of its values at the end.
 
-    `levels` counts texts and booleans, and numbers while there are at most `most_numbers`.
+    `levels` counts texts and booleans, and numbers while there are at most `most_numbers`; other
+    values where the column is typed as levels or was told to be.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Profile:
     decimal: str = "."  # the sign that texts are read with
     reading: Reading | None = None  # of texts: how they write numbers
     untyped: bool = False  # the texts of a CSV, which may be anything
+    exact_ends: list[str] | None = None  # least and most exactly, where a float64 may round them
 
     @property
     def seen(self) -> int:
@@ -57,6 +60,15 @@ class Profile:
     def ends(self) -> tuple[int, int]:
         """How many rows hold the least and the most number."""
         return self.least_rows, self.most_rows
+
+    @property
+    def span(self) -> float:
+        """The distance from the least to the most number, exact for whole ones."""
+        import pyarrow.types as pt
+
+        if self.exact_ends is not None and pt.is_integer(self.arrow_type):
+            return int(self.exact_ends[1]) - int(self.exact_ends[0])
+        return self.most - self.least
 
     @property
     def numeric(self) -> bool:
@@ -93,17 +105,37 @@ class Profile:
         if self.arrow_type is None or pt.is_null(self.arrow_type):
             self.arrow_type = values.type
         self.rows += len(values)
-        if cast.is_text(values.type) or pt.is_boolean(values.type):
-            self._count_texts(values)
-        if not pt.is_boolean(values.type):
-            self._count_numbers(*cast.floats(values, self.decimal), values)
+        if pt.is_boolean(values.type):
+            self.missing += values.null_count
+        else:
+            self._measure(values)
+        if not self.overflow and self._counts(values.type):
+            self._count_levels(levels.count(values))
+            text = cast.is_text(values.type) or pt.is_boolean(values.type)
+            most = MOST_LEVELS if text else self.most_numbers
+            if len(self.levels) > most:
+                self.overflow = True
+                self.levels = Counter(dict(self.levels.most_common(most)))
 
-    def _count_numbers(self, numbers: np.ndarray, bad: np.ndarray, values: Any) -> None:
+    def _counts(self, arrow_type: Any) -> bool:
+        """True where values of the type are counted: always of some types, of most if wanted."""
+        import pyarrow.types as pt
+
+        if cast.is_text(arrow_type) or cast.is_numeric(arrow_type) or pt.is_boolean(arrow_type):
+            return True
+        wanted = self.most_numbers == MOST_LEVELS
+        return wanted and pt.is_temporal(arrow_type) and not pt.is_interval(arrow_type)
+
+    def _measure(self, values: Any) -> None:
+        """Take in gaps, range and order of a block of numbers."""
+        import pyarrow.types as pt
+
+        numbers, bad = cast.floats(values, self.decimal)
         gaps = np.isnan(numbers)
         self.missing += int(gaps.sum()) - len(bad)
         if len(bad):
             self.not_numbers += len(bad)
-            self.odd = str(values[int(bad[0])].as_py())
+            self.odd = cast.texts(values[int(bad[0]) :][:1])[0].as_py()
         endless = np.isinf(numbers)
         if endless.any() and not self.infinite:
             self.infinite = self.rows - len(numbers) + int(endless.argmax()) + 1
@@ -112,11 +144,12 @@ class Profile:
             return
         self._count_ends(numbers)
         self.whole = self.whole and bool((numbers == np.round(numbers)).all())
+        self._extend_ends(values)
+        if pt.is_integer(values.type):  # a float64 cannot tell neighbours of 17 digits apart
+            numbers = values.drop_null().to_numpy()
         if self.rising:
-            self.rising = bool((np.diff(numbers, prepend=self.last) > 0).all())
-            self.last = float(numbers[-1])
-        if not self.overflow and not cast.is_text(values.type):
-            self._count(*np.unique(numbers, return_counts=True), most=self.most_numbers)
+            self.rising = bool(numbers[0] > self.last and (numbers[1:] > numbers[:-1]).all())
+            self.last = numbers[-1].item()
 
     def _count_ends(self, numbers: np.ndarray) -> None:
         """The least and the most number, and how many rows hold each."""
@@ -128,37 +161,20 @@ class Profile:
             kept = self.most_rows if most == self.most else 0
             self.most, self.most_rows = most, kept + int((numbers == most).sum())
 
-    def _count_texts(self, values: Any) -> None:
-        import pyarrow.compute as pc
-        import pyarrow.types as pt
+    def _extend_ends(self, values: Any) -> None:
+        found = arrowtype.ends_of(values)
+        if found is not None and self.exact_ends is not None:
+            pairs = [[Decimal(end) for end in ends] for ends in (found, self.exact_ends)]
+            found = [f"{min(p[0] for p in pairs):f}", f"{max(p[1] for p in pairs):f}"]
+        self.exact_ends = found or self.exact_ends
 
-        if pt.is_boolean(values.type):
-            self.missing += values.null_count
-        if not self.overflow:
-            counted = pc.value_counts(values.drop_null())  # pyright: ignore
-            levels, counts = counted.field("values"), counted.field("counts")
-            if cast.is_text(values.type) and self._too_heavy(levels):
-                return
-            self._count(levels.to_pylist(), counts.to_pylist(), most=MOST_LEVELS)
-
-    def _too_heavy(self, levels: Any) -> bool:
-        """True where these texts and those met before take more memory than levels may."""
-        import pyarrow.compute as pc
-
-        wide = pc.sum(pc.binary_length(levels)).as_py() or 0  # pyright: ignore
-        if wide + self.level_bytes > MOST_LEVEL_BYTES:
+    def _count_levels(self, counts: Counter[Any]) -> None:
+        """Add levels, while their texts take no more memory than levels may."""
+        texts = (key for key in counts if isinstance(key, str) and key not in self.levels)
+        self.level_bytes += sum(map(len, texts))
+        self.levels.update(counts)
+        if self.level_bytes > MOST_LEVEL_BYTES:
             self.levels, self.overflow, self.heavy = Counter(), True, True
-        return self.overflow
-
-    def _count(self, levels: Any, counts: Any, most: int) -> None:
-        for level, count in zip(levels, counts, strict=True):
-            key = level.item() if isinstance(level, np.generic) else level
-            if isinstance(key, str) and key not in self.levels:
-                self.level_bytes += len(key)
-            self.levels[key] += int(count)
-        if len(self.levels) > most:
-            self.overflow = True
-            self.levels = Counter(dict(self.levels.most_common(most)))
 
     def numbers(self) -> np.ndarray:
         """The sample's numbers, gaps and infinite ones left out."""

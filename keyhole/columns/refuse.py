@@ -50,5 +50,5 @@ def infinity(name: str, row: int) -> str:
 
 def said(values: Any, place: int) -> str:
     """A value as the user wrote it, cut where it is long."""
-    value = values[place].as_py()
-    return repr(value)[:60] if isinstance(value, str) else f"{value!s:.60}"
+    text = cast.texts(values[place:][:1])[0].as_py()
+    return repr(text)[:60] if cast.is_text(values.type) else f"{text!s:.60}"

@@ -6,8 +6,6 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from keyhole.columns import Category, Column, Count, Flag, Moment, Number, cast
 from keyhole.errors import DataError, SettingError
 
@@ -89,15 +87,10 @@ def _check_moment(column: Moment, value: Any) -> None:
 
     seconds, bad = cast.seconds(pa.array([value]), column.style)
     least, most = column.range_s
-    if len(bad) or not least <= seconds[0] <= most:
-        met = column.text(column.decode(_trend(column)))
+    atom = column.atom is not None and seconds[0] == column.atom[0]
+    if len(bad) or not (least <= seconds[0] <= most or atom):
+        met = column.met()
         raise SettingError(f"given {column.name}={value!s:.60}: training met {met[0]} to {met[1]}")
-
-
-def _trend(column: Moment) -> np.ndarray:
-    """Cells of the first and the last moment that training met."""
-    ends = (np.array(column.range_s) - column.center_s) / column.scale_s
-    return np.repeat(ends[:, None], len(column.slots()), 1)
 
 
 def check_columns(wanted: list[str], given: list[str], who: str) -> None:

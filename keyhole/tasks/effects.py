@@ -167,7 +167,7 @@ def _numbers(column: Column, cells: np.ndarray) -> np.ndarray:
     if isinstance(column, Flag):
         return cells[:, 0]
     if isinstance(column, Moment):
-        return column.center_s + column.scale_s * cells[:, 0]
+        return column.seconds(cells)
     if isinstance(column, Count):
         return np.expm1(cells[:, 0]).clip(0, column.most)
     if isinstance(column, Number):
