@@ -38,9 +38,10 @@ class Flag(Column):
         texts = kind == "string" and profile.numeric and not profile.not_numbers
         texts = texts and profile.plain
         if texts:  # "1" and "1.0" are one
-            counts, kind = Counter(), "int64" if profile.whole else "double"
+            whole = profile.whole and max(abs(profile.least), abs(profile.most)) < 2**63
+            counts, kind = Counter(), "int64" if whole else "double"
             for text, count in profile.levels.items():
-                counts[int(Decimal(text)) if profile.whole else float(text)] += count
+                counts[int(Decimal(text)) if whole else float(text)] += count
         found = counts.most_common(2)
         pair = sorted((level for level, _ in found), key=lambda level: (str(type(level)), level))
         if len(pair) < 2:

@@ -65,7 +65,8 @@ def between(ends: tuple[float, float], rows: tuple[int, int], step: float | None
         end if count >= FEW_ROWS else _beside(end, way, step)
         for end, count, way in zip(ends, rows, (1.0, -1.0), strict=True)
     )
-    return [low, high] if low <= high else [float(end) for end in ends]
+    low, high = (low, high) if low <= high else ends
+    return [float(low), float(high)]
 
 
 def _beside(end: float, way: float, step: float | None) -> float:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from keyhole.columns import cast
-from keyhole.errors import ColumnTypeError, DataError
+from keyhole.errors import DataError
 from keyhole.sources.base import ArrayRows, ArrowRows, Rows, TableSource, check_names
 from keyhole.sources.form import as_pictures
+from keyhole.sources.pandas_frame import object_table, pandas_table
 from keyhole.sources.pictures import PictureSource, array_pictures
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def frame_source(data: Any) -> TableSource | PictureSource:
         names = array_names(data.shape[1])
         return TableSource(SparseRows(sparse.csr_array(data), names), "the sparse matrix")
     if is_frame(data):
-        table = _without_views(_arrow_table(data))
+        table = _without_views(arrow_table(data))
         check_names(table.column_names, "the frame")
         return TableSource(ArrowRows(table), "the frame")
     values = _unmasked(data) if isinstance(data, np.ma.MaskedArray) else np.asarray(data)
@@ -116,8 +116,11 @@ def same_kind(table: pa.Table, like: Any) -> Any:
     if backend.is_pyarrow():
         return table
     frame = nw.from_arrow(table, backend=backend).to_native()
-    if backend.is_pandas() and len(like) == len(frame):
-        frame.index = like.index
+    if backend.is_pandas():
+        frame.index = like.index if len(like) == len(frame) else frame.index
+        places = {str(label): place for place, label in enumerate(like.columns)}
+        if all(name in places for name in frame.columns):  # labels that are no texts come back
+            frame.columns = like.columns[[places[name] for name in frame.columns]]
     return frame
 
 
@@ -129,10 +132,14 @@ def _array_rows(values: np.ndarray) -> Rows:
     if values.dtype.kind in "fiub":
         odd = not values.dtype.isnative or values.dtype.itemsize > 8  # Arrow and torch have none
         return ArrayRows(values.astype(np.float64) if odd else values, names)
-    return ArrowRows(_object_table({n: values[:, i] for i, n in enumerate(names)}))
+    return ArrowRows(object_table({n: values[:, i] for i, n in enumerate(names)}))
 
 
-def _arrow_table(data: Any) -> pa.Table:
+def arrow_table(data: Any) -> pa.Table:
+    """The frame as an Arrow table.
+
+    Raises: DataError, ColumnTypeError.
+    """
     import narwhals as nw
     import pyarrow as pa
 
@@ -141,27 +148,16 @@ def _arrow_table(data: Any) -> pa.Table:
     if isinstance(data, pa.RecordBatch):
         return pa.table(data)
     if nw.dependencies.is_pandas_dataframe(data):
-        return _pandas_table(data)
+        return pandas_table(data)
     try:
         frame = nw.from_native(data)
     except TypeError:
         return _arrow_stream(data)
-    return (frame.collect() if isinstance(frame, nw.LazyFrame) else frame).to_arrow()
-
-
-def _pandas_table(data: Any) -> pa.Table:
-    import pyarrow as pa
-
-    if len({isinstance(name, str) for name in data.columns}) > 1:
-        odd = next(name for name in data.columns if not isinstance(name, str))
-        raise DataError(
-            f"the frame has column names that are texts and some that are not, such as {odd!r}; "
-            "name all by texts: X.columns = X.columns.astype(str)"
-        )
-    names = [str(name) for name in data.columns]
-    check_names(names, "the frame")
-    columns = [_pandas_array(n, data.iloc[:, i]) for i, n in enumerate(names)]
-    return pa.table(columns, names=names)
+    frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
+    wide = [name for name, kind in frame.schema.items() if kind in (nw.Int128, nw.UInt128)]
+    if wide:  # Arrow has no such type
+        frame = frame.with_columns(nw.col(*wide).cast(nw.Float64))
+    return frame.to_arrow()
 
 
 def _without_views(table: pa.Table) -> pa.Table:
@@ -188,42 +184,6 @@ def _arrow_stream(data: Any) -> pa.Table:
             f"{type(data).__name__} is no table: expected a frame with named columns; one column "
             "becomes a frame by to_frame()"
         ) from fault
-
-
-def _pandas_array(name: str, values: Any) -> pa.Array:
-    """One column of a pandas frame; objects of several types become texts."""
-    import pyarrow as pa
-
-    try:
-        found = pa.Array.from_pandas(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        return _object_array(name, values.to_numpy())
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-
-
-def _object_table(columns: dict[str, np.ndarray]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.table({name: _object_array(name, values) for name, values in columns.items()})
-
-
-def _object_array(name: str, values: np.ndarray) -> pa.Array:
-    """Objects as numbers where all are numbers, as texts otherwise."""
-    import pyarrow as pa
-
-    held = values.tolist()
-    odd = next((v for v in held if isinstance(v, dict | list | set | tuple | np.ndarray)), None)
-    if odd is not None:
-        raise ColumnTypeError(
-            f"column {name!r} holds {odd!r:.60}: a cell must be a string or a number "
-            "(argument must be a string or a real number)"
-        )
-    gaps = [v is None or type(v).__name__ in {"NAType", "NaTType"} or bool(v != v) for v in held]  # noqa: PLR0124
-    held = [None if gap else v for v, gap in zip(held, gaps, strict=True)]
-    try:
-        return cast.plain(pa.array(held))
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if v is None else str(v) for v in held], pa.string())
 
 
 def renamed(source: TableSource, names: list[str]) -> TableSource:

@@ -6,7 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sklearn.base import clone
+
 from keyhole.errors import DataError
+from keyhole.estimator import Autoencoder
 from keyhole.modalities.given import check_columns
 from keyhole.sources import Rows, Source
 from keyhole.sources.form import as_pictures, form_of
@@ -15,7 +18,13 @@ from keyhole.sources.frame import is_frame, same_kind
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from keyhole.estimator import Autoencoder
+
+def seeded(autoencoder: Autoencoder | None, random_state: Any) -> Autoencoder:
+    """A fresh copy of a template; a task's own `random_state` decides where it has one."""
+    model: Any = clone(autoencoder or Autoencoder())
+    if random_state is not None:
+        model.set_params(random_state=random_state)
+    return model
 
 
 class Task(ABC):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,6 +18,7 @@ from keyhole.modalities import Modality
 from keyhole.sources import Rows, Source
 from keyhole.store import Bundle, blamed, read_bundle
 from keyhole.tasks.answer import Answer, join
+from keyhole.tasks.base import seeded
 from keyhole.tasks.calibrate import Calibration, Discoveries
 from keyhole.tasks.explain import MOST_CELLS, explain
 from keyhole.tasks.gauge import Gauge, Judged, kept_of
@@ -67,7 +68,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         `y` is ignored. Hooks as in `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
         """
         self._check_rate()
-        model: Any = clone(self.autoencoder or Autoencoder(random_state=self.random_state))
+        model: Any = seeded(self.autoencoder, self.random_state)
         model.set_params(hints=model.parts()["hints"].told(self.contamination, self.segment))
         self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
         return self._settle()

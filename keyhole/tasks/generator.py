@@ -113,7 +113,7 @@ class Generator(BaseEstimator):
             self.autoencoder_ = given
             return self._settle(self._training_rows(X))
         model: Any = generating(X) if given is None else clone(given)
-        if model.random_state is None:
+        if self.random_state is not None or model.random_state is None:
             model.random_state = self._seed()
         with wall_clock(reserved=PRIOR_SHARE):
             self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)

@@ -13,7 +13,8 @@ from keyhole.estimator import Autoencoder
 from keyhole.sampling import draw_gaps
 from keyhole.sources import Rows
 from keyhole.sources.dialect import dialect_of
-from keyhole.sources.frame import as_container
+from keyhole.sources.filling import filled, filled_frame
+from keyhole.sources.frame import as_container, is_frame
 from keyhole.tasks.base import Task
 from keyhole.training.feed import hash_of
 
@@ -88,14 +89,39 @@ class Impute(Task):
         """A block of rows with one draw in each gap."""
         fitted = self.autoencoder
         batch = fitted.table_.encode(rows, start)
-        noise = torch.Generator().manual_seed(hash_of(self.seed, draw * (1 << 40) + start))
-        drawn = draw_gaps(fitted._fitted, batch, draw, noise)
+        drawn = self._drawn(batch, start, draw)
         return self._filled(rows, batch, fitted.table_.drawn, drawn)
+
+    def answer(self, X: Any) -> Any:
+        """X without gaps, in its own kind: types, labels and index of a frame stay as they are."""
+        if not is_frame(X) or self.draws is not None or self.mark is not None:
+            return super().answer(X)
+        return filled_frame(X, self._guesses(X))
+
+    def _guesses(self, X: Any, draw: int | None = None) -> Any:
+        """What would fill the gaps: a value for each row and each column that the net knows."""
+        import pyarrow as pa
+
+        model, found = self.autoencoder, []
+        for start, rows in model.numbered(X):
+            if draw is None:
+                found.append(model.table_.guess(model.expect(rows, start)[1]))
+                continue
+            cells = self._drawn(model.table_.encode(rows, start), start, draw)
+            found.append(model.table_.drawn(cells))
+        return pa.concat_tables(found)
+
+    def _drawn(self, batch: Batch, start: int, draw: int) -> Batch:
+        noise = torch.Generator().manual_seed(hash_of(self.seed, draw * (1 << 40) + start))
+        return draw_gaps(self.autoencoder._fitted, batch, draw, noise)
 
     def copies(self, X: Any) -> list[Any]:
         """X once for each draw, in its own kind of frame."""
         import pyarrow as pa
 
+        if is_frame(X):
+            draws = range(self.draws or 1)
+            return [filled_frame(X, self._guesses(X, draw)) for draw in draws]
         chunks = list(self.autoencoder.numbered(X))
         found = [
             pa.concat_tables([self.copy(rows, start, draw) for start, rows in chunks])
@@ -119,10 +145,10 @@ class Impute(Task):
             if cast.is_text(seen.type):
                 guess = columns[name].cell_texts(guess, sign)
             gaps[name] = _gaps(seen, guess)
-            as_read = cast.plain(table.column(name))
-            filled = fill(as_read, guess, gaps[name])
+            values = filled(table.column(name), guess, gaps[name].to_numpy(zero_copy_only=False))
             place = table.column_names.index(name)
-            table = table.set_column(place, name, _like(filled, table.column(name).type))
+            field = table.schema.field(place).with_type(values.type)
+            table = table.set_column(place, field, values)
         return self._marked(table, gaps)
 
     def _marked(self, table: Any, gaps: dict[str, Any]) -> Any:
@@ -152,29 +178,3 @@ def _gaps(seen: Any, guess: Any) -> Any:
     import pyarrow.compute as pc
 
     return pc.and_(pc.is_null(seen, nan_is_null=True), pc.is_valid(guess))  # pyright: ignore
-
-
-def fill(values: Any, guessed: Any, gaps: Any) -> Any:
-    """The values, with what was guessed in their gaps, in the values' own type."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pc.any(gaps).as_py():  # pyright: ignore
-        return values
-    if cast.is_text(values.type):
-        guessed = cast.texts(guessed).cast(values.type)
-    elif pa.types.is_null(values.type):
-        return guessed
-    try:
-        return pc.if_else(gaps, guessed.cast(values.type, safe=False), values)  # pyright: ignore
-    except pa.ArrowException as fault:
-        raise DataError(
-            f"gaps of a column of {values.type} cannot be filled: the model makes {guessed.type}; "
-            "give the column in the type that it had in training"
-        ) from fault
-
-
-def _like(values: Any, wanted: Any) -> Any:
-    import pyarrow as pa
-
-    return values.dictionary_encode().cast(wanted) if pa.types.is_dictionary(wanted) else values
