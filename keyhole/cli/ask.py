@@ -83,12 +83,14 @@ def _draw(
 def _tell(
     detector: Any, rows: int, alarms: int, fdr: float | None, rate: float | None, say: Say
 ) -> None:
-    """How many rows alarm, and what was promised of them."""
-    promised = f"{detector.alarm_rate:.1%} false ones are promised"
+    """How many rows alarm, and how many would by chance."""
+    from keyhole.tasks.excess import beyond_chance
+
+    chance = detector.alarm_rate if fdr is None else 0.0
+    said = beyond_chance(alarms, rows, chance, len(detector.calibration_.surprises))
     if fdr is not None:
-        promised = f"at most {fdr:.1%} of them are false"
-    share = alarms / max(rows, 1)
-    say("detect", f"{rows:,} rows, {alarms:,} alarms ({share:.1%}) where {promised}")
+        said += f"; at most {100 * fdr:.2g} % of them are expected to be false"
+    say("detect", said)
     if fdr is not None:
         say("p-values", detector.calibration_.basis(detector.alarm_rate if rate is None else rate))
 

@@ -175,7 +175,7 @@ def alarms_in_words(detector: Any) -> str:
 
     calibration, share = detector.calibration_, detector.calibration_.apart()
     said = (
-        f"{detector.alarm_rate:.2%} false ones promised, above a surprise of "
+        f"at most {detector.alarm_rate:.2%} of normal rows alarm, above a surprise of "
         f"{-detector.offset_:.2f} times the usual; calibrated on "
         f"{len(calibration.surprises):,} rows, least rate {calibration.least_rank():.3%}"
     )

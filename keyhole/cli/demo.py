@@ -135,8 +135,9 @@ def _say_alarms(answer: Any, truth: Any, detector: Any, say: Say) -> None:
     """Alarms at the promised rate: how many, and how well the promise is kept."""
     benign, false = int((~truth).sum()), int((answer.alarm & ~truth).sum())
     say("detect", f"{int(answer.alarm.sum())} alarms: {int((answer.alarm & truth).sum())} of "
-        f"{int(truth.sum())} malignant, {false} of {benign} benign: {false / benign:.1%}, at most "
-        f"{detector.alarm_rate:.0%} promised")  # fmt: skip
+        f"{int(truth.sum())} malignant, {false} of {benign} benign ({false / benign:.1%}; at "
+        f"{detector.alarm_rate:.0%}, about "
+        f"{detector.alarm_rate * benign:.0f} would be expected)")  # fmt: skip
 
 
 def _say_discoveries(answer: Any, truth: Any, say: Say) -> None:
@@ -148,12 +149,13 @@ def _say_discoveries(answer: Any, truth: Any, say: Say) -> None:
 
 def _say_causes(answer: Any, detector: Any, say: Say) -> None:
     """Why the strongest row is strange, and what the alarms have in common."""
+    from keyhole.tasks.answer import in_words
+
     place = int(answer.strongest(1)[0])
     name = answer.name(place)
     say(name, f"surprise {answer.surprise[place]:.2f} ± {answer.doubt[place]:.2f} times the usual "
         f"(± between nets), alarm above {-detector.offset_:.1f}")  # fmt: skip
-    for cell in answer.because.get(place, []):
-        say(name, str(cell))
+    say(name, in_words(answer.because.get(place, [])))
     for pattern in answer.patterns():
         say("pattern", str(pattern))
 

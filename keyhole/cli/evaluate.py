@@ -41,6 +41,8 @@ def evaluate(model: str, data: str, **options: Any) -> None:
 
 
 def _as_text(found: Any, detector: Any) -> list[str]:
+    from keyhole.tasks.excess import expected_alarms
+
     at = "   ".join(f"at {k}: {share:.3f}" for k, share in found.precision_at.items())
     calm = found.false_alarms + found.true_calm
     return [
@@ -48,6 +50,7 @@ def _as_text(found: Any, detector: Any) -> list[str]:
         f"ranking   AUROC {found.auroc:.4f}   average precision {found.average_precision:.4f}",
         f"precision {at}",
         f"alarms    {found.true_alarms:,} right, {found.false_alarms:,} false "
-        f"({found.false_alarms / calm:.2%} of normal rows; {detector.alarm_rate:.2%} "
-        f"promised), {found.missed:,} missed",
+        f"({found.false_alarms / calm:.2%} of {calm:,} normal rows; at "
+        f"{detector.alarm_rate:.2%} about {expected_alarms(calm, detector.alarm_rate)} would "
+        f"be expected), {found.missed:,} missed",
     ]

@@ -71,6 +71,8 @@ def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
 
 
 def _as_text(answer: Any) -> list[str]:
+    from keyhole.tasks.answer import nothing_stands_out
+
     word = "an alarm" if answer.alarm[0] else "no alarm"
     lines = [
         f"{answer.name(0)}: surprise {answer.surprise[0]:.2f} ± {answer.doubt[0]:.2f} times the "
@@ -79,15 +81,20 @@ def _as_text(answer: Any) -> list[str]:
     cells = answer.because.get(0, [])
     wide = max((len(cell.column) for cell in cells), default=0)
     lines += [
-        f"  {cell.share:4.0%}  {cell.column:<{wide}} = {cell.value}, expected {cell.expected}"
+        f"  {cell.share:4.0%}  {cell.column:<{wide}} = {cell.described}"
+        + (f", expected {cell.expected}" if cell.stands_out else "")
         for cell in cells
     ]
     if not cells:
         lines.append("  no cell costs more than its column usually does")
+    elif not cells[0].stands_out:
+        lines.insert(1, f"  {nothing_stands_out(bool(answer.alarm[0]))}; most of it comes from:")
     return lines
 
 
 def _as_json(answer: Any) -> dict[str, Any]:
+    from keyhole.columns.expected import SHARE
+
     def number(value: float) -> float | None:
         return None if value != value else round(float(value), 6)  # noqa: PLR0124
 
@@ -97,5 +104,6 @@ def _as_json(answer: Any) -> dict[str, Any]:
         "doubt": number(answer.doubt[0]),
         "p_value": number(answer.p_value[0]),
         "alarm": bool(answer.alarm[0]),
+        "expected_level": SHARE,
         "cells": [vars(cell) for cell in answer.because.get(0, [])],
     }

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from keyhole.columns import cast
+from keyhole.columns.expected import Expected, Prediction
 from keyhole.columns.grids import Grid
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
@@ -83,9 +84,13 @@ class Column(Described):
     def text(self, values: Any) -> list[str]:
         """Values of this column as a person would write them."""
 
-    def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
-        """What was expected, in words: «12 to 15», «one of FR»; from cells (rows, cells)."""
-        return self.text(self.decode(middle))
+    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """What was expected in place of these values, (row, cell), in words."""
+        raise NotImplementedError(f"nothing is expected of a column that is {self.kind}")
+
+    def usual(self, low: float, high: float) -> str:
+        """The range between two values of the first number cell, in words."""
+        raise NotImplementedError(f"a {self.kind} has no range")
 
 
 def atom_slot(column: Column, share: float) -> Slot:

@@ -7,6 +7,7 @@ import numpy as np
 
 from keyhole.columns import arrowtype, cast, levels
 from keyhole.columns.base import Column, levels_text, shorten
+from keyhole.columns.expected import Expected, Prediction, expected_levels
 from keyhole.columns.grids import FEW_ROWS, Grid
 from keyhole.columns.profile import MOST_LEVELS, Profile
 from keyhole.core.layout import Slot
@@ -88,3 +89,12 @@ class Category(Column):
     def text(self, values: Any) -> list[str]:
         """Levels, cut where they are long."""
         return [shorten(text) for text in levels_text(values)]
+
+    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """The likeliest levels that hold the share together."""
+        if predicted.levels is None:
+            raise ValueError("a category is predicted by the probabilities of its levels")
+        last = predicted.levels.shape[1] - 1  # stands for all levels without their own
+        place = np.minimum(cells[:, 0].astype(np.int64) - 1, last)
+        named = [shorten(text) for text in levels_text(self.levels[:last])]
+        return expected_levels(predicted.levels, place, [*named, "another level"])

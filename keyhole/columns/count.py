@@ -6,6 +6,15 @@ import numpy as np
 
 from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
+from keyhole.columns.expected import (
+    LEVEL,
+    Expected,
+    Prediction,
+    known_only,
+    outside,
+    whole,
+    within,
+)
 from keyhole.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.columns.number import number_texts, range_texts
 from keyhole.columns.profile import Profile
@@ -95,7 +104,17 @@ class Count(Column):
         """Counts as text."""
         return number_texts(cast.floats(values)[0])
 
-    def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
+    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
         """The likely range of the count."""
-        ends = [np.round(np.expm1(np.maximum(end[:, 0], 0))) for end in (low, high)]
-        return range_texts(*ends)
+        low, high = self._ends(predicted.low[:, 0], predicted.high[:, 0])
+        cell = cells[:, 0].astype(np.float64)
+        counts = np.round(np.sign(cell) * np.expm1(np.abs(cell)))
+        texts = [f"{text} {LEVEL}" for text in range_texts(low, high)]
+        return known_only(texts, within(counts, low, high), ~outside(low, high, [0, self.most]))
+
+    def usual(self, low: float, high: float) -> str:
+        """The range between two cells."""
+        return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
+
+    def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return whole(*(np.expm1(np.maximum(end.astype(np.float64), 0)) for end in (low, high)))

@@ -9,6 +9,7 @@ import numpy as np
 
 from keyhole.columns import arrowtype, cast, levels, refuse
 from keyhole.columns.base import Column, levels_text
+from keyhole.columns.expected import Expected, Prediction, expected_levels
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
 
@@ -88,8 +89,8 @@ class Flag(Column):
         """Values as text."""
         return levels_text(values)
 
-    def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
-        """The likelier value and its probability."""
-        sure = np.maximum(middle[:, 0], 1 - middle[:, 0])
-        said = self.text(self.decode(middle))
-        return [f"{value} ({p:.0%})" for value, p in zip(said, sure, strict=True)]
+    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """The likelier value and its probability, or both values where neither is likely."""
+        share = np.stack([1 - predicted.middle[:, 0], predicted.middle[:, 0]], 1)
+        place = np.where(cells[:, 0] == NEITHER, 2, cells[:, 0] > 0.5)
+        return expected_levels(share, place, levels_text([self.no, self.yes]))

@@ -6,6 +6,14 @@ import numpy as np
 
 from keyhole.columns import arrowtype, cast, dates, refuse
 from keyhole.columns.base import Column, atom_slot
+from keyhole.columns.expected import (
+    LEVEL,
+    Expected,
+    Prediction,
+    known_only,
+    outside,
+    with_atom,
+)
 from keyhole.columns.grids import Grid, between, inside, legal
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
@@ -18,6 +26,10 @@ APART = 3.0  # times the middle half of the distinct moments: a gap beyond which
 FEW = 0.01  # share of distinct moments that may be far from the others
 FARTHEST_S = 9.2e18  # of a timestamp in seconds
 CYCLES_S = {"day": DAY_S, "week": 7 * DAY_S, "year": 365.2425 * DAY_S}
+
+MOMENTS_S = (-62_135_596_800.0, 253_402_300_799.0)  # of the years 1 to 9999
+MOST_TURN = 0.8  # of a cycle or of all time met: a wider part of it is no expectation
+WEEK = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # 1970 began on a Thursday
 
 
 class Moment(Column):
@@ -162,25 +174,71 @@ class Moment(Column):
 
     def text(self, values: Any) -> list[str]:
         """Moments in ISO 8601, without a time where the column has none."""
-        moments, _ = cast.seconds(values, self.style)
+        return self._stamps(cast.seconds(values, self.style)[0])
+
+    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """The likely span of time, and of each cycle the part that the value falls out of.
+
+        The atom where that is likely.
+        """
+        trend = int(self.atom is not None)
+        low, high = self._ends(predicted.low[:, trend], predicted.high[:, trend])
+        moments = self.seconds(cells)
+        slack = self.step_s / 2 + 1e-6 * self.trend_s[1]  # cells are float32
+        in_span = (low - slack <= moments) & (moments <= high + slack)
+        wide = high - low > MOST_TURN * (self.range_s[1] - self.range_s[0])
+        in_span |= wide & (self.range_s[0] <= moments) & (moments <= self.range_s[1])
+        known, spans = ~outside(low, high, self.range_s), self._span_texts(low, high)
+        odd = self._odd_cycles(cells[:, trend + 1 :], predicted, trend + 1)
+        texts = [
+            f"{' and '.join(parts) if inside and parts else ' and '.join([span, *parts])} {LEVEL}"
+            for span, inside, parts in zip(spans, in_span, odd, strict=True)
+        ]
+        fits = in_span & np.array([not parts for parts in odd], bool)
+        if self.atom is not None:
+            atom = self.text(self._typed(np.array(self.atom[:1])))[0]
+            share = predicted.middle[:, 0]
+            return with_atom(atom, self._at_atom(cells), share, Expected(texts, fits, known))
+        return known_only(texts, fits, known)
+
+    def _odd_cycles(
+        self, turns: np.ndarray, predicted: Prediction, first_cell: int
+    ) -> list[list[str]]:
+        """For each row, the expected part of each cycle that its moment falls out of."""
+        odd: list[list[str]] = [[] for _ in turns]
+        for place, cycle in enumerate(self.cycles):
+            angle = np.arctan2(turns[:, 2 * place], turns[:, 2 * place + 1])
+            at = first_cell + 2 * place
+            first, last = predicted.low[:, at], predicted.high[:, at]
+            wide = last - first > MOST_TURN * 2 * np.pi
+            apart = ~wide & ((angle - first) % (2 * np.pi) > last - first)
+            for row in np.flatnonzero(apart):
+                odd[row].append(_cycle_text(cycle, first[row], last[row]))
+        return odd
+
+    def usual(self, low: float, high: float) -> str:
+        """The span between two values of the trend cell."""
+        return self._span_texts(*self._ends(np.array([low]), np.array([high])))[0]
+
+    def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds since 1970, within what a calendar holds."""
+        first, last = (
+            np.clip(self.trend_s[0] + self.trend_s[1] * end.astype(np.float64), *MOMENTS_S)
+            for end in (low, high)
+        )
+        return first, last
+
+    def _span_texts(self, low: np.ndarray, high: np.ndarray) -> list[str]:
+        ends = zip(self._stamps(low), self._stamps(high), strict=True)
+        return [a if a == b else f"{a} to {b}" for a, b in ends]
+
+    def _stamps(self, moments: np.ndarray) -> list[str]:
+        """Moments in ISO 8601, "missing" for NaN."""
         unit = "D" if self.step_s == DAY_S else "s"
         gaps = np.isnan(moments)
         whole = np.floor(np.where(gaps, 0, moments)).clip(-FARTHEST_S, FARTHEST_S)
         stamps = whole.astype(np.int64).astype("datetime64[s]").astype(f"datetime64[{unit}]")
         return ["missing" if gap else str(stamp) for gap, stamp in zip(gaps, stamps, strict=True)]
-
-    def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
-        """The likely span of time."""
-        ends = [end.copy() for end in (low, high)]
-        for end in ends if self.atom is not None else []:
-            end[:, 0] = 0  # the span of the other moments
-        spans = zip(*(self.text(self.decode(end)) for end in ends), strict=True)
-        texts = [a if a == b else f"{a} to {b}" for a, b in spans]
-        if self.atom is None:
-            return texts
-        atom = self.text(self._typed(np.array(self.atom[:1])))[0]
-        shares = zip(middle[:, 0], texts, strict=True)
-        return [f"{atom} ({share:.0%})" if share >= 0.5 else text for share, text in shares]
 
     def _typed(self, moments: np.ndarray) -> Any:
         import pyarrow as pa
@@ -233,3 +291,14 @@ def _ordinary(met: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
     if share < LEAST_ATOM:
         return ordinary, None
     return ordinary, [float(values[apart.argmax()]), min(share, 1 - 0.5 / float(counts.sum()))]
+
+
+def _cycle_text(cycle: str, first: float, last: float) -> str:
+    """The part of a cycle between two angles: «08:10 to 19:40 of the day», «Mon to Fri»."""
+    ends = [angle % (2 * np.pi) / (2 * np.pi) * CYCLES_S[cycle] for angle in (first, last)]
+    if cycle == "week":
+        return " to ".join(WEEK[int(end // DAY_S) % 7] for end in ends)
+    stamps = [np.datetime64(int(end), "s") for end in ends]
+    if cycle == "day":
+        return " to ".join(str(stamp)[11:16] for stamp in stamps) + " of the day"
+    return " to ".join(str(stamp)[5:10] for stamp in stamps) + " (month-day)"

@@ -9,6 +9,16 @@ import numpy as np
 
 from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column, atom_slot
+from keyhole.columns.expected import (
+    LEVEL,
+    Expected,
+    Prediction,
+    known_only,
+    outside,
+    whole,
+    with_atom,
+    within,
+)
 from keyhole.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.columns.numerals import NumberFormat
 from keyhole.columns.profile import Profile
@@ -219,21 +229,34 @@ class Number(Column):
         """Numbers with four digits, whole ones in full."""
         return number_texts(cast.floats(values)[0])
 
-    def expected(self, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
-        """The likely range, within the one met in training, or the atom where that is likelier."""
-        ends = [self._unbend(end[:, -1].astype(np.float64)) for end in (low, high)]
-        ends = [np.clip(end, self.range[0], self.range[1]) for end in ends]
-        if self.type.startswith(("int", "uint")):
-            ends = [np.round(end) for end in ends]
-        ranges = range_texts(*ends)
+    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """The likely range, the atom, or both, where neither holds the share alone."""
+        if self._constant:
+            said = f"{number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
+            fits = cells[:, 0] > 0.5
+            return Expected([said] * len(cells), fits, np.ones(len(cells), bool))
+        low, high = self._ends(predicted.low[:, -1], predicted.high[:, -1])
+        fits = within(self._unbend(cells[:, -1].astype(np.float64)), low, high)
+        known, texts = ~outside(low, high, self.range), range_texts(low, high)
+        texts = [f"{text} {LEVEL}" for text in texts]
         if self.atom is None:
-            return ranges
-        said = number_texts(np.array(self.atom[:1]))[0]
-        share = middle[:, 0]
-        return [
-            f"{said} ({p:.0%})" if p >= 0.5 else text
-            for p, text in zip(share, ranges, strict=True)
-        ]
+            return known_only(texts, fits, known)
+        atom = number_texts(np.array(self.atom[:1]))[0]
+        rest = Expected(texts, fits, known)
+        return with_atom(atom, cells[:, 0] > 0.5, predicted.middle[:, 0], rest)
+
+    def usual(self, low: float, high: float) -> str:
+        """The range between two values of the number cell."""
+        return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
+
+    def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of ranges on the original scale; a column without negative numbers has none."""
+        ends = [self._unbend(end.astype(np.float64)) for end in (low, high)]
+        if self.range[0] >= 0:
+            ends[0] = np.where(ends[1] >= 0, ends[0].clip(0), ends[0])
+        if self.type.startswith(("int", "uint")):
+            return whole(*ends)
+        return ends[0], ends[1]
 
     def _bend(self, numbers: np.ndarray) -> np.ndarray:
         cells = ((numbers - self.center) / self.scale).clip(-FAR, FAR)
@@ -273,10 +296,10 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def number_texts(numbers: np.ndarray) -> list[str]:
-    """Numbers as a person would write them: four digits, whole ones in full."""
+    """Numbers as a person would write them: four digits, those from 10,000 on in full."""
     texts = [f"{n:,.4g}" for n in numbers.tolist()]
     size = np.abs(numbers)
-    for i in np.flatnonzero((size >= 1e4) & (size < 1e15) & (numbers == np.round(numbers))):
+    for i in np.flatnonzero((size >= 1e4 - 0.5) & (size < 1e15)):
         texts[i] = f"{numbers[i]:,.0f}"
     for i in np.flatnonzero(np.isnan(numbers)):
         texts[i] = "missing"

@@ -92,6 +92,10 @@ class Likelihood(Protocol):
         """The central interval that holds this share of each number cell's probability."""
         ...
 
+    def levels(self, cell: int) -> Float[Tensor, "*lead batch level"]:
+        """The probabilities of a code cell's levels; the last is that of all without their own."""
+        ...
+
     def sample(self, generator: torch.Generator) -> Batch:
         """One draw of each cell."""
         ...

@@ -68,6 +68,12 @@ class CategoricalCells:
         """The most probable code, twice: levels have no order."""
         return self.mean, self.mean
 
+    def levels(self, place: int) -> Float[Tensor, "*lead batch level"]:
+        """The probabilities of a column's levels; the last is that of all without their own."""
+        column = self.columns[place]
+        logits = self.logits[..., column.start : column.start + column.wide]
+        return torch.softmax(logits, -1)
+
     def sample(self, generator: torch.Generator) -> Tensor:
         """A level drawn by its probability."""
         found = []

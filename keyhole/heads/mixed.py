@@ -63,6 +63,14 @@ class MixedLikelihood:
         low, high = ([pair[i].double() for pair in pairs] for i in (0, 1))
         return self._ordered(low), self._ordered(high)
 
+    def levels(self, cell: int) -> Float[Tensor, "*lead batch level"]:
+        """The probabilities of the levels of a code cell."""
+        for group in self.groups:
+            place = torch.nonzero(group.places == cell)
+            if group.coded and len(place):
+                return group.cells.levels(int(place[0]))  # pyright: ignore
+        raise ValueError(f"cell {cell} has no levels")
+
     def sample(self, generator: torch.Generator) -> Batch:
         """One draw of each row."""
         return self._batch(lambda cells: cells.sample(generator))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import torch
 
+from keyhole.columns.expected import Expected, Prediction
 from keyhole.core.layout import Layout
 from keyhole.core.part import Described, build
 from keyhole.core.records import Batch
@@ -98,10 +99,8 @@ class Modality(Described):
         """What stands in a column that has cells, as a person would write it."""
 
     @abstractmethod
-    def expected(
-        self, column: str, middle: np.ndarray, low: np.ndarray, high: np.ndarray
-    ) -> list[str]:
-        """What was expected there, in words; from its cells (rows, cells)."""
+    def expected(self, column: str, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """What was expected in place of a column's values, (row, cell), in words."""
 
     def cells(self, batch: Batch) -> np.ndarray:
         """All cells of a batch without lead axes as one matrix: in float64 codes stay exact."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
+from keyhole.columns.expected import LEVEL, Expected, Prediction
 from keyhole.columns.number import number_texts, range_texts
 from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.records import Batch
@@ -196,13 +197,18 @@ class Pictured(Modality):
         said = number_texts(np.where(seen.any(1), mean, np.nan).astype(np.float64))
         return [f"mean {text}" for text in said]
 
-    def expected(
-        self, column: str, middle: np.ndarray, low: np.ndarray, high: np.ndarray
-    ) -> list[str]:
-        """The patch's mean as it was expected, and the range that it most likely lies in."""
-        means = [self._values(part).mean(1).astype(np.float64) for part in (middle, low, high)]
-        ranges = range_texts(*means[1:])
-        return [f"{m} ({r})" for m, r in zip(number_texts(means[0]), ranges, strict=True)]
+    def expected(self, column: str, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """The range of the patch's mean, or that its mean fits and its pattern does not."""
+        ends = (predicted.low, predicted.high)
+        low, high = (self._values(part).mean(1).astype(np.float64) for part in ends)
+        mean = self._values(cells).mean(1).astype(np.float64)
+        texts = [f"{text} {LEVEL}" for text in range_texts(low, high)]
+        inside = (low <= mean) & (mean <= high)
+        texts = [
+            f"another pattern at a mean of {text}" if fits else text
+            for text, fits in zip(texts, inside, strict=True)
+        ]
+        return Expected(texts, np.zeros(len(cells), bool), np.ones(len(cells), bool))
 
     def cells_of(self, column: str) -> list[int]:
         """The positions of a patch's cells."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from keyhole.columns import Aside, Column, Number, cast, guess, refuse
+from keyhole.columns.expected import Expected, Prediction
 from keyhole.columns.grids import Grid, as_met, odd
 from keyhole.columns.number import encode_matrix
 from keyhole.columns.numerals import NumberFormat
@@ -235,11 +236,9 @@ class Tabular(Modality):
         """What stands in a column, as a person would write it."""
         return self.by_name[column].text(rows.column(column))
 
-    def expected(
-        self, column: str, middle: np.ndarray, low: np.ndarray, high: np.ndarray
-    ) -> list[str]:
-        """What was expected in a column, in words."""
-        return self.by_name[column].expected(middle, low, high)
+    def expected(self, column: str, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """What was expected in place of a column's values, in words."""
+        return self.by_name[column].expected(cells, predicted)
 
     def cells_of(self, column: str) -> list[int]:
         """The positions of a column's cells."""

@@ -19,9 +19,9 @@ class Asked:
     or infinite where none is); `contamination` is the share of training rows that stand apart.
     `ids` name the rows, «row 17» counted from 1 where no column does; of more than `ALL_NAMED`
     rows only those of the strongest are read. `because` holds, by the row's place from 0, its
-    strongest cells: column, value, what was expected, and the share of the row's excess, from 0
-    to 1; `patterns` what groups of the strongest alarms share. `remarks` are sentences on whether
-    the rows look like those of training.
+    strongest cells: column, value, what was expected ("" where no value of the row stands out),
+    and the share of the row's excess, from 0 to 1; `patterns` what groups of the strongest alarms
+    share. `remarks` are sentences on whether the rows look like those of training.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Asked:
     because: dict[int, list[tuple[str, str, str, float]]]
     patterns: list[Pattern]
     remarks: list[str]
+    calibrated_on: int = 0  # rows, 0 where it is not known
 
     def __len__(self) -> int:
         return len(self.surprise)

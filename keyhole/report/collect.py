@@ -62,11 +62,12 @@ def asked_of(
         because={row: [_told(cell) for cell in cells] for row, cells in seen.because.items()},
         patterns=_patterns(seen.because, surprise, alarm),
         remarks=[*seen.likeness.remarks(), *remarks],
+        calibrated_on=len(detector.calibration_.surprises),
     )
 
 
 def _told(cell: Cell) -> tuple[str, str, str, float]:
-    return cell.column, cell.value, cell.expected, cell.share
+    return cell.column, cell.described, cell.expected, cell.share
 
 
 def _patterns(

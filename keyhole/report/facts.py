@@ -13,7 +13,9 @@ from keyhole.core.package import version_of
 from keyhole.estimator import Autoencoder
 from keyhole.report.asked import Asked
 from keyhole.report.words import chance, count, number, percent, plain, rate, times
+from keyhole.tasks.answer import nothing_stands_out
 from keyhole.tasks.calibrate import trust_in_words
+from keyhole.tasks.excess import beyond_chance, expected_alarms
 
 MOST_SKILLS = 60
 MOST_COLUMNS = 400
@@ -58,6 +60,7 @@ class Anomaly:
     p_value: str
     alarm: bool
     point: int | None
+    nothing: str  # what to say where no cell stands out
     cells: list[tuple[str, str, str, str, float]]
 
 
@@ -151,13 +154,20 @@ def anomalies(asked: Asked, points: dict[int, int]) -> list[Anomaly]:
     found = []
     for row in map(int, asked.strongest(MOST_ANOMALIES)):
         cells = [
-            (plain(column), plain(value), plain(expected), percent(share), bar_length(share))
+            (
+                plain(column),
+                plain(value, 160),
+                plain(expected, 160),
+                percent(share),
+                bar_length(share),
+            )
             for column, value, expected, share in asked.because.get(row, [])
         ]
         value = times(float(asked.surprise[row]), float(asked.doubt[row]))
         p_value, alarm = chance(float(asked.p_value[row])), bool(asked.alarm[row])
         name = plain(asked.ids[row])
-        found.append(Anomaly(name, value, p_value, alarm, points.get(row), cells))
+        nothing = nothing_stands_out(alarm)
+        found.append(Anomaly(name, value, p_value, alarm, points.get(row), nothing, cells))
     return found
 
 
@@ -196,10 +206,9 @@ def made_with(used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
 def asked_in_words(asked: Asked) -> str:
     """How many rows were asked about, and how many raised an alarm."""
     alarms, empty = int(asked.alarm.sum()), int(np.isnan(asked.surprise).sum())
-    said = f"{count(len(asked), 'row')} of {plain(asked.name, 120)}: {count(alarms, 'alarm')}"
-    if len(asked):
-        said += f" ({rate(alarms / len(asked))})"
-    said += f"; of rows like those of training, at most {rate(asked.alarm_rate)} alarm"
+    rows = len(asked) - empty
+    said = beyond_chance(alarms, rows, asked.alarm_rate, asked.calibrated_on)
+    said = f"{plain(asked.name, 120)}: {said}"
     return said + (f"; {count(empty, 'row')} held nothing to judge." if empty else ".")
 
 
@@ -208,11 +217,10 @@ def calibrated(asked: Asked) -> list[Fact]:
     judged, alarms = int((~np.isnan(asked.surprise)).sum()), int(asked.alarm.sum())
     if not judged:
         return []
-    like = f"{rate(asked.alarm_rate)} of {count(judged, 'row')} if all are like training's"
-    promised = asked.alarm_rate * judged
+    like = f"{rate(asked.alarm_rate)} of {count(judged, 'row')}, if all are normal"
     found = [
         Fact("alarms", f"{alarms:,}", f"{rate(alarms / judged)} of {count(judged, 'row')}"),
-        Fact("promised at most", number(promised, 0 if promised >= 10 else 1), like),
+        Fact("expected by chance", expected_alarms(judged, asked.alarm_rate), like),
     ]
     if np.isfinite(asked.threshold):
         found.append(Fact("threshold", number(asked.threshold), "times the usual surprise"))

@@ -124,7 +124,7 @@
       const said = level[i] === EMPTY ? 'no cell to judge' : `surprise ${times} × the usual`;
       told.replaceChildren(line('b', name), line('span', said + (alarm(i) ? ', alarm' : '')),
         ...because.map(([column, value, expected, share]) =>
-          line('span', `${column} = ${value}, expected ${expected} (${Math.round(100 * share)} %)`)));
+          line('span', `${column} = ${value}${expected && `, expected ${expected}`}: ${Math.round(100 * share)} % of it`)));
     }
     show();
   }

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
+from keyhole.columns.expected import Prediction
 from keyhole.columns.profile import MOST_LEVELS
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.nats import column_nats
@@ -79,7 +81,7 @@ def try_out(table: Modality, network: Network) -> None:
     for column in table.celled:
         own = matrix[:, table.cells_of(column.name)]
         table.texts(ArrowRows(expected), column.name)
-        table.expected(column.name, own, own, own)
+        table.expected(column.name, own, Prediction(own, own, own, np.ones((len(own), 1))))
     empty = pa.table({f.name: pa.nulls(1, f.type) for f in expected.schema})
     batch = table.encode(ArrowRows(pa.concat_tables([expected, empty])))
     if not torch.isfinite(batch.numbers).all():

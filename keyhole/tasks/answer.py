@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +17,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell that made its row surprising; `share` is its part of the row's excess nats."""
+    """A cell that made its row surprising; `share` is its part of the row's excess nats.
+
+    `expected` says with its level what the rest of the row lets expect. `partners` are values of
+    other columns that this one, usual by itself, does not go together with: "currency = USD".
+    Cells of a row in which no value stands out are its loudest, with nothing `expected`.
+    """
 
     column: str
     value: str
     expected: str
     share: float
+    partners: tuple[str, ...] = ()
+    stands_out: bool = True
 
     @property
     def direction(self) -> str:
         """Whether the value is "above" or "below" what was expected; "" for a level."""
         return direction(self.value, self.expected)
 
+    @property
+    def described(self) -> str:
+        """The value, and those of its partners."""
+        return self.value + (f" with {' and '.join(self.partners)}" if self.partners else "")
+
     def __str__(self) -> str:
-        return f"{self.column} = {self.value}, expected {self.expected}"
+        said = f"{self.column} = {self.described}"
+        return f"{said}, expected {self.expected}" if self.stands_out else said
+
+
+def in_words(cells: Sequence[Cell], alarm: bool = True) -> str:
+    """Why a row is surprising, in one sentence; "" where nothing was asked of it."""
+    if not cells or cells[0].stands_out:
+        return "; ".join(map(str, cells))
+    return f"{nothing_stands_out(alarm)} (most: {', '.join(map(str, cells))})"
+
+
+def nothing_stands_out(alarm: bool) -> str:
+    """What to say of a row whose values all fit what was expected in their place."""
+    said = "no single value stands out"
+    return f"the combination of all values is unusual; {said}" if alarm else said
 
 
 @dataclass(frozen=True)
@@ -74,7 +101,7 @@ class Answer:
 
         because = [None] * len(self)
         for place, cells in self.because.items():
-            because[place] = "; ".join(map(str, cells))  # pyright: ignore
+            because[place] = in_words(cells, bool(self.alarm[place]))  # pyright: ignore
         first = {"row": self.rows + 1} if self.ids is None else {self.id_name: self.ids}
         return pa.table(
             first
@@ -90,12 +117,12 @@ class Answer:
     def _repr_html_(self) -> str:
         lines = []
         for place in self.strongest():
-            cells = html.escape("; ".join(map(str, self.because.get(int(place), []))))
+            said = in_words(self.because.get(int(place), []), bool(self.alarm[place]))
             alarm = "alarm" if self.alarm[place] else ""
             lines.append(
                 f"<tr><td>{html.escape(self.name(place))}</td><td>{self.surprise[place]:.2f} "
                 f"± {self.doubt[place]:.2f}</td>"
-                f"<td>{self.p_value[place]:.3g}</td><td>{alarm}</td><td>{cells}</td></tr>"
+                f"<td>{self.p_value[place]:.3g}</td><td>{alarm}</td><td>{html.escape(said)}</td></tr>"
             )
         head = "".join(f"<th>{h}</th>" for h in ("row", "surprise", "p", "", "because"))
         found = "".join(f"<li>{html.escape(str(pattern))}</li>" for pattern in self.patterns())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from keyhole.sources import Rows
 from keyhole.store import record
 from keyhole.surprise import QUESTIONS, Asked, Surprise
 from keyhole.surprise.heat import usual_nats
+from keyhole.surprise.intervals import Intervals
 from keyhole.tasks.calibrate import Calibration
 from keyhole.tasks.segments import Segments, names_of, unmet_in_words
 from keyhole.training.memory import Memory
@@ -98,6 +100,11 @@ class Gauge:
             model.rows_, calibration.apart(),
             None if grid is None else usual_nats(model.network_, memory),
         )  # fmt: skip
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """What is expected in a cell, made when a row is first explained."""
+        return Intervals.settle(self.surprise.network, self.memory)
 
     def weigh(self, rows: Rows, start: int = 0) -> Judged:
         """How far out some rows are; `start` is the place of the first, for messages."""

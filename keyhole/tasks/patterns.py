@@ -19,7 +19,7 @@ NEW = 0.5  # of a pattern's rows stand in no pattern before it
 
 NUMBER = re.compile(r"-?\d{1,3}(,\d{3})*(\.\d+)?(e[+-]\d+)?")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d(T[\d:.]+)?")
-CHANCE = re.compile(r" \(\d+%\)$")
+LEVEL = re.compile(r" \(\d+ ?%( of training rows)?\)$")
 
 Key = tuple[str, str, str]  # column, direction, level
 
@@ -55,10 +55,10 @@ class Pattern:
 def direction(value: str, expected: str) -> str:
     """Whether a cell's text lies "above" or "below" what was expected; "" else.
 
-    «1,250» is above «12 to 1,100» and above «0 (95%)». Levels have no direction, nor do flags
-    that are written as 0 and 1, nor a number within the range.
+    «1,250» is above «12 to 1,100 (90 %)» and above «0 (95 %)». Levels have no direction, nor do
+    flags that are written as 0 and 1, nor a number within the range.
     """
-    bare = CHANCE.sub("", expected)
+    bare = LEVEL.sub("", expected).rpartition(" or ")[2]
     ends = [_measure(end) for end in bare.split(" to ")]
     here = _measure(value)
     is_flag = bare != expected and {value, bare} <= {"0", "1"}
@@ -75,14 +75,16 @@ def shared(because: Mapping[int, Sequence[Cell]], places: Iterable[int]) -> list
 
     A pattern is the first cell of some row: its column, and its direction or level. It holds
     each row where such a cell speaks. They are chosen greedily, each for the rows that no pattern
-    before it holds, at least two of them; rows without a cell are not counted.
+    before it holds, at least two of them; rows without a cell are not counted, and those in which
+    no value stands out share nothing.
     """
     explained = [int(place) for place in places if because.get(int(place))]
-    firsts = {_key(because[place][0]) for place in explained}
+    firsts = {_key(because[place][0]) for place in explained if because[place][0].stands_out}
     held: dict[Key, dict[int, str]] = {key: {} for key in sorted(firsts)}
     for place in explained:
         for cell in because[place]:
-            if cell.share >= SPEAKS * because[place][0].share and _key(cell) in held:
+            speaks = cell.stands_out and cell.share >= SPEAKS * because[place][0].share
+            if speaks and _key(cell) in held:
                 held[_key(cell)][place] = cell.value
     found, covered = [], set()
     while held and len(found) < MOST_PATTERNS:

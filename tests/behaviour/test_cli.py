@@ -142,7 +142,12 @@ def test_evaluate_prints_ranking_and_confusion(place, capfd):
 def test_inspect_says_what_the_model_is(place, capfd):
     code, out, _ = ask(capfd, "inspect", place / "m.keyhole")
     assert code == 0
-    for said in ("300 rows x 5 columns", "verdict", "5.00% false ones promised", "excluded"):
+    for said in (
+        "300 rows x 5 columns",
+        "verdict",
+        "at most 5.00% of normal rows alarm",
+        "excluded",
+    ):
         assert said in out
     _, out, _ = ask(capfd, "inspect", place / "m.keyhole", "--json")
     assert set(json.loads(out)) == {"about", "sections"}

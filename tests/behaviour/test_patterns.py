@@ -35,6 +35,11 @@ def mode(value="sideways", share=0.8):
         ("7", "12 to 15", "below"),
         ("13", "12 to 15", ""),
         ("5.2", "0 (95%)", "above"),
+        ("1,250", "12 to 1,100 (90 %)", "above"),
+        ("3", "12 to 1,100 (90 % of training rows)", "below"),
+        ("40", "0 or 12 to 30 (90 %)", "above"),
+        ("40", "cannot say: no row like this in training", ""),
+        ("US", "FR, ES or DE (93 %)", ""),
         ("3", "0", "above"),
         ("1", "0 (98%)", ""),
         ("true", "false (98%)", ""),
@@ -150,18 +155,19 @@ def test_alarms_stand_beside_those_promised_with_threshold_and_doubt():
     said = asked(UNEVEN)
     assert [(fact.label, fact.value, fact.note) for fact in calibrated(said)] == [
         ("alarms", "62", "62 % of 100 rows"),
-        ("promised at most", "5.0", "5 % of 100 rows if all are like training's"),
+        ("expected by chance", "5", "5 % of 100 rows, if all are normal"),
         ("threshold", "9.00", "times the usual surprise"),
         ("doubt", "± 0.25", "between nets, the median"),
     ]
     assert asked_in_words(said) == (
-        "100 rows of new.csv: 62 alarms (62 %); of rows like those of training, at most 5 % alarm."
+        "new.csv: 62 alarms in 100 rows; if all rows were normal, about 5 would be expected "
+        "at 5 %: about 57 more than chance."
     )
 
 
 def test_one_net_has_no_doubt_and_a_rate_out_of_reach_no_threshold():
     said = asked(UNEVEN, doubt=np.full(100, np.nan), threshold=np.inf)
-    assert [fact.label for fact in calibrated(said)] == ["alarms", "promised at most"]
+    assert [fact.label for fact in calibrated(said)] == ["alarms", "expected by chance"]
 
 
 def test_empty_rows_are_not_promised_anything():
@@ -170,12 +176,12 @@ def test_empty_rows_are_not_promised_anything():
     assert calibrated(said) == []
     assert p_value_histogram(said) is None
     mixed = asked(UNEVEN, surprise=np.where(np.arange(100) < 40, np.nan, 1.0))
-    assert calibrated(mixed)[1].value == "3.0"
+    assert calibrated(mixed)[1].value == "3"
 
 
 def test_all_rows_may_alarm_and_are_said_as_a_hundred_percent():
     said = asked(np.full(40, 0.01))
-    assert "40 alarms (100 %)" in asked_in_words(said)
+    assert "40 alarms in 40 rows" in asked_in_words(said)
 
 
 def test_the_figure_of_p_values_says_how_many_are_low_and_how_many_would_be():

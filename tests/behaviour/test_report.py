@@ -256,7 +256,7 @@ def test_the_strongest_row_is_told_with_its_cells(model):
 def test_a_page_tells_what_alarms_share_how_many_are_promised_and_how_sure_that_is(model):
     said = asked(60, alarm=np.ones(60, bool), alarm_rate=0.05, contamination=0.06)
     text = Read(render(model, said)).text
-    assert "promised at most 3.0 5 % of 60 rows if all are like training's" in text
+    assert "expected by chance 3 5 % of 60 rows, if all are normal" in text
     assert "About 6 % of the training rows stand apart" in text
     assert "surprise, × the usual" in text
     assert "of the 30 strongest alarms; a row may stand in more than one" in text

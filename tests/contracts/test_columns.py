@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import keyhole.heads  # noqa: F401  (registers the heads that slots name)
 from keyhole.columns import Column, Profile, cast
+from keyhole.columns.expected import Prediction
 from keyhole.core.part import build, kinds
 from keyhole.errors import DataError
 
@@ -133,9 +134,9 @@ def test_what_was_expected_is_one_text_for_each_row(kind):
     column = learnt(kind, natural(kind))
     if column.slots():
         cells, _ = column.encode(natural(kind))
-        said = column.expected(cells, cells, cells)
-        assert len(said) == len(cells)
-        assert all(isinstance(text, str) and text for text in said)
+        said = column.expected(cells, Prediction(cells, cells, cells, np.ones((len(cells), 1))))
+        assert len(said.texts) == len(said.fits) == len(said.known) == len(cells)
+        assert all(isinstance(text, str) and text for text in said.texts)
 
 
 def test_every_kind_is_a_column():
