@@ -37,7 +37,7 @@ class Expected:
     known: np.ndarray
 
 
-def expected_levels(share: np.ndarray, place: np.ndarray, names: Sequence[str]) -> Expected:
+def expected_levels(share: np.ndarray, place: np.ndarray, names: list[str]) -> Expected:
     """The likeliest levels that reach `SHARE` together, from probabilities (row, level).
 
     `place` is that of each row's own level; one beyond the last was never met.
@@ -50,7 +50,7 @@ def expected_levels(share: np.ndarray, place: np.ndarray, names: Sequence[str]) 
     texts = []
     for row, count in enumerate(size.tolist()):
         likely = order[row, : count if count <= MOST_NAMED + 1 else MOST_NAMED]
-        listed = [names[level] for level in likely]
+        listed = [names[level] for level in likely.tolist()]
         if count > len(listed):
             listed.append(f"{count - len(listed):,} others")
         said = " or ".join(filter(None, [", ".join(listed[:-1]), listed[-1]]))

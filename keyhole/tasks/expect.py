@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_PARTNERS = 2
 MOST_TRIED = 32  # columns that may be partners: the least expected of a wide row
+OF_TRAINING = f"({100 * SHARE:.0f} % of training rows)"
 SETTLED = 1.0  # nats beyond the usual: the rest of a conflict is not worth a partner
 LEAST_DROP = 0.25  # of a value's nats, that a partner's hiding takes away
 ALONE = 2 * np.log(10)  # nats of the edge: at most a hundredth of training rows lie as far out
@@ -59,18 +60,19 @@ def predict(
     covered = torch.from_numpy(hidden[:, table.layout.column_of_cell]).to(batch.seen.device)
     likelihood = network(batch.hide(covered)).likelihood
     nats, _ = column_nats(-likelihood.deviance(batch)[0].mean(0), batch.seen, table.layout)
-    whole, cells = gauge.intervals.predict(likelihood), table.cells(batch)
+    said = gauge.intervals.predict(likelihood)
+    whole = (table.cells(batch), said.middle, said.low, said.high)
     values, expected = [""] * len(places), [""] * len(places)
     stands_out, paired = np.zeros((2, len(places)), bool)
     for c in np.unique(asked).tolist():
         lines, name = np.flatnonzero(asked == c), table.layout.columns[c]
-        at = np.ix_(lines, table.cells_of(name))
-        levels = None
-        if table.layout.slots[at[1][0, 0]].coded:
-            share = likelihood.levels(int(at[1][0, 0]))[0].mean(0)
+        own, levels = table.cells_of(name), None
+        if table.layout.slots[own[0]].coded:
+            share = likelihood.levels(own[0])[0].mean(0)
             levels = share.cpu().double().numpy()[lines]
-        parts = (whole.middle[at], whole.low[at], whole.high[at])
-        found = table.expected(name, cells[at], Prediction(*parts, levels))
+        cells = whole[0][lines][:, own]
+        middle, low, high = (part[lines][:, own] for part in whole[1:])
+        found = table.expected(name, cells, Prediction(middle, low, high, levels))
         alone = (edge[lines] >= ALONE) & (levels is None)
         by_itself = alone & (found.fits | ~found.known)
         usual = _usual_ends(gauge, c)
@@ -78,12 +80,9 @@ def predict(
         for i, line in enumerate(lines.tolist()):
             values[line], expected[line] = texts[i], found.texts[i]
             if by_itself[i] and usual is not None and isinstance(table, Tabular):
-                expected[line] = (
-                    f"{table.by_name[name].usual(*usual)} ({SHARE:.0%} of training rows)"
-                )
+                expected[line] = f"{table.by_name[name].usual(*usual)} {OF_TRAINING}"
         stands_out[lines] = ~found.fits | alone
-        paired[lines] = ~found.fits & ~by_itself & _is_usual(gauge, c, cells[at], usual)
-    expected = [text.replace("% of", " % of") for text in expected]
+        paired[lines] = ~found.fits & ~by_itself & _is_usual(gauge, c, cells, usual)
     return Predicted(
         nats.cpu().double().numpy()[np.arange(len(places)), asked], values, expected,
         stands_out, paired,

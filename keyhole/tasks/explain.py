@@ -126,7 +126,7 @@ class Naming:
             if not len(lines):
                 continue
             asked, first = ranked.columns[lines, rank], ranked.columns[lines, 0]
-            hidden = np.zeros((len(lines), self.hidden.shape[1]), bool)
+            hidden = np.zeros((len(lines), len(self.gauge.table.layout.columns)), bool)
             hidden[np.arange(len(lines)), asked] = hidden[np.arange(len(lines)), first] = True
             at = predict(
                 self.gauge, self.judged, self.places[lines], asked, hidden,
