@@ -11,12 +11,13 @@ from keyhole.columns.expected import (
     Expected,
     Prediction,
     known_only,
+    number_texts,
     outside,
+    range_texts,
     whole,
     within,
 )
 from keyhole.columns.grids import Grid, between, grid, inside, legal, snapped
-from keyhole.columns.number import number_texts, range_texts
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
 

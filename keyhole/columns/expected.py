@@ -99,3 +99,20 @@ def within(numbers: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray
 def _as_written(numbers: np.ndarray) -> np.ndarray:
     written = np.array([float(f"{n:.4g}") for n in numbers.tolist()])
     return np.where(np.abs(numbers) >= 1e4, np.round(numbers), written)
+
+
+def number_texts(numbers: np.ndarray) -> list[str]:
+    """Numbers as a person would write them: four digits, those from 10,000 on in full."""
+    texts = [f"{n:,.4g}" for n in numbers.tolist()]
+    size = np.abs(numbers)
+    for i in np.flatnonzero((size >= 1e4 - 0.5) & (size < 1e15)):
+        texts[i] = f"{numbers[i]:,.0f}"
+    for i in np.flatnonzero(np.isnan(numbers)):
+        texts[i] = "missing"
+    return texts
+
+
+def range_texts(low: np.ndarray, high: np.ndarray) -> list[str]:
+    """«12 to 15», or one number where both ends read the same."""
+    ends = zip(number_texts(low), number_texts(high), strict=True)
+    return [a if a == b else f"{a} to {b}" for a, b in ends]

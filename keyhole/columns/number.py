@@ -14,11 +14,13 @@ from keyhole.columns.expected import (
     Expected,
     Prediction,
     known_only,
+    number_texts,
     outside,
+    range_texts,
     whole,
     with_atom,
     within,
-)
+)  # fmt: skip
 from keyhole.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.columns.numerals import NumberFormat
 from keyhole.columns.profile import Profile
@@ -233,8 +235,7 @@ class Number(Column):
         """The likely range, the atom, or both, where neither holds the share alone."""
         if self._constant:
             said = f"{number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
-            fits = cells[:, 0] > 0.5
-            return Expected([said] * len(cells), fits, np.ones(len(cells), bool))
+            return Expected([said] * len(cells), cells[:, 0] > 0.5, np.ones(len(cells), bool))
         low, high = self._ends(predicted.low[:, -1], predicted.high[:, -1])
         fits = within(self._unbend(cells[:, -1].astype(np.float64)), low, high)
         known, texts = ~outside(low, high, self.range), range_texts(low, high)
@@ -293,20 +294,3 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
     cells = ((held - center) / scale).to(torch.float32)
     seen = ~torch.isnan(cells)
     return cells.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), seen.numpy()
-
-
-def number_texts(numbers: np.ndarray) -> list[str]:
-    """Numbers as a person would write them: four digits, those from 10,000 on in full."""
-    texts = [f"{n:,.4g}" for n in numbers.tolist()]
-    size = np.abs(numbers)
-    for i in np.flatnonzero((size >= 1e4 - 0.5) & (size < 1e15)):
-        texts[i] = f"{numbers[i]:,.0f}"
-    for i in np.flatnonzero(np.isnan(numbers)):
-        texts[i] = "missing"
-    return texts
-
-
-def range_texts(low: np.ndarray, high: np.ndarray) -> list[str]:
-    """«12 to 15», or one number where both ends read the same."""
-    ends = zip(number_texts(low), number_texts(high), strict=True)
-    return [a if a == b else f"{a} to {b}" for a, b in ends]

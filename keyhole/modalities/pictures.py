@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from keyhole.columns.expected import LEVEL, Expected, Prediction
-from keyhole.columns.number import number_texts, range_texts
+from keyhole.columns.expected import LEVEL, Expected, Prediction, number_texts, range_texts
 from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from keyhole.columns import Category, Column, Count, Flag, Moment, Number, cast
 from keyhole.columns.base import shorten
-from keyhole.columns.number import number_texts
+from keyhole.columns.expected import number_texts
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import SettingError
