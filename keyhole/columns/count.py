@@ -7,15 +7,12 @@ import numpy as np
 from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column
 from keyhole.columns.expected import (
-    LEVEL,
     Expected,
     Prediction,
-    known_only,
+    expected_range,
     number_texts,
-    outside,
     range_texts,
     whole,
-    within,
 )
 from keyhole.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.columns.profile import Profile
@@ -110,8 +107,7 @@ class Count(Column):
         low, high = self._ends(predicted.low[:, 0], predicted.high[:, 0])
         cell = cells[:, 0].astype(np.float64)
         counts = np.round(np.sign(cell) * np.expm1(np.abs(cell)))
-        texts = [f"{text} {LEVEL}" for text in range_texts(low, high)]
-        return known_only(texts, within(counts, low, high), ~outside(low, high, [0, self.most]))
+        return expected_range(counts, low, high, [0, self.most])
 
     def usual(self, low: float, high: float) -> str:
         """The range between two cells."""

@@ -58,6 +58,14 @@ def expected_levels(share: np.ndarray, place: np.ndarray, names: list[str]) -> E
     return Expected(texts, fits, np.ones(len(share), bool))
 
 
+def expected_range(
+    numbers: np.ndarray, low: np.ndarray, high: np.ndarray, met: Sequence[float]
+) -> Expected:
+    """The ranges that numbers should lie in; `met` are the ends of what training held."""
+    texts = [f"{text} {LEVEL}" for text in range_texts(low, high)]
+    return known_only(texts, within(numbers, low, high), ~outside(low, high, met))
+
+
 def known_only(texts: list[str], fits: np.ndarray, known: np.ndarray) -> Expected:
     """What was expected, or that it cannot be said."""
     said = [text if sure else UNKNOWN for text, sure in zip(texts, known, strict=True)]

@@ -10,17 +10,14 @@ import numpy as np
 from keyhole.columns import arrowtype, cast, refuse
 from keyhole.columns.base import Column, atom_slot
 from keyhole.columns.expected import (
-    LEVEL,
     Expected,
     Prediction,
-    known_only,
+    expected_range,
     number_texts,
-    outside,
     range_texts,
     whole,
     with_atom,
-    within,
-)  # fmt: skip
+)
 from keyhole.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.columns.numerals import NumberFormat
 from keyhole.columns.profile import Profile
@@ -236,15 +233,12 @@ class Number(Column):
         if self._constant:
             said = f"{number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
             return Expected([said] * len(cells), cells[:, 0] > 0.5, np.ones(len(cells), bool))
-        low, high = self._ends(predicted.low[:, -1], predicted.high[:, -1])
-        fits = within(self._unbend(cells[:, -1].astype(np.float64)), low, high)
-        known, texts = ~outside(low, high, self.range), range_texts(low, high)
-        texts = [f"{text} {LEVEL}" for text in texts]
+        ends = self._ends(predicted.low[:, -1], predicted.high[:, -1])
+        said = expected_range(self._unbend(cells[:, -1].astype(np.float64)), *ends, self.range)
         if self.atom is None:
-            return known_only(texts, fits, known)
+            return said
         atom = number_texts(np.array(self.atom[:1]))[0]
-        rest = Expected(texts, fits, known)
-        return with_atom(atom, cells[:, 0] > 0.5, predicted.middle[:, 0], rest)
+        return with_atom(atom, cells[:, 0] > 0.5, predicted.middle[:, 0], said)
 
     def usual(self, low: float, high: float) -> str:
         """The range between two values of the number cell."""
