@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -143,9 +144,17 @@ class Sampler:
         return cls(fitted, fitted.prior or Mixture())
 
     def rows(
-        self, n: int, seed: int, given: Mapping[str, Any] | None = None, *, gaps: bool = True
+        self,
+        n: int,
+        seed: int,
+        given: Mapping[str, Any] | None = None,
+        *,
+        gaps: bool = True,
+        rules: bool = True,
     ) -> pa.Table:
         """`n` new rows as an Arrow table, in original units and types.
+
+        `rules` between columns are kept where training found any.
 
         Raises: SettingError, DataError for what is given and cannot be.
         """
@@ -153,13 +162,26 @@ class Sampler:
 
         check_count(n)
         generator = Generator().manual_seed(seed)
-        known = None if not given else self.fitted.table.encode_given(given)
+        table = self.fitted.table
+        known = None if not given else table.encode_given(given)
+        lawful = table.lawful if rules else None
+        if lawful is not None and given:
+            lawful.refuse(table.given_row(given), list(given))  # pyright: ignore
         tables = []
         with threads_for(pass_work(self.prior, min(n, PASS_ROWS))):
             for start in range(0, n, PASS_ROWS):
                 z = self._codes(min(PASS_ROWS, n - start), generator, known)
-                cells = self._cells(z, generator, known, gaps=gaps)
-                tables.append(self.fitted.table.drawn(cells))
+
+                def draw(places: np.ndarray, z: Tensor = z) -> pa.Table:
+                    cells = self._cells(z[torch.from_numpy(places)], generator, known, gaps=gaps)
+                    return table.drawn(cells)
+
+                if lawful is None:
+                    tables.append(draw(np.arange(len(z))))
+                    continue
+                names = given or {}
+                free = {c.name: np.full(len(z), c.name not in names) for c in lawful.columns}
+                tables.append(lawful.whole(lawful.rows(draw, free, seed + start), free))
         return pa.concat_tables(tables)
 
     @torch.no_grad()

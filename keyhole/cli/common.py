@@ -229,3 +229,10 @@ def check_answers(options: dict[str, Any], model: str, data: str | None) -> None
     if options.get("heat"):
         outputs.append(Output("--heat", options["heat"], "pictures", joins=True))
     check_outputs(outputs, {"DATA": data}, model=model, force=options["force"])
+
+
+def rules_in_words(table: Any, most: int = 20) -> str:
+    """The rules between columns of a table that has some."""
+    rules = [str(rule) for rule in table.lawful.rules]
+    more = f", and {len(rules) - most} more" if len(rules) > most else ""
+    return ", ".join(rules[:most]) + more

@@ -12,6 +12,7 @@ from keyhole.cli.common import (
     data_argument,
     machine_options,
     nats,
+    rules_in_words,
     spoken_warnings,
     waiting,
 )
@@ -68,6 +69,8 @@ def part_options(command: Any) -> Any:
 @click.option(
     "--time-budget", type=float, metavar="SECONDS", help="Wall time from start to written model."
 )
+@click.option("--no-rules", is_flag=True,
+              help="Keep no rules between columns in draws.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same model.")
 @click.option("--report", type=click.Path(), help="Page to write.  [default: OUT.report.html]")
 @click.option("--no-report", is_flag=True, help="Write no page.")
@@ -129,7 +132,7 @@ def _check_outputs(data: str, out: str, page: str, options: dict[str, Any]) -> N
 
 def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
     """The fitted detector, or the generator where only new rows are asked for."""
-    from keyhole.tasks.generator import PRIOR_SHARE
+    from keyhole.tasks.generator import PRIOR_SHARE, forget_rules
     from keyhole.training.progress import progress
 
     checkpoint = f"{out.rstrip('/')}.part"
@@ -141,12 +144,16 @@ def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
                 data,
                 checkpoint=checkpoint,
                 watch=None if options["quiet"] else progress(),
-                learnt=lambda table, source, rows: say_guess(table, source, rows, say),
+                learnt=lambda table, source, rows: say_guess(
+                    table.without_rules() if options["no_rules"] else table, source, rows, say
+                ),
             )
     except KeyboardInterrupt:
         kept = f"kept in {checkpoint}: the same command goes on from there"
         say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learnt")
         raise
+    if options["no_rules"]:
+        forget_rules(fitted.autoencoder_)
     if adds_prior:
         _add_prior(fitted.autoencoder_, data, options)
     return fitted
@@ -233,6 +240,8 @@ def say_guess(table: Any, source: Any, rows: int, say: Say) -> None:
         say("", said)
     if len(table.columns) > 60:
         say("", f"and {len(table.columns) - 60} more columns")
+    if table.lawful is not None:
+        say("rules", f"{rules_in_words(table)}; drawn rows keep them (--no-rules)")
 
 
 def _say_verdict(model: Any, say: Say) -> None:

@@ -10,6 +10,7 @@ from keyhole.cli.common import (
     json_option,
     model_argument,
     nats,
+    rules_in_words,
     show,
     show_json,
     spoken_warnings,
@@ -133,6 +134,8 @@ def _lines(path: str, model: Any, about: dict[str, Any], promises: list[str]) ->
         *promises,
         "columns   name, kind, share rebuilt (guessed when hidden), why this kind",
     ]
+    if table.lawful is not None:
+        lines.insert(-1, f"rules     {rules_in_words(table)}")
     for column in table.columns:
         rebuilt = found["rebuilt_skill"].get(column.name)
         guessed = found["guessed_skill"].get(column.name)

@@ -25,6 +25,7 @@ BLOCK_ROWS = 16_384  # drawn together
 @click.option("--given", multiple=True, metavar="COLUMN=VALUE",
               help="Only rows with this value; may be repeated.")  # fmt: skip
 @click.option("--no-gaps", is_flag=True, help="No missing cells, even where training had some.")
+@click.option("--no-rules", is_flag=True, help="Do not keep the rules between columns.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same rows.")
 @click.option("--judge", is_flag=True, help="Say how far such rows pass for real ones.")
 @click.option("--target", metavar="COLUMN", help="Column that --judge has models predict.")
@@ -46,7 +47,7 @@ def sample(model: str, **options: Any) -> None:
     check_answers(options, model, None)
     rows, given = check_count(options["rows"]), _given(options["given"])
     with spoken_warnings(say):
-        generator = Generator.load(model)
+        generator = Generator.load(model).set_params(rules=not options["no_rules"])
         fitted = generator.autoencoder_
         _check_target(fitted, options)
         _say_prior(model, fitted, say)
@@ -98,7 +99,9 @@ def _tables(
     for block, start in enumerate(range(0, rows, BLOCK_ROWS)):
         count = min(BLOCK_ROWS, rows - start)
         seed = hash_of(options["seed"], block) >> 1  # below 2^63, as torch wants it
-        yield model.table_.written(sampler.rows(count, seed, given, gaps=not options["no_gaps"]))
+        drawn = sampler.rows(count, seed, given, gaps=not options["no_gaps"],
+                             rules=not options["no_rules"])  # fmt: skip
+        yield model.table_.written(drawn)
 
 
 def _check_target(model: Any, options: dict[str, Any]) -> None:

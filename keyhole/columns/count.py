@@ -75,7 +75,7 @@ class Count(Column):
 
     def decode(self, cells: np.ndarray) -> Any:
         """The expected count, rounded where the column holds whole numbers."""
-        return self._typed(self._counts(cells))
+        return self.typed(self._counts(cells))
 
     def bounds(self, profile: Profile) -> Grid:
         """The ends of what was met, where rows share them."""
@@ -85,7 +85,7 @@ class Count(Column):
 
     def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn count, within what was met."""
-        return self._typed(legal(self._counts(cells), grid or {}, 0.0))
+        return self.typed(legal(self._counts(cells), grid or {}, 0.0))
 
     def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
         """True where the count lies between the ends."""
@@ -94,7 +94,8 @@ class Count(Column):
     def _counts(self, cells: np.ndarray) -> np.ndarray:
         return np.expm1(cells[:, 0].astype(np.float64).clip(0, 50)).round()
 
-    def _typed(self, counts: np.ndarray) -> Any:
+    def typed(self, counts: np.ndarray) -> Any:
+        """Numbers, within what training met, as values of the column's own type."""
         counts = counts.clip(self.least, self.most)
         return arrowtype.of_numbers(counts, self.type)
 

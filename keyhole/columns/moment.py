@@ -158,7 +158,7 @@ class Moment(Column):
 
     def met(self) -> list[str]:
         """The first and the last ordinary moment of training, as texts."""
-        return self.text(self._typed(np.array(self.range_s)))
+        return self.text(self.typed(np.array(self.range_s)))
 
     def _moments(self, cells: np.ndarray) -> np.ndarray:
         """Seconds since 1970 that the trend gives, to the step, wherever they lie."""
@@ -170,7 +170,7 @@ class Moment(Column):
     def _or_atom(self, cells: np.ndarray, moments: np.ndarray) -> Any:
         """The moments in the column's type, the atom where its cell says so."""
         atom = moments if self.atom is None else self.atom[0]
-        return self._typed(np.where(self._at_atom(cells), atom, moments))
+        return self.typed(np.where(self._at_atom(cells), atom, moments))
 
     def text(self, values: Any) -> list[str]:
         """Moments in ISO 8601, without a time where the column has none."""
@@ -196,7 +196,7 @@ class Moment(Column):
         ]
         fits = in_span & np.array([not parts for parts in odd], bool)
         if self.atom is not None:
-            atom = self.text(self._typed(np.array(self.atom[:1])))[0]
+            atom = self.text(self.typed(np.array(self.atom[:1])))[0]
             share = predicted.middle[:, 0]
             return with_atom(atom, self._at_atom(cells), share, Expected(texts, fits, known))
         return known_only(texts, fits, known)
@@ -240,7 +240,8 @@ class Moment(Column):
         stamps = whole.astype(np.int64).astype("datetime64[s]").astype(f"datetime64[{unit}]")
         return ["missing" if gap else str(stamp) for gap, stamp in zip(gaps, stamps, strict=True)]
 
-    def _typed(self, moments: np.ndarray) -> Any:
+    def typed(self, moments: np.ndarray) -> Any:
+        """Numbers, within what training met, as values of the column's own type."""
         import pyarrow as pa
 
         if self.style in dates.EPOCHS:

@@ -165,12 +165,12 @@ class Number(Column):
             share = cells[:, 0].astype(np.float64)
             rest = self.atom[0] if self._constant else mean
             mean = share * self.atom[0] + (1 - share) * rest
-        return self._typed(mean)
+        return self.typed(mean)
 
     def guess(self, cells: np.ndarray) -> Any:
         """The mean of a gap: as `decode`, corrected by what such guesses were worth."""
         guessed, _ = cast.floats(self.decode(cells))
-        return self._typed(
+        return self.typed(
             guessed if self.knots is None else np.interp(guessed, self.knots[0], self.knots[1])
         )
 
@@ -184,7 +184,7 @@ class Number(Column):
 
     def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn number, on the grid that training values lie on."""
-        return self._typed(legal(self._free(cells), grid or {}, NEAR * self.scale))
+        return self.typed(legal(self._free(cells), grid or {}, NEAR * self.scale))
 
     def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
         """True where the number lies between the ends."""
@@ -199,7 +199,8 @@ class Number(Column):
             number = np.where(at_atom | self._constant, self.atom[0], number)
         return number
 
-    def _typed(self, mean: np.ndarray) -> Any:
+    def typed(self, mean: np.ndarray) -> Any:
+        """Numbers, within what training met, as values of the column's own type."""
         mean = np.clip(mean, self.range[0], self.range[1])
         return arrowtype.of_numbers(mean, self.type)
 

@@ -14,6 +14,7 @@ from keyhole.core.layout import Layout
 from keyhole.core.part import Described, build
 from keyhole.core.records import Batch
 from keyhole.errors import BundleError
+from keyhole.modalities.lawful import Lawful
 from keyhole.sources.base import Rows
 
 if TYPE_CHECKING:
@@ -78,6 +79,15 @@ class Modality(Described):
     def observed(self, batch: Batch) -> pa.Table:
         """Encoded rows as they were met; unseen cells missing."""
         return self.drawn(batch)
+
+    @property
+    def lawful(self) -> Lawful | None:
+        """What keeps the rules between columns; None where there are none."""
+        return None
+
+    def without_rules(self) -> Self:
+        """The same modality, free of rules between columns."""
+        return self
 
     def allowed(self, batch: Batch) -> torch.Tensor:
         """(row, cell): False where a drawn value is none that may be drawn."""

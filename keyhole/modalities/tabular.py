@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +14,7 @@ import torch
 
 from keyhole.columns import Aside, Column, Number, cast, guess, refuse
 from keyhole.columns.expected import Expected, Prediction
-from keyhole.columns.grids import Grid, as_met, odd
+from keyhole.columns.grids import as_met, odd
 from keyhole.columns.number import encode_matrix
 from keyhole.columns.numerals import NumberFormat
 from keyhole.core.layout import Layout
@@ -22,9 +23,11 @@ from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.alike import by_one_measure
 from keyhole.modalities.base import Modality
-from keyhole.modalities.drawing import bins_of, bounds_of
+from keyhole.modalities.drawing import bins_of, bounds_of, kept_rules, rows_of
 from keyhole.modalities.given import check_columns, given_row
 from keyhole.modalities.hints import Hints
+from keyhole.modalities.lawful import Lawful
+from keyhole.modalities.rules import Rule, check_rules
 from keyhole.modalities.survey import Survey
 from keyhole.sources.base import ArrowRows, Rows, Source, finite_matrix
 from keyhole.sources.weighted import weights
@@ -51,6 +54,7 @@ class Tabular(Modality):
         mixed: list[str] | None = None,
         bins: dict[str, list[list[float]]] | None = None,
         grids: dict[str, dict[str, list[float]]] | None = None,
+        rules: list[dict[str, Any]] | None = None,
     ) -> None:
         self.columns: list[Column] = [
             build("column", c) if isinstance(c, dict) else c for c in columns
@@ -61,12 +65,15 @@ class Tabular(Modality):
         self.mixed = mixed
         self.bins = bins
         self.grids = grids
+        self.rules = rules
 
     def check(self) -> None:
         """Raises: SettingError for bounds of draws that no fit makes."""
         for name, grid in (self.grids or {}).items():
             if odd(grid):
                 raise SettingError(f"grids: {name!r:.40} has odd bounds {grid!r:.80}")
+        if self.rules:
+            check_rules(self.rules, self.columns)
 
     @classmethod
     def learn(
@@ -111,6 +118,7 @@ class Tabular(Modality):
             parted = "; it was read as one column: is it parted by , ; | or tabs?" if alone else ""
             raise DataError(f"{source.name} has no column to learn from ({said}){parted}")
         table.grids = bounds_of(columns, survey)
+        table.rules = kept_rules(source, survey, columns)
         if binned:
             table.bins = bins_of(table, survey)
             del table.layout  # it is made anew, with bins
@@ -122,7 +130,7 @@ class Tabular(Modality):
         return {
             "kind": self.kind, "columns": columns, "reasons": self.reasons, "gaps": self.gaps,
             "weight": self.weight, "mixed": self.mixed, "bins": self.bins,
-            "grids": self.grids,
+            "grids": self.grids, "rules": self.rules,
         }  # fmt: skip
 
     @cached_property
@@ -183,11 +191,11 @@ class Tabular(Modality):
 
     def drawn(self, batch: Batch) -> pa.Table:
         """Cells that were drawn from a likelihood as rows of legal values; unseen ones missing."""
-        return self._values(batch, self.grids or {})
+        return rows_of(self, batch, self.grids or {})
 
     def observed(self, batch: Batch) -> pa.Table:
         """Encoded rows as they were met; unseen cells missing."""
-        return self._values(batch, {n: as_met(grid) for n, grid in (self.grids or {}).items()})
+        return rows_of(self, batch, {n: as_met(g) for n, g in (self.grids or {}).items()})
 
     def allowed(self, batch: Batch) -> torch.Tensor:
         """(row, cell): False where a drawn value is none that may be drawn."""
@@ -199,20 +207,31 @@ class Tabular(Modality):
                 allowed[:, place] = column.allows(cells[:, place], grid)[:, None]
         return torch.from_numpy(allowed)
 
-    def _values(self, batch: Batch, grids: dict[str, Grid]) -> pa.Table:
-        import pyarrow as pa
-        import pyarrow.compute as pc
+    @cached_property
+    def lawful(self) -> Lawful | None:
+        """What keeps the rules between columns; None where there are none."""
+        if not self.rules:
+            return None
+        rules = [Rule(**rule) for rule in self.rules]
+        names = {name for rule in rules for name in rule.columns}
+        return Lawful(rules, [c for c in self.celled if c.name in names], self.grids or {})
 
-        cells, seen = self.cells(batch), batch.seen.cpu().numpy()
-        columns = {}
-        for column in self.celled:
-            place = self._places[column.name]
-            values = column.drawn(cells[:, place], grids.get(column.name))
-            gaps = ~seen[:, place].any(1)
-            if gaps.any():
-                values = pc.if_else(pa.array(gaps), pa.scalar(None, values.type), values)  # pyright: ignore
-            columns[column.name] = values
-        return pa.table(columns)
+    def without_rules(self) -> Self:
+        """The same table, free of rules between columns."""
+        free = copy(self)
+        free.rules = None
+        free.__dict__.pop("lawful", None)  # it is made anew
+        return free
+
+    def given_row(self, given: Mapping[str, Any]) -> pa.Table:
+        """One row of which only these cells hold a value.
+
+        Raises: DataError, SettingError.
+        """
+        one = torch.zeros((1, len(self.layout)), dtype=torch.bool)
+        numbers, codes = (torch.zeros(1, n) for n in (self.layout.numbers, self.layout.codes))
+        types = self.decode(Batch(numbers, codes.long() + 1, one)).schema
+        return given_row(self.celled, types, given)
 
     def written(self, table: pa.Table) -> pa.Table:
         """Decoded rows in the way that training wrote them: money and percent as texts."""
@@ -227,10 +246,7 @@ class Tabular(Modality):
 
         Raises: DataError, SettingError.
         """
-        one = torch.zeros((1, len(self.layout)), dtype=torch.bool)
-        numbers, codes = (torch.zeros(1, n) for n in (self.layout.numbers, self.layout.codes))
-        types = self.decode(Batch(numbers, codes.long() + 1, one)).schema
-        return self.encode(ArrowRows(given_row(self.celled, types, given)))
+        return self.encode(ArrowRows(self.given_row(given)))
 
     def texts(self, rows: Rows, column: str) -> list[str]:
         """What stands in a column, as a person would write it."""

@@ -20,6 +20,7 @@ from keyhole.tasks.excess import beyond_chance, expected_alarms
 MOST_SKILLS = 60
 MOST_COLUMNS = 400
 MOST_ANOMALIES = 50
+MOST_RULES = 6  # that are shown
 MOST_BESIDE = 12  # rows in the table beside the map
 LIBRARIES = ("keyhole", "torch", "numpy", "scikit-learn", "pyarrow")
 
@@ -87,7 +88,17 @@ def facts(model: Autoencoder) -> list[Fact]:
         Fact("code", f"{model.network_.width:,}", "numbers a row"),
         Fact("steps", f"{run.steps[-1] if run.steps else run.planned:,}", run.ended or best),
         Fact("weights", f"{weights:,}", "learnt"),
+        *_rules(model),
     ]
+
+
+def _rules(model: Autoencoder) -> list[Fact]:
+    """How many rules between columns drawn rows keep, and the first of them."""
+    lawful = model.table_.lawful
+    if lawful is None:
+        return []
+    first = plain("; ".join(map(str, lawful.rules[:MOST_RULES])), 200)
+    return [Fact("rules", f"{len(lawful.rules):,}", first)]
 
 
 def contests(model: Autoencoder) -> list[Contest]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -58,6 +59,11 @@ def generating(X: Any, plan: Plan | None = None) -> Autoencoder:
     )
 
 
+def forget_rules(model: Autoencoder) -> None:
+    """Have a fitted model draw rows without regard to rules between columns, from now on."""
+    model._take(replace(model._fitted, table=model.table_.without_rules()))
+
+
 def _many(X: Any) -> bool:
     """True where there are rows enough for a large net; a small one, else, is not outlearnt."""
     if isinstance(X, str) and X == "-":
@@ -75,8 +81,9 @@ class Generator(BaseEstimator):
 
     `autoencoder` may be any, fitted or not; None: one made for generation. `prior` is a part of
     `keyhole.priors`; None: diffusion from 1,000 rows up, a Gaussian mixture below. Rows come out
-    legal: types, ranges, levels and grids of the training data are kept. A rule between columns is
-    kept as far as the code tells of it. No row is copied, but that is no promise of privacy.
+    legal: types, ranges, levels and grids of the training data are kept. Rules between columns
+    that all training rows keep (`checkin <= checkout`, `net + tax = gross`) are kept unless
+    `rules` is False. No row is copied, but that is no promise of privacy.
     """
 
     autoencoder_: Autoencoder
@@ -86,10 +93,12 @@ class Generator(BaseEstimator):
         autoencoder: Autoencoder | None = None,
         *,
         prior: Prior | None = None,
+        rules: bool = True,
         random_state: Any = None,
     ) -> None:
         self.autoencoder = autoencoder
         self.prior = prior
+        self.rules = rules
         self.random_state = random_state
 
     @without_weights
@@ -117,6 +126,8 @@ class Generator(BaseEstimator):
             model.random_state = self._seed()
         with wall_clock(reserved=PRIOR_SHARE):
             self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
+        if not self.rules:
+            forget_rules(self.autoencoder_)
         return self._settle(self._training_rows(X))
 
     @classmethod
@@ -145,7 +156,9 @@ class Generator(BaseEstimator):
         DataError for a column, SettingError for a value that training never met.
         """
         check_is_fitted(self, "autoencoder_")
-        table = self.autoencoder_.sampler().rows(n, self._seed(), given, gaps=gaps)
+        table = self.autoencoder_.sampler().rows(
+            n, self._seed(), given, gaps=gaps, rules=self.rules
+        )
         table = self.autoencoder_.table_.written(table)
         return as_container(table, self.autoencoder_.container_)
 
@@ -172,7 +185,7 @@ class Generator(BaseEstimator):
         together; nets take turns, so that they differ by what the model does not know.
         """
         check_is_fitted(self, "autoencoder_")
-        task = Impute(self.autoencoder_, draws=draws, seed=self._seed())
+        task = Impute(self.autoencoder_, draws=draws, seed=self._seed(), rules=self.rules)
         return task.copies(X)
 
     def judge(self, n: int | None = None, *, target: str | None = None) -> Judgement:
@@ -187,7 +200,7 @@ class Generator(BaseEstimator):
         train, held = (remembered(model.memory_, held_out=held) for held in (False, True))
         if train is None or held is None or not len(held):
             raise SettingError("this model remembers no rows to compare with: fit it again")
-        made = model.sampler().rows(n or max(len(train), 1_000), self._seed())
+        made = model.sampler().rows(n or max(len(train), 1_000), self._seed(), rules=self.rules)
         tables = (self._plain(t) for t in (self._rows(train), self._rows(held), made))
         return judge(*tables, target=target)
 

@@ -10,6 +10,7 @@ from keyhole.columns import cast
 from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError
 from keyhole.estimator import Autoencoder
+from keyhole.modalities.lawful import Lawful
 from keyhole.sampling import draw_gaps
 from keyhole.sources import Rows
 from keyhole.sources.dialect import dialect_of
@@ -29,7 +30,8 @@ class Impute(Task):
     times, its gaps drawn anew in each: columns one group after the other, each given those before
     (Uria et al. 2014, section 3), nets in turn. So draws belong together, and differ by what the
     model does not know. With `mark`, a suffix such as "_filled", each column that the model knows
-    is followed by a truth value that says where it was filled.
+    is followed by a truth value that says where it was filled. With `rules`, what is filled in
+    keeps the rules between columns that all training rows kept.
     """
 
     verb = "impute"
@@ -41,6 +43,7 @@ class Impute(Task):
         draws: int | None = None,
         seed: int = 0,
         mark: str | None = None,
+        rules: bool = True,
     ) -> None:
         super().__init__(autoencoder)
         if draws is not None and (isinstance(draws, bool) or not isinstance(draws, int)):
@@ -53,6 +56,7 @@ class Impute(Task):
         self.seed = seed
         self.mark = mark
         self.counts: list[dict[str, int]] = []  # appended to by several threads
+        self.rules = rules
 
     def reads(self) -> None:
         """All columns: what was seen goes out as it came in."""
@@ -72,8 +76,7 @@ class Impute(Task):
     def table(self, rows: Rows, start: int) -> Any:
         """A block of rows without gaps; with draws, a first column tells which one a row is of."""
         if self.draws is None:
-            batch, expected = self.autoencoder.expect(rows, start)
-            return self._filled(rows, batch, self.autoencoder.table_.guess, expected)
+            return self._filled(rows, *self._guess(rows, start))
         import pyarrow as pa
 
         self.accept(rows.names)
@@ -85,12 +88,45 @@ class Impute(Task):
         each = np.arange(self.draws * len(rows)).reshape(self.draws, -1).T.ravel()
         return pa.concat_tables(marked).take(each)  # a row's draws stand together
 
+    def _guess(self, rows: Rows, start: int) -> tuple[Batch, Any]:
+        """The encoded rows, and a table of what is expected; rules between columns are kept."""
+        batch, expected = self.autoencoder.expect(rows, start)
+        table = self.autoencoder.table_
+        guessed, lawful = table.guess(expected), table.lawful
+        if lawful is not None and self.rules and not bool(batch.seen.all()):
+            free = self._free(batch, lawful)
+            guessed = lawful.mended(lawful.overlaid(guessed, lawful.read(rows), free), free)
+        return batch, guessed
+
     def copy(self, rows: Rows, start: int, draw: int) -> Any:
         """A block of rows with one draw in each gap."""
         fitted = self.autoencoder
         batch = fitted.table_.encode(rows, start)
-        drawn = self._drawn(batch, start, draw)
-        return self._filled(rows, batch, fitted.table_.drawn, drawn)
+        return self._filled(rows, batch, self._drawn(rows, batch, start, draw))
+
+    def _drawn(self, rows: Rows, batch: Batch, start: int, draw: int) -> Any:
+        """A table of values drawn for the gaps; rules between columns are kept."""
+        fitted = self.autoencoder
+        noise = torch.Generator().manual_seed(hash_of(self.seed, draw * (1 << 40) + start))
+        lawful = fitted.table_.lawful if self.rules else None
+        if lawful is None:
+            return fitted.table_.drawn(draw_gaps(fitted._fitted, batch, draw, noise))
+        free, fixed = self._free(batch, lawful), lawful.read(rows)
+
+        def drawn_at(places: np.ndarray) -> Any:
+            some = batch.take(torch.from_numpy(places))
+            table = fitted.table_.drawn(draw_gaps(fitted._fitted, some, draw, noise))
+            some_free = {name: cells[places] for name, cells in free.items()}
+            return lawful.overlaid(table, fixed.take(places), some_free)
+
+        return lawful.rows(drawn_at, free, self.seed + draw)
+
+    def _free(self, batch: Batch, lawful: Lawful) -> dict[str, np.ndarray]:
+        """For each column of a rule the rows with a gap there."""
+        table, seen = self.autoencoder.table_, batch.seen.cpu().numpy()
+        return {
+            c.name: np.logical_not(seen[:, table.cells_of(c.name)].any(1)) for c in lawful.columns
+        }
 
     def answer(self, X: Any) -> Any:
         """X without gaps, in its own kind: types, labels and index of a frame stay as they are."""
@@ -105,15 +141,10 @@ class Impute(Task):
         model, found = self.autoencoder, []
         for start, rows in model.numbered(X):
             if draw is None:
-                found.append(model.table_.guess(model.expect(rows, start)[1]))
+                found.append(self._guess(rows, start)[1])
                 continue
-            cells = self._drawn(model.table_.encode(rows, start), start, draw)
-            found.append(model.table_.drawn(cells))
+            found.append(self._drawn(rows, model.table_.encode(rows, start), start, draw))
         return pa.concat_tables(found)
-
-    def _drawn(self, batch: Batch, start: int, draw: int) -> Batch:
-        noise = torch.Generator().manual_seed(hash_of(self.seed, draw * (1 << 40) + start))
-        return draw_gaps(self.autoencoder._fitted, batch, draw, noise)
 
     def copies(self, X: Any) -> list[Any]:
         """X once for each draw, in its own kind of frame."""
@@ -129,15 +160,15 @@ class Impute(Task):
         ]
         return [as_container(table, self.autoencoder.container_) for table in found]
 
-    def _filled(self, rows: Rows, batch: Batch, decode: Any, cells: Batch) -> Any:
-        """The rows, with what cells decode to where there was a gap, and marks where asked for.
+    def _filled(self, rows: Rows, batch: Batch, guessed: Any) -> Any:
+        """The rows, with what was guessed where there was a gap, and marks where asked for.
 
         All other cells stay as they were written.
         """
         table = rows.arrow()
         if bool(batch.seen.all()):
             return self._marked(table, {})
-        dialect, guessed, gaps = dialect_of(table.schema), decode(cells), {}
+        dialect, gaps = dialect_of(table.schema), {}
         columns = {column.name: column for column in self.autoencoder.table_.celled}
         sign = dialect.decimal if dialect is not None else ""
         for name in guessed.column_names:
