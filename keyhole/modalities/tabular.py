@@ -117,8 +117,7 @@ class Tabular(Modality):
             alone = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
             parted = "; it was read as one column: is it parted by , ; | or tabs?" if alone else ""
             raise DataError(f"{source.name} has no column to learn from ({said}){parted}")
-        table.grids = bounds_of(columns, survey)
-        table.rules = kept_rules(source, survey, columns)
+        table.grids, table.rules = bounds_of(columns, survey), kept_rules(source, survey, columns)
         if binned:
             table.bins = bins_of(table, survey)
             del table.layout  # it is made anew, with bins
