@@ -198,11 +198,8 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
 
     choice, bottleneck = None, parts["bottleneck"]
     if bottleneck.width == AUTO:
-        stage("choosing the width of the code")
-        sample = table.encode(ArrowRows(survey.sample.slice(0, MOST_POINTS)))
         plan = shorter(parts["plan"], survey.rows)
-        with wall_clock(reserved=0.5):
-            choice = choose_width(table, sample, lambda ordered: run_with(ordered, plan, None))
+        choice = _width(table, survey.sample, lambda ordered: run_with(ordered, plan, None))
         bottleneck = with_width(bottleneck, choice.width)
     foresee(bottleneck, parts["head"], table, survey.sample)
     checkpoint = Checkpoint(hooks.checkpoint, mark, seed) if hooks.checkpoint else None
@@ -213,6 +210,14 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
     asked = Asked(survey.rows, held.split.folds, parts["corruption"].hides, warm)
     return replace(_judged(trained, table, held, asked), memory=memory, fingerprint=mark,
                    choice=choice)  # fmt: skip
+
+
+def _width(table: Modality, sample: Any, run_with: Callable[[Bottleneck], Run]) -> WidthChoice:
+    """The width that the held-out curve asks for, from runs in half of the time left."""
+    stage("choosing the width of the code")
+    points = table.encode(ArrowRows(sample.slice(0, MOST_POINTS)))
+    with wall_clock(reserved=0.5):
+        return choose_width(table, points, run_with)
 
 
 def _surveyed(source: Source, parts: dict[str, Any]) -> tuple[Modality, Any]:

@@ -16,20 +16,12 @@ from keyhole.cli.common import (
     spoken_warnings,
     waiting,
 )
+from keyhole.cli.fit_options import part_options, parts_of, prior_of, share_of
 from keyhole.core.clock import clock, wall_clock
 from keyhole.core.stages import stage
 
 SAMPLE = "sample"  # a task that answers with rows of its own
 REPORT_SHARE, REPORT_S = 0.1, 3.0  # of a time budget: model and page are written after training
-PART_OPTIONS = ("bottleneck", "net", "head", "corruption")
-
-
-def part_options(command: Any) -> Any:
-    """--bottleneck, --net, --head, --corruption: a kind and its arguments."""
-    for name in PART_OPTIONS:
-        said = f"The {name}, as kind:name=value,..."
-        command = click.option(f"--{name}", metavar="KIND[:ARGS]", help=said)(command)
-    return command
 
 
 @click.command()
@@ -168,11 +160,11 @@ def _learner(data: str, options: dict[str, Any]) -> Any:
     if options["tasks"] == (SAMPLE,):
         model = generating(data, parts.pop("plan"))
         model.set_params(**parts, random_state=seed)
-        return Generator(model, prior=_prior(options), random_state=seed)
+        return Generator(model, prior=prior_of(options), random_state=seed)
     return AnomalyDetector(
         Autoencoder(**parts, random_state=seed),
         alarm_rate=options["alarm_rate"],
-        contamination=_share(options["contamination"]),
+        contamination=share_of(options["contamination"]),
         segment=options["segment"],
     )
 
@@ -181,51 +173,11 @@ def _add_prior(model: Any, data: str, options: dict[str, Any]) -> None:
     """Give a fitted model a prior: over all rows, or those remembered of standard input."""
     from keyhole.tasks import Generator
 
-    prior = _prior(options)
+    prior = prior_of(options)
     if data == "-":
         Generator.of(model, prior=prior)
     else:
         Generator(model, prior=prior, random_state=options["seed"]).fit(data)
-
-
-def _prior(options: dict[str, Any]) -> Any:
-    """The prior asked for, checked; None: chosen by the rows."""
-    import keyhole.priors  # noqa: F401  (registers its kinds)
-    from keyhole.core.part import parse
-
-    return None if options["prior"] is None else parse("prior", options["prior"])
-
-
-def _share(text: str) -> str | float:
-    """A share of rows as a number, a word as it is."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def parts_of(options: dict[str, Any]) -> dict[str, Any]:
-    """The Autoencoder's parts that the options describe."""
-    from keyhole.core.part import parse
-    from keyhole.modalities import Hints, PictureHints
-    from keyhole.training import Plan
-
-    parts = {name: parse(name, options[name]) for name in PART_OPTIONS if options[name]}
-    plan = Plan(options["steps"], batch=options["batch"], time_budget_s=options["time_budget"],
-                device=options["device"])  # fmt: skip
-    if options["learning_rate"] is not None:
-        plan.learning_rate = options["learning_rate"]
-    if options.get("size"):
-        return {**parts, "plan": plan, "hints": PictureHints(_size(options["size"]))}
-    hints = Hints(
-        kinds=_kinds(options["kind"]) or None,
-        only=_names(options["columns"]) or None,
-        exclude=_names(options["exclude"]) or None,
-        id=options["id_column"],
-        weight=options["weight"],
-        validation=options["validation"],
-    )
-    return {**parts, "plan": plan, "hints": hints}
 
 
 def say_guess(table: Any, source: Any, rows: int, say: Say) -> None:
@@ -273,28 +225,6 @@ def _report(model: Any, detector: Any, data: str, page: str) -> None:
     write_report(page, model, asked)
 
 
-def _names(given: tuple[str, ...]) -> list[str]:
-    return [text for text in given if text.strip(", ")]  # Hints knows the table's columns
-
-
-def _kinds(given: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for text in given:
-        name, equals, kind = text.rpartition("=")
-        if not equals:
-            raise click.UsageError(f"--kind {text!r}: write COLUMN=KIND")
-        found[name] = kind
-    return found
-
-
-def _size(text: str) -> list[int]:
-    """Height and width in pixels."""
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() for side in sides):
-        raise click.UsageError(f"--size {text!r}: write HEIGHTxWIDTH, such as 64x64")
-    return [int(side) for side in sides]
-
-
 def _check_tasks(options: dict[str, Any]) -> None:
     """Tasks that there are, and a prior that can be used: said before anything is read."""
     from keyhole.tasks import Task
@@ -308,5 +238,5 @@ def _check_tasks(options: dict[str, Any]) -> None:
     told = [n for n in ("noise", "clean", "axes", "no_fallback") if options[n]]
     if told and denoise.VERB not in options["tasks"]:
         raise click.UsageError(f"--{told[0].replace('_', '-')} is for --for denoise")
-    if _prior(options) is not None and SAMPLE not in options["tasks"]:
+    if prior_of(options) is not None and SAMPLE not in options["tasks"]:
         raise click.UsageError("--prior is kept for sampling: add --for sample")

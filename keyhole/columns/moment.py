@@ -6,14 +6,7 @@ import numpy as np
 
 from keyhole.columns import arrowtype, cast, dates, refuse
 from keyhole.columns.base import Column, atom_slot
-from keyhole.columns.expected import (
-    LEVEL,
-    Expected,
-    Prediction,
-    known_only,
-    outside,
-    with_atom,
-)
+from keyhole.columns.expected import LEVEL, Expected, Prediction, known_only, outside, with_atom
 from keyhole.columns.grids import Grid, between, inside, legal
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot

@@ -205,9 +205,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def reads(self) -> list[str]:
         """The columns that an answer reads: the net's, and those that name rows and segments."""
-        model = self.autoencoder_
-        named = [model.id_column, model.parts()["hints"].segment]
-        return [*model.table_.needs(), *(name for name in named if name)]
+        named = [self.autoencoder_.id_column, self.autoencoder_.parts()["hints"].segment]
+        return [*self.autoencoder_.table_.needs(), *(name for name in named if name)]
 
     @property
     def calibration_(self) -> Calibration:
@@ -268,7 +267,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     @classmethod
     def _over(cls, model: Autoencoder, alarm_rate: float) -> Self:
-        """A detector told what the model's hints say; it has no gauge yet."""
+        """A detector of what the model's hints say, without a gauge."""
         hints = model.parts()["hints"]
         share = "auto" if hints.contamination is None else hints.contamination
         detector = cls(model, alarm_rate=alarm_rate, contamination=share, segment=hints.segment)
