@@ -35,6 +35,10 @@ Heard = Callable[[int], None]
 class Counting(Protocol):
     """An answerer that also counts, part by part, what all rows add up to."""
 
+    def __call__(self, rows: Rows, start: int, /) -> pa.Table:
+        """The answer for a block of rows whose first stands at `start`."""
+        ...
+
     def end_part(self) -> dict[str, Any]:
         """The counts since the last part, as JSON."""
         ...
