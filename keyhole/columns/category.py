@@ -96,5 +96,5 @@ class Category(Column):
             raise ValueError("a category is predicted by the probabilities of its levels")
         last = predicted.levels.shape[1] - 1  # stands for all levels without their own
         place = np.minimum(cells[:, 0].astype(np.int64) - 1, last)
-        named = [shorten(text) for text in levels_text(self.levels[:last])]
+        named = [shorten(text) for text in self._texts[:last]]
         return expected_levels(predicted.levels, place, [*named, "another level"])

@@ -93,4 +93,4 @@ class Flag(Column):
         """The likelier value and its probability, or both values where neither is likely."""
         share = np.stack([1 - predicted.middle[:, 0], predicted.middle[:, 0]], 1)
         place = np.where(cells[:, 0] == NEITHER, 2, cells[:, 0] > 0.5)
-        return expected_levels(share, place, levels_text([self.no, self.yes]))
+        return expected_levels(share, place, self.text(self.decode(np.array([[0.0], [1.0]]))))
