@@ -74,9 +74,9 @@ def test_fit_keeps_contamination_and_segment_and_tells_what_stands_apart(place, 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--contamination", "0.5"], "contamination=0.5: write 'auto', 'none', or the share"),
-        (["--contamination", "some"], "contamination='some': write 'auto', 'none', or the share"),
-        (["--contamination", "nan"], "contamination=nan: write 'auto', 'none', or the share"),
+        (["--contamination", "0.5"], "--contamination 0.5: write 'auto', 'none', or the share"),
+        (["--contamination", "some"], "--contamination some: write 'auto', 'none', or the share"),
+        (["--contamination", "nan"], "--contamination nan: write 'auto', 'none', or the share"),
         (["--segment", "machin"], "did you mean 'machine'?"),
     ],
 )
