@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
+from keyhole.columns.cast import ISO
 from keyhole.columns.expected import Prediction
 from keyhole.columns.profile import MOST_LEVELS
 from keyhole.core.layout import Layout, Slot
@@ -119,16 +120,20 @@ def _draw(table: Modality, likelihood: Likelihood) -> None:
 
 
 def _check_types(table: Modality, schema: pa.Schema) -> None:
-    """Values of a column can only be of a type that its kind makes.
+    """Values of a column can only be of a type that its kind makes; a patch is no column of rows.
 
     Raises: BundleError.
     """
     import pyarrow.types as pt
 
     for column in table.celled:
+        if column.name not in schema.names:
+            continue
         type_ = schema.field(column.name).type
-        number = pt.is_integer(type_) or pt.is_floating(type_) or pt.is_duration(type_)
+        plain = pt.is_integer(type_) or pt.is_floating(type_)
+        number = plain or pt.is_duration(type_)
         moment = pt.is_timestamp(type_) or pt.is_date(type_) or pt.is_string(type_)
+        moment = moment or (plain and getattr(column, "style", ISO) != ISO)  # 20240131, epochs
         if (column.kind in NUMBERS and not number) or (column.kind in MOMENTS and not moment):
             raise BundleError(f"column {column.name!r:.80} is a {column.kind} of type {type_}")
 
