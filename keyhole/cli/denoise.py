@@ -128,6 +128,10 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     if done.noiseless:
         some = ", ".join(done.noiseless[:5])
         say("as it is", f"no noise was found in {len(done.noiseless):,} pictures: {some}")
+    if done.striped:
+        some = ", ".join(done.striped[:5])
+        say.warn(f"rows or columns share noise, which is not removed, in {len(done.striped):,} "
+                 f"pictures: {some}")  # fmt: skip
     if done.lossy:
         say.warn(f"{len(done.lossy):,} files were written in a lossy format: {done.lossy[0]}")
     say("wrote", out)

@@ -34,6 +34,9 @@ class KeptNoise:
     gain: float
     offset: float
     kernel: list[list[float]]
+    rows: float
+    columns: float
+    impulses: float
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from keyhole.core.threads import pass_work, threads_for
-from keyhole.denoising.units import Unit, filled
+from keyhole.denoising.units import HALO, Unit, filled
 from keyhole.images import Picture
 from keyhole.nets.unet import MOST_SCALES, UNet
 from keyhole.network import Network
@@ -128,25 +128,27 @@ def together(
     pictures: list[Picture], units: list[Unit], answer: Denoise | Filtered
 ) -> list[np.ndarray]:
     """Small pictures of one size, denoised in one pass."""
-    cut = [unit.forward(p.whole()) for p, unit in zip(pictures, units, strict=True)]
+    windows = [picture.whole() for picture in pictures]
+    cut = [unit.forward(window) for window, unit in zip(windows, units, strict=True)]
     found = whole(np.stack(cut), answer)
-    return [unit.inverse(one) for one, unit in zip(found, units, strict=True)]
+    rows = zip(units, windows, found, strict=True)
+    return [unit.answered(window, one) for unit, window, one in rows]
 
 
 def whole(x: np.ndarray, answer: Denoise | Filtered) -> np.ndarray:
     """Pictures (picture, height, width, channel) in noise units, denoised at once.
 
-    What fits into a training crop is seen as in training: without a margin.
+    What is missing (NaN) is guessed. What fits into a training crop is seen as in training:
+    without a margin.
     """
     size = x.shape[1], x.shape[2]
-    pairs = [filled(one) for one in x]
+    x = np.stack([filled(one)[0] for one in x])
     if max(size) <= answer.side:
         edges = [(0, answer.side - n) for n in size]
     else:
         edges = [_edge(0, n, n, answer) for n in size]
-    wide = np.pad(np.stack([one for one, _ in pairs]), [(0, 0), *edges, (0, 0)], "symmetric")
-    found = answer(wide)[:, edges[0][0] :, edges[1][0] :][:, : size[0], : size[1]]
-    return np.where(np.stack([seen for _, seen in pairs]), found, np.nan)
+    wide = np.pad(x, [(0, 0), *edges, (0, 0)], "symmetric")
+    return answer(wide)[:, edges[0][0] :, edges[1][0] :][:, : size[0], : size[1]]
 
 
 def cut(
@@ -162,18 +164,26 @@ def cut(
     """
     sides, margin = (picture.height, picture.width), answer.margin
     if max(sides) <= answer.side:
-        found = whole(unit.forward(picture.whole())[None], answer)[0]
+        window = picture.whole()
+        found = whole(unit.forward(window)[None], answer)[0]
         inside = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-        return unit.inverse(found[inside])
+        return unit.answered(window, found)[inside]
     here = [slice(max(a - margin, 0), min(a + n + margin, side))
             for a, n, side in zip(start, size, sides, strict=True)]  # fmt: skip
-    x, seen = filled(unit.forward(picture.window(here[0], here[1])))
+    # Read with a halo, so that impulses are told alike in every tile.
+    read = [slice(max(s.start - HALO, 0), min(s.stop + HALO, side))
+            for s, side in zip(here, sides, strict=True)]  # fmt: skip
+    window = picture.window(read[0], read[1])
+    y, x_ = (slice(s.start - r.start, s.stop - r.start) for s, r in zip(here, read, strict=True))
+    x, _ = filled(unit.forward(window)[y, x_])
     edges = [_edge(a, n, side, answer) for a, n, side in zip(start, size, sides, strict=True)]
     found = answer(np.pad(x, [*edges, (0, 0)], "symmetric")[None])[0]
     found = found[margin : margin + size[0], margin : margin + size[1]]
-    inner = [slice(a - s.start, a - s.start + n)
-             for a, n, s in zip(start, size, here, strict=True)]  # fmt: skip
-    return unit.inverse(np.where(seen[inner[0], inner[1]], found, np.nan))
+    inner = tuple(slice(a - r.start, a - r.start + n)
+                  for a, n, r in zip(start, size, read, strict=True))  # fmt: skip
+    whole_of = np.zeros_like(window)
+    whole_of[inner] = found
+    return unit.answered(window, whole_of)[inner]
 
 
 def _edge(start: int, size: int, side: int, answer: Denoise | Filtered) -> tuple[int, int]:

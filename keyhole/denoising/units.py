@@ -1,14 +1,22 @@
 """A picture in units of its own noise: what a denoising net is given, and gives back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from scipy import ndimage
 
 from keyhole.images import Picture
-from keyhole.noise import Noise, Stabiliser
+from keyhole.noise import (
+    Noise,
+    Stabiliser,
+    background,
+    background_value,
+    impulse_scale,
+    impulses,
+)
 
+HALO = 4  # pixels around a pixel that tell whether it is an impulse, or background
 WINDOWS, WINDOW = 8, 512  # of a large picture that are looked at; its noise is the same all over
 
 
@@ -17,24 +25,37 @@ class Unit:
     """To noise of standard deviation 1 around a picture's own middle, and back.
 
     A net without biases answers twice a picture with twice an answer, so one net serves every
-    noise level once pictures come in units of theirs.
+    noise level once pictures come in units of theirs. Impulses are missing to the net, which
+    guesses them; so is a constant `background`, which stays as it is. `impulse_scale` is 0 where
+    a picture has no impulses.
     """
 
     noise: Noise
     stabiliser: Stabiliser
     center: float
+    impulse_scale: float = 0.0
+    background: float | None = None
 
     @classmethod
     def of(cls, noise: Noise, windows: list[np.ndarray]) -> Self:
         """The unit of a picture with this noise, of which these windows are."""
-        stabiliser = Stabiliser.of(noise)
-        held = np.concatenate([stabiliser.forward(window).ravel() for window in windows])
-        held = held[np.isfinite(held)]
-        return cls(noise, stabiliser, float(held.mean()) if len(held) else 0.0)
+        scale = impulse_scale(windows, sure=noise.impulses > 0)[1]
+        unit = cls(noise, Stabiliser.of(noise), 0.0, scale, background_value(windows, noise))
+        held = np.concatenate([unit.forward(window).ravel() for window in windows])
+        held = held[np.isfinite(held)].astype(np.float64)
+        return replace(unit, center=float(held.mean()) if len(held) else 0.0)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """Pixels in units of their noise, float32; a missing one (NaN) stays missing."""
-        return (self.stabiliser.forward(x) - self.center).astype(np.float32)
+        """Pixels in units of their noise, float32; missing ones, impulses and background are NaN.
+
+        Of a part of a picture, pixels nearer than `HALO` to its edge may be taken for neither.
+        """
+        even = (self.stabiliser.forward(x) - self.center).astype(np.float32)
+        if self.impulse_scale:
+            even[impulses(x, self.impulse_scale)] = np.nan
+        if self.background is not None:
+            even[background(x, self.background)] = np.nan
+        return even
 
     def expected(self, x: np.ndarray) -> np.ndarray:
         """What noisy versions of clean pixels are in these units, on average.
@@ -51,6 +72,13 @@ class Unit:
     def inverse(self, x: np.ndarray) -> np.ndarray:
         """Denoised pixels in the picture's own units."""
         return self.stabiliser.inverse(x.astype(np.float64) + self.center).astype(np.float32)
+
+    def answered(self, window: np.ndarray, found: np.ndarray) -> np.ndarray:
+        """A denoised window in the picture's units; gaps and background are as they were."""
+        stays = ~np.isfinite(window)
+        if self.background is not None:
+            stays |= background(window, self.background)
+        return np.where(stays, window, self.inverse(found)).astype(np.float32)
 
 
 def windows_of(picture: Picture) -> list[np.ndarray]:

@@ -8,9 +8,11 @@ import numpy as np
 
 from keyhole.errors import DataError, SettingError
 from keyhole.noise.evidence import Evidence, gather
+from keyhole.noise.impulses import impulse_scale
 from keyhole.noise.mixture import Mixture, begin, fit, spectra
 from keyhole.noise.model import WHITE, Noise
 from keyhole.noise.slope import Line, rough_line, variance_line
+from keyhole.noise.stripes import stripes
 
 REACH = 2  # noise is told from content only where it reaches no further than two pixels
 TINY = 256  # pixels under which a mixture has nothing to hold on to
@@ -23,6 +25,7 @@ CLEARLY = 0.35
 RISING = 0.1
 FREEDOM = (REACH + 1) ** 2 - 1  # numbers that correlated noise has over white
 FAINT = 0.15  # a correlation between neighbours below this is called none
+SEEN = 0.15  # of the noise of single pixels: fainter stripes cannot be seen in it
 ROUNDING = 1e-6  # of the largest value
 BROAD, CLOSE = 0.5, 0.15  # how much the amounts of content are smoothed: to decide, to measure
 
@@ -67,7 +70,20 @@ def estimate_many(pictures: Sequence[Any]) -> Noise:
     found = Noise(float(sigma), float(gain), line.offset, _kernel(lags))
     # What is left of rounding to float32 is no noise.
     largest = max(float(np.nanmax(np.abs(a), initial=0, where=np.isfinite(a))) for a in arrays)
-    return found if float(found.level(largest)) > ROUNDING * largest else Noise(0.0)
+    return (
+        _with_rest(found, arrays)
+        if float(found.level(largest)) > ROUNDING * largest
+        else Noise(0.0)
+    )
+
+
+def _with_rest(noise: Noise, arrays: list[np.ndarray]) -> Noise:
+    """The noise with impulses, and with stripes that stand out of it."""
+    planes = [array if array.ndim == 3 else array[..., None] for array in arrays]
+    middle = float(np.nanmedian(np.concatenate([plane.ravel() for plane in planes])))
+    least = SEEN * float(noise.level(middle))
+    rows, columns = (level if level > least else 0.0 for level in stripes(planes))
+    return replace(noise, rows=rows, columns=columns, impulses=impulse_scale(planes)[0])
 
 
 def _with_line(evidence: Evidence, least: float) -> tuple[Line | None, np.ndarray]:
@@ -154,4 +170,10 @@ def pooled(noises: Sequence[Noise], weights: Sequence[float] | None = None) -> N
     for part, noise in zip(share, noises, strict=True):
         edge = (side - len(noise.kernel)) // 2
         total += part * np.pad(np.array(noise.kernel), edge)
-    return Noise(float(sigma), gain, offset, tuple(tuple(map(float, row)) for row in total))
+    kernel = tuple(tuple(map(float, row)) for row in total)
+    rows, columns = (
+        float(np.sqrt(share @ np.array([getattr(n, name) ** 2 for n in noises])))
+        for name in ("rows", "columns")
+    )
+    impulses = float(share @ np.array([n.impulses for n in noises]))
+    return Noise(float(sigma), gain, offset, kernel, rows, columns, impulses)

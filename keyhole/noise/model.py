@@ -15,13 +15,18 @@ class Noise:
     """Noise whose variance is `sigma`² + `gain` · max(value − `offset`, 0).
 
     `kernel` is its autocorrelation: odd, square, 1 in the centre; `((1.0,),)` says that no two
-    pixels share noise. `sigma` and `offset` are in the picture's units.
+    pixels share noise. `sigma` and `offset` are in the picture's units, and so are `rows` and
+    `columns`: standard deviations of further noise that all pixels of a row or a column share,
+    which denoising leaves. `impulses` is the share of single pixels far from all around them.
     """
 
     sigma: float
     gain: float = 0.0
     offset: float = 0.0
     kernel: tuple[tuple[float, ...], ...] = WHITE
+    rows: float = 0.0
+    columns: float = 0.0
+    impulses: float = 0.0
 
     def __post_init__(self) -> None:
         numbers = np.array([self.sigma, self.gain, self.offset])
@@ -30,6 +35,9 @@ class Noise:
                 f"a noise needs finite numbers, sigma >= 0 and gain >= 0; given were sigma "
                 f"{self.sigma}, gain {self.gain}, offset {self.offset}"
             )
+        stripes = np.array([self.rows, self.columns, self.impulses])
+        if not (np.isfinite(stripes) & (stripes >= 0)).all() or self.impulses > 1:
+            raise SettingError("rows and columns of a noise are >= 0, impulses from 0 to 1")
         side = len(self.kernel)
         if side % 2 == 0 or any(len(row) != side for row in self.kernel):
             raise SettingError("the kernel of a noise must be square with an odd side")
@@ -66,6 +74,9 @@ class Noise:
             "gain": self.gain,
             "offset": self.offset,
             "kernel": [list(row) for row in self.kernel],
+            "rows": self.rows,
+            "columns": self.columns,
+            "impulses": self.impulses,
         }
 
     @classmethod
@@ -73,7 +84,8 @@ class Noise:
         """The noise that `recipe` describes."""
         rows = tuple(tuple(float(cell) for cell in row) for row in recipe["kernel"])
         numbers = (float(recipe[name]) for name in ("sigma", "gain", "offset"))
-        return cls(*numbers, kernel=rows)
+        further = {name: float(recipe[name]) for name in ("rows", "columns", "impulses")}
+        return cls(*numbers, kernel=rows, **further)
 
     def describe(self, span: float | None = 1.0) -> str:
         """One sentence for people; `span` is the range of its values, None if unknown."""
@@ -89,10 +101,31 @@ class Noise:
             text = text if self.sigma > 0 else text.rsplit(", and", 1)[0].replace("-Gaussian", "")
         else:
             text = f"Gaussian noise, {level}"
-        if not self.correlated:
-            return f"{text}, not correlated between pixels"
-        below, right = self.neighbours
-        return f"{text}, correlated with the pixel below by {below:.2f} and beside by {right:.2f}"
+        if self.correlated:
+            below, right = self.neighbours
+            text += f", correlated with the pixel below by {below:.2f} and beside by {right:.2f}"
+        elif not self.striped:
+            text += ", not correlated between pixels"
+        return "; ".join([text, *self._further()])
+
+    @property
+    def striped(self) -> bool:
+        """Whether all pixels of a row, or of a column, share noise."""
+        return max(self.rows, self.columns) > 0
+
+    def _further(self) -> list[str]:
+        """What is said of stripes and impulses."""
+        pairs = [("row", self.rows), ("column", self.columns)]
+        said = [
+            f"pixels of a {name} share further noise of standard deviation {level:.3g}, which is "
+            "not removed"
+            for name, level in pairs
+            if level > 0
+        ]
+        if self.impulses > 0:
+            share = f"{100 * self.impulses:.2g} %"
+            said.append(f"{share} of the pixels are impulses (hot or dead), taken for missing")
+        return said
 
     def __str__(self) -> str:
         # A deviation over 1 is no picture in [0, 1]; whoever knows the range calls `describe`.

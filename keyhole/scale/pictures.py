@@ -35,7 +35,8 @@ NOTE = ".keyhole.json"
 class Written:
     """What came of one file, or of several: pictures, pixels that did not fit their type.
 
-    `noiseless` are pictures left as they were, `lossy` files whose format loses more than
+    `noiseless` are pictures left as they were, `striped` those whose rows or columns share noise
+    that stays, `lossy` files whose format loses more than
     rounding does; `kept` counts the files that an earlier run had done.
     """
 
@@ -44,6 +45,7 @@ class Written:
     clipped: int
     lossy: list[str]
     noiseless: list[str]
+    striped: list[str]
     kept: int = 0
 
 
@@ -148,17 +150,19 @@ def _copied(
     heard: Callable[[int], None],
 ) -> Written:
     note = f"Denoised by keyhole, model {denoiser._fitted.fingerprint}; not for diagnosis"
-    noiseless = []
+    noiseless, striped = [], []
     with file.copy_to(path, note=note, force=force) as copy:
         for place, picture in enumerate(file.pictures):
             unit = measured.unit(picture)
             if unit.noise.kind == "none":
                 noiseless.append(picture.name)
+            if unit.noise.striped:
+                striped.append(picture.name)
             for y, rows in denoiser.bands(picture, unit):
                 copy.write(place, y, rows)
             heard(1)
     lossy = [file.name] if copy.lossy else []
-    return Written(1, len(file.pictures), copy.clipped, lossy, noiseless)
+    return Written(1, len(file.pictures), copy.clipped, lossy, noiseless, striped)
 
 
 def _sum(parts: list[Written]) -> Written:
@@ -168,6 +172,7 @@ def _sum(parts: list[Written]) -> Written:
         clipped=sum(part.clipped for part in parts),
         lossy=[name for part in parts for name in part.lossy],
         noiseless=[name for part in parts for name in part.noiseless],
+        striped=[name for part in parts for name in part.striped],
         kept=sum(part.kept for part in parts),
     )
 
