@@ -123,6 +123,17 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     who = denoiser._fitted.used
     kept = f", {done.kept:,} of them by an earlier run" if done.kept else ""
     say(VERB, f"{done.pictures:,} pictures in {done.files:,} files{kept}, by the {who}")
+    _say_rest(done, say)
+    say("wrote", out)
+    if options["report"]:
+        from keyhole.report.denoising import write_denoising
+
+        write_denoising(options["report"], denoiser, pictures)
+        say("wrote", options["report"])
+
+
+def _say_rest(done: Any, say: Say) -> None:
+    """What did not fit, what was left as it was, and what stays."""
     if done.clipped:
         say("clipped", f"{done.clipped:,} pixels did not fit the files' type")
     if done.noiseless:
@@ -134,12 +145,6 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
                  f"pictures: {some}")  # fmt: skip
     if done.lossy:
         say.warn(f"{len(done.lossy):,} files were written in a lossy format: {done.lossy[0]}")
-    say("wrote", out)
-    if options["report"]:
-        from keyhole.report.denoising import write_denoising
-
-        write_denoising(options["report"], denoiser, pictures)
-        say("wrote", options["report"])
 
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
