@@ -26,6 +26,8 @@ from keyhole.training.corruptions import Noise as Synthetic
 pytest.importorskip("skimage")
 SIGMA = 20.0
 TINY = UNet([4, 8], precision="float32")
+NOISE = {"sigma": 1.0, "gain": 0.0, "offset": 0.0, "kernel": [[1.0]], "rows": 0.0, "columns": 0.0,
+         "impulses": 0.0}  # fmt: skip
 
 
 def shapes(size=(48, 56), seed=0):
@@ -322,7 +324,8 @@ def test_a_denoiser_is_kept_and_found_again(fitted, tmp_path):
         ("channels", 10**6, "channels"),
         ("pictures", 0, "at least 1"),
         ("parts", {}, "parts"),
-        ("noise", {"sigma": -1.0, "gain": 0.0, "offset": 0.0, "kernel": [[1.0]]}, "a level"),
+        ("noise", NOISE | {"sigma": -1.0}, "a level"),
+        ("noise", NOISE | {"impulses": 2.0}, "impulses from 0 to 1"),
     ],
 )
 def test_a_manifest_that_was_altered_is_refused(fitted, tmp_path, key, value, said):
