@@ -51,7 +51,7 @@ def test_fit_shows_what_it_made_of_the_columns_and_how_far_to_trust_the_model(pl
     code, _, err = ask(capfd, "fit", place / "train.csv", "-o", place / "n.keyhole",
                        "--steps", "30", "--no-report")  # fmt: skip
     assert code == 0
-    assert "card    aside     nearly every row has a text of its own: an identifier" in err
+    assert "card    aside     nearly every row has a level of its own: an identifier" in err
     assert "kind    flag      two texts" in err
     assert "verdict " in err
     assert "about" in err
@@ -280,8 +280,8 @@ def test_an_alarm_rate_that_is_none_is_one_line(place, capfd, verb):
 
 
 def test_a_rate_that_the_rows_cannot_promise_is_a_line_and_no_trace_of_python(place, capfd):
-    rest = ["--label", "fraud", "--alarm-rate", 0.0001]
+    rest = ["--label", "fraud", "--alarm-rate", 1e-9]
     code, _, err = ask(capfd, "evaluate", place / "m.keyhole", place / "new.csv", *rest)
-    assert code == 0
-    assert "warning   an alarm rate of 0.0001 needs 9,999 calibration rows" in err
+    assert code == 2
+    assert "an alarm rate of 1e-09 is too small for 300 calibration rows" in err
     assert ".py" not in err

@@ -196,7 +196,7 @@ def test_labels_of_another_number_than_the_rows_are_refused():
 
 def test_a_rate_that_the_new_calibration_rows_cannot_promise_is_said():
     fitted = detector(draw(60), steps=2)
-    with pytest.warns(KeyholeWarning, match="needs 19 calibration rows and there are 9"):
+    with pytest.warns(KeyholeWarning, match="0.05 is too small for 9 calibration rows"):
         fitted.calibrate(draw(9, 1))
 
 
