@@ -52,7 +52,7 @@ def mutations(
     data = table(8)
     rows = pa.concat_tables([data, pa.table({f.name: pa.nulls(1, f.type) for f in data.schema})])
     for base in bases:
-        asked(AnomalyDetector.load(str(base)), rows)  # what is loaded on first use is loaded now
+        meet(base, rows)  # what is loaded on first use is loaded now
     met: list[dict[str, Any]] = []
     while len(met) < count:
         work = _meets(range(len(met), min(len(met) + BATCH, count)), seed, folder, bases, rows)
