@@ -311,7 +311,7 @@ def test_two_hundred_broken_bundles_meet_only_our_own_errors(bundle, model, tmp_
 def test_ten_kills_leave_a_bundle_that_loads_and_a_run_that_ends_the_same(tmp_path):
     line = kills(10, 3, tmp_path, steps=60)
     assert durability.held(line), line
-    assert line["runs_resumed"] >= 1
+    assert line["killed_training"] >= 1  # where each was cut depends on the load of the machine
 
 
 STEPS = ("replace", "mkdir", "fsync", "open", "unlink", "rmdir")
