@@ -14,9 +14,10 @@ from keyhole.checks.kh008_collapse import Collapse
 from keyhole.checks.kh009_dead_units import DeadUnits
 from keyhole.checks.kh010_unfinished_warm_up import UnfinishedWarmUp
 from keyhole.checks.kh011_gap import Gap
+from keyhole.checks.kh015_worse_than_mean import WorseThanMean
 
 __all__ = [
     "Asked", "Check", "Collapse", "ConstantScores", "Copies", "DeadUnits", "Evidence", "FewRows",
     "Finding", "Gap", "NoBetterThanMean", "RebuildsLessClosely", "StillLearning",
-    "UnfinishedWarmUp", "WorseThanPCA", "examine", "foresee", "gather", "verdict",
+    "UnfinishedWarmUp", "WorseThanMean", "WorseThanPCA", "examine", "foresee", "gather", "verdict",
 ]  # fmt: skip

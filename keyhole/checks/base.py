@@ -43,7 +43,11 @@ def verdict(evidence: Evidence, findings: list[Finding]) -> str:
     """One line on how far to trust the model."""
     codes = {finding.code for finding in findings}
     if not codes & {"KH001", "KH002", "KH003", "KH004", "KH008"}:
-        more = f" ({', '.join(finding.title for finding in findings)})" if findings else ""
+        rest = [finding.title for finding in findings if finding.code != "KH015"]
+        more = f" ({', '.join(rest)})" if rest else ""
         does = "guesses hidden cells" if evidence.hides else "rebuilds rows"
-        return f"learnt: {does} better than PCA at equal width; does not copy{more}"
+        head = "learnt"
+        if evidence.worse:
+            head += f" except {len(evidence.worse)} of {len(evidence.guessed_skill)} columns"
+        return f"{head}: {does} better than PCA at equal width; does not copy{more}"
     return "look again: " + "; ".join(finding.title for finding in findings)

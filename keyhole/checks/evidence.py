@@ -21,7 +21,8 @@ class Evidence:
 
     «Rebuilt» cells stand in the input, «guessed» ones are hidden there, an eighth of the columns
     at a time. Skill is the share of a column's variation (of its uncertainty, for levels) that is
-    explained; the mean has skill 0, PCA is that of the same width.
+    explained; the mean has skill 0, PCA is that of the same width. `worse` are the columns that
+    the net predicts worse than their mean, by the question that it was trained for.
     """
 
     rows: int
@@ -38,6 +39,7 @@ class Evidence:
     pca_rebuilt_skill: dict[str, float]
     guessed_skill: dict[str, float]
     pca_guessed_skill: dict[str, float]
+    worse: dict[str, float]
     history: History
     folds: int
     hides: bool  # the net was trained to guess hidden cells
@@ -100,6 +102,7 @@ def gather(
         pca_rebuilt_skill=floors.skill(layout, batch, floors.rebuilt),
         guessed_skill=floors.skill(layout, batch, guessed),
         pca_guessed_skill=floors.skill(layout, batch, floors.guessed),
+        worse=floors.worse(layout, batch, guessed if asked.hides else rebuilt),
         history=history,
         folds=asked.folds,
         hides=asked.hides,

@@ -5,16 +5,18 @@ Linear autoencoders are solved: under a Gaussian head the best one is PCA (Baldi
 their own residuals, and judged on rows they have not seen.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import xlogy
 from sklearn.decomposition import PCA
 
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.records import Batch
 from keyhole.heads.bernoulli import BernoulliCells
-from keyhole.heads.counts import CountCells
+from keyhole.heads.counts import MOST_LOG_MEAN, CountCells
 from keyhole.heads.student_t import StudentTCells
 
 REACH = 5.0  # numbers are judged as the net sees them: clipped
@@ -22,13 +24,16 @@ MOST_LEVELS = 50  # levels of a column that get a one-hot column each
 NU = 3.0
 LEAST_SCALE = 0.3  # of a column's spread, as in the net's head
 LEAST_PROBABILITY = 1e-3
+SURE = 1.0  # standard errors
+LEAST_LOSS = 0.05  # of a column's uncertainty
 
 
 @dataclass(frozen=True)
 class Said:
     """What a model says of each cell (row, cell): its nats, and what it expected.
 
-    The expectation of a code cell is the probability that the true code was given.
+    The expectation of a code cell is the probability that the true code was given; of a count,
+    log(1 + mean count), whoever predicts it: the mean of the logs would be another question.
     """
 
     nats: np.ndarray
@@ -81,21 +86,42 @@ class Floors:
 
     def skill(self, layout: Layout, batch: Batch, said: Said) -> dict[str, float]:
         """The share of each column's uncertainty under the mean that is gone, from -1 to 1."""
-        seen = batch.seen.numpy()
-        numbers, found = batch.numbers.numpy().clip(-REACH, REACH), {}
+        return {
+            column: float(np.clip(np.mean(gains), -1, 1)) if len(gains) else 0.0
+            for column, gains in self._gains(layout, batch, said)
+        }
+
+    def worse(self, layout: Layout, batch: Batch, said: Said) -> dict[str, float]:
+        """The skill of those columns that are predicted worse than by their mean.
+
+        Beyond chance: the mean loss lies further below 0 than `SURE` of its standard errors,
+        and costs more than `LEAST_LOSS` of the column's uncertainty.
+        """
+        lost = {}
+        for column, gains in self._gains(layout, batch, said):
+            error = SURE * gains.std() / max(len(gains), 1) ** 0.5 if len(gains) else 0.0
+            if len(gains) and gains.mean() < -max(LEAST_LOSS, error):
+                lost[column] = float(max(gains.mean(), -1))
+        return lost
+
+    def _gains(self, layout: Layout, batch: Batch, said: Said) -> Iterator[tuple[str, np.ndarray]]:
+        """Of each column, what was gained on the mean in each observed value (its mean: skill)."""
+        seen, numbers = batch.seen.numpy(), batch.numbers.numpy()
         for column in layout.columns:
-            shares = []
+            gains = []
             for cell in layout.cells(column):
-                at = seen[:, cell]
+                at, slot = seen[:, cell], layout.slots[cell]
                 if not at.any() or self.base[cell] <= 1e-12:
                     continue
-                if layout.slots[cell].coded:
+                if slot.coded:
                     left = 1 - said.expected[at, cell]
+                    base = np.full(len(left), self.base[cell])
                 else:
-                    left = (numbers[at, cell] - said.expected[at, cell].clip(-REACH, REACH)) ** 2
-                shares.append(1 - float(left.mean()) / self.base[cell])
-            found[column] = float(np.clip(np.mean(shares), -1, 1)) if shares else 0.0
-        return found
+                    loss = _count_loss if slot.head == "counts" else _square_loss
+                    true = numbers[at, cell]
+                    left, base = (loss(true, m.expected[at, cell]) for m in (said, self.mean))
+                gains.append((base - left) / max(float(base.mean()), 1e-12))
+            yield column, np.concatenate(gains) if gains else np.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -169,10 +195,11 @@ def _note(
         seen = table.batch.seen.numpy()[rest, cell]
         known = table.matrix[rest, at.start][seen]
         true = table.batch.numbers.numpy()[here, cell]
-        said.expected[here, cell] = rebuilt[:, at.start]
-        said.nats[here, cell] = _number_nats(
-            slot, known, fitted[seen, at.start], true, rebuilt[:, at.start]
-        )
+        near, far = fitted[seen, at.start], rebuilt[:, at.start]
+        if slot.head == "counts":
+            near, far = _to_mean_counts(known, near, far)
+        said.expected[here, cell] = far
+        said.nats[here, cell] = _number_nats(slot, known, near, true, far)
 
 
 def _dense(slot: Slot, cell: int, layout: Layout, batch: Batch) -> np.ndarray:
@@ -197,15 +224,42 @@ def _number_nats(
         share = near.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         cells = BernoulliCells(torch.logit(share), torch.tensor([slot.nats_unseen]))
     elif slot.head == "counts":
-        mean, count = np.expm1(fitted.clip(0.01, 14)), np.expm1(known)
+        mean, count = np.expm1(_in_reach(fitted)), np.expm1(known)
         excess = max(float(np.mean((count - mean) ** 2 - mean)), 1e-6)
         size = float(np.clip(np.mean(mean) ** 2 / excess, 1e-2, 1e3)) if len(mean) else 1.0
-        log_mean = torch.log(torch.expm1(near.clamp(0.01, 14)))
+        log_mean = torch.log(torch.expm1(near.clamp(0.01, MOST_LOG_MEAN)))
         cells = CountCells(log_mean, torch.tensor([[size]]), torch.tensor([slot.nats_unseen]))
     else:
         scale = _student_scale(known - fitted, LEAST_SCALE * slot.scale)
         cells = StudentTCells(near, torch.tensor([[scale]]), NU)
     return -cells.log_prob(target)[:, 0].numpy()
+
+
+def _square_loss(true: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return (true.clip(-REACH, REACH) - expected.clip(-REACH, REACH)) ** 2
+
+
+def _count_loss(true: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Poisson deviance of counts given as logs: like the square, least at the mean count."""
+    count, mean = np.expm1(true.clip(0, MOST_LOG_MEAN)), np.expm1(_in_reach(expected))
+    return 2 * (xlogy(count, count / mean) - count + mean)
+
+
+def _to_mean_counts(
+    known: np.ndarray, fitted: np.ndarray, rebuilt: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log(1 + mean count) from predictions of the mean of the logs, as the net predicts it.
+
+    One factor makes the predicted counts right on average (smearing; Duan 1983).
+    """
+    counts, predicted = np.expm1(known).mean() if len(known) else 0.0, np.expm1(_in_reach(fitted))
+    factor = counts / max(float(predicted.mean()), 1e-9) if len(predicted) else 1.0
+    near, far = (np.log1p(factor * np.expm1(_in_reach(logs))) for logs in (fitted, rebuilt))
+    return near, far
+
+
+def _in_reach(logs: np.ndarray) -> np.ndarray:
+    return logs.clip(0.01, MOST_LOG_MEAN)
 
 
 def _student_scale(residuals: np.ndarray, least: float) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from keyhole.columns import Category, Column, Count, Flag, Moment, Number, cast
+from keyhole.columns.levels import value_key
 from keyhole.errors import DataError, SettingError
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ def _check(column: Column, value: Any) -> None:
     """Raises: SettingError for a level or a size that training never met."""
     if isinstance(column, Category | Flag):
         levels = column.levels if isinstance(column, Category) else [column.no, column.yes]
-        if value not in levels and str(value) not in {str(level) for level in levels}:
-            near = difflib.get_close_matches(str(value), [str(lev) for lev in levels], 1)
+        known = [str(level) for level in levels]
+        if value_key(str(value)) not in {value_key(level) for level in known}:
+            near = difflib.get_close_matches(str(value), known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"such as {levels[:8]}"
             raise SettingError(
                 f"given {column.name}={value!r:.60}: training never met this level; {hint}"
