@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ from typing import Any
 
 from keyhole.errors import DataError, FileError
 from keyhole.sources.base import ArrowRows, Rows, check_names
+from keyhole.sources.csv_blocks import whole_rows
 from keyhole.sources.csv_head import Head, read_head
 
 PEEK_BYTES = 1 << 16
 MOST_PEEK_BYTES = 1 << 26  # of a header
 BLOCK_BYTES = 1 << 22
+ROW = re.compile(r"Row #(\d+)")  # in Arrow's messages, counted within a block
 
 
 class Joined:
@@ -103,7 +106,7 @@ class CsvSource:
             return
         with self._faults():
             table = pa.table({})
-            for batch in self._reader():
+            for batch in self._parsed():
                 table = self.head.dialect.note(pa.table(batch))
                 for start in range(0, table.num_rows, rows):
                     yield ArrowRows(table.slice(start, rows))
@@ -113,27 +116,46 @@ class CsvSource:
         if self.pipe is not None:
             self.pipe.close()
 
-    def _reader(self) -> Any:
+    def _parsed(self) -> Iterator[Any]:
+        """Tables of texts, block by block."""
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
-        raw = self.pipe if self.pipe is not None else pa.input_stream(self.path)
-        dialect, names = self.head.dialect, self.head.names
-        return arrow_csv.open_csv(
-            raw,
-            read_options=arrow_csv.ReadOptions(
-                encoding=dialect.encoding,
+        dialect = self.head.dialect
+        if self.pipe is None and dialect.encoding == "utf8":  # Arrow reads ahead by itself
+            yield from arrow_csv.open_csv(pa.input_stream(self.path), **self._options())
+            return
+        raw, done = self.pipe if self.pipe is not None else pa.input_stream(self.path), 0
+        text = raw.read, self._block_bytes, dialect.encoding, dialect.delimiter
+        for place, block in enumerate(whole_rows(*text, self.name)):
+            options = self._options(first=not place, size=len(block))
+            try:
+                table = arrow_csv.read_csv(pa.BufferReader(block), **options)
+            except pa.ArrowInvalid as fault:
+                rows = ROW.sub(lambda row: f"Row #{int(row[1]) + done}", str(fault))  # noqa: B023
+                raise pa.ArrowInvalid(rows) from fault
+            done += table.num_rows + (1 + self.head.skipped if not place else 0)
+            yield table
+
+    def _options(self, first: bool = True, size: int = 0) -> dict[str, Any]:
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        names = self.head.names
+        return {
+            "read_options": arrow_csv.ReadOptions(
+                use_threads=not size,
                 column_names=names,
-                skip_rows_after_names=1 + self.head.skipped,
-                block_size=self._block_bytes,
+                skip_rows_after_names=1 + self.head.skipped if first else 0,
+                block_size=max(self._block_bytes, size),
             ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=dialect.delimiter, newlines_in_values=True
+            "parse_options": arrow_csv.ParseOptions(
+                delimiter=self.delimiter, newlines_in_values=True
             ),
-            convert_options=arrow_csv.ConvertOptions(
+            "convert_options": arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
             ),
-        )
+        }
 
     @property
     def _block_bytes(self) -> int:

@@ -36,7 +36,9 @@ class Bank:
         """How far each row is from the nearest point, and from its nearest core points on average.
 
         `own` are the rows of the bank (by their place when it was made) that these rows are, -1
-        where they are none: each is judged as if it were not there.
+        where they are none: each is judged as if it were not there. Otherwise a row that is in
+        the bank, which nobody may know, may not vouch for itself: of exact copies one does not
+        count.
         """
         points = self.points.to(x.device)
         square = points.square().sum(1)
@@ -50,21 +52,44 @@ class Bank:
                 mine = own[start : start + CHUNK_ROWS]
                 line = torch.nonzero(mine >= 0)[:, 0]
                 far[line.to(x.device), self.place[mine[line]].to(x.device)] = torch.inf
-            _forget_itself(far, SAME**2 * (x.shape[1] + size))  # sums are rounded by size
-            few = far[:, : self.core].topk(min(NEIGHBOURS, self.core), 1, largest=False).values
-            found.append(torch.stack([far.amin(1).sqrt(), _mean(few.sqrt())]))
+            same = SAME**2 * (x.shape[1] + size)  # whitening rounds by size
+            core = _squares(far[:, : self.core], here, points[: self.core], same, NEIGHBOURS + 1)
+            rest = _squares(far[:, self.core :], here, points[self.core :], same, 1)
+            alone = (rest[:, 0] == 0) & (core[:, 0] > 0)  # few: the row itself, outside the core
+            if alone.any():
+                second = (part[alone] for part in (far[:, self.core :], here))
+                rest[alone] = _squares(*second, points[self.core :], same[alone], 2)[:, 1:]
+            core = torch.where(core[:, :1] == 0, core[:, 1:], core[:, :-1]).sqrt()
+            nearest = torch.minimum(core[:, 0], rest[:, 0].sqrt())
+            found.append(torch.stack([nearest, _mean(core)]))
         return torch.cat(found, 1).nan_to_num(posinf=0.0)
 
 
-def _forget_itself(far: Float[Tensor, "row point"], same: Float[Tensor, " row"]) -> None:
-    """Leave out one point that is the row itself, in place.
+def _squares(
+    far: Float[Tensor, "row point"],
+    here: Float[Tensor, "row axis"],
+    points: Float[Tensor, "point axis"],
+    same: Float[Tensor, " row"],
+    most: int,
+) -> Float[Tensor, "row near"]:
+    """The squared distances of the nearest points, nearest first; inf where there are fewer.
 
-    A training row that is asked about is in the bank, and may not vouch for itself. Nobody says
-    which rows those are, so of a new row's exact copies one does not count either.
+    `far` are squared distances, rounded by the size of the rows: they say which points are near,
+    the points themselves how near, so that a distance does not depend on the rows beside it.
     """
-    least, at = far.min(1)
-    itself = torch.where(least < same, torch.inf, least)
-    far.scatter_(1, at[:, None], itself[:, None])
+    short = max(most - far.shape[1], 0)
+    if far.shape[1] == 0:
+        return far.new_full((len(far), most), torch.inf)
+    if most == 1:
+        rough, at = (part[:, None] for part in far.min(1))
+    else:
+        rough, at = far.topk(most - short, 1, largest=False)
+    axes = points.shape[1]
+    near = points.index_select(0, at.reshape(-1)).view(len(far), -1, axes)
+    square = (near - here[:, None]).square_().sum(2)
+    square = torch.where(rough.isfinite(), square, torch.inf).sort(1).values
+    square = torch.where(square < same[:, None], 0.0, square)
+    return torch.nn.functional.pad(square, (0, short), value=torch.inf)
 
 
 def _mean(far: Float[Tensor, "row point"]) -> Float[Tensor, " row"]:

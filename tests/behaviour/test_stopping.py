@@ -52,6 +52,7 @@ def waiting(place, temporary):
     os.set_blocking(writer, False)
     pid = os.fork()
     if not pid:
+        signal.alarm(60)  # a child that hangs must not keep the tests from ending
         os.close(writer)
         os.dup2(reader, 0)
         sys.stdin = os.fdopen(0, "r")
@@ -79,6 +80,17 @@ def test_a_signal_to_end_clears_temporary_folders(place, temporary, number, code
     _, status = os.waitpid(pid, 0)
     os.close(pipe)
     assert os.waitstatus_to_exitcode(status) == code
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_signal_to_end_is_heard_while_a_pipe_is_silent(place, temporary):
+    pid, pipe = waiting(place, temporary)
+    time.sleep(1)  # what was written is read, and the next read waits
+    os.kill(pid, signal.SIGTERM)
+    _, status = os.waitpid(pid, 0)
+    os.close(pipe)
+    assert os.waitstatus_to_exitcode(status) == 143
     assert list(temporary.iterdir()) == []
 
 
