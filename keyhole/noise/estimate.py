@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keyhole.core.threads import threads_for
 from keyhole.errors import DataError, SettingError
 from keyhole.noise.evidence import Evidence, gather
 from keyhole.noise.impulses import impulse_scale
@@ -39,6 +40,7 @@ def estimate(windows: Any) -> Noise:
     return estimate_many([windows] if isinstance(windows, np.ndarray) else list(windows))
 
 
+@threads_for(0)
 def estimate_many(pictures: Sequence[Any]) -> Noise:
     """The one noise of many pictures of a kind, from their evidence together.
 

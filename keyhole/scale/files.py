@@ -132,8 +132,13 @@ def _answers(
     """
     import torch
 
+    from keyhole.core.threads import one_thread_of_algebra
+
     workers = torch.get_num_threads()
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with (
+        one_thread_of_algebra(),
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
         waiting: deque[tuple[int, Future[pa.Table]]] = deque()
         try:
             for rows in blocks:

@@ -3,13 +3,18 @@
 import os
 import subprocess
 import sys
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
+import scipy.linalg  # noqa: F401, whose library has threads of its own
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from keyhole import MLP, AnomalyDetector, Autoencoder, Denoiser, Generator, Plan
 from keyhole.core.threads import PAYS, pass_work, tell_threads, threads_for
+from keyhole.noise import mixture
+from keyhole.noise.estimate import estimate
 from keyhole.training.loop import Run
 
 
@@ -91,6 +96,62 @@ def test_every_kind_of_fit_puts_the_callers_threads_back(rng):
     noisy = 10 * np.cumsum(rng.normal(size=(24, 24)), 0) + rng.normal(size=(24, 24))
     Denoiser(plan=Plan(2, batch=2), noise=1.0, random_state=0).fit(noisy).transform(noisy)
     assert torch.get_num_threads() == 4
+
+
+def algebra_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+@pytest.fixture
+def two_algebra_threads(monkeypatch):
+    """NumPy and SciPy with two threads, and no word from the user."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    with threadpool_limits(2, user_api="blas"):
+        if algebra_threads() != {2}:
+            pytest.skip("this linear algebra has no threads")
+        yield
+
+
+@pytest.mark.usefixtures("two_algebra_threads")
+def test_linear_algebra_has_one_thread_meanwhile_unless_the_user_says_otherwise(monkeypatch):
+    with threads_for(0):
+        with threads_for(1e15):
+            assert algebra_threads() == {1}
+        assert algebra_threads() == {1}
+    assert algebra_threads() == {2}
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    with threads_for(0):
+        assert algebra_threads() == {2}
+
+
+@pytest.mark.usefixtures("two_algebra_threads")
+def test_work_that_overlaps_in_two_threads_leaves_linear_algebra_as_it_was():
+    both_inside, first_left = Barrier(2, timeout=10), Barrier(2, timeout=10)
+
+    def second():
+        both_inside.wait()
+        with threads_for(0):
+            first_left.wait()
+
+    thread = Thread(target=second)
+    thread.start()
+    with threads_for(0):
+        both_inside.wait()
+        assert algebra_threads() == {1}
+    first_left.wait()
+    thread.join()
+    assert algebra_threads() == {2}
+
+
+@pytest.mark.usefixtures("two_algebra_threads")
+def test_noise_is_measured_on_one_thread(rng, monkeypatch):
+    """On two it took 10 s instead of 0.4 s beside a busy process."""
+    weights, met = mixture._weights, set()
+    monkeypatch.setattr(
+        mixture, "_weights", lambda *given: (met.update(algebra_threads()), weights(*given))[1]
+    )
+    estimate(rng.normal(size=(32, 32)))
+    assert met == {1}
 
 
 def test_work_grows_with_rows_and_weights():
