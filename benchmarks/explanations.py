@@ -13,6 +13,9 @@ the column's range, whole where the column is. The other value of a flag would b
 least .5), of 50 values of that column in other normal rows the one farthest from what the tree
 predicts for this row. A set without such a column has no line.
 
+*In range*: the share of the named causes whose value lies within what the same line says was
+expected, read from its words; bar 0.
+
 Peers get the same rows, columns standardised by the training rows: the tail probability of each
 dimension in COPOD and ECOD (what their `explain_outlier` draws; one row at a time, so that
 spoilt rows do not vouch for one another), the distance from the mean (what PyOD's
@@ -23,6 +26,7 @@ always: in *outer* no method can be ahead of ECOD by more than rows whose own va
 """
 
 import argparse
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,17 +81,31 @@ def unlikely(train: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> n
     return spoilt
 
 
-def keyhole(train: np.ndarray, tests: list[np.ndarray], seed: int) -> list[np.ndarray]:
-    """The column named first in each row of each test; -1 where none is."""
+def keyhole(
+    train: np.ndarray, tests: list[np.ndarray], seed: int
+) -> tuple[list[np.ndarray], dict[str, float]]:
+    """The column named first in each row of each test, -1 where none is; causes in range."""
     from keyhole import AnomalyDetector
 
     detector = AnomalyDetector(random_state=seed).fit(train)
     names = list(detector.feature_names_in_)
     answers = [detector.answer(rows, explain_rows="all").because for rows in tests]
+    cells = [cell for because in answers for row in because.values() for cell in row]
+    causes = [lies_within(cell.value, cell.expected) for cell in cells if cell.expected]
     return [
         np.array([names.index(because[i][0].column) if because[i] else -1 for i in range(len(t))])
         for because, t in zip(answers, tests, strict=True)
-    ]
+    ], {"causes": len(causes), "in_range": float(np.mean(causes))}
+
+
+def lies_within(value: str, expected: str) -> bool:
+    """True where a value lies in what is said to be expected, read from the words of a cause."""
+    words = expected.partition(" (")[0]
+    try:
+        ends = [float(end.replace(",", "")) for end in words.split(" to ")]
+        return ends[0] <= float(value.replace(",", "")) <= ends[-1]
+    except ValueError:
+        return value in re.split(r", | or ", words)
 
 
 def peers(
@@ -135,7 +153,9 @@ def measure(path: Path, rows: int, seed: int) -> list[dict[str, Any]]:
         if spoilt is not None:
             tests[kind], causes[kind] = held[-len(spoilt) :][:rows], spoilt[:rows]
     given = list(tests.values())
-    named = {"keyhole": keyhole(x[train], given, seed)} | dict(peers(x[train], given, seed))
+    ours, within = keyhole(x[train], given, seed)
+    emit("explanations", set=path.stem, kind="in range", **within)
+    named = {"keyhole": ours} | dict(peers(x[train], given, seed))
     return [figures(path.stem, kind, causes[kind], {m: found[i] for m, found in named.items()})
             for i, kind in enumerate(tests)]  # fmt: skip
 
