@@ -163,13 +163,13 @@ def test_a_few_bad_training_rows_do_not_stretch_the_tail():
         (lambda rng: rng.exponential(size=50_000), 8.0, 8.0),
         (lambda rng: rng.normal(size=50_000), 4.0, 10.36),
         (lambda rng: rng.pareto(3, size=50_000) + 1, 15.0, 8.12),
-        (lambda rng: rng.geometric(0.5, size=50_000) * 1.0, 12.0, 7.62),
+        (lambda rng: rng.geometric(0.5, size=50_000) * 1.0, 12.0, 8.32),  # of values beyond 12
     ],
 )
 def test_a_tail_says_how_rare_a_value_is(sample, value, exact):
     x = sample(np.random.default_rng(0))[:, None]
     tail = Tails.fit(x, np.array([50_000.0]), np.array([False]))
-    assert tail.cost(np.array([[value]]))[0, 0] == pytest.approx(exact, rel=0.2)
+    assert tail.cost(np.array([[value]]))[0, 0] == pytest.approx(exact, rel=0.12)
 
 
 def test_beyond_a_range_that_ends_the_nats_rise_fast():
