@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,10 @@ DATES = (
     "%a, %-d %b %Y", "%a %-d %b %Y", "%a %b %-d %Y", "%A, %-d %B %Y", "%A, %B %-d, %Y",
 )  # fmt: skip
 TIMES = ("%-H:%M:%S", "%-H:%M", "%-I:%M:%S %p", "%-I:%M %p", "%-I:%M:%S%p", "%-I:%M%p")
-CANDIDATES = (
-    *DATES,
-    *(d + between + t + z for d in DATES for between in (" ", "T", ", ", ":") for t in TIMES
-      for z in ("", "%z", " %z")),
+AFTER_DATES = tuple(
+    between + t + z for between in (" ", "T", ", ", ":") for t in TIMES for z in ("", "%z", " %z")
+)
+OTHERS = (
     "%a %b %-d %H:%M:%S %Y", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%z", "%Y%m%d %H:%M:%S",
     "%Y%m%d%H%M%S", "%Y%m%d%H%M",
 )  # fmt: skip
@@ -139,9 +140,7 @@ def styles(sample: Any) -> list[str]:
     """
     if not len(sample):
         return []
-    first = sample[0].as_py()
-    likely = [style for style in CANDIDATES if re.fullmatch(_python(style), first)]
-    reading = {style: read(sample, style) for style in likely}
+    reading = {style: read(sample, style) for style in _likely(sample[0].as_py())}
     reading = {s: seconds for s, seconds in reading.items() if not np.isnan(seconds).any()}
     if len(reading) > 1:
         rising = [s for s, sec in reading.items() if len(sec) > 2 and (np.diff(sec) >= 0).all()]
@@ -151,6 +150,22 @@ def styles(sample: Any) -> list[str]:
     if not reading and not np.isnan(_read_iso(sample)).any():
         return [ISO]
     return [_exact(style, sample) for style in reading][:2]
+
+
+def _likely(text: str) -> list[str]:
+    """The formats that may read a text: dates, then dates with times, then others."""
+    if not any(sign.isdigit() for sign in text):
+        return []
+    starts = {date: match for date in DATES if (match := _start(date).match(text))}
+    left = {date: text[match.end() :] for date, match in starts.items()}
+    timed = [d + after for d in left for after in AFTER_DATES if _start(after).fullmatch(left[d])]
+    others = [style for style in OTHERS if _start(style).fullmatch(text)]
+    return [*(date for date in left if not left[date]), *timed, *others]
+
+
+@cache
+def _start(form: str) -> re.Pattern[str]:
+    return re.compile(_python(form).removesuffix("$"))
 
 
 def digits_style(sample: Any) -> str | None:
