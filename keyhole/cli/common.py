@@ -4,17 +4,19 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
 import click
 
+from keyhole.core.clock import Clock, wall_clock
 from keyhole.core.stages import spoke, spoken_stages
 from keyhole.errors import KeyholeWarning
 from keyhole.printable import printable, printable_json
 
 Command = Callable[..., Any]
+WRITE_S, PAGE_SHARE, PAGE_S = 1.0, 0.1, 3.0  # of a time budget, for the model and its page
 
 model_argument = click.argument("model", type=click.Path())
 data_argument = click.argument("data", type=click.Path(allow_dash=True))
@@ -100,6 +102,11 @@ def waiting(say: Say) -> Iterator[None]:
 
     with spoken_stages(speak):
         yield
+
+
+def time_to_write(*, page: bool) -> AbstractContextManager[Clock]:
+    """Keep time of a budget for what follows inside: the model is written, and a page."""
+    return wall_clock(PAGE_SHARE, PAGE_S) if page else wall_clock(0.0, WRITE_S)
 
 
 @contextmanager

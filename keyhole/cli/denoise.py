@@ -12,7 +12,9 @@ from keyhole.cli.common import (
     model_argument,
     rows_progress,
     spoken_warnings,
+    time_to_write,
 )
+from keyhole.core.stages import stage
 
 VERB = "denoise"
 TABLE_OPTIONS = ("id_column", "exclude", "columns", "kind", "weight", "segment", "bottleneck",
@@ -56,7 +58,8 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
             said = name.removesuffix("_column")
             raise click.UsageError(f"--{said} is for tables; pictures to denoise have none")
     denoiser = Denoiser(**_arguments(options), random_state=options["seed"])
-    with spoken_warnings(say):
+    with spoken_warnings(say), time_to_write(page=not options["no_report"]):
+        stage("opening the pictures")
         pictures = open_images(data, axes=options["axes"], bad=options["bad"])
         _say_skipped(pictures, say)
         truth = options["clean"] and open_images(options["clean"], axes=options["axes"])
@@ -71,11 +74,13 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
             say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learnt")
             raise
     _say_verdict(denoiser, say)
+    stage("writing the model")
     denoiser.save(out)
     say("wrote", out)
     if not options["no_report"]:
         from keyhole.report.denoising import write_denoising
 
+        stage("writing the page")
         known = truth if denoiser._fitted.clean == "partners" else None
         write_denoising(page, denoiser, pictures, known)
         say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")

@@ -14,6 +14,7 @@ from keyhole.cli.common import (
     nats,
     rules_in_words,
     spoken_warnings,
+    time_to_write,
     waiting,
 )
 from keyhole.cli.fit_options import part_options, parts_of, prior_of, share_of
@@ -21,7 +22,6 @@ from keyhole.core.clock import clock, wall_clock
 from keyhole.core.stages import stage
 
 SAMPLE = "sample"  # a task that answers with rows of its own
-REPORT_SHARE, REPORT_S = 0.1, 3.0  # of a time budget: model and page are written after training
 
 
 @click.command()
@@ -68,7 +68,7 @@ REPORT_SHARE, REPORT_S = 0.1, 3.0  # of a time budget: model and page are writte
 @click.option("--no-report", is_flag=True, help="Write no page.")
 @click.option("--force", is_flag=True, help="Replace the model where it exists.")
 @machine_options
-@wall_clock(reserved=REPORT_SHARE, fixed_s=REPORT_S)
+@wall_clock()
 def fit(data: str, out: str, **options: Any) -> None:
     """Train on the rows of DATA and keep the model in the folder OUT.
 
@@ -91,7 +91,7 @@ def fit(data: str, out: str, **options: Any) -> None:
 def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say) -> None:
     """Fit to the rows of a table or to whole pictures, keep the model, and write its page."""
     stage("opening the rows")
-    with spoken_warnings(say):
+    with spoken_warnings(say), time_to_write(page=not options["no_report"]):
         fitted = _learn(data, out, options, say)
     model = fitted.autoencoder_
     _say_verdict(model, say)

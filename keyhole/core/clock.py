@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeVar
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Clock:
         return lambda: 0.0 if math.isinf(began) else min((began - self.left()) / limit, 1.0)
 
 
+T = TypeVar("T")
 _clock: ContextVar[Clock | None] = ContextVar("clock", default=None)
 
 
@@ -62,3 +64,18 @@ def wall_clock(reserved: float = 0.0, fixed_s: float = 0.0) -> Iterator[Clock]:
     finally:
         here.reserved, here.fixed_s = here.reserved - reserved, here.fixed_s - fixed_s
         _clock.reset(token)
+
+
+def while_time_is_left(items: Iterable[T], times: float = 1.0) -> Iterator[T]:
+    """The first of the items, then as many as the budget of the fit that runs leaves time for.
+
+    Another one begins where `times` the slowest so far would end in time; all without a budget.
+    """
+    slowest_s = 0.0
+    for place, item in enumerate(items):
+        running = clock()
+        if place and running.left() - running.reserved_s() < times * slowest_s:
+            return
+        began = time.monotonic()
+        yield item
+        slowest_s = max(slowest_s, time.monotonic() - began)

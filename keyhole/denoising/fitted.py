@@ -10,7 +10,7 @@ import numpy as np
 
 from keyhole.bottlenecks.open import Open
 from keyhole.checks import Finding
-from keyhole.core.clock import clock, wall_clock
+from keyhole.core.clock import clock, wall_clock, while_time_is_left
 from keyhole.core.layout import Shape, Slot, pixels
 from keyhole.core.stages import stage
 from keyhole.core.threads import threads_for
@@ -40,6 +40,7 @@ GRADIENT_NORM = 0.1  # per pixel: noise in what is asked for makes gradients jum
 ENOUGH_CELLS = 500_000  # pixels of real pictures that need no synthetic ones beside them
 MOST_LEAFY = 0.5  # share of crops that are synthetic, where real pictures are few
 CHOICE_SHARE = 0.3  # of a time budget, for the comparison with classical filters
+AFTER_NOISE_SHARE = 0.6  # of it, for all that follows measuring the noise
 MANY_CELLS, HELD_OUT, HELD_OUT_OF_FEW = 1_000_000, 0.05, 0.1
 
 
@@ -96,7 +97,8 @@ def learn(
     clock().allow(parts["plan"].time_budget_s)
     held, twins = _checked(pictures, partners)
     check_question(parts["corruption"], parts["noise"], twins is not None)
-    noisy, units = _units(pictures.name, held, parts["noise"])
+    with wall_clock(reserved=AFTER_NOISE_SHARE):
+        noisy, units, left_out = _units(pictures.name, held, parts["noise"], seed)
     held = [held[i] for i in noisy]
     twins = None if twins is None else [twins[i] for i in noisy]
     noise = pooled([unit.noise for unit in units], [float(p.height * p.width) for p in held])
@@ -106,6 +108,7 @@ def learn(
     cells = sum(p.height * p.width * p.channels for p in held)
     share = HELD_OUT if cells > MANY_CELLS else HELD_OUT_OF_FEW
     shelf = Shelf(held, units, twins, share, seed, _clean(corruption, twins), noise)
+    stage("cutting pictures into crops")
     side = _side(held, parts["net"].step)
     crops = Crops(shelf, side, seed, *_leaves(shelf, corruption, noise, seed))
     plan = settled(parts["plan"], crops, held[0].channels)
@@ -119,7 +122,9 @@ def learn(
         trained = train(run)
     stage("comparing the net with classical filters")
     choice = choose(shelf, trained.network, parts["net"], corruption, seed)
-    findings, verdict, used = judge(choice, noise, corruption, cells, parts["fallback"])
+    findings, verdict, used = judge(
+        choice, noise, corruption, cells, parts["fallback"], left_out=left_out
+    )
     return Fitted(
         trained.network, parts["net"], corruption, plan, noise, shelf.clean, choice,
         trained.history, len(held), cells, crops.side, held[0].channels, mark, findings, verdict,
@@ -127,21 +132,26 @@ def learn(
     )  # fmt: skip
 
 
-def _units(name: str, held: list[Picture], told: Noise | None) -> tuple[list[int], list[Unit]]:
-    """The places of the pictures that have noise, and the units of it.
+def _units(
+    name: str, held: list[Picture], told: Noise | None, seed: int
+) -> tuple[list[int], list[Unit], int]:
+    """The places of the pictures that have noise, the units of it, and how many were left out.
 
+    A time budget may leave pictures out, whichever come late in an order that is drawn.
     Raises: DataError where none has any.
     """
     stage("measuring the noise")
     measured = Measured(held, told)
-    units = {i: measured.unit(picture) for i, picture in enumerate(held)}
-    units = {i: unit for i, unit in units.items() if unit.noise.kind != "none"}
+    order = np.random.default_rng(seed).permutation(len(held)).tolist()
+    units = {i: measured.unit(held[i]) for i in while_time_is_left(order)}
+    left_out = len(held) - len(units)
+    units = {i: units[i] for i in sorted(units) if units[i].noise.kind != "none"}
     if not units:
         raise DataError(
-            f"{name}: no noise was found in any of {len(held)} picture(s), so there is "
+            f"{name}: no noise was found in any of {len(held) - left_out} picture(s), so there is "
             "nothing to take away; give noise=... where you know better"
         )
-    return list(units), list(units.values())
+    return list(units), list(units.values()), left_out
 
 
 def make(net: Any, head: Any, side: int, channels: int, seed: int = 0) -> Network:

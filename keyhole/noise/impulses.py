@@ -31,12 +31,13 @@ def impulse_scale(windows: Sequence[np.ndarray], *, sure: bool = False) -> tuple
     are some, however few are in these windows.
     """
     planes = [_planes(window) for window in windows]
-    distances = [np.abs(p - _near(p)[0])[np.isfinite(p)] for p in planes]
+    near = [_near(p) for p in planes]
+    distances = [np.abs(p - n[0])[np.isfinite(p)] for p, n in zip(planes, near, strict=True)]
     together = np.concatenate([np.zeros(0), *distances])
     scale = float(np.median(together)) * TO_DEVIATION if len(together) else 0.0
     if scale <= 0:
         return 0.0, 0.0
-    count = sum(int(impulses(plane, scale).sum()) for plane in planes)
+    count = sum(int(_impulses(p, n, scale).sum()) for p, n in zip(planes, near, strict=True))
     share = count / len(together)
     few = count < LEAST_COUNT or share < LEAST_SHARE
     if (few and not sure) or share > MOST_SHARE:
@@ -47,9 +48,14 @@ def impulse_scale(windows: Sequence[np.ndarray], *, sure: bool = False) -> tuple
 def impulses(x: np.ndarray, scale: float) -> np.ndarray:
     """True for the impulses of a picture (height, width, channel) whose noise has this scale."""
     planes = _planes(x)
-    if scale <= 0 or min(x.shape[:2]) < 2 * REACH + 1:
+    return np.zeros(planes.shape, bool) if scale <= 0 else _impulses(planes, _near(planes), scale)
+
+
+def _impulses(planes: np.ndarray, near: tuple[np.ndarray, ...], scale: float) -> np.ndarray:
+    """The impulses of planes whose pixels have these medians, least and largest ones near."""
+    if min(planes.shape[:2]) < 2 * REACH + 1:
         return np.zeros(planes.shape, bool)
-    middle, low, high = _near(planes)
+    middle, low, high = near
     away = planes - middle
     far = np.abs(away) > np.maximum(DEVIATIONS * scale, RANGES * (high - low))
     if not far.any():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keyhole.core.clock import while_time_is_left
 from keyhole.core.files import write_whole
 from keyhole.errors import DataError
 from keyhole.report import figures
@@ -57,7 +58,7 @@ def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
     measured = denoiser.measured(pictures.pictures)
     shown = [
         _shown(denoiser, p, measured.unit(p), None if clean is None else clean[i])
-        for i, p in ((i, pictures[i]) for i in places.tolist())
+        for i, p in while_time_is_left((i, pictures[i]) for i in places.tolist())
     ]
     fitted = denoiser._fitted
     head, colon, rest = denoiser.verdict_.partition(": ")
@@ -78,6 +79,7 @@ def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
             "pixels": fitted.choice.pixels,
             "shown": shown,
             "of": len(pictures),
+            "hurried": len(shown) < len(places),
             "skipped": [(plain(s.name), plain(s.why, 200)) for s in pictures.skipped],
             "curve": figures.learning_curve(fitted.history),
             "making": made_with(

@@ -9,7 +9,10 @@ import torch
 
 from keyhole import Autoencoder, Denoiser, Generator, Plan
 from keyhole.cli import run
-from keyhole.core.clock import Clock, clock, wall_clock
+from keyhole.core.clock import Clock, clock, wall_clock, while_time_is_left
+from keyhole.denoising.measure import Measured
+from keyhole.images import open_images
+from keyhole.report.denoising import render
 from keyhole.training.loop import Run
 from keyhole.training.pace import PARTS, Pace
 
@@ -115,6 +118,48 @@ def test_a_denoiser_compares_with_filters_within_the_budget(rng):
     assert taken < 2 * 8.0
     assert denoiser.choice_.pixels > 0
     assert denoiser.verdict_
+
+
+def test_as_much_is_done_as_there_is_time_for(monkeypatch):
+    """Each item takes three seconds of a clock of our own; two are kept for what follows."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def done(budget_s, times=1.0):
+        now[0] = 0.0
+        with wall_clock(reserved=0.2) as here:
+            here.allow(budget_s)
+            return [(item, now.__setitem__(0, now[0] + 3.0))[0]
+                    for item in while_time_is_left(range(9), times)]  # fmt: skip
+
+    assert done(10.0) == [0, 1]
+    assert done(15.0) == [0, 1, 2, 3]
+    assert done(15.0, times=2.0) == [0, 1, 2]
+    assert done(0.0) == [0]
+    assert done(None) == list(range(9))
+
+
+def test_pictures_that_there_is_no_time_to_measure_are_left_out_and_it_is_said(rng, monkeypatch):
+    """Takes three seconds: a picture takes .3 to measure, so all of them would take four."""
+    pytest.importorskip("skimage")
+    pytest.importorskip("pywt")
+    unit = Measured.unit
+    monkeypatch.setattr(Measured, "unit", lambda *given: (time.sleep(0.3), unit(*given))[1])
+    noisy = list(10 * np.cumsum(rng.normal(size=(12, 24, 24)), 1) + rng.normal(size=(12, 24, 24)))
+    plan = Plan(time_budget_s=2.0, batch=2)
+    denoiser = Denoiser(plan=plan, noise=1.0, random_state=0)
+    taken, _ = seconds_of(lambda: denoiser.fit(noisy))
+    assert taken < 2.0 + 1.5
+    left_out = 12 - denoiser._fitted.pictures
+    assert left_out >= 9
+    texts = [f.text for f in denoiser.findings_ if f.code == "KH016"]
+    assert len(texts) == 1
+    assert f"{left_out} more pictures" in texts[0]
+    assert "pictures were left out" in denoiser.verdict_
+    with wall_clock() as here:
+        here.allow(0.0)
+        page = render(denoiser, open_images(noisy))
+    assert "1 of 12 pictures: the time budget was spent." in page
 
 
 def test_a_run_with_a_budget_goes_on_from_its_checkpoint(rng, tmp_path):
