@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 settings.register_profile("keyhole", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("keyhole")
@@ -34,6 +35,8 @@ beartype.beartype = check_shapes  # looked up by the import hook when it decorat
 def _one_thread():
     """Two cores are shared with other jobs, and nets this small gain nothing from more."""
     torch.set_num_threads(1)
+    with threadpool_limits(1):  # of NumPy and SciPy: threads that wait for each other spin
+        yield
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ MOST_LEVELS = 50  # levels of a column that get a one-hot column each
 NU = 3.0
 LEAST_SCALE = 0.3  # of a column's spread, as in the net's head
 LEAST_PROBABILITY = 1e-3
+OWN_NATS = ("categorical", "bernoulli", "counts")  # heads of cells that are no plain numbers
+PASS_CELLS = 256  # that are looked at at once
 SURE = 1.0  # standard errors
 LEAST_LOSS = 0.05  # of a column's uncertainty
 
@@ -186,7 +188,19 @@ def _note(
     cells: np.ndarray,
 ) -> None:
     """Put what was said of these cells of rows `here` in place, with scales from rows `rest`."""
-    for cell in cells:
+    plain = [c for c in cells.tolist() if layout.slots[c].head not in OWN_NATS]
+    for start in range(0, len(plain), PASS_CELLS):
+        few = np.array(plain[start : start + PASS_CELLS])
+        at = [table.places[cell].start for cell in few]
+        least = LEAST_SCALE * np.array([layout.slots[cell].scale for cell in few])
+        seen = table.batch.seen.numpy()[np.ix_(rest, few)]
+        scale = _student_scale(table.matrix[np.ix_(rest, at)] - fitted[:, at], seen, least)
+        true = table.batch.numbers[torch.from_numpy(here)][:, few]
+        near = torch.from_numpy(rebuilt[:, at].astype(np.float32))
+        likely = StudentTCells(near, torch.from_numpy(scale.astype(np.float32))[None], NU)
+        said.expected[np.ix_(here, few)] = rebuilt[:, at]
+        said.nats[np.ix_(here, few)] = -likely.log_prob(true).numpy()
+    for cell in set(cells.tolist()) - set(plain):
         slot, at = layout.slots[cell], table.places[cell]
         if slot.coded:
             share = _true_probability(table.matrix[here][:, at], rebuilt[:, at])
@@ -223,15 +237,12 @@ def _number_nats(
     if slot.head == "bernoulli":
         share = near.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         cells = BernoulliCells(torch.logit(share), torch.tensor([slot.nats_unseen]))
-    elif slot.head == "counts":
+    else:
         mean, count = np.expm1(_in_reach(fitted)), np.expm1(known)
         excess = max(float(np.mean((count - mean) ** 2 - mean)), 1e-6)
         size = float(np.clip(np.mean(mean) ** 2 / excess, 1e-2, 1e3)) if len(mean) else 1.0
         log_mean = torch.log(torch.expm1(near.clamp(0.01, MOST_LOG_MEAN)))
         cells = CountCells(log_mean, torch.tensor([[size]]), torch.tensor([slot.nats_unseen]))
-    else:
-        scale = _student_scale(known - fitted, LEAST_SCALE * slot.scale)
-        cells = StudentTCells(near, torch.tensor([[scale]]), NU)
     return -cells.log_prob(target)[:, 0].numpy()
 
 
@@ -262,13 +273,15 @@ def _in_reach(logs: np.ndarray) -> np.ndarray:
     return logs.clip(0.01, MOST_LOG_MEAN)
 
 
-def _student_scale(residuals: np.ndarray, least: float) -> float:
-    """The likeliest scale of Student's t, by its EM steps (Lange et al. 1989)."""
-    square = max(float(np.mean(residuals**2)), least**2) if len(residuals) else 1.0
+def _student_scale(residuals: np.ndarray, seen: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """The likeliest scale of Student's t a column, by its EM steps (Lange et al. 1989)."""
+    each = np.maximum(seen.sum(0), 1)
+    squares = np.where(seen, residuals**2, 0.0)
+    scale = np.maximum(squares.sum(0) / each, least**2)
     for _ in range(30):
-        weight = (NU + 1) / (NU + residuals**2 / square)
-        square = max(float(np.mean(weight * residuals**2)), least**2) if len(residuals) else 1.0
-    return square**0.5
+        weighted = (NU + 1) / (NU + squares / scale) * squares
+        scale = np.maximum(weighted.sum(0) / each, least**2)
+    return np.where(seen.any(0), scale, 1.0) ** 0.5
 
 
 def _uncertainty(layout: Layout, batch: Batch, cell: int) -> float:
