@@ -23,7 +23,8 @@ COARSE_STEPS = tuple(
     digit * 10.0**power for power in (6, 5, 4, 3, 2, 1, 0) for digit in (5, 2.5, 2, 1)
 )
 LEAST_COARSE = 30  # numbers from which on a step above 1 is no chance
-SETTLED = (1.0, 0.1, 0.01, 0.001)  # steps that few numbers are enough for
+STEPS = np.array((*COARSE_STEPS[:-1], *FINE_STEPS))
+SETTLED_STEPS = np.array((1.0, 0.1, 0.01, 0.001))  # that few numbers are enough for
 
 
 def grid(numbers: np.ndarray) -> Grid:
@@ -45,14 +46,16 @@ def step_of(numbers: np.ndarray) -> float | None:
     """The coarsest step that all numbers are multiples of; None where .001 is too coarse."""
     most, several = float(np.abs(numbers).max(initial=0.0)), len(numbers) >= LEAST_COARSE
     several = several and len(np.unique(numbers)) > 2
-    for step in (*COARSE_STEPS[:-1], *FINE_STEPS) if several else SETTLED:
-        if most < 1e9 * step and _divides(step, numbers[:100]) and _divides(step, numbers):
-            return step
-    return None
+    steps = STEPS if several else SETTLED_STEPS
+    steps = steps[most < 1e9 * steps]
+    fits = _divides(steps[:, None], numbers[:100])  # all steps at once: few fit so many numbers
+    return next((float(step) for step in steps[fits] if _divides(step, numbers[100:])), None)
 
 
-def _divides(step: float, numbers: np.ndarray) -> bool:
-    return np.allclose(numbers, np.round(numbers / step) * step, 0, 1e-9 * max(step, 1.0))
+def _divides(step: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """True where all numbers are multiples of a step but for rounding."""
+    rest = np.abs(numbers - np.round(numbers / step) * step)
+    return (rest <= 1e-9 * np.maximum(step, 1.0)).all(-1)
 
 
 def between(ends: tuple[float, float], rows: tuple[int, int], step: float | None) -> list[float]:

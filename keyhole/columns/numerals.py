@@ -5,7 +5,6 @@ A column that holds texts keeps its `NumberFormat`, so a number means the same i
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -18,7 +17,6 @@ CODES = "USD|EUR|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|HUF|AUD|CAD|NZD|BRL|MXN
 UNIT = rf"(?:[A-Z]{{0,3}}\p{{Sc}}|[%‰]|{CODES}|kr\.?|zł|Kč|Ft|Fr\.)"
 MINUS = "−"  # typographers' minus
 MOST_PLACES = 6  # more digits than these are a computer's, not a person's
-LEAST_CODES = 0.01  # share of leading zeros that makes digits a code
 OPPOSITE = {".": ",", ",": "."}
 
 
@@ -96,24 +94,6 @@ class NumberFormat:
         return f"-{size}" if negative else size
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A sample of texts as numbers: the format, and what speaks for its decimal sign.
-
-    `share` is that of the texts that read as numbers, `sure` tells that the texts decide the
-    decimal sign, and `example` is a text that reads both ways. `code` is true for digits that are
-    a code, `digits` where all numbers are digits alone.
-    """
-
-    format: NumberFormat
-    share: float = 0.0
-    sure: bool = False
-    example: str = ""
-    units: int = 0
-    code: bool = False
-    digits: bool = False
-
-
 def pattern(decimal: str) -> str:
     """The regular expression of a number with this decimal sign, its parts as named groups."""
     point, other = (r"\.", ",") if decimal == "." else (",", r"\.")
@@ -147,10 +127,14 @@ def parts(values: Any, decimal: str) -> Any:
 
 def numbers(values: Any, decimal: str, unit: str | None = None) -> np.ndarray:
     """Texts as float64, NaN for what is no number with this decimal sign (and unit, if any)."""
+    return sizes(parts(values, decimal), decimal, unit)
+
+
+def sizes(struct: Any, decimal: str, unit: str | None = None) -> np.ndarray:
+    """The parts of texts as float64, NaN for null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    struct = parts(values, decimal)
     body = struct.field("body")
     drop = r"[,'’ \x{a0}\x{202f}\x{2009}]" if decimal == "." else r"[.'’ \x{a0}\x{202f}\x{2009}]"
     body = pc.replace_substring_regex(body, drop, "")  # pyright: ignore
@@ -175,106 +159,3 @@ def one(text: str, decimal: str) -> float:
     import pyarrow as pa
 
     return float(numbers(pa.array([text]), decimal)[0])
-
-
-def study(texts: Any, prefer: str = "", told: str = "") -> Reading:
-    """What a sample of texts (Arrow strings without null) tells of the column's numbers.
-
-    `prefer` is the decimal sign where the texts do not decide it, `told` where a user does.
-    """
-    if not len(texts):
-        return Reading(NumberFormat())
-    read = {sign: numbers(texts, sign) for sign in OPPOSITE}
-    counts = {sign: int(np.isfinite(read[sign]).sum()) for sign in OPPOSITE}
-    if not any(counts.values()):
-        return Reading(NumberFormat())
-    differ = np.flatnonzero((read["."] != read[","]) & np.isfinite(read["."] + read[","]))
-    sure = counts["."] != counts[","] or bool(told)
-    if told:
-        decimal = told
-    elif sure:
-        decimal = max(counts, key=lambda sign: counts[sign])
-    elif len(differ):
-        decimal = prefer or _by_size(texts, read, differ)
-    else:
-        decimal = prefer
-    example = texts[int(differ[0])].as_py() if len(differ) and not sure else ""
-    struct = parts(texts, decimal or ".").drop_null()
-    code, digits, width = _digits(texts)
-    return Reading(
-        _format(struct, decimal, width if code else 0),
-        share=counts[decimal or "."] / len(texts),
-        sure=sure,
-        example=example,
-        units=len(_units(struct)),
-        code=code,
-        digits=digits,
-    )
-
-
-def _by_size(texts: Any, read: dict[str, np.ndarray], differ: np.ndarray) -> str:
-    """The decimal sign of a column where every sign has three digits behind it.
-
-    Whole numbers below 1,000 without a sign, and none above, make the sign one of thousands.
-    """
-    signs = {sign for i in differ[:1_000] for sign in OPPOSITE if sign in texts[int(i)].as_py()}
-    whole = np.delete(read["."], differ)
-    whole = np.abs(whole[np.isfinite(whole)])
-    small = len(whole) and whole.max() < 1_000 and (whole == np.round(whole)).all()
-    if len(signs) == 1 and small:
-        return OPPOSITE[signs.pop()]
-    return "."
-
-
-def _digits(texts: Any) -> tuple[bool, bool, int]:
-    """Whether digits are a code, whether all cells are digits alone, and the width of codes."""
-    import pyarrow.compute as pc
-
-    digits = texts.filter(pc.match_substring_regex(texts, r"^\d+$"))  # pyright: ignore
-    if not len(digits):
-        return False, False, 0
-    widths = pc.binary_length(digits).to_numpy(zero_copy_only=False)  # pyright: ignore
-    zeros = pc.sum(pc.match_substring_regex(digits, r"^0\d")).as_py()  # pyright: ignore
-    even = widths.min() == widths.max()
-    mostly = len(digits) >= 0.5 * len(texts)
-    code = mostly and zeros > 0 and (even or zeros >= LEAST_CODES * len(digits))
-    return bool(code), len(digits) == len(texts), int(widths.max()) if even else 0
-
-
-def _units(struct: Any) -> list[str]:
-    joined = Counter(
-        (a + b).strip(SPACE[1:-1])
-        for a, b in zip(
-            struct.field("prefix").to_pylist(), struct.field("suffix").to_pylist(), strict=True
-        )
-    )
-    return [unit for unit, _ in joined.most_common() if unit]
-
-
-def _format(struct: Any, decimal: str, width: int) -> NumberFormat:
-    """The format that most of these numbers have."""
-    import pyarrow.compute as pc
-
-    point = r"\." if decimal != "," else ","
-    body = struct.field("body")
-    with_thousands = pc.extract_regex(body, r"^\d{1,3}(?P<sep>[^\d])\d{3}(?:[^\d]|$)")  # pyright: ignore
-    seps = with_thousands.field("sep").filter(with_thousands.is_valid()).to_pylist()
-    seps = [sep for sep in seps if sep != (decimal or ".")]
-    places = pc.extract_regex(body, rf"^[^eE]*?(?:{point}(?P<part>\d*))?$")  # pyright: ignore
-    lengths = pc.binary_length(places.field("part").filter(places.is_valid()))  # pyright: ignore
-    lengths = lengths.to_numpy(zero_copy_only=False)
-    exponents = len(lengths) < len(struct)
-    most = MOST_PLACES + 1 if exponents or not len(lengths) else int(min(lengths.max(), 20))
-    return NumberFormat(
-        decimal=decimal,
-        thousands=Counter(seps).most_common(1)[0][0] if seps else "",
-        prefix=_commonest(struct.field("prefix").to_pylist()),
-        suffix=_commonest(struct.field("suffix").to_pylist()),
-        brackets="(" in struct.field("open").to_pylist(),
-        places=(int(lengths.min()) if len(lengths) else 0, most),
-        width=width,
-    )
-
-
-def _commonest(texts: list[str]) -> str:
-    return Counter(texts).most_common(1)[0][0] if texts else ""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from keyhole.columns import arrowtype, cast, levels
-from keyhole.columns.numerals import NumberFormat, Reading
+from keyhole.columns.numerals import NumberFormat
+from keyhole.columns.reading import Reading
 
 MOST_LEVELS = 100_000
 MOST_LEVEL_BYTES = 32 << 20  # of their texts

@@ -99,7 +99,7 @@ class Layout:
 
     def cells(self, column: str) -> list[int]:
         """The positions of a column's cells."""
-        return [i for i, slot in enumerate(self.slots) if slot.column == column]
+        return self._places.get(column, [])
 
     def with_head(self, head: str) -> list[int]:
         """The positions of the cells that have this likelihood."""
@@ -122,6 +122,13 @@ class Layout:
         _, width, channels = self.grid
         first = self.slots[0].column
         return sum(s.column == first for s in self.slots[: width * channels]) // channels
+
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        places: dict[str, list[int]] = {}
+        for i, slot in enumerate(self.slots):
+            places.setdefault(slot.column, []).append(i)
+        return places
 
     @cached_property
     def column_of_cell(self) -> np.ndarray:

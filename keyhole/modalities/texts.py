@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from keyhole.columns import cast, dates
-from keyhole.columns.numerals import OPPOSITE, Reading, study
+from keyhole.columns.numerals import OPPOSITE
 from keyhole.columns.profile import Profile
+from keyhole.columns.reading import Parsed, reading_of, study
 from keyhole.sources.base import ArrowRows
 
 FIRST = 1_000  # texts that show whether a column holds numbers at all
+MOST_BYTES = 1 << 20  # of texts that are parsed at once
 MOST_DATES = 10_000  # texts that tell the format
 
 
@@ -22,30 +26,54 @@ def read_texts(profiles: dict[str, Profile], rows: ArrowRows, formats: dict[str,
     """
     dialect = rows.dialect
     votes = Counter[str]()
+    texts = []
     for name, profile in profiles.items():
         profile.sample = rows.column(name)
         profile.untyped = dialect is not None
         if cast.is_text(profile.sample.type):
             profile.sample = cast.texts(profile.sample)
-            told = formats.get(name, "")
-            profile.reading = _numbers(profile, told=told if told in OPPOSITE else "")
-            if profile.reading is not None and profile.reading.sure:
-                votes[profile.reading.format.decimal] += 1
+            texts.append(profile)
+    _read_numbers(texts, "", formats)
+    for profile in profiles.values():
+        if profile.reading is not None and profile.reading.sure:
+            votes[profile.reading.format.decimal] += 1
         _moments(profile)
     prefer = votes.most_common(1)[0][0] if votes else ""
     prefer = prefer or (dialect.decimal if dialect is not None else "")
-    for profile in profiles.values():
-        if prefer and profile.reading is not None and not profile.reading.sure:
-            profile.reading = _numbers(profile, prefer)
+    if prefer:
+        _read_numbers([p for p in texts if p.reading and not p.reading.sure], prefer, {})
 
 
-def _numbers(profile: Profile, prefer: str = "", told: str = "") -> Reading | None:
-    """What the texts tell of numbers; None where they are none."""
-    texts = profile.sample.drop_null()
-    first = study(texts[:FIRST], prefer, told)
-    if first.share < 0.5:
-        return None
-    return first if len(texts) <= FIRST else study(texts, prefer, told)
+def _read_numbers(profiles: list[Profile], prefer: str, formats: dict[str, str]) -> None:
+    """Give profiles what their texts tell of numbers; None where they are none."""
+    for some in _together(profiles):
+        for profile, first in zip(some, Parsed.of([_first(p) for p in some]), strict=True):
+            told = formats.get(profile.name, "")
+            told = told if told in OPPOSITE else ""
+            reading = reading_of(first, prefer, told)
+            texts = profile.sample.drop_null()
+            if reading.share >= 0.5 and len(texts) > FIRST:
+                profile.reading = study(texts, prefer, told)
+            else:
+                profile.reading = reading if reading.share >= 0.5 else None
+
+
+def _together(profiles: list[Profile]) -> Iterator[list[Profile]]:
+    """The profiles in groups whose first texts are not too many bytes to be parsed at once."""
+    some, size = [], 0
+    for profile in profiles:
+        some.append(profile)
+        size += _first(profile).nbytes
+        if size > MOST_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _first(profile: Profile) -> Any:
+    """The texts that show whether a column holds numbers at all."""
+    return profile.sample[: FIRST + profile.sample.null_count].drop_null()[:FIRST]
 
 
 def _moments(profile: Profile) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from keyhole.errors import DataError, FileError
 from keyhole.sources.base import ArrowRows, Rows, check_names
 from keyhole.sources.csv_blocks import whole_rows
-from keyhole.sources.csv_head import Head, read_head
+from keyhole.sources.csv_head import Head, cells_of, read_head
 
 PEEK_BYTES = 1 << 16
 MOST_PEEK_BYTES = 1 << 26  # of a header
@@ -208,7 +208,7 @@ class CsvSource:
             text = io.TextIOWrapper(stream, encoding=head.dialect.encoding, newline="")
             for _ in range(head.skipped):
                 next(text)
-            reader = csv.reader(text, delimiter=head.dialect.delimiter, strict=True)
+            reader = cells_of(text, head.dialect.delimiter, strict=True)
             place, line = -1, head.skipped
             try:
                 for row in reader:

@@ -6,11 +6,11 @@ silent pipe would keep the process from hearing a signal. So Python reads, and A
 """
 
 import codecs
-import csv
 import io
 from collections.abc import Callable, Iterator
 
 from keyhole.errors import DataError
+from keyhole.sources.csv_head import cells_of
 
 MOST_BLOCKS = 4  # that one row may fill
 
@@ -50,6 +50,6 @@ def _end_of_rows(text: str, delimiter: str) -> int:
             at += len(line)
             yield line
 
-    for _ in csv.reader(lines(), delimiter=delimiter):
+    for _ in cells_of(lines(), delimiter):
         before, last = last, at
     return before  # the last row may be cut within a quote

@@ -6,7 +6,9 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from keyhole.errors import DataError
 from keyhole.sources.dialect import Dialect
@@ -22,6 +24,7 @@ BINARY = {
     b"\x1f\x8b": "gzip; end the name of the file in .gz",
     b"SQLite format 3": "an SQLite database; export a table as CSV",
 }
+MOST_CELL = 1 << 26  # characters of one cell; a header line is one to every other delimiter
 POINT = re.compile(r"[^\d.,]*(?:\d+|\d{1,3}(?:,\d{3})+)\.(?:\d{1,2}|\d{4,})\D*")
 COMMA = re.compile(r"[^\d.,]*(?:\d+|\d{1,3}(?:\.\d{3})+),(?:\d{1,2}|\d{4,})\D*")
 
@@ -58,7 +61,7 @@ def read_head(start: bytes, whole: bool, name: str) -> Head:
         first += next(i for i, line in enumerate(lines[first:]) if line.strip())
     preamble, lines = "".join(lines[:first]), lines[first : first + HEAD_LINES]
     delimiter = note[1] if note is not None else sniff(lines)
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = cells_of(lines, delimiter)
     names = [cell.strip() for cell in next(reader)]
     header, body = lines[: reader.line_num], lines[reader.line_num :]
     line_end = next((end for end in ("\r\n", "\n", "\r") if header[-1].endswith(end)), "\n")
@@ -82,10 +85,19 @@ def sniff(lines: list[str]) -> str:
     """The delimiter: the one that splits every line into the same, largest number of cells."""
     splits = {}
     for delimiter in ",;\t|":
-        widths = [len(row) for row in csv.reader(lines[:50], delimiter=delimiter) if row]
+        widths = [len(row) for row in cells_of(lines[:50], delimiter) if row]
         same = sum(width == widths[0] for width in widths)
         splits[delimiter] = (widths[0] > 1, same / len(widths), widths[0])
     return max(splits, key=lambda delimiter: splits[delimiter])
+
+
+def cells_of(lines: Iterable[str], delimiter: str, *, strict: bool = False) -> Any:
+    """The reader of the csv module, for cells of up to `MOST_CELL` characters.
+
+    Its limit belongs to the process and is only ever raised: another thread may be reading.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), MOST_CELL))
+    return csv.reader(lines, delimiter=delimiter, strict=strict)
 
 
 def raw_cells(line: str, delimiter: str) -> list[str]:

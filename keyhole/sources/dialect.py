@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from keyhole.columns import cast
@@ -52,8 +53,15 @@ def dialect_of(schema: Any) -> Dialect | None:
 
 def cleaned(values: Any) -> Any:
     """Cells of a CSV without padding, null where they say that nothing is known."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     texts = pc.utf8_trim_whitespace(cast.texts(values))  # pyright: ignore
-    return pc.if_else(pc.is_in(texts, value_set=pa.array(MISSING)), None, texts)  # pyright: ignore
+    return pc.if_else(pc.is_in(texts, value_set=_missing()), None, texts)  # pyright: ignore
+
+
+@cache
+def _missing() -> Any:
+    """`MISSING` as Arrow strings."""
+    import pyarrow as pa
+
+    return pa.array(MISSING)

@@ -41,6 +41,7 @@ def settle_means(network: Network, table: Modality, rows: Rows, member: np.ndarr
     if not columns:
         return
     rng = np.random.default_rng(0)
+    place = {name: i for i, name in enumerate(table.layout.columns)}
     guessed: dict[str, list[np.ndarray]] = {column.name: [] for column in columns}
     observed: dict[str, list[np.ndarray]] = {column.name: [] for column in columns}
     start = 0
@@ -55,7 +56,7 @@ def settle_means(network: Network, table: Modality, rows: Rows, member: np.ndarr
                 _expected(network, batch.hide(cells.to(batch.seen.device)), mine)
             )
             for column in columns:
-                at = hidden[:, table.layout.columns.index(column.name)]
+                at = hidden[:, place[column.name]]
                 guessed[column.name].append(floats(decoded.column(column.name))[0][at])
                 observed[column.name].append(true[column.name][at])
     for column in columns:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from keyhole import Autoencoder
 from keyhole.columns import guess
 from keyhole.columns.profile import Profile
+from keyhole.columns.reading import Parsed, reading_of, study
 from keyhole.errors import DataError
 from keyhole.modalities import Hints, Tabular
 from keyhole.scale.sinks import CsvSink, JsonSink
 from keyhole.sources import open_source
+from keyhole.training import Plan
 from keyhole.training.feed import Feed
 from keyhole.training.split import Split
 
@@ -42,6 +46,39 @@ def test_a_header_longer_than_the_first_look_is_read_to_its_end(file):
     found = values(path)
     assert list(found) == names
     assert found[names[-1]] == ["1999"]
+
+
+def test_a_header_longer_than_the_csv_modules_limit_is_learned_from_and_scored(file):
+    names = [f"{i:_>500}" for i in range(300)]  # 150 kB; the limit is 131,072 characters
+    lines = [",".join(names), *(",".join(f"{x:.3f}" for x in RNG.normal(size=300)) for _ in "123")]
+    model = Autoencoder(plan=Plan(steps=2, members=1)).fit(file("\n".join(lines) + "\n"))
+    scores = model.score_samples(file("\n".join(lines) + "\n"))
+    assert scores.shape == (3,)
+    assert np.isfinite(scores).all()
+
+
+def test_a_cell_longer_than_the_csv_modules_limit_is_read(file):
+    for quote, encoding in (("", "utf-8"), ('"', "utf-8"), ('"', "utf-16")):
+        text = f"a;b\n1;{quote}{'x' * 200_000}{quote}\n"
+        assert values(file(text.encode(encoding)))["b"] == ["x" * 200_000], encoding
+
+
+def test_many_columns_of_texts_are_read_in_seconds():
+    levels = pa.array(["up on 3", "down 12", "left", "right"] * 5)  # 6 s of patterns for each 12
+    started = time.monotonic()
+    table, _ = Tabular.learn(open_source(pa.table({f"c{i}": levels for i in range(300)})), Hints())
+    assert {column.kind for column in table.columns} == {"category"}
+    assert time.monotonic() - started < 30  # it was 150 s
+
+
+def test_columns_that_are_parsed_together_read_as_each_does_alone():
+    columns = [
+        pa.array(texts, pa.string())
+        for texts in (["1,234.50", "2.5"], [], ["$5", "(3)"], ["02139", "00501"], ["1.234", "7"])
+    ]
+    for column, parsed in zip(columns, Parsed.of(columns), strict=True):
+        for decimal in ("", ".", ","):
+            assert reading_of(parsed, "", decimal) == study(column, "", decimal)
 
 
 def test_windows_1252_keeps_its_euros_and_quotes(file):

@@ -11,7 +11,7 @@ import pytest
 from keyhole import Autoencoder, Impute, Plan
 from keyhole.cli import run
 from keyhole.columns import dates
-from keyhole.columns.numerals import study
+from keyhole.columns.reading import study
 from keyhole.core.part import build
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Hints, Tabular
