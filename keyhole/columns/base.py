@@ -25,6 +25,11 @@ class Column(Described):
 
     name: str
 
+    @property
+    def remark(self) -> str:
+        """What a user should know of the column, beside why it is of its kind; empty for most."""
+        return ""
+
     @classmethod
     @abstractmethod
     def learn(cls, profile: Profile) -> Self:

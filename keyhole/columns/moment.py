@@ -8,15 +8,12 @@ from keyhole.columns import arrowtype, cast, dates, refuse
 from keyhole.columns.base import Column, atom_slot
 from keyhole.columns.expected import LEVEL, Expected, Prediction, known_only, outside, with_atom
 from keyhole.columns.grids import Grid, between, inside, legal
+from keyhole.columns.moments import is_ordered, ordinary_of
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import Slot
 from keyhole.errors import SettingError
 
 DAY_S = float(cast.DAY_S)
-LEAST_ATOM = 0.01  # share of rows that makes a moment far from all others a value of its own
-LEAST_VALUES = 5  # distinct moments from which on some of them can be called far from the others
-APART = 3.0  # times the middle half of the distinct moments: a gap beyond which moments are far
-FEW = 0.01  # share of distinct moments that may be far from the others
 FARTHEST_S = 9.2e18  # of a timestamp in seconds
 CYCLES_S = {"day": DAY_S, "week": 7 * DAY_S, "year": 365.2425 * DAY_S}
 
@@ -32,7 +29,9 @@ class Moment(Column):
     no day cycle. Range and scale are those of ordinary moments: a few that lie apart from all
     others, such as 9999-12-31, do not count. With an `atom` (the most frequent of these, and its
     share) there is a Bernoulli cell "is the atom", and the other cells are observed only in other
-    rows. `trend_s` are center and scale.
+    rows. `trend_s` are center and scale. Where the rows of training follow each other in time
+    (`clock`), later rows are to be expected: a moment at most as far beyond the range as the range
+    is long has the trend of the nearer end.
     """
 
     kind = "moment"
@@ -48,6 +47,7 @@ class Moment(Column):
         style: str,
         type: str,
         atom: list[float] | None = None,
+        clock: bool = False,
     ) -> None:
         self.name = name
         self.trend_s = trend_s
@@ -57,6 +57,7 @@ class Moment(Column):
         self.style = style
         self.type = type
         self.atom = atom
+        self.clock = clock
 
     def check(self) -> None:
         """Refuse a style or a cycle that no fit makes: Arrow's reader crashes on odd formats.
@@ -76,7 +77,7 @@ class Moment(Column):
         """Trend, step and cycles from the sample."""
         style = profile.style or cast.ISO
         met, _ = cast.seconds(profile.sample, style)
-        ordinary, atom = _ordinary(met)
+        ordinary, atom = ordinary_of(met)
         moments = met[ordinary] if ordinary.any() else np.zeros(1)
         step = next((s for s in (DAY_S, 60.0, 1.0) if not np.any(moments % s)), 1e-6)
         span = float(np.ptp(moments))
@@ -95,7 +96,13 @@ class Moment(Column):
             style=style,
             type=kind,
             atom=atom,
+            clock=is_ordered(moments),
         )
+
+    @property
+    def remark(self) -> str:
+        """Said of a column that rows follow in time."""
+        return "rows follow in time: later ones are expected" if self.clock else ""
 
     def slots(self) -> list[Slot]:
         """The atom where there is one, the trend, then sine and cosine of each cycle."""
@@ -109,7 +116,7 @@ class Moment(Column):
         refuse.unreadable(self.name, cast.plain(values), bad, start, "date or time")
         seen = ~np.isnan(moments)
         moments = np.where(seen, moments, self.trend_s[0])
-        cells = [(moments - self.trend_s[0]) / self.trend_s[1]]
+        cells = [(self._within_reach(moments) - self.trend_s[0]) / self.trend_s[1]]
         for cycle in self.cycles:
             turn = 2 * np.pi * (moments % CYCLES_S[cycle]) / CYCLES_S[cycle]
             cells += [np.sin(turn) * np.sqrt(2), np.cos(turn) * np.sqrt(2)]  # unit variance
@@ -119,6 +126,14 @@ class Moment(Column):
             found = np.column_stack([at_atom, np.where(at_atom[:, None], 0.0, found)])
             observed = np.column_stack([seen, observed & ~at_atom[:, None]])
         return found.astype(np.float32), observed
+
+    def _within_reach(self, moments: np.ndarray) -> np.ndarray:
+        """The moments, those shortly before or after the rows of training as at their end."""
+        if not self.clock:
+            return moments
+        first, last = self.range_s
+        near = (moments >= 2 * first - last) & (moments <= 2 * last - first)
+        return np.where(near, moments.clip(first, last), moments)
 
     def decode(self, cells: np.ndarray) -> Any:
         """The moment that the trend gives, to the step of the column and within its range.
@@ -261,30 +276,6 @@ class Moment(Column):
             return arrowtype.array(units, self.type)
         whole = pa.array(np.round(units).astype(np.int64))
         return whole.cast(arrowtype.named(self.type), safe=False)
-
-
-def _ordinary(met: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
-    """Which moments are not far from all others; of those that are, a frequent one and its share.
-
-    Far is beyond a gap that is much wider than the middle half of the distinct moments, with few
-    distinct moments behind it.
-    """
-    ordinary = ~np.isnan(met)
-    values, counts = np.unique(met[ordinary], return_counts=True)
-    if len(values) < LEAST_VALUES:
-        return ordinary, None
-    quarter, few = len(values) // 4, max(2, int(FEW * len(values)))
-    gaps, width = np.diff(values), values[-1 - quarter] - values[quarter]
-    wide = np.flatnonzero(gaps > APART * width)
-    below, above = wide[wide < quarter], wide[wide >= len(gaps) - quarter]
-    first = below[-1] + 1 if len(below) and below[-1] < few else 0
-    last = above[0] if len(above) and len(gaps) - above[0] <= few else len(values) - 1
-    ordinary &= (met >= values[first]) & (met <= values[last])
-    apart = np.r_[counts[:first], np.zeros(last + 1 - first), counts[last + 1 :]]
-    share = float(apart.max() / counts.sum())
-    if share < LEAST_ATOM:
-        return ordinary, None
-    return ordinary, [float(values[apart.argmax()]), min(share, 1 - 0.5 / float(counts.sum()))]
 
 
 def _cycle_text(cycle: str, first: float, last: float) -> str:

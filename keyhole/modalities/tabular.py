@@ -102,7 +102,7 @@ class Tabular(Modality):
             if isinstance(column, Aside):
                 column.reason = found.reason
             columns.append(column)
-            reasons[name] = "; ".join(filter(None, [found.reason, found.caution]))
+            reasons[name] = "; ".join(filter(None, [found.reason, column.remark, found.caution]))
         columns = by_one_measure(columns, survey, hints, alike)
         gaps = {name: p.missing / p.rows for name, p in survey.profiles.items()}
         mixed = [
