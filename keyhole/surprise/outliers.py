@@ -22,6 +22,7 @@ from keyhole.surprise.tails import Tails
 
 COMMON, RARE = 0.02, 0.005  # shares of rows between which a tail of rows is measured
 LEAST_TAIL = 5  # rows beyond the first of the two
+TOO_MANY = 20.0
 PASS_CELLS = 1 << 21  # looked at at once
 MOST_LOG = 50.0  # of a count
 
@@ -32,7 +33,7 @@ class Rarity:
 
     `cells` is (row, column) -log of the share of rows as far out in that column, 0 for a usual
     value or a gap; `row` is -log of the share of rows with a cell as rare, 0 unless a cell is
-    beyond all remembered ones.
+    beyond all remembered ones, or among those that are too many for where they lie.
     """
 
     cells: Float[Tensor, "row column"]
@@ -44,9 +45,11 @@ class Outliers:
     """The columns' tails and levels by the remembered rows.
 
     `numbers` and `levels` are the cells that are asked; `ends` the least, the second least, the
-    second largest and the largest number of each. `counts` says how many rows hold each level,
-    `new` which share of rows has a new level, in a column where new ones are as rare. `tail` are
-    the nats that `COMMON` rows exceed, and by how many more an e-th of those do.
+    second largest and the largest number of each; `apart` is where, above and below, numbers
+    begin that are more than their tail foresees: bad rows that were remembered. `counts` says how
+    many rows hold each level, `new` which share of rows has a new level, in a column where new
+    ones are as rare. `tail` are the nats that `COMMON` rows exceed, and by how many more an e-th
+    of those do.
     """
 
     layout: Layout
@@ -55,6 +58,7 @@ class Outliers:
     above: Tails
     below: Tails
     ends: Float[np.ndarray, "4 number"]
+    apart: Float[np.ndarray, "2 number"]
     counts: list[np.ndarray]
     new: Float[np.ndarray, " level"]
     tail: tuple[float, float]
@@ -76,9 +80,11 @@ class Outliers:
         counts = [_count(batch, layout, int(cell)) for cell in levels]
         once = np.array([(count == 1).sum() for count in counts])
         new = np.array([(once[once <= few].sum() + 0.5) / max(len(batch), 1) for few in once])
-        bare = cls(layout, numbers, levels, Tails.fit(x, rows, bent), Tails.fit(-x, rows, bent),
-                   ends, counts, new, (0.0, 1.0))  # fmt: skip
-        low, step = exceeded(bare._tails(x)[0].max(1)) if len(numbers) else (0.0, 1.0)
+        above, below = Tails.fit(x, rows, bent), Tails.fit(-x, rows, bent)
+        apart = np.stack([_apart(x, above), _apart(-x, below)])
+        bare = cls(layout, numbers, levels, above, below, ends, apart, counts, new, (0.0, 1.0))
+        usual = x[~bare._is_apart(x).any(1)]
+        low, step = exceeded(bare._tails(usual)[0].max(1)) if len(numbers) else (0.0, 1.0)
         return replace(bare, tail=(low, max(step, 1.0)))
 
     def rarity(self, batch: Batch, own: Int64[Tensor, " row"] | None = None) -> Rarity:
@@ -112,11 +118,26 @@ class Outliers:
         return columns, row
 
     def _tails(self, x: np.ndarray, own: np.ndarray | None = None) -> tuple[Any, Any]:
-        """Nats of each number, and whether it is beyond all remembered rows (but itself)."""
+        """Nats of each number, and if it is apart or beyond all remembered rows but itself."""
         above, below = self.above.cost(x), self.below.cost(-x)
         own = np.zeros(len(x), bool) if own is None else own
         least, most = (np.where(own[:, None], *ends) for ends in (self.ends[1::-1], self.ends[2:]))
-        return np.maximum(above, below), (x > most) | (x < least)
+        return np.maximum(above, below), (x > most) | (x < least) | self._is_apart(x)
+
+    def _is_apart(self, x: Float[np.ndarray, "row number"]) -> Any:
+        return (x >= self.apart[0]) | (-x >= self.apart[1])
+
+
+def _apart(x: Float[np.ndarray, "row number"], tails: Tails) -> Float[np.ndarray, " number"]:
+    """The least number of each column of which, with larger ones, there are too many.
+
+    Too many are `TOO_MANY` times what the tail has there, which is fitted without its outermost
+    tenth. Infinite where there are none.
+    """
+    falling = -np.sort(-x, axis=0)  # gaps last
+    share = np.arange(1, len(x) + 1)[:, None] / np.maximum(np.isfinite(x).sum(0), 1)
+    many = tails.cost(np.nan_to_num(falling, nan=-np.inf)) + np.log(share) > np.log(TOO_MANY)
+    return np.where(many, falling, np.inf).min(0, initial=np.inf)
 
 
 def _numbers(batch: Batch, layout: Layout, cells: np.ndarray) -> Float[np.ndarray, "row number"]:

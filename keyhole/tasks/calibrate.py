@@ -178,7 +178,7 @@ class Discoveries:
         return (
             f"at {n:,} calibration rows the least p-value is {least:.2g}: of {tests:,} rows "
             f"at least {needed:,} would have to be that improbable for a share of {self.share:g} "
-            f"to be promised; {beyond:,} are"
+            f"to be promised; {beyond:,} are. Calibrate on more rows that are normal"
         )
 
     def alarm_rate(self) -> float:

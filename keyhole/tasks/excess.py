@@ -18,7 +18,7 @@ def beyond_chance(alarms: int, rows: int, rate: float, calibrated_on: int = 0) -
     said += f"; if all rows were normal, about {expected_alarms(rows, rate)} would be expected "
     said += f"at {100 * rate:.2g} %: "
     if alarms <= most_by_chance(rows, rate, calibrated_on):
-        return said + "no more than chance"
+        return said + "no more than chance, unless the training rows held such anomalies too"
     return said + f"about {max(alarms - rate * rows, 1):,.0f} more than chance"
 
 

@@ -129,7 +129,8 @@ def test_levels_are_expected_until_they_hold_nine_tenths_together():
     ("alarms", "rows", "said"),
     [
         (187, 20_000, "187 alarms in 20,000 rows; if all rows were normal, about 200 would be "
-                      "expected at 1 %: no more than chance"),
+                      "expected at 1 %: no more than chance, unless the training rows held such "
+                      "anomalies too"),
         (387, 20_000, "387 alarms in 20,000 rows; if all rows were normal, about 200 would be "
                       "expected at 1 %: about 187 more than chance"),
         (1, 1, "1 alarm in 1 row; if all rows were normal, about 0.01 would be expected at 1 %: "

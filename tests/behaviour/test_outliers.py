@@ -172,6 +172,17 @@ def test_rows_after_those_of_a_log_are_no_alarms_and_a_year_far_off_is():
     assert answer.because[5][0].column == "at"
 
 
+def test_counts_far_beyond_the_others_alarm_though_training_held_some(mixed):
+    train = draw(4_000)
+    bad = np.random.default_rng(1).choice(4_000, 12, replace=False)
+    train.loc[bad, "visits"] = np.random.default_rng(2).integers(25, 60, 12)  # usual: up to 14
+    found = detector(train, alarm_rate=0.01)
+    new = draw(40, 13)
+    new["visits"] = np.arange(40) + 30
+    assert found.answer(new, explain_rows="none").alarm.all()
+    assert found.answer(draw(2_000, 14), explain_rows="none").alarm.mean() < 0.02
+
+
 # The tails themselves.
 
 
