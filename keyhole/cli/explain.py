@@ -99,7 +99,7 @@ def _as_json(answer: Any) -> dict[str, Any]:
         return None if value != value else round(float(value), 6)  # noqa: PLR0124
 
     return {
-        "row": int(answer.rows[0]) + 1,
+        "row": int(answer.rows[0]),
         "surprise": number(answer.surprise[0]),
         "doubt": number(answer.doubt[0]),
         "p_value": number(answer.p_value[0]),

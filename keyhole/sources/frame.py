@@ -5,9 +5,10 @@ Frames are read through narwhals, and answers go back as the kind of frame that 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import sparse
@@ -20,6 +21,8 @@ from keyhole.sources.pictures import PictureSource, array_pictures
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Label = Literal["index", "position", "row"]
 
 
 def array_names(width: int) -> list[str]:
@@ -61,6 +64,30 @@ class SparseRows:
 def is_frame(data: Any) -> bool:
     """True for what has named columns: a frame of any kind, not an array."""
     return hasattr(data, "__arrow_c_stream__") or hasattr(type(data), "columns")
+
+
+def label_of(data: Any) -> Label:
+    """What labels the rows of an answer: a pandas index, data rows of files, or positions."""
+    import narwhals as nw
+
+    if nw.dependencies.is_pandas_dataframe(data):
+        return "index"
+    from_file = isinstance(data, str | os.PathLike) or hasattr(data, "blocks")
+    return "row" if from_file else "position"
+
+
+def outline(data: Any) -> Any:
+    """A frame without its columns: its kind, and pandas' index; None for what is no frame."""
+    import narwhals as nw
+
+    if not is_frame(data):
+        return None
+    if nw.dependencies.is_pandas_dataframe(data):
+        return data.iloc[:, :0]
+    try:
+        return nw.from_native(data).head(0).to_native()
+    except TypeError:
+        return None
 
 
 def frame_source(data: Any) -> TableSource | PictureSource:
@@ -110,7 +137,7 @@ def same_kind(table: pa.Table, like: Any) -> Any:
     if not is_frame(like):
         return table
     try:
-        backend = nw.from_native(like, eager_only=True).implementation
+        backend = nw.from_native(like).implementation  # a lazy frame's answers are there already
     except TypeError:
         return table
     if backend.is_pyarrow():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keyhole.sources.frame import Label, label_of, outline, same_kind
 from keyhole.tasks.patterns import Pattern, direction, shared
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ class Answer:
     """One entry a row, in the order asked; `because` holds the cells of rows that were explained.
 
     `surprise` is in multiples of the usual: 1 is, 3 is three times as far out; NaN for a row with
-    no observed cell (never an alarm). `doubt` is its standard deviation between nets. `rows` are
-    the rows' places in the source, from 0.
+    no observed cell (never an alarm). `doubt` is its standard deviation between nets. Arrays,
+    `because` and `strongest` go by position, from 0; `rows` holds the label of each position:
+    a pandas index (`label` "index"), the position itself, or the data row of a file, from 1
+    ("row"). `like` is the frame that was given, without its columns.
     """
 
     rows: np.ndarray
@@ -76,15 +79,26 @@ class Answer:
     because: dict[int, list[Cell]]
     ids: Any = None
     id_name: str | None = None
+    label: Label = "position"
+    like: Any = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def name(self, place: int) -> str:
-        """What names a row to a person: its id, or «row 17» counted from 1."""
-        if self.ids is None:
-            return f"row {self.rows[place] + 1}"
-        return f"{self.id_name} {self.ids[place].as_py()}"
+        """What names a row to a person: its id, its pandas index, or "row 17", counted from 1."""
+        if self.ids is not None:
+            return f"{self.id_name} {self.ids[place].as_py()}"
+        if self.label == "index":
+            return f"index {self.rows[place]}"
+        return f"row {self.rows[place] + (self.label == 'position')}"
+
+    def labelled_like(self, data: Any) -> Answer:
+        """The answer for rows of `data`: labelled by its index, and tables are of its kind."""
+        label, like = label_of(data), outline(data)
+        positions = np.arange(len(self))
+        rows = like.index.to_numpy() if label == "index" else positions + (label == "row")
+        return replace(self, rows=rows, label=label, like=like)
 
     def strongest(self, most: int = 10) -> np.ndarray:
         """The places of the most surprising rows, strongest first."""
@@ -95,14 +109,23 @@ class Answer:
         """What groups of the explained alarms share, at most five; `str` makes each a sentence."""
         return shared(self.because, np.flatnonzero(self.alarm).tolist())
 
-    def table(self) -> pa.Table:
+    def table(self) -> Any:
+        """The answer, one line a row, as the kind of frame that was given; Arrow for the others.
+
+        A pandas frame has the index of the one given. Other tables begin with the id, or with
+        `row` (files: from 1) or `position` (polars, Arrow, arrays: from 0).
+        """
+        return same_kind(self.arrow(), self.like)
+
+    def arrow(self) -> pa.Table:
         """The answer as an Arrow table, one line a row."""
         import pyarrow as pa
 
         because = [None] * len(self)
         for place, cells in self.because.items():
             because[place] = in_words(cells, bool(self.alarm[place]))  # pyright: ignore
-        first = {"row": self.rows + 1} if self.ids is None else {self.id_name: self.ids}
+        first = {} if self.label == "index" else {self.label: self.rows}
+        first = first if self.ids is None else {self.id_name: self.ids}
         return pa.table(
             first
             | {
@@ -150,4 +173,5 @@ def join(answers: list[Answer]) -> Answer:
         because=because,
         ids=ids,
         id_name=answers[0].id_name,
+        label=answers[0].label,
     )

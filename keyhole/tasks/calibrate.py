@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from keyhole.errors import SettingError
 from keyhole.tasks.tail import REACH, Tail
 
 APART = 0.05  # share of rows that may stand apart without a word: a few do on any table
@@ -128,6 +129,14 @@ class Calibration:
         return (
             f"all {len(self.surprises):,} calibration rows are equally surprising (all alike, or "
             "all columns constant): whatever differs from them alarms, and nothing else is known"
+        )
+
+
+def check_rate(alarm_rate: object) -> None:
+    """Refuse what is no alarm rate. Raises: SettingError."""
+    if not isinstance(alarm_rate, int | float) or not 0 < alarm_rate < 1:
+        raise SettingError(
+            f"alarm_rate={alarm_rate!r:.40}: it must be above 0 and below 1, such as 0.01"
         )
 
 

@@ -23,4 +23,8 @@ class Detect(Task):
 
     def table(self, rows: Rows, start: int) -> Any:
         """The answer for a block of rows."""
-        return self.detector.answer_rows(rows, start).table()
+        return self.detector.answer_rows(rows, start).arrow()
+
+    def answer(self, X: Any) -> Any:
+        """The answers as the kind of frame that was given, labelled as `Answer` says."""
+        return self.detector.answer(X).table()

@@ -19,7 +19,7 @@ from keyhole.sources import Rows, Source
 from keyhole.store import Bundle, blamed, read_bundle
 from keyhole.tasks.answer import Answer, join
 from keyhole.tasks.base import seeded
-from keyhole.tasks.calibrate import Calibration, Discoveries
+from keyhole.tasks.calibrate import Calibration, Discoveries, check_rate
 from keyhole.tasks.explain import MOST_CELLS, explain
 from keyhole.tasks.gauge import Gauge, Judged, kept_of
 from keyhole.tasks.heat import heat_of
@@ -67,7 +67,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
         `y` is ignored. Hooks as in `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
         """
-        self._check_rate()
+        check_rate(self.alarm_rate)
         model: Any = seeded(self.autoencoder, self.random_state)
         model.set_params(hints=model.parts()["hints"].told(self.contamination, self.segment))
         self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
@@ -146,7 +146,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         if fdr is None and (short := self.calibration_.shortage(self.alarm_rate)):
             warnings.warn(short, KeyholeWarning, stacklevel=2)
         judged = self.gauge_.through(self.autoencoder_.numbered(source))
-        return join([self._answer(some, explain_rows, MOST_CELLS, rate) for some in judged])
+        answers = [self._answer(some, explain_rows, MOST_CELLS, rate) for some in judged]
+        return join(answers).labelled_like(X)
 
     def rate_for(self, source: Source, fdr: float) -> float:
         """The alarm rate at which a share `fdr` of the source's alarms is false; reads it once.
@@ -193,7 +194,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         id_name = self.autoencoder_.id_column
         id_name = id_name if id_name in rows.names else None
         return Answer(
-            rows=np.arange(judged.start, judged.start + len(rows)),
+            rows=judged.start + 1 + np.arange(len(rows)),
             surprise=surprise,
             doubt=judged.doubt,
             p_value=p_value,
@@ -201,6 +202,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             because=explain(self.gauge_, judged, places, most_cells),
             ids=None if id_name is None else rows.column(id_name),
             id_name=id_name,
+            label="row",
         )
 
     def reads(self) -> list[str]:
@@ -271,7 +273,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         hints = model.parts()["hints"]
         share = "auto" if hints.contamination is None else hints.contamination
         detector = cls(model, alarm_rate=alarm_rate, contamination=share, segment=hints.segment)
-        detector._check_rate()
+        check_rate(alarm_rate)
         detector.autoencoder_ = model
         return detector
 
@@ -285,12 +287,6 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         for message in self.calibration_.remarks(self.alarm_rate):
             warnings.warn(message, KeyholeWarning, stacklevel=3)
         return self
-
-    def _check_rate(self) -> None:
-        if not isinstance(self.alarm_rate, int | float) or not 0 < self.alarm_rate < 1:
-            raise SettingError(
-                f"alarm_rate={self.alarm_rate!r}: it must be above 0 and below 1, such as 0.01"
-            )
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -60,7 +60,7 @@ class Detecting:
             counts.alarms += int(answer.alarm.sum())
             if len(counts.because) < MOST_SHARED:
                 counts.because.update({start + i: c for i, c in answer.because.items()})
-        return answer.table()
+        return answer.arrow()
 
     def end_part(self) -> dict[str, Any]:
         """The counts since the last part, as JSON; they belong to the total from now on."""

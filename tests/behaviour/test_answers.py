@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,10 +48,55 @@ def test_a_row_that_breaks_the_pattern_alarms_and_names_the_cell(detector):
     assert low < 300 + 20 * (rows.loc[7, "flow"] - 10) < high
 
 
-def test_answers_come_in_the_order_asked_with_places_counted_from_one(detector):
-    table = detector.answer(sensors(30, seed=2)).table()
-    assert table.column("row").to_pylist() == list(range(1, 31))
-    assert table.column_names == ["row", "surprise", "doubt", "p_value", "alarm", "because"]
+ANSWER = ["surprise", "doubt", "p_value", "alarm", "because"]
+
+
+def test_the_answer_for_a_pandas_frame_is_pandas_and_has_its_index(detector):
+    rows = sensors(30, seed=2).set_index(pd.Index([f"r{i}" for i in range(30)], name="key"))
+    answer = detector.answer(rows)
+    table = answer.table()
+    assert isinstance(table, pd.DataFrame)
+    assert table.columns.tolist() == ANSWER
+    pd.testing.assert_index_equal(table.index, rows.index)
+    assert answer.rows.tolist() == rows.index.tolist()
+    assert answer.name(4) == "index r4"
+    np.testing.assert_allclose(table.loc["r4", "surprise"], answer.surprise[4], rtol=1e-6)
+    two_levels = pd.MultiIndex.from_product([["a", "b"], range(15)], names=["line", "n"])
+    table = detector.answer(rows.set_index(two_levels)).table()
+    pd.testing.assert_index_equal(table.index, two_levels)
+
+
+def test_a_repeated_index_keeps_every_row_and_its_causes(detector):
+    rows = sensors(50, seed=1)
+    rows.loc[[7, 9], "heat"] += [500, -500]
+    rows.index = pd.Index([5] * 50)
+    answer = detector.answer(rows)
+    assert {7, 9} <= set(answer.because)  # by position
+    assert answer.table()["because"].iloc[7].startswith("heat = ")
+    assert len(answer.table().loc[5]) == 50
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_answer_for_a_polars_frame_is_polars_with_positions_from_zero(detector, lazy):
+    rows = pl.from_pandas(sensors(12, seed=2))
+    table = detector.answer(rows.lazy() if lazy else rows).table()
+    assert isinstance(table, pl.DataFrame)
+    assert table.columns == ["position", *ANSWER]
+    assert table["position"].to_list() == list(range(12))
+
+
+def test_rows_of_files_count_from_one_and_positions_of_arrow_and_arrays_from_zero(
+    detector, tmp_path
+):
+    rows = pa.Table.from_pandas(sensors(12, seed=2), preserve_index=False)
+    table = detector.answer(rows).table()
+    assert isinstance(table, pa.Table)
+    assert table.column("position").to_pylist() == list(range(12))
+    sensors(12, seed=2).to_csv(tmp_path / "rows.csv", index=False)
+    for path in (tmp_path / "rows.csv", str(tmp_path / "rows.csv")):
+        answer = detector.answer(path)
+        assert answer.table().column("row").to_pylist() == list(range(1, 13))
+        assert answer.name(0) == "row 1"
 
 
 def test_a_gap_makes_a_row_neither_calm_nor_loud(detector):
