@@ -102,14 +102,14 @@ class Fitted:
     def weigh(self, rows: Rows, start: int = 0) -> Block:
         """What some rows cost, by deterministic passes that each fit the processor's cache."""
         batch = self.table.encode(rows, start)
-        found = []
+        even, found = batch.even(self.table.layout.grid), []
         with threads_for(pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
-                here = batch.take(slice(first, first + PASS_ROWS)).to(self.device)
+                here = even.take(slice(first, first + PASS_ROWS)).to(self.device)
                 log_prob = self.network(here).likelihood.log_prob(here)[0]  # (M, B, cell)
                 log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
                 found.append(column_nats(log_prob, here.seen, self.table.layout))
-        nats, seen = (torch.cat(part).cpu() for part in zip(*found, strict=True))
+        nats, seen = (torch.cat(part)[: len(batch)].cpu() for part in zip(*found, strict=True))
         return Block(start, rows, batch, nats, seen)
 
     @torch.no_grad()
@@ -117,14 +117,17 @@ class Fitted:
         """Some rows as the net is given them, and as it expects them, averaged over members."""
         batch = self.table.encode(rows, start)
         with threads_for(pass_work(self.network, len(batch))):
-            return batch, members_mean(self.network(batch.to(self.device)).likelihood.mean)
+            even = batch.even(self.table.layout.grid).to(self.device)
+            mean = members_mean(self.network(even).likelihood.mean)
+            return batch, mean.take(slice(0, len(batch)))
 
     @torch.no_grad()
     def code(self, rows: Rows, start: int = 0) -> np.ndarray:
         """The codes (row, code) of some rows, by the first member."""
-        batch = self.table.encode(rows, start).to(self.device)
+        batch = self.table.encode(rows, start)
         with threads_for(pass_work(self.network, len(batch))):
-            return self.network(batch).code.mean[0].cpu().numpy()
+            even = batch.even(self.table.layout.grid).to(self.device)
+            return self.network(even).code.mean[0][: len(batch)].cpu().numpy()
 
     @torch.no_grad()
     def rows_of(self, codes: np.ndarray) -> Any:

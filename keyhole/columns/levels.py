@@ -87,6 +87,8 @@ def _distinct(values: Any) -> tuple[list[str], np.ndarray]:
     import pyarrow.types as pt
 
     values = cast.plain(values)
+    if values.null_count == len(values):  # Arrow makes null a level of a column without a type
+        return [], np.full(len(values), -1)
     if pt.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), None, values)  # pyright: ignore
     coded = (values if _hashable(values.type) else cast.texts(values)).dictionary_encode()

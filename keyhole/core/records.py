@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+EVEN_ROWS = 32  # a matrix product of fewer rows, or of odd ones, adds its terms in other orders
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -31,6 +33,17 @@ class Batch:
         weight = None if self.weight is None else self.weight[rows]
         partner = None if self.partner is None else self.partner[rows]
         return Batch(self.numbers[rows], self.codes[rows], self.seen[rows], weight, partner)
+
+    def even(self, grid: object = None) -> "Batch":
+        """The rows, the last one repeated up to a multiple of `EVEN_ROWS`.
+
+        So a row's figures do not depend on how many others are asked about with it. Pictures
+        (whose layout has a `grid`) stay as they are: 31 more would cost too much.
+        """
+        short = -len(self) % EVEN_ROWS
+        if grid is not None or not short or not len(self):
+            return self
+        return self.take(torch.arange(len(self) + short).clamp(max=len(self) - 1))
 
     def hide(self, hidden: Bool[Tensor, "*row cell"]) -> "Batch":
         """The same rows with these cells hidden as if they were missing."""

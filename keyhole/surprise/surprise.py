@@ -129,20 +129,22 @@ class Surprise:
         """The answers, by passes that each fit the processor's cache; `own` as in Bank."""
         device = next(self.network.parameters()).device
         layout = self.network.shape.layout
-        parts = []
+        even, parts = batch.even(layout.grid), []
+        if own is not None:
+            own = torch.nn.functional.pad(own, (0, len(even) - len(batch)), value=-1)
         with threads_for(GROUPS * pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 part = slice(first, first + PASS_ROWS)
-                here = batch.take(part).to(device)
+                here = even.take(part).to(device)
                 deviance, seen = hidden_deviance(self.network, here)
                 x = coordinates(_whole(self.network, here), layout)
                 far = self.bank.distances(x, None if own is None else own[part])
                 parts.append((far.cpu(), deviance.cpu(), seen.cpu()))
         distances, deviance, seen = zip(*parts, strict=True)
-        rarity = self.outliers.rarity(batch, own)
+        rows, rarity = slice(0, len(batch)), self.outliers.rarity(even, own)
         return Asked(
-            torch.cat(distances, 1), torch.cat(deviance, 1), torch.cat(seen),
-            rarity.cells, rarity.row,
+            torch.cat(distances, 1)[:, rows], torch.cat(deviance, 1)[:, rows],
+            torch.cat(seen)[rows], rarity.cells[rows], rarity.row[rows],
         )  # fmt: skip
 
     def answers(self, asked: Asked) -> Float[Tensor, "question member row"]:
