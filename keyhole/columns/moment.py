@@ -10,7 +10,7 @@ from keyhole.columns.expected import LEVEL, Expected, Prediction, known_only, ou
 from keyhole.columns.grids import Grid, between, inside, legal
 from keyhole.columns.moments import is_ordered, ordinary_of
 from keyhole.columns.profile import Profile
-from keyhole.core.layout import Slot
+from keyhole.core.layout import CLOCK, TREND, Slot
 from keyhole.errors import SettingError
 
 DAY_S = float(cast.DAY_S)
@@ -106,7 +106,8 @@ class Moment(Column):
 
     def slots(self) -> list[Slot]:
         """The atom where there is one, the trend, then sine and cosine of each cycle."""
-        parts = ["trend", *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
+        trend = CLOCK if self.clock else TREND
+        parts = [trend, *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
         slots = [Slot(self.name, self.kind, "student_t", part) for part in parts]
         return slots if self.atom is None else [atom_slot(self, self.atom[1]), *slots]
 
@@ -195,7 +196,10 @@ class Moment(Column):
         slack = self.step_s / 2 + 1e-6 * self.trend_s[1]  # cells are float32
         in_span = (low - slack <= moments) & (moments <= high + slack)
         wide = high - low > MOST_TURN * (self.range_s[1] - self.range_s[0])
-        in_span |= wide & (self.range_s[0] <= moments) & (moments <= self.range_s[1])
+        wide |= self.clock  # a row of a log may be of any time
+        in_span |= (
+            wide & (self.range_s[0] - slack <= moments) & (moments <= self.range_s[1] + slack)
+        )
         known, spans = ~outside(low, high, self.range_s), self._span_texts(low, high)
         odd = self._odd_cycles(cells[:, trend + 1 :], predicted, trend + 1)
         texts = [

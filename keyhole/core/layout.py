@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+TREND, CLOCK = "trend", "clock"  # parts of a moment: any, or one that rows follow in time
 MOST_WEIGHT = 25.0  # a flag that is hardly ever set teaches little, however loud
 
 

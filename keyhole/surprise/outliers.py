@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from keyhole.core.coordinates import gaps
-from keyhole.core.layout import Layout
+from keyhole.core.layout import CLOCK, TREND, Layout
 from keyhole.core.records import Batch
 from keyhole.surprise.tails import Tails
 
@@ -68,7 +68,7 @@ class Outliers:
         """The tails and levels of these rows; of pictures none: their pixels are no columns."""
         slots = () if layout.grid is not None else layout.slots
         discrete = [slot.coded or slot.head == "bernoulli" for slot in slots]
-        waves = [slot.kind == "moment" and slot.part != "trend" for slot in slots]
+        waves = [slot.kind == "moment" and slot.part not in (TREND, CLOCK) for slot in slots]
         numbers = np.flatnonzero(~np.array([*discrete], bool) & ~np.array([*waves], bool))
         levels = np.flatnonzero(np.array([*discrete], bool))
         x = _numbers(batch, layout, numbers)
@@ -122,7 +122,12 @@ class Outliers:
         above, below = self.above.cost(x), self.below.cost(-x)
         own = np.zeros(len(x), bool) if own is None else own
         least, most = (np.where(own[:, None], *ends) for ends in (self.ends[1::-1], self.ends[2:]))
-        return np.maximum(above, below), (x > most) | (x < least) | self._is_apart(x)
+        beyond = (x > most) | (x < least)
+        clock = np.array([self.layout.slots[cell].part == CLOCK for cell in self.numbers], bool)
+        nats = np.where(
+            beyond | ~clock, np.maximum(above, below), 0.0
+        )  # a late row is no rare one
+        return nats, beyond | self._is_apart(x)
 
     def _is_apart(self, x: Float[np.ndarray, "row number"]) -> Any:
         return (x >= self.apart[0]) | (-x >= self.apart[1])

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from keyhole.core.layout import Slot
+from keyhole.core.layout import TREND, Slot
 from keyhole.core.nats import row_nats
 from keyhole.core.records import Batch
 from keyhole.surprise.hidden import hidden_deviance
@@ -223,7 +223,7 @@ def _edges(gauge: Gauge, batch: Batch) -> np.ndarray:
     layout, met = gauge.table.layout, gauge.memory.batch
     found = np.zeros((len(batch), len(layout.columns)))
     for cell, slot in enumerate(layout.slots):
-        if slot.kind == "pixel" or (slot.kind == "moment" and slot.part != "trend"):
+        if slot.kind == "pixel" or (slot.kind == "moment" and slot.part != TREND):
             continue  # the top of a wave is an hour like any other, and white a shade
         if slot.coded:
             rarer = _rarer(slot, batch.codes[:, cell - layout.numbers].numpy())
