@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from keyhole.bottlenecks import Bottleneck
 from keyhole.core.records import Batch
 from keyhole.core.scratch import Scratch
+from keyhole.core.stages import advanced, heard_if_verbose
 from keyhole.defaults import PARTS, parts_of
 from keyhole.entry import learn_names, match_names, without_weights
 from keyhole.errors import DataError
@@ -39,6 +40,7 @@ from keyhole.training.progress import progress, tell
 CHUNK_ROWS = 16_384  # read and encoded together
 
 
+@heard_if_verbose("fit", "transform", "score_samples", "log_likelihood", "sample")
 class Autoencoder(TransformerMixin, BaseEstimator):
     """Learns a narrow code for each row of a table, and the distribution of rows given codes.
 
@@ -98,7 +100,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with Scratch() as scratch:
             source = weighted(random_access(source, scratch.folder), parts["hints"].weight)
-            hooks = Hooks(checkpoint, watch or self._watcher(), learnt)
+            watch = watch or (progress() if self.verbose else lambda event: None)
+            hooks = Hooks(checkpoint, watch, learnt)
             self._take(learn(source, parts, seed, hooks))
         self._checkpoint = checkpoint
         if self.verbose:
@@ -163,6 +166,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         for rows in source.blocks(CHUNK_ROWS):
             yield start, rows
             start += len(rows)
+            advanced(len(rows))
         if start == 0:
             raise DataError(f"{source.name} holds 0 sample(s): a minimum of 1 is required")
 
@@ -286,9 +290,6 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """The parts as given, else those that the bottleneck works best with, else defaults."""
         opened = getattr(self, "container_", None)
         return parts_of({name: getattr(self, name) for name in PARTS}, opened)
-
-    def _watcher(self) -> Watcher:
-        return progress() if self.verbose else lambda event: None
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -56,9 +56,10 @@ def with_prior(fitted: Fitted, batches: Iterator[Batch], template: Prior, seed: 
 
     Raises: SettingError where they are too few for it.
     """
+    stage("reading rows for the prior")
+    batch = Batch.join(list(batches))
     stage("fitting the prior over codes")
     generator = Generator().manual_seed(seed)
-    batch = Batch.join(list(batches))
     rows = len(batch)
     rounds = max(1, min(LEAST_CODES, MOST_CODES) // max(rows, 1)) if _noisy(fitted) else 1
     prior = copy(template)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from keyhole.core.clock import Clock, wall_clock
-from keyhole.core.stages import spoke, spoken_stages
+from keyhole.core.stages import advanced, shown, spoke, stage
 from keyhole.errors import KeyholeWarning
 from keyhole.printable import printable, printable_json
 
@@ -84,26 +84,6 @@ def show_json(value: Any) -> None:
 _reword: ContextVar[Callable[[str], str]] = ContextVar("reword", default=str)
 
 
-@contextmanager
-def waiting(say: Say) -> Iterator[None]:
-    """Say what is done whenever nothing was said for two seconds.
-
-    On a terminal every time, elsewhere once for each stage.
-    """
-    if say.quiet:
-        yield
-        return
-    terminal, named = sys.stderr.isatty(), set()
-
-    def speak(name: str, seconds: float) -> None:
-        if terminal or name not in named:
-            named.add(name)
-            complain(f"{'wait':<9} {name}, {seconds:.0f} s so far")
-
-    with spoken_stages(speak):
-        yield
-
-
 def time_to_write(*, page: bool) -> AbstractContextManager[Clock]:
     """Keep time of a budget for what follows inside: the model is written, and a page."""
     return wall_clock(PAGE_SHARE, PAGE_S) if page else wall_clock(0.0, WRITE_S)
@@ -143,9 +123,10 @@ def _shown(show: Callable[..., None]) -> Iterator[None]:
 def rows_progress(
     verb: str, total: int | None, quiet: bool, what: str = "rows"
 ) -> Iterator[Callable[[int], None]]:
-    """A callback for rows done: a bar on a terminal, silent elsewhere."""
+    """A callback for rows done: a bar on a terminal, elsewhere a line after two seconds."""
+    stage(verb, total, what)
     if quiet or not sys.stderr.isatty():
-        yield lambda rows: None
+        yield advanced
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -156,7 +137,11 @@ def rows_progress(
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
-        yield lambda rows: bar.advance(task, rows)
+        shown(True)
+        try:
+            yield lambda rows: bar.advance(task, rows)
+        finally:
+            shown(False)
 
 
 def load_detector(path: str, say: Say, alarm_rate: float | None = None) -> Any:

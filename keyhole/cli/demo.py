@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from keyhole.cli.common import Say, spoken_warnings, waiting
+from keyhole.cli.common import Say, spoken_warnings
 from keyhole.cli.demo_pictures import clean_pictures
 
 WIDTH = 5
@@ -35,8 +35,7 @@ def demo(out: str, report: str, digits: str, denoised: str, seed: int) -> None:
     pages = {"--report": report, "--digits": digits, "--denoised": denoised}
     outputs = [Output(option, path, "page") for option, path in pages.items()]
     check_outputs([Output("--out", out, "model"), *outputs], {}, force=True)
-    with waiting(say):
-        _demo(out, report, digits, denoised, seed, say)
+    _demo(out, report, digits, denoised, seed, say)
 
 
 def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say) -> None:

@@ -74,13 +74,11 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
             say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learnt")
             raise
     _say_verdict(denoiser, say)
-    stage("writing the model")
     denoiser.save(out)
     say("wrote", out)
     if not options["no_report"]:
         from keyhole.report.denoising import write_denoising
 
-        stage("writing the page")
         known = truth if denoiser._fitted.clean == "partners" else None
         write_denoising(page, denoiser, pictures, known)
         say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")

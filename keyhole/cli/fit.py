@@ -15,7 +15,6 @@ from keyhole.cli.common import (
     rules_in_words,
     spoken_warnings,
     time_to_write,
-    waiting,
 )
 from keyhole.cli.fit_options import part_options, parts_of, prior_of, share_of
 from keyhole.core.clock import clock, wall_clock
@@ -81,11 +80,10 @@ def fit(data: str, out: str, **options: Any) -> None:
     _check_outputs(data, out, page, options)
     _check_tasks(options)
     tell_threads(options["threads"])
-    with waiting(say):
-        if options["tasks"] == (denoise.VERB,):
-            denoise.fit_denoiser(data, out, page, options, say)
-        else:
-            _fit_rows(data, out, page, options, say)
+    if options["tasks"] == (denoise.VERB,):
+        denoise.fit_denoiser(data, out, page, options, say)
+    else:
+        _fit_rows(data, out, page, options, say)
 
 
 def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say) -> None:
@@ -100,11 +98,9 @@ def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say)
         say("alarms", alarms_in_words(fitted))
     if model.prior_ is not None:
         say("prior", f"{model.prior_!r} over {model.network_.width} codes: keyhole sample {out}")
-    stage("writing the model")
     fitted.save(out)
     say("wrote", out)
     if not options["no_report"]:
-        stage("writing the page")
         _report(model, fitted if detects else None, data, page)
         say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
 

@@ -1,8 +1,9 @@
-"""Errors and warnings on the command line name its options, not Python's arguments."""
+"""What every command says: errors and warnings in terms of its options, and what it waits for."""
 
 import functools
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -63,8 +64,9 @@ def names_of(command: click.Command) -> dict[str, str]:
 
 
 def speaking(command: click.Command) -> click.Command:
-    """The command, its errors and warnings in terms of its options."""
+    """The command, its errors and warnings in terms of its options, its silent stages named."""
     from keyhole.cli.common import Say, spoken_warnings
+    from keyhole.core.stages import lines_for_stages
 
     run = command.callback
     if run is None or hasattr(run, "names_options"):
@@ -76,8 +78,10 @@ def speaking(command: click.Command) -> click.Command:
         def reword(text: str) -> str:
             return in_options(text, options, names)
 
+        quiet = bool(options.get("quiet"))
+        stages = nullcontext() if quiet else lines_for_stages(command.name or "starting")
         try:
-            with spoken_warnings(Say(bool(options.get("quiet"))), reword):
+            with stages, spoken_warnings(Say(quiet), reword):
                 return run(**options)
         except KeyholeError as fault:
             text = reword(str(fault))

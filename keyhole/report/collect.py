@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keyhole.core.clock import clock
+from keyhole.core.stages import stage
 from keyhole.report.asked import ALL_NAMED, MOST_STRONGEST, Asked, strongest
 from keyhole.tasks.answer import Cell
 from keyhole.tasks.detector import AnomalyDetector
@@ -81,6 +82,7 @@ class _Seen:
     """What has been seen of the rows so far; `top` holds the strongest surprises, rising."""
 
     def __init__(self, detector: AnomalyDetector) -> None:
+        stage("looking at the rows for the page")
         self.detector = detector
         self.likeness = Likeness(detector.autoencoder_.table_)
         self.surprise: list[np.ndarray] = []

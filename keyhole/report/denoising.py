@@ -9,6 +9,7 @@ import numpy as np
 
 from keyhole.core.clock import while_time_is_left
 from keyhole.core.files import write_whole
+from keyhole.core.stages import stage
 from keyhole.errors import DataError
 from keyhole.report import figures
 from keyhole.report.facts import Fact, made_with
@@ -51,6 +52,7 @@ def write_denoising(path: str, denoiser: Denoiser, pictures: Pictures, truth: An
 
 def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
     """The page on a fitted denoiser, with some of these pictures."""
+    stage("writing the page")
     places = np.unique(np.linspace(0, len(pictures) - 1, MOST_SHOWN).astype(int))
     clean = None if truth is None else denoiser.open(truth).pictures
     if clean is not None and len(clean) != len(pictures):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keyhole.core.files import write_whole
+from keyhole.core.stages import stage
 from keyhole.errors import FileError
 from keyhole.report.pixels import ends_of, png_bytes
 from keyhole.sources.form import as_pictures
@@ -25,6 +26,7 @@ def write_heats(folder: str, detector: AnomalyDetector, data: Any) -> int:
     Dark is usual, bright is `HOTTEST` times the usual or more. Raises: FileError, SettingError
     for the rows of a table.
     """
+    stage("drawing anomaly maps")
     model, count, taken = detector.autoencoder_, 0, set[str]()
     for start, rows in model.numbered(data):
         heats = heat_of(detector.gauge_, iter([(start, rows)]))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keyhole.core.files import write_whole
+from keyhole.core.stages import stage
 from keyhole.estimator import Autoencoder
 from keyhole.report import facts, figures, generation
 from keyhole.report.asked import Asked
@@ -38,6 +39,7 @@ def render(model: Autoencoder, asked: Asked | None) -> str:
 
     At most a megabyte: the map shows fewer points where names and texts need the room.
     """
+    stage("writing the page")
     said = _of_model(model)
     if asked is None or not len(asked):
         return _fill(said)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from keyhole.core.files import folder_aside, place_of, standing_folder
 from keyhole.core.package import version_of
+from keyhole.core.stages import stage
 from keyhole.errors import BundleError, FileError
 from keyhole.store.migrate import FORMAT, check_format, migrate
 from keyhole.store.strict import strict_json
@@ -92,6 +93,7 @@ def write_bundle(
     """
     from safetensors.torch import save
 
+    stage("writing the model")
     broken = [name for name, tensor in tensors.items() if not finite(tensor)]
     if broken:
         raise BundleError(f"weights {broken[0]!r} are not numbers; the model is not saved")
@@ -111,6 +113,7 @@ def read_bundle(path: str) -> Bundle:
 
     Raises: BundleError that says what is wrong: absent, truncated, altered, too new.
     """
+    stage("reading the model")
     for _ in range(TRIES):
         folder = _folder(path)
         met = _stamp(folder)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklearn.base import clone
 
+from keyhole.core.stages import advanced, heard_if_verbose
 from keyhole.errors import DataError
 from keyhole.estimator import Autoencoder
 from keyhole.modalities.given import check_columns
@@ -36,7 +37,7 @@ class Task(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "verb" in cls.__dict__:
-            Task.verbs[cls.verb] = cls
+            Task.verbs[cls.verb] = heard_if_verbose("answer")(cls)
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         self.autoencoder = autoencoder
@@ -60,6 +61,7 @@ class Task(ABC):
         for rows in source.blocks(chunk):
             yield self.table(rows, start)
             start += len(rows)
+            advanced(len(rows))
         if start == 0:
             raise DataError(f"{source.name} holds no rows")
 

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from keyhole.core.stages import heard_if_verbose
 from keyhole.entry import without_weights
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.estimator import Autoencoder
@@ -28,14 +29,15 @@ from keyhole.tasks.likeness import Likeness
 from keyhole.training.loop import Watcher
 
 
+@heard_if_verbose("fit", "partial_fit", "calibrate", "score_samples", "heat", "answer")
 class AnomalyDetector(OutlierMixin, BaseEstimator):
     """Alarms at a promised rate, from an Autoencoder and rows it has not trained on.
 
     `alarm_rate` is the share of false alarms promised on rows like those of training; it moves
     after the fit without refitting: `set_params(alarm_rate=.05)`. `contamination` is the assumed
-    share of bad training rows ("auto": unknown, "none", or a number below .5) and nothing else:
-    it decides how far training rows are trusted, never the threshold. `segment` names a column,
-    such as a machine's id: each of its values is judged by its own measure.
+    share of bad training rows ("auto": unknown, "none", or a number below .5) and decides how far
+    they are trusted, never the threshold. `segment` names a column, such as a machine's id: each
+    of its values is judged by its own measure. A verbose Autoencoder shows what takes long.
     """
 
     def __init__(
@@ -113,9 +115,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """The negative of each row's surprise: -1 is usual, -3 three times as far out."""
         check_is_fitted(self)
-        return np.concatenate(
-            [-judged.surprise for judged in self.gauge_.through(self.autoencoder_.numbered(X))]
-        )
+        judged = self.gauge_.through(self.autoencoder_.numbered(X))
+        return np.concatenate([-block.surprise for block in judged])
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score above the threshold, negative for an alarm; a row with no observed cell is 0."""
@@ -191,8 +192,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         alarm = surprise > self.calibration_.threshold(self.alarm_rate if rate is None else rate)
         chosen = {"alarms": alarm, "all": ~np.isnan(surprise), "none": np.zeros(len(rows), bool)}
         p_value, places = self.calibration_.p_value(surprise), np.flatnonzero(chosen[explain_rows])
-        id_name = self.autoencoder_.id_column
-        id_name = id_name if id_name in rows.names else None
+        id_name = name if (name := self.autoencoder_.id_column) in rows.names else None
         return Answer(
             rows=judged.start + 1 + np.arange(len(rows)),
             surprise=surprise,

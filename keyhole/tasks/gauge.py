@@ -118,6 +118,7 @@ class Gauge:
     def through(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[Judged]:
         """All blocks weighed, with a warning at the end for segments never met."""
         unmet: set[str] = set()
+        stage("comparing rows with those of training")
         for start, rows in blocks:
             judged = self.weigh(rows, start)
             unmet |= judged.unmet
@@ -139,11 +140,13 @@ class Gauge:
         The bank stays a fair sample of all rows met; all rows that calibrate are judged anew by
         it, each as if it were not remembered, so that p-values mean what they meant before.
         """
+        stage("taking rows in")
         rows, memory = self.rows, self.memory
         for start, block in blocks:
             factor = np.broadcast_to(self._factor(block)[0], len(block))
             memory = memory.with_rows(self.table.encode(block, start), factor, met=rows)
             rows += len(block)
+        stage("calibrating alarms")
         surprise = self.surprise.remembering(memory, self.core)
         calibration = Calibration.of(surprise.judge(memory) / memory.factor[memory.judged])
         return replace(

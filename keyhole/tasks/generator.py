@@ -16,6 +16,7 @@ from keyhole.bottlenecks import Variational
 from keyhole.columns import Moment, cast
 from keyhole.core.clock import clock, wall_clock
 from keyhole.core.records import Batch
+from keyhole.core.stages import heard_if_verbose, stage
 from keyhole.entry import without_weights
 from keyhole.errors import DataError, SettingError
 from keyhole.estimator import Autoencoder
@@ -76,6 +77,7 @@ def _many(X: Any) -> bool:
     return False
 
 
+@heard_if_verbose("fit", "sample", "impute", "judge")
 class Generator(BaseEstimator):
     """Fits an Autoencoder and a prior over its codes; then rows can be drawn.
 
@@ -200,6 +202,7 @@ class Generator(BaseEstimator):
         train, held = (remembered(model.memory_, held_out=held) for held in (False, True))
         if train is None or held is None or not len(held):
             raise SettingError("this model remembers no rows to compare with: fit it again")
+        stage("drawing rows to judge")
         made = model.sampler().rows(n or max(len(train), 1_000), self._seed(), rules=self.rules)
         tables = (self._plain(t) for t in (self._rows(train), self._rows(held), made))
         return judge(*tables, target=target)

@@ -137,7 +137,8 @@ class Run:
         self._step(0, 0)
         first, began = time.monotonic() - began, time.monotonic()
         trial = min(TRIAL_STEPS, steps)
-        trial = trial if not self.pace.timed else min(trial, int(self.pace.began / first / 50))
+        if self.pace.timed:
+            trial = min(trial, max(int(self.pace.began / first / 50), 0))
         for step in range(trial):
             self._step(step, step)
         a_step = (time.monotonic() - began) / trial if trial else first
@@ -241,7 +242,7 @@ class Run:
         self.watch(
             Event(
                 step,
-                history.planned,
+                step if history.ended else history.planned,
                 history.loss[-1],
                 history.held_out[-1],
                 history.rate[-1],

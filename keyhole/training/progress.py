@@ -2,7 +2,7 @@
 
 import sys
 
-from keyhole.core.stages import spoke
+from keyhole.core.stages import shown, spoke
 from keyhole.printable import printable
 from keyhole.training.history import Event
 from keyhole.training.loop import Watcher
@@ -51,14 +51,18 @@ def _bar() -> Watcher:
         TextColumn("{task.description}", markup=False), TimeRemainingColumn(),
         console=Console(stderr=True),
     )  # fmt: skip
-    task = bar.add_task("", total=None)
-    bar.start()
 
     def watch(event: Event) -> None:
         said = printable(event.note) or f"held-out {event.held_out:.3f} nats/row"
-        bar.update(task, completed=event.step, total=event.steps, description=said)
+        if not bar.tasks:
+            bar.add_task(said, total=event.steps)
+        if not bar.live.is_started:  # a run begins; the search for a width has several
+            bar.start()
+            shown(True)
+        bar.update(bar.tasks[0].id, completed=event.step, total=event.steps, description=said)
         if event.step == event.steps:
             bar.stop()
+            shown(False)
 
     return watch
 
