@@ -102,6 +102,7 @@ def _command(verb: str, said: str, *more: Any) -> click.Command:
         from keyhole.estimator import Autoencoder
         from keyhole.sources import open_source
         from keyhole.tasks import Task
+        from keyhole.tasks.tally import Filling
 
         say = Say(options["quiet"])
         check_answers(options, model, data)
@@ -112,7 +113,8 @@ def _command(verb: str, said: str, *more: Any) -> click.Command:
         settings = [fitted.fingerprint_, verb, own]
         source = open_source(data)
         task.accept(source.names)
-        rows = _answer(fitted, task.table, source, task.reads(), settings, options, verb, say)
+        table = Filling(task) if hasattr(task, "filled") else task.table
+        rows = _answer(fitted, table, source, task.reads(), settings, options, verb, say)
         say(verb, f"{rows:,} rows{_filled(task)}")
 
     ask.__doc__ = said

@@ -45,10 +45,12 @@ def sample(model: str, **options: Any) -> None:
     say = Say(options["quiet"])
     folder = options["out"].endswith("/")
     check_answers(options, model, None)
-    rows, given = check_count(options["rows"]), _given(options["given"])
+    rows = check_count(options["rows"])
+    _given(options["given"], [])
     with spoken_warnings(say):
         generator = Generator.load(model).set_params(rules=not options["no_rules"])
         fitted = generator.autoencoder_
+        given = _given(options["given"], fitted.table_.needs())
         _check_target(fitted, options)
         _say_prior(model, fitted, say)
         with (
@@ -125,13 +127,15 @@ def _say_prior(path: str, model: Any, say: Say) -> None:
             "remembered rows; keyhole fit --for sample keeps one")  # fmt: skip
 
 
-def _given(texts: tuple[str, ...]) -> dict[str, str]:
-    found = {}
+def _given(texts: tuple[str, ...], columns: list[str]) -> dict[str, str]:
+    """The value of each column; a name may hold `=`: the longest that is a column counts."""
+    given = {}
     for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
+        if not text.partition("=")[0] or "=" not in text:
             raise click.UsageError(f"--given {text!r}: write COLUMN=VALUE")
-        if name in found:
+        names = [name for name in columns if text.startswith(f"{name}=")]
+        name = max(names, key=len, default=text.partition("=")[0])
+        if name in given and columns:
             raise click.UsageError(f"--given {name}: two values; give one")
-        found[name] = value
-    return found
+        given[name] = text[len(name) + 1 :]
+    return given

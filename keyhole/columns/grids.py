@@ -7,6 +7,7 @@ and the most that may be drawn) and "rows" (a level of fewer rows is not drawn).
 
 import math
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def step_of(numbers: np.ndarray) -> float | None:
     return next((float(step) for step in steps[fits] if _divides(step, numbers[100:])), None)
 
 
-def _divides(step: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def _divides(step: Any, numbers: np.ndarray) -> Any:
     """True where all numbers are multiples of a step but for rounding."""
     rest = np.abs(numbers - np.round(numbers / step) * step)
     return (rest <= 1e-9 * np.maximum(step, 1.0)).all(-1)

@@ -33,11 +33,11 @@ def asked_of(
     if hasattr(source, "wanted"):
         source.wanted = [column for column in detector.reads() if column in source.names]
     seen = _Seen(detector)
-    began, remarks = clock().left(), []
+    began, remarks = clock().left(), [*filter(None, [getattr(source, "passed_over", "")])]
     for start, rows in model.numbered(source):
         block_s = began - clock().left() if start else 0.0
         if start and clock().left() < BLOCKS_LEFT * block_s:
-            remarks = [f"only the first {start:,} rows are shown: the time budget was spent"]
+            remarks += [f"only the first {start:,} rows are shown: the time budget was spent"]
             break
         began = clock().left()
         seen.add(rows, start)

@@ -82,6 +82,7 @@ def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
             "shown": shown,
             "of": len(pictures),
             "hurried": len(shown) < len(places),
+            "passed_over": pictures.passed_over_in_words() if pictures.ignored else "",
             "skipped": [(plain(s.name), plain(s.why, 200)) for s in pictures.skipped],
             "curve": figures.learning_curve(fitted.history),
             "making": made_with(

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -62,9 +63,7 @@ def denoise_files(
     if not _is_folder(pictures, out):
         return _copied(denoiser, pictures.files[0], out, measured, force, heard)
     names = [file.name for file in pictures.files]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{pictures.name} names several files {twice[0]!r}: give their folder")
+    _refuse_same(names, pictures.name)
     note = Note.begun(Path(f"{out.rstrip('/')}.part"), _settings(denoiser, pictures))
     found: list[Written] = []
     for file in pictures.files:
@@ -82,6 +81,25 @@ def denoise_files(
     note.remove()
     _settle(note.folder, Path(out), names)
     return _sum(found)
+
+
+def _refuse_same(names: list[str], where: str) -> None:
+    """Raises: DataError for files of one name, in capitals or not: some disks know no difference.
+
+    Letters with marks are one sign or two; some disks take these for the same as well.
+    """
+    first: dict[str, str] = {}
+    for name in names:
+        key = unicodedata.normalize("NFC", name).casefold()
+        if key not in first:
+            first[key] = name
+            continue
+        other = first[key]
+        if other == name:
+            raise DataError(f"{where} names several files {name!r}: give their folder")
+        raise DataError(
+            f"{where} names {other!r} and {name!r}, which are one file on some disks: rename one"
+        )
 
 
 @dataclass

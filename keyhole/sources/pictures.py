@@ -82,6 +82,7 @@ class PictureSource:
     held: Held
     form: Form
     name: str
+    passed_over: str = ""  # which files of the folder were, in words
 
     @property
     def names(self) -> list[str]:
@@ -208,4 +209,5 @@ def file_pictures(path: str) -> PictureSource:
     limits = None if ends is None else (float(ends[0]), float(ends[1]))
     stored = "uint8" if kind.kind == "b" else str(kind)
     form = Form(grid, grid[:2], first.channels == 1, stored, limits)
-    return PictureSource(HeldFiles(pictures), form, path)
+    passed_over = opened.passed_over_in_words() if opened.ignored else ""
+    return PictureSource(HeldFiles(pictures), form, path, passed_over)

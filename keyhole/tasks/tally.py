@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from keyhole.sources import Rows
     from keyhole.tasks.detector import AnomalyDetector
+    from keyhole.tasks.impute import Impute
 
 MOST_SHARED = 10_000  # alarms that are looked through for what they share
 
@@ -82,3 +84,32 @@ class Detecting:
 
     def _empty(self) -> Counts:
         return Counts(Likeness(self.detector.autoencoder_.table_))
+
+
+class Filling:
+    """Fills blocks of rows by an imputation, and counts the filled cells part by part."""
+
+    def __init__(self, task: Impute) -> None:
+        self.task = task
+        self.blocks = 0  # whose cells are counted in a part
+
+    def __call__(self, rows: Rows, start: int) -> pa.Table:
+        """A block of rows whose first stands at `start`, without gaps."""
+        return self.task.table(rows, start)
+
+    def end_part(self) -> dict[str, Any]:
+        """How many cells of each column were filled since the last part, as JSON."""
+        counts = Counter[str]()
+        for block in self.task.counts[self.blocks :]:
+            counts.update(block)
+        self.blocks = len(self.task.counts)
+        return {"filled": dict(counts)}
+
+    def add_part(self, counts: dict[str, Any]) -> None:
+        """Count in a part that an earlier run has answered.
+
+        Raises: KeyError, TypeError, ValueError for what `end_part` did not make.
+        """
+        filled = {str(name): int(count) for name, count in dict(counts["filled"]).items()}
+        self.task.counts.append(filled)
+        self.blocks += 1

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,7 +144,9 @@ def test_the_command_line_denoises_a_tree_into_a_tree_and_names_what_it_passed_o
     arguments = ["fit", str(tmp_path / "in"), "--for", "denoise", "-o", model, *TINY]
     assert run(arguments) == 0
     assert "1 file was passed over: ending .txt (1)" in capsys.readouterr().err
-    assert run(["denoise", model, str(tmp_path / "in"), "-o", out, "--quiet"]) == 0
+    page = ["--report", str(tmp_path / "page.html")]
+    assert run(["denoise", model, str(tmp_path / "in"), "-o", out, "--quiet", *page]) == 0
+    assert "1 file was passed over: ending .txt (1)" in (tmp_path / "page.html").read_text()
     written = sorted(str(p.relative_to(out)) for p in (tmp_path / "out").rglob("*.png"))
     assert written == ["p1/x.png", "p2/deep/er/x.png", "p2/x.png"]
 
@@ -204,3 +207,25 @@ def test_a_detector_writes_as_many_anomaly_maps_as_it_reports(tmp_path, capsys):
     assert run(["detect", model, str(folder), *out]) == 0
     assert "13 maps" in capsys.readouterr().err
     assert len(list(maps.rglob("*.png"))) == 13
+
+
+def test_a_page_on_pictures_as_rows_names_what_was_passed_over(tmp_path):
+    for at in range(12):
+        save(tmp_path / "in" / f"{at}.png", at)
+    (tmp_path / "in" / "note.txt").write_text("no")
+    model = str(tmp_path / "m")
+    assert run(["fit", str(tmp_path / "in"), "-o", model, "--steps", "2", "--quiet"]) == 0
+    page = Path(f"{model}.report.html").read_text()
+    assert "1 file was passed over: ending .txt (1)" in page
+
+
+@pytest.mark.parametrize("others", [("A.png",), ("a\u0308.png", "\u00e4.png")])
+def test_copies_that_are_one_file_on_some_disks_are_refused(tmp_path, others):
+    from keyhole.scale.pictures import _refuse_same
+
+    names = ["a.png", *others]
+    with pytest.raises(DataError, match="which are one file on some disks: rename one"):
+        _refuse_same(names, "in")
+    with pytest.raises(DataError, match=r"in names several files 'a\.png': give their folder"):
+        _refuse_same(["a.png", "a.png"], "in")
+    _refuse_same(["a.png", "b/a.png", "a.tif"], "in")

@@ -200,3 +200,18 @@ def test_a_text_column_of_digits_keeps_its_levels():
     table = pa.table({"likert": texts, "x": rng.normal(size=300), "y": rng.normal(size=300)})
     made = fitted(table, Mixed(continuous="binned"), 50).sample(500)
     assert set(made["likert"].to_pylist()) <= {"1", "2", "3", "4", "5"}
+
+
+def test_a_value_is_given_to_a_column_whose_name_holds_an_equals_sign():
+    from click import UsageError
+
+    from keyhole.cli.sample import _given
+
+    columns = ["a", "a=b", "price=EUR"]
+    assert _given(("price=EUR=5", "a=b=c", "a=x=y"), columns) == {
+        "price=EUR": "5", "a=b": "c", "a": "x=y",
+    }  # fmt: skip
+    assert _given(("typo=1=2",), columns) == {"typo": "1=2"}  # named as no column later on
+    for texts in (("a",), ("=5",), ("a=1", "a=2")):
+        with pytest.raises(UsageError):
+            _given(texts, columns)

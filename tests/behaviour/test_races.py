@@ -158,6 +158,33 @@ def test_a_resumed_run_counts_the_parts_of_the_run_that_was_killed(
     assert not (place / ".o.parquet.parts").exists()
 
 
+def test_a_resumed_imputation_counts_the_cells_of_all_parts(place, in_parts, capfd, monkeypatch):
+    frame = pd.read_parquet(place / "many.parquet").reset_index(drop=True)
+    frame.loc[::3, "a"], frame.loc[120:, "c"] = np.nan, None
+    frame.to_parquet(place / "gaps.parquet", row_group_size=50)
+    arguments = ["impute", f"{place}/m", f"{place}/gaps.parquet", "-o", f"{place}/o.parquet"]
+    assert run(arguments) == 0
+    whole_run = capfd.readouterr().err
+    assert "200 rows, 147 cells filled: c 80, a 67" in whole_run
+    answers = pq.read_table(place / "o.parquet")
+    os.remove(place / "o.parquet")
+    fill = tally.Filling.__call__
+
+    def stopped(self, block, start):
+        if start >= 100 and stops:
+            raise KeyboardInterrupt
+        return fill(self, block, start)
+
+    monkeypatch.setattr(tally.Filling, "__call__", stopped)
+    stops = [True]
+    assert run(arguments) == 130
+    stops.clear()
+    capfd.readouterr()
+    assert run(arguments) == 0
+    assert capfd.readouterr().err == whole_run
+    assert pq.read_table(place / "o.parquet").equals(answers)
+
+
 def test_a_part_whose_counts_are_damaged_is_answered_again(place, in_parts, capfd):
     assert detect(place) == 0
     whole_run = capfd.readouterr().err
