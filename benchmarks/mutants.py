@@ -53,7 +53,7 @@ COLUMNS: dict[str, list[Any]] = {
     "scale_s": [0.0, -1.0, 1e308, 1e-320],
     "range_s": [[], [1.0], [0.0] * 9, [-1e300, 1e300]],
     "step_s": [0.0, -1.0, 1e308, 1e-320],
-    "cycles": [["day"] * 50_000, ["x"], [], ["day", "day"]],
+    "parts": [["trend"] * 50_000, ["x"], [], ["trend", "day", "day"]],
     "most": [-1.0, 1e308, 0.0],
 }
 SHAPES: list[Any] = [

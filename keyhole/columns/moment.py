@@ -8,18 +8,15 @@ from keyhole.columns import arrowtype, cast, dates, refuse
 from keyhole.columns.base import Column, atom_slot
 from keyhole.columns.expected import LEVEL, Expected, Prediction, known_only, outside, with_atom
 from keyhole.columns.grids import Grid, between, inside, legal
-from keyhole.columns.moments import is_ordered, ordinary_of
+from keyhole.columns.moments import CYCLES_S, DAY_S, cycle_text, is_ordered, ordinary_of
 from keyhole.columns.profile import Profile
 from keyhole.core.layout import CLOCK, TREND, Slot
 from keyhole.errors import SettingError
 
-DAY_S = float(cast.DAY_S)
 FARTHEST_S = 9.2e18  # of a timestamp in seconds
-CYCLES_S = {"day": DAY_S, "week": 7 * DAY_S, "year": 365.2425 * DAY_S}
 
 MOMENTS_S = (-62_135_596_800.0, 253_402_300_799.0)  # of the years 1 to 9999
 MOST_TURN = 0.8  # of a cycle or of all time met: a wider part of it is no expectation
-WEEK = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # 1970 began on a Thursday
 
 
 class Moment(Column):
@@ -29,9 +26,9 @@ class Moment(Column):
     no day cycle. Range and scale are those of ordinary moments: a few that lie apart from all
     others, such as 9999-12-31, do not count. With an `atom` (the most frequent of these, and its
     share) there is a Bernoulli cell "is the atom", and the other cells are observed only in other
-    rows. `trend_s` are center and scale. Where the rows of training follow each other in time
-    (`clock`), later rows are to be expected: a moment at most as far beyond the range as the range
-    is long has the trend of the nearer end.
+    rows. `trend_s` are center and scale, `parts` the trend and the cycles. Where the rows of
+    training follow each other in time, the trend is called clock, and later rows are expected: a
+    moment as far beyond the range as the range is long, or less, has the trend of that end.
     """
 
     kind = "moment"
@@ -43,21 +40,29 @@ class Moment(Column):
         trend_s: list[float],
         range_s: list[float],
         step_s: float,
-        cycles: list[str],
+        parts: list[str],
         style: str,
         type: str,
         atom: list[float] | None = None,
-        clock: bool = False,
     ) -> None:
         self.name = name
         self.trend_s = trend_s
         self.range_s = range_s
         self.step_s = step_s
-        self.cycles = cycles
+        self.parts = parts
         self.style = style
         self.type = type
         self.atom = atom
-        self.clock = clock
+
+    @property
+    def clock(self) -> bool:
+        """True where the rows of training follow each other in time."""
+        return self.parts[0] == CLOCK
+
+    @property
+    def cycles(self) -> list[str]:
+        """Those that have cells."""
+        return self.parts[1:]
 
     def check(self) -> None:
         """Refuse a style or a cycle that no fit makes: Arrow's reader crashes on odd formats.
@@ -66,8 +71,11 @@ class Moment(Column):
         """
         if not dates.check(self.style):
             raise SettingError(f"style={self.style!r:.40} is no way that moments are written")
-        if len(set(self.cycles)) < len(self.cycles) or not set(self.cycles) <= set(CYCLES_S):
-            raise SettingError(f"cycles={self.cycles!r:.40}: from {list(CYCLES_S)}, each once")
+        once = len(set(self.parts)) == len(self.parts) and set(self.cycles) <= set(CYCLES_S)
+        if not once or self.parts[:1] not in ([TREND], [CLOCK]):
+            raise SettingError(
+                f"parts={self.parts!r:.40}: not {TREND} or {CLOCK}, then cycles once"
+            )
         pairs = [self.trend_s, self.range_s, self.atom or [0.0, 0.5]]
         if any(len(pair) != 2 for pair in pairs) or not (self.trend_s[1] > 0 < pairs[2][1] < 1):
             raise SettingError(f"trend_s, range_s, atom={pairs!r:.60}: pairs, a share below 1")
@@ -92,11 +100,10 @@ class Moment(Column):
             trend_s=[float(moments.mean()), float(moments.std()) or DAY_S],
             range_s=range_s,
             step_s=step,
-            cycles=cycles,
+            parts=[CLOCK if is_ordered(moments) else TREND, *cycles],
             style=style,
             type=kind,
             atom=atom,
-            clock=is_ordered(moments),
         )
 
     @property
@@ -106,8 +113,7 @@ class Moment(Column):
 
     def slots(self) -> list[Slot]:
         """The atom where there is one, the trend, then sine and cosine of each cycle."""
-        trend = CLOCK if self.clock else TREND
-        parts = [trend, *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
+        parts = [self.parts[0], *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
         slots = [Slot(self.name, self.kind, "student_t", part) for part in parts]
         return slots if self.atom is None else [atom_slot(self, self.atom[1]), *slots]
 
@@ -225,7 +231,7 @@ class Moment(Column):
             wide = last - first > MOST_TURN * 2 * np.pi
             apart = ~wide & ((angle - first) % (2 * np.pi) > last - first)
             for row in np.flatnonzero(apart):
-                odd[row].append(_cycle_text(cycle, first[row], last[row]))
+                odd[row].append(cycle_text(cycle, first[row], last[row]))
         return odd
 
     def usual(self, low: float, high: float) -> str:
@@ -280,14 +286,3 @@ class Moment(Column):
             return arrowtype.array(units, self.type)
         whole = pa.array(np.round(units).astype(np.int64))
         return whole.cast(arrowtype.named(self.type), safe=False)
-
-
-def _cycle_text(cycle: str, first: float, last: float) -> str:
-    """The part of a cycle between two angles: «08:10 to 19:40 of the day», «Mon to Fri»."""
-    ends = [angle % (2 * np.pi) / (2 * np.pi) * CYCLES_S[cycle] for angle in (first, last)]
-    if cycle == "week":
-        return " to ".join(WEEK[int(end // DAY_S) % 7] for end in ends)
-    stamps = [np.datetime64(int(end), "s") for end in ends]
-    if cycle == "day":
-        return " to ".join(str(stamp)[11:16] for stamp in stamps) + " of the day"
-    return " to ".join(str(stamp)[5:10] for stamp in stamps) + " (month-day)"

@@ -1,11 +1,16 @@
-"""What a sample of moments tells: which are far from all others, and whether rows follow them."""
+"""Of many moments: which are far from all others, whether rows follow them, parts of cycles."""
 
 import numpy as np
+
+from keyhole.columns import cast
 
 LEAST_ATOM = 0.01  # share of rows that makes a moment far from all others a value of its own
 LEAST_VALUES = 5  # distinct moments from which on some of them can be called far from the others
 APART = 3.0  # times the middle half of the distinct moments: a gap beyond which moments are far
 FEW = 0.01  # share of distinct moments that may be far from the others
+DAY_S = float(cast.DAY_S)
+CYCLES_S = {"day": DAY_S, "week": 7 * DAY_S, "year": 365.2425 * DAY_S}
+WEEK = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # 1970 began on a Thursday
 ORDERED, LEAST_ORDERED = 0.98, 20  # share of steps in one direction, of so many moments
 
 
@@ -39,3 +44,14 @@ def is_ordered(moments: np.ndarray) -> bool:
     if len(np.unique(moments)) < LEAST_ORDERED:
         return False
     return bool(max((steps >= 0).mean(), (steps <= 0).mean()) >= ORDERED)
+
+
+def cycle_text(cycle: str, first: float, last: float) -> str:
+    """The part of a cycle between two angles: «08:10 to 19:40 of the day», «Mon to Fri»."""
+    ends = [angle % (2 * np.pi) / (2 * np.pi) * CYCLES_S[cycle] for angle in (first, last)]
+    if cycle == "week":
+        return " to ".join(WEEK[int(end // DAY_S) % 7] for end in ends)
+    stamps = [np.datetime64(int(end), "s") for end in ends]
+    if cycle == "day":
+        return " to ".join(str(stamp)[11:16] for stamp in stamps) + " of the day"
+    return " to ".join(str(stamp)[5:10] for stamp in stamps) + " (month-day)"

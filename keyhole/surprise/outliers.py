@@ -77,6 +77,11 @@ class Outliers:
         ordered = np.sort(x, axis=0)  # gaps last
         last = np.isfinite(x).sum(0)
         ends = np.stack([_at(ordered, last, rank) for rank in (0, 1, last - 2, last - 1)])
+        clock = np.array([slots[cell].part == CLOCK for cell in numbers], bool)
+        first, last = np.where(np.isfinite(ends[[0, 3]][:, clock]), ends[[0, 3]][:, clock], 0.0)
+        ends[:, clock] += np.outer(
+            [-1, -1, 1, 1], (last - first) / 2
+        )  # not all rows are remembered
         counts = [_count(batch, layout, int(cell)) for cell in levels]
         once = np.array([(count == 1).sum() for count in counts])
         new = np.array([(once[once <= few].sum() + 0.5) / max(len(batch), 1) for few in once])
