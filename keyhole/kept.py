@@ -26,6 +26,7 @@ from keyhole.width import WidthChoice
 
 MOST_MEMBERS = 64
 MOST_NATS = 1e9
+MOST_FIGURES = 1 << 17  # of held-out rows, or of codes
 MOST_PRIOR_ROWS = 1 << 40
 CELLS, FOLD, FACTOR = "memory.cells", "memory.fold", "memory.factor"  # beside the weights
 PRIOR = "prior."
@@ -277,7 +278,13 @@ def _check(kept: Kept, table: Modality) -> None:
         "reasons: one for each column": set(table.reasons) != set(data.columns),
         "typical_nats: one for each column": len(kept.typical_nats) != len(table.layout.columns),
         "typical_nats: far too large": max(map(abs, kept.typical_nats), default=0) > MOST_NATS,
+        "held_out_nats: far too many": len(kept.held_out_nats) > MOST_FIGURES,
         "history: lists of one length": len(lengths) != 1 or lengths == {0},
+        "evidence: far too many figures": any(
+            len(figures) > MOST_FIGURES
+            for figures in kept.evidence.values()
+            if isinstance(figures, list)
+        ),
         "evidence: a figure for each key": set(kept.evidence) != set(evidence)
         or not all(fits(kept.evidence[n], h | None) for n, h in evidence.items()),
     }

@@ -153,6 +153,9 @@ def texts(values: Any) -> Any:
     try:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        zone = pa.types.is_timestamp(values.type) and values.type.tz
+        if zone and zone != "UTC":  # one that this machine does not know
+            return texts(values.cast(pa.timestamp(values.type.unit, tz="UTC")))
         return pa.array([None if v is None else str(v) for v in values.to_pylist()], pa.string())
 
 

@@ -136,6 +136,8 @@ def as_met(grid: Grid | None) -> Grid:
 
 def odd(grid: Grid) -> bool:
     """True for a grid that no fit makes."""
+    if any(len(values) > 2 * MOST_VALUES for values in grid.values()):
+        return True
     held = [x for values in grid.values() for x in values]
     values = grid.get("values", []) + grid.get("heaps", [])
     low, high = (*grid.get("between", [0.0, 0.0]), 0.0, 0.0)[:2]

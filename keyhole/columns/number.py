@@ -23,6 +23,7 @@ from keyhole.columns.numerals import NumberFormat
 from keyhole.columns.profile import Profile
 from keyhole.columns.sizes import atom_of, long_tailed, spread_of
 from keyhole.core.layout import Slot
+from keyhole.errors import SettingError
 
 GUESSES_A_BIN = 250  # whose mean is taken, when guesses are compared with what was observed
 NEAR = 1e-5  # of the spread: two such numbers are one
@@ -62,6 +63,12 @@ class Number(Column):
         self.written_as = None if isinstance(type, str) else NumberFormat.of(type)
         self.type = type if isinstance(type, str) else str(type.get("of", "double"))
         self.knots = knots
+
+    def check(self) -> None:
+        """Raises: SettingError for a range or an atom that is no pair."""
+        pairs = [self.range, self.atom or [0.0, 0.0]]
+        if any(len(pair) != 2 for pair in pairs):
+            raise SettingError(f"range, atom={pairs!r:.60}: pairs of numbers")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments; a text column's type says how it writes numbers."""

@@ -82,8 +82,7 @@ def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
             "shown": shown,
             "of": len(pictures),
             "hurried": len(shown) < len(places),
-            "passed_over": pictures.passed_over_in_words() if pictures.ignored else "",
-            "skipped": [(plain(s.name), plain(s.why, 200)) for s in pictures.skipped],
+            "left_out": _left_out(pictures),
             "curve": figures.learning_curve(fitted.history),
             "making": made_with(
                 {"net": denoiser.parts()["net"], "corruption": fitted.corruption,
@@ -92,6 +91,13 @@ def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
             ),
         },
     )  # fmt: skip
+
+
+def _left_out(pictures: Pictures) -> list[tuple[str, str]]:
+    """Which bad files were left out, and why; then how many were no pictures."""
+    bad = [(plain(file.name), plain(file.why, 200)) for file in pictures.skipped]
+    passed_over = plain(pictures.passed_over_in_words(), 400) if pictures.ignored else ""
+    return bad + ([("No pictures", passed_over)] if passed_over else [])
 
 
 def _facts(denoiser: Denoiser) -> list[Fact]:

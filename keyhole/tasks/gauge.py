@@ -27,6 +27,7 @@ from keyhole.tasks.segments import Segments, names_of, unmet_in_words
 from keyhole.training.memory import Memory
 
 MOST_SURPRISE = 1e12
+MOST_SURPRISES = 1 << 17  # of rows that calibrate
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,9 @@ def _check(kept: Kept, layout: Layout) -> None:
         "units and factors: above zero": min([*kept.units, *kept.factors.values()]) <= 0,
         "usual: one above zero for each pixel": min(usual, default=1) <= 0
         or len(usual) != (0 if grid is None else grid[0] * grid[1]),
-        "surprises: at least one": not kept.surprises,
+        "surprises: at least one, and not far too many": not 1
+        <= len(kept.surprises)
+        <= MOST_SURPRISES,
         "numbers: from 0 to 1e12": not ((numbers >= 0) & (numbers <= MOST_SURPRISE)).all(),
         "rows and apart: what they count": kept.rows < 2 or not 0 <= kept.apart <= 1,
     }
