@@ -168,8 +168,11 @@ def in_child(work: Callable[[], Any]) -> None:
         raise SystemExit(f"a child failed with status {status}")
 
 
-def forked(work: Callable[[], Any]) -> int:
-    """A child that starts warm: importing torch takes longer than the work."""
+def forked(work: Callable[[], Any], most_s: int = 240) -> int:
+    """A child that starts warm: importing torch takes longer than the work.
+
+    It ends by itself after `most_s` seconds: a child that hangs must not outlive who waits for it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
@@ -178,6 +181,8 @@ def forked(work: Callable[[], Any]) -> int:
     if pid:
         return pid
     try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest has a handler of its own
+        signal.alarm(most_s)
         work()
         os._exit(0)
     except BaseException as fault:

@@ -172,3 +172,34 @@ def test_json_holds_no_infinity_and_durations_look_alike_in_json_and_csv():
     assert rows[0]["deep"] == [{"y": None}]
     CsvSink(text := io.BytesIO(), False).write(table.select(["span"]))
     assert text.getvalue() == b'"span"\n1.5\n0\n\n-0.25\n'
+
+
+def test_a_group_of_rows_is_never_read_whole(tmp_path, monkeypatch):
+    """Learning and scoring stream it; 3 million rows of 11 columns (251 MB) add 380 MB at most."""
+    frame = pa.table({f"x{i}": RNG.normal(size=3_000) for i in range(3)})
+    pq.write_table(frame, tmp_path / "t.parquet", row_group_size=3_000)
+    source, sizes = open_source(tmp_path / "t.parquet"), []
+    blocks = type(source).group_blocks
+
+    def watched(self, place, rows):
+        for block in blocks(self, place, rows):
+            sizes.append(len(block))
+            yield block
+
+    monkeypatch.setattr(type(source), "group", lambda *_: pytest.fail("read whole"))
+    monkeypatch.setattr(type(source), "group_blocks", watched)
+    monkeypatch.setattr("keyhole.training.feed.BLOCK_ROWS", 500)
+    model = Autoencoder(plan=Plan(steps=3, members=1)).fit(str(tmp_path / "t.parquet"))
+    assert len(model.score_samples(str(tmp_path / "t.parquet"))) == 3_000
+    assert max(sizes) == 500
+
+
+def test_texts_that_a_spreadsheet_would_run_get_an_apostrophe_and_numbers_none():
+    harmless = ["-5", "+1 (650) 253-0000", "-", "1=2"]
+    formulas = ["=1+1", "@x", "\tA", "+a", "＝1"]  # noqa: RUF001
+    table = pa.table({"=x": formulas + harmless})
+    CsvSink(text := io.BytesIO(), False).write(table)
+    cells = [line.strip('"') for line in text.getvalue().decode().splitlines()]
+    assert cells == ["'=x", *(f"'{formula}" for formula in formulas), *harmless]
+    CsvSink(raw := io.BytesIO(), True).write(table)
+    assert raw.getvalue() == text.getvalue().replace(b"'", b"")

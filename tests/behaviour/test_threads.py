@@ -159,7 +159,7 @@ def test_work_grows_with_rows_and_weights():
 
 
 AFTER_A_FORK = """
-import os, sys
+import os, signal, sys
 import numpy as np
 import torch
 from keyhole import Autoencoder, Plan
@@ -171,6 +171,7 @@ large = torch.rand(1_500, 1_500)
 large @ large  # starts the threads of OpenMP, which a forked child has not
 child = os.fork()
 if child == 0:
+    signal.alarm(100)  # else a child that hangs outlives the test
     large @ large
     print(torch.get_num_threads(), np.isfinite(model.score_samples(x)).all(), flush=True)
     os._exit(0)
