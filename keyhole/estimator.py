@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Self
@@ -9,12 +10,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from keyhole.bottlenecks import Bottleneck
 from keyhole.core.records import Batch
 from keyhole.core.scratch import Scratch
+from keyhole.core.seeds import seed_from
 from keyhole.core.stages import advanced, heard_if_verbose
 from keyhole.defaults import PARTS, parts_of
 from keyhole.entry import learn_names, match_names, without_weights
@@ -27,12 +29,12 @@ from keyhole.nets import Net
 from keyhole.priors import Prior
 from keyhole.sampling import Sampler, with_prior
 from keyhole.sources import Rows, Source
-from keyhole.sources.frame import as_container, like_given, numbers_of
-from keyhole.sources.opening import random_access
+from keyhole.sources.frame import as_container, like_given
+from keyhole.sources.opening import numbers_of, random_access
 from keyhole.sources.weighted import weighted
 from keyhole.store import Bundle, blamed, read_bundle, write_bundle
 from keyhole.training import Corruption, Plan
-from keyhole.training.checkpoint import clear, seed_of
+from keyhole.training.checkpoint import clear, seed_for
 from keyhole.training.loop import Watcher
 from keyhole.training.memory import Memory
 from keyhole.training.progress import progress, tell
@@ -95,9 +97,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         parts = self.parts()
         parts["plan"].check()
         parts["hints"].check()
-        seed = seed_of(checkpoint) if checkpoint and self.random_state is None else None
-        if seed is None:  # nothing to go on from
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_for(self.random_state, checkpoint)
         with Scratch() as scratch:
             source = weighted(random_access(source, scratch.folder), parts["hints"].weight)
             watch = watch or (progress() if self.verbose else lambda event: None)
@@ -209,7 +209,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     def sample(self, n: int = 1) -> Any:
         """`n` new rows, in the kind that fit was given; `keyhole.Generator` has more to offer."""
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_from(self.random_state)
         return as_container(self.table_.written(self.sampler().rows(n, seed)), self.container_)
 
     def fit_prior(self, batches: Iterator[Batch], prior: Prior, *, seed: int = 0) -> None:
@@ -220,7 +220,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """Each row's nats, gaps counted as typical columns."""
         return self._fitted.row_nats(block)
 
-    def save(self, path: str, sections: dict[str, Any] | None = None) -> None:
+    def save(self, path: str | os.PathLike[str], sections: dict[str, Any] | None = None) -> None:
         """Keep the model in a folder, whole or not at all; `sections` are those of tasks.
 
         The rows that a detector compares with are kept only where a task has a section.
@@ -232,18 +232,18 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         section = section_of(fitted, self.parts(), self.random_state, data)
         tensors = self.network_.state_dict() | tensors_of(fitted)
         sections = {"autoencoder": section, **(sections or {})}
-        save = write_bundle(str(path), sections, tensors, fitted.save)
+        save = write_bundle(path, sections, tensors, fitted.save)
         self._fitted = replace(self._fitted, save=save)
         if self._checkpoint is not None:
             clear(self._checkpoint)
 
     @classmethod
-    def load(cls, path: str) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """The model kept in a folder; runs no code from it.
 
         Raises: BundleError that says what is wrong with it.
         """
-        return cls.from_bundle(read_bundle(str(path)))
+        return cls.from_bundle(read_bundle(path))
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Self:

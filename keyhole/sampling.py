@@ -56,6 +56,10 @@ def with_prior(fitted: Fitted, batches: Iterator[Batch], template: Prior, seed: 
 
     Raises: SettingError where they are too few for it.
     """
+    if not isinstance(template, Prior):
+        raise SettingError(
+            f"prior={template!r:.60}: expected a part of keyhole.priors, such as Mixture()"
+        )
     stage("reading rows for the prior")
     batch = Batch.join(list(batches))
     stage("fitting the prior over codes")

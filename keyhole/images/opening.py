@@ -87,6 +87,11 @@ def open_images(data: Any, axes: str | None = None, bad: Bad = "refuse") -> Pict
             return _arrays(data, letters, listed=True)
     if isinstance(data, list | tuple) and not data:
         raise DataError("no pictures were given: the list is empty")
+    if hasattr(type(data), "columns"):
+        raise DataError(
+            f"a {type(data).__name__} is a table and holds no pictures: give an array, a list of "
+            "arrays, or a path"
+        )
     return _arrays([data], letters, listed=False)
 
 

@@ -21,6 +21,8 @@ def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any])
     """
     import pyarrow as pa
 
+    if not isinstance(given, Mapping):
+        raise SettingError(f"given={given!r:.60}: give values by column, {{'price': 2.5}}")
     by_name = {column.name: column for column in columns}
     for name in given:
         if name not in by_name:

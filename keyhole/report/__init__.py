@@ -2,6 +2,7 @@
 
 from keyhole.report.asked import Asked
 from keyhole.report.collect import asked_of
-from keyhole.report.page import render, write_report
+from keyhole.report.page import render
+from keyhole.report.write import write_report
 
 __all__ = ["Asked", "asked_of", "render", "write_report"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,9 @@ class Shown:
     note: str
 
 
-def write_denoising(path: str, denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> None:
+def write_denoising(
+    path: str | os.PathLike[str], denoiser: Denoiser, pictures: Pictures, truth: Any = None
+) -> None:
     """Write the page, whole or not at all; `truth` are clean pictures where there are any.
 
     Raises: FileError, DataError.

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keyhole.core.files import write_whole
 from keyhole.core.stages import stage
 from keyhole.estimator import Autoencoder
 from keyhole.report import facts, figures, generation
@@ -22,16 +21,6 @@ if TYPE_CHECKING:
 MOST_BYTES = 1_000_000
 POINT_BYTES = 8  # of the page, for a point of the map, after base64
 HERE = Path(__file__).parent
-
-__all__ = ["Asked", "render", "write_report"]
-
-
-def write_report(path: str, model: Autoencoder, asked: Asked | None) -> None:
-    """Write the page, whole or not at all.
-
-    Raises: FileError.
-    """
-    write_whole(path, render(model, asked))
 
 
 def render(model: Autoencoder, asked: Asked | None) -> str:

@@ -260,11 +260,3 @@ def like_given(values: np.ndarray, names: Any, like: Any) -> Any:
     if isinstance(like, np.ndarray | list) or sparse.issparse(like):
         return values
     return same_kind(pa.table(dict(zip(names, values.T, strict=True))), like)
-
-
-def numbers_of(frame: Any) -> np.ndarray:
-    """All columns of a frame as one matrix of floats."""
-    source = frame_source(frame)
-    if not isinstance(source, TableSource):
-        raise DataError(f"expected a matrix, got {source.name} of pictures")
-    return source.held.matrix(source.names)

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keyhole.errors import DataError, FileError
 from keyhole.sources.base import ArrowRows, Rows, Source, TableSource, check_names
 from keyhole.sources.csv import CsvSource, Joined
 from keyhole.sources.frame import frame_source
 from keyhole.sources.parquet import ParquetSource
-from keyhole.sources.pictures import file_pictures
+from keyhole.sources.pictures import PictureSource, file_pictures
 
 HELD_BYTES = 256 << 20  # text that takes more memory than this is spooled to disk for training
 SPOOL_ROWS = 65_536
@@ -157,3 +159,11 @@ def all_rows(source: Source) -> Rows:
     if not tables:
         return ArrowRows(pa.table({name: pa.array([], pa.string()) for name in source.names}))
     return ArrowRows(pa.concat_tables(tables))
+
+
+def numbers_of(data: Any) -> np.ndarray:
+    """All columns of a frame or a file as one matrix of floats. Raises: DataError, FileError."""
+    source = open_source(data)
+    if isinstance(source, PictureSource):
+        raise DataError(f"expected a matrix, got {source.name} of pictures")
+    return all_rows(source).matrix(source.names)

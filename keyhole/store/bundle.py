@@ -19,7 +19,7 @@ from torch import Tensor
 from keyhole.core.files import folder_aside, place_of, standing_folder
 from keyhole.core.package import version_of
 from keyhole.core.stages import stage
-from keyhole.errors import BundleError, FileError
+from keyhole.errors import BundleError, FileError, SettingError
 from keyhole.store.migrate import FORMAT, check_format, migrate
 from keyhole.store.strict import strict_json
 from keyhole.store.tensors import Shapes, finite, opened, read_header, read_tensors
@@ -83,17 +83,21 @@ class Bundle:
 
 
 def write_bundle(
-    path: str, sections: dict[str, Any], tensors: dict[str, Tensor], read: Save | None = None
+    path: str | os.PathLike[str],
+    sections: dict[str, Any],
+    tensors: dict[str, Tensor],
+    read: Save | None = None,
 ) -> Save | None:
     """Write a bundle aside, sync it, and put it in the place of what stood there.
 
     `read` is the save that the model was read from: where `path` is its place, no other save
     there is replaced. Returns which save the model then is of. Raises: FileError, BundleError for
-    what is no number or no text.
+    what is no number or no text, SettingError for what is no path.
     """
     from safetensors.torch import save
 
     stage("writing the model")
+    path = _text(path)
     broken = [name for name, tensor in tensors.items() if not finite(tensor)]
     if broken:
         raise BundleError(f"weights {broken[0]!r} are not numbers; the model is not saved")
@@ -108,12 +112,23 @@ def write_bundle(
     return read if again is None else replace(again, digest=hashlib.sha256(manifest).hexdigest())
 
 
-def read_bundle(path: str) -> Bundle:
+def _text(path: str | os.PathLike[str]) -> str:
+    """A path as text. Raises: SettingError for what is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise SettingError(
+            f"{type(path).__name__:.40} is no path: give the folder of the model, 'm.keyhole'"
+        )
+    return str(path)
+
+
+def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     """The bundle in a folder, its checksums compared; nothing is written, nothing run.
 
-    Raises: BundleError that says what is wrong: absent, truncated, altered, too new.
+    Raises: BundleError that says what is wrong: absent, truncated, altered, too new; SettingError
+    for what is no path.
     """
     stage("reading the model")
+    path = _text(path)
     for _ in range(TRIES):
         folder = _folder(path)
         met = _stamp(folder)

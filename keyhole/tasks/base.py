@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.base import clone
 
 from keyhole.core.stages import advanced, heard_if_verbose
-from keyhole.errors import DataError
+from keyhole.errors import DataError, SettingError
 from keyhole.estimator import Autoencoder
 from keyhole.modalities.given import check_columns
 from keyhole.sources import Rows, Source
@@ -20,9 +20,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+def an_autoencoder(given: Any, taker: str) -> Autoencoder:
+    """What was given, which has to be an Autoencoder. Raises: SettingError."""
+    if isinstance(given, Autoencoder):
+        return given
+    own = "; take the one inside, .autoencoder_" if hasattr(given, "autoencoder_") else ""
+    raise SettingError(f"{taker} takes an Autoencoder, got {type(given).__name__:.40}{own}")
+
+
 def seeded(autoencoder: Autoencoder | None, random_state: Any) -> Autoencoder:
     """A fresh copy of a template; a task's own `random_state` decides where it has one."""
-    model: Any = clone(autoencoder or Autoencoder())
+    given = Autoencoder() if autoencoder is None else autoencoder
+    model: Any = clone(an_autoencoder(given, "AnomalyDetector"))
     if random_state is not None:
         model.set_params(random_state=random_state)
     return model
@@ -40,7 +49,7 @@ class Task(ABC):
             Task.verbs[cls.verb] = heard_if_verbose("answer")(cls)
 
     def __init__(self, autoencoder: Autoencoder) -> None:
-        self.autoencoder = autoencoder
+        self.autoencoder = an_autoencoder(autoencoder, type(self).__name__)
 
     @abstractmethod
     def table(self, rows: Rows, start: int) -> pa.Table:

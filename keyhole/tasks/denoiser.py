@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from keyhole.denoising.fitted import Fitted, Hooks, check_channels, learn, own_plan
@@ -32,7 +33,7 @@ from keyhole.noise import Noise
 from keyhole.store import Bundle, read_bundle, write_bundle
 from keyhole.tasks.judge_pictures import Judged, judged
 from keyhole.training import Corruption, Plan
-from keyhole.training.checkpoint import clear, seed_of
+from keyhole.training.checkpoint import clear, seed_for
 from keyhole.training.loop import Watcher
 
 MOST_FOLDED = 1 << 22  # pixels of a picture that is answered eight times, turned and mirrored
@@ -90,9 +91,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
         SettingError, FitError.
         """
         parts = self.parts()
-        seed = seed_of(checkpoint) if checkpoint and self.random_state is None else None
-        if seed is None:
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_for(self.random_state, checkpoint)
         pictures = self.open(X)
         warn_infinite(pictures.pictures)
         partners = None if y is None else self.open(y)
@@ -183,21 +182,21 @@ class Denoiser(TransformerMixin, BaseEstimator):
         """The evaluations of the run as a frame: pandas where it is installed, else Arrow."""
         return self._fitted.history.frame()
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Keep the denoiser in a folder, whole or not at all."""
         check_is_fitted(self, "network_")
         section = section_of(self._fitted, self.parts(), self)
-        write_bundle(str(path), {SECTION: section}, self.network_.state_dict())
+        write_bundle(path, {SECTION: section}, self.network_.state_dict())
         if self._checkpoint is not None:
             clear(self._checkpoint)
 
     @classmethod
-    def load(cls, path: str) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """The denoiser kept in a folder; runs no code from it.
 
         Raises: BundleError that says what is wrong with it.
         """
-        return cls.from_bundle(read_bundle(str(path)))
+        return cls.from_bundle(read_bundle(path))
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Self:

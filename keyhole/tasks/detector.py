@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any, Self
@@ -19,9 +20,9 @@ from keyhole.modalities import Modality
 from keyhole.sources import Rows, Source
 from keyhole.store import Bundle, blamed, read_bundle
 from keyhole.tasks.answer import Answer, join
-from keyhole.tasks.base import seeded
+from keyhole.tasks.base import an_autoencoder, seeded
 from keyhole.tasks.calibrate import Calibration, Discoveries, check_rate
-from keyhole.tasks.explain import MOST_CELLS, explain
+from keyhole.tasks.explain import MOST_CELLS, check_explained, explain
 from keyhole.tasks.gauge import Gauge, Judged, kept_of
 from keyhole.tasks.heat import heat_of
 from keyhole.tasks.labels import anomalies, best_rate
@@ -109,7 +110,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     @classmethod
     def of(cls, autoencoder: Autoencoder, *, alarm_rate: float = 0.01) -> Self:
         """The detector of an Autoencoder that is fitted already, with its hints' contamination."""
-        check_is_fitted(autoencoder)
+        check_is_fitted(an_autoencoder(autoencoder, "AnomalyDetector.of"))
         return cls._over(autoencoder, alarm_rate)._settle()
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -142,6 +143,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         X: of them, on average, at most this share is false. Warns of an unattainable alarm rate.
         """
         check_is_fitted(self)
+        check_explained(explain_rows)
         source = self.autoencoder_.open(X)
         rate = None if fdr is None else self.rate_for(source, fdr)
         if fdr is None and (short := self.calibration_.shortage(self.alarm_rate)):
@@ -239,15 +241,15 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """What a bundle keeps of the detector beside the Autoencoder."""
         return self.gauge_.section(self.alarm_rate)
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Keep detector and Autoencoder in a folder, whole or not at all."""
         check_is_fitted(self)
         self.autoencoder_.save(path, {"detect": self.section()})
 
     @classmethod
-    def load(cls, path: str) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """The detector saved in a folder. Raises: BundleError."""
-        return cls.from_bundle(read_bundle(str(path)))
+        return cls.from_bundle(read_bundle(path))
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, *, alarm_rate: float | None = None) -> Self:

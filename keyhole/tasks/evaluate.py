@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.utils.validation import check_is_fitted
 
-from keyhole.errors import DataError
+from keyhole.errors import DataError, SettingError
 from keyhole.modalities.given import check_columns
 from keyhole.sources import Source
+from keyhole.sources.frame import is_frame
 from keyhole.tasks.detector import AnomalyDetector
+from keyhole.tasks.labels import label_array
 from keyhole.tasks.labels import truth as truth_of
 
 
@@ -30,22 +35,51 @@ class Evaluation:
     true_calm: int
 
 
-def evaluate(detector: AnomalyDetector, source: Source, label: str) -> Evaluation:
-    """Compare surprises with a label column.
+def evaluate(detector: AnomalyDetector, X: Any, label: Any) -> Evaluation:
+    """Compare the surprises of a frame, an array or a path with labels.
 
-    Raises: DataError where the label is absent or holds only one class.
+    `label` names a column of X, or holds one label a row. Raises: DataError where the label is
+    absent or holds only one class, SettingError for what is no detector.
     """
-    check_columns([label], source.names, "evaluate --label")
+    if not isinstance(detector, AnomalyDetector):
+        raise SettingError(
+            f"evaluate takes an AnomalyDetector, got {type(detector).__name__:.40}; a fitted "
+            "Autoencoder becomes one by AnomalyDetector.of(model)"
+        )
+    check_is_fitted(detector)
+    name = str(label) if isinstance(label, str | int) else None
+    source = detector.autoencoder_.open(X) if name is None else _labelled(detector, X, name)
     surprise, alarm, labels = [], [], []
     start = 0
     for rows in source.blocks(detector.autoencoder_.chunk_rows):
         answer = detector.answer_rows(rows, start, explain_rows="none")
         surprise.append(answer.surprise)
         alarm.append(answer.alarm)
-        labels.append(rows.column(label))
+        if name is not None:
+            labels.append(rows.column(name))
         start += len(rows)
+    if start == 0:
+        raise DataError(f"{source.name} holds no rows")
+    labels = labels if name is not None else [label_array(label, start)]
+    return _compared(name or "y", labels, np.concatenate(surprise), np.concatenate(alarm))
+
+
+def _labelled(detector: AnomalyDetector, X: Any, label: str) -> Source:
+    """The source of X, which has a column of labels. Raises: DataError where it has none."""
+    named = hasattr(X, "blocks") or isinstance(X, str | os.PathLike) or is_frame(X)
+    if not named:
+        raise DataError(
+            f"{type(X).__name__:.40} has no column {label!r:.60}: give a frame or a path with "
+            "that column, or the labels themselves: evaluate(detector, X, labels)"
+        )
+    source = detector.autoencoder_.open(X)
+    check_columns([label], source.names, "evaluate")
+    return source
+
+
+def _compared(label: str, labels: list[Any], scored: np.ndarray, alarms: np.ndarray) -> Evaluation:
+    """Surprises and alarms of all rows against their labels."""
     truth, positive, known = truth_of(label, labels)
-    scored, alarms = np.concatenate(surprise), np.concatenate(alarm)
     kept = known & ~np.isnan(scored)
     truth, scored, alarms = truth[kept], scored[kept], alarms[kept]
     if truth.all() or not truth.any():

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int64
 from keyhole.core.layout import TREND, Slot
 from keyhole.core.nats import row_nats
 from keyhole.core.records import Batch
+from keyhole.errors import SettingError
 from keyhole.surprise.hidden import hidden_deviance
 from keyhole.tasks.answer import Cell
 from keyhole.tasks.expect import PASS_CELLS, PASS_ROWS, Predicted, hidden_nats, partners, predict
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from keyhole.tasks.gauge import Gauge, Judged
 
 MOST_CELLS = 3
+EXPLAINED = ("alarms", "all", "none")  # rows
 LEAST_SHARE, LEAST_FURTHER = 0.01, 0.1  # of a row's first cell and of further ones
 LEAST_EXCESS = 1.0  # nats: the cells of a row with less have small shares, as it is a calm one
 CANDIDATES = 10  # columns of a row that are hidden in turn: nine passes each
@@ -272,3 +274,9 @@ def _tried(gauge: Gauge, batch: Batch, asked: np.ndarray) -> tuple[np.ndarray, n
         own[start : start + step] = nats.reshape(-1, count)
         left[start : start + step] = rest.nan_to_num(float(usual.sum())).reshape(-1, count)
     return own, left
+
+
+def check_explained(rows: object) -> None:
+    """Raises: SettingError for what names no rows to be explained."""
+    if rows not in EXPLAINED:
+        raise SettingError(f"explain_rows={rows!r:.40}: choose from {', '.join(EXPLAINED)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
@@ -9,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from keyhole.bottlenecks import Variational
 from keyhole.columns import Moment, cast
 from keyhole.core.clock import clock, wall_clock
 from keyhole.core.records import Batch
+from keyhole.core.seeds import seed_from
 from keyhole.core.stages import heard_if_verbose, stage
 from keyhole.entry import without_weights
 from keyhole.errors import DataError, SettingError
@@ -28,6 +29,7 @@ from keyhole.sampling import MOST_CODES, NO_PRIOR, remembered
 from keyhole.sources import Source
 from keyhole.sources.frame import as_container
 from keyhole.store import Bundle, read_bundle
+from keyhole.tasks.base import an_autoencoder
 from keyhole.tasks.impute import Impute
 from keyhole.tasks.judge import Judgement, judge
 from keyhole.training import Plan
@@ -120,6 +122,8 @@ class Generator(BaseEstimator):
         DataError, SettingError, FileError, FitError.
         """
         given = self.autoencoder
+        if given is not None:
+            an_autoencoder(given, "Generator")
         if given is not None and hasattr(given, "network_"):
             self.autoencoder_ = given
             return self._settle(self._training_rows(X))
@@ -138,7 +142,7 @@ class Generator(BaseEstimator):
 
         Raises: SettingError where it has no prior and remembers no rows.
         """
-        check_is_fitted(autoencoder)
+        check_is_fitted(an_autoencoder(autoencoder, "Generator.of"))
         made = cls(autoencoder, prior=prior, random_state=0)
         made.autoencoder_ = autoencoder
         if prior is None:
@@ -207,18 +211,18 @@ class Generator(BaseEstimator):
         tables = (self._plain(t) for t in (self._rows(train), self._rows(held), made))
         return judge(*tables, target=target)
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Keep Autoencoder, prior and remembered rows in a folder, whole or not at all."""
         check_is_fitted(self, "autoencoder_")
         self.autoencoder_.save(path, {SECTION: {}})
 
     @classmethod
-    def load(cls, path: str) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """The generator kept in a folder.
 
         Raises: BundleError that says what is wrong with it.
         """
-        return cls.from_bundle(read_bundle(str(path)))
+        return cls.from_bundle(read_bundle(path))
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Self:
@@ -260,4 +264,4 @@ class Generator(BaseEstimator):
         return self.autoencoder_.table_.observed(batch)
 
     def _seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+        return seed_from(self.random_state)

@@ -19,14 +19,25 @@ def anomalies(y: Any, rows: int) -> np.ndarray:
 
     Raises: DataError for more than two different labels, or not one for each of the rows.
     """
+    return truth("y", [label_array(y, rows)])[0]
+
+
+def label_array(y: Any, rows: int) -> Any:
+    """Labels of any container as an Arrow array; NaN is no label.
+
+    Raises: DataError for what holds not one label for each of the rows.
+    """
     import pyarrow as pa
 
     values = y
-    if not isinstance(y, pa.Array | pa.ChunkedArray):
-        values = pa.array(np.asarray(y).ravel(), from_pandas=True)  # NaN is no label
+    try:
+        if not isinstance(y, pa.Array | pa.ChunkedArray):
+            values = pa.array(np.asarray(y).ravel(), from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError) as fault:
+        raise DataError(f"labels are no column of values: {fault!s:.120}") from fault
     if len(values) != rows:
         raise DataError(f"there are {len(values):,} labels for {rows:,} rows; give one for each")
-    return truth("y", [values])[0]
+    return values
 
 
 def truth(label: str, blocks: Sequence[Any]) -> tuple[np.ndarray, str, np.ndarray]:

@@ -11,12 +11,14 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from keyhole import __version__
 from keyhole.core.files import write_whole
+from keyhole.core.seeds import seed_from
 from keyhole.errors import BundleError, KeyholeWarning
 from keyhole.store.strict import blamed, record, strict_json
 from keyhole.store.tensors import opened, read_tensors
@@ -84,6 +86,15 @@ class Checkpoint:
     def _not_used(self, why: str) -> None:
         said = f"checkpoint {self.path} is not used: {why}; training starts again"
         warnings.warn(said, KeyholeWarning, stacklevel=2)
+
+
+def seed_for(random_state: Any, path: str | None) -> int:
+    """The seed of a fit: that of the checkpoint which it goes on from, where none was given.
+
+    Raises: SettingError for what is no seed.
+    """
+    seed = seed_of(path) if path and random_state is None else None
+    return seed_from(random_state) if seed is None else seed
 
 
 def seed_of(path: str) -> int | None:

@@ -1,0 +1,46 @@
+"""The page of whatever was fitted, about whatever rows or pictures are given."""
+
+import os
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from keyhole.core.files import write_whole
+from keyhole.errors import SettingError
+from keyhole.estimator import Autoencoder
+from keyhole.report.asked import Asked
+from keyhole.report.collect import asked_of
+from keyhole.report.denoising import write_denoising
+from keyhole.report.page import render
+from keyhole.tasks.denoiser import Denoiser
+from keyhole.tasks.detector import AnomalyDetector
+
+
+def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> None:
+    """Write the page on a fitted model, whole or not at all.
+
+    `model`: an Autoencoder, AnomalyDetector, Generator or Denoiser. `data`: rows to be judged, or
+    pictures to be denoised, as a frame, an array or a path; or what `asked_of` made of them.
+    Raises: FileError, DataError, SettingError for what is no model.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise SettingError(
+            f"write_report takes the path of the page first, got {type(path).__name__:.40}: "
+            "write_report('page.html', model, data)"
+        )
+    if isinstance(model, Denoiser):
+        check_is_fitted(model, "network_")
+        if data is None:
+            raise SettingError("a denoiser's page shows pictures: write_report(path, model, data)")
+        return write_denoising(path, model, model.open(data))
+    fitted = getattr(model, "autoencoder_", model)
+    if not isinstance(fitted, Autoencoder):
+        raise SettingError(
+            f"write_report takes a fitted Autoencoder, AnomalyDetector, Generator or Denoiser, "
+            f"got {type(model).__name__:.40}"
+        )
+    check_is_fitted(fitted)
+    if data is not None and not isinstance(data, Asked):
+        detector = model if isinstance(model, AnomalyDetector) else AnomalyDetector.of(fitted)
+        data = asked_of(detector, data)
+    return write_whole(path, render(fitted, data))
