@@ -163,7 +163,7 @@ class Run:
             self.corruption.ask(batch, self.network.shape.layout, generator), self.device
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate * rate_at(at, self.pace.parts)
+            group["lr"] = self._rate(at)
         self.network.train()
         price = self.plan.price_at(at, self.pace.parts)
         # Members are independent: their sum.
@@ -177,6 +177,12 @@ class Run:
             list(self.averaged.parameters()), list(self.network.parameters()), share
         )
         return loss.detach() / self.members
+
+    def _rate(self, at: int) -> float:
+        """The learning rate where the schedule is so far."""
+        at = self.pace.end_of_step(at)
+        share = rate_at(at, self.pace.parts, timed=self.pace.timed)
+        return self.plan.learning_rate * share
 
     @torch.no_grad()
     def _evaluate(self, step: int, loss: float | None) -> None:
@@ -195,8 +201,7 @@ class Run:
                 name: tensor.clone() for name, tensor in self.averaged.state_dict().items()
             }
             self.history.best_step = step
-        rate = self.plan.learning_rate * rate_at(0, self.pace.parts)
-        rate = self.optimizer.param_groups[0]["lr"] if step else rate
+        rate = self.optimizer.param_groups[0]["lr"] if step else self._rate(0)
         self.history.add(step, loss, held_out, rate)
         patience, warm = self.plan.patience, PRICE_WARM_UP * self.history.planned
         if patience is None or not step or len(past) <= patience:

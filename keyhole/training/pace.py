@@ -2,8 +2,7 @@
 
 With a budget every step asks the clock anew: a machine that grows slower makes the schedule go
 on faster, so that the learning rate has come down when the time is over. Nothing done before is
-changed: the share only grows (compare the schedules of Hägele et al. 2024, arXiv:2405.18392,
-which start their decay when the end comes near).
+changed: the share only grows, and the rate is at its peak until the end comes near (`rate_at`).
 """
 
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ class Pace:
     began: float = 0.0  # seconds left of the budget when the run began
     evaluated: float = 0.0  # seconds left of it after the last evaluation
     furthest: int = 0
+    stride: int = 0  # what the last step took of the schedule
 
     @property
     def timed(self) -> bool:
@@ -53,8 +53,16 @@ class Pace:
             return step
         limit = max(self.began - self.after(), 1e-9)
         share = max((self.began - self.clock.left()) / limit, step / self.most)
-        self.furthest = max(self.furthest, min(int(PARTS * share), PARTS))
+        before, self.furthest = self.furthest, max(self.furthest, min(int(PARTS * share), PARTS))
+        self.stride = self.furthest - before
         return self.furthest
+
+    def end_of_step(self, at: int) -> int:
+        """How far the schedule will be when a step that begins there has ended, by the last one.
+
+        Where steps take long the last of them would else begin before the rate has come down.
+        """
+        return min(at + self.stride, PARTS) if self.timed else at
 
     def due(self, before: int, now: int) -> bool:
         """True where an evaluation is due between two places of the schedule.

@@ -15,6 +15,7 @@ from keyhole.images import open_images
 from keyhole.report.denoising import render
 from keyhole.training.loop import Run
 from keyhole.training.pace import PARTS, Pace
+from keyhole.training.plan import rate_at
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -67,6 +68,31 @@ def test_a_machine_that_grows_slow_half_way_ends_on_time(monkeypatch):
     assert 90 <= ended <= 96
     assert shares[-1] == PARTS
     assert (np.diff(shares) > 0).all()
+
+
+def test_the_learning_rate_of_a_run_by_the_clock_comes_down_only_in_the_end():
+    rates = [rate_at(step, 1_000, timed=True) for step in (0, 49, 50, 750, 800, 950, 999)]
+    assert rates == pytest.approx([0.02, 1.0, 1.0, 1.0, 0.5, 0.02, 0.02])
+    assert rate_at(0, 1, timed=True) == 1.0
+
+
+@pytest.mark.parametrize("slow_from", [30, 70, 85, 999])
+def test_the_learning_rate_has_come_down_whenever_the_machine_grows_slow(monkeypatch, slow_from):
+    """Steps take forty times as long from that second on: four seconds of a hundred."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pace = Pace(Clock(0.0, budget_s=100.0), 10**6, judged=0)
+    pace.start()
+    rates, at, step = [], pace.at(0), 0
+    while at < PARTS:
+        rates.append(rate_at(pace.end_of_step(at), PARTS, timed=True))
+        now[0] += 0.1 if now[0] < slow_from else 4.0
+        step += 1
+        at = pace.at(step)
+    assert rates[-1] == pytest.approx(0.02)
+    assert max(rates) == 1.0
+    down = rates[rates.index(1.0) :]
+    assert down == sorted(down, reverse=True)
 
 
 def test_steps_that_are_done_sooner_than_the_budget_end_the_run(monkeypatch):
