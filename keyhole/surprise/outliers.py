@@ -45,7 +45,7 @@ class Outliers:
     """The columns' tails and levels by the remembered rows.
 
     `numbers` and `levels` are the cells that are asked; `ends` the least, the second least, the
-    second largest and the largest number of each; `apart` is where, above and below, numbers
+    second largest and the largest number of each; `apart` is where, above and below, counts
     begin that are more than their tail foresees: bad rows that were remembered. `counts` says how
     many rows hold each level, `new` which share of rows has a new level, in a column where new
     ones are as rare. `tail` are the nats that `COMMON` rows exceed, and by how many more an e-th
@@ -86,7 +86,9 @@ class Outliers:
         once = np.array([(count == 1).sum() for count in counts])
         new = np.array([(once[once <= few].sum() + 0.5) / max(len(batch), 1) for few in once])
         above, below = Tails.fit(x, rows, bent), Tails.fit(-x, rows, bent)
+        counted = np.array([slots[cell].head == "counts" for cell in numbers], bool)
         apart = np.stack([_apart(x, above), _apart(-x, below)])
+        apart[:, ~counted] = np.inf  # of measured numbers a tail may well have heaps
         bare = cls(layout, numbers, levels, above, below, ends, apart, counts, new, (0.0, 1.0))
         usual = x[~bare._is_apart(x).any(1)]
         low, step = exceeded(bare._tails(usual)[0].max(1)) if len(numbers) else (0.0, 1.0)
