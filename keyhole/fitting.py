@@ -182,7 +182,7 @@ def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fit
     table, survey = _surveyed(source, parts)
     if hooks.learnt is not None:
         hooks.learnt(table, source, survey.rows)
-    narrow(source, {*table.needs(), *hints.named()})
+    source = narrow(source, {*table.needs(), *hints.named()})
     split = Split.of(survey.rows, seed, hints.validation, survey.sample, parts["plan"].members)
     stage("choosing held-out rows")
     held = HeldOut.gather(source, split, len(table.layout))

@@ -101,7 +101,7 @@ def _command(verb: str, said: str, *more: Any) -> click.Command:
     def ask(model: str, data: str, **options: Any) -> None:
         from keyhole.estimator import Autoencoder
         from keyhole.sources import open_source
-        from keyhole.tasks import Task
+        from keyhole.tasks import Impute, Task
         from keyhole.tasks.tally import Filling
 
         say = Say(options["quiet"])
@@ -113,7 +113,7 @@ def _command(verb: str, said: str, *more: Any) -> click.Command:
         settings = [fitted.fingerprint_, verb, own]
         source = open_source(data)
         task.accept(source.names)
-        table = Filling(task) if hasattr(task, "filled") else task.table
+        table = Filling(task) if isinstance(task, Impute) else task.table
         rows = _answer(fitted, table, source, task.reads(), settings, options, verb, say)
         say(verb, f"{rows:,} rows{_filled(task)}")
 

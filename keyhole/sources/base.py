@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+BLOCK_BYTES = 1 << 26  # of rows that are held together, however long their texts
+
+
 class Rows(Protocol):
     """A block of rows with named columns."""
 
@@ -188,7 +191,10 @@ class TableSource:
         return len(self.held)
 
     def blocks(self, rows: int) -> Iterator[Rows]:
-        """Slices of the table."""
+        """Slices of the table, shorter where rows are long texts: who reads them copies."""
+        if isinstance(self.held, ArrowRows):
+            row_bytes = self.held.table.nbytes // max(len(self.held), 1)
+            rows = min(rows, max(BLOCK_BYTES // max(row_bytes, 1), 1))
         for start in range(0, len(self.held), rows):
             yield self.held.take(slice(start, start + rows))
 

@@ -7,18 +7,18 @@ reader's grows with the file (apache/arrow issue 39808).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from keyhole.errors import DataError, FileError
-from keyhole.sources.base import ArrowRows, Rows, check_names
+from keyhole.sources.base import BLOCK_BYTES, ArrowRows, Rows, TableSource, check_names
+from keyhole.sources.weighted import Weighted
 
 if TYPE_CHECKING:
     pass
 
 
-BLOCK_BYTES = 1 << 26  # of decoded rows that are held together, however long their texts
 MOST_CHUNKS = 2_000  # columns that are asked for their size
 READ_BYTES = 1 << 16  # read as decoded: whole column chunks at once take half as much again
 
@@ -183,11 +183,16 @@ class ParquetSource:
         return ArrowRows(table)
 
 
-def narrow(source: Any, names: set[str]) -> None:
-    """Have files be read for these columns only; long texts that nobody asks for stay there."""
-    source = getattr(source, "source", source)  # of a weighted one
+def narrow(source: Any, names: set[str]) -> Any:
+    """The source with these columns only; long texts that nobody asks for stay where they are."""
+    if isinstance(source, Weighted):
+        return replace(source, source=narrow(source.source, names))
+    wanted = [name for name in source.names if name in names]
     if isinstance(source, ParquetSource):
-        source.wanted = [name for name in source.names if name in names]
+        source.wanted = wanted
+    if isinstance(source, TableSource) and isinstance(source.held, ArrowRows):
+        return replace(source, held=ArrowRows(source.held.table.select(wanted)))
+    return source
 
 
 def damaged(path: str, fault: Exception) -> FileError:

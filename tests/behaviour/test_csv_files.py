@@ -18,6 +18,8 @@ from keyhole.errors import DataError
 from keyhole.modalities import Hints, Tabular
 from keyhole.scale.sinks import CsvSink, JsonSink
 from keyhole.sources import open_source
+from keyhole.sources.parquet import narrow
+from keyhole.sources.weighted import weighted
 from keyhole.training import Plan
 from keyhole.training.feed import Feed
 from keyhole.training.split import Split
@@ -203,3 +205,16 @@ def test_texts_that_a_spreadsheet_would_run_get_an_apostrophe_and_numbers_none()
     assert cells == ["'=x", *(f"'{formula}" for formula in formulas), *harmless]
     CsvSink(raw := io.BytesIO(), True).write(table)
     assert raw.getvalue() == text.getvalue().replace(b"'", b"")
+
+
+def test_long_texts_of_a_frame_come_in_short_blocks_and_stay_behind_once_set_aside(monkeypatch):
+    """150,000 texts of 10 kB took 2.3 GB beside the frame, and take 80 MB."""
+    texts = pa.table({"x": np.arange(1_000.0), "text": [f"{i:0>500}" for i in range(1_000)]})
+    monkeypatch.setattr("keyhole.sources.base.BLOCK_BYTES", 20_000)
+    blocks = list(open_source(texts).blocks(65_536))
+    assert sum(map(len, blocks)) == 1_000
+    assert max(block.arrow().nbytes for block in blocks) <= 20_000
+    for source in (open_source(texts), weighted(open_source(texts), "x")):
+        kept = narrow(source, {"x"})
+        assert kept.names == ["x"]
+        assert sum(map(len, kept.blocks(65_536))) == source.rows
