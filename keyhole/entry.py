@@ -14,8 +14,9 @@ from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Hints
 from keyhole.sources import Source, open_source
 from keyhole.sources.base import TableSource
-from keyhole.sources.frame import array_names, container_of, is_frame, renamed
+from keyhole.sources.frame import array_names, as_container, container_of, is_frame, renamed
 from keyhole.sources.pictures import PictureSource
+from keyhole.sources.restored import restored, template
 
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 WEIGHTS = (
@@ -55,7 +56,7 @@ def learn_names(model: Any, X: Any) -> Source:
     Raises: DataError, FileError.
     """
     source = open_source(X)
-    model.container_ = container_of(X, source)
+    model.container_, model.template_ = container_of(X, source), template(X)
     if isinstance(source, PictureSource):
         hints = model.hints or Hints()
         hints.check()
@@ -92,6 +93,18 @@ def match_names(model: Any, X: Any) -> Source:
             f"{len(names)} features as input"
         )
     return renamed(source, names)
+
+
+def as_fitted(model: Any, table: Any) -> Any:
+    """Rows that a model made, in the kind, dtypes and labels of the frame that fit was given.
+
+    A bundle does not hold the dtypes of pandas and polars: rows of a loaded model have those that
+    Arrow gives.
+    """
+    table = model.table_.written(table)
+    if model.template_ is not None:
+        return restored(table, model.template_)
+    return as_container(table, model.container_)
 
 
 def _size_of(hints: Any) -> tuple[int, int] | None:

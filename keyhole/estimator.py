@@ -19,7 +19,7 @@ from keyhole.core.scratch import Scratch
 from keyhole.core.seeds import seed_from
 from keyhole.core.stages import advanced, heard_if_verbose
 from keyhole.defaults import PARTS, parts_of
-from keyhole.entry import learn_names, match_names, without_weights
+from keyhole.entry import as_fitted, learn_names, match_names, without_weights
 from keyhole.errors import DataError
 from keyhole.fitting import Block, Fitted, Hooks, learn
 from keyhole.heads import Head
@@ -29,7 +29,7 @@ from keyhole.nets import Net
 from keyhole.priors import Prior
 from keyhole.sampling import Sampler, with_prior
 from keyhole.sources import Rows, Source
-from keyhole.sources.frame import as_container, like_given
+from keyhole.sources.frame import like_given
 from keyhole.sources.opening import numbers_of, random_access
 from keyhole.sources.weighted import weighted
 from keyhole.store import Bundle, blamed, read_bundle, write_bundle
@@ -52,6 +52,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     """
 
     container_: str
+    template_: Any = None
     n_features_in_: int
     feature_names_in_: np.ndarray
     _checkpoint: str | None = None
@@ -121,7 +122,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         z = codes if isinstance(codes, np.ndarray) else numbers_of(codes)
-        return as_container(self.table_.written(self._fitted.rows_of(z)), self.container_)
+        return as_fitted(self, self._fitted.rows_of(z))
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Log p(x | code(x)) of each row in nats, higher = more normal; NaN where a row is empty.
@@ -210,7 +211,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     def sample(self, n: int = 1) -> Any:
         """`n` new rows, in the kind that fit was given; `keyhole.Generator` has more to offer."""
         seed = seed_from(self.random_state)
-        return as_container(self.table_.written(self.sampler().rows(n, seed)), self.container_)
+        return as_fitted(self, self.sampler().rows(n, seed))
 
     def fit_prior(self, batches: Iterator[Batch], prior: Prior, *, seed: int = 0) -> None:
         """Fit a copy of this prior to the codes of encoded rows, and hold it as `prior_`."""
@@ -274,8 +275,6 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         self.evidence_, self.findings_ = fitted.evidence, fitted.findings
         self.width_choice_ = fitted.choice
         self.verdict_, self.memory_, self.prior_ = fitted.verdict, fitted.memory, fitted.prior
-
-    # What comes in and goes out.
 
     def open(self, X: Any, *, learning: bool = False) -> Source:
         """The source of X, its columns named as in fit; checks what scikit-learn checks."""

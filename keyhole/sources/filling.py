@@ -168,7 +168,7 @@ def _filled_series(series: Any, guessed: Any, gaps: np.ndarray) -> Any:
     dtype, fills = series.dtype, guessed.filter(pa.array(gaps))
     if isinstance(dtype, pd.CategoricalDtype):
         array = series.array.copy()
-        objects = _as_objects(fills, dtype.categories)
+        objects = as_objects(fills, dtype.categories)
         new = [v for v in dict.fromkeys(objects) if v is not None and v not in dtype.categories]
         array = array.add_categories(new) if new else array
     elif isinstance(dtype, pd.SparseDtype):
@@ -177,7 +177,7 @@ def _filled_series(series: Any, guessed: Any, gaps: np.ndarray) -> Any:
         whole = filled(pa.array(series.array, type=dtype.pyarrow_dtype), guessed)
         return pd.arrays.ArrowExtensionArray(whole)
     elif isinstance(dtype, pd.PeriodDtype):
-        array, objects = series.array.copy(), _periods(fills, dtype)
+        array, objects = series.array.copy(), periods(fills, dtype)
     else:
         array = series.array.copy()
         objects = _plain_objects(series, fills)
@@ -185,7 +185,7 @@ def _filled_series(series: Any, guessed: Any, gaps: np.ndarray) -> Any:
     return pd.array(array, dtype=dtype) if isinstance(dtype, pd.SparseDtype) else array
 
 
-def _periods(fills: Any, dtype: Any) -> Any:
+def periods(fills: Any, dtype: Any) -> Any:
     """Moments as the periods in which they lie."""
     import pandas as pd
 
@@ -210,13 +210,13 @@ def _plain_objects(series: Any, fills: Any) -> list[Any]:
     if isinstance(series.dtype, pd.IntervalDtype) or (
         series.dtype == object and cast.is_text(fills.type)
     ):
-        return _as_objects(fills, pd.Index(series.dropna().unique(), dtype=object))
+        return as_objects(fills, pd.Index(series.dropna().unique(), dtype=object))
     if pd.api.types.is_integer_dtype(series.dtype) and not pa.types.is_integer(fills.type):
         return [round(value) for value in cast.floats(fills)[0].tolist()]
     return fills.to_pylist()
 
 
-def _as_objects(fills: Any, known: Any) -> list[Any]:
+def as_objects(fills: Any, known: Any) -> list[Any]:
     """Fills as those of the known values that they mean; the fill itself where it means none."""
     objects, texts = known.tolist(), cast.texts(level_array(known)).to_pylist()
     places = levels.places(fills, texts)

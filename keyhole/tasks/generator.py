@@ -18,7 +18,7 @@ from keyhole.core.clock import clock, wall_clock
 from keyhole.core.records import Batch
 from keyhole.core.seeds import seed_from
 from keyhole.core.stages import heard_if_verbose, stage
-from keyhole.entry import without_weights
+from keyhole.entry import as_fitted, without_weights
 from keyhole.errors import DataError, SettingError
 from keyhole.estimator import Autoencoder
 from keyhole.heads import Mixed
@@ -27,7 +27,6 @@ from keyhole.nets import MLP
 from keyhole.priors import Diffusion, Mixture, Prior
 from keyhole.sampling import MOST_CODES, NO_PRIOR, remembered
 from keyhole.sources import Source
-from keyhole.sources.frame import as_container
 from keyhole.store import Bundle, read_bundle
 from keyhole.tasks.base import an_autoencoder
 from keyhole.tasks.impute import Impute
@@ -165,8 +164,7 @@ class Generator(BaseEstimator):
         table = self.autoencoder_.sampler().rows(
             n, self._seed(), given, gaps=gaps, rules=self.rules
         )
-        table = self.autoencoder_.table_.written(table)
-        return as_container(table, self.autoencoder_.container_)
+        return as_fitted(self.autoencoder_, table)
 
     def interpolate(self, a: Any, b: Any, steps: int = 8) -> Any:
         """`steps` rows that lead from row `a` to row `b`: what is expected of codes in between.

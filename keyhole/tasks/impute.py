@@ -10,12 +10,14 @@ from keyhole.columns import cast
 from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError
 from keyhole.estimator import Autoencoder
+from keyhole.modalities.given import check_columns
 from keyhole.modalities.lawful import Lawful
 from keyhole.sampling import draw_gaps
 from keyhole.sources import Rows
 from keyhole.sources.dialect import dialect_of
 from keyhole.sources.filling import filled, filled_frame
 from keyhole.sources.frame import as_container, is_frame
+from keyhole.sources.restored import interleaved, with_column
 from keyhole.tasks.base import Task
 from keyhole.training.feed import hash_of
 
@@ -129,22 +131,51 @@ class Impute(Task):
         }
 
     def answer(self, X: Any) -> Any:
-        """X without gaps, in its own kind: types, labels and index of a frame stay as they are."""
-        if not is_frame(X) or self.draws is not None or self.mark is not None:
-            return super().answer(X)
-        return filled_frame(X, self._guesses(X))
+        """X without gaps, in its own kind: types, labels and index of a frame stay as they are.
 
-    def _guesses(self, X: Any, draw: int | None = None) -> Any:
-        """What would fill the gaps: a value for each row and each column that the net knows."""
+        A row's draws stand together, and share its label.
+        """
+        if not is_frame(X):
+            return super().answer(X)
+        source = self.autoencoder.open(X)
+        check_columns(self.autoencoder.table_.needs(), source.names, "this model")
+        self.accept(source.names)
+        if self.draws is None:
+            return self._filled_frame(X)
+        frames = [self._filled_frame(X, draw) for draw in range(self.draws)]
+        numbers = [np.full(len(frame), draw + 1) for draw, frame in enumerate(frames)]
+        pairs = zip(frames, numbers, strict=True)
+        return interleaved([with_column(frame, 0, "draw", draw) for frame, draw in pairs])
+
+    def _filled_frame(self, X: Any, draw: int | None = None) -> Any:
+        """A copy of the frame without gaps, marked and counted."""
+        guessed, gaps = self._guesses(X, draw)
+        self.counts.append({name: int(g.sum()) for name, g in gaps.items() if g.any()})
+        frame = filled_frame(X, guessed)
+        if self.mark is not None:
+            for name in self.autoencoder.table_.needs():
+                marks = gaps.get(name, np.zeros(len(frame), bool))
+                frame = with_column(frame, -1, name + self.mark, marks)
+        return frame
+
+    def _guesses(self, X: Any, draw: int | None = None) -> tuple[Any, dict[str, np.ndarray]]:
+        """A value for each row and column that the net knows; and where such a cell is a gap."""
         import pyarrow as pa
 
-        model, found = self.autoencoder, []
+        model, tables, marks = self.autoencoder, [], []
         for start, rows in model.numbered(X):
             if draw is None:
-                found.append(self._guess(rows, start)[1])
-                continue
-            found.append(self._drawn(rows, model.table_.encode(rows, start), start, draw))
-        return pa.concat_tables(found)
+                guessed = self._guess(rows, start)[1]
+            else:
+                guessed = self._drawn(rows, model.table_.encode(rows, start), start, draw)
+            names = guessed.column_names
+            gaps = {n: _gaps(rows.column(n), cast.plain(guessed.column(n))) for n in names}
+            marks.append(
+                {n: np.asarray(g.to_numpy(zero_copy_only=False)) for n, g in gaps.items()}
+            )
+            tables.append(guessed)
+        joined = {name: np.concatenate([m[name] for m in marks]) for name in marks[0]}
+        return pa.concat_tables(tables), joined
 
     def copies(self, X: Any) -> list[Any]:
         """X once for each draw, in its own kind of frame."""
@@ -152,7 +183,7 @@ class Impute(Task):
 
         if is_frame(X):
             draws = range(self.draws or 1)
-            return [filled_frame(X, self._guesses(X, draw)) for draw in draws]
+            return [self._filled_frame(X, draw) for draw in draws]
         chunks = list(self.autoencoder.numbered(X))
         found = [
             pa.concat_tables([self.copy(rows, start, draw) for start, rows in chunks])

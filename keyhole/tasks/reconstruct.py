@@ -3,6 +3,7 @@
 from typing import Any
 
 from keyhole.sources import Rows
+from keyhole.sources.restored import restored
 from keyhole.tasks.base import Task
 
 
@@ -15,3 +16,7 @@ class Reconstruct(Task):
         """The expected rows of a block."""
         model = self.autoencoder
         return model.table_.written(model.table_.decode(model.expect(rows, start)[1]))
+
+    def back(self, table: Any, X: Any) -> Any:
+        """The expected rows in the dtypes, labels and index of the frame that was given."""
+        return restored(table, X)
