@@ -57,8 +57,8 @@ class Bank:
             rest = _squares(far[:, self.core :], here, points[self.core :], same, 1)
             alone = (rest[:, 0] == 0) & (core[:, 0] > 0)  # few: the row itself, outside the core
             if alone.any():
-                second = (part[alone] for part in (far[:, self.core :], here))
-                rest[alone] = _squares(*second, points[self.core :], same[alone], 2)[:, 1:]
+                outer = far[alone, self.core :], here[alone], points[self.core :], same[alone]
+                rest[alone] = _squares(*outer, most=2)[:, 1:]
             core = torch.where(core[:, :1] == 0, core[:, 1:], core[:, :-1]).sqrt()
             nearest = torch.minimum(core[:, 0], rest[:, 0].sqrt())
             found.append(torch.stack([nearest, _mean(core)]))
