@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keyhole.core.clock import while_time_is_left
+from keyhole.core.clock import clock, while_time_is_left
 from keyhole.core.files import write_whole
 from keyhole.core.stages import stage
 from keyhole.errors import DataError
@@ -54,16 +54,15 @@ def write_denoising(
 
 
 def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
-    """The page on a fitted denoiser, with some of these pictures."""
+    """The page on a fitted denoiser, with some of these pictures; none where time is over."""
     stage("writing the page")
-    places = np.unique(np.linspace(0, len(pictures) - 1, MOST_SHOWN).astype(int))
     clean = None if truth is None else denoiser.open(truth).pictures
     if clean is not None and len(clean) != len(pictures):
         raise DataError(f"{len(pictures)} pictures and {len(clean)} true ones: give one each")
     measured = denoiser.measured(pictures.pictures)
     shown = [
         _shown(denoiser, p, measured.unit(p), None if clean is None else clean[i])
-        for i, p in while_time_is_left((i, pictures[i]) for i in places.tolist())
+        for i, p in while_time_is_left((i, pictures[i]) for i in _places(len(pictures)))
     ]
     fitted = denoiser._fitted
     head, colon, rest = denoiser.verdict_.partition(": ")
@@ -84,7 +83,7 @@ def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
             "pixels": fitted.choice.pixels,
             "shown": shown,
             "of": len(pictures),
-            "hurried": len(shown) < len(places),
+            "hurried": len(shown) < min(len(pictures), MOST_SHOWN),
             "left_out": _left_out(pictures),
             "curve": figures.learning_curve(fitted.history),
             "making": made_with(
@@ -101,6 +100,12 @@ def _left_out(pictures: Pictures) -> list[tuple[str, str]]:
     bad = [(plain(file.name), plain(file.why, 200)) for file in pictures.skipped]
     passed_over = plain(pictures.passed_over_in_words(), 400) if pictures.ignored else ""
     return bad + ([("No pictures", passed_over)] if passed_over else [])
+
+
+def _places(count: int) -> list[int]:
+    """Which of so many pictures are shown: some spread over all, none where time is over."""
+    places = np.unique(np.linspace(0, count - 1, MOST_SHOWN).astype(int))
+    return places.tolist() if clock().left() > 0 else []
 
 
 def _facts(denoiser: Denoiser) -> list[Fact]:
