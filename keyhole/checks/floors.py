@@ -203,7 +203,7 @@ def _note(
     for cell in set(cells.tolist()) - set(plain):
         slot, at = layout.slots[cell], table.places[cell]
         if slot.coded:
-            share = _true_probability(table.matrix[here][:, at], rebuilt[:, at])
+            share = _true_probability(table.matrix[here, at], rebuilt[:, at])
             said.expected[here, cell], said.nats[here, cell] = share, -np.log(share)
             continue
         seen = table.batch.seen.numpy()[rest, cell]

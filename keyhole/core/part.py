@@ -41,8 +41,7 @@ class Described:
     @classmethod
     def arguments(cls) -> list[str]:
         """The names of the constructor's arguments."""
-        names = inspect.signature(cls.__init__).parameters
-        return [name for name in names if name not in {"self", "args", "kwargs"}]  # object's own
+        return list(_arguments(cls))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments, as scikit-learn asks for them."""
@@ -186,6 +185,12 @@ def _made(cls: type[Described], arguments: dict[str, Any]) -> Any:
     part = cls(**arguments)
     part.check()
     return part
+
+
+@cache
+def _arguments(cls: type[Described]) -> tuple[str, ...]:
+    names = inspect.signature(cls.__init__).parameters
+    return tuple(name for name in names if name not in {"self", "args", "kwargs"})  # object's own
 
 
 @cache

@@ -143,7 +143,7 @@ def _spreads(table: Tabular, batch: Batch) -> dict[str, np.ndarray]:
     found = {}
     for column in table.celled:
         place = table.cells_of(column.name)
-        held = cells[seen[:, place].any(1)][:, place]
+        held = cells[:, place][seen[:, place].any(1)]
         if isinstance(column, Category | Flag):
             codes = np.arange(1, _known(column) + 1) if isinstance(column, Category) else [1]
             share = np.array([(held[:, 0] == code).mean() if len(held) else 0.0 for code in codes])
