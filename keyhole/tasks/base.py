@@ -28,12 +28,19 @@ def an_autoencoder(given: Any, taker: str) -> Autoencoder:
     raise SettingError(f"{taker} takes an Autoencoder, got {type(given).__name__:.40}{own}")
 
 
-def seeded(autoencoder: Autoencoder | None, random_state: Any) -> Autoencoder:
-    """A fresh copy of a template; a task's own `random_state` decides where it has one."""
+def seeded(
+    autoencoder: Autoencoder | None, random_state: Any, verbose: bool = False
+) -> Autoencoder:
+    """A fresh copy of a template; a task's own `random_state` decides where it has one.
+
+    It is verbose where the template or the task is.
+    """
     given = Autoencoder() if autoencoder is None else autoencoder
     model: Any = clone(an_autoencoder(given, "AnomalyDetector"))
     if random_state is not None:
         model.set_params(random_state=random_state)
+    if verbose:
+        model.set_params(verbose=True)
     return model
 
 

@@ -38,7 +38,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     after the fit without refitting: `set_params(alarm_rate=.05)`. `contamination` is the assumed
     share of bad training rows ("auto": unknown, "none", or a number below .5) and decides how far
     they are trusted, never the threshold. `segment` names a column, such as a machine's id: each
-    of its values is judged by its own measure. A verbose Autoencoder shows what takes long.
+    of its values is judged by its own measure. `verbose` shows what takes long.
     """
 
     def __init__(
@@ -49,12 +49,14 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         contamination: str | float = "auto",
         segment: str | None = None,
         random_state: Any = None,
+        verbose: bool = False,
     ) -> None:
         self.autoencoder = autoencoder
         self.alarm_rate = alarm_rate
         self.contamination = contamination
         self.segment = segment
         self.random_state = random_state
+        self.verbose = verbose
 
     @without_weights
     def fit(
@@ -71,7 +73,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         `y` is ignored. Hooks as in `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
         """
         check_rate(self.alarm_rate)
-        model: Any = seeded(self.autoencoder, self.random_state)
+        model: Any = seeded(self.autoencoder, self.random_state, self.verbose)
         model.set_params(hints=model.parts()["hints"].told(self.contamination, self.segment))
         self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
         return self._settle()

@@ -86,7 +86,8 @@ class Generator(BaseEstimator):
     `keyhole.priors`; None: diffusion from 1,000 rows up, a Gaussian mixture below. Rows come out
     legal: types, ranges, levels and grids of the training data are kept. Rules between columns
     that all training rows keep (`checkin <= checkout`, `net + tax = gross`) are kept unless
-    `rules` is False. No row is copied, but that is no promise of privacy.
+    `rules` is False. `verbose` shows what takes long. No row is copied, but that is no promise of
+    privacy.
     """
 
     autoencoder_: Autoencoder
@@ -98,11 +99,13 @@ class Generator(BaseEstimator):
         prior: Prior | None = None,
         rules: bool = True,
         random_state: Any = None,
+        verbose: bool = False,
     ) -> None:
         self.autoencoder = autoencoder
         self.prior = prior
         self.rules = rules
         self.random_state = random_state
+        self.verbose = verbose
 
     @without_weights
     @wall_clock()
@@ -129,6 +132,7 @@ class Generator(BaseEstimator):
         model: Any = generating(X) if given is None else clone(given)
         if self.random_state is not None or model.random_state is None:
             model.random_state = self._seed()
+        model.verbose = model.verbose or self.verbose
         with wall_clock(reserved=PRIOR_SHARE):
             self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
         if not self.rules:

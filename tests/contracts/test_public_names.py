@@ -201,7 +201,8 @@ def test_a_page_is_of_any_model_and_any_rows(made):
         assert "The strongest anomalies" in page.read_text()
 
 
-def test_a_denoisers_page_and_pictures_are_of_arrays_and_refuse_tables(made):
+def test_a_denoisers_page_and_pictures_are_of_arrays_and_refuse_tables(made, monkeypatch):
+    monkeypatch.setattr("keyhole.denoising.fitted.MOST_LEAFY", 0.0)  # takes seconds
     pictures = np.random.default_rng(0).normal(100, 5, (1, 16, 16)).astype(np.float32)
     denoiser = Denoiser(plan=SHORT, random_state=0).fit(pictures)
     write_report(made["folder"] / "d.html", denoiser, pictures)
