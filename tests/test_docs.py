@@ -1,6 +1,7 @@
 """What the docs say is what the library does."""
 
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -152,3 +153,11 @@ def test_the_public_names_are_few_and_all_there():
         assert getattr(keyhole, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'Autoencodr'"):
         _ = keyhole.Autoencodr
+
+
+def test_the_format_names_every_key_of_a_table_and_of_a_column_of_dates():
+    page = (ROOT / "docs" / "format.md").read_text()
+    table = inspect.signature(kinds("modality")["tabular"]).parameters
+    dates = inspect.signature(kinds("column")["moment"]).parameters
+    for key in {*table, *dates} - {"columns"}:
+        assert f"`{key}`" in page, key
