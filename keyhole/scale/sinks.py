@@ -103,7 +103,10 @@ class Shown:
 
 
 class CsvSink:
-    """Comma-separated text; a text cell that a spreadsheet would run gets an apostrophe before."""
+    """Comma-separated text; a text cell that a spreadsheet would run gets an apostrophe before.
+
+    Not so the rows of a CSV that come back with their gaps filled: these stay as they were.
+    """
 
     def __init__(self, file: Any, raw_text: bool) -> None:
         self.file = file
@@ -115,10 +118,10 @@ class CsvSink:
         from pyarrow import csv
 
         dialect = dialect_of(table.schema)
-        table = table if self.raw_text else neutral(table)
         if dialect is not None:
             self._write_like(table, dialect)
             return
+        table = table if self.raw_text else neutral(table)
         options = csv.WriteOptions(include_header=not self.begun, quoting_style="needed")
         csv.write_csv(_plain(table), self.file, options)
         self.begun = True

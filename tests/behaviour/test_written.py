@@ -213,7 +213,7 @@ GAPPY = (
     + "".join(
         ";".join(
             [
-                ["NA", "DE", "None", "null"][i % 4],
+                ["NA", "=DE", "None", "-null"][i % 4],
                 "" if i % 5 == 0 else f'"{comma(f"{v:,.2f}")} €"',
                 f"0{1001 + 7 * (i % 9)}",
                 f"  “{i}” ",
