@@ -192,13 +192,14 @@ def test_texts_that_a_spreadsheet_would_run_are_neutralised_and_numbers_untouche
     rows = pd.read_csv(place / "new.csv").head(3)
     rows["card"] = ["=cmd()", "-3.5", "@x"]
     rows["hours"] = [-1.0, 2.0, 3.0]
-    rows.to_csv(place / "hostile.csv", index=False)
+    rows.to_parquet(place / "hostile.parquet")
+    _, out, _ = ask(capfd, "impute", place / "m.keyhole", place / "hostile.parquet")
+    cells = [line.replace('"', "").split(",") for line in out.splitlines()]
+    assert [row[0] for row in cells[1:]] == ["'=cmd()", "-3.5", "'@x"]
+    assert cells[1][2] == "-1"
+    rows.to_csv(place / "hostile.csv", index=False)  # one's own text comes back to the byte
     _, out, _ = ask(capfd, "impute", place / "m.keyhole", place / "hostile.csv")
-    lines = out.splitlines()
-    assert lines[1].startswith("'=cmd(),")
-    assert lines[2].startswith("-3.5,")
-    assert lines[3].startswith("'@x,")
-    assert "-1.0" in lines[1].split(",")
+    assert out.splitlines()[1].startswith("=cmd(),")
 
 
 def test_standard_input_and_output_are_a_dash(place):

@@ -52,6 +52,8 @@ def waiting(place, temporary):
     os.set_blocking(writer, False)
     pid = os.fork()
     if not pid:
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)  # whatever the tests were started with
         signal.alarm(60)  # a child that hangs must not keep the tests from ending
         os.close(writer)
         os.dup2(reader, 0)
