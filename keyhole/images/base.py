@@ -1,6 +1,7 @@
 """A picture, the file it stands in, and the copy of that file with other pixels."""
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,7 +11,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from keyhole.core.files import refuse_existing
-from keyhole.errors import DataError, KeyholeError, SettingError
+from keyhole.errors import DataError, KeyholeError, KeyholeWarning, SettingError
 from keyhole.images.faults import quiet, told
 from keyhole.images.stored import Limits, limits_of, to_stored
 
@@ -114,6 +115,7 @@ class ImageFile(ABC):
     endings: ClassVar[tuple[str, ...]]
     folder: ClassVar[bool] = False  # the "file" is a folder
     orientation = 1  # as Exif numbers them: how the picture is to be turned when it is shown
+    levels = 0  # reduced ones beside the full picture, a pyramid; copies have none
     lossy = False  # True where writing loses more than rounding does
 
     def __init_subclass__(cls) -> None:
@@ -202,6 +204,11 @@ class ImageFile(ABC):
                 f"{target}: a copy of {self.name} has its format; let it end in {mine[0]!r}"
             )
         refuse_existing(target, force)
+        if self.levels:
+            said = (
+                f"{self.name}: its {self.levels} reduced level(s), a pyramid, show the old pixels"
+            )
+            warnings.warn(f"{said} and are left out of the copy", KeyholeWarning, stacklevel=3)
         with self.writing(target, note) as put:
             copy = Copy(self, put)
             yield copy

@@ -53,7 +53,10 @@ class ZarrFile(ImageFile):
             layout = layout_of(array.shape, asked.axes)
         else:
             layout = layout_of(array.shape, letters, sample="S")
-        return cls(path, asked, inside=inside, dtype=array.dtype, layout=layout)
+        file = cls(path, asked, inside=inside, dtype=array.dtype, layout=layout)
+        scales = _multiscales(dict(node.attrs)) if inside else []
+        file.levels = len(scales[0]["datasets"]) - 1 if scales else 0
+        return file
 
     def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window; its chunks alone are read."""

@@ -62,6 +62,7 @@ class TiffFile(ImageFile):
             found = tif.series
             file.orientation = int(tif.pages[0].tags.valueof(ORIENTATION, 1)) if found else 1
             file.no_data = _number(tif.pages[0].tags.valueof(NO_DATA)) if found else None
+            file.levels = max((len(series.levels) - 1 for series in found), default=0)
             if found and found[0].kind not in ALL_SERIES:
                 found = found[:1]
             first = 0
@@ -109,10 +110,13 @@ class TiffFile(ImageFile):
         return empty if infinite is None else empty | infinite
 
     def writing(self, path: str, note: str) -> AbstractContextManager[Put]:
-        """Plain pixels are overwritten in a copy of the file; others are encoded again."""
+        """Plain pixels are overwritten in a copy of the file; others are encoded again.
+
+        So are those of a pyramid, whose reduced levels would still show the old pixels.
+        """
         layouts = [(series.first, series.layout) for series in self.series]
         raws = [series.raw for series in self.series if series.raw is not None]
-        if len(raws) == len(self.series):
+        if len(raws) == len(self.series) and not self.levels:
             return overwritten(self.path, path, list(zip(layouts, raws)))
         dtypes = [series.dtype for series in self.series]
         return rewritten(self.path, path, layouts, dtypes)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole.errors import DataError, FileError, MissingExtraError, SettingError
+from keyhole.errors import DataError, FileError, KeyholeWarning, MissingExtraError, SettingError
 from keyhole.images import Skipped, as_given, is_images, open_images
 
 RNG = np.random.default_rng(0)
@@ -692,7 +692,8 @@ def test_an_ome_zarr_is_read_at_its_full_level(version, tmp_path):
     pictures = open_images(tmp_path / "in.zarr")
     assert (len(pictures), pictures.pictures[0].channels) == (6, 1)
     assert (len(open_images(tmp_path / "in.zarr", "CZYX"))) == 3
-    copied(tmp_path / "in.zarr", tmp_path / "out.zarr", lambda values: values + 0.2)
+    with pytest.warns(KeyholeWarning, match="a pyramid"):
+        copied(tmp_path / "in.zarr", tmp_path / "out.zarr", lambda values: values + 0.2)
     same_pictures(tmp_path / "in.zarr", tmp_path / "out.zarr")
     after = zarr.open_group(tmp_path / "out.zarr", mode="r")
     assert list(after.array_keys()) == ["0"]

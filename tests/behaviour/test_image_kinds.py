@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from keyhole.errors import KeyholeWarning
 from keyhole.images import open_images
 from keyhole.sources import open_source
 from keyhole.sources.form import as_pictures
@@ -66,3 +67,23 @@ def test_a_picture_and_its_twin_that_is_tagged_to_be_turned_are_the_same_row(
     one, other = as_pictures(next(iter(source.blocks(9))).arrow())
     np.testing.assert_array_equal(one, PIXELS)
     np.testing.assert_array_equal(other, PIXELS)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_pyramid_is_copied_without_its_reduced_levels_and_it_is_said(compression, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    pixels = np.random.default_rng(1).integers(0, 4_000, (64, 96), np.uint16)
+    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
+        writer.write(pixels, subifds=1, tile=(16, 16), compression=compression)
+        writer.write(pixels[::2, ::2], subfiletype=1, tile=(16, 16), compression=compression)
+    file = open_images(tmp_path / "in.tif").files[0]
+    assert (file.levels, len(file.pictures)) == (1, 1)
+    with (
+        pytest.warns(KeyholeWarning, match=r"its 1 reduced level\(s\), a pyramid, show the old"),
+        file.copy_to(tmp_path / "out.tif") as out,
+    ):
+        out.write(0, 0, pixels[..., None] // 2)
+    with tifffile.TiffFile(tmp_path / "out.tif") as after:
+        assert [len(series.levels) for series in after.series] == [1]
+        assert after.pages[0].tilewidth == 16
+        np.testing.assert_array_equal(after.asarray(), pixels // 2)
