@@ -92,7 +92,9 @@ def _tell(
         said += f"; at most {100 * fdr:.2g} % of them are expected to be false"
     say("detect", said)
     if fdr is not None:
-        say("p-values", detector.calibration_.basis(detector.alarm_rate if rate is None else rate))
+        said = detector.calibration_.basis(detector.alarm_rate if rate is None else rate)
+        more = "; calibrated on more normal rows (keyhole calibrate) they may be smaller"
+        say("p-values", said + ("" if alarms else more))
 
 
 def _command(verb: str, said: str, *more: Any) -> click.Command:
