@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from keyhole.columns import dates, numerals
 NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity))$"
 WHOLE = r"^[+-]?(\d+|(?i:inf|infinity))$"
 ISO = dates.ISO
+YEAR_DAY = re.compile(r"%Y\W*%-?d")  # a year followed by a day, which ISO 8601 has not
 DAY_S = 86_400
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -179,7 +181,7 @@ def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
         numbers, bad = floats(values, ".")
         return numbers * dates.EPOCHS[style], bad
     if pt.is_integer(values.type) or is_text(values.type):
-        moments = dates.read(texts(values), style)
+        moments = _iso_too(texts(values), style)
         seen = values.is_valid().to_numpy(zero_copy_only=False)
         return moments, np.flatnonzero(np.isnan(moments) & seen)
     if not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
@@ -189,6 +191,26 @@ def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
     if pt.is_date32(values.type):
         return whole * DAY_S, none
     return whole / PER_SECOND["ms" if pt.is_date(values.type) else values.type.unit], none
+
+
+def _iso_too(written: Any, style: str) -> np.ndarray:
+    """Seconds of texts in a format or, where it does not read them, in ISO 8601; NaN for neither.
+
+    The libraries that write one table as CSV differ in its T, its fractions and its midnights.
+    With and without a zone are not mixed, nor the ISO order with a year followed by a day.
+    """
+    import pyarrow.compute as pc
+
+    moments = dates.read(written, style)
+    odd = np.isnan(moments) & written.is_valid().to_numpy(zero_copy_only=False)
+    if not odd.any() or style == ISO or YEAR_DAY.search(style):
+        return moments
+    spaced = pc.replace_substring_regex(written.filter(odd), r"(\d)T(\d)", r"\1 \2")  # pyright: ignore
+    zone = "%z" if "%z" in style else ""
+    for clock in (" %H:%M:%S", " %H:%M", "")[: 2 if zone else 3]:
+        left = np.isnan(moments[odd])
+        moments[odd] = np.where(left, dates.read(spaced, f"%Y-%m-%d{clock}{zone}"), moments[odd])
+    return moments
 
 
 def moment_style(sample: Any) -> str | None:

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
 from keyhole import AnomalyDetector, Autoencoder, estimator
+from keyhole.columns import cast
 from keyhole.sources import csv
 from keyhole.training import Plan
 
@@ -97,3 +99,42 @@ def test_a_row_scores_alone_as_among_thousands(detector):
         alone = [model.score_samples(TABLE.slice(row, 1))[0] for row in range(0, ROWS, 10)]
         np.testing.assert_allclose(together[-ROWS::10], alone, **SAME)
         np.testing.assert_array_equal(together[:ROWS], together[-ROWS:])
+
+
+def test_dates_score_the_same_however_a_library_writes_them_as_csv(tmp_path):
+    """pandas, polars and Arrow differ in the T, in fractions of a second and in midnights."""
+    day = np.datetime64("2024-01-01")
+    table = pa.table({
+        "hour": pa.array((day + RNG.integers(0, 9_000, ROWS).astype("m8[h]")).astype("M8[us]")),
+        "midnight": pa.array((day + RNG.integers(0, 300, ROWS)).astype("M8[ns]")),
+        "fine": pa.array(day.astype("M8[us]") + RNG.integers(0, 10**12, ROWS).astype("m8[us]")),
+        "size": TABLE["size"],
+    })  # fmt: skip
+    paths = [str(tmp_path / f"{name}.csv") for name in ("pandas", "polars", "arrow")]
+    table.to_pandas().to_csv(paths[0], index=False)
+    pl.from_arrow(table).write_csv(paths[1])
+    pa_csv.write_csv(table, paths[2])
+    for path in paths:
+        fitted = Autoencoder(plan=Plan(steps=5, members=1), random_state=0).fit(path)
+        expected = fitted.score_samples(table)
+        for other in paths:
+            np.testing.assert_allclose(fitted.score_samples(other), expected, **SAME)
+
+
+@pytest.mark.parametrize(
+    ("style", "text", "moment"),
+    [
+        ("%d.%m.%Y", "2024-02-03", "2024-02-03"),
+        ("%Y-%m-%d", "2024-02-03T04:05:06.789000000", "2024-02-03T04:05:06.789"),
+        ("%Y-%m-%d %H:%M:%S%z|+02:00", "2024-02-03T04:05Z", "2024-02-03T04:05"),
+        ("%Y-%m-%d %H:%M:%S%z|+02:00", "2024-02-03T04:05", "NaT"),  # of which zone?
+        ("%Y-%m-%d", "2024-02-03T04:05Z", "NaT"),
+        ("%Y-%d-%m", "2024-02-13", "NaT"),
+        ("%d.%m.%Y", "02/03/2024", "NaT"),
+    ],
+)
+def test_only_a_date_that_can_be_read_in_one_way_is_read_beside_the_format(style, text, moment):
+    seconds, bad = cast.seconds(pa.array([text]), style)
+    expected = np.datetime64(moment, "us").astype("M8[us]")
+    assert len(bad) == np.isnat(expected)
+    assert np.isnat(expected) or seconds[0] == expected.astype(np.int64) / 1e6
