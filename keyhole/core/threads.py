@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-PAYS = 3e8  # multiply-adds of a step that keep one thread busy: measured, see benchmarks.threads
+PAYS = 5e10  # multiply-adds of a step that keep one thread busy: measured, see benchmarks.threads
 TOLD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 # The number that the caller of the outermost `threads_for` had.
