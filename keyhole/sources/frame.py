@@ -102,7 +102,7 @@ def frame_source(data: Any) -> TableSource | PictureSource:
         table = _without_views(arrow_table(data))
         check_names(table.column_names, "the frame")
         return TableSource(ArrowRows(table), "the frame")
-    values = _unmasked(data) if isinstance(data, np.ma.MaskedArray) else np.asarray(data)
+    values = _unmasked(data) if isinstance(data, np.ma.MaskedArray) else _even(data)
     if values.ndim == 0:
         raise DataError(
             f"{type(data).__name__} is no table: expected a frame, a 2D array, or the path of a "
@@ -116,6 +116,20 @@ def frame_source(data: Any) -> TableSource | PictureSource:
             "your data using X.reshape(-1, 1) for one column or X.reshape(1, -1) for one row"
         )
     return TableSource(_array_rows(values), "the array")
+
+
+def _even(data: Any) -> np.ndarray:
+    """The data as an array; rows of unequal lengths are refused.
+
+    Raises: DataError.
+    """
+    try:
+        return np.asarray(data)
+    except ValueError:
+        raise DataError(
+            f"{type(data).__name__} has rows of unequal lengths: expected a frame, or a 2D array; "
+            "give each row as many values"
+        ) from None
 
 
 def _unmasked(data: np.ma.MaskedArray) -> np.ndarray:

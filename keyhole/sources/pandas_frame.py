@@ -13,6 +13,8 @@ from keyhole.sources.base import check_names
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FLOAT_BYTES = 8  # of the widest floats that Arrow has
+
 
 def pandas_table(data: Any) -> pa.Table:
     """A pandas frame as an Arrow table; labels become texts.
@@ -54,8 +56,15 @@ def pandas_array(name: str, values: Any) -> pa.Array:
         )  # fmt: skip
     if isinstance(dtype, pd.SparseDtype):
         values = pd.Series(values.to_numpy())
+    if getattr(dtype, "kind", "") == "f" and dtype.itemsize > FLOAT_BYTES:
+        values = values.astype("float64")  # Arrow has none of more bits
     try:
         found = pa.Array.from_pandas(values)
+    except UnicodeEncodeError as error:
+        raise ColumnTypeError(
+            f"column {name!r} holds {error.object!a:.60}, which is no valid Unicode text; decode "
+            "such bytes in their own encoding, or exclude the column"
+        ) from None
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         return _object_array(name, values.to_numpy())
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found

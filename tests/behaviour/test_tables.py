@@ -15,6 +15,7 @@ from keyhole.errors import DataError, FileError, KeyholeError, SettingError
 from keyhole.estimator import Autoencoder
 from keyhole.modalities import Hints, Tabular
 from keyhole.sources import open_source
+from keyhole.tasks import Impute
 from keyhole.training import Plan
 
 RNG = np.random.default_rng(0)
@@ -269,6 +270,7 @@ def test_a_hint_that_the_table_does_not_bear_out_is_refused(hints, said):
     [
         (None, "NoneType is no table: expected a frame"),
         ({"a": [1, 2]}, "dict is no table"),
+        ([[1.0, 2.0], [3.0]], "list has rows of unequal lengths"),
         (pl.Series([1.0, 2.0]), "Series is no table.*to_frame"),
         ([1.0, 2.0], "Expected 2D array, got 1D"),
         (np.array([[{"a": 1}]] * 5, dtype=object), "column 'x0' holds {'a': 1}: a cell must be"),
@@ -281,3 +283,16 @@ def test_a_hint_that_the_table_does_not_bear_out_is_refused(hints, said):
 )
 def test_what_is_no_table_is_refused(data, said):
     refused(lambda: fitted(data), said, error=ValueError)
+
+
+def test_floats_of_more_bits_than_arrow_has_are_numbers_and_come_back():
+    wide = np.linspace(0, 1, 60, dtype=np.longdouble)
+    frame = pd.DataFrame({"a": wide, "b": np.r_[np.nan, np.arange(59.0)]})
+    full = Impute(Autoencoder(plan=Plan(steps=2)).fit(frame)).answer(frame)
+    assert full["a"].dtype == wide.dtype
+    np.testing.assert_array_equal(full["a"], wide)
+
+
+def test_a_text_that_is_no_unicode_is_refused_by_its_column():
+    frame = pd.DataFrame({"a": ["x", "\ud800"] * 9}, dtype=object)
+    refused(lambda: fitted(frame), "column 'a' holds .*no valid Unicode", error=DataError)
