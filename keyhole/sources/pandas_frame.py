@@ -56,7 +56,7 @@ def pandas_array(name: str, values: Any) -> pa.Array:
         )  # fmt: skip
     if isinstance(dtype, pd.SparseDtype):
         values = pd.Series(values.to_numpy())
-    if getattr(dtype, "kind", "") == "f" and dtype.itemsize > FLOAT_BYTES:
+    if isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize > FLOAT_BYTES:
         values = values.astype("float64")  # Arrow has none of more bits
     try:
         found = pa.Array.from_pandas(values)
