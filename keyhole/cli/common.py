@@ -166,6 +166,9 @@ def alarms_in_words(detector: Any) -> str:
     from keyhole.tasks.calibrate import trust_in_words
 
     calibration, share = detector.calibration_, detector.calibration_.apart()
+    shortage = calibration.shortage(detector.alarm_rate)
+    if shortage is not None:
+        return shortage
     said = (
         f"at most {detector.alarm_rate:.2%} of normal rows alarm, above a surprise of "
         f"{-detector.offset_:.2f} times the usual; calibrated on "

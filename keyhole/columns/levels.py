@@ -13,7 +13,10 @@ import numpy as np
 
 from keyhole.columns import cast
 
-WORDS = {"true": "1", "false": "0"}
+WORDS = {
+    "true": "1", "false": "0", "yes": "1", "no": "0", "t": "1", "f": "0", "y": "1", "n": "0",
+    "on": "1", "off": "0",
+}  # fmt: skip
 NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?")  # 0123 is a code
 MIDNIGHT = re.compile(r"(\d{4}-\d\d-\d\d)[t ]00:00(:00(\.0+)?)?z?")
 EXACT = Context(prec=100)  # digits: more than any type has

@@ -49,8 +49,9 @@ class Survey:
     def _read_again(self, source: Source) -> None:
         """Profile the columns anew whose decimal sign turned out to be a comma."""
         names = [
-            n for n, p in self.profiles.items() if p.reading and p.reading.format.decimal == ","
-        ]
+            n for n, p in self.profiles.items()
+            if p.reading and p.reading.format.decimal == "," and not p.style
+        ]  # fmt: skip
         if not names:
             return
         first = {name: self.profiles[name] for name in names}

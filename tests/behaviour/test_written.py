@@ -171,6 +171,12 @@ def test_digits_that_are_dates_in_a_frame_come_back_as_integers():
     assert back.to_pylist() == days
 
 
+def test_digits_are_dates_beside_decimal_commas_too(file):
+    lines = [f"{moment:%Y%m%d};{i % 7},5" for i, moment in enumerate(MOMENTS)]
+    table = learnt(file("\n".join(["at;x", *lines, ""])))
+    assert (table.by_name["at"].kind, table.by_name["x"].kind) == ("moment", "number")
+
+
 def test_digits_that_may_be_anything_stay_numbers():
     frame = pd.DataFrame({"x": [20201116, 20201117] * 30, "y": LEVELS})
     assert learnt(frame).by_name["x"].kind != "moment"

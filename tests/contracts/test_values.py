@@ -12,6 +12,7 @@ from keyhole.columns import guess
 SAME = {
     "truth": (pa.array([True, False]), pa.array(["True", "false"]), pa.array(["TRUE", "FALSE"])),
     "numbers": (pa.array([1, 0]), pa.array(["1", "0"]), pa.array(["1.0", "0.0"])),
+    "words": (pa.array(["yes", "no"]), pa.array(["Y", "N"]), pa.array(["On", "OFF"])),
     "floats": (pa.array([1.0, 0.0]), pa.array([True, False]), pa.array([1, 0], pa.uint8())),
 }
 
