@@ -26,7 +26,7 @@ LEAST_SCALE = 0.3  # of a column's spread, as in the net's head
 LEAST_PROBABILITY = 1e-3
 OWN_NATS = ("categorical", "bernoulli", "counts")  # heads of cells that are no plain numbers
 PASS_CELLS = 256  # that are looked at at once
-SURE = 1.0  # standard errors
+LEAST_ERRORS = 1.0  # standard errors of the mean gain
 LEAST_LOSS = 0.05  # of a column's uncertainty
 
 
@@ -96,12 +96,12 @@ class Floors:
     def worse(self, layout: Layout, batch: Batch, said: Said) -> dict[str, float]:
         """The skill of those columns that are predicted worse than by their mean.
 
-        Beyond chance: the mean loss lies further below 0 than `SURE` of its standard errors,
-        and costs more than `LEAST_LOSS` of the column's uncertainty.
+        Their mean gain is below 0 by more than `LEAST_LOSS` of the column's uncertainty and by
+        more than `LEAST_ERRORS` of its standard errors.
         """
         lost = {}
         for column, gains in self._gains(layout, batch, said):
-            error = SURE * gains.std() / max(len(gains), 1) ** 0.5 if len(gains) else 0.0
+            error = LEAST_ERRORS * gains.std() / max(len(gains), 1) ** 0.5 if len(gains) else 0.0
             if len(gains) and gains.mean() < -max(LEAST_LOSS, error):
                 lost[column] = float(max(gains.mean(), -1))
         return lost

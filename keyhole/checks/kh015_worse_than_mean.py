@@ -13,7 +13,7 @@ class WorseThanMean(Check):
     title = "columns predicted worse than by their mean"
 
     def ask(self, evidence: Evidence) -> str | None:
-        """Skill per column, of the cells that the net was asked for, beyond chance."""
+        """The columns whose skill is clearly below 0, of the cells that the net was asked for."""
         if not evidence.worse:
             return None
         names = sorted(evidence.worse, key=lambda name: evidence.worse[name])

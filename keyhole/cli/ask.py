@@ -92,9 +92,9 @@ def _tell(
         said += f"; at most {100 * fdr:.2g} % of them are expected to be false"
     say("detect", said)
     if fdr is not None:
-        said = detector.calibration_.basis(detector.alarm_rate if rate is None else rate)
+        basis = detector.calibration_.basis(detector.alarm_rate if rate is None else rate)
         more = "; calibrated on more normal rows (keyhole calibrate) they may be smaller"
-        say("p-values", said + ("" if alarms else more))
+        say("p-values", basis if alarms else basis + more)
 
 
 def _command(verb: str, said: str, *more: Any) -> click.Command:

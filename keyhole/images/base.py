@@ -205,10 +205,12 @@ class ImageFile(ABC):
             )
         refuse_existing(target, force)
         if self.levels:
-            said = (
-                f"{self.name}: its {self.levels} reduced level(s), a pyramid, show the old pixels"
+            warnings.warn(
+                f"{self.name}: the copy has no pyramid; its {self.levels} reduced level(s) would "
+                "still show the old pixels",
+                KeyholeWarning,
+                stacklevel=3,
             )
-            warnings.warn(f"{said} and are left out of the copy", KeyholeWarning, stacklevel=3)
         with self.writing(target, note) as put:
             copy = Copy(self, put)
             yield copy

@@ -94,7 +94,7 @@ def _pandas_like(made: Any, values: Any, like: Any) -> Any:
     try:
         return made.array.astype(dtype)
     except (TypeError, ValueError, NotImplementedError):
-        return made
+        return made  # a dtype that cannot hold the values, such as one of another library
 
 
 def _polars_like(frame: Any, like: Any) -> Any:
