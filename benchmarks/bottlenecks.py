@@ -24,10 +24,10 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import RESULTS, data, emit
 from keyhole import Autoencoder, Hints, KeyholeWarning, Plan, Variational
-from keyhole.bottlenecks import FSQ, Ordered, Plain, TopK
-from keyhole.core.part import kinds
-from keyhole.heads import Mixed
-from keyhole.nets import LinearNet
+from keyhole.core.parts import kinds
+from keyhole.model.bottlenecks import FSQ, Ordered, Plain, TopK
+from keyhole.model.heads import Mixed
+from keyhole.model.nets import LinearNet
 from keyhole.training.corruptions import Nothing
 
 SPLITS, TRAIN, WIDTH = 5, 1_297, 16

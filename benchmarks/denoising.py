@@ -34,7 +34,7 @@ import torch
 
 from benchmarks.common import data, emit
 from keyhole import Denoiser
-from keyhole.noise import FILTERS, Noise, Stabiliser, classical, psnr, ssim
+from keyhole.modalities.tiles.noise import FILTERS, Noise, Stabiliser, classical, psnr, ssim
 from keyhole.training.corruptions import BlindSpot
 
 SIGMA, PEAK = 25 / 255, 30.0
@@ -212,7 +212,7 @@ def inside(folder: str, side: int, verb: str) -> None:
     import tifffile
 
     from keyhole.cli import run
-    from keyhole.nets.unet import UNet
+    from keyhole.model.nets.unet import UNet
     from keyhole.training import Plan
 
     path, model = Path(folder) / "large.tif", str(Path(folder) / "m.keyhole")
@@ -253,7 +253,7 @@ def inside(folder: str, side: int, verb: str) -> None:
 
 def tiled(denoiser: Denoiser, picture: np.ndarray) -> None:
     """How far a picture in small tiles is from the picture at once."""
-    from keyhole.denoising.tiles import bands
+    from keyhole.modalities.tiles.tiling import bands
 
     (opened,) = denoiser.open(picture).pictures
     unit = denoiser.measured([opened]).unit(opened)

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.common import DATA, emit
 from keyhole import AnomalyDetector, Autoencoder
-from keyhole.tasks.calibrate import Calibration, Discoveries
+from keyhole.tasks.detect.calibration import Calibration, Discoveries
 
 SHARE, FIT, JUDGED, BAD = 0.1, 20_000, 20_000, 200
 SETS = ("33_skin", "16_http", "8_celeba", "32_shuttle")

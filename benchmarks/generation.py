@@ -4,7 +4,8 @@
 
 Halves of a table for training and held out; `Generator` with its defaults is fitted once a seed,
 then a normal, a mixture and a diffusion prior to its codes. Five judgements by
-`keyhole.tasks.judge`, usefulness for the label. `real rows` is half of the held-out rows judged
+`keyhole.tasks.generate.judge`, usefulness for the label. `real rows` is half of the held-out rows
+judged
 as if it were made: as good as rows can be. On Adult (10,000 made rows) the peers are neighbours
 blended as SMOTE does, a Gaussian copula, and CTGAN's TVAE at its defaults, in an environment and
 process of its own. The line «priors» holds means over seeds.
@@ -25,8 +26,8 @@ import pyarrow as pa
 from benchmarks import peers
 from benchmarks.common import data, emit
 from keyhole import Generator
-from keyhole.priors import Diffusion, Mixture, Normal
-from keyhole.tasks.judge import judge
+from keyhole.model.priors import Diffusion, Mixture, Normal
+from keyhole.tasks.generate.judge import judge
 
 ROWS = {"adult": 10_000, "6_cardio": 2_000, "breast_cancer": 1_000}
 TARGET = {"adult": "salary", "6_cardio": "anomaly", "breast_cancer": "target"}

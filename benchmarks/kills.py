@@ -20,7 +20,7 @@ import torch
 
 from keyhole import Autoencoder
 from keyhole.errors import KeyholeError
-from keyhole.nets import MLP
+from keyhole.model.nets import MLP
 from keyhole.training import Plan, checkpoint
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.core.part import Described
+from keyhole.core.parts import Described
 
 DEEP: Any = 1
 for _ in range(24):

@@ -34,7 +34,7 @@ from benchmarks.anomaly import pyod
 from benchmarks.common import data, emit
 from benchmarks.peers import environment
 from keyhole import AnomalyDetector, Autoencoder, Plan
-from keyhole.bottlenecks import Plain
+from keyhole.model.bottlenecks import Plain
 from keyhole.training.corruptions import Nothing
 
 ROOT = Path(__file__).parents[1]

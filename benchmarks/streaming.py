@@ -45,7 +45,7 @@ def loaded() -> float:
     import torch
 
     import keyhole.cli.ask
-    import keyhole.scale
+    import keyhole.jobs
     import keyhole.tasks  # noqa: F401
 
     torch.nn.functional.linear(torch.ones(8, 8), torch.ones(8, 8))

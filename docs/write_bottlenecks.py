@@ -8,8 +8,8 @@ import inspect
 import json
 from pathlib import Path
 
-from keyhole.bottlenecks import Bottleneck
-from keyhole.core.part import kinds
+from keyhole.model.bottlenecks import Bottleneck
+from keyhole.core.parts import kinds
 
 PAGE = Path(__file__).with_name("bottlenecks.md")
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "bottlenecks.json"

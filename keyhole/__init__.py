@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keyhole.bottlenecks import Plain, Variational
+    from keyhole.autoencoder.estimator import Autoencoder
     from keyhole.errors import KeyholeError, KeyholeWarning
-    from keyhole.estimator import Autoencoder
     from keyhole.modalities import Hints
-    from keyhole.nets import MLP
+    from keyhole.model.bottlenecks import Plain, Variational
+    from keyhole.model.nets import MLP
     from keyhole.report import write_report
     from keyhole.tasks import (
         AnomalyDetector,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         Generator,
         Impute,
         Reconstruct,
-        evaluate,
     )
+    from keyhole.tasks.detect.evaluate import evaluate
     from keyhole.training import Masking, Plan
 
 # OpenMP's threads spin while they wait: beside another busy process a step on two threads then
@@ -58,11 +58,11 @@ __all__ = [
 ]  # fmt: skip
 
 _ROOMS = {
-    "bottlenecks": ("Plain", "Variational"),
+    "model.bottlenecks": ("Plain", "Variational"),
     "errors": ("KeyholeError", "KeyholeWarning"),
-    "estimator": ("Autoencoder",),
+    "autoencoder": ("Autoencoder",),
     "modalities": ("Hints",),
-    "nets": ("MLP",),
+    "model.nets": ("MLP",),
     "report": ("write_report",),
     "tasks": (
         "Answer", "AnomalyDetector", "Denoiser", "Embed", "Evaluation", "Generator", "Impute",

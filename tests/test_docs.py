@@ -14,8 +14,8 @@ import pytest
 import keyhole
 from keyhole.checks import Check
 from keyhole.cli import COMMANDS
-from keyhole.core.package import DISTRIBUTION, install_command, version_of
-from keyhole.core.part import kinds
+from keyhole.core.environment import DISTRIBUTION, install_command, version_of
+from keyhole.core.parts import kinds
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

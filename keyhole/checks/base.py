@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from keyhole.checks.evidence import Evidence
-from keyhole.core.part import Described, kinds
+from keyhole.core.parts import Described, kinds
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from keyhole.checks.floors import Floors, Said
+from keyhole.checks.baselines import Floors, Said
 from keyhole.core.layout import Layout
+from keyhole.core.progress import History
 from keyhole.core.records import Batch
-from keyhole.network import Network
-from keyhole.training.history import History
+from keyhole.model.network import Network
 
 MOST_ROWS = 4_096
 

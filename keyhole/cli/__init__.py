@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from keyhole import __version__
-from keyhole.cli.wording import speaking
+from keyhole.cli.common import speaking
 
 COMMANDS = {
     "fit": ("fit", "Train on a table and keep the model."),
     "detect": ("ask", "Surprise, p-value, alarm and causes of every row."),
-    "explain": ("explain", "Why one row is surprising."),
+    "explain": ("inspect", "Why one row is surprising."),
     "embed": ("ask", "The code of every row."),
     "denoise": ("denoise", "Pictures without their noise, files in the formats they came in."),
     "impute": ("ask", "Fill gaps; seen cells stay as they are."),
@@ -24,7 +24,7 @@ COMMANDS = {
     "score": ("ask", "The log-likelihood of every row."),
     "update": ("keep", "Take new rows into the bank and the calibration."),
     "calibrate": ("keep", "Promise alarm rates on rows known to be good."),
-    "evaluate": ("evaluate", "Compare alarms with a label column."),
+    "evaluate": ("inspect", "Compare alarms with a label column."),
     "inspect": ("inspect", "What a model is, what it was trained on, how far to trust it."),
     "demo": ("demo", "The whole path on data that ships with scikit-learn."),
 }
@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> int:
         fault.show()
         return 2
     except click.ClickException as fault:
-        from keyhole.printable import printable
+        from keyhole.errors import printable
 
         line = printable(fault.format_message())
         click.UsageError(line, getattr(fault, "ctx", None)).show()
@@ -134,8 +134,7 @@ def _complain(text: str) -> None:
 def _in_words(fault: Exception) -> str:
     """A fault in one line."""
     from keyhole.core.files import reason
-    from keyhole.errors import KeyholeError
-    from keyhole.printable import printable
+    from keyhole.errors import KeyholeError, printable
 
     text = printable(" ".join(str(fault).split()))
     if isinstance(fault, KeyholeError):

@@ -37,8 +37,8 @@ OWN = {"impute": ("draws", "seed", "mark")}  # options that a task takes
 @machine_options
 def detect(model: str, data: str, **options: Any) -> int:
     """Surprise, p-value, alarm and causes of every row of DATA, in order."""
-    from keyhole.core.scratch import Scratch
-    from keyhole.tasks.tally import Detecting
+    from keyhole.core.outputs import Scratch
+    from keyhole.tasks.detect.answer import Detecting
 
     say = Say(options["quiet"])
     page = options["report"]
@@ -73,7 +73,7 @@ def _draw(
         write_report(page, detector.autoencoder_, asked_of(detector, data, rate=rate))
         say("wrote", page)
     if heat:
-        from keyhole.report.heat import HOTTEST, write_heats
+        from keyhole.report.anomaly_maps import HOTTEST, write_heats
 
         count = write_heats(heat, detector, data)
         say("heat", f"{count:,} maps, brightest from {HOTTEST:g} times the usual on")
@@ -84,7 +84,7 @@ def _tell(
     detector: Any, rows: int, alarms: int, fdr: float | None, rate: float | None, say: Say
 ) -> None:
     """How many rows alarm, and how many would by chance."""
-    from keyhole.tasks.excess import beyond_chance
+    from keyhole.tasks.detect.calibration import beyond_chance
 
     chance = detector.alarm_rate if fdr is None else 0.0
     said = beyond_chance(alarms, rows, chance, len(detector.calibration_.surprises))
@@ -101,10 +101,10 @@ def _command(verb: str, said: str, *more: Any) -> click.Command:
     """A command that answers each row by the task of this verb; `more` options are its own."""
 
     def ask(model: str, data: str, **options: Any) -> None:
-        from keyhole.estimator import Autoencoder
-        from keyhole.sources import open_source
+        from keyhole.autoencoder.estimator import Autoencoder
+        from keyhole.data import open_source
         from keyhole.tasks import Impute, Task
-        from keyhole.tasks.tally import Filling
+        from keyhole.tasks.detect.answer import Filling
 
         say = Say(options["quiet"])
         check_answers(options, model, data)
@@ -160,8 +160,8 @@ def _source(
     data: str, scratch: Any, detector: Any, fdr: float | None, say: Say
 ) -> tuple[Any, float | None]:
     """The rows to answer, and the alarm rate that an fdr asks for: they are then read twice."""
-    from keyhole.sources import open_source
-    from keyhole.sources.opening import random_access
+    from keyhole.data import open_source
+    from keyhole.data.opening import random_access
 
     source: Any = open_source(data)
     if fdr is None:
@@ -182,7 +182,7 @@ def _answer(
     say: Say,
 ) -> int:
     from keyhole.errors import DataError
-    from keyhole.scale import answer_file
+    from keyhole.jobs import answer_file
 
     match_columns(model, source.names, say)
     if needs is not None and hasattr(source, "wanted"):

@@ -14,7 +14,7 @@ from keyhole.cli.common import (
     spoken_warnings,
     time_to_write,
 )
-from keyhole.core.stages import stage
+from keyhole.core.progress import stage
 
 VERB = "denoise"
 TABLE_OPTIONS = ("id_column", "exclude", "columns", "kind", "weight", "segment", "bottleneck",
@@ -49,9 +49,9 @@ def picture_options(command: Any) -> Any:
 
 def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: Say) -> None:
     """Fit a denoiser to the pictures of DATA, keep it, and write its page."""
-    from keyhole.images import open_images
-    from keyhole.tasks.denoiser import Denoiser
-    from keyhole.training.progress import progress
+    from keyhole.core.progress import progress
+    from keyhole.data.images import open_images
+    from keyhole.tasks.denoise.denoiser import Denoiser
 
     for name in TABLE_OPTIONS:
         if options[name]:
@@ -102,12 +102,12 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     npy); others are decoded whole. Killed at any moment, the same command goes on
     where it was. Not a medical device.
     """
+    from keyhole.core.environment import tell_threads
     from keyhole.core.outputs import Output, check_outputs
-    from keyhole.core.threads import tell_threads
+    from keyhole.data.images import open_images
     from keyhole.denoising.fitted import with_device
-    from keyhole.images import open_images
-    from keyhole.scale.pictures import denoise_files
-    from keyhole.tasks.denoiser import Denoiser
+    from keyhole.jobs.images import denoise_files
+    from keyhole.tasks.denoise.denoiser import Denoiser
 
     say = Say(options["quiet"])
     outputs = [Output("-o", out, "pictures", joins=True)]
@@ -152,10 +152,10 @@ def _say_rest(done: Any, say: Say) -> None:
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The denoiser's arguments that the options of fit describe."""
-    from keyhole.core.part import parse
+    from keyhole.core.parts import parse
     from keyhole.denoising.fitted import own_plan
 
-    import keyhole.nets.unet  # noqa: F401, isort: skip  (registers its kind)
+    import keyhole.model.nets.unet  # noqa: F401, isort: skip  (registers its kind)
 
     parts = {n: parse(n, options[n]) for n in ("net", "head", "corruption") if options[n]}
     plan = own_plan()

@@ -1,5 +1,11 @@
-"""keyhole inspect: what a model is, what it was trained on, how far to trust it."""
+"""keyhole evaluate: alarms against labels, which are used here and nowhere else.
 
+keyhole explain: one row, its cells, and what was expected in their place.
+
+keyhole inspect: what a model is, what it was trained on, how far to trust it.
+"""
+
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -7,14 +13,149 @@ import click
 from keyhole.cli.common import (
     Say,
     alarms_in_words,
+    data_argument,
     json_option,
+    load_detector,
+    machine_options,
+    match_columns,
     model_argument,
     nats,
     rules_in_words,
     show,
     show_json,
     spoken_warnings,
+    use_machine,
 )
+
+
+@click.command()
+@model_argument
+@data_argument
+@click.option("--label", required=True, help="Column that says which rows are anomalies.")
+@click.option("--alarm-rate", type=float, help="Another rate than the model's.")
+@json_option
+@machine_options
+def evaluate(model: str, data: str, **options: Any) -> None:
+    """AUROC, average precision, precision at k, and the confusion at the threshold."""
+    from keyhole.data import open_source
+    from keyhole.tasks.detect.evaluate import evaluate as compare
+
+    say = Say(options["quiet"])
+    detector = load_detector(model, say, options["alarm_rate"])
+    use_machine(detector.autoencoder_, options["threads"], options["device"])
+    source = open_source(data)
+    match_columns(detector.autoencoder_, source.names, say)
+    found = compare(detector, source, options["label"])
+    show_json(asdict(found)) if options["as_json"] else show(_evaluation_text(found, detector))
+
+
+def _evaluation_text(found: Any, detector: Any) -> list[str]:
+    from keyhole.tasks.detect.calibration import expected_alarms
+
+    at = "   ".join(f"at {k}: {share:.3f}" for k, share in found.precision_at.items())
+    calm = found.false_alarms + found.true_calm
+    return [
+        f"rows      {found.rows:,}, {found.anomalies:,} anomalies (label {found.positive!r})",
+        f"ranking   AUROC {found.auroc:.4f}   average precision {found.average_precision:.4f}",
+        f"precision {at}",
+        f"alarms    {found.true_alarms:,} right, {found.false_alarms:,} false "
+        f"({found.false_alarms / calm:.2%} of {calm:,} normal rows; at "
+        f"{detector.alarm_rate:.2%} about {expected_alarms(calm, detector.alarm_rate)} would "
+        f"be expected), {found.missed:,} missed",
+    ]
+
+
+MOST_CELLS = 10
+
+
+@click.command()
+@model_argument
+@data_argument
+@click.option("--row", type=click.IntRange(1), help="The data row, counted from 1.")
+@click.option("--id", "id_value", help="The row with this value in the id column.")
+@json_option
+@machine_options
+def explain(model: str, data: str, **options: Any) -> None:
+    """Why one row of DATA is surprising: --row 17, or --id 4711."""
+    from keyhole.data import open_source
+
+    say = Say(options["quiet"])
+    if (options["row"] is None) == (options["id_value"] is None):
+        raise click.UsageError("give one of --row and --id")
+    detector = load_detector(model, say)
+    use_machine(detector.autoencoder_, options["threads"], options["device"])
+    source = open_source(data)
+    match_columns(detector.autoencoder_, source.names, say)
+    rows, start = _find(source, detector.autoencoder_, options)
+    answer = detector.answer_rows(rows, start, explain_rows="all", most_cells=MOST_CELLS)
+    show_json(_as_json(answer)) if options["as_json"] else show(_as_text(answer))
+
+
+def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
+    """The one row that was asked for, and its place.
+
+    Raises: DataError where there is no such row.
+    """
+    from keyhole.data.cast import texts
+    from keyhole.errors import DataError
+    from keyhole.modalities.tabular.given import check_columns
+
+    wanted, start = options["id_value"], 0
+    if wanted is not None:
+        if model.id_column is None:
+            raise DataError("the model was trained without --id: name the row by --row")
+        check_columns([model.id_column], source.names, "explain --id")
+    for block in source.blocks(model.chunk_rows):
+        if wanted is None:
+            place = options["row"] - 1 - start
+        else:
+            held = texts(block.column(model.id_column)).to_pylist()
+            place = held.index(wanted) if wanted in held else len(block)
+        if place < len(block):
+            return block.take(slice(place, place + 1)), start + place
+        start += len(block)
+    what = f"row {options['row']:,}" if wanted is None else f"id {wanted!r}"
+    raise DataError(f"{source.name} has no {what}; it has {start:,} rows")
+
+
+def _as_text(answer: Any) -> list[str]:
+    from keyhole.tasks.detect.answer import nothing_stands_out
+
+    word = "an alarm" if answer.alarm[0] else "no alarm"
+    lines = [
+        f"{answer.name(0)}: surprise {answer.surprise[0]:.2f} ± {answer.doubt[0]:.2f} times the "
+        f"usual, p {answer.p_value[0]:.3g}, {word}"
+    ]
+    cells = answer.because.get(0, [])
+    wide = max((len(cell.column) for cell in cells), default=0)
+    lines += [
+        f"  {cell.share:4.0%}  {cell.column:<{wide}} = {cell.described}"
+        + (f", expected {cell.expected}" if cell.stands_out else "")
+        for cell in cells
+    ]
+    if not cells:
+        lines.append("  no cell costs more than its column usually does")
+    elif not cells[0].stands_out:
+        lines.insert(1, f"  {nothing_stands_out(bool(answer.alarm[0]))}; most of it comes from:")
+    return lines
+
+
+def _as_json(answer: Any) -> dict[str, Any]:
+    from keyhole.modalities.expected import SHARE
+
+    def number(value: float) -> float | None:
+        return None if value != value else round(float(value), 6)  # noqa: PLR0124
+
+    return {
+        "row": int(answer.rows[0]),
+        "surprise": number(answer.surprise[0]),
+        "doubt": number(answer.doubt[0]),
+        "p_value": number(answer.p_value[0]),
+        "alarm": bool(answer.alarm[0]),
+        "expected_level": SHARE,
+        "cells": [vars(cell) for cell in answer.because.get(0, [])],
+    }
+
 
 MOST_CARDS = 32
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -28,7 +169,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 @json_option
 def inspect(model: str, codes: bool, as_json: bool) -> None:
     """What MODEL is, what it was trained on, how far to trust it."""
-    from keyhole.estimator import Autoencoder
+    from keyhole.autoencoder.estimator import Autoencoder
     from keyhole.store import read_bundle
     from keyhole.tasks import AnomalyDetector
 
@@ -55,7 +196,7 @@ def inspect(model: str, codes: bool, as_json: bool) -> None:
 
 
 def _cards(model: Any) -> list[Any]:
-    from keyhole.tasks.cards import cards
+    from keyhole.tasks.interpret.cards import cards
 
     with spoken_warnings(Say(False)):
         return cards(model, most=MOST_CARDS)
@@ -63,7 +204,7 @@ def _cards(model: Any) -> list[Any]:
 
 def _codes(told: list[Any], width: int) -> list[str]:
     """The cards, one below the other."""
-    from keyhole.tasks.cards import lines
+    from keyhole.tasks.interpret.cards import lines
 
     found = []
     for card in told:

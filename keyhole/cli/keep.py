@@ -62,9 +62,9 @@ def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
     """Calibrate on rows that are labelled good, and tell the rate that suits the labels best."""
     import pyarrow as pa
 
-    from keyhole.modalities.given import check_columns
-    from keyhole.sources.base import ArrowRows, TableSource
-    from keyhole.tasks.labels import anomalies
+    from keyhole.data.source import ArrowRows, TableSource
+    from keyhole.modalities.tabular.given import check_columns
+    from keyhole.tasks.detect.labels import anomalies
 
     check_columns([label], source.names, "calibrate --label")
     table = pa.concat_tables([rows.arrow() for _, rows in detector.autoencoder_.numbered(source)])
@@ -82,8 +82,7 @@ def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
 
 def _own(model: str, options: dict[str, Any]) -> Any:
     """From reading a model to writing it, no other update or calibrate may change it."""
-    from keyhole.core.files import place_of
-    from keyhole.core.locks import changing
+    from keyhole.core.files import changing, place_of
 
     path, say = options["out"] or model, Say(options["quiet"])
     text = f"another process is changing {path}: this one goes on when that has ended"
@@ -92,7 +91,7 @@ def _own(model: str, options: dict[str, Any]) -> Any:
 
 def _opened(model: str, data: str, options: dict[str, Any]) -> tuple[Say, Any, Any]:
     from keyhole.core.outputs import Output, check_outputs
-    from keyhole.sources import open_source
+    from keyhole.data import open_source
 
     say = Say(options["quiet"])
     if options["out"] is not None:

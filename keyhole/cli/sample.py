@@ -38,8 +38,8 @@ def sample(model: str, **options: Any) -> None:
     A model without a prior over its codes is given one, which is said; fit with --for sample to
     keep one. Pictures become PNG files where OUT ends in /.
     """
-    from keyhole.sampling import check_count
-    from keyhole.scale.sinks import open_sink
+    from keyhole.autoencoder.sampling import check_count
+    from keyhole.data.sinks import open_sink
     from keyhole.tasks import Generator
 
     say = Say(options["quiet"])
@@ -82,8 +82,8 @@ def _folder(model: Any, path: str) -> Iterator[Any]:
     """What takes drawn pictures into a folder of PNG files. Raises: SettingError for a table."""
     from keyhole.core.files import folder_aside
     from keyhole.errors import SettingError
+    from keyhole.jobs.images import PictureFolder
     from keyhole.modalities import Pictured
-    from keyhole.scale.pictures import PictureFolder
 
     if not isinstance(model.table_, Pictured):
         raise SettingError(f"{path}: rows of a table go into a .csv, .parquet or .jsonl file")
@@ -108,7 +108,7 @@ def _tables(
 
 def _check_target(model: Any, options: dict[str, Any]) -> None:
     """A target is a column, and asked for by --judge: said before a row is written."""
-    from keyhole.modalities.given import check_columns
+    from keyhole.modalities.tabular.given import check_columns
 
     target = options["target"]
     if target is None:

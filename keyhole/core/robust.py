@@ -5,10 +5,13 @@ Its refits on the nearest rows are the concentration steps of Rousseeuw and Van 
 theorem 1), from one start. The covariance is shrunk towards a ball of its own size: by a tenth
 while rows are chosen, so that few are enough, and half-way as a measure of distance, where the
 directions that hardly vary would outweigh all others.
+
+How many dimensions do points fill? Two estimates from the distances to nearest neighbours.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -73,3 +76,29 @@ def _fit(x: Tensor, core: Tensor, ball: float) -> Robust:
     lower = torch.linalg.cholesky(square)
     eye = torch.eye(len(square), dtype=x.dtype, device=x.device)
     return Robust(center, torch.linalg.solve_triangular(lower, eye, upper=False).mT, core)
+
+
+MOST_POINTS = 3_000
+NEIGHBOURS = 10  # of the likelihood estimate
+
+
+def intrinsic_dimension(points: Float[np.ndarray, "row coordinate"]) -> tuple[float, float]:
+    """TwoNN's estimate and the likelihood estimate; NaN where points are too few or all alike.
+
+    Source: Facco et al. 2017, eq. 7, by its likelihood (n - 1) / sum log(r2 / r1); Levina and
+    Bickel 2004, eq. 8 and 9, with the inverse mean of MacKay and Ghahramani.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    points = np.unique(points, axis=0)  # equal rows are at no distance
+    if len(points) > MOST_POINTS:
+        points = np.random.default_rng(0).permutation(points)[:MOST_POINTS]
+    if len(points) < NEIGHBOURS + 2:
+        return float("nan"), float("nan")
+    near = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(points)
+    far = near.kneighbors(points)[0][:, 1:].clip(1e-12)
+    ratio = np.log(far[:, 1] / far[:, 0])
+    two = (len(ratio) - 1) / ratio.sum() if ratio.sum() > 0 else float("nan")
+    logs = np.log(far[:, -1:] / far[:, :-1]).mean(1)  # the inverse of each point's estimate
+    mean = logs.mean() * (NEIGHBOURS - 1) / (NEIGHBOURS - 2)
+    return float(two), float(1 / mean) if mean > 0 else float("nan")

@@ -3,6 +3,8 @@
 What is asked for has noise of its own, which nobody can guess and which costs all the same: so
 the least error against it is the least error against the clean picture (Krull et al. 2019 for
 blind spots; Pang et al. 2021 for recorrupted noise; Batson and Royer 2019 on choosing by it).
+
+How far to trust a denoiser: one line, and what to know.
 """
 
 from dataclasses import dataclass, field
@@ -10,17 +12,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from keyhole.core.clock import clock
+from keyhole.checks import Finding
 from keyhole.core.layout import Layout
+from keyhole.core.progress import clock
 from keyhole.core.records import Batch
 from keyhole.denoising.crops import Plane, Shelf, stacked
-from keyhole.denoising.measure import filter_of
-from keyhole.denoising.tiles import Denoise, Filtered, whole
-from keyhole.nets.unet import UNet
-from keyhole.network import Network
-from keyhole.noise import FILTERS
-from keyhole.training.corruptions import Recorrupted
-from keyhole.training.corruptions.base import Corruption
+from keyhole.modalities.tiles.noise import FILTERS, Noise
+from keyhole.modalities.tiles.scaling import filter_of
+from keyhole.modalities.tiles.tiling import Denoise, Filtered, whole
+from keyhole.model.nets.unet import UNet
+from keyhole.model.network import Network
+from keyhole.training.corruptions import BlindSpot, Corruption, Pairs, Recorrupted
+from keyhole.training.corruptions import Noise as Synthetic
 from keyhole.training.feed import hash_of
 
 NET = "net"
@@ -139,3 +142,64 @@ def _question(
     parts = (question.given.numbers, question.target.numbers, question.scored > 0)
     given, target, asked = (part.reshape(grid).numpy() for part in parts)
     return given, target, asked
+
+
+FEW_CELLS = 20_000
+
+
+def judge(
+    choice: Choice,
+    noise: Noise,
+    corruption: Corruption,
+    cells: int,
+    fallback: bool,
+    *,
+    left_out: int = 0,
+) -> tuple[list[Finding], str, str]:
+    """Findings, a verdict, and who answers: the net, or the filter that made smaller errors.
+
+    `left_out` pictures were not looked at for want of time.
+    """
+    rival, ahead = choice.rival, choice.ahead
+    used = NET if ahead > 0 or not fallback else rival
+    findings = _findings(choice, noise, corruption, cells, fallback, left_out)
+    titles = "; ".join(finding.title for finding in findings)
+    if ahead <= 0:
+        return findings, f"look again: {titles}", used
+    sure = ahead > choice.doubt.get(rival, 0)
+    clearly = "smaller errors than" if sure else "about the errors of"
+    clean = isinstance(corruption, Pairs | Synthetic)
+    said = f"learnt: {clearly} {rival}, the best filter"
+    said += "" if clean else ", without any clean picture"
+    return findings, f"{said} ({titles})" if titles else said, used
+
+
+def _findings(
+    choice: Choice, noise: Noise, corruption: Corruption, cells: int, fallback: bool, left_out: int
+) -> list[Finding]:
+    """What to know before the denoiser is used."""
+    findings, rival = [], choice.rival
+    if choice.ahead <= 0:
+        then = "the filter answers" if fallback else "fallback is off, so the net answers"
+        findings.append(Finding("KH012", "a filter does better", (
+            f"{rival} has smaller errors on pixels that the net did not train on "
+            f"({choice.scores[rival]:.4f} against {choice.scores[NET]:.4f} noise variances); "
+            f"{then}. More pictures of the same kind, or more steps, help the net"
+        )))  # fmt: skip
+    if noise.correlated and isinstance(corruption, BlindSpot) and not corruption.reach:
+        findings.append(Finding("KH013", "neighbours share noise", (
+            "a blind spot sees the noise of a pixel in its neighbours; leave the corruption to "
+            "the data, or hide neighbours too: BlindSpot(reach=[1, 1])"
+        )))  # fmt: skip
+    if cells < FEW_CELLS or not choice.held_out:
+        findings.append(Finding("KH014", "few pixels", (
+            f"{cells:,} pixels are little to learn from"
+            + ("" if choice.held_out else ", and pixels of training had to tell who does better")
+            + "; more pictures of the same kind help"
+        )))  # fmt: skip
+    if left_out:
+        findings.append(Finding("KH016", "pictures were left out", (
+            f"the time budget was too short to look at {left_out:,} more pictures, so nothing was "
+            "learnt from them: give more time, or fewer or smaller pictures"
+        )))  # fmt: skip
+    return findings

@@ -8,29 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.bottlenecks.open import Open
 from keyhole.checks import Finding
-from keyhole.core.clock import clock, wall_clock, while_time_is_left
+from keyhole.core.environment import threads_for
 from keyhole.core.layout import Shape, Slot, pixels
-from keyhole.core.stages import stage
-from keyhole.core.threads import threads_for
-from keyhole.denoising.choice import NET, Choice, choose
-from keyhole.denoising.crops import Crops, Shelf
-from keyhole.denoising.leaves import Leaves
-from keyhole.denoising.measure import Measured, filter_of
-from keyhole.denoising.tiles import Denoise, Filtered
-from keyhole.denoising.units import Unit, windows_of
-from keyhole.denoising.verdict import judge
+from keyhole.core.progress import Watcher, clock, stage, wall_clock, while_time_is_left
+from keyhole.data.images import Picture, Pictures
+from keyhole.denoising.choice import NET, Choice, choose, judge
+from keyhole.denoising.crops import Crops, Leaves, Shelf
 from keyhole.errors import DataError, SettingError
-from keyhole.images import Picture, Pictures
-from keyhole.nets.unet import UNet
-from keyhole.network import Network
-from keyhole.noise import FILTERS, Noise, estimate, pooled
+from keyhole.modalities.tiles.noise import FILTERS, Noise, pooled
+from keyhole.modalities.tiles.noise.estimate import estimate
+from keyhole.modalities.tiles.scaling import Measured, Unit, filter_of, windows_of
+from keyhole.modalities.tiles.tiling import Denoise, Filtered
+from keyhole.model.bottlenecks.deterministic import Open
+from keyhole.model.nets.unet import UNet
+from keyhole.model.network import Network
 from keyhole.training import History, Plan
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.corruptions import Corruption, Pairs, Recorrupted
 from keyhole.training.corruptions import Noise as Synthetic
-from keyhole.training.loop import Run, Watcher, train
+from keyhole.training.loop import Run, train
 
 SIDE = 64  # of a training crop, where pictures are as large
 STEP_CELLS = 1 << 16  # pixels of a training step

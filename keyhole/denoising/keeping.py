@@ -5,16 +5,16 @@ from typing import Any
 
 import torch
 
+from keyhole.autoencoder.smoke_test import shapes_of
 from keyhole.checks import Finding
 from keyhole.core.layout import Layout
-from keyhole.core.part import build
+from keyhole.core.parts import build
 from keyhole.denoising.choice import NET, Choice
 from keyhole.denoising.fitted import Fitted, make
 from keyhole.errors import BundleError
-from keyhole.nets.unet import UNet
-from keyhole.noise import FILTERS, Noise
+from keyhole.modalities.tiles.noise import FILTERS, Noise
+from keyhole.model.nets.unet import UNet
 from keyhole.store import Bundle, blamed, record
-from keyhole.store.trial import shapes_of
 from keyhole.training import History
 
 SECTION = "denoise"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import torch
 
-from keyhole.columns.expected import Expected, Prediction
 from keyhole.core.layout import Layout
-from keyhole.core.part import Described, build
+from keyhole.core.parts import Described, build
 from keyhole.core.records import Batch
+from keyhole.data.source import Rows
 from keyhole.errors import BundleError
-from keyhole.modalities.lawful import Lawful
-from keyhole.sources.base import Rows
+from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.tabular.lawful import Lawful
 
 if TYPE_CHECKING:
     import pyarrow as pa

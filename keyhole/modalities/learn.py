@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from keyhole.data.image_rows import holds_pictures
+from keyhole.data.source import Source
 from keyhole.modalities.base import Modality
-from keyhole.modalities.hints import Hints
-from keyhole.modalities.pictures import Pictured
-from keyhole.modalities.survey import Survey
-from keyhole.modalities.tabular import Tabular
-from keyhole.sources.base import Source
-from keyhole.sources.form import holds_pictures
+from keyhole.modalities.image.image import Pictured
+from keyhole.modalities.schema import Hints
+from keyhole.modalities.tabular.survey import Survey
+from keyhole.modalities.tabular.table import Tabular
 
 
 def learn_rows(source: Source, hints: Hints, parts: dict[str, Any]) -> tuple[Modality, Survey]:

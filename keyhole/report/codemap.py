@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.report.asked import ALL_NAMED, MOST_STRONGEST, Asked
+from keyhole.report.rows import ALL_NAMED, MOST_STRONGEST, Asked
 from keyhole.report.words import plain
 
 MOST_POINTS = 100_000

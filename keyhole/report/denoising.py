@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keyhole.core.clock import clock, while_time_is_left
 from keyhole.core.files import write_whole
-from keyhole.core.stages import stage
+from keyhole.core.progress import clock, stage, while_time_is_left
 from keyhole.errors import DataError
 from keyhole.report import figures
+from keyhole.report.anomaly_maps import ends_of, png
 from keyhole.report.facts import Fact, made_with
 from keyhole.report.page import fill
-from keyhole.report.pixels import ends_of, png
 from keyhole.report.words import count, number, plain
-from keyhole.tasks.judge_pictures import judged
+from keyhole.tasks.denoise.judge import judged
 
 if TYPE_CHECKING:
-    from keyhole.denoising.units import Unit
-    from keyhole.images import Picture, Pictures
-    from keyhole.tasks.denoiser import Denoiser
+    from keyhole.data.images import Picture, Pictures
+    from keyhole.modalities.tiles.scaling import Unit
+    from keyhole.tasks.denoise.denoiser import Denoiser
+
 
 MOST_SHOWN = 6
 SIDE = 320  # pixels of a picture that are shown

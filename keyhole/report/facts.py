@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.core.package import version_of
-from keyhole.estimator import Autoencoder
-from keyhole.report.asked import Asked
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.core.environment import version_of
+from keyhole.report.rows import Asked
 from keyhole.report.words import chance, count, number, percent, plain, rate, times
-from keyhole.tasks.answer import nothing_stands_out
-from keyhole.tasks.calibrate import trust_in_words
-from keyhole.tasks.excess import beyond_chance, expected_alarms
+from keyhole.tasks.detect.answer import nothing_stands_out
+from keyhole.tasks.detect.calibration import beyond_chance, expected_alarms, trust_in_words
 
 MOST_SKILLS = 60
 MOST_COLUMNS = 400

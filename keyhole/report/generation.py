@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from keyhole.columns import Column, Count, Flag, Number, cast
-from keyhole.core.clock import clock
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.autoencoder.sampling import remembered
+from keyhole.autoencoder.width import WidthChoice
+from keyhole.core.progress import clock
+from keyhole.data import cast
+from keyhole.data.image_rows import as_pictures
 from keyhole.errors import SettingError
-from keyhole.estimator import Autoencoder
 from keyhole.modalities import Tabular
+from keyhole.modalities.tabular.columns import Column, Count, Flag, Number
+from keyhole.report.anomaly_maps import png
 from keyhole.report.facts import bar_length
-from keyhole.report.pixels import png
-from keyhole.report.svg import INK, NET, OTHER, canvas, key, svg
+from keyhole.report.figures import INK, NET, OTHER, canvas, key, svg
 from keyhole.report.words import number, percent, plain
-from keyhole.sampling import remembered
-from keyhole.sources.form import as_pictures
-from keyhole.tasks.cards import Card, cards
-from keyhole.tasks.generator import Generator
-from keyhole.width import WidthChoice
+from keyhole.tasks.generate.generator import Generator
+from keyhole.tasks.interpret.cards import Card, cards
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from keyhole.core.records import Batch
+
 
 MOST_CARDS, MOST_SAID = 8, 3  # of a card: columns that it drives, and that drive it
 DRAWN, REAL, STEPS = 10, 5, 8  # rows that are shown; steps from one real row to another

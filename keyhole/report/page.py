@@ -8,15 +8,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keyhole.core.stages import stage
-from keyhole.estimator import Autoencoder
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.core.progress import stage
 from keyhole.report import facts, figures, generation
-from keyhole.report.asked import Asked
 from keyhole.report.codemap import MOST_POINTS, CodeMap, pack
+from keyhole.report.rows import Asked
 from keyhole.report.words import percent, plain, script_json
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
 
 MOST_BYTES = 1_000_000
 POINT_BYTES = 8  # of the page, for a point of the map, after base64

@@ -5,15 +5,14 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.files import write_whole
 from keyhole.errors import SettingError
-from keyhole.estimator import Autoencoder
-from keyhole.report.asked import Asked
-from keyhole.report.collect import asked_of
 from keyhole.report.denoising import write_denoising
 from keyhole.report.page import render
-from keyhole.tasks.denoiser import Denoiser
-from keyhole.tasks.detector import AnomalyDetector
+from keyhole.report.rows import Asked, asked_of
+from keyhole.tasks.denoise.denoiser import Denoiser
+from keyhole.tasks.detect.detector import AnomalyDetector
 
 
 def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> None:

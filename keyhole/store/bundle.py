@@ -16,12 +16,11 @@ from typing import Any
 
 from torch import Tensor
 
+from keyhole.core.environment import version_of
 from keyhole.core.files import folder_aside, place_of, standing_folder
-from keyhole.core.package import version_of
-from keyhole.core.stages import stage
+from keyhole.core.progress import stage
 from keyhole.errors import BundleError, FileError, SettingError
-from keyhole.store.migrate import FORMAT, check_format, migrate
-from keyhole.store.strict import strict_json
+from keyhole.store.strict import FORMAT, check_format, migrate, strict_json
 from keyhole.store.tensors import Shapes, finite, opened, read_header, read_tensors
 
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"

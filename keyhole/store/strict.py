@@ -1,18 +1,21 @@
 """JSON without what the standard reader lets pass: NaN, infinities, duplicate keys, depth.
 
 And records: dataclasses whose fields say which keys a JSON object must have, and which types.
+
+Bundles of older formats, brought up to date one step at a time; read forever.
 """
 
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from keyhole.core.part import fits
+from keyhole.core.environment import install_command
+from keyhole.core.parts import fits
 from keyhole.errors import BundleError
 
 MOST_DEPTH = 32
@@ -139,3 +142,28 @@ def _check_depth(value: Any, depth: int) -> None:
             raise ValueError(f"it holds a list of {len(inner):,} lists or objects")
         for item in inner:
             _check_depth(item, depth + 1)
+
+
+FORMAT = 1  # raised by one with every change that an older version could misread
+
+# From format n to n + 1: one function each, kept for ever and tested on a stored old bundle.
+STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def check_format(manifest: dict[str, Any], where: str) -> None:
+    """Raises: BundleError for a newer format, or for what is no format at all."""
+    found = manifest.get("format")
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise BundleError(f"{where} is no keyhole model: its format is {found!r:.40}")
+    if found > FORMAT:
+        raise BundleError(
+            f"{where} has format {found}, this version of keyhole reads up to {FORMAT}: "
+            f"{install_command(upgrade=True)}"
+        )
+
+
+def migrate(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest in today's format; its own was checked."""
+    for step in range(manifest["format"], FORMAT):
+        manifest = STEPS[step](manifest)
+    return manifest

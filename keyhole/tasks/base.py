@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklearn.base import clone
 
-from keyhole.core.stages import advanced, heard_if_verbose
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.core.progress import advanced, heard_if_verbose
+from keyhole.data import Rows, Source
+from keyhole.data.frames import is_frame, same_kind
+from keyhole.data.image_rows import as_pictures, form_of
 from keyhole.errors import DataError, SettingError
-from keyhole.estimator import Autoencoder
-from keyhole.modalities.given import check_columns
-from keyhole.sources import Rows, Source
-from keyhole.sources.form import as_pictures, form_of
-from keyhole.sources.frame import is_frame, same_kind
+from keyhole.modalities.tabular.given import check_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keyhole.sources import Rows
+from keyhole.data import Rows
 from keyhole.tasks.base import Task
 
 

@@ -6,18 +6,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from keyhole.columns import cast
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.autoencoder.sampling import draw_gaps
 from keyhole.core.records import Batch
+from keyhole.data import Rows, cast
+from keyhole.data.csv_dialect import dialect_of
+from keyhole.data.frames import as_container, is_frame
+from keyhole.data.frames_out import filled, filled_frame, interleaved, with_column
 from keyhole.errors import DataError, SettingError
-from keyhole.estimator import Autoencoder
-from keyhole.modalities.given import check_columns
-from keyhole.modalities.lawful import Lawful
-from keyhole.sampling import draw_gaps
-from keyhole.sources import Rows
-from keyhole.sources.dialect import dialect_of
-from keyhole.sources.filling import filled, filled_frame
-from keyhole.sources.frame import as_container, is_frame
-from keyhole.sources.restored import interleaved, with_column
+from keyhole.modalities.tabular.given import check_columns
+from keyhole.modalities.tabular.lawful import Lawful
 from keyhole.tasks.base import Task
 from keyhole.training.feed import hash_of
 

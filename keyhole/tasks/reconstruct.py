@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from keyhole.sources import Rows
-from keyhole.sources.restored import restored
+from keyhole.data import Rows
+from keyhole.data.frames_out import restored
 from keyhole.tasks.base import Task
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyhole.sources import Rows
+from keyhole.data import Rows
 from keyhole.tasks.base import Task
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from keyhole import __version__
+from keyhole.core.environment import seed_from
 from keyhole.core.files import write_whole
-from keyhole.core.seeds import seed_from
+from keyhole.core.progress import History
 from keyhole.errors import BundleError, KeyholeWarning
 from keyhole.store.strict import blamed, record, strict_json
 from keyhole.store.tensors import opened, read_tensors
-from keyhole.training.history import History
 
 EVERY_S = 5.0
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from keyhole.core.records import Batch
+from keyhole.data.source import Rows, Source
 from keyhole.modalities.base import Modality
-from keyhole.sources.base import Rows, Source
+from keyhole.training.robust_weights import Trusting
 from keyhole.training.split import Split, draws
-from keyhole.training.trust import Trusting
 
 POOL_CELLS = 1 << 24  # 64 MB of float32 and 16 MB of seen flags
 BLOCK_ROWS = 65_536

@@ -1,25 +1,22 @@
 """One loop trains every network."""
 
 import time
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from keyhole.core.clock import clock
+from keyhole.core.environment import threads_for
+from keyhole.core.progress import Event, History, Watcher, clock
 from keyhole.core.records import Batch
-from keyhole.core.threads import threads_for
 from keyhole.errors import FitError
-from keyhole.network import Network
+from keyhole.model.network import Network
 from keyhole.training.checkpoint import Checkpoint, restore, state_of
+from keyhole.training.config import PRICE_WARM_UP, Pace, Plan, rate_at
 from keyhole.training.corruptions.base import Corruption, Question
 from keyhole.training.feed import Feed, hash_of
-from keyhole.training.history import Event, History
 from keyhole.training.objective import objective
-from keyhole.training.pace import Pace
-from keyhole.training.plan import PRICE_WARM_UP, Plan, rate_at
 
 GRADIENT_NORM = 1.0  # per cell: the loss is a sum over cells
 # The running average of the weights spans about the last ninth of the steps so far:
@@ -27,8 +24,6 @@ GRADIENT_NORM = 1.0  # per cell: the loss is a sum over cells
 AVERAGE = 8
 ENDLESS = 10_000_000  # steps
 TRIAL_STEPS = 20  # timed before the run, for the estimate and the time budget
-
-Watcher = Callable[[Event], None]
 
 
 @dataclass

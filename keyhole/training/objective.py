@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from keyhole.core.records import Batch, Pass
-from keyhole.network import Network
+from keyhole.model.network import Network
 from keyhole.training.corruptions.base import Question
 
 

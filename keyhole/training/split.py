@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.columns import cast
+from keyhole.data import cast
+from keyhole.data.source import Rows
 from keyhole.errors import DataError
-from keyhole.sources.base import Rows
 
 FEW_ROWS = 1_000
 FOLDS = 5

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyhole import AnomalyDetector, Autoencoder, Embed, Impute, KeyholeWarning, Plan, Reconstruct
-from keyhole.tasks.calibrate import Calibration
-from keyhole.tasks.likeness import Likeness
+from keyhole.tasks.detect.calibration import Calibration
+from keyhole.tasks.monitor.drift import Likeness
 
 
 def sensors(rows: int = 400, seed: int = 0) -> pd.DataFrame:

@@ -11,7 +11,13 @@ import torch
 from scipy import integrate
 from torch.distributions import Normal, kl_divergence
 
-from keyhole.bottlenecks import (
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.core.layout import Layout, Shape, Slot
+from keyhole.core.parts import kinds
+from keyhole.core.records import Code
+from keyhole.errors import KeyholeWarning, SettingError
+from keyhole.modalities import Hints
+from keyhole.model.bottlenecks import (
     FSQ,
     L1,
     MMD,
@@ -22,15 +28,9 @@ from keyhole.bottlenecks import (
     ResidualVQ,
     TopK,
     Variational,
-)  # fmt: skip
-from keyhole.core.layout import Layout, Shape, Slot
-from keyhole.core.part import kinds
-from keyhole.core.records import Code
-from keyhole.errors import KeyholeWarning, SettingError
-from keyhole.estimator import Autoencoder
-from keyhole.heads import Mixed
-from keyhole.modalities import Hints
-from keyhole.nets import LinearNet
+)
+from keyhole.model.heads import Mixed
+from keyhole.model.nets import LinearNet
 from keyhole.training import Plan
 from keyhole.training.corruptions import Nothing
 from keyhole.training.objective import objective

@@ -9,13 +9,12 @@ import torch
 
 from keyhole import Autoencoder, Denoiser, Generator, Plan
 from keyhole.cli import run
-from keyhole.core.clock import Clock, clock, wall_clock, while_time_is_left
-from keyhole.denoising.measure import Measured
-from keyhole.images import open_images
+from keyhole.core.progress import Clock, clock, wall_clock, while_time_is_left
+from keyhole.data.images import open_images
+from keyhole.modalities.tiles.scaling import Measured
 from keyhole.report.denoising import render
+from keyhole.training.config import PARTS, Pace, rate_at
 from keyhole.training.loop import Run
-from keyhole.training.pace import PARTS, Pace
-from keyhole.training.plan import rate_at
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from keyhole import AnomalyDetector, Autoencoder, Plan
-from keyhole.columns.expected import UNKNOWN, Prediction, expected_levels
-from keyhole.columns.number import Number
-from keyhole.tasks.answer import Cell, in_words
-from keyhole.tasks.excess import beyond_chance
-from keyhole.tasks.expect import predict
+from keyhole.modalities.expected import UNKNOWN, Prediction, expected_levels
+from keyhole.modalities.tabular.columns.number import Number
+from keyhole.tasks.detect.answer import Cell, in_words
+from keyhole.tasks.detect.calibration import beyond_chance
+from keyhole.tasks.detect.expect import predict
 
 
 def orders(rows, seed=0):

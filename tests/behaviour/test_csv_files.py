@@ -11,15 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from keyhole import Autoencoder
-from keyhole.columns import guess
-from keyhole.columns.profile import Profile
-from keyhole.columns.reading import Parsed, reading_of, study
+from keyhole.data import open_source
+from keyhole.data.parquet import narrow
+from keyhole.data.sinks import CsvSink, JsonSink
+from keyhole.data.source import weighted
 from keyhole.errors import DataError
 from keyhole.modalities import Hints, Tabular
-from keyhole.scale.sinks import CsvSink, JsonSink
-from keyhole.sources import open_source
-from keyhole.sources.parquet import narrow
-from keyhole.sources.weighted import weighted
+from keyhole.modalities.tabular.guess import guess
+from keyhole.modalities.tabular.profile import Parsed, Profile, reading_of, study
 from keyhole.training import Plan
 from keyhole.training.feed import Feed
 from keyhole.training.split import Split
@@ -132,7 +131,7 @@ def test_a_name_with_a_comma_can_be_excluded():
 
 
 def test_long_texts_are_counted_up_to_a_bound_of_bytes(monkeypatch):
-    monkeypatch.setattr("keyhole.columns.profile.MOST_LEVEL_BYTES", 10_000)
+    monkeypatch.setattr("keyhole.modalities.tabular.profile.MOST_LEVEL_BYTES", 10_000)
     profile = Profile("text")
     for block in range(9):
         profile.add(pa.array([f"{block}-{i}-" + "x" * 500 for i in range(9)]))
@@ -210,7 +209,7 @@ def test_texts_that_a_spreadsheet_would_run_get_an_apostrophe_and_numbers_none()
 def test_long_texts_of_a_frame_come_in_short_blocks_and_stay_behind_once_set_aside(monkeypatch):
     """150,000 texts of 10 kB took 2.3 GB beside the frame, and take 80 MB."""
     texts = pa.table({"x": np.arange(1_000.0), "text": [f"{i:0>500}" for i in range(1_000)]})
-    monkeypatch.setattr("keyhole.sources.base.BLOCK_BYTES", 20_000)
+    monkeypatch.setattr("keyhole.data.source.BLOCK_BYTES", 20_000)
     blocks = list(open_source(texts).blocks(65_536))
     assert sum(map(len, blocks)) == 1_000
     assert max(block.arrow().nbytes for block in blocks) <= 20_000

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keyhole.cli import run
-from keyhole.images import open_images
+from keyhole.data.images import open_images
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("skimage")
@@ -81,8 +81,8 @@ def test_what_stands_there_is_not_written_over_unless_asked(model, scans, tmp_pa
 
 
 def test_a_killed_run_goes_on_with_the_files_that_are_missing(model, scans, tmp_path, capsys):
-    from keyhole.scale import pictures
-    from keyhole.tasks.denoiser import Denoiser
+    from keyhole.jobs import images
+    from keyhole.tasks.denoise.denoiser import Denoiser
 
     done = []
 
@@ -92,7 +92,7 @@ def test_a_killed_run_goes_on_with_the_files_that_are_missing(model, scans, tmp_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pictures.denoise_files(
+        images.denoise_files(
             Denoiser.load(model),
             open_images(scans),
             str(tmp_path / "out"),

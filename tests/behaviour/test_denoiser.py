@@ -11,14 +11,13 @@ from sklearn.base import clone
 from keyhole import Denoiser
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
+from keyhole.data.images import open_images
 from keyhole.denoising.crops import Crops, Shelf
-from keyhole.denoising.measure import filter_of
-from keyhole.denoising.tiles import Denoise, bands, whole
-from keyhole.denoising.units import Unit, filled
 from keyhole.errors import BundleError, DataError, SettingError
-from keyhole.images import open_images
-from keyhole.nets.unet import UNet
-from keyhole.noise import Noise, psnr
+from keyhole.modalities.tiles.noise import Noise, psnr
+from keyhole.modalities.tiles.scaling import Unit, filled, filter_of
+from keyhole.modalities.tiles.tiling import Denoise, bands, whole
+from keyhole.model.nets.unet import UNet
 from keyhole.training import Plan
 from keyhole.training.corruptions import BlindSpot, Pairs, Recorrupted
 from keyhole.training.corruptions import Noise as Synthetic

@@ -12,9 +12,9 @@ from sklearn.model_selection import GridSearchCV
 from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, Plan
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Hints
-from keyhole.tasks import segments
-from keyhole.tasks.likeness import Likeness
-from keyhole.tasks.segments import Segments
+from keyhole.tasks.detect import scorer
+from keyhole.tasks.detect.scorer import Segments
+from keyhole.tasks.monitor.drift import Likeness
 
 MIX = np.random.default_rng(99).normal(size=(3, 3))
 
@@ -204,7 +204,7 @@ def test_a_segment_column_that_is_absent_is_named(of_fleet):
 
 
 def test_an_identifier_is_no_segment(monkeypatch):
-    monkeypatch.setattr(segments, "MOST_SEGMENTS", 50)
+    monkeypatch.setattr(scorer, "MOST_SEGMENTS", 50)
     with pytest.raises(DataError, match="60 different values among 60 rows: an identifier"):
         Segments.learn("id", [f"u{i}" for i in range(60)], np.ones(60))
     held = Segments.learn("id", ["a"] * 59 + ["b"], np.ones(60))
@@ -330,7 +330,7 @@ def test_surprises_of_two_seeds_agree_on_which_rows_are_odd():
 
 
 def test_a_million_rows_would_be_remembered_by_no_more_than_a_bounded_sample(monkeypatch):
-    monkeypatch.setattr("keyhole.training.memory.MOST_ROWS", 100)
+    monkeypatch.setattr("keyhole.training.reference.MOST_ROWS", 100)
     fitted = detector(draw(3_000), steps=2)
     assert len(fitted.gauge_.surprise.bank.points) == 100
     assert len(fitted.gauge_.memory) <= 5 * 100

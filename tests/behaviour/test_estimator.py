@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from keyhole.bottlenecks import Plain
-from keyhole.estimator import Autoencoder
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.data import open_source
 from keyhole.modalities import Hints
-from keyhole.sources import open_source
+from keyhole.model.bottlenecks import Plain
 from keyhole.training import Plan
 from keyhole.training.feed import Feed
-from keyhole.training.heldout import HeldOut
+from keyhole.training.holdout import HeldOut
 from keyhole.training.split import CALIBRATE, STOP, TRAIN, Split
 
 
@@ -206,7 +206,7 @@ def test_pools_go_through_every_training_row_and_no_other(grouped, monkeypatch):
 def test_a_csv_spooled_to_disk_makes_the_same_model_as_one_in_memory(tmp_path, monkeypatch):
     mixed(1200).to_csv(tmp_path / "t.csv", index=False)
     in_memory = fitted(tmp_path / "t.csv", steps=40)
-    monkeypatch.setattr("keyhole.sources.opening.HELD_BYTES", 20_000)
+    monkeypatch.setattr("keyhole.data.opening.HELD_BYTES", 20_000)
     spooled = fitted(tmp_path / "t.csv", steps=40)
     assert same_model(in_memory, spooled)
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from keyhole.bottlenecks import Plain, ResidualVQ, TopK, Variational
+from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.errors import DataError, KeyholeWarning, SettingError
-from keyhole.estimator import Autoencoder
-from keyhole.heads import Mixed
-from keyhole.nets import LinearNet
-from keyhole.priors import Diffusion, Mixture, Normal
+from keyhole.model.bottlenecks import Plain, ResidualVQ, TopK, Variational
+from keyhole.model.heads import Mixed
+from keyhole.model.nets import LinearNet
+from keyhole.model.priors import Diffusion, Mixture, Normal
 from keyhole.tasks import AnomalyDetector, Generator
 from keyhole.training import Masking, Plan
 

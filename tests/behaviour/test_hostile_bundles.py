@@ -13,7 +13,7 @@ from benchmarks.kills import estimator, table
 from benchmarks.mutants import manifest_of, seal
 from keyhole import AnomalyDetector, Autoencoder, Generator, Impute, Reconstruct
 from keyhole.errors import BundleError
-from keyhole.priors import Mixture
+from keyhole.model.priors import Mixture
 from keyhole.store.strict import strict_json
 
 

@@ -5,10 +5,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from keyhole.columns import guess
-from keyhole.columns.profile import Profile
-from keyhole.estimator import Autoencoder
+from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.modalities import Hints
+from keyhole.modalities.tabular.guess import guess
+from keyhole.modalities.tabular.profile import Profile
 from keyhole.training import Plan
 
 ROWS = 600

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.data.images import Skipped, as_given, is_images, open_images
 from keyhole.errors import DataError, FileError, KeyholeWarning, MissingExtraError, SettingError
-from keyhole.images import Skipped, as_given, is_images, open_images
 
 RNG = np.random.default_rng(0)
 ALL = slice(None)
@@ -398,7 +398,7 @@ def test_windows_of_a_tiff_are_parts_of_the_whole(options, large, tmp_path, monk
     path = tmp_path / "in.tif"
     tifffile.imwrite(path, array, **options)
     if large:
-        monkeypatch.setattr("keyhole.images.tiff.PLANE_BYTES", 0)
+        monkeypatch.setattr("keyhole.data.images.tiff.PLANE_BYTES", 0)
     picture = open_images(path).pictures[1]
     window = picture.window(slice(13, 41), slice(29, 67))
     np.testing.assert_array_equal(window[..., 0], array[1, 13:41, 29:67])
@@ -461,7 +461,7 @@ def test_a_truncated_tiff_is_found_when_it_is_opened(options, share, tmp_path):
 MEMORY = """
 import sys
 import numpy as np, tifffile
-from keyhole.images import open_images, tiff
+from keyhole.data.images import open_images, tiff
 tiff.PLANE_BYTES = 0
 def peak():
     lines = open("/proc/self/status").read().splitlines()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from keyhole.cli import run
+from keyhole.data.images import is_images, open_images
 from keyhole.errors import DataError, KeyholeWarning
-from keyhole.images import is_images, open_images
 
 Image = pytest.importorskip("PIL.Image")
 UID = "1.2.840.113619.2.5.1762583153.215519.978957063.80"
@@ -126,7 +126,7 @@ def test_a_folder_without_pictures_says_what_is_in_it(tmp_path):
 
 
 def test_the_library_warns_of_files_that_were_passed_over(tmp_path):
-    from keyhole.sources import open_source
+    from keyhole.data import open_source
 
     save(tmp_path / "a.png")
     (tmp_path / "b.xyz").write_text("no")
@@ -184,7 +184,7 @@ def test_pictures_of_several_sizes_are_brought_to_one_by_an_option(tmp_path, cap
 
 def test_every_anomaly_map_has_a_file_of_its_own(tmp_path):
     pytest.importorskip("tifffile").imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8))
-    from keyhole.report.heat import _own_name
+    from keyhole.report.anomaly_maps import _own_name
 
     taken = set()
     given = ["a.png", "a.tif", "A.png", "p/a.png", "a.png"]
@@ -221,7 +221,7 @@ def test_a_page_on_pictures_as_rows_names_what_was_passed_over(tmp_path):
 
 @pytest.mark.parametrize("others", [("A.png",), ("a\u0308.png", "\u00e4.png")])
 def test_copies_that_are_one_file_on_some_disks_are_refused(tmp_path, others):
-    from keyhole.scale.pictures import _refuse_same
+    from keyhole.jobs.images import _refuse_same
 
     names = ["a.png", *others]
     with pytest.raises(DataError, match="which are one file on some disks: rename one"):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from keyhole import Autoencoder, Denoiser, Plan
+from keyhole.data.images import as_given, open_images
 from keyhole.errors import KeyholeWarning
-from keyhole.images import as_given, open_images
-from keyhole.nets.unet import UNet
+from keyhole.model.nets.unet import UNet
 
 PAD = -2000
 

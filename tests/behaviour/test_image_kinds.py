@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from keyhole.data import open_source
+from keyhole.data.image_rows import as_pictures
+from keyhole.data.images import open_images
 from keyhole.errors import KeyholeWarning
-from keyhole.images import open_images
-from keyhole.sources import open_source
-from keyhole.sources.form import as_pictures
 
 Image = pytest.importorskip("PIL.Image")
 PIXELS = np.random.default_rng(0).integers(0, 255, (12, 16), np.uint8)

@@ -23,7 +23,7 @@ from benchmarks.kills import estimator, forked, kills, table
 from benchmarks.mutants import manifest_of, seal
 from keyhole import AnomalyDetector, Autoencoder
 from keyhole.core import files
-from keyhole.core.part import kinds, parse
+from keyhole.core.parts import kinds, parse
 from keyhole.errors import BundleError, FileError, KeyholeWarning, SettingError
 from keyhole.store import read_bundle, write_bundle
 from keyhole.training import Plan, checkpoint

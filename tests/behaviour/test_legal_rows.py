@@ -7,12 +7,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from keyhole.bottlenecks import Variational
-from keyhole.columns.grids import between, folded, grid, step_of
+from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.errors import KeyholeWarning, SettingError
-from keyhole.estimator import Autoencoder
-from keyhole.heads import Mixed
-from keyhole.priors import Mixture, Normal
+from keyhole.modalities.tabular.columns.grids import between, folded, grid, step_of
+from keyhole.model.bottlenecks import Variational
+from keyhole.model.heads import Mixed
+from keyhole.model.priors import Mixture, Normal
 from keyhole.tasks import Generator, Impute, Reconstruct
 from keyhole.training import Plan
 

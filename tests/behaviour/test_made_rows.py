@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from keyhole import Autoencoder, Generator, Impute, Plan, Reconstruct, Variational
-from keyhole.priors import Mixture
+from keyhole.model.priors import Mixture
 
 ROWS = 80
 X = np.random.default_rng(0).normal(size=ROWS)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from keyhole import Denoiser, Plan
-from keyhole.denoising.units import Unit
-from keyhole.nets.unet import UNet
-from keyhole.noise import Noise, estimate, impulse_scale, impulses, pooled
+from keyhole.modalities.tiles.noise import Noise, impulse_scale, pooled
+from keyhole.modalities.tiles.noise.estimate import estimate
+from keyhole.modalities.tiles.noise.impulses import impulses
+from keyhole.modalities.tiles.scaling import Unit
+from keyhole.model.nets.unet import UNet
 
 skimage = pytest.importorskip("skimage")
 CAMERA = os.path.join(os.path.dirname(skimage.__file__), "data", "camera.png")

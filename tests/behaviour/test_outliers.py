@@ -8,8 +8,7 @@ import torch
 from keyhole import AnomalyDetector, Autoencoder, Plan
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.records import Batch
-from keyhole.surprise.outliers import Outliers
-from keyhole.surprise.tails import Tails
+from keyhole.tasks.detect.single_values import Outliers, Tails
 
 START = pd.Timestamp("2026-01-01")
 

@@ -9,7 +9,7 @@ from keyhole.report.facts import asked_in_words, calibrated, trust
 from keyhole.report.figures import p_value_histogram
 from keyhole.report.words import number, plain, rate, script_json, times
 from keyhole.tasks import Answer, Cell
-from keyhole.tasks.patterns import direction, shared
+from keyhole.tasks.detect.patterns import direction, shared
 
 
 def answer(because, rows=20, alarm=None):

@@ -6,14 +6,14 @@ import pytest
 from sklearn.datasets import load_digits
 
 from keyhole import AnomalyDetector, Autoencoder, Plan
-from keyhole.bottlenecks import Plain
 from keyhole.cli import run
+from keyhole.data import open_source
+from keyhole.data.image_rows import resized
 from keyhole.errors import DataError, KeyholeWarning, SettingError
-from keyhole.heads import Mixed
 from keyhole.modalities import PictureHints
-from keyhole.nets import MLP, Conv, Patches
-from keyhole.sources import open_source
-from keyhole.sources.resize import resized
+from keyhole.model.bottlenecks import Plain
+from keyhole.model.heads import Mixed
+from keyhole.model.nets import MLP, Conv, Patches
 from keyhole.tasks.embed import Embed
 from keyhole.training.corruptions import Nothing
 

@@ -16,10 +16,10 @@ import pytest
 from benchmarks.kills import forked
 from keyhole import AnomalyDetector, Autoencoder
 from keyhole.cli import run
-from keyhole.core.locks import changing
+from keyhole.core.files import changing
 from keyhole.errors import BundleError, FileError
-from keyhole.scale import files
-from keyhole.tasks import tally
+from keyhole.jobs import files
+from keyhole.tasks.detect import answer
 from keyhole.training import Plan
 
 
@@ -136,15 +136,15 @@ def test_a_resumed_run_counts_the_parts_of_the_run_that_was_killed(
     assert "pattern" in whole_run
     answers, blocks = pq.read_table(place / "o.parquet"), []
     os.remove(place / "o.parquet")
-    answer = tally.Detecting.__call__
+    answer_block = answer.Detecting.__call__
 
     def stopped(self, block, start):
         blocks.append(start)
         if start >= 150 and stops:
             raise KeyboardInterrupt
-        return answer(self, block, start)
+        return answer_block(self, block, start)
 
-    monkeypatch.setattr(tally.Detecting, "__call__", stopped)
+    monkeypatch.setattr(answer.Detecting, "__call__", stopped)
     stops = [True]
     assert detect(place) == 130
     assert (place / ".o.parquet.parts").is_dir()
@@ -168,14 +168,14 @@ def test_a_resumed_imputation_counts_the_cells_of_all_parts(place, in_parts, cap
     assert "200 rows, 147 cells filled: c 80, a 67" in whole_run
     answers = pq.read_table(place / "o.parquet")
     os.remove(place / "o.parquet")
-    fill = tally.Filling.__call__
+    fill = answer.Filling.__call__
 
     def stopped(self, block, start):
         if start >= 100 and stops:
             raise KeyboardInterrupt
         return fill(self, block, start)
 
-    monkeypatch.setattr(tally.Filling, "__call__", stopped)
+    monkeypatch.setattr(answer.Filling, "__call__", stopped)
     stops = [True]
     assert run(arguments) == 130
     stops.clear()

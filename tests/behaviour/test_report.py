@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from keyhole import Autoencoder
-from keyhole.bottlenecks import Plain
 from keyhole.core.files import FileError
+from keyhole.model.bottlenecks import Plain
 from keyhole.report import Asked, asked_of, render, write_report
 from keyhole.report.codemap import choose, pack
 from keyhole.tasks import AnomalyDetector
-from keyhole.tasks.patterns import Pattern
+from keyhole.tasks.detect.patterns import Pattern
 from keyhole.training import Plan
 
 HOSTILE = [
@@ -266,7 +266,7 @@ def test_a_page_tells_what_alarms_share_how_many_are_promised_and_how_sure_that_
 
 
 def test_a_detector_is_asked_in_blocks_and_says_what_its_answer_says(model, monkeypatch):
-    monkeypatch.setattr("keyhole.estimator.CHUNK_ROWS", 7)
+    monkeypatch.setattr("keyhole.autoencoder.estimator.CHUNK_ROWS", 7)
     detector = AnomalyDetector.of(model, alarm_rate=0.2)
     frame = table()
     frame.loc[33, "left"] = 40.0

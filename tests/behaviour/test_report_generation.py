@@ -8,14 +8,14 @@ import pytest
 from test_report import HOSTILE, Read, fitted, table
 
 from keyhole import Autoencoder
-from keyhole.bottlenecks import Plain
-from keyhole.priors import Mixture
+from keyhole.autoencoder.sampling import remembered
+from keyhole.autoencoder.width import WidthChoice
+from keyhole.model.bottlenecks import Plain
+from keyhole.model.priors import Mixture
 from keyhole.report import render
 from keyhole.report.generation import code_rows, own_dimension, samples, width_curve
-from keyhole.sampling import remembered
 from keyhole.tasks import Generator
 from keyhole.training import Plan
-from keyhole.width import WidthChoice
 
 CHOICE = WidthChoice(3, 6, 2.4, None, [9.0, 5.0, 2.0, 1.9, 2.1, 2.2], 0.2, "width 3: <b>it</b>")
 

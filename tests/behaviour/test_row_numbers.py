@@ -9,7 +9,7 @@ import pytest
 
 from keyhole import AnomalyDetector, Autoencoder, Plan, write_report
 from keyhole.cli import run
-from keyhole.report.collect import asked_of
+from keyhole.report.rows import asked_of
 
 ODD = 6  # the strange row, counted from 1
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyhole.bottlenecks import Variational
+from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.cli import run
+from keyhole.data import open_source
 from keyhole.errors import BundleError, SettingError
-from keyhole.estimator import Autoencoder
-from keyhole.heads import Mixed
 from keyhole.modalities import Hints, Tabular
-from keyhole.priors import Normal
-from keyhole.sources import open_source
+from keyhole.model.bottlenecks import Variational
+from keyhole.model.heads import Mixed
+from keyhole.model.priors import Normal
 from keyhole.tasks import Generator, Impute
 from keyhole.training import Plan
 

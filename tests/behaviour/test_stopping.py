@@ -16,9 +16,9 @@ import pytest
 from keyhole import AnomalyDetector, Autoencoder, cli
 from keyhole.cli import run
 from keyhole.core.files import beside, write_whole
-from keyhole.core.scratch import Scratch
+from keyhole.core.outputs import Scratch
+from keyhole.data import opening
 from keyhole.errors import FileError
-from keyhole.sources import opening
 from keyhole.training import Plan
 
 

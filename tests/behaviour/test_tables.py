@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.data import open_source
 from keyhole.errors import DataError, FileError, KeyholeError, SettingError
-from keyhole.estimator import Autoencoder
 from keyhole.modalities import Hints, Tabular
-from keyhole.sources import open_source
 from keyhole.tasks import Impute
 from keyhole.training import Plan
 
@@ -164,7 +164,7 @@ def test_thousands_and_decimal_commas_are_told_apart(file):
 
 
 def test_a_decimal_comma_that_comes_late_counts(file, monkeypatch):
-    monkeypatch.setattr("keyhole.sources.csv.BLOCK_BYTES", 64)
+    monkeypatch.setattr("keyhole.data.csv.BLOCK_BYTES", 64)
     text = "a;b\n" + "7;x\n" * 40 + "7,5;x\n" * 39 + "8;x\n"
     assert numbers(file(text), "a") == [7.0] * 40 + [7.5] * 39 + [8.0]
 

@@ -9,8 +9,8 @@ from keyhole import Autoencoder, KeyholeWarning, Plan
 from keyhole.errors import SettingError
 from keyhole.store import read_bundle
 from keyhole.tasks import AnomalyDetector
-from keyhole.tasks.calibrate import Calibration, Discoveries
-from keyhole.tasks.tail import REACH, Tail, goodness_of_fit
+from keyhole.tasks.detect.calibration import Calibration, Discoveries
+from keyhole.tasks.detect.tail import REACH, Tail, goodness_of_fit
 
 RNG = np.random.default_rng(0)
 

@@ -12,12 +12,11 @@ import pytest
 from keyhole import AnomalyDetector, Autoencoder
 from keyhole.cli import run
 from keyhole.cli.common import Say, show
-from keyhole.errors import DataError, KeyholeWarning
-from keyhole.printable import printable, printable_json
+from keyhole.core.progress import tell
+from keyhole.errors import DataError, KeyholeWarning, printable, printable_json
+from keyhole.jobs import open_sink
 from keyhole.report import asked_of, write_report
-from keyhole.scale import open_sink
 from keyhole.training import Plan
-from keyhole.training.progress import tell
 
 CLEAR, TITLE, CSI8 = "\x1b[2J", "\x1b]0;owned\x07", "\x9b2J"
 FORGED, BIDI, SEPARATOR = "a\nkeyhole: all is well", "invoice\u202egpj.exe", "a\u2028b"

@@ -12,9 +12,9 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from keyhole import MLP, AnomalyDetector, Autoencoder, Denoiser, Generator, Plan
-from keyhole.core.threads import PAYS, pass_work, tell_threads, threads_for
-from keyhole.noise import mixture
-from keyhole.noise.estimate import estimate
+from keyhole.core.environment import PAYS, pass_work, tell_threads, threads_for
+from keyhole.modalities.tiles.noise import mixture
+from keyhole.modalities.tiles.noise.estimate import estimate
 from keyhole.training.loop import Run
 
 
@@ -80,7 +80,7 @@ def test_a_small_net_trains_on_one_thread(rng, threads_of_steps):
 @pytest.mark.usefixtures("four_threads")
 def test_a_large_net_trains_on_as_many_threads_as_pay(rng, threads_of_steps, monkeypatch):
     """About 10^9 multiply-adds in a step of 128 rows, so three threads."""
-    monkeypatch.setattr("keyhole.core.threads.PAYS", 3e8)
+    monkeypatch.setattr("keyhole.core.environment.PAYS", 3e8)
     plan = Plan(1, batch=128, members=1)
     Autoencoder(net=MLP([1024, 1024]), plan=plan).fit(rng.normal(size=(1_000, 10)))
     assert set(threads_of_steps) <= {2, 3, 4}

@@ -10,15 +10,15 @@ import pytest
 from sklearn.base import clone
 
 from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, Hints, Impute, Plan
+from keyhole.autoencoder.sampling import Sampler
 from keyhole.cli import run
-from keyhole.core import stages
-from keyhole.core.stages import advanced, shown, spoke, spoken_stages, stage
-from keyhole.denoising.measure import Measured
+from keyhole.core import progress
+from keyhole.core.progress import advanced, shown, spoke, spoken_stages, stage
+from keyhole.data.csv import CsvSource
 from keyhole.errors import SettingError
-from keyhole.modalities.survey import Survey
-from keyhole.report import collect, page
-from keyhole.sampling import Sampler
-from keyhole.sources.csv import CsvSource
+from keyhole.modalities.tabular.survey import Survey
+from keyhole.modalities.tiles.scaling import Measured
+from keyhole.report import page, rows
 
 
 def test_a_stage_that_says_nothing_is_spoken_for_again_and_again():
@@ -104,7 +104,7 @@ COMMANDS = [
      (Denoiser, "middle"), "writing the page"),
     ("detect {0}/m {0}/rows.csv -o {1}/o.csv", (AnomalyDetector, "answer_rows"), "detect"),
     ("detect {0}/m {0}/rows.csv -o {1}/o.csv --report {1}/o.html",
-     (collect._Seen, "add"), "looking at the rows"),
+     (rows._Seen, "add"), "looking at the rows"),
     ("embed {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "embed"),
     ("impute {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "impute"),
     ("reconstruct {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "reconstruct"),
@@ -123,7 +123,7 @@ def test_no_command_is_silent_while_a_stage_takes_long(
     command, place, expected, files, tmp_path, monkeypatch, capsys
 ):
     """Takes half a second each: the stage waits."""
-    monkeypatch.setattr(stages, "SILENCE_S", 0.25)
+    monkeypatch.setattr(progress, "SILENCE_S", 0.25)
     calls = slow(monkeypatch, *place)
     assert run(command.format(files, tmp_path).split()) == 0
     assert calls
@@ -132,7 +132,7 @@ def test_no_command_is_silent_while_a_stage_takes_long(
 
 
 def test_quiet_stays_quiet(files, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(stages, "SILENCE_S", 0.25)
+    monkeypatch.setattr(progress, "SILENCE_S", 0.25)
     calls = slow(monkeypatch, CsvSource, "blocks")
     command = f"score {files}/m {files}/rows.csv -o {tmp_path}/o.csv --quiet"
     assert run(command.split()) == 0
@@ -149,7 +149,7 @@ def test_quiet_stays_quiet(files, tmp_path, monkeypatch, capsys):
     ],
 )
 def test_a_verbose_model_says_what_takes_long(ask, expected, files, monkeypatch, capsys):
-    monkeypatch.setattr(stages, "SILENCE_S", 0.25)
+    monkeypatch.setattr(progress, "SILENCE_S", 0.25)
     path = str(files / "rows.csv")
     model = Autoencoder.load(str(files / "m")).set_params(verbose=True)
     model.remember(AnomalyDetector.load(str(files / "m")).gauge_.memory)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keyhole.bottlenecks import Plain, Variational
-from keyhole.core.intrinsic import intrinsic_dimension
-from keyhole.estimator import Autoencoder
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.core.robust import intrinsic_dimension
+from keyhole.model.bottlenecks import Plain, Variational
 from keyhole.training import Plan
 
 

@@ -10,12 +10,11 @@ import pytest
 
 from keyhole import Autoencoder, Impute, Plan
 from keyhole.cli import run
-from keyhole.columns import dates
-from keyhole.columns.reading import study
-from keyhole.core.part import build
+from keyhole.core.parts import build
+from keyhole.data import dates, open_source
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Hints, Tabular
-from keyhole.sources import open_source
+from keyhole.modalities.tabular.profile import study
 
 RNG = np.random.default_rng(0)
 MONEY = RNG.lognormal(6, 1, 60).round(2)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from keyhole.columns.bins import bins
 from keyhole.core.layout import Layout, Shape, Slot
-from keyhole.core.part import build, kinds
-from keyhole.heads import CellHead
+from keyhole.core.parts import build, kinds
+from keyhole.modalities.tabular.columns.grids import bins
+from keyhole.model.heads import CellHead
 
-import keyhole.heads.categorical as categorical  # isort: skip
+import keyhole.model.heads.discrete as categorical  # isort: skip
 
 WIDE, BATCH = 5, 7
 SHARES = (0.5, 0.3, 0.15, 0.05)

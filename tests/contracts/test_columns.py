@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import keyhole.heads  # noqa: F401  (registers the heads that slots name)
-from keyhole.columns import Column, Profile, cast
-from keyhole.columns.expected import Prediction
-from keyhole.core.part import build, kinds
+import keyhole.model.heads  # noqa: F401  (registers the heads that slots name)
+from keyhole.core.parts import build, kinds
+from keyhole.data import cast
 from keyhole.errors import DataError
+from keyhole.modalities.expected import Prediction
+from keyhole.modalities.tabular.columns import Column
+from keyhole.modalities.tabular.profile import Profile
 
 DAY = dt.datetime(2024, 1, 1)
 # What each kind is made for; a kind that is not listed here is tried on numbers.

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.data import csv as csv_source
+from keyhole.data.csv import whole_rows
+from keyhole.data.opening import _open_pipe, all_rows, open_source
 from keyhole.errors import DataError
-from keyhole.sources import csv as csv_source
-from keyhole.sources.csv_blocks import whole_rows
-from keyhole.sources.opening import _open_pipe, all_rows, open_source
 
 CELLS = st.text(st.sampled_from("ab\"',;\n\r é1"), max_size=8)
 

@@ -11,16 +11,16 @@ import torch
 from sklearn.base import clone
 
 import keyhole.checks
-import keyhole.priors  # noqa: F401  (registers its kinds, as the one above)
+import keyhole.model.priors  # noqa: F401  (registers its kinds, as the one above)
+from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.layout import Layout, Shape, Slot, pixels
-from keyhole.core.part import Described, build, copy, kinds, parse
+from keyhole.core.parts import Described, build, copy, kinds, parse
 from keyhole.core.records import Batch
+from keyhole.data.opening import random_access
 from keyhole.errors import BundleError, SettingError
-from keyhole.estimator import Autoencoder
-from keyhole.heads import Mixed
-from keyhole.heads.mixed import CONTINUOUS
 from keyhole.modalities import Hints
-from keyhole.sources.opening import random_access
+from keyhole.model.heads import Mixed
+from keyhole.model.heads.mixed import CONTINUOUS
 from keyhole.training import Plan
 
 ROWS = 6
@@ -368,7 +368,7 @@ def test_a_net_with_skip_connections_has_no_code(kind):
 
 @pytest.mark.parametrize("kind", sorted(kinds("modality")))
 def test_a_modality_is_restored_from_its_recipe_and_encodes_the_same(kind):
-    from keyhole.sources import open_source
+    from keyhole.data import open_source
 
     held = np.random.default_rng(0).random((9, 5, 7)) if kind == "pictures" else frame()
     source = random_access(open_source(held), str)

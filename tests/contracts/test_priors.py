@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from keyhole.core.part import kinds
+from keyhole.core.parts import kinds
 from keyhole.errors import SettingError
-from keyhole.priors import Diffusion, Mixture, Neighbours, Normal
+from keyhole.model.priors import Diffusion, Mixture, Neighbours, Normal
 
 ROWS = 400
 KINDS = pytest.mark.parametrize("kind", sorted(kinds("prior")))

@@ -26,7 +26,7 @@ from keyhole import (
     evaluate,
     write_report,
 )
-from keyhole.priors import Mixture
+from keyhole.model.priors import Mixture
 from keyhole.tasks import Answer, Evaluation
 
 pytestmark = [

@@ -5,17 +5,10 @@ import inspect
 import numpy as np
 import pytest
 
-from keyhole import (
-    AnomalyDetector,
-    Autoencoder,
-    Denoiser,
-    Generator,
-    Plan,
-    Variational,
-)
+from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, Plan, Variational
 from keyhole.errors import SettingError
-from keyhole.nets.unet import UNet
-from keyhole.priors import Mixture
+from keyhole.model.nets.unet import UNet
+from keyhole.model.priors import Mixture
 
 pytestmark = pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning")
 X = np.random.default_rng(0).normal(size=(60, 3))

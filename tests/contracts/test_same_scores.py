@@ -8,9 +8,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from keyhole import AnomalyDetector, Autoencoder, estimator
-from keyhole.columns import cast
-from keyhole.sources import csv
+from keyhole import AnomalyDetector, Autoencoder
+from keyhole.autoencoder import estimator
+from keyhole.data import cast, csv
 from keyhole.training import Plan
 
 SAME = {"rtol": 0, "atol": 1e-6}

@@ -11,9 +11,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
-from keyhole.bottlenecks import Plain
+from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.errors import SettingError
-from keyhole.estimator import Autoencoder
+from keyhole.model.bottlenecks import Plain
 from keyhole.tasks import AnomalyDetector
 from keyhole.training import Plan
 

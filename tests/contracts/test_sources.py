@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
+from keyhole.data import open_source
+from keyhole.data.frames import same_kind
+from keyhole.data.opening import _open_pipe, all_rows, random_access
 from keyhole.errors import DataError
 from keyhole.modalities import Hints, Tabular
-from keyhole.sources import open_source
-from keyhole.sources.frame import same_kind
-from keyhole.sources.opening import _open_pipe, all_rows, random_access
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.normal(size=(30, 3)).round(3)
@@ -232,8 +232,8 @@ def test_a_named_pipe_is_read_once(tmp_path):
 def test_a_csv_is_held_in_memory_or_spooled_and_gives_the_same_groups(
     held_bytes, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("keyhole.sources.opening.HELD_BYTES", held_bytes)
-    monkeypatch.setattr("keyhole.sources.opening.SPOOL_ROWS", 8)
+    monkeypatch.setattr("keyhole.data.opening.HELD_BYTES", held_bytes)
+    monkeypatch.setattr("keyhole.data.opening.SPOOL_ROWS", 8)
     FRAME.to_csv(tmp_path / "t.csv", index=False)
     source = random_access(open_source(tmp_path / "t.csv"), lambda: str(tmp_path))
     spooled = held_bytes == 300

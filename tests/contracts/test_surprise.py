@@ -12,11 +12,11 @@ from keyhole.core.coordinates import coordinates, filled, gaps
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.records import Batch
 from keyhole.core.robust import trimmed
-from keyhole.surprise import bank
-from keyhole.surprise.bank import Bank
-from keyhole.tasks.calibrate import Calibration, Discoveries
-from keyhole.training import memory
-from keyhole.training.memory import Memory
+from keyhole.tasks.detect import views
+from keyhole.tasks.detect.calibration import Calibration, Discoveries
+from keyhole.tasks.detect.views import Bank
+from keyhole.training import reference
+from keyhole.training.reference import Memory
 
 
 def normal(rows, axes, seed=0):
@@ -166,9 +166,9 @@ def by_hand(found, x, own=None):
         far = np.linalg.norm(found.points.double().numpy() - here, axis=1)
         if own is not None:
             far[found.place[own[i]]] = np.inf
-        if far.min() < bank.SAME * np.sqrt(len(here) + here @ here):
+        if far.min() < views.SAME * np.sqrt(len(here) + here @ here):
             far[far.argmin()] = np.inf
-        core = np.sort(far[: found.core])[: bank.NEIGHBOURS]
+        core = np.sort(far[: found.core])[: views.NEIGHBOURS]
         core = core[np.isfinite(core)]
         answers.append([far.min(), core.mean() if len(core) else 0.0])
     return np.nan_to_num(np.array(answers).T, posinf=0.0)
@@ -214,7 +214,7 @@ def test_a_copy_among_the_rows_vouches_and_the_row_itself_left_out_by_place_does
 def test_a_core_smaller_than_the_neighbours_that_count_is_asked_as_a_whole():
     x = normal(6, 2).float()
     found = Bank.of(x, 0.6)
-    assert found.core == 4 < bank.NEIGHBOURS
+    assert found.core == 4 < views.NEIGHBOURS
     new = torch.tensor([[3.0, 3.0]])
     far = torch.cdist(found.robust.whitened(new), found.points[:4])
     torch.testing.assert_close(found.distances(new)[1], far.mean(1))
@@ -233,7 +233,7 @@ def numbered(start, count):
 
 @pytest.mark.parametrize("size", [1, 7, 300])
 def test_of_all_rows_met_each_is_as_likely_to_be_remembered(size, monkeypatch):
-    monkeypatch.setattr(memory, "MOST_ROWS", 200)
+    monkeypatch.setattr(reference, "MOST_ROWS", 200)
     held = Memory(numbered(0, 200), np.full(200, -1), 1, np.ones(200))
     for met in range(200, 1_200, size):
         more = min(size, 1_200 - met)
@@ -246,7 +246,7 @@ def test_of_all_rows_met_each_is_as_likely_to_be_remembered(size, monkeypatch):
 
 
 def test_rows_that_only_calibrated_stay_while_others_change_places(monkeypatch):
-    monkeypatch.setattr(memory, "MOST_ROWS", 100)
+    monkeypatch.setattr(reference, "MOST_ROWS", 100)
     fold = np.where(np.arange(150) < 50, 0, -1)
     held = Memory(numbered(0, 150), fold, 1, np.ones(150), ["a"] * 150)
     held = held.with_rows(numbered(150, 900), np.full(900, 2.0), 150)
@@ -255,13 +255,13 @@ def test_rows_that_only_calibrated_stay_while_others_change_places(monkeypatch):
     assert (held.fold[:50] == 0).all()
     assert (held.batch.numbers[:, 0] >= 150).sum() == pytest.approx(100 * 900 / 1_050, abs=1)
     new = held.batch.numbers[:, 0].numpy() >= 150
-    assert (held.fold[new] == memory.FRESH).all()
+    assert (held.fold[new] == reference.FRESH).all()
     assert held.judged.tolist() == np.flatnonzero(new | (held.fold == 0)).tolist()
     np.testing.assert_array_equal(held.factor, np.where(new, 2, 1))
 
 
 def test_a_wide_table_remembers_fewer_rows_but_never_fewer_than_a_hundred():
-    wide = [memory.most_remembered(cells) for cells in (1, 838, 2_000, 10**6)]
+    wide = [reference.most_remembered(cells) for cells in (1, 838, 2_000, 10**6)]
     assert wide == [5_000, 5_000, 2_097, 100]
 
 

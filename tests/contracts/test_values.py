@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from test_columns import learnt, profile_of
 
-from keyhole.columns import guess
+from keyhole.modalities.tabular.guess import guess
 
 SAME = {
     "truth": (pa.array([True, False]), pa.array(["True", "false"]), pa.array(["TRUE", "FALSE"])),

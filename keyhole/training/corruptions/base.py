@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from keyhole.core.layout import Layout
-from keyhole.core.part import Described
+from keyhole.core.parts import Described
 from keyhole.core.records import Batch
 
 

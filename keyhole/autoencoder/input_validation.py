@@ -1,0 +1,159 @@
+"""How rows enter a model: what scikit-learn checks, and columns by the names that fit saw.
+
+The parts of an Autoencoder: given, else what its bottleneck works best with, else defaults.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from keyhole.core.parts import build
+from keyhole.data import Source, open_source
+from keyhole.data.frames import array_names, as_container, container_of, is_frame, renamed
+from keyhole.data.frames_out import restored, template
+from keyhole.data.image_rows import PictureSource
+from keyhole.data.source import TableSource
+from keyhole.errors import DataError, SettingError
+from keyhole.modalities import Hints
+from keyhole.model.bottlenecks import Bottleneck, Plain
+from keyhole.model.heads import Head, Mixed
+from keyhole.model.nets import MLP, Conv, Net
+from keyhole.training import Corruption, Masking, Plan
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+WEIGHTS = (
+    "sample_weight is not taken as an array: rows are read in blocks, and their weights with "
+    "them; make the weights a column of the rows and name it, "
+    "Autoencoder(hints=Hints(weight='COLUMN')) or --weight COLUMN; pictures have no weights"
+)
+
+
+def without_weights(fit: Fit) -> Fit:
+    """The method `fit`, which says how rows are weighted where it is given `sample_weight`.
+
+    Its signature stays without it: scikit-learn would take it for an array that is learnt from.
+    """
+
+    @functools.wraps(fit)
+    def checked(
+        self: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        checkpoint: str | None = None,
+        watch: Any = None,
+        learnt: Any = None,
+    ) -> Any:
+        if sample_weight is not None:
+            raise SettingError(WEIGHTS)
+        return fit(self, X, y, checkpoint=checkpoint, watch=watch, learnt=learnt)
+
+    return cast(Fit, checked)
+
+
+def learn_names(model: Any, X: Any) -> Source:
+    """The source of X; its kind and its columns' names become the model's.
+
+    Raises: DataError, FileError.
+    """
+    source = open_source(X)
+    model.container_, model.template_ = container_of(X, source), template(X)
+    if isinstance(source, PictureSource):
+        hints = model.hints or Hints()
+        hints.check()
+        size = _size_of(hints)
+        source = source.sized(size, any_size=size is not None)
+    elif not isinstance(X, str | os.PathLike):
+        validate_data(model, X, reset=True, skip_check_array=True)
+    model.n_features_in_ = len(source.names)
+    model.feature_names_in_ = np.array(source.names, dtype=object)
+    return source
+
+
+def match_names(model: Any, X: Any) -> Source:
+    """The source of X; columns of an array, which has no names, take those that fit saw.
+
+    Raises: DataError where the array is too narrow or too wide, or holds no rows of this kind;
+    FileError.
+    """
+    source = open_source(X)
+    form = getattr(model.table_, "form", None)
+    if isinstance(source, PictureSource) != (form is not None):
+        given, learnt = ("pictures", "a table") if form is None else ("a table", "pictures")
+        raise DataError(f"{source.name} holds {given}, and this model was fitted on {learnt}")
+    if isinstance(source, PictureSource) and form is not None:
+        return source.like(form, any_size=_size_of(model.hints) is not None)
+    if isinstance(X, str | os.PathLike) or is_frame(X) or not isinstance(source, TableSource):
+        return source  # its columns have names of their own
+    names, kind = model.feature_names_in_.tolist(), type(model).__name__
+    if names != array_names(len(names)):
+        validate_data(model, X, reset=False, skip_check_array=True)
+    elif len(source.names) != len(names):
+        raise DataError(
+            f"X has {len(source.names)} features, but {kind} is expecting "
+            f"{len(names)} features as input"
+        )
+    return renamed(source, names)
+
+
+def as_fitted(model: Any, table: Any) -> Any:
+    """Rows that a model made, in the kind, dtypes and labels of the frame that fit was given.
+
+    A bundle does not hold the dtypes of pandas and polars: rows of a loaded model have those that
+    Arrow gives.
+    """
+    table = model.table_.written(table)
+    if model.template_ is not None:
+        return restored(table, model.template_)
+    return as_container(table, model.container_)
+
+
+def _size_of(hints: Any) -> tuple[int, int] | None:
+    """The size that pictures are brought to, where hints say one."""
+    size = getattr(hints, "size", None)
+    return None if size is None else (size[0], size[1])
+
+
+PARTS = {
+    "bottleneck": (Bottleneck, Plain), "net": (Net, MLP), "head": (Head, Mixed),
+    "corruption": (Corruption, Masking), "plan": (Plan, Plan), "hints": (Hints, Hints),
+}  # fmt: skip
+OF_PICTURES: dict[str, Any] = {"net": Conv, "head": lambda: Mixed(continuous="gaussian")}
+
+
+def parts_of(given: dict[str, Any], container: str | None = None) -> dict[str, Any]:
+    """All parts by name, from those that were given; None: none was.
+
+    `container` is what the rows came in, where that is known. Raises: SettingError for what is no
+    such part, or does not go with such rows.
+    """
+    found: dict[str, Any] = {}
+    for name, (base, default) in PARTS.items():
+        part = given[name]
+        if part is None:
+            asked = found["bottleneck"].partners.get(name) if found else None
+            made = OF_PICTURES.get(name, default) if container == "pictures" else default
+            part = made() if asked is None else build(name, asked)
+        if not isinstance(part, base):
+            raise SettingError(f"{name}={part!r:.80}: expected a {base.__name__}")
+        found[name] = part
+    _check_net(found["net"], container)
+    return found
+
+
+def _check_net(net: Net, container: str | None) -> None:
+    """Raises: SettingError for a net that has no code, or is not for such rows."""
+    if net.skips:
+        raise SettingError(f"{net!r} has skip connections, so there is no code; use Denoiser")
+    if net.pictures and container not in {None, "pictures"}:
+        raise SettingError(
+            f"{net!r} is for pictures, and these rows are those of a table: give an array "
+            "(n, height, width) or a folder of image files, or take MLP"
+        )

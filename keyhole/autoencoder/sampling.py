@@ -1,0 +1,290 @@
+"""New rows: a code from a prior, a row from its likelihood; the first member's, as codes are."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from keyhole.autoencoder.fit import PASS_ROWS, Fitted
+from keyhole.core.environment import pass_work, threads_for
+from keyhole.core.parts import copy
+from keyhole.core.progress import stage
+from keyhole.core.records import Batch, Likelihood
+from keyhole.errors import KeyholeWarning, SettingError
+from keyhole.modalities import Modality
+from keyhole.model.priors import Mixture, Prior
+from keyhole.training.reference import Memory
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+MOST_CODES = 100_000  # that a prior is fitted to
+LEAST_CODES = 20_000  # where codes have noise, rows are drawn again until there are so many
+NO_PRIOR = (
+    "this model has no prior over its codes and remembers no rows to fit one to: fit it again "
+    "with Generator().fit, or keyhole fit --for sample"
+)
+PROPOSALS, ROUNDS = 4_096, 32  # codes that are weighed by what is given
+TRIES = 16  # times that a cell is drawn for a legal value
+FEW = 0.1  # share of the rows asked for that proposals should be worth
+
+
+@torch.no_grad()
+def draw_codes(fitted: Fitted, batch: Batch, generator: Generator) -> Float[Tensor, "row code"]:
+    """One code of each row, with its noise where the bottleneck has any."""
+    found = [torch.zeros(0, fitted.network.width)]
+    for start in range(0, len(batch), PASS_ROWS):
+        here = batch.take(slice(start, start + PASS_ROWS)).to(fitted.device)
+        state = fitted.network.encoder(fitted.network.stem(here))
+        code = fitted.network.bottleneck(state, generator)
+        z = code.z[0] if fitted.network.bottleneck.noisy else code.mean
+        found.append(z[0].cpu())
+    return torch.cat(found)
+
+
+@threads_for(0)
+def with_prior(fitted: Fitted, batches: Iterator[Batch], template: Prior, seed: int) -> Fitted:
+    """The model with a copy of this prior, fitted to the codes of these training rows.
+
+    Raises: SettingError where they are too few for it.
+    """
+    if not isinstance(template, Prior):
+        raise SettingError(
+            f"prior={template!r:.60}: expected a part of keyhole.priors, such as Mixture()"
+        )
+    stage("reading rows for the prior")
+    batch = Batch.join(list(batches))
+    stage("fitting the prior over codes")
+    generator = Generator().manual_seed(seed)
+    rows = len(batch)
+    rounds = max(1, min(LEAST_CODES, MOST_CODES) // max(rows, 1)) if _noisy(fitted) else 1
+    prior = copy(template)
+    prior.bind_codes(fitted.network.width, rows)
+    codes = torch.cat([draw_codes(fitted, batch, generator) for _ in range(rounds)])
+    prior.fit(codes, generator)
+    return replace(fitted, prior=prior.eval(), prior_rows=rows)
+
+
+def remembered(memory: Memory | None, *, held_out: bool) -> Batch | None:
+    """The remembered rows that the first member has trained on, or has not; None without any."""
+    if memory is None:
+        return None
+    chosen = torch.from_numpy((memory.fold == 0) == held_out)
+    return memory.batch.take(chosen)
+
+
+@torch.no_grad()
+def draw_gaps(fitted: Fitted, batch: Batch, turn: int, generator: Generator) -> Batch:
+    """The rows with a legal draw in each unseen cell, by the net whose turn it is.
+
+    Columns are drawn group by group, each given those before.
+    """
+    network, table = fitted.network, fitted.table
+    member = turn % network.shape.members
+    layout, gaps = network.shape.layout, ~batch.seen
+    device = next(network.parameters()).device
+    parts = []
+    for start in range(0, max(len(batch), 1), PASS_ROWS):
+        here, open_ = (x.take(slice(start, start + PASS_ROWS)) for x in (batch, _as(batch, gaps)))
+        left = open_.seen.clone()
+        for group in layout.groups():
+            now = torch.zeros(len(layout), dtype=torch.bool)
+            now[group] = True
+            asked = left & now
+            if not bool(asked.any()):
+                continue
+            likelihood = network(here.to(device), generator).likelihood
+            here = _put(here, asked, legal_draw(table, likelihood, generator, member))
+            left &= ~now
+        parts.append(here)
+    return Batch.join(parts)
+
+
+def legal_draw(
+    table: Modality, likelihood: Likelihood, generator: Generator, member: int = 0
+) -> Batch:
+    """A draw of each row by a member; cells with a value that may not be drawn are drawn again.
+
+    So draws follow the likelihood cut off at the ends of what training met. What is still not
+    legal after `TRIES` is left to the table's `drawn`; a level, to the most probable one.
+    """
+    drawn, usual = (_of_member(x, member) for x in (likelihood.sample(generator), likelihood.mean))
+    for _ in range(TRIES):
+        wrong = ~table.allowed(drawn)
+        if not bool(wrong.any()):
+            return drawn
+        drawn = _put(drawn, wrong, _of_member(likelihood.sample(generator), member))
+    wrong = ~table.allowed(drawn)
+    wrong[:, : drawn.numbers.shape[1]] = False
+    return _put(drawn, wrong, usual)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A fitted model and a prior over its codes: rows on demand."""
+
+    fitted: Fitted
+    prior: Prior
+
+    @classmethod
+    def of(cls, fitted: Fitted) -> Sampler:
+        """The model with its prior; else with a mixture over the rows that it remembers.
+
+        Raises: SettingError where it remembers none.
+        """
+        if fitted.prior is not None:
+            return cls(fitted, fitted.prior)
+        batch = remembered(fitted.memory, held_out=False)
+        if batch is None:
+            raise SettingError(NO_PRIOR)
+        fitted = with_prior(fitted, iter([batch]), Mixture(), 0)
+        return cls(fitted, fitted.prior or Mixture())
+
+    def rows(
+        self,
+        n: int,
+        seed: int,
+        given: Mapping[str, Any] | None = None,
+        *,
+        gaps: bool = True,
+        rules: bool = True,
+    ) -> pa.Table:
+        """`n` new rows as an Arrow table, in original units and types.
+
+        `rules` between columns are kept where training found any.
+
+        Raises: SettingError, DataError for what is given and cannot be.
+        """
+        import pyarrow as pa
+
+        check_count(n)
+        generator = Generator().manual_seed(seed)
+        table = self.fitted.table
+        known = None if not given else table.encode_given(given)
+        lawful = table.lawful if rules else None
+        if lawful is not None and given:
+            lawful.refuse(table.given_row(given), list(given))  # pyright: ignore
+        tables = []
+        with threads_for(pass_work(self.prior, min(n, PASS_ROWS))):
+            for start in range(0, n, PASS_ROWS):
+                z = self._codes(min(PASS_ROWS, n - start), generator, known)
+
+                def draw(places: np.ndarray, z: Tensor = z) -> pa.Table:
+                    cells = self._cells(z[torch.from_numpy(places)], generator, known, gaps=gaps)
+                    return table.drawn(cells)
+
+                if lawful is None:
+                    tables.append(draw(np.arange(len(z))))
+                    continue
+                names = given or {}
+                free = {c.name: np.full(len(z), c.name not in names) for c in lawful.columns}
+                tables.append(lawful.whole(lawful.rows(draw, free, seed + start), free))
+        return pa.concat_tables(tables)
+
+    @torch.no_grad()
+    def _cells(self, z: Tensor, generator: Generator, known: Batch | None, *, gaps: bool) -> Batch:
+        """A draw of each row's cells, those that are known put in."""
+        drawn = legal_draw(self.fitted.table, self._likelihood(z), generator)
+        seen = self._seen(z) if gaps else drawn.seen
+        numbers, codes, wide = drawn.numbers, drawn.codes, drawn.numbers.shape[1]
+        if known is not None:
+            fixed = known.seen.expand_as(seen)
+            numbers = torch.where(fixed[:, :wide], known.numbers, numbers)
+            codes = torch.where(fixed[:, wide:], known.codes, codes)
+            seen = seen | fixed
+        return Batch(numbers, codes, seen)
+
+    @torch.no_grad()
+    def _codes(self, n: int, generator: Generator, known: Batch | None) -> Tensor:
+        """Codes of the prior; where cells are known, of those that make them likely.
+
+        Sampling importance resampling (Rubin 1988): proposals weighed by p(known | z).
+        """
+        if known is None:
+            return self.nearest(self.prior.sample(n, generator))
+        here = known.to(self.fitted.device)
+        codes, weights = [], []
+        for _ in range(ROUNDS):
+            z = self.nearest(self.prior.sample(PROPOSALS, generator))
+            log_prob = self._likelihood(z).log_prob(here)[0, 0].cpu()  # (B, cell)
+            codes.append(z)
+            weights.append(torch.where(known.seen, log_prob, 0.0).sum(1))
+            share = torch.softmax(torch.cat(weights), 0)
+            worth = float(1 / share.square().sum())
+            if worth >= n:
+                break
+        if worth < FEW * n:
+            warnings.warn(
+                f"what is given is rare under this model: {n:,} rows come from about {worth:.0f} "
+                "different codes; give less, or train on more such rows",
+                KeyholeWarning,
+                stacklevel=4,
+            )
+        chosen = torch.multinomial(share, n, replacement=True, generator=generator)
+        return torch.cat(codes)[chosen]
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """The nearest codes that the bottleneck can make, on the processor."""
+        return self.fitted.network.bottleneck.onto(z.to(self.fitted.device)).cpu()
+
+    def _likelihood(self, z: Tensor) -> Likelihood:
+        network = self.fitted.network
+        z = z.to(self.fitted.device).expand(1, network.shape.members, *z.shape)
+        return network.decode(z)
+
+    def _seen(self, z: Tensor) -> Tensor:
+        """Gaps as the remembered row with the nearest code has them."""
+        if self._gappy is None:
+            return torch.ones((len(z), len(self.fitted.table.layout)), dtype=torch.bool)
+        codes, seen = self._gappy
+        scale = codes.std(0) + 1e-6
+        return seen[torch.cdist(z / scale, codes / scale).argmin(1)]
+
+    @cached_property
+    def _gappy(self) -> tuple[Tensor, Tensor] | None:
+        """Codes of remembered rows and which of their cells were seen; None without any gap."""
+        batch = remembered(self.fitted.memory, held_out=False)
+        if batch is None or not len(batch) or bool(batch.seen.all()):
+            return None
+        return draw_codes(self.fitted, batch, torch.Generator().manual_seed(0)), batch.seen
+
+
+def _noisy(fitted: Fitted) -> bool:
+    return fitted.network.bottleneck.noisy
+
+
+def _of_member(batch: Batch, member: int) -> Batch:
+    """The first sample of a member: (row, cell), on the processor."""
+    parts = (batch.numbers[0, member], batch.codes[0, member], batch.seen[0, member])
+    return Batch(*parts).to("cpu")
+
+
+def _as(batch: Batch, seen: Tensor) -> Batch:
+    return Batch(batch.numbers, batch.codes, seen)
+
+
+def _put(batch: Batch, where: Tensor, drawn: Batch) -> Batch:
+    """The batch with drawn cells put in, and seen."""
+    wide = batch.numbers.shape[1]
+    numbers = torch.where(where[:, :wide], drawn.numbers, batch.numbers)
+    codes = torch.where(where[:, wide:], drawn.codes, batch.codes)
+    return Batch(numbers, codes, batch.seen | where)
+
+
+def check_count(n: Any) -> int:
+    """A number of rows that can be drawn.
+
+    Raises: SettingError.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise SettingError(f"n={n!r:.40}: ask for a whole number of rows from 1 up")
+    return n

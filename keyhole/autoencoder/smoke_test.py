@@ -1,0 +1,189 @@
+"""A model that was read is tried out before anybody holds it.
+
+Types and names were compared by then; what is left is values that a checksum cannot judge, since
+whoever alters a file can count its checksum again. So the sizes that a manifest asks for are
+counted without memory, its cells are checked, and a few rows go all the way through.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as registry
+
+from keyhole.core.layout import Layout, Slot, column_nats
+from keyhole.core.records import Batch, Likelihood
+from keyhole.data.cast import ISO
+from keyhole.data.source import ArrowRows
+from keyhole.errors import BundleError
+from keyhole.modalities.base import Modality
+from keyhole.modalities.expected import Prediction
+from keyhole.modalities.tabular.profile import MOST_LEVELS
+from keyhole.model.network import Network
+from keyhole.store.tensors import Shapes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+MOST_BUFFERED = 1 << 26  # numbers that a network keeps beside its weights
+BUFFERS_A_CELL = 8
+NUMBERS, MOMENTS = {"number", "count"}, {"moment"}  # kinds whose types are known
+TRIED = (0.0, 1.0, 2.0, -3.0, 8.0)  # cells of the rows that are tried; codes from 0 up
+
+
+def shapes_of(make: Callable[[], nn.Module], layout: Layout, most: int) -> Shapes:
+    """Names and shapes of a network's weights, counted without memory for them.
+
+    Raises: BundleError beyond `most` weights, which is as many as the file holds.
+    """
+    with _at_most(most + BUFFERS_A_CELL * (len(layout) + 1)), torch.device("meta"):
+        sketch = make()
+    state = sketch.state_dict()
+    beside = sum(b.numel() for name, b in sketch.named_buffers() if name not in state)
+    if beside > MOST_BUFFERED:
+        raise BundleError(f"the network asks for {beside:,} numbers beside its weights")
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def check_layout(layout: Layout) -> None:
+    """Raises: BundleError for cells that no column of ours makes."""
+    if not len(layout):
+        raise BundleError("the manifest has no column to score")
+    for slot in layout.slots:
+        if not _possible(slot):
+            raise BundleError(f"column {slot.column!r:.80} has an odd cell: {slot!r:.160}")
+
+
+@torch.no_grad()
+def try_out(table: Modality, network: Network) -> None:
+    """Send a few rows of the table's own making, and an empty one, through table and network.
+
+    Raises: BundleError for cells that are not numbers, and whatever fails on the way.
+    """
+    import pyarrow as pa
+
+    names = [column.name for column in table.columns]
+    if len(set(names)) < len(names):
+        raise BundleError("two columns of the manifest have the same name")
+    cells = _cells(table)
+    expected = table.decode(cells)
+    table.guess(cells)
+    table.drawn(cells)
+    matrix = table.cells(cells)
+    for column in table.celled:
+        own = matrix[:, table.cells_of(column.name)]
+        table.texts(ArrowRows(expected), column.name)
+        table.expected(column.name, own, Prediction(own, own, own, np.ones((len(own), 1))))
+    empty = pa.table({f.name: pa.nulls(1, f.type) for f in expected.schema})
+    batch = table.encode(ArrowRows(pa.concat_tables([expected, empty])))
+    if not torch.isfinite(batch.numbers).all():
+        raise BundleError("the manifest's columns make cells that are not numbers")
+    _check_types(table, expected.schema)
+    passed = network(batch)
+    log_prob = passed.likelihood.log_prob(batch)
+    if not torch.isfinite(log_prob[:, :, batch.seen]).all():
+        raise BundleError("the weights make likelihoods that are not numbers")
+    column_nats(log_prob[0, 0], batch.seen, table.layout)
+    _draw(table, passed.likelihood)
+
+
+@torch.no_grad()
+def try_codes(table: Modality, network: Network, codes: Tensor) -> None:
+    """Draw a row from each of these codes (row, code).
+
+    Raises: BundleError for codes or cells that are not numbers, and whatever fails on the way.
+    """
+    if not torch.isfinite(codes).all():
+        raise BundleError("the prior of this model draws codes that are not numbers")
+    codes = network.bottleneck.onto(codes)
+    _draw(table, network.decode(codes.expand(1, network.shape.members, *codes.shape)))
+
+
+def _draw(table: Modality, likelihood: Likelihood) -> None:
+    """The means and a draw of a likelihood as rows of the table."""
+    mean = _first(likelihood.mean)
+    table.decode(mean)
+    table.guess(mean)
+    drawn = _first(likelihood.sample(torch.Generator().manual_seed(0)))
+    if not (torch.isfinite(mean.numbers).all() and torch.isfinite(drawn.numbers).all()):
+        raise BundleError("the weights make draws that are not numbers")
+    table.drawn(drawn)
+
+
+def _check_types(table: Modality, schema: pa.Schema) -> None:
+    """Values of a column can only be of a type that its kind makes; a patch is no column of rows.
+
+    Raises: BundleError.
+    """
+    import pyarrow.types as pt
+
+    for column in table.celled:
+        if column.name not in schema.names:
+            continue
+        type_ = schema.field(column.name).type
+        plain = pt.is_integer(type_) or pt.is_floating(type_)
+        number = plain or pt.is_duration(type_)
+        moment = pt.is_timestamp(type_) or pt.is_date(type_) or pt.is_string(type_)
+        moment = moment or (plain and getattr(column, "style", ISO) != ISO)  # 20240131, epochs
+        if (column.kind in NUMBERS and not number) or (column.kind in MOMENTS and not moment):
+            raise BundleError(f"column {column.name!r:.80} is a {column.kind} of type {type_}")
+
+
+def _possible(slot: Slot) -> bool:
+    numbers = (slot.center, slot.scale, slot.nats_unseen, slot.step, *slot.ends, *slot.shares)
+    bins = all(
+        len(b) == 5 and all(map(math.isfinite, b)) and b[0] < b[1] and b[2] <= b[3] and b[4] > 0
+        for b in slot.bins
+    ) and all(a[1] == b[0] for a, b in pairwise(slot.bins))
+    shared = len(slot.shares) == slot.levels and all(share > 0 for share in slot.shares)
+    return (
+        all(math.isfinite(number) for number in numbers)
+        and slot.scale > 0
+        and slot.step >= 0
+        and bins
+        and 0 <= slot.nats_unseen <= 100  # e^100 rows
+        and slot.levels <= MOST_LEVELS + 1
+        and (shared or not slot.coded)
+    )
+
+
+def _cells(table: Modality) -> Batch:
+    layout, rows = table.layout, len(TRIED)
+    numbers = torch.tensor(TRIED)[:, None].expand(rows, layout.numbers)
+    codes = torch.arange(rows)[:, None].expand(rows, layout.codes)
+    return Batch(numbers, codes, torch.ones((rows, len(layout)), dtype=torch.bool))
+
+
+def _first(mean: Batch) -> Batch:
+    return Batch(mean.numbers[0, 0], mean.codes[0, 0], mean.seen[0, 0])
+
+
+@contextmanager
+def _at_most(tensors: int) -> Iterator[None]:
+    """Stop a network that is being made once it has more tensors than this."""
+    thread, left = threading.get_ident(), [tensors]
+
+    def count(_module: nn.Module, _name: str, tensor: Any) -> None:
+        if threading.get_ident() == thread and tensor is not None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise BundleError("the manifest asks for more weights than the file holds")
+
+    watched = (
+        registry.register_module_parameter_registration_hook(count),
+        registry.register_module_buffer_registration_hook(count),
+    )
+    try:
+        yield
+    finally:
+        for handle in watched:
+            handle.remove()

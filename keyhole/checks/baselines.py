@@ -1,0 +1,294 @@
+"""What a trained net must beat: the mean, and PCA at the same width.
+
+Linear autoencoders are solved: under a Gaussian head the best one is PCA (Baldi and Hornik
+1989). Both floors are put under the net's own kinds of likelihood, with scales fitted to
+their own residuals, and judged on rows they have not seen.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import xlogy
+from sklearn.decomposition import PCA
+
+from keyhole.core.layout import Layout, Slot
+from keyhole.core.records import Batch
+from keyhole.model.heads.continuous import StudentTCells
+from keyhole.model.heads.discrete import MOST_LOG_MEAN, BernoulliCells, CountCells
+
+REACH = 5.0  # numbers are judged as the net sees them: clipped
+MOST_LEVELS = 50  # levels of a column that get a one-hot column each
+NU = 3.0
+LEAST_SCALE = 0.3  # of a column's spread, as in the net's head
+LEAST_PROBABILITY = 1e-3
+OWN_NATS = ("categorical", "bernoulli", "counts")  # heads of cells that are no plain numbers
+PASS_CELLS = 256  # that are looked at at once
+LEAST_ERRORS = 1.0  # standard errors of the mean gain
+LEAST_LOSS = 0.05  # of a column's uncertainty
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model says of each cell (row, cell): its nats, and what it expected.
+
+    The expectation of a code cell is the probability that the true code was given; of a count,
+    log(1 + mean count), whoever predicts it: the mean of the logs would be another question.
+    """
+
+    nats: np.ndarray
+    expected: np.ndarray
+
+    def row_nats(self, batch: Batch) -> np.ndarray:
+        """Nats of each row, over the cells that were observed."""
+        return np.where(batch.seen.numpy(), self.nats, 0).sum(1)
+
+    def mean_nats(self, batch: Batch) -> float:
+        """Nats per row."""
+        return float(self.row_nats(batch).mean())
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What the mean and PCA say of held-out cells, in sight and hidden in groups."""
+
+    mean: Said
+    rebuilt: Said
+    guessed: Said
+    base: np.ndarray  # (cell,): the uncertainty of each cell under the mean
+
+    @classmethod
+    def measure(
+        cls, layout: Layout, batch: Batch, fold: np.ndarray, width: int, groups: list[np.ndarray]
+    ) -> "Floors":
+        """Both floors, each row judged by one fitted without its fold (halves where none are)."""
+        if fold.max(initial=0) == 0:
+            fold = np.arange(len(batch)) % 2
+        table, shape = Wide.of(layout, batch), (len(batch), len(layout))
+        mean, rebuilt, guessed = (Said(np.zeros(shape), np.zeros(shape)) for _ in range(3))
+        for one in np.unique(fold):
+            rest, here = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
+            rest = rest if len(rest) else here
+            known, asked = table.matrix[rest], table.matrix[here]
+            linear = Linear.fit(known, width)
+            none = np.zeros(known.shape[1], bool)
+            for said, given in ((mean, none), (rebuilt, ~none)):
+                pair = (linear.expect(known, given), linear.expect(asked, given))
+                _note(said, table, layout, rest, here, *pair, np.arange(len(layout)))
+            for group in groups:
+                given = ~none
+                for cell in group:
+                    given[table.places[cell]] = False
+                pair = (linear.expect(known, given), linear.expect(asked, given))
+                _note(guessed, table, layout, rest, here, *pair, group)
+        base = np.array([_uncertainty(layout, batch, cell) for cell in range(len(layout))])
+        return cls(mean, rebuilt, guessed, base)
+
+    def skill(self, layout: Layout, batch: Batch, said: Said) -> dict[str, float]:
+        """The share of each column's uncertainty under the mean that is gone, from -1 to 1."""
+        return {
+            column: float(np.clip(np.mean(gains), -1, 1)) if len(gains) else 0.0
+            for column, gains in self._gains(layout, batch, said)
+        }
+
+    def worse(self, layout: Layout, batch: Batch, said: Said) -> dict[str, float]:
+        """The skill of those columns that are predicted worse than by their mean.
+
+        Their mean gain is below 0 by more than `LEAST_LOSS` of the column's uncertainty and by
+        more than `LEAST_ERRORS` of its standard errors.
+        """
+        lost = {}
+        for column, gains in self._gains(layout, batch, said):
+            error = LEAST_ERRORS * gains.std() / max(len(gains), 1) ** 0.5 if len(gains) else 0.0
+            if len(gains) and gains.mean() < -max(LEAST_LOSS, error):
+                lost[column] = float(max(gains.mean(), -1))
+        return lost
+
+    def _gains(self, layout: Layout, batch: Batch, said: Said) -> Iterator[tuple[str, np.ndarray]]:
+        """Of each column, what was gained on the mean in each observed value (its mean: skill)."""
+        seen, numbers = batch.seen.numpy(), batch.numbers.numpy()
+        for column in layout.columns:
+            gains = []
+            for cell in layout.cells(column):
+                at, slot = seen[:, cell], layout.slots[cell]
+                if not at.any() or self.base[cell] <= 1e-12:
+                    continue
+                if slot.coded:
+                    left = 1 - said.expected[at, cell]
+                    base = np.full(len(left), self.base[cell])
+                else:
+                    loss = _count_loss if slot.head == "counts" else _square_loss
+                    true = numbers[at, cell]
+                    left, base = (loss(true, m.expected[at, cell]) for m in (said, self.mean))
+                gains.append((base - left) / max(float(base.mean()), 1e-12))
+            yield column, np.concatenate(gains) if gains else np.zeros(0)
+
+
+@dataclass(frozen=True)
+class Wide:
+    """The cells as one dense matrix, levels one-hot: what PCA is fitted to."""
+
+    matrix: np.ndarray  # gaps hold the column's mean
+    places: list[slice]  # of each cell's columns
+    batch: Batch
+
+    @classmethod
+    def of(cls, layout: Layout, batch: Batch) -> "Wide":
+        """The dense matrix of a batch."""
+        parts, places, start = [], [], 0
+        seen = batch.seen.numpy()
+        for cell, slot in enumerate(layout.slots):
+            part = _dense(slot, cell, layout, batch)
+            held = part[seen[:, cell]]
+            part[~seen[:, cell]] = held.mean(0) if len(held) else 0.0
+            parts.append(part)
+            places.append(slice(start, start + part.shape[1]))
+            start += part.shape[1]
+        return cls(np.concatenate(parts, 1), places, batch)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """PCA, and as a density: probabilistic PCA (Tipping and Bishop 1999, equations 7 to 9)."""
+
+    center: np.ndarray
+    loadings: np.ndarray  # (cell, component)
+    noise: float
+
+    @classmethod
+    def fit(cls, matrix: np.ndarray, width: int) -> "Linear":
+        """The likeliest components of these rows."""
+        width = min(width, matrix.shape[0] - 1, matrix.shape[1])
+        if width < 1 or not np.ptp(matrix, 0).any():  # all rows alike: nothing to turn
+            return cls(matrix.mean(0), np.zeros((matrix.shape[1], 1)), 1.0)
+        pca = PCA(width, svd_solver="full").fit(matrix)
+        noise = max(float(pca.noise_variance_), 1e-6)
+        root = np.sqrt(np.maximum(pca.explained_variance_ - noise, 0.0))
+        loadings = np.transpose(np.asarray(pca.components_)) * root
+        return cls(pca.mean_, loadings, noise)
+
+    def expect(self, matrix: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """The expected row where only the `given` columns are known."""
+        loads = self.loadings[given]
+        square = loads.T @ loads + self.noise * np.eye(loads.shape[1])
+        z = (matrix[:, given] - self.center[given]) @ np.linalg.solve(square, loads.T).T
+        return self.center + z @ self.loadings.T
+
+
+def _note(
+    said: Said,
+    table: Wide,
+    layout: Layout,
+    rest: np.ndarray,
+    here: np.ndarray,
+    fitted: np.ndarray,
+    rebuilt: np.ndarray,
+    cells: np.ndarray,
+) -> None:
+    """Put what was said of these cells of rows `here` in place, with scales from rows `rest`."""
+    plain = [c for c in cells.tolist() if layout.slots[c].head not in OWN_NATS]
+    for start in range(0, len(plain), PASS_CELLS):
+        few = np.array(plain[start : start + PASS_CELLS])
+        at = [table.places[cell].start for cell in few]
+        least = LEAST_SCALE * np.array([layout.slots[cell].scale for cell in few])
+        seen = table.batch.seen.numpy()[np.ix_(rest, few)]
+        scale = _student_scale(table.matrix[np.ix_(rest, at)] - fitted[:, at], seen, least)
+        true = table.batch.numbers[torch.from_numpy(here)][:, few]
+        near = torch.from_numpy(rebuilt[:, at].astype(np.float32))
+        likely = StudentTCells(near, torch.from_numpy(scale.astype(np.float32))[None], NU)
+        said.expected[np.ix_(here, few)] = rebuilt[:, at]
+        said.nats[np.ix_(here, few)] = -likely.log_prob(true).numpy()
+    for cell in set(cells.tolist()) - set(plain):
+        slot, at = layout.slots[cell], table.places[cell]
+        if slot.coded:
+            share = _true_probability(table.matrix[here, at], rebuilt[:, at])
+            said.expected[here, cell], said.nats[here, cell] = share, -np.log(share)
+            continue
+        seen = table.batch.seen.numpy()[rest, cell]
+        known = table.matrix[rest, at.start][seen]
+        true = table.batch.numbers.numpy()[here, cell]
+        near, far = fitted[seen, at.start], rebuilt[:, at.start]
+        if slot.head == "counts":
+            near, far = _to_mean_counts(known, near, far)
+        said.expected[here, cell] = far
+        said.nats[here, cell] = _number_nats(slot, known, near, true, far)
+
+
+def _dense(slot: Slot, cell: int, layout: Layout, batch: Batch) -> np.ndarray:
+    if not slot.coded:
+        return batch.numbers.numpy()[:, [cell]].clip(-REACH, REACH).astype(np.float64)
+    codes = batch.codes.numpy()[:, cell - layout.numbers]
+    levels = min(slot.levels, MOST_LEVELS + 1)  # rarer levels share the last column
+    return np.eye(levels)[np.clip(codes - 1, 0, levels - 1)]
+
+
+def _true_probability(one_hot: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
+    share = rebuilt.clip(LEAST_PROBABILITY, None)
+    share = share / share.sum(1, keepdims=True)
+    return (share * (one_hot > 0.5)).sum(1).clip(LEAST_PROBABILITY, 1.0)
+
+
+def _number_nats(
+    slot: Slot, known: np.ndarray, fitted: np.ndarray, true: np.ndarray, rebuilt: np.ndarray
+) -> np.ndarray:
+    target, near = (torch.from_numpy(np.asarray(v, np.float32))[:, None] for v in (true, rebuilt))
+    if slot.head == "bernoulli":
+        share = near.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        cells = BernoulliCells(torch.logit(share), torch.tensor([slot.nats_unseen]))
+    else:
+        mean, count = np.expm1(_in_reach(fitted)), np.expm1(known)
+        excess = max(float(np.mean((count - mean) ** 2 - mean)), 1e-6)
+        size = float(np.clip(np.mean(mean) ** 2 / excess, 1e-2, 1e3)) if len(mean) else 1.0
+        log_mean = torch.log(torch.expm1(near.clamp(0.01, MOST_LOG_MEAN)))
+        cells = CountCells(log_mean, torch.tensor([[size]]), torch.tensor([slot.nats_unseen]))
+    return -cells.log_prob(target)[:, 0].numpy()
+
+
+def _square_loss(true: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return (true.clip(-REACH, REACH) - expected.clip(-REACH, REACH)) ** 2
+
+
+def _count_loss(true: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Poisson deviance of counts given as logs: like the square, least at the mean count."""
+    count, mean = np.expm1(true.clip(0, MOST_LOG_MEAN)), np.expm1(_in_reach(expected))
+    return 2 * (xlogy(count, count / mean) - count + mean)
+
+
+def _to_mean_counts(
+    known: np.ndarray, fitted: np.ndarray, rebuilt: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log(1 + mean count) from predictions of the mean of the logs, as the net predicts it.
+
+    One factor makes the predicted counts right on average (smearing; Duan 1983).
+    """
+    counts, predicted = np.expm1(known).mean() if len(known) else 0.0, np.expm1(_in_reach(fitted))
+    factor = counts / max(float(predicted.mean()), 1e-9) if len(predicted) else 1.0
+    near, far = (np.log1p(factor * np.expm1(_in_reach(logs))) for logs in (fitted, rebuilt))
+    return near, far
+
+
+def _in_reach(logs: np.ndarray) -> np.ndarray:
+    return logs.clip(0.01, MOST_LOG_MEAN)
+
+
+def _student_scale(residuals: np.ndarray, seen: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """The likeliest scale of Student's t a column, by its EM steps (Lange et al. 1989)."""
+    each = np.maximum(seen.sum(0), 1)
+    squares = np.where(seen, residuals**2, 0.0)
+    scale = np.maximum(squares.sum(0) / each, least**2)
+    for _ in range(30):
+        weighted = (NU + 1) / (NU + squares / scale) * squares
+        scale = np.maximum(weighted.sum(0) / each, least**2)
+    return np.where(seen.any(0), scale, 1.0) ** 0.5
+
+
+def _uncertainty(layout: Layout, batch: Batch, cell: int) -> float:
+    at = batch.seen.numpy()[:, cell]
+    if not at.any():
+        return 0.0
+    if not layout.slots[cell].coded:
+        return float(batch.numbers.numpy()[at, cell].clip(-REACH, REACH).var())
+    codes = batch.codes.numpy()[at, cell - layout.numbers]
+    share = np.bincount(codes) / len(codes)
+    return float(1 - (share**2).sum())

@@ -1,0 +1,371 @@
+"""The wall time of a fit: from its start to its written model, whatever else the machine does.
+
+What a long call is doing at the moment, for whoever waits for it.
+
+What happened while the network learnt.
+
+A progress bar on a terminal, a plain line now and then elsewhere.
+"""
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import MethodType
+from typing import Any, TypeVar
+
+from keyhole.errors import printable
+
+
+@dataclass
+class Clock:
+    """When a fit began, how many seconds it may take, and what is kept for what follows."""
+
+    began: float
+    budget_s: float | None = None
+    reserved: float = 0.0  # share
+    fixed_s: float = 0.0
+
+    def allow(self, budget_s: float | None) -> None:
+        """Have the fit that runs end after so many seconds; None: no limit."""
+        self.budget_s = budget_s
+
+    def left(self) -> float:
+        """The seconds until the budget is spent, negative beyond it; infinite without one."""
+        if self.budget_s is None:
+            return math.inf
+        return self.began + self.budget_s - time.monotonic()
+
+    def reserved_s(self) -> float:
+        """The seconds kept for what comes after the work at hand."""
+        budget = self.budget_s or 0.0
+        return self.reserved * budget + min(self.fixed_s, budget / 3)
+
+    def passing(self) -> Callable[[], float]:
+        """What tells the share that is gone, from now on, of the time for the work at hand."""
+        began = self.left()
+        limit = max(began - self.reserved_s(), 1e-9)
+        return lambda: 0.0 if math.isinf(began) else min((began - self.left()) / limit, 1.0)
+
+
+T = TypeVar("T")
+_clock: ContextVar[Clock | None] = ContextVar("clock", default=None)
+
+
+def clock() -> Clock:
+    """The clock of the fit that runs; outside of one, a new clock."""
+    return _clock.get() or Clock(time.monotonic())
+
+
+@contextmanager
+def wall_clock(reserved: float = 0.0, fixed_s: float = 0.0) -> Iterator[Clock]:
+    """Count a fit's time from here; inside another one, from there.
+
+    `reserved` is the share of a budget, and `fixed_s` the seconds, for what follows fits inside.
+    """
+    running = _clock.get()
+    here = running or Clock(time.monotonic())
+    token = _clock.set(here)
+    here.reserved, here.fixed_s = here.reserved + reserved, here.fixed_s + fixed_s
+    try:
+        yield here
+    finally:
+        here.reserved, here.fixed_s = here.reserved - reserved, here.fixed_s - fixed_s
+        _clock.reset(token)
+
+
+def while_time_is_left(items: Iterable[T], times: float = 1.0) -> Iterator[T]:
+    """The first of the items, then as many as the budget of the fit that runs leaves time for.
+
+    Another one begins where `times` the slowest so far would end in time; all without a budget.
+    """
+    slowest_s = 0.0
+    for place, item in enumerate(items):
+        running = clock()
+        if place and running.left() - running.reserved_s() < times * slowest_s:
+            return
+        began = time.monotonic()
+        yield item
+        slowest_s = max(slowest_s, time.monotonic() - began)
+
+
+SILENCE_S = 2.0  # nobody who waits hears nothing for longer
+POLL_S = 0.25
+
+
+@dataclass
+class Stages:
+    """The stage that runs, since when, how far it is, and when something was last said.
+
+    `total` is None where it is not known. `shown` is True while a bar says what goes on.
+    """
+
+    name: str = "starting"
+    began: float = field(default_factory=time.monotonic)
+    spoke: float = field(default_factory=time.monotonic)
+    total: int | None = None
+    what: str = "rows"
+    done: int = 0
+    shown: bool = False
+
+    def begin(self, name: str, total: int | None, what: str) -> None:
+        """Another stage begins."""
+        if name != self.name:
+            self.name, self.began, self.done, self.shown = name, time.monotonic(), 0, False
+        self.total, self.what = total, what
+
+    def silent_s(self) -> float:
+        """The seconds since something was said."""
+        return 0.0 if self.shown else time.monotonic() - self.spoke
+
+    def __str__(self) -> str:
+        """«detect, 32,768 of 100,000 rows, 4 s so far»; a stage that has just begun, its name."""
+        of = f" of {self.total:,}" if self.total else ""
+        done = f", {self.done:,}{of} {self.what}" if self.done else ""
+        seconds = time.monotonic() - self.began
+        return f"{self.name}{done}" + (f", {seconds:.0f} s so far" if seconds >= 1 else "")
+
+
+Speaker = Callable[[Stages], None]
+Class = TypeVar("Class", bound=type)
+_stages: ContextVar[Stages | None] = ContextVar("stages", default=None)
+
+
+def stage(name: str, total: int | None = None, what: str = "rows") -> None:
+    """Say which stage of a long call begins, and how much there is to do where that is known."""
+    running = _stages.get()
+    if running is not None:
+        running.begin(name, total, what)
+
+
+def advanced(count: int) -> None:
+    """So many more rows of the stage are done."""
+    running = _stages.get()
+    if running is not None:
+        running.done += count
+
+
+def spoke() -> None:
+    """Something was said to whoever waits, so the stages need not speak for a while."""
+    running = _stages.get()
+    if running is not None:
+        running.spoke = time.monotonic()
+
+
+def shown(bar: bool) -> None:
+    """From now on a bar says what goes on, or no longer."""
+    running = _stages.get()
+    if running is not None:
+        running.shown, running.spoke = bar, time.monotonic()
+
+
+@contextmanager
+def spoken_stages(
+    speak: Speaker, silence_s: float = SILENCE_S, name: str = "starting"
+) -> Iterator[None]:
+    """Call `speak` from a thread whenever nothing was said for `silence_s` seconds."""
+    running, ended, poll_s = Stages(name), threading.Event(), min(POLL_S, silence_s / 2)
+
+    def watch() -> None:
+        while not ended.wait(poll_s):
+            if running.silent_s() >= silence_s - poll_s:
+                running.spoke = time.monotonic()
+                speak(running)
+
+    token = _stages.set(running)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        _stages.reset(token)
+
+
+@contextmanager
+def lines_for_stages(name: str) -> Iterator[None]:
+    """Lines on standard error whenever nothing was said for two seconds.
+
+    On a terminal every time, elsewhere once for each stage. Inside another one nothing is added.
+    """
+    if _stages.get() is not None:
+        yield
+        return
+    terminal, named = sys.stderr.isatty(), set()
+
+    def speak(running: Stages) -> None:
+        if terminal or running.name not in named:
+            named.add(running.name)
+            with suppress(OSError):  # where nobody can hear it, the work goes on
+                sys.stderr.write(f"{'wait':<9} {printable(str(running))}\n")
+                sys.stderr.flush()
+
+    with spoken_stages(speak, SILENCE_S, name):
+        yield
+
+
+def heard_if_verbose(*names: str) -> Callable[[Class], Class]:
+    """Decorates a class: where its model is verbose, the stages of these methods are heard."""
+
+    def decorate(cls: Class) -> Class:
+        for name in names:
+            setattr(cls, name, _Heard(name, getattr(cls, name)))
+        return cls
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A method whose stages are heard where its model is verbose."""
+
+    name: str
+    method: Callable[..., Any]
+
+    def __get__(self, asked: Any, cls: type) -> Any:
+        if asked is None:
+            return self.method
+        bound = MethodType(self.method, asked)
+        return lines_for_stages(self.name)(bound) if _is_verbose(asked) else bound
+
+
+def _is_verbose(asked: Any) -> bool:
+    """True for a verbose model, and for a task of one, fitted or not."""
+    models = (asked, *(getattr(asked, name, None) for name in ("autoencoder_", "autoencoder")))
+    return any(getattr(model, "verbose", False) for model in models)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One evaluation: losses in nats per row, times in seconds."""
+
+    step: int
+    steps: int
+    loss: float
+    held_out: float
+    rate: float
+    seconds: float
+    seconds_left: float
+    note: str = ""
+
+
+Watcher = Callable[[Event], None]
+
+
+@dataclass
+class History:
+    """The evaluations of a run, and how it ended.
+
+    `wanted` are the steps that the rows ask for, where a time budget may allow fewer; else 0.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    rate: list[float] = field(default_factory=list)
+    best_step: int = 0
+    planned: int = 0
+    ended: str = ""
+    wanted: int = 0
+
+    def add(self, step: int, loss: float, held_out: float, rate: float) -> None:
+        """Note one evaluation."""
+        self.steps.append(step)
+        self.loss.append(loss)
+        self.held_out.append(held_out)
+        self.rate.append(rate)
+
+    def frame(self) -> Any:
+        """The evaluations as a frame: pandas where it is installed, else Arrow."""
+        try:
+            import pandas
+        except ImportError:
+            import pyarrow
+
+            return pyarrow.table(self.columns())
+        return pandas.DataFrame(self.columns())
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The evaluations as named columns, for a frame."""
+        return {
+            "step": self.steps, "loss": self.loss, "held_out": self.held_out, "rate": self.rate,
+        }  # fmt: skip
+
+
+def progress(to_terminal: bool | None = None) -> Watcher:
+    """A watcher that shows step, held-out nats and time left on standard error."""
+    terminal = sys.stderr.isatty() if to_terminal is None else to_terminal
+    watch = _bar() if terminal else _lines()
+
+    def watched(event: Event) -> None:
+        spoke()
+        watch(event)
+
+    return watched
+
+
+def _lines() -> Watcher:
+    said = [-1.0]
+
+    def watch(event: Event) -> None:
+        share = event.step / event.steps
+        if event.step == 0:
+            print(f"train     {event.steps:,} steps, about {clock_text(event.seconds_left)}",
+                  file=sys.stderr)  # fmt: skip
+        elif event.note:
+            print(f"train     {printable(event.note)}", file=sys.stderr)
+        elif share >= said[0] + 0.1 or event.step == event.steps:
+            said[0] = share
+            print(
+                f"train     {share:4.0%}  held-out {event.held_out:.3f} nats/row  "
+                f"{clock_text(event.seconds_left)} left",
+                file=sys.stderr,
+            )
+
+    return watch
+
+
+def _bar() -> Watcher:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("train    "), BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        TextColumn("{task.description}", markup=False), TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )  # fmt: skip
+
+    def watch(event: Event) -> None:
+        said = printable(event.note) or f"held-out {event.held_out:.3f} nats/row"
+        if not bar.tasks:
+            bar.add_task(said, total=event.steps)
+        if not bar.live.is_started:  # a run begins; the search for a width has several
+            bar.start()
+            shown(True)
+        bar.update(bar.tasks[0].id, completed=event.step, total=event.steps, description=said)
+        if event.step == event.steps:
+            bar.stop()
+            shown(False)
+
+    return watch
+
+
+def tell(about: str, texts: list[str]) -> None:
+    """A line for each text on standard error."""
+    for text in texts:
+        print(f"{printable(about):<9} {printable(text)}", file=sys.stderr)
+
+
+def clock_text(seconds: float) -> str:
+    """«3 s», «2:05», «1:02:03»."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,6 @@
+"""Where rows come from: blocks of rows out of frames, arrays, CSV, Parquet and pipes."""
+
+from keyhole.data.opening import open_source
+from keyhole.data.source import ArrayRows, ArrowRows, Rows, Source
+
+__all__ = ["ArrayRows", "ArrowRows", "Rows", "Source", "open_source"]

@@ -1,0 +1,311 @@
+"""CSV, as a file or a pipe: every cell is a text, as it was written; columns know what it says.
+
+So no later block can surprise, and what nobody asked to change goes out as it came in.
+
+Text in blocks of whole rows, for what Arrow cannot read by itself: pipes, and not UTF-8.
+
+Arrow reads ahead on threads of its own. Where these call Python, for a pipe or to decode, a
+reader that is given up waits for such a thread, which waits for Python: the process hangs. And a
+silent pipe would keep the process from hearing a signal. So Python reads, and Arrow parses.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from keyhole.data.csv_dialect import Head, cells_of, read_head
+from keyhole.data.source import ArrowRows, Rows, check_names
+from keyhole.errors import DataError, FileError
+
+PEEK_BYTES = 1 << 16
+MOST_PEEK_BYTES = 1 << 26  # of a header
+BLOCK_BYTES = 1 << 22
+ROW = re.compile(r"Row #(\d+)")  # in Arrow's messages, counted within a block
+
+
+class Joined:
+    """A stream whose first bytes were read already: pipes cannot be rewound."""
+
+    closed = False
+
+    def __init__(self, start: bytes, rest: Any, *, ours: bool = False) -> None:
+        self.start = start
+        self.rest = rest
+        self.ours = ours
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, all of them for a negative size."""
+        head, self.start = (self.start, b"") if size < 0 else self._cut(size)
+        return head + self.rest.read(size if size < 0 else size - len(head))
+
+    def peek(self, size: int) -> bytes:
+        """The next bytes, which stay to be read."""
+        self.start += self.rest.read(max(size - len(self.start), 0))
+        return self.start[:size]
+
+    def close(self) -> None:
+        """Close the stream where it is ours; standard input is not."""
+        if self.ours:
+            self.rest.close()
+
+    def _cut(self, size: int) -> tuple[bytes, bytes]:
+        return self.start[:size], self.start[size:]
+
+
+@dataclass
+class CsvSource:
+    """Rows of delimited text; a pipe is read once, a file as often as asked."""
+
+    path: str
+    pipe: Any = None  # a buffered binary stream, read in place of the path
+    head: Head = field(init=False)
+
+    def __post_init__(self) -> None:
+        start, whole = self._peek()
+        if not start.strip():
+            raise DataError(f"{self.name} is empty: a header line and rows were expected")
+        with self._faults():
+            self.head = read_head(start, whole, self.name)
+        check_names(self.head.names, self.name)
+
+    @property
+    def delimiter(self) -> str:
+        """What divides the cells."""
+        return self.head.dialect.delimiter
+
+    @property
+    def name(self) -> str:
+        """The path, or «standard input»."""
+        return self.path
+
+    @property
+    def names(self) -> list[str]:
+        """The header."""
+        return self.head.names
+
+    @property
+    def rows(self) -> int | None:
+        """Not known before the last line."""
+        return None
+
+    @property
+    def groups(self) -> int:
+        """None: text is read in order."""
+        return 0
+
+    def group(self, place: int) -> Rows:
+        """Text has no groups; spool it first."""
+        raise NotImplementedError
+
+    def blocks(self, rows: int) -> Iterator[Rows]:
+        """The rows in order, cells as they were written."""
+        import pyarrow as pa
+
+        if self.head.bare:
+            return
+        with self._faults():
+            table = pa.table({})
+            for batch in self._parsed():
+                table = self.head.dialect.note(pa.table(batch))
+                for start in range(0, table.num_rows, rows):
+                    yield ArrowRows(table.slice(start, rows))
+            last = table.slice(max(table.num_rows - 1, 0)).to_pydict()
+            if any("\\n" in str(cell) for cell in last.values()):
+                self._refuse_open_quote()
+        if self.pipe is not None:
+            self.pipe.close()
+
+    def _parsed(self) -> Iterator[Any]:
+        """Tables of texts, block by block."""
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        dialect = self.head.dialect
+        if self.pipe is None and dialect.encoding == "utf8":  # Arrow reads ahead by itself
+            yield from arrow_csv.open_csv(pa.input_stream(self.path), **self._options())
+            return
+        raw, done = self.pipe if self.pipe is not None else pa.input_stream(self.path), 0
+        text = raw.read, self._block_bytes, dialect.encoding, dialect.delimiter
+        for place, block in enumerate(whole_rows(*text, self.name)):
+            options = self._options(first=not place, size=len(block))
+            try:
+                table = arrow_csv.read_csv(pa.BufferReader(block), **options)
+            except pa.ArrowInvalid as fault:
+                rows = ROW.sub(lambda row: f"Row #{int(row[1]) + done}", str(fault))  # noqa: B023
+                raise pa.ArrowInvalid(rows) from fault
+            done += table.num_rows + (1 + self.head.skipped if not place else 0)
+            yield table
+
+    def _options(self, first: bool = True, size: int = 0) -> dict[str, Any]:
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        names = self.head.names
+        return {
+            "read_options": arrow_csv.ReadOptions(
+                use_threads=not size,
+                column_names=names,
+                skip_rows_after_names=1 + self.head.skipped if first else 0,
+                block_size=max(self._block_bytes, size),
+            ),
+            "parse_options": arrow_csv.ParseOptions(
+                delimiter=self.delimiter, newlines_in_values=True
+            ),
+            "convert_options": arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            ),
+        }
+
+    @property
+    def _block_bytes(self) -> int:
+        """A block holds the header and, as wide rows are, several of them."""
+        return max(BLOCK_BYTES, 4 * len(self.head.dialect.header.encode()))
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Raises: DataError or FileError in one line, with the row where it is known."""
+        import pyarrow as pa
+
+        try:
+            yield
+        except csv.Error as fault:
+            raise DataError(f"{self.name} cannot be read as CSV: {fault}") from fault
+        except (pa.ArrowInvalid, UnicodeError) as fault:
+            said = _first_line(fault)
+            if "UTF8" in said or isinstance(fault, UnicodeError):
+                said = f"it does not stay {self._encoding}; save it as UTF-8 throughout"
+            elif "columns, got" in said:
+                said = self._ragged() or said
+            elif "straddl" in said:
+                most = f"a row is longer than {self._block_bytes >> 20} MB"
+                said = self._ragged() or f"{most}; is a quote left open?"
+            raise DataError(f"{self.name} cannot be read as CSV: {said}") from fault
+        except OSError as fault:
+            raise FileError(
+                f"{self.name} cannot be read: {_first_line(fault)}; is it complete?"
+            ) from fault
+
+    @property
+    def _encoding(self) -> str:
+        """The name of the encoding that the first bytes show."""
+        return self.head.dialect.encoding if hasattr(self, "head") else "one encoding"
+
+    def _refuse_open_quote(self) -> None:
+        """Arrow takes the end of the file for the end of a quote, and swallows rows."""
+        message = self._ragged()
+        if message is not None and "end of data" in message:
+            raise DataError(f"{self.name} cannot be read as CSV: {message}")
+
+    def _ragged(self) -> str | None:
+        """Where the first row stands that has more or fewer cells than the header."""
+        import pyarrow as pa
+
+        if self.pipe is not None:
+            return None  # it cannot be read again
+        head, wide = self.head, len(self.head.names)
+        with pa.input_stream(self.path) as stream:
+            text = io.TextIOWrapper(stream, encoding=head.dialect.encoding, newline="")
+            for _ in range(head.skipped):
+                next(text)
+            reader = cells_of(text, head.dialect.delimiter, strict=True)
+            place, line = -1, head.skipped
+            try:
+                for row in reader:
+                    place += bool(row)
+                    if row and len(row) != wide:
+                        break
+                    line = head.skipped + reader.line_num
+                else:
+                    return None
+            except csv.Error as fault:
+                return f"line {line + 1:,}: {fault}; is a quote left open there?"
+        lines = reader.line_num + head.skipped - line
+        quote = f"it runs over {lines:,} lines; " if lines > 1 else ""
+        return (
+            f"data row {place:,} (line {line + 1:,}) has {len(row)} cells, the header {wide}; "
+            f"{quote}is it parted by {head.dialect.delimiter!r}, is a quote left open?"
+        )
+
+    def _peek(self) -> tuple[bytes, bool]:
+        """The first bytes, at least up to the end of the header, and whether these are all."""
+        import pyarrow as pa
+
+        if self.pipe is not None:
+            return _past_header(self.pipe.peek)
+        with self._faults(), pa.input_stream(self.path) as stream:
+            start = b""
+
+            def grown(size: int) -> bytes:
+                nonlocal start
+                while len(start) < size and (more := stream.read(size - len(start))):
+                    start += more
+                return start
+
+            return _past_header(grown)
+
+
+def _past_header(peek: Callable[[int], bytes]) -> tuple[bytes, bool]:
+    """The first bytes with a row after the header, and whether the file ends there."""
+    size = PEEK_BYTES
+    while True:
+        start = peek(size)
+        lines = max(start.count(b"\n"), start.count(b"\r"))
+        if len(start) < size or lines > 1:
+            return start, len(start) < size
+        if size >= MOST_PEEK_BYTES:
+            raise DataError(f"the header is longer than {MOST_PEEK_BYTES >> 20} MB")
+        size *= 4
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
+
+
+MOST_BLOCKS = 4  # that one row may fill
+
+
+def whole_rows(
+    read: Callable[[int], bytes], size: int, encoding: str, delimiter: str, name: str
+) -> Iterator[bytes]:
+    """The text as UTF-8, cut after whole rows into blocks of about `size` bytes.
+
+    Raises: UnicodeError, csv.Error; DataError for a row longer than `MOST_BLOCKS` blocks.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)()
+    text, ended = "", False
+    while not ended:
+        part = read(size)
+        ended = not part
+        text += decoder.decode(part, final=ended)
+        end = len(text) if ended else _end_of_rows(text, delimiter)
+        if end:
+            yield text[:end].encode()
+            text = text[end:]
+        elif len(text) > MOST_BLOCKS * size:
+            most = f"a row is longer than {MOST_BLOCKS * size >> 20} MB"
+            raise DataError(f"{name} cannot be read as CSV: {most}; is a quote left open?")
+
+
+def _end_of_rows(text: str, delimiter: str) -> int:
+    """Where the last row ends that is sure to be whole; 0 where none is."""
+    end = max(text.rfind("\n"), text.rfind("\r", 0, -1)) + 1  # a last \r may be half of \r\n
+    if '"' not in text:
+        return end
+    at = before = last = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal at
+        for line in io.StringIO(text[:end], newline=""):
+            at += len(line)
+            yield line
+
+    for _ in cells_of(lines(), delimiter):
+        before, last = last, at
+    return before  # the last row may be cut within a quote

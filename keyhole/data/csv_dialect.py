@@ -1,0 +1,279 @@
+"""How a CSV file is written, kept beside its rows: its cells stay texts, byte for byte.
+
+A table of such rows names its dialect in the metadata of its schema, so it survives a spool.
+
+What the first lines of a CSV file tell: encoding, delimiter, quotes, decimal sign, names.
+
+Rows as the text of a CSV file in a given dialect: delimiter, quotes, line ends, encoding.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from keyhole.data import cast
+from keyhole.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+KEY = b"keyhole.csv"
+MISSING = [
+    "", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "?", "#N/A", "<NA>",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Delimiter, decimal sign, encoding and quoting of a CSV file, and its first lines as texts.
+
+    `decimal` is empty where no column shows it; `mark` is true for a byte order mark; `quoted`
+    names the columns whose cells all stand in quotes; `preamble` is what stands before the header,
+    `header` the header as written.
+    """
+
+    delimiter: str = ","
+    decimal: str = ""
+    encoding: str = "utf8"
+    line_end: str = "\n"
+    mark: bool = False
+    quoted: list[str] = field(default_factory=list)
+    quotes_empty: bool = False
+    preamble: str = ""
+    header: str = ""
+
+    def note(self, table: pa.Table) -> pa.Table:
+        """The table, noted to hold cells of such a file."""
+        return table.replace_schema_metadata({KEY: json.dumps(asdict(self)).encode()})
+
+
+def dialect_of(schema: Any) -> Dialect | None:
+    """How the file of these cells is written; None for a table that does not come from a CSV."""
+    note = (schema.metadata or {}).get(KEY)
+    return None if note is None else Dialect(**json.loads(note))
+
+
+def cleaned(values: Any) -> Any:
+    """Cells of a CSV without padding, null where they say that nothing is known."""
+    import pyarrow.compute as pc
+
+    texts = pc.utf8_trim_whitespace(cast.texts(values))  # pyright: ignore
+    return pc.if_else(pc.is_in(texts, value_set=_missing()), None, texts)  # pyright: ignore
+
+
+@cache
+def _missing() -> Any:
+    """`MISSING` as Arrow strings."""
+    import pyarrow as pa
+
+    return pa.array(MISSING)
+
+
+HEAD_LINES = 200
+MOST_CELLS = 50_000  # that are looked at for the decimal sign
+EXCEL_NOTE = re.compile(r"sep=(.)\s*$", re.IGNORECASE)  # a first line that names the delimiter
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
+BINARY = {
+    b"PK\x03\x04": "a ZIP archive, such as an Excel .xlsx workbook; save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel .xls workbook; save the sheet as CSV",
+    b"\x1f\x8b": "gzip; end the name of the file in .gz",
+    b"SQLite format 3": "an SQLite database; export a table as CSV",
+}
+MOST_CELL = 1 << 26  # characters of one cell; a header line is one to every other delimiter
+POINT = re.compile(r"[^\d.,]*(?:\d+|\d{1,3}(?:,\d{3})+)\.(?:\d{1,2}|\d{4,})\D*")
+COMMA = re.compile(r"[^\d.,]*(?:\d+|\d{1,3}(?:\.\d{3})+),(?:\d{1,2}|\d{4,})\D*")
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a CSV file is written, its columns' names and the lines before its header.
+
+    `bare` is true for a header without rows.
+    """
+
+    dialect: Dialect
+    names: list[str]
+    skipped: int
+    bare: bool
+
+
+def read_head(start: bytes, whole: bool, name: str) -> Head:
+    """What the first bytes of a file tell; `whole` where the file ends with them.
+
+    Raises: DataError for what is no CSV; csv.Error.
+    """
+    encoding = _encoding(start, name)
+    text = start.decode(encoding, errors="replace")
+    lines = list(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    if not whole and len(lines) > 1:
+        lines = lines[:-1]  # it may be cut
+    first = next(i for i, line in enumerate(lines) if line.strip())
+    note = EXCEL_NOTE.match(lines[first])
+    if note is not None:
+        first += 1
+        if not any(line.strip() for line in lines[first:]):
+            raise DataError(f"{name} is empty: a header line and rows were expected")
+        first += next(i for i, line in enumerate(lines[first:]) if line.strip())
+    preamble, lines = "".join(lines[:first]), lines[first : first + HEAD_LINES]
+    delimiter = note[1] if note is not None else sniff(lines)
+    reader = cells_of(lines, delimiter)
+    names = [cell.strip() for cell in next(reader)]
+    header, body = lines[: reader.line_num], lines[reader.line_num :]
+    line_end = next((end for end in ("\r\n", "\n", "\r") if header[-1].endswith(end)), "\n")
+    rows = [cells for line in body if len(cells := raw_cells(line, delimiter)) == len(names)]
+    quoted, quotes_empty = _quoting(names, rows)
+    dialect = Dialect(
+        delimiter=delimiter,
+        decimal=_decimal(rows, delimiter),
+        encoding=encoding,
+        mark=start[:3] == b"\xef\xbb\xbf" or start[:2] in UTF16,
+        line_end=line_end,
+        quoted=quoted,
+        quotes_empty=quotes_empty,
+        preamble=preamble,
+        header="".join(header).rstrip("\r\n"),
+    )
+    return Head(dialect, names, first, whole and not any(line.strip() for line in body))
+
+
+def sniff(lines: list[str]) -> str:
+    """The delimiter: the one that splits every line into the same, largest number of cells."""
+    splits = {}
+    for delimiter in ",;\t|":
+        widths = [len(row) for row in cells_of(lines[:50], delimiter) if row]
+        same = sum(width == widths[0] for width in widths)
+        splits[delimiter] = (widths[0] > 1, same / len(widths), widths[0])
+    return max(splits, key=lambda delimiter: splits[delimiter])
+
+
+def cells_of(lines: Iterable[str], delimiter: str, *, strict: bool = False) -> Any:
+    """The reader of the csv module, for cells of up to `MOST_CELL` characters.
+
+    Its limit belongs to the process and is only ever raised: another thread may be reading.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), MOST_CELL))
+    return csv.reader(lines, delimiter=delimiter, strict=strict)
+
+
+def raw_cells(line: str, delimiter: str) -> list[str]:
+    """The cells of one line, with their quotes."""
+    mark = re.escape(delimiter)
+    cells = re.findall(rf'(?:^|{mark})((?:\s*"(?:[^"]|"")*"\s*)|[^{mark}]*)', line.rstrip("\r\n"))
+    return [cell.strip() for cell in cells]
+
+
+def _encoding(start: bytes, name: str) -> str:
+    """The encoding of a text. Raises: DataError that names another one, or what the file is."""
+    if start.startswith(UTF32):
+        raise DataError(f"{name} is UTF-32 text; save it as UTF-8")
+    if start.startswith(UTF16):
+        return "utf16"
+    known = next((said for magic, said in BINARY.items() if start.startswith(magic)), None)
+    zeros = [start[place::2].count(0) / max(len(start[place::2]), 1) for place in (0, 1)]
+    if b"\0" in start and not known and max(zeros) > 0.4 and min(zeros) < 0.1:
+        raise DataError(f"{name} is UTF-16 text without a byte order mark; save it as UTF-8")
+    if b"\0" in start and not known and start[1:4] == b"\0\0\0":
+        raise DataError(f"{name} is UTF-32 text without a byte order mark; save it as UTF-8")
+    if b"\0" in start:
+        cause = f": it is {known}" if known else ""
+        raise DataError(f"{name} is neither CSV nor Parquet: it holds zero bytes{cause}")
+    if known:
+        raise DataError(f"{name} is neither CSV nor Parquet: it is {known}")
+    return next(code for code in ("utf8", "cp1252", "latin-1") if _decodes(start, code))
+
+
+def _decodes(start: bytes, encoding: str) -> bool:
+    try:
+        start.decode(encoding)
+    except UnicodeDecodeError as fault:
+        return encoding == "utf8" and fault.start >= max(len(start) - 3, 1)  # cut by the peek
+    return True
+
+
+def _quoting(names: list[str], rows: list[list[str]]) -> tuple[list[str], bool]:
+    """The columns whose cells all stand in quotes, and whether empty cells do."""
+    quoted = [
+        name
+        for name, cells in zip(names, zip(*rows), strict=False)
+        if any(cells) and all(not cell or cell.startswith('"') for cell in cells)
+    ]
+    return quoted, any('""' in row for row in rows)
+
+
+def _decimal(rows: list[list[str]], delimiter: str) -> str:
+    """The decimal sign that the cells show; a comma where semicolons part them and none does."""
+    cells = [cell.strip('" ') for row in rows for cell in row][:MOST_CELLS]
+    votes = Counter[str]()
+    for sign, shown in ((".", POINT), (",", COMMA)):
+        votes[sign] = sum(shown.fullmatch(cell) is not None for cell in cells if sign in cell)
+    if votes["."] == votes[","]:
+        return "," if delimiter == ";" else ""
+    return max(votes, key=lambda sign: votes[sign])
+
+
+def header_of(names: list[str], dialect: Dialect) -> str:
+    """The header line: that of the file as it was written, names of other columns beside it."""
+    own = next(csv.reader(dialect.header.splitlines(keepends=True), delimiter=dialect.delimiter))
+    own = [name.strip() for name in own]
+    quoted = [_quoted(name, dialect.delimiter) for name in names]
+    for first in range(len(names) - len(own) + 1):
+        if names[first : first + len(own)] == own:
+            quoted[first : first + len(own)] = [dialect.header]
+            break
+    return dialect.delimiter.join(quoted)
+
+
+def lines_of(table: pa.Table, dialect: Dialect) -> str:
+    """The rows as lines; a cell that holds a delimiter, a quote or a line end stands in quotes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    special = f'["\r\n{"".join(chr(92) + c for c in dialect.delimiter)}]'
+    alone = table.num_columns == 1  # an empty line would be no row
+    cells = []
+    for name in table.column_names:
+        texts = pc.fill_null(cast.texts(table.column(name)), "")  # pyright: ignore
+        quote = pc.match_substring_regex(texts, special)  # pyright: ignore
+        if name in dialect.quoted or alone:
+            empty = pc.equal(texts, "")  # pyright: ignore
+            every = pa.array([dialect.quotes_empty or alone] * len(texts))
+            whole = pc.if_else(empty, every, name in dialect.quoted)  # pyright: ignore
+            quote = pc.or_(quote, whole)  # pyright: ignore
+        if pc.any(quote).as_py():  # pyright: ignore
+            doubled = pc.replace_substring(texts, '"', '""')  # pyright: ignore
+            doubled = pc.binary_join_element_wise('"', doubled, '"', "")  # pyright: ignore
+            texts = pc.if_else(quote, doubled, texts)  # pyright: ignore
+        cells.append(texts)
+    lines = pc.binary_join_element_wise(*cells, dialect.delimiter)  # pyright: ignore
+    return "".join(line + dialect.line_end for line in lines.to_pylist())
+
+
+def encoded(text: str, dialect: Dialect, *, first: bool) -> bytes:
+    """The text in the encoding of the file, a byte order mark before it where the file has one.
+
+    Raises: DataError for a character that the encoding lacks.
+    """
+    encoding = "utf-16-le" if dialect.encoding == "utf16" else dialect.encoding
+    try:
+        return (("\ufeff" if first and dialect.mark else "") + text).encode(encoding)
+    except UnicodeEncodeError as fault:
+        raise DataError(
+            f"{fault.object[fault.start]!r} cannot be written in {dialect.encoding}, as the input "
+            "is; save the input as UTF-8, or write a .parquet file"
+        ) from fault
+
+
+def _quoted(name: Any, delimiter: str) -> str:
+    if any(sign in name for sign in f'"\r\n{delimiter}'):
+        return '"' + name.replace('"', '""') + '"'
+    return name

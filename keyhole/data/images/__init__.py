@@ -1,0 +1,30 @@
+"""Pictures in files and arrays: opened, read by window, and written back as they came.
+
+A new format is one file with a subclass of `ImageFile`, and one line in the import below.
+"""
+
+from keyhole.data.images import dicom, pillow, tiff, volumes  # noqa: F401
+from keyhole.data.images.arrays import Given
+from keyhole.data.images.image import Copy, ImageFile, Picture, Skipped
+from keyhole.data.images.opening import (
+    Pictures,
+    as_given,
+    is_images,
+    open_images,
+    warn_infinite,
+    warn_passed_over,
+)
+
+__all__ = [
+    "Copy",
+    "Given",
+    "ImageFile",
+    "Picture",
+    "Pictures",
+    "Skipped",
+    "as_given",
+    "is_images",
+    "open_images",
+    "warn_infinite",
+    "warn_passed_over",
+]

@@ -1,0 +1,329 @@
+"""A DICOM instance derived from another: new identifiers, where it comes from, what was done.
+
+DICOM: stored bits become real values by the rescale tags, frame by frame.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+
+from keyhole.core.files import aside, beside
+from keyhole.data.images.arrays import Raw, held, reserve
+from keyhole.data.images.image import (
+    Asked,
+    ImageFile,
+    Limits,
+    NoPictureError,
+    Put,
+    check_dtype,
+    limits_of,
+    needed,
+)
+from keyhole.data.images.volumes import plane_names, scaled, scaled_limits, unscaled
+from keyhole.errors import DataError
+
+SUFFIX = " (derived)"
+DESCRIPTION_LETTERS = 64  # a LO holds no more
+NOTE_LETTERS = 1024  # and a ST no more
+# What described the old pixels: ranges, icons, checksums and signatures, how they were packed
+STALE = (
+    "SmallestImagePixelValue", "LargestImagePixelValue", "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries", "IconImageSequence", "DigitalSignaturesSequence",
+    "MACParametersSequence", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
+    "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "EncapsulatedPixelDataValueTotalLength",
+)  # fmt: skip
+PALETTE = tuple(
+    f"{colour}PaletteColorLookupTable{what}"
+    for colour in ("Red", "Green", "Blue", "Alpha")
+    for what in ("Descriptor", "Data")
+) + tuple(f"Segmented{c}PaletteColorLookupTableData" for c in ("Red", "Green", "Blue"))
+
+
+def derived(file: "DicomFile", pixels: str, target: str, note: str) -> None:
+    """Write the instance with the frames that stand in the file `pixels`."""
+    import pydicom
+    from pydicom.tag import Tag
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    pass
+    from keyhole.data.images.image import quiet
+
+    with quiet(), open(pixels, "rb") as frames:
+        dataset = read_dataset(file.path)
+        _refer(dataset, file.call, note)
+        _drop(dataset, STALE)
+        _describe(dataset, file)
+        keyword, vr = _element(file.pictures[0].dtype)
+        dataset.add(pydicom.DataElement(Tag(keyword), vr, frames))
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        pydicom.dcmwrite(
+            target, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True
+        )
+
+
+def _refer(dataset: Any, call: str, note: str) -> None:
+    """New identifiers, and a reference to the instance that this one was derived from."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import generate_uid
+
+    source = Dataset()
+    source.ReferencedSOPClassUID = dataset.get("SOPClassUID", "")
+    source.ReferencedSOPInstanceUID = dataset.get("SOPInstanceUID", "")
+    purpose = Dataset()
+    purpose.CodeValue = "121322"
+    purpose.CodingSchemeDesignator = "DCM"
+    purpose.CodeMeaning = "Source image for image processing operation"
+    source.PurposeOfReferenceCodeSequence = [purpose]
+    dataset.SourceImageSequence = [source]
+    series = str(dataset.get("SeriesInstanceUID", ""))
+    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=["keyhole", call, series])
+    dataset.SOPInstanceUID = generate_uid()
+    if not getattr(dataset, "file_meta", None):
+        dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", "")
+    kind = list(dataset.get("ImageType") or [])
+    dataset.ImageType = ["DERIVED", "SECONDARY", *kind[2:]]
+    before = str(dataset.get("DerivationDescription") or "")
+    said = "; ".join(filter(None, [before, note]))
+    if said:
+        dataset.DerivationDescription = said[:NOTE_LETTERS]
+    title = str(dataset.get("SeriesDescription") or "")
+    dataset.SeriesDescription = title[: DESCRIPTION_LETTERS - len(SUFFIX)] + SUFFIX
+    now = dt.datetime.now()
+    dataset.InstanceCreationDate = now.strftime("%Y%m%d")
+    dataset.InstanceCreationTime = now.strftime("%H%M%S")
+
+
+def _describe(dataset: Any, file: "DicomFile") -> None:
+    """How the pixels are laid out now: not compressed, colours as RGB, pixel by pixel."""
+    picture = file.pictures[0]
+    bits = 8 * picture.dtype.itemsize
+    colours = picture.channels > 1
+    dataset.SamplesPerPixel = picture.channels
+    if colours:
+        dataset.PhotometricInterpretation = "RGB"
+        dataset.PlanarConfiguration = 0
+    else:
+        _drop(dataset, ("PlanarConfiguration",))
+    dataset.BitsAllocated = bits
+    if file.colours:
+        _drop(dataset, PALETTE)
+        dataset.BitsStored = bits
+    if picture.dtype.kind in "iu":
+        stored = int(dataset.get("BitsStored") or bits)
+        dataset.BitsStored = stored
+        dataset.HighBit = stored - 1
+        dataset.PixelRepresentation = int(picture.dtype.kind == "i")
+
+
+def _element(dtype: np.dtype) -> tuple[str, str]:
+    """The keyword and the representation of the pixels."""
+    if dtype.kind == "f":
+        wide = dtype.itemsize == 8
+        return ("DoubleFloatPixelData", "OD") if wide else ("FloatPixelData", "OF")
+    return "PixelData", "OB" if dtype.itemsize == 1 else "OW"
+
+
+def _drop(dataset: Any, keywords: tuple[str, ...]) -> None:
+    for keyword in keywords:
+        if keyword in dataset:
+            del dataset[keyword]
+
+
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+LARGE_BYTES = 4096  # elements above this stay in the file until they are asked for
+DEFLATED = "1.2.840.10008.1.2.1.99"
+MAGIC = 128  # where "DICM" stands
+FIRST_VRS = (b"UL", b"CS", b"UI", b"DA", b"LO", b"SH")  # of elements that a file begins with
+MOST_FIRST_BYTES = 64  # that the first element of a file without a preamble may have
+
+
+class DicomFile(ImageFile):
+    """The frames of one instance. A copy is a derived instance, in a series of the call's own."""
+
+    kind = "dicom"
+    endings = (".dcm", ".dicom", ".ima")
+
+    def __init__(self, path: str, asked: Asked) -> None:
+        super().__init__(path, asked)
+        self.call = asked.call
+        self.by_frame = True  # a frame can be read without the rest of the file
+        self.colours = False  # indices into a palette, read as its colours
+        self.bits: Limits | None = None
+        self.scales: list[tuple[float, float]] = []
+        self.padding: Limits | None = None  # stored values that fill up what was not measured
+
+    @classmethod
+    def opened(cls, path: str, asked: Asked) -> Self:
+        """The instance; its last frame is decoded, so that a truncated file is found now."""
+        file = cls(path, asked)
+        dataset = read_dataset(path)
+        if not any(keyword in dataset for keyword in PIXELS):
+            what = str(dataset.get("Modality") or "no modality")
+            raise NoPictureError(f"it holds no picture ({what})", f"DICOM without pixels: {what}")
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        file.colours = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
+        syntax = dataset.file_meta.get("TransferSyntaxUID") if dataset.file_meta else None
+        file.by_frame = not file.colours and syntax not in {None, "", DEFLATED}
+        last = file._frame(frames - 1)
+        dtype = last.dtype.newbyteorder("=")
+        check_dtype(last.dtype)
+        file.bits = _stored_limits(dataset, dtype, colours=file.colours)
+        if last.shape[2] == 1 and not file.colours:
+            file.padding = _padding(dataset, dtype, file.bits)
+        for frame, name in enumerate(plane_names(file.name, frames)):
+            scale = _scale(dataset, frame)
+            limits = scaled_limits(file.bits, *scale)
+            file.scales.append(scale)
+            file.add((*last.shape[:2], last.shape[2]), dtype, limits, name)
+        return file
+
+    def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
+        """A window of the frame, which is decoded as a whole and held."""
+        return self._frame(plane)[y, x]
+
+    def gaps(self, plane: int, y: slice, x: slice, stored: np.ndarray) -> np.ndarray | None:
+        """Padding, and what is infinite."""
+        infinite = super().gaps(plane, y, x, stored)
+        if self.padding is None:
+            return infinite
+        padded = (stored >= self.padding[0]) & (stored <= self.padding[1])
+        return padded if infinite is None else padded | infinite
+
+    def real(self, plane: int, stored: np.ndarray) -> np.ndarray:
+        """Stored values rescaled, such as to Hounsfield units."""
+        return scaled(stored, *self.scales[plane])
+
+    def unreal(self, plane: int, values: np.ndarray) -> np.ndarray:
+        """Real values as the rescale tags have them stored."""
+        return unscaled(values, *self.scales[plane])
+
+    def stored_limits(self, plane: int) -> Limits | None:
+        """What BitsStored leaves room for."""
+        return self.bits
+
+    @contextmanager
+    def writing(self, path: str, note: str) -> Iterator[Put]:
+        """Frames go to a file of their own, from which the derived instance takes them."""
+        picture = self.pictures[0]
+        size = (picture.height, picture.width, picture.channels)
+        dtype = picture.dtype.newbyteorder("<")
+        with aside(path) as temporary, beside(path) as pixels:
+            raw = Raw(pixels, 0, dtype, (len(self.pictures), *size))
+            reserve(pixels, b"", raw.end + raw.end % 2)  # values have an even length
+
+            def put(plane: int, y: slice, rows: np.ndarray) -> None:
+                raw.array(write=True)[plane, y] = rows
+
+            yield put
+            derived(self, pixels, temporary, note)
+
+    def _frame(self, frame: int) -> np.ndarray:
+        return held(self.path, frame, lambda: self._decoded(frame))
+
+    def _decoded(self, frame: int) -> np.ndarray:
+        from pydicom.pixels import apply_color_lut, pixel_array
+
+        try:
+            if self.by_frame:
+                array = pixel_array(self.path, index=frame)
+            else:
+                dataset = read_dataset(self.path)
+                array = pixel_array(dataset, index=frame)
+                array = apply_color_lut(array, dataset) if self.colours else array
+        except (RuntimeError, NotImplementedError) as fault:
+            said = " ".join(str(fault).split())
+            raise DataError(
+                f"its pixels cannot be decoded; pip install pylibjpeg[all] may help ({said:.120})"
+            ) from fault
+        except ValueError as fault:
+            short = "reshape" in str(fault) or "less than expected" in str(fault)
+            if not short:
+                raise
+            raise DataError("it is truncated: pixels are missing at its end") from fault
+        return np.array(array if array.ndim == 3 else array[..., None])
+
+
+def read_dataset(path: str) -> Any:
+    """All elements, the large ones left in the file."""
+    try:
+        import pydicom
+    except ImportError as fault:
+        raise needed("pydicom", "medical") from fault
+    with open(path, "rb") as file:
+        known = file.read(MAGIC + 4).endswith(b"DICM")
+    return pydicom.dcmread(path, force=not known, defer_size=LARGE_BYTES)
+
+
+def looks_like_dicom(start: bytes, *, bare: bool) -> bool:
+    """True for the first bytes of a DICOM file: DICM after its preamble.
+
+    Old archives leave the preamble out: a `bare` file begins with a short element of group 2 or 8.
+    """
+    if start[MAGIC : MAGIC + 4] == b"DICM":
+        return True
+    if not bare or len(start) < MAGIC:
+        return False
+    group, element = (int.from_bytes(start[at : at + 2], "little") for at in (0, 2))
+    if group not in (2, 8) or element > 0x20:
+        return False
+    explicit = start[4:6] in FIRST_VRS
+    length = int.from_bytes(start[6:8] if explicit else start[4:8], "little")
+    return 0 < length <= MOST_FIRST_BYTES and length % 2 == 0
+
+
+def _stored_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | None:
+    if dtype.kind == "f" or colours:
+        return limits_of(dtype)
+    bits = int(dataset.get("BitsStored") or 8 * dtype.itemsize)
+    if dtype.kind == "i":
+        return float(-(1 << bits - 1)), float((1 << bits - 1) - 1)
+    return 0.0, float((1 << bits) - 1)
+
+
+def _padding(dataset: Any, dtype: np.dtype, bits: Limits | None) -> Limits | None:
+    """The range of stored values that pad a picture, by the tags for its kind of pixels.
+
+    A value written with the wrong sign, or in more bits than are stored, is taken as the pixels
+    have it.
+    """
+    kind = {"f4": "Float", "f8": "DoubleFloat"}.get(dtype.str[1:], "")
+    ends = [
+        _number(dataset.get(keyword), dtype)
+        for keyword in (f"{kind}PixelPaddingValue", f"{kind}PixelPaddingRangeLimit")
+    ]
+    ends = [end for end in ends if end is not None]
+    if not ends or dataset.get(f"{kind}PixelPaddingValue") is None:
+        return None
+    if bits is not None and dtype.kind in "iu":
+        width = int(bits[1] - bits[0]) + 1
+        ends = [(end - bits[0]) % width + bits[0] for end in ends]
+    return min(ends), max(ends)
+
+
+def _number(value: Any, dtype: np.dtype) -> float | None:
+    """A tag's value, which is bytes where its sign is left to the pixels."""
+    if isinstance(value, bytes):
+        value = np.frombuffer(value[:2], dtype.newbyteorder("<"))[0] if len(value) >= 2 else None
+    return None if value is None else float(value)
+
+
+def _scale(dataset: Any, frame: int) -> tuple[float, float]:
+    """Slope and intercept of a frame: its own, those of all frames, or those of the instance."""
+    places = [dataset]
+    for name, number in (
+        ("SharedFunctionalGroupsSequence", 0),
+        ("PerFrameFunctionalGroupsSequence", frame),
+    ):
+        groups = dataset.get(name) or []
+        if number < len(groups):
+            places.extend(groups[number].get("PixelValueTransformationSequence") or [])
+    said = [p for p in places if p.get("RescaleSlope") is not None]
+    if not said:
+        return 1.0, 0.0
+    slope = float(said[-1].RescaleSlope)
+    return (slope or 1.0), float(said[-1].get("RescaleIntercept") or 0.0)

@@ -1,0 +1,169 @@
+"""From what a user hands over to a source: a path, a folder, a glob, a pipe, a frame, an array."""
+
+import glob
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keyhole.data.csv import CsvSource, Joined
+from keyhole.data.frames import frame_source
+from keyhole.data.image_rows import PictureSource, file_pictures
+from keyhole.data.parquet import ParquetSource
+from keyhole.data.source import ArrowRows, Rows, Source, TableSource, check_names
+from keyhole.errors import DataError, FileError
+
+HELD_BYTES = 256 << 20  # text that takes more memory than this is spooled to disk for training
+SPOOL_ROWS = 65_536
+
+
+def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
+    """The source of these rows; `columns` names those to read, where the container can choose.
+
+    Raises: FileError for a path that leads nowhere, DataError for what holds no table.
+    """
+    if not isinstance(data, str | os.PathLike):
+        return frame_source(data)
+    path = os.fspath(data)
+    if path == "-":
+        return _open_pipe(sys.stdin.buffer, "standard input")
+    if "://" in path:
+        raise FileError(f"{path}: only local paths are read; fetch the file first")
+    if _pictures(path):
+        return file_pictures(path)
+    paths = _files(path)
+    if stat.S_ISFIFO(os.stat(paths[0]).st_mode):  # <(zcat big.csv.gz): it can be read only once
+        return _open_pipe(open(paths[0], "rb"), path, ours=True)
+    if is_parquet(paths[0]):
+        return ParquetSource(paths, path, None if columns is None else list(columns))
+    if len(paths) > 1:
+        raise FileError(f"{path} names {len(paths)} text files; give one CSV, or Parquet files")
+    return CsvSource(paths[0])
+
+
+def _pictures(path: str) -> bool:
+    """True for image files; other files do not load what reads them."""
+    if os.path.isfile(path) and path.endswith((".csv", ".parquet", ".pq", ".gz", ".txt")):
+        return False
+    from keyhole.data.images import is_images
+
+    return is_images(path)
+
+
+def is_parquet(path: str) -> bool:
+    """True for a Parquet file: by its first bytes, or its ending where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PAR1" or path.endswith((".parquet", ".pq"))
+    except OSError as fault:
+        raise FileError(f"{path} cannot be read: {fault.strerror}") from fault
+
+
+def random_access(source: Source, folder: Callable[[], str]) -> Source:
+    """A source whose groups can be read at random: itself, in memory, or spooled to Parquet.
+
+    `folder` makes a folder to spool to; it is called only where memory is not enough.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if source.groups:
+        return source
+    held: list[Any] = []
+    size, writer = 0, None
+    path = ""
+    try:
+        for block in source.blocks(SPOOL_ROWS):
+            table = block.arrow()
+            held.append(table)
+            size += table.nbytes
+            if size > HELD_BYTES:
+                if writer is None:
+                    path = os.path.join(folder(), "spool.parquet")
+                    writer = pq.ParquetWriter(path, table.schema)
+                writer.write_table(pa.concat_tables(held))
+                held, size = [], HELD_BYTES  # from now on every block goes to disk
+    except OSError as fault:
+        if isinstance(fault, FileError) or not path:
+            raise
+        spool = os.path.dirname(path)
+        free = shutil.disk_usage(spool).free
+        raise FileError(
+            f"{source.name} is too large for memory and cannot be spooled to {spool} "
+            f"({free >> 20} MB free): {fault.strerror or fault}; set TMPDIR to a larger disk"
+        ) from fault
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is not None:
+        return ParquetSource([path], source.name)
+    empty = pa.table({name: pa.array([], pa.string()) for name in source.names})
+    return TableSource(ArrowRows(pa.concat_tables(held) if held else empty), source.name)
+
+
+def _open_pipe(stream: Any, name: str, *, ours: bool = False) -> Source:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pipe = Joined(stream.read(4), stream, ours=ours)
+    if pipe.start == b"PAR1":
+        try:
+            table = pq.read_table(pa.BufferReader(pipe.read()))
+        except (pa.ArrowException, OSError) as fault:
+            raise DataError(f"{name} is damaged Parquet: {fault!s:.160}") from fault
+        pipe.close()
+        check_names(table.column_names, name)
+        return TableSource(ArrowRows(table), name)
+    return CsvSource(name, pipe)
+
+
+def _files(path: str) -> list[str]:
+    if os.path.isdir(path):
+        found = sorted(str(p) for p in Path(path).iterdir() if p.suffix in (".parquet", ".pq"))
+        if not found:
+            deeper = os.path.join(path, "*", "*.parquet")
+            hint = f"; did you mean {deeper!r}?" if glob.glob(deeper) else ""
+            raise FileError(f"folder {path} holds no .parquet file and no picture{hint}")
+        return found
+    if os.path.exists(path):
+        return [path]
+    found = sorted(glob.glob(path))
+    if not found:
+        near = _near(path)
+        raise FileError(f"{path} does not exist" + (f"; did you mean {near}?" if near else ""))
+    return found
+
+
+def _near(path: str) -> str | None:
+    import difflib
+
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        return None
+    close = difflib.get_close_matches(os.path.basename(path), os.listdir(folder), 1)
+    return os.path.join(os.path.dirname(path), close[0]) if close else None
+
+
+def all_rows(source: Source) -> Rows:
+    """All rows of a source at once; for tables that fit."""
+    import pyarrow as pa
+
+    if isinstance(source, TableSource):
+        return source.held
+    tables = [block.arrow() for block in source.blocks(SPOOL_ROWS)]
+    if not tables:
+        return ArrowRows(pa.table({name: pa.array([], pa.string()) for name in source.names}))
+    return ArrowRows(pa.concat_tables(tables))
+
+
+def numbers_of(data: Any) -> np.ndarray:
+    """All columns of a frame or a file as one matrix of floats. Raises: DataError, FileError."""
+    source = open_source(data)
+    if isinstance(source, PictureSource):
+        raise DataError(f"expected a matrix, got {source.name} of pictures")
+    return all_rows(source).matrix(source.names)

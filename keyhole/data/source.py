@@ -1,0 +1,310 @@
+"""Rows, and the sources that give them block by block.
+
+Row weights: a row of weight zero is not there, in survey, training and calibration.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from keyhole.data import cast, levels
+from keyhole.data.csv_dialect import Dialect, cleaned, dialect_of
+from keyhole.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+BLOCK_BYTES = 1 << 26  # of rows that are held together, however long their texts
+
+
+class Rows(Protocol):
+    """A block of rows with named columns."""
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def column(self, name: str) -> pa.Array:
+        """One column as an Arrow array; float NaN and null both mean missing."""
+        ...
+
+    def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
+        """Numeric columns as floats (rows, columns), NaN for missing.
+
+        `start` is the first row's place in its source. Raises: DataError for what is no number.
+        """
+        ...
+
+    def take(self, rows: slice | np.ndarray) -> Rows:
+        """The rows at these positions."""
+        ...
+
+    def arrow(self) -> pa.Table:
+        """All columns as an Arrow table; cells of a CSV as they were written."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrowRows:
+    """Rows held by an Arrow table; cells of a CSV stay as written, `column` gives their values."""
+
+    table: pa.Table
+
+    @cached_property
+    def dialect(self) -> Dialect | None:
+        """How the CSV file is written that these rows come from; None for other rows."""
+        return dialect_of(self.table.schema)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        return self.table.column_names
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def column(self, name: str) -> pa.Array:
+        """One column as one Arrow array."""
+        values = cast.plain(self.table.column(name))
+        return values if self.dialect is None else cleaned(values)
+
+    def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
+        """Numeric columns as floats; one stroke where all are plain numbers."""
+        import pyarrow.types as pt
+
+        types = [self.table.schema.field(name).type for name in names]
+        floats = all(pt.is_floating(t) and not pt.is_float16(t) for t in types)
+        if names and floats and len(self) > 1:
+            batch = self.table.select(list(names)).combine_chunks().to_batches()[0]
+            return batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
+        matrix = np.empty((len(self), len(names)))
+        for i, name in enumerate(names):
+            matrix[:, i] = levels.numbers(name, self.column(name), start, self.decimal)
+        return matrix
+
+    @property
+    def decimal(self) -> str:
+        """The decimal sign of texts whose column does not tell it."""
+        return (self.dialect and self.dialect.decimal) or "."
+
+    def take(self, rows: slice | np.ndarray) -> ArrowRows:
+        """The rows at these positions; a slice copies nothing."""
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            return ArrowRows(self.table.slice(start, max(stop - start, 0)))
+        return ArrowRows(self.table.take(rows))
+
+    def arrow(self) -> pa.Table:
+        """The table itself."""
+        return self.table
+
+
+@dataclass(frozen=True)
+class ArrayRows:
+    """Rows held by a NumPy matrix of numbers."""
+
+    values: np.ndarray
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def column(self, name: str) -> pa.Array:
+        """One column as an Arrow array, NaN as missing."""
+        import pyarrow as pa
+
+        values = np.ascontiguousarray(self.values[:, self.names.index(name)])
+        return pa.array(values, from_pandas=True)
+
+    def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
+        """The columns as floats; a view where all are wanted in their order."""
+        values = self.values
+        if list(names) != self.names:
+            values = values[:, [self.names.index(name) for name in names]]
+        return values if values.dtype.kind == "f" else values.astype(np.float64)
+
+    def take(self, rows: slice | np.ndarray) -> ArrayRows:
+        """The rows at these positions."""
+        return ArrayRows(self.values[rows], self.names)
+
+    def arrow(self) -> pa.Table:
+        """The columns as an Arrow table."""
+        import pyarrow as pa
+
+        return pa.table([self.column(name) for name in self.names], names=self.names)
+
+
+class Source(Protocol):
+    """Where rows come from; may be larger than memory, may be standard input."""
+
+    @property
+    def name(self) -> str:
+        """For messages: a path, «standard input», «the frame»."""
+        ...
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        ...
+
+    def blocks(self, rows: int) -> Iterator[Rows]:
+        """All rows in order, at most `rows` in a block."""
+        ...
+
+    @property
+    def groups(self) -> int:
+        """How many groups of rows can be read at random; 0 where rows come only in order."""
+        ...
+
+    def group(self, place: int) -> Rows:
+        """The rows of one group."""
+        ...
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are, where the container knows."""
+        ...
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Rows that are all in memory."""
+
+    held: Rows
+    name: str = "the table"
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        return self.held.names
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are."""
+        return len(self.held)
+
+    def blocks(self, rows: int) -> Iterator[Rows]:
+        """Slices of the table, shorter where rows are long texts: who reads them copies."""
+        if isinstance(self.held, ArrowRows):
+            row_bytes = self.held.table.nbytes // max(len(self.held), 1)
+            rows = min(rows, max(BLOCK_BYTES // max(row_bytes, 1), 1))
+        for start in range(0, len(self.held), rows):
+            yield self.held.take(slice(start, start + rows))
+
+    @property
+    def groups(self) -> int:
+        """One: the table."""
+        return 1
+
+    def group(self, place: int) -> Rows:
+        """The whole table."""
+        return self.held
+
+
+def check_names(names: Sequence[str], where: str, rows: int | str = "") -> None:
+    """Refuse a table without columns, or with a name that stands twice."""
+    if not names:
+        raise DataError(
+            f"{where} has no columns: 0 feature(s) (shape=({rows}, 0)) while a minimum of 1 is "
+            "required."
+        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{where} has columns with the same name: {twice}; rename one of each")
+
+
+def finite_matrix(rows: Rows, names: list[str], start: int) -> np.ndarray:
+    """Numeric columns as floats (rows, columns). Raises: DataError for an infinite one."""
+    x = rows.matrix(names, start)
+    with np.errstate(all="ignore"):
+        total = x.sum(dtype=np.float64)
+    # A sum is one pass and infinite or NaN where any cell is; only then look closer.
+    if not np.isfinite(total):
+        at = np.argwhere(np.isinf(x))
+        if len(at):
+            row, column = at[0]
+            raise DataError(levels.infinity(names[column], start + int(row) + 1))
+    return x
+
+
+def weights(rows: Rows, column: str) -> np.ndarray:
+    """The weight of each row; a missing one is zero.
+
+    Raises: DataError for a weight that is negative or no number.
+    """
+    found = np.nan_to_num(levels.numbers(column, rows.column(column)))
+    if (found < 0).any():
+        worst = float(found.min())
+        raise DataError(f"weight column {column!r} holds {worst:g}: a weight is at least zero")
+    return found
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """The rows of a source that have a weight above zero."""
+
+    source: Source
+    column: str
+    sizes: dict[int, int]  # rows kept of each group that keeps any
+    name: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        return self.source.names
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows are kept."""
+        return sum(self.sizes.values())
+
+    @property
+    def groups(self) -> int:
+        """How many groups keep a row."""
+        return len(self.sizes)
+
+    @property
+    def places(self) -> list[tuple[str, int, int]]:
+        """The source's name, the group and its kept rows, for every group."""
+        return [(self.name, group, size) for group, size in self.sizes.items()]
+
+    def group(self, place: int) -> Rows:
+        """The kept rows of one group."""
+        return self._kept(self.source.group(list(self.sizes)[place]))
+
+    def blocks(self, rows: int) -> Iterator[Rows]:
+        """The kept rows in order."""
+        return (self._kept(block) for block in self.source.blocks(rows))
+
+    def _kept(self, rows: Rows) -> Rows:
+        return rows.take(np.flatnonzero(weights(rows, self.column) > 0))
+
+
+def weighted(source: Source, column: str | None) -> Source:
+    """The source without its rows of weight zero; itself where every row has weight.
+
+    Raises: DataError where no row has any.
+    """
+    if column is None or column not in source.names:
+        return source
+    sizes, rows = {}, 0
+    for group in range(source.groups):
+        block = source.group(group)
+        rows += len(block)
+        sizes[group] = int((weights(block, column) > 0).sum())
+    kept = {group: size for group, size in sizes.items() if size}
+    if rows and not kept:
+        raise DataError(f"weight column {column!r} gives no row of {source.name} any weight")
+    if sum(sizes.values()) == rows:
+        return source
+    return Weighted(source, column, kept, source.name)

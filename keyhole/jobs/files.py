@@ -1,0 +1,298 @@
+"""The folder where the parts of a long answer gather until all are done.
+
+It stands beside the output, under a hidden name, and survives a kill: the same command goes on
+from it. One process at a time works in it.
+
+From file to file: a block is read, answered and written before the next is read.
+
+Parquet with more than a part's rows is answered in parts of whole row groups, kept in a folder
+beside the output until all are done: a run that was killed does only the parts that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from keyhole.core.files import faults_of, stands_at, try_lock, write_whole
+from keyhole.data import Source
+from keyhole.data.parquet import ParquetSource
+from keyhole.data.sinks import open_sink
+from keyhole.errors import FileError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from keyhole.data import Rows
+
+
+RUN, LOCK = "run.json", "lock"
+
+
+class Parts:
+    """Parts by their place, each a Parquet file and what was counted while it was answered."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, place: int) -> Path:
+        """The file of a part."""
+        return self.folder / f"{place:06}.parquet"
+
+    def note(self, place: int) -> dict[str, Any] | None:
+        """What was counted in a part; None where it is not done."""
+        with suppress(OSError, ValueError):
+            note = json.loads(self._note(place).read_text("utf8"))
+            if isinstance(note, dict) and self.path(place).exists():
+                return note
+        return None
+
+    def done(self, place: int, note: dict[str, Any]) -> None:
+        """Keep what was counted in a part, after the part itself."""
+        write_whole(self._note(place), json.dumps(note))
+
+    def remove(self) -> None:
+        """All parts are in the output."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _note(self, place: int) -> Path:
+        return self.folder / f"{place:06}.json"
+
+
+@contextmanager
+def claimed(out: str, fingerprint: str) -> Iterator[Parts]:
+    """The parts of this very run, for one process alone; parts of another run are removed.
+
+    Raises: FileError that names the process which writes to `out` already.
+    """
+    folder = Path(out).with_name(f".{Path(out).name}.parts")
+    with faults_of(Path(out)):
+        handle = _own(folder, out)
+    try:
+        if _run(folder).get("run") != fingerprint:
+            for old in folder.iterdir():
+                if old.name != LOCK:
+                    old.unlink()
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        note = {"run": fingerprint, "pid": os.getpid(), "since": since}
+        write_whole(folder / RUN, json.dumps(note))
+        yield Parts(folder)
+    finally:
+        os.close(handle)
+
+
+def _own(folder: Path, out: str) -> int:
+    """A handle with the lock of the folder, which is made where it is absent.
+
+    A file in it is locked: the folder's own lock is taken for moments by each write into it.
+    """
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:  # the process that had it has just ended and removed it
+            continue
+        if try_lock(handle) is False:
+            os.close(handle)
+            run = _run(folder)
+            raise FileError(
+                f"{out} is being written by process {run.get('pid', '?')} since "
+                f"{run.get('since', '?')}: wait until it ends, or write elsewhere"
+            )
+        if stands_at(handle, folder / LOCK):
+            return handle
+        os.close(handle)
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    """Which run the folder is of, and who works in it."""
+    with suppress(OSError, ValueError):
+        note = json.loads((folder / RUN).read_text("utf8"))
+        return note if isinstance(note, dict) else {}
+    return {}
+
+
+PART_ROWS = 1 << 20
+GROUP_ROWS = 131_072  # of an output row group
+
+Answerer = Callable[["Rows", int], "pa.Table"]
+Heard = Callable[[int], None]
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An answerer that also counts, part by part, what all rows add up to."""
+
+    def __call__(self, rows: Rows, start: int, /) -> pa.Table:
+        """The answer for a block of rows whose first stands at `start`."""
+        ...
+
+    def end_part(self) -> dict[str, Any]:
+        """The counts since the last part, as JSON."""
+        ...
+
+    def add_part(self, counts: dict[str, Any]) -> None:
+        """Count in a part that an earlier run has answered."""
+        ...
+
+
+def answer_file(
+    answer: Answerer,
+    source: Source,
+    out: str,
+    *,
+    chunk: int,
+    settings: Any = None,
+    json_lines: bool = False,
+    raw_text: bool = False,
+    heard: Heard | None = None,
+) -> int:
+    """Write the answers for all rows of a source to `out`; returns how many rows there were.
+
+    `answer` takes a block of rows and its place; `settings` is what its answers depend on, so
+    that parts of another model are never taken for this one's. `heard` is told of rows done. An
+    answerer that counts is told of each part, and of parts that an earlier run has answered.
+    """
+    large = isinstance(source, ParquetSource) and (source.rows or 0) > PART_ROWS and out != "-"
+    if large:
+        return _in_parts(answer, source, out, chunk, settings, json_lines, raw_text, heard)  # pyright: ignore
+    rows = 0
+    with open_sink(out, json=json_lines, raw_text=raw_text) as sink:
+        for table in _grouped(_answers(answer, source.blocks(chunk), 0, heard)):
+            sink.write(table)
+            rows += table.num_rows
+    if isinstance(answer, Counting):
+        answer.end_part()
+    return rows
+
+
+def _in_parts(
+    answer: Answerer,
+    source: ParquetSource,
+    out: str,
+    chunk: int,
+    settings: Any,
+    json_lines: bool,
+    raw_text: bool,
+    heard: Heard | None,
+) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    total, parts_of = source.rows or 0, list(_parts(source))
+    with claimed(out, _fingerprint(source, settings, chunk)) as parts:
+        for place, (groups, start, rows) in enumerate(parts_of):
+            if _counted(answer, parts.note(place)):
+                _tell(heard, rows)
+                continue
+            blocks = (block for group in groups for block in source.group_blocks(group, chunk))
+            with open_sink(str(parts.path(place))) as sink:
+                for table in _grouped(_answers(answer, blocks, start, heard)):
+                    sink.write(table)
+            parts.done(place, answer.end_part() if isinstance(answer, Counting) else {})
+        with open_sink(out, json=json_lines, raw_text=raw_text) as sink:
+            for place in range(len(parts_of)):
+                with pq.ParquetFile(parts.path(place), pre_buffer=False) as file:
+                    for batch in file.iter_batches(GROUP_ROWS):
+                        sink.write(pa.Table.from_batches([batch]))
+        parts.remove()
+    return total
+
+
+def _counted(answer: Answerer, note: dict[str, Any] | None) -> bool:
+    """True for a part that an earlier run has answered, once what it counted is counted in."""
+    if note is None:
+        return False
+    if isinstance(answer, Counting):
+        try:
+            answer.add_part(note)
+        except (KeyError, TypeError, ValueError):
+            return False
+    return True
+
+
+def _answers(
+    answer: Answerer, blocks: Iterator[Rows], start: int, heard: Heard | None
+) -> Iterator[pa.Table]:
+    """Answers in order, from as many workers as torch has threads, each using one of them.
+
+    Nets of tables are small: two blocks on a core each are answered sooner than one on both.
+    """
+    import torch
+
+    from keyhole.core.environment import one_thread_of_algebra
+
+    workers = torch.get_num_threads()
+    with (
+        one_thread_of_algebra(),
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        waiting: deque[tuple[int, Future[pa.Table]]] = deque()
+        try:
+            for rows in blocks:
+                waiting.append((len(rows), pool.submit(answer, rows, start)))
+                start += len(rows)
+                if len(waiting) >= workers:
+                    yield _next(waiting, heard)
+            while waiting:
+                yield _next(waiting, heard)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+            torch.set_num_threads(workers)
+
+
+def _next(waiting: deque[tuple[int, Future[pa.Table]]], heard: Heard | None) -> pa.Table:
+    rows, future = waiting.popleft()
+    table = future.result()
+    _tell(heard, rows)
+    return table
+
+
+def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of about a row group each: small ones gathered until there are enough rows."""
+    import pyarrow as pa
+
+    held, rows = [], 0
+    for table in tables:
+        held.append(table)
+        rows += table.num_rows
+        if rows >= GROUP_ROWS:
+            yield pa.concat_tables(held)
+            held, rows = [], 0
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _parts(source: ParquetSource) -> Iterator[tuple[list[int], int, int]]:
+    """Row groups, first row and number of rows of each part."""
+    groups: list[int] = []
+    start, rows = 0, 0
+    for group, (_, _, size) in enumerate(source.places):
+        groups.append(group)
+        rows += size
+        if rows >= PART_ROWS:
+            yield groups, start, rows
+            groups, start, rows = [], start + rows, 0
+    if groups:
+        yield groups, start, rows
+
+
+def _fingerprint(source: ParquetSource, settings: Any, chunk: int) -> str:
+    files = [(p, os.path.getsize(p), os.stat(p).st_mtime_ns) for p in source.paths]
+    said = json.dumps([files, source.names, settings, chunk, PART_ROWS], default=str)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _tell(heard: Heard | None, rows: int) -> None:
+    if heard is not None:
+        heard(rows)

@@ -1,0 +1,1 @@
+"""Images of one shape as rows."""

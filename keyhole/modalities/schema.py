@@ -1,0 +1,244 @@
+"""What the user says of a table's columns: all else is guessed."""
+
+import csv
+from typing import Any, Literal, Self
+
+from keyhole.core.parts import Described, kinds
+from keyhole.core.robust import CORE
+from keyhole.data import cast, dates, levels
+from keyhole.data.numerals import OPPOSITE
+from keyhole.errors import DataError, SettingError
+from keyhole.modalities.tabular.guess import Guess
+from keyhole.modalities.tabular.profile import Profile
+
+
+class Hints(Described):
+    """What the user says of the columns: all else is guessed.
+
+    `kinds` overrides guesses by name ("alike": all numbers are of one measure, as pixels are, and
+    share a scale); `only` keeps these columns, `exclude` drops some; `id` names the rows in
+    answers; `weight` holds row weights; `validation` is how rows are held out: "random",
+    "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows).
+    `contamination` is the share of rows that are bad: "none", a share below .5, or "auto" where it
+    is not known; None: not known either, and the net trusts all rows alike. `segment` names the
+    part of a fleet that a row is of, and is not learnt from.
+    """
+
+    family = "hints"
+    kind = "table"
+
+    def __init__(
+        self,
+        *,
+        kinds: dict[str, str] | Literal["alike"] | None = None,
+        only: list[str] | None = None,
+        exclude: list[str] | None = None,
+        id: str | None = None,
+        weight: str | None = None,
+        validation: str = "random",
+        contamination: str | float | None = None,
+        segment: str | None = None,
+    ) -> None:
+        self.kinds = kinds
+        self.only = only
+        self.exclude = exclude
+        self.id = id
+        self.weight = weight
+        self.validation = validation
+        self.contamination = contamination
+        self.segment = segment
+
+    def check(self) -> None:
+        """Raises: SettingError for a share of bad rows that is none."""
+        if isinstance(self.kinds, str) and self.kinds != "alike":
+            raise SettingError(f"kinds={self.kinds!r:.40}: write kinds by column, or 'alike'")
+        said = self.contamination
+        share = isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said < 0.5
+        known = said is None or (isinstance(said, str) and said in {"auto", "none"})
+        if not known and not share:
+            raise SettingError(
+                f"contamination={said!r:.40}: write 'auto', 'none', or the share of bad training "
+                "rows, from 0 to below 0.5"
+            )
+
+    def told(self, contamination: Any, segment: str | None) -> Self:
+        """These hints with what a detector was told; where it was told nothing, a hint stands.
+
+        Raises: SettingError for a share of bad rows that is none.
+        """
+        found = type(self)(**self.get_params())
+        if found.contamination is None or contamination != "auto":
+            found.contamination = contamination
+        found.segment = self.segment if segment is None else segment
+        found.check()
+        return found
+
+    @property
+    def kind_of(self) -> dict[str, str]:
+        """The kinds that were told, by column."""
+        kinds = self.kinds if isinstance(self.kinds, dict) else {}
+        return {name: kind.partition(":")[0] for name, kind in kinds.items()}
+
+    @property
+    def format_of(self) -> dict[str, str]:
+        """How columns write numbers or moments, as told: "number:," or "moment:%d/%m/%Y"."""
+        kinds = self.kinds if isinstance(self.kinds, dict) else {}
+        return {name: kind.partition(":")[2] for name, kind in kinds.items() if ":" in kind}
+
+    def matched(self, names: list[str]) -> Self:
+        """These hints for a table with these columns: a text with commas may name several.
+
+        A text that is a column's name means that column; else it is read as a line of CSV.
+        """
+        same = type(self)(**self.get_params())
+        if not isinstance(self, PictureHints):
+            same.only = None if self.only is None else _split(self.only, names)
+            same.exclude = None if self.exclude is None else _split(self.exclude, names)
+        return same
+
+    @property
+    def core_share(self) -> float:
+        """The share of rows that are trusted to be good.
+
+        Where it is not known how many are bad, `CORE` of them: robust against two fifths.
+        """
+        if self.contamination in {None, "auto"}:
+            return CORE
+        return 1.0 if self.contamination == "none" else 1.0 - float(self.contamination)  # pyright: ignore
+
+    @property
+    def holdout_column(self) -> str | None:
+        """The column that decides which rows are held out, if one does."""
+        how, _, column = self.validation.partition(":")
+        if (how, bool(column)) not in {("random", False), ("group", True), ("time", True)}:
+            raise SettingError(
+                f"validation={self.validation!r}: write 'random', 'group:COLUMN' or 'time:COLUMN'"
+            )
+        return column or None
+
+    def named(self) -> list[str]:
+        """Every column that a hint names."""
+        single = [self.id, self.weight, self.holdout_column, self.segment]
+        lists = [*self.kind_of, *(self.only or []), *(self.exclude or [])]
+        return [name for name in [*single, *lists] if name is not None]
+
+    def decide(self, profile: Profile) -> Guess | None:
+        """What is said of a column, or None where that is left to the guess.
+
+        Raises: SettingError for a kind that does not exist, DataError where the column is none.
+        """
+        name = profile.name
+        if name == self.id:
+            return Guess("aside", "names the rows")
+        if name == self.weight:
+            return Guess("aside", "holds the row weights")
+        if name == self.segment:
+            return Guess("aside", "names the segment")
+        if name in (self.exclude or []):
+            return Guess("aside", "excluded")
+        if self.only is not None and name not in self.only:
+            return Guess("aside", "not among the columns asked for")
+        told = self.kind_of.get(name)
+        return None if told is None else _told(profile, told, self.format_of.get(name, ""))
+
+
+class PictureHints(Hints):
+    """What the user says of pictures: all are brought to `size` (height, width), whatever theirs.
+
+    Without it, they are of one size, and worked on at most 64 pixels a side. `contamination` is
+    that of tables.
+    """
+
+    kind = "pictures"
+
+    def __init__(
+        self, size: list[int] | None = None, *, contamination: str | float | None = None
+    ) -> None:
+        super().__init__(contamination=contamination)
+        self.size = size
+
+    def check(self) -> None:
+        """Raises: SettingError for a size or a share of bad pictures that is none."""
+        super().check()
+        size: Any = self.size
+        if size is not None and not (
+            isinstance(size, list | tuple)
+            and len(size) == 2
+            and all(isinstance(side, int) and 4 <= side <= 4_096 for side in size)
+        ):
+            raise SettingError(f"size={size!r:.40}: give (height, width) in pixels, from 4 up")
+
+
+def _split(texts: list[str], names: list[str]) -> list[str]:
+    """Column names, texts that name none divided at commas outside of quotes."""
+    held, columns = set(names), []
+    for text in texts:
+        if text in held or not isinstance(text, str):
+            columns.append(text)
+        else:
+            cells = next(csv.reader([text], skipinitialspace=True), [])
+            columns += [name for name in cells if name]
+    return columns
+
+
+def _told(profile: Profile, kind: str, form: str) -> Guess:
+    """The kind that was told, where it exists and the column can be of it."""
+    name = profile.name
+    if kind not in kinds("column"):
+        raise SettingError(f"{name}={kind!r}: a column is one of {sorted(kinds('column'))}")
+    if profile.seen <= 0 and kind != "aside":
+        raise DataError(f"column {name!r} shall be a {kind}, but it holds no value at all")
+    if kind == "moment":
+        profile.style = _style(profile, form)
+    elif form and not (kind == "number" and form in OPPOSITE):
+        raise SettingError(
+            f"{name}='{kind}:{form}': write 'number:.' or 'number:,' for the decimal sign, "
+            "'moment:FORMAT' for dates"
+        )
+    if not _can_be(profile, kind):
+        values = profile.sample.drop_null()
+        held = levels.said(values, 0) if len(values) else "texts that take too much memory"
+        raise DataError(
+            f"column {name!r} shall be a {kind}, but it holds {profile.arrow_type}, such "
+            f"as {held}; choose another kind, or exclude it"
+        )
+    return Guess(kind, "as told")
+
+
+def _style(profile: Profile, form: str) -> str | None:
+    """How the column writes moments: as told, as its texts show, or by the size of its numbers.
+
+    Raises: SettingError for an unknown format, DataError where day or month may come first.
+    """
+    if form:
+        if not dates.check(form):
+            raise SettingError(
+                f"{profile.name}='moment:{form}': unsupported format; write one such as %d/%m/%Y, "
+                f"or one of {list(dates.EPOCHS)}"
+            )
+        return form
+    if profile.ambiguous is not None:
+        first, second = profile.ambiguous
+        text = levels.said(profile.sample.drop_null(), 0)
+        raise DataError(
+            f"column {profile.name!r}: whether day or month comes first in {text} cannot be told; "
+            f"write kind 'moment:{first}' or 'moment:{second}'"
+        )
+    if profile.style is not None or not profile.readable:
+        return profile.style
+    texts = cast.texts(profile.sample.drop_null())
+    styles = dates.styles(texts)
+    return styles[0] if len(styles) == 1 else dates.epoch_style(profile.numbers())
+
+
+def _can_be(profile: Profile, kind: str) -> bool:
+    import pyarrow.types as pt
+
+    if kind in {"number", "count"}:
+        return profile.readable and not pt.is_boolean(profile.arrow_type)
+    if kind in {"category", "flag"}:
+        return bool(profile.levels)
+    if kind == "moment":
+        typed = pt.is_timestamp(profile.arrow_type) or pt.is_date(profile.arrow_type)
+        return typed or profile.style is not None
+    return True

@@ -1,0 +1,118 @@
+"""Whole numbers from zero up, one cell: a negative binomial likelihood."""
+
+from typing import Any, Self
+
+import numpy as np
+
+from keyhole.core.layout import Slot
+from keyhole.data import arrow_types, cast, levels
+from keyhole.modalities.expected import (
+    Expected,
+    Prediction,
+    expected_range,
+    number_texts,
+    range_texts,
+    whole,
+)
+from keyhole.modalities.tabular.columns.base import Column
+from keyhole.modalities.tabular.columns.grids import Grid, between, grid, inside, legal, snapped
+from keyhole.modalities.tabular.profile import Profile
+
+
+class Count(Column):
+    """A count; its cell is log(1 + count), from which the likelihood reads the count back."""
+
+    kind = "count"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        center: float,
+        scale: float,
+        most: float,
+        rows: int,
+        type: str,
+        least: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.center = center
+        self.scale = scale
+        self.most = most
+        self.rows = rows
+        self.type = type
+        self.least = least
+
+    @classmethod
+    def learn(cls, profile: Profile) -> Self:
+        """The mean count, the spread of log(1 + count), and the ends of what was met."""
+        numbers = np.maximum(profile.numbers(), 0.0)
+        logs = np.log1p(numbers)
+        spread = float(logs.std()) if len(logs) else 0.0
+        kind = arrow_types.name(profile.arrow_type)
+        return cls(
+            profile.name,
+            center=float(np.log1p(numbers.mean())) if len(numbers) else 0.0,
+            scale=spread if spread > 0 else 1.0,
+            most=float(profile.most),
+            rows=profile.seen,
+            type="int64" if kind == "string" else kind,
+            least=float(profile.least),
+        )
+
+    def slots(self) -> list[Slot]:
+        """One number cell, log(1 + count)."""
+        nats = float(np.log(self.rows + 2))
+        return [Slot(self.name, self.kind, "counts", "", 0, self.center, self.scale, nats)]
+
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """log(1 + count), and which are observed; below zero, where no count is, its mirror."""
+        numbers = levels.numbers(self.name, values, start)
+        seen = ~np.isnan(numbers)
+        numbers = np.where(seen, numbers, 0.0)
+        cells = np.sign(numbers) * np.log1p(np.abs(numbers))
+        return cells.astype(np.float32)[:, None], seen[:, None]
+
+    def decode(self, cells: np.ndarray) -> Any:
+        """The expected count, rounded where the column holds whole numbers."""
+        return self.typed(self._counts(cells))
+
+    def bounds(self, profile: Profile) -> Grid:
+        """The ends of what was met, where rows share them."""
+        found = grid(profile.numbers())
+        found = {"values": found["values"]} if "values" in found else {"step": [1.0]}
+        return {**found, "between": between((self.least, self.most), profile.ends, 1.0)}
+
+    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+        """The drawn count, within what was met."""
+        return self.typed(legal(self._counts(cells), grid or {}, 0.0))
+
+    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+        """True where the count lies between the ends."""
+        return inside(snapped(self._counts(cells), grid, 0.0), grid)
+
+    def _counts(self, cells: np.ndarray) -> np.ndarray:
+        return np.expm1(cells[:, 0].astype(np.float64).clip(0, 50)).round()
+
+    def typed(self, counts: np.ndarray) -> Any:
+        """Numbers, within what training met, as values of the column's own type."""
+        counts = counts.clip(self.least, self.most)
+        return arrow_types.of_numbers(counts, self.type)
+
+    def text(self, values: Any) -> list[str]:
+        """Counts as text."""
+        return number_texts(cast.floats(values)[0])
+
+    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """The likely range of the count."""
+        low, high = self._ends(predicted.low[:, 0], predicted.high[:, 0])
+        cell = cells[:, 0].astype(np.float64)
+        counts = np.round(np.sign(cell) * np.expm1(np.abs(cell)))
+        return expected_range(counts, low, high, [0, self.most])
+
+    def usual(self, low: float, high: float) -> str:
+        """The range between two cells."""
+        return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
+
+    def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return whole(*(np.expm1(np.maximum(end.astype(np.float64), 0)) for end in (low, high)))

@@ -1,0 +1,345 @@
+"""Of many moments: which are far from all others, whether rows follow them, parts of cycles.
+
+A date or time: a trend, and where in the day, the week and the year it falls.
+"""
+
+from typing import Any, Self
+
+import numpy as np
+
+from keyhole.core.layout import CLOCK, TREND, Slot
+from keyhole.data import arrow_types, cast, dates, levels
+from keyhole.errors import SettingError
+from keyhole.modalities.expected import LEVEL, Expected, Prediction, known_only, outside, with_atom
+from keyhole.modalities.tabular.columns.base import Column, atom_slot
+from keyhole.modalities.tabular.columns.grids import Grid, between, inside, legal
+from keyhole.modalities.tabular.profile import Profile
+
+LEAST_ATOM = 0.01  # share of rows that makes a moment far from all others a value of its own
+LEAST_VALUES = 5  # distinct moments from which on some of them can be called far from the others
+APART = 3.0  # times the middle half of the distinct moments: a gap beyond which moments are far
+FEW = 0.01  # share of distinct moments that may be far from the others
+DAY_S = float(cast.DAY_S)
+CYCLES_S = {"day": DAY_S, "week": 7 * DAY_S, "year": 365.2425 * DAY_S}
+WEEK = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # 1970 began on a Thursday
+ORDERED, LEAST_ORDERED = 0.98, 20  # share of steps in one direction, of so many moments
+
+
+def ordinary_of(met: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
+    """Which moments are not far from all others; of those that are, a frequent one and its share.
+
+    Far is beyond a gap that is much wider than the middle half of the distinct moments, with few
+    distinct moments behind it.
+    """
+    ordinary = ~np.isnan(met)
+    values, counts = np.unique(met[ordinary], return_counts=True)
+    if len(values) < LEAST_VALUES:
+        return ordinary, None
+    quarter, few = len(values) // 4, max(2, int(FEW * len(values)))
+    gaps, width = np.diff(values), values[-1 - quarter] - values[quarter]
+    wide = np.flatnonzero(gaps > APART * width)
+    below, above = wide[wide < quarter], wide[wide >= len(gaps) - quarter]
+    first = below[-1] + 1 if len(below) and below[-1] < few else 0
+    last = above[0] if len(above) and len(gaps) - above[0] <= few else len(values) - 1
+    ordinary &= (met >= values[first]) & (met <= values[last])
+    apart = np.r_[counts[:first], np.zeros(last + 1 - first), counts[last + 1 :]]
+    share = float(apart.max() / counts.sum())
+    if share < LEAST_ATOM:
+        return ordinary, None
+    return ordinary, [float(values[apart.argmax()]), min(share, 1 - 0.5 / float(counts.sum()))]
+
+
+def is_ordered(moments: np.ndarray) -> bool:
+    """True where rows stand in the order of their moments, or backwards, but for a few."""
+    steps = np.diff(moments)
+    if len(np.unique(moments)) < LEAST_ORDERED:
+        return False
+    return bool(max((steps >= 0).mean(), (steps <= 0).mean()) >= ORDERED)
+
+
+def cycle_text(cycle: str, first: float, last: float) -> str:
+    """The part of a cycle between two angles: «08:10 to 19:40 of the day», «Mon to Fri»."""
+    ends = [angle % (2 * np.pi) / (2 * np.pi) * CYCLES_S[cycle] for angle in (first, last)]
+    if cycle == "week":
+        return " to ".join(WEEK[int(end // DAY_S) % 7] for end in ends)
+    stamps = [np.datetime64(int(end), "s") for end in ends]
+    if cycle == "day":
+        return " to ".join(str(stamp)[11:16] for stamp in stamps) + " of the day"
+    return " to ".join(str(stamp)[5:10] for stamp in stamps) + " (month-day)"
+
+
+FARTHEST_S = 9.2e18  # of a timestamp in seconds
+
+MOMENTS_S = (-62_135_596_800.0, 253_402_300_799.0)  # of the years 1 to 9999
+MOST_TURN = 0.8  # of a cycle or of all time met: a wider part of it is no expectation
+
+
+class Moment(Column):
+    """A moment in UTC; its cells are a standardised trend and a sine and cosine for each cycle.
+
+    A cycle is kept where the data goes round it twice and resolves it: dates without times have
+    no day cycle. Range and scale are those of ordinary moments: a few that lie apart from all
+    others, such as 9999-12-31, do not count. With an `atom` (the most frequent of these, and its
+    share) there is a Bernoulli cell "is the atom", and the other cells are observed only in other
+    rows. `trend_s` are center and scale, `parts` the trend and the cycles. Where the rows of
+    training follow each other in time, the trend is called clock, and later rows are expected: a
+    moment as far beyond the range as the range is long, or less, has the trend of that end.
+    """
+
+    kind = "moment"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        trend_s: list[float],
+        range_s: list[float],
+        step_s: float,
+        parts: list[str],
+        style: str,
+        type: str,
+        atom: list[float] | None = None,
+    ) -> None:
+        self.name = name
+        self.trend_s = trend_s
+        self.range_s = range_s
+        self.step_s = step_s
+        self.parts = parts
+        self.style = style
+        self.type = type
+        self.atom = atom
+
+    @property
+    def clock(self) -> bool:
+        """True where the rows of training follow each other in time."""
+        return self.parts[0] == CLOCK
+
+    @property
+    def cycles(self) -> list[str]:
+        """Those that have cells."""
+        return self.parts[1:]
+
+    def check(self) -> None:
+        """Refuse a style or a cycle that no fit makes: Arrow's reader crashes on odd formats.
+
+        Raises: SettingError.
+        """
+        if not dates.check(self.style):
+            raise SettingError(f"style={self.style!r:.40} is no way that moments are written")
+        once = len(set(self.parts)) == len(self.parts) and set(self.cycles) <= set(CYCLES_S)
+        if not once or self.parts[:1] not in ([TREND], [CLOCK]):
+            raise SettingError(
+                f"parts={self.parts!r:.40}: not {TREND} or {CLOCK}, then cycles once"
+            )
+        pairs = [self.trend_s, self.range_s, self.atom or [0.0, 0.5]]
+        if any(len(pair) != 2 for pair in pairs) or not (self.trend_s[1] > 0 < pairs[2][1] < 1):
+            raise SettingError(f"trend_s, range_s, atom={pairs!r:.60}: pairs, a share below 1")
+
+    @classmethod
+    def learn(cls, profile: Profile) -> Self:
+        """Trend, step and cycles from the sample."""
+        style = profile.style or cast.ISO
+        met, _ = cast.seconds(profile.sample, style)
+        ordinary, atom = ordinary_of(met)
+        moments = met[ordinary] if ordinary.any() else np.zeros(1)
+        step = next((s for s in (DAY_S, 60.0, 1.0) if not np.any(moments % s)), 1e-6)
+        span = float(np.ptp(moments))
+        cycles = [name for name, s in CYCLES_S.items() if span >= 2 * s and step < s]
+        kind = arrow_types.name(profile.arrow_type)
+        range_s = [float(moments.min()), float(moments.max())]
+        if arrow_types.is_moment(kind):
+            ends = arrow_types.ends_of(profile.sample.filter(ordinary))
+            range_s = arrow_types.narrowed(
+                range_s, ends, lambda s: arrow_types.of_seconds(s, kind)
+            )
+        return cls(
+            profile.name,
+            trend_s=[float(moments.mean()), float(moments.std()) or DAY_S],
+            range_s=range_s,
+            step_s=step,
+            parts=[CLOCK if is_ordered(moments) else TREND, *cycles],
+            style=style,
+            type=kind,
+            atom=atom,
+        )
+
+    @property
+    def remark(self) -> str:
+        """Said of a column that rows follow in time."""
+        return "rows follow in time: later ones are expected" if self.clock else ""
+
+    def slots(self) -> list[Slot]:
+        """The atom where there is one, the trend, then sine and cosine of each cycle."""
+        parts = [self.parts[0], *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
+        slots = [Slot(self.name, self.kind, "student_t", part) for part in parts]
+        return slots if self.atom is None else [atom_slot(self, self.atom[1]), *slots]
+
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Trend and waves, all missing together."""
+        moments, bad = cast.seconds(values, self.style)
+        levels.unreadable(self.name, cast.plain(values), bad, start, "date or time")
+        seen = ~np.isnan(moments)
+        moments = np.where(seen, moments, self.trend_s[0])
+        cells = [(self._within_reach(moments) - self.trend_s[0]) / self.trend_s[1]]
+        for cycle in self.cycles:
+            turn = 2 * np.pi * (moments % CYCLES_S[cycle]) / CYCLES_S[cycle]
+            cells += [np.sin(turn) * np.sqrt(2), np.cos(turn) * np.sqrt(2)]  # unit variance
+        found, observed = np.stack(cells, 1), np.repeat(seen[:, None], len(cells), 1)
+        if self.atom is not None:
+            at_atom = seen & (moments == self.atom[0])
+            found = np.column_stack([at_atom, np.where(at_atom[:, None], 0.0, found)])
+            observed = np.column_stack([seen, observed & ~at_atom[:, None]])
+        return found.astype(np.float32), observed
+
+    def _within_reach(self, moments: np.ndarray) -> np.ndarray:
+        """The moments, those shortly before or after the rows of training as at their end."""
+        if not self.clock:
+            return moments
+        first, last = self.range_s
+        near = (moments >= 2 * first - last) & (moments <= 2 * last - first)
+        return np.where(near, moments.clip(first, last), moments)
+
+    def decode(self, cells: np.ndarray) -> Any:
+        """The moment that the trend gives, to the step of the column and within its range.
+
+        The atom where that is likelier.
+        """
+        return self._or_atom(
+            cells, np.clip(self._moments(cells), self.range_s[0], self.range_s[1])
+        )
+
+    def bounds(self, profile: Profile) -> Grid:
+        """The first and the last moment of the sample, where rows share them."""
+        moments, _ = cast.seconds(profile.sample, self.style)
+        rows = [int((moments == end).sum()) for end in self.range_s]
+        first, last = self.range_s
+        return {"between": between((first, last), (rows[0], rows[1]), self.step_s)}
+
+    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+        """The drawn moment, within what was met, or the atom."""
+        return self._or_atom(cells, legal(self._moments(cells), grid or {}, 0.0))
+
+    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+        """True where the moment lies between the first and the last, or is the atom."""
+        return inside(self._moments(cells), grid) | self._at_atom(cells)
+
+    def seconds(self, cells: np.ndarray) -> np.ndarray:
+        """The moments that the trend alone gives, in seconds since 1970."""
+        trend = cells[:, int(self.atom is not None)].astype(np.float64)
+        return self.trend_s[0] + self.trend_s[1] * trend
+
+    def met(self) -> list[str]:
+        """The first and the last ordinary moment of training, as texts."""
+        return self.text(self.typed(np.array(self.range_s)))
+
+    def _moments(self, cells: np.ndarray) -> np.ndarray:
+        """Seconds since 1970 that the trend gives, to the step, wherever they lie."""
+        return np.round(self.seconds(cells) / self.step_s) * self.step_s
+
+    def _at_atom(self, cells: np.ndarray) -> np.ndarray:
+        return cells[:, 0] > 0.5 if self.atom is not None else np.zeros(len(cells), bool)
+
+    def _or_atom(self, cells: np.ndarray, moments: np.ndarray) -> Any:
+        """The moments in the column's type, the atom where its cell says so."""
+        atom = moments if self.atom is None else self.atom[0]
+        return self.typed(np.where(self._at_atom(cells), atom, moments))
+
+    def text(self, values: Any) -> list[str]:
+        """Moments in ISO 8601, without a time where the column has none."""
+        return self._stamps(cast.seconds(values, self.style)[0])
+
+    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """The likely span of time, and of each cycle the part that the value falls out of.
+
+        The atom where that is likely.
+        """
+        trend = int(self.atom is not None)
+        low, high = self._ends(predicted.low[:, trend], predicted.high[:, trend])
+        moments = self.seconds(cells)
+        slack = self.step_s / 2 + 1e-6 * self.trend_s[1]  # cells are float32
+        in_span = (low - slack <= moments) & (moments <= high + slack)
+        wide = high - low > MOST_TURN * (self.range_s[1] - self.range_s[0])
+        wide |= self.clock  # a row of a log may be of any time
+        in_span |= (
+            wide & (self.range_s[0] - slack <= moments) & (moments <= self.range_s[1] + slack)
+        )
+        known, spans = ~outside(low, high, self.range_s), self._span_texts(low, high)
+        odd = self._odd_cycles(cells[:, trend + 1 :], predicted, trend + 1)
+        texts = [
+            f"{' and '.join(parts) if inside and parts else ' and '.join([span, *parts])} {LEVEL}"
+            for span, inside, parts in zip(spans, in_span, odd, strict=True)
+        ]
+        fits = in_span & np.array([not parts for parts in odd], bool)
+        if self.atom is not None:
+            atom = self.text(self.typed(np.array(self.atom[:1])))[0]
+            share = predicted.middle[:, 0]
+            return with_atom(atom, self._at_atom(cells), share, Expected(texts, fits, known))
+        return known_only(texts, fits, known)
+
+    def _odd_cycles(
+        self, turns: np.ndarray, predicted: Prediction, first_cell: int
+    ) -> list[list[str]]:
+        """For each row, the expected part of each cycle that its moment falls out of."""
+        odd: list[list[str]] = [[] for _ in turns]
+        for place, cycle in enumerate(self.cycles):
+            angle = np.arctan2(turns[:, 2 * place], turns[:, 2 * place + 1])
+            at = first_cell + 2 * place
+            first, last = predicted.low[:, at], predicted.high[:, at]
+            wide = last - first > MOST_TURN * 2 * np.pi
+            apart = ~wide & ((angle - first) % (2 * np.pi) > last - first)
+            for row in np.flatnonzero(apart):
+                odd[row].append(cycle_text(cycle, first[row], last[row]))
+        return odd
+
+    def usual(self, low: float, high: float) -> str:
+        """The span between two values of the trend cell."""
+        return self._span_texts(*self._ends(np.array([low]), np.array([high])))[0]
+
+    def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds since 1970, within what a calendar holds."""
+        first, last = (
+            np.clip(self.trend_s[0] + self.trend_s[1] * end.astype(np.float64), *MOMENTS_S)
+            for end in (low, high)
+        )
+        return first, last
+
+    def _span_texts(self, low: np.ndarray, high: np.ndarray) -> list[str]:
+        ends = zip(self._stamps(low), self._stamps(high), strict=True)
+        return [a if a == b else f"{a} to {b}" for a, b in ends]
+
+    def _stamps(self, moments: np.ndarray) -> list[str]:
+        """Moments in ISO 8601, "missing" for NaN."""
+        unit = "D" if self.step_s == DAY_S else "s"
+        gaps = np.isnan(moments)
+        whole = np.floor(np.where(gaps, 0, moments)).clip(-FARTHEST_S, FARTHEST_S)
+        stamps = whole.astype(np.int64).astype("datetime64[s]").astype(f"datetime64[{unit}]")
+        return ["missing" if gap else str(stamp) for gap, stamp in zip(gaps, stamps, strict=True)]
+
+    def typed(self, moments: np.ndarray) -> Any:
+        """Numbers, within what training met, as values of the column's own type."""
+        import pyarrow as pa
+
+        if self.style in dates.EPOCHS:
+            return self._counted(moments)
+        numeric = self.type.startswith(("int", "uint"))
+        if self.type != "string" and not numeric:
+            return arrow_types.of_seconds(moments, self.type)
+        stamps = pa.array((moments * 1e6).round().astype(np.int64)).cast(pa.timestamp("us"))
+        if self.style == cast.ISO:
+            day = self.step_s == DAY_S
+            if day:
+                return stamps.cast(pa.date32()).cast(pa.string())
+            whole = self.step_s >= 1  # then no text shows a fraction of a second
+            return (stamps.cast(pa.timestamp("s")) if whole else stamps).cast(pa.string())
+        texts = pa.array(dates.write(moments, self.style), pa.string())
+        return texts.cast(arrow_types.named(self.type)) if numeric else texts
+
+    def _counted(self, moments: np.ndarray) -> Any:
+        """Moments as numbers since 1970, in the unit and the type of training."""
+        import pyarrow as pa
+
+        units = moments / dates.EPOCHS[self.style]
+        if self.type in {"float", "double"}:
+            return arrow_types.array(units, self.type)
+        whole = pa.array(np.round(units).astype(np.int64))
+        return whole.cast(arrow_types.named(self.type), safe=False)

@@ -1,0 +1,350 @@
+"""What a sample of numbers tells of its column: atom, tails, spread, normal scores.
+
+A continuous column: standardised, bent where its tails are long, with an atom where one
+value holds a large share of the rows (a hurdle model: is it the atom, and if not, what?).
+"""
+
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from scipy import stats
+
+from keyhole.core.layout import Slot
+from keyhole.data import arrow_types, cast, levels
+from keyhole.data.numerals import NumberFormat
+from keyhole.errors import SettingError
+from keyhole.modalities.expected import (
+    Expected,
+    Prediction,
+    expected_range,
+    number_texts,
+    range_texts,
+    whole,
+    with_atom,
+)
+from keyhole.modalities.tabular.columns.base import Column, atom_slot
+from keyhole.modalities.tabular.columns.grids import Grid, between, grid, inside, legal, snapped
+from keyhole.modalities.tabular.profile import Profile
+
+LEAST_ATOM = 0.5  # share of rows that makes one value an atom
+LONG_TAIL = 8.0  # outer 1 % this many times as far out as the quartiles: the column is bent
+MOST_SCORES, LEAST_SCORES = 200, 10  # knots of normal scores
+
+
+def atom_of(numbers: np.ndarray) -> list[float] | None:
+    """The value that holds a large share of rows, and that share, short of all by half a row."""
+    if not len(numbers):
+        return None
+    values, counts = np.unique(numbers, return_counts=True)
+    share = counts.max() / len(numbers)
+    # With few values each holds a large share; that is a small scale, not an atom.
+    if share < LEAST_ATOM or (len(values) > 1 and share < 3 / len(values)):
+        return None
+    return [float(values[counts.argmax()]), float(min(share, 1 - 0.5 / len(numbers)))]
+
+
+def long_tailed(numbers: np.ndarray) -> bool:
+    """True where the outer hundredth lies much farther out than the quartiles."""
+    if len(numbers) < 20:
+        return False
+    low, first, middle, third, high = np.quantile(numbers, (0.01, 0.25, 0.5, 0.75, 0.99))
+    near, far = max(third - middle, middle - first), max(high - middle, middle - low)
+    return bool(far > LONG_TAIL * near)
+
+
+def spread_of(numbers: np.ndarray, robust: bool) -> tuple[float, float]:
+    """Mean and standard deviation; median and the quartiles' distance where `robust`."""
+    if not len(numbers):
+        return 0.0, 1.0
+    most = float(np.abs(numbers).max()) or 1.0  # squares of numbers as they are may overflow
+    center, scale = float((numbers / most).mean()) * most, float((numbers / most).std()) * most
+    if robust:
+        first, middle, third = np.quantile(numbers, (0.25, 0.5, 0.75))
+        center, scale = float(middle), float(third - first) / 1.349 or scale
+    tiny = 1e-9 * max(abs(center), 1e-300)
+    return center, scale if scale > tiny else max(abs(center), 1.0)
+
+
+def normal_scores(numbers: np.ndarray) -> list[list[float]] | None:
+    """Values and their normal scores (van der Waerden's); None for too few values."""
+    levels = (np.arange(MOST_SCORES) + 0.5) / MOST_SCORES
+    least = 0.5 / max(len(numbers), 1)
+    levels = levels[(levels > least) & (levels < 1 - least)]
+    values, first = np.unique(np.quantile(numbers, levels), return_index=True)
+    if len(values) < LEAST_SCORES:
+        return None
+    return [values.tolist(), stats.norm.ppf(levels[first]).tolist()]
+
+
+GUESSES_A_BIN = 250  # whose mean is taken, when guesses are compared with what was observed
+NEAR = 1e-5  # of the spread: two such numbers are one
+FAR = 1e30  # cells end here: a float32 would be infinite a little further out
+
+
+class Number(Column):
+    """A number; its cell is (x - center) / scale, through asinh where `bent`, or through `bent`
+    values and their normal scores: then it is normal over the training rows.
+
+    With an `atom` there is a Bernoulli cell «is the atom», and the number cell is observed only
+    in other rows. `knots` map a guessed value to the mean of what was observed there: a mean
+    through a bend is a median, and only the original scale knows the mean.
+    """
+
+    kind = "number"
+    matrix = True
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        center: float,
+        scale: float,
+        bent: bool | list[list[float]],
+        atom: list[float] | None,
+        range: list[float],
+        type: str | dict[str, Any],
+        knots: list[list[float]] | None = None,
+    ) -> None:
+        self.name = name
+        self.center = center
+        self.scale = scale
+        self.bent = bent
+        self.atom = atom
+        self.range = range
+        self.written_as = None if isinstance(type, str) else NumberFormat.of(type)
+        self.type = type if isinstance(type, str) else str(type.get("of", "double"))
+        self.knots = knots
+
+    def check(self) -> None:
+        """Raises: SettingError for a range or an atom that is no pair."""
+        pairs = [self.range, self.atom or [0.0, 0.0]]
+        if any(len(pair) != 2 for pair in pairs):
+            raise SettingError(f"range, atom={pairs!r:.60}: pairs of numbers")
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments; a text column's type says how it writes numbers."""
+        params = super().get_params(deep)
+        if self.written_as is not None:
+            params["type"] = {"of": self.type, **self.written_as.recipe()}
+        return params
+
+    def reads_as(self, decimal: str) -> bool:
+        """True where texts with this decimal sign need no other reading."""
+        format_ = self.written_as
+        return format_ is None or (not format_.unit and format_.decimal in {"", decimal})
+
+    @classmethod
+    def learn(cls, profile: Profile) -> Self:
+        """Center and scale from the sample, robust ones where the tails are long."""
+        numbers = profile.numbers()
+        atom = atom_of(numbers)
+        rest = numbers if atom is None else numbers[numbers != atom[0]]
+        bent = long_tailed(rest)
+        center, scale = spread_of(rest, bent)
+        kind = arrow_types.name(profile.arrow_type)
+        if kind == "string":
+            kind = "int64" if profile.whole and profile.most < 2**53 else "double"
+        return cls(
+            profile.name,
+            center=center,
+            scale=scale,
+            bent=bent,
+            atom=atom,
+            range=arrow_types.narrowed(
+                [profile.least, profile.most],
+                profile.exact_ends,
+                lambda ends: arrow_types.of_numbers(ends, kind),
+            ),
+            type=kind if profile.format is None else {"of": kind, **profile.format.recipe()},
+        )
+
+    @classmethod
+    def of_measure(cls, profile: Profile, scale: float) -> Self:
+        """The column by a scale that it shares with others, without bend or atom."""
+        number = cls.learn(profile)
+        numbers = profile.numbers()
+        number.center = float(numbers.mean()) if len(numbers) else 0.0
+        number.scale, number.bent, number.atom = scale, False, None
+        return number
+
+    def slots(self) -> list[Slot]:
+        """The number cell, and «atom» before it where there is one; a constant is all atom."""
+        bent = self.bent is True
+        value = Slot(self.name, self.kind, "student_t", unit=self.scale, bent=bent)
+        if self.atom is None:
+            return [value]
+        atom = atom_slot(self, self.atom[1])
+        return [atom] if self._constant else [atom, value]
+
+    @property
+    def _constant(self) -> bool:
+        return self.range[0] == self.range[1]
+
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The cells of Arrow values; `encode_matrix` does it for many columns at once."""
+        return self.encode_floats(self.numbers(values, start))
+
+    def numbers(self, values: Any, start: int = 0) -> np.ndarray:
+        """The numbers of Arrow values, texts read as training wrote them, NaN for missing."""
+        format_ = self.written_as or NumberFormat()
+        decimal, unit = format_.decimal or ".", format_.unit or None
+        return levels.numbers(self.name, values, start, decimal, unit)
+
+    def written(self, values: Any) -> Any:
+        """Texts where training wrote money, percent, or another decimal sign."""
+        plain = self.written_as is None or self.written_as.plain
+        return values if plain else self.cell_texts(values)
+
+    def cell_texts(self, values: Any, decimal: str = "") -> Any:
+        """Numbers with the sign, the thousands, the digits and the unit of training."""
+        import pyarrow as pa
+
+        format_ = self.written_as or NumberFormat()
+        if not format_.decimal and decimal:
+            format_ = replace(format_, decimal=decimal)
+        return pa.array(format_.write(cast.floats(values)[0]), pa.string())
+
+    def encode_floats(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The cells of float values, NaN for missing."""
+        seen = ~np.isnan(numbers)
+        numbers = np.where(seen, numbers, self.center)
+        cells = self._bend(numbers)
+        if self.atom is None:
+            return cells.astype(np.float32)[:, None], seen[:, None]
+        at_atom = (numbers == self.atom[0]) & seen
+        pair = np.stack([at_atom, np.where(at_atom, 0.0, cells)], 1).astype(np.float32)
+        pair_seen = np.stack([seen, seen & ~at_atom], 1)
+        return pair[:, : len(self.slots())], pair_seen[:, : len(self.slots())]
+
+    def decode(self, cells: np.ndarray) -> Any:
+        """The mean on the original scale, within the range met in training."""
+        mean = self._unbend(cells[:, -1].astype(np.float64))
+        if self.atom is not None:
+            share = cells[:, 0].astype(np.float64)
+            rest = self.atom[0] if self._constant else mean
+            mean = share * self.atom[0] + (1 - share) * rest
+        return self.typed(mean)
+
+    def guess(self, cells: np.ndarray) -> Any:
+        """The mean of a gap: as `decode`, corrected by what such guesses were worth."""
+        guessed, _ = cast.floats(self.decode(cells))
+        return self.typed(
+            guessed if self.knots is None else np.interp(guessed, self.knots[0], self.knots[1])
+        )
+
+    def bounds(self, profile: Profile) -> Grid:
+        """The grid that the sample lies on, and the ends of the range where rows share them."""
+        found = grid(profile.numbers())
+        step = found.get("step", [1.0 if self.type.startswith(("int", "uint")) else None])[0]
+        stored: type = np.float32 if self.type == "float" else float
+        ends = stored(profile.least), stored(profile.most)
+        return {**found, "between": between(ends, profile.ends, step)}
+
+    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+        """The drawn number, on the grid that training values lie on."""
+        return self.typed(legal(self._free(cells), grid or {}, NEAR * self.scale))
+
+    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+        """True where the number lies between the ends."""
+        return inside(snapped(self._free(cells), grid, NEAR * self.scale), grid)
+
+    def _free(self, cells: np.ndarray) -> np.ndarray:
+        """The number, wherever it lies."""
+        values = cells.astype(np.float64)
+        number = self._unbend(values[:, -1])
+        if self.atom is not None:
+            at_atom = values[:, 0] > 0.5
+            number = np.where(at_atom | self._constant, self.atom[0], number)
+        return number
+
+    def typed(self, mean: np.ndarray) -> Any:
+        """Numbers, within what training met, as values of the column's own type."""
+        mean = np.clip(mean, self.range[0], self.range[1])
+        return arrow_types.of_numbers(mean, self.type)
+
+    def settle(self, expected: np.ndarray, observed: np.ndarray) -> None:
+        """Learn `knots`: the least-squares rising map from what was expected to what was observed.
+
+        `expected` are decoded means of hidden cells of rows that the net has not trained on.
+        Source: isotonic regression; see scikit-learn's IsotonicRegression.
+        """
+        from sklearn.isotonic import IsotonicRegression
+
+        kept = np.isfinite(expected) & np.isfinite(observed)
+        expected, observed = expected[kept], observed[kept]
+        if len(expected) < 4 * GUESSES_A_BIN or np.ptp(expected) == 0:
+            return  # beyond its outermost bins a map is flat: of two it would clip half of all
+        order = np.argsort(expected, kind="stable")
+        # Few rows a bin would follow the noise of a long tail: a bin's mean needs hundreds.
+        bins = np.array_split(order, int(min(len(order) // GUESSES_A_BIN, 32)))
+        at = np.array([expected[b].mean() for b in bins])
+        mean = np.array([observed[b].mean() for b in bins])
+        rising = IsotonicRegression().fit_transform(at, mean)
+        at, first = np.unique(at, return_index=True)
+        self.knots = [at.tolist(), rising[first].tolist()]
+
+    def text(self, values: Any) -> list[str]:
+        """Numbers with four digits, whole ones in full."""
+        return number_texts(cast.floats(values)[0])
+
+    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+        """The likely range, the atom, or both, where neither holds the share alone."""
+        if self._constant:
+            said = f"{number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
+            return Expected([said] * len(cells), cells[:, 0] > 0.5, np.ones(len(cells), bool))
+        ends = self._ends(predicted.low[:, -1], predicted.high[:, -1])
+        said = expected_range(self._unbend(cells[:, -1].astype(np.float64)), *ends, self.range)
+        if self.atom is None:
+            return said
+        atom = number_texts(np.array(self.atom[:1]))[0]
+        return with_atom(atom, cells[:, 0] > 0.5, predicted.middle[:, 0], said)
+
+    def usual(self, low: float, high: float) -> str:
+        """The range between two values of the number cell."""
+        return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
+
+    def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of ranges on the original scale; a column without negative numbers has none."""
+        ends = [self._unbend(end.astype(np.float64)) for end in (low, high)]
+        if self.range[0] >= 0:
+            ends[0] = np.where(ends[1] >= 0, ends[0].clip(0), ends[0])
+        if self.type.startswith(("int", "uint")):
+            return whole(*ends)
+        return ends[0], ends[1]
+
+    def _bend(self, numbers: np.ndarray) -> np.ndarray:
+        cells = ((numbers - self.center) / self.scale).clip(-FAR, FAR)
+        if isinstance(self.bent, list):  # beyond the outermost scores, in units of the spread
+            values, scores = (np.array(part) for part in self.bent)
+            beyond = numbers - numbers.clip(values[0], values[-1])
+            return np.interp(numbers, values, scores) + (beyond / self.scale).clip(-FAR, FAR)
+        return np.arcsinh(cells) if self.bent else cells
+
+    def _unbend(self, cells: np.ndarray) -> np.ndarray:
+        if isinstance(self.bent, list):
+            values, scores = (np.array(part) for part in self.bent)
+            beyond = cells - cells.clip(scores[0], scores[-1])
+            return np.interp(cells, scores, values) + self.scale * beyond
+        if self.bent:
+            cells = np.sinh(np.clip(cells, -50, 50))
+        return self.center + self.scale * cells
+
+
+def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The cells of plain columns (no atom, no bend) from floats (rows, columns) in one stroke.
+
+    None where a column needs `encode_floats`. Source of the speed: one pass over a matrix in
+    place of five over each column.
+    """
+    import torch
+
+    if any(c.bent or c.atom is not None for c in columns):
+        return None
+    fit = x.dtype in (np.float32, np.float64) and x.flags.writeable and min(x.strides) >= 0
+    held = torch.from_numpy(x if fit else np.array(x, np.float64))  # torch takes no other array
+    center = torch.tensor([column.center for column in columns], dtype=held.dtype)
+    scale = torch.tensor([column.scale for column in columns], dtype=held.dtype)
+    cells = ((held - center) / scale).to(torch.float32)
+    seen = ~torch.isnan(cells)
+    return cells.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), seen.numpy()

@@ -1,0 +1,1 @@
+"""Noisy images of any size: crops of them are rows, in units of their noise."""

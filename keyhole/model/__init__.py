@@ -1,0 +1,1 @@
+"""The network: stem, encoder, bottleneck, decoder and head, and priors over its codes."""

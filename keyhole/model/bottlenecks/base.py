@@ -1,0 +1,103 @@
+"""The interface of a bottleneck: an encoder's state becomes a code."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from keyhole.core.layout import Shape
+from keyhole.core.parts import Json, Part
+from keyhole.core.records import Code
+from keyhole.errors import SettingError
+from keyhole.model.layers import Linear
+
+AUTO = "auto"  # a width that the ordered-code curve chooses
+Encode = Callable[[Float[Tensor, "*lead batch wide"]], Float[Tensor, "*lead batch code"]]
+
+
+class Bottleneck(Part):
+    """Encoder state -> Code. `width` is the number of code dimensions.
+
+    None: half the cells, at most 32; "auto": chosen by held-out likelihood before the fit.
+    """
+
+    family = "bottleneck"
+    purpose: ClassVar[str] = ""  # the line that docs/bottlenecks.md says of it
+    formula: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    overcomplete: ClassVar[bool] = False  # True: may be wider than the row
+    nested: ClassVar[bool] = False  # True: every prefix of the code is a code
+    least_width: ClassVar[int] = 1
+    noisy: ClassVar[bool] = False  # True: rows have a posterior over codes, which has its price
+    partners: ClassVar[dict[str, dict[str, Json]]] = {}  # recipes of parts, where none is given
+
+    width: int | Literal["auto"] | None
+
+    def bind(self, shape: Shape) -> Shape:
+        """Check the arguments, and make the one linear map to the code that most kinds have."""
+        self.check()
+        wide = self.width_for(shape)
+        self.to_code = Linear(shape.wide, wide, shape.members)
+        return shape.widened(wide)
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
+    ) -> Code:
+        """The code of each row; with a generator, samples of it where the bottleneck has noise.
+
+        Here: the linear map, brought to a code of this kind; without noise or cost.
+        """
+        mean = self.onto(self.to_code(state))
+        return Code(z=mean[None], mean=mean, cost=torch.zeros_like(mean))
+
+    def priced(
+        self,
+        code: Code,
+        encode: Encode,
+        embedded: Float[Tensor, "*lead batch cell"],
+        generator: Generator,
+    ) -> Code:
+        """The code with what only training charges for; `encode` leads from the embedded row."""
+        return code
+
+    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+        """The nearest code that this bottleneck can make: what a prior's draw is brought to."""
+        return z
+
+    def width_for(self, shape: Shape) -> int:
+        """The width asked for, or half the cells, at most 32.
+
+        Half the cells led on the 22 ADBench tables; see docs/benchmarks.md. Raises: SettingError.
+        """
+        width: Any = self.width
+        cells, most = len(shape.layout), 65_536
+        if width is None or width == AUTO:  # «auto» is settled before a network is made
+            return max(self.least_width, min(cells // 2, 32))
+        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= most:
+            raise SettingError(
+                f"width={width!r:.40}: a code has from 1 to {most:,} dimensions, or 'auto'"
+            )
+        if width < self.least_width:
+            raise SettingError(
+                f"width={width}: the {self.kind} bottleneck has at least {self.least_width}"
+            )
+        whole = shape.layout.numbers + sum(slot.levels for slot in shape.layout.slots)
+        if width > max(whole, self.least_width) and not self.overcomplete:
+            raise SettingError(
+                f"width={width}: the row has {whole} cells, each level of a category counted, so "
+                f"nothing would be squeezed; give at most {whole}, or a bottleneck with sparse "
+                "codes (top_k, l1)"
+            )
+        return width
+
+
+def with_width(bottleneck: Any, width: int) -> Any:
+    """A bottleneck like this one, of another width."""
+    return type(bottleneck)(**{**bottleneck.get_params(), "width": width})
+
+
+def noise_like(x: Tensor, generator: Generator) -> Tensor:
+    """Standard normal noise of a tensor's shape, drawn where the generator is."""
+    return torch.randn(x.shape, generator=generator, device=generator.device).to(x)

@@ -1,0 +1,210 @@
+"""Finite scalar quantisation: each code dimension takes one of a few values, no codebook.
+
+Residual vector quantisation: a code is a sum of codewords, each of what the last left over.
+"""
+
+import math
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from keyhole.core.layout import Shape
+from keyhole.core.records import Code
+from keyhole.errors import SettingError
+from keyhole.model.bottlenecks.base import Bottleneck
+from keyhole.model.layers import Linear
+
+MOST_CODES = 4_096  # whose use is counted together; beyond, each dimension's alone
+SHARP = 4.0  # of the soft count, in steps between values
+
+
+class FSQ(Bottleneck):
+    """Each dimension is squashed and rounded to one of `levels` values (one a dimension, or all).
+
+    `usage` charges the entropy that a batch's codes lack: every code shall be used. Always in
+    float32: bfloat16 loses codes.
+    """
+
+    kind = "fsq"
+    purpose = "discrete codes: compression, tokens, counting"
+    formula = "z = (floor(L sigmoid(W h + b)) + 1/2) 2 / L - 1, straight through"
+    source = "Mentzer et al. 2024, eq. 1; usage: Yu et al. 2024, eq. 5"
+
+    def __init__(
+        self,
+        width: int | Literal["auto"] | None = None,
+        *,
+        levels: int | list[int] = 5,
+        usage: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.levels = levels
+        self.usage = usage
+
+    def check(self) -> None:
+        """Raises: SettingError for fewer than two values, or a price below zero."""
+        for levels in self.levels if isinstance(self.levels, list) else [self.levels]:
+            if isinstance(levels, bool) or not isinstance(levels, int) or not 2 <= levels <= 1_024:
+                raise SettingError(f"levels={self.levels!r:.40}: give from 2 to 1,024 values")
+        if not 0 <= self.usage < math.inf:
+            raise SettingError(f"usage={self.usage!r}: it must be zero or above")
+        held: Any = self.width
+        if isinstance(self.levels, list) and held not in (None, len(self.levels)):
+            raise SettingError(f"width={held!r}: levels={self.levels!r} are {len(self.levels)}")
+
+    def bind(self, shape: Shape) -> Shape:
+        """Make the map to the code."""
+        self.check()
+        listed = isinstance(self.levels, list)
+        wide = len(self.levels) if listed else self.width_for(shape)  # pyright: ignore
+        self.to_code = Linear(shape.wide, wide, shape.members)
+        counts = self.levels if listed else [self.levels] * wide
+        self.register_buffer("counts", torch.tensor(counts, dtype=torch.float32), False)
+        return shape.widened(wide)
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
+    ) -> Code:
+        """The rounded code, the same with and without a generator."""
+        with torch.autocast(state.device.type, enabled=False):
+            free = 2 * torch.sigmoid(self.to_code(state.float())) - 1
+            z = free + (self.onto(free) - free).detach()
+        return Code(z[None], z, torch.zeros_like(z), stats={"free": free})
+
+    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+        """The nearest values."""
+        counts = self.get_buffer("counts")
+        place = torch.floor((z + 1) / 2 * counts).clamp(min=0).minimum(counts - 1)
+        return (place + 0.5) * 2 / counts - 1
+
+    def priced(self, code: Code, encode: object, embedded: Tensor, generator: Generator) -> Code:
+        """With the entropy that the batch's codes lack, in even shares to rows' dimensions."""
+        soft = [self._soft(code.stats["free"], j) for j in range(code.mean.shape[-1])]
+        joint = math.prod(s.shape[-1] for s in soft) <= MOST_CODES
+        if joint:
+            whole = soft[0]
+            for one in soft[1:]:
+                whole = (whole[..., :, None] * one[..., None, :]).flatten(-2)
+            soft = [whole]
+        lacking = torch.stack([_lacking(s) for s in soft]).sum(0)  # (*lead)
+        cost = self.usage * lacking[..., None, None] / code.mean.shape[-1]
+        return replace(code, cost=cost.expand_as(code.mean))
+
+    def _soft(self, free: Tensor, j: int) -> Tensor:
+        """How much each row is at each value of a dimension: (*lead, batch, value)."""
+        count = int(self.get_buffer("counts")[j])
+        values = (torch.arange(count, device=free.device) + 0.5) * 2 / count - 1
+        steps = (free[..., j, None] - values) * (count / 2)
+        return torch.softmax(-SHARP * steps.square(), -1)
+
+
+def _lacking(soft: Tensor) -> Tensor:
+    """log(values) minus the entropy of their mean use, of each member."""
+    use = soft.mean(-2).clamp(min=1e-9)  # at zero, the entropy has no slope
+    return math.log(use.shape[-1]) + torch.xlogy(use, use).sum(-1)
+
+
+BEAM = 64  # partial sums that are kept while the nearest sum of codewords is searched
+MOST_COMPARED = 1 << 22  # distances at once
+
+
+class ResidualVQ(Bottleneck):
+    """`books` codebooks of `size` codewords; each quantises what the ones before left over.
+
+    A codebook is a fixed random one through a learnt linear map, so that all codewords move
+    together and none is left behind. `commitment` weighs how codes are held to their codewords.
+    """
+
+    kind = "residual_vq"
+    purpose = "discrete codes of a chosen number of bits: books log2(size)"
+    formula = "||sg[e] - c||^2 + commitment ||e - sg[c]||^2 a book, e = what is left over"
+    source = (
+        "van den Oord et al. 2017, eq. 3; residual: Zeghidour et al. 2021, algorithm 1; the map: "
+        "Zhu et al. 2024, eq. 6"
+    )
+
+    def __init__(
+        self,
+        width: int | Literal["auto"] | None = None,
+        *,
+        books: int = 2,
+        size: int = 64,
+        commitment: float = 0.25,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.books = books
+        self.size = size
+        self.commitment = commitment
+
+    def check(self) -> None:
+        """Raises: SettingError for books without words."""
+        if not (1 <= self.books <= 64 and 2 <= self.size <= 65_536 and 0 <= self.commitment < 1e9):
+            raise SettingError(
+                f"books={self.books!r}, size={self.size!r}, commitment={self.commitment!r}: give "
+                "from 1 to 64 books of 2 to 65,536 codewords, and a commitment of zero or above"
+            )
+
+    def bind(self, shape: Shape) -> Shape:
+        """Make the map to the code, and the codebooks: each half as wide as the one before."""
+        self.check()
+        wide = self.width_for(shape)
+        self.to_code = Linear(shape.wide, wide, shape.members)
+        words = torch.randn(self.books, self.size, wide)
+        words *= 0.5 ** torch.arange(self.books)[:, None, None]
+        self.register_buffer("words", words)
+        turn = torch.eye(wide).expand(self.books, shape.members, wide, wide)
+        self.turn = nn.Parameter(turn.clone())
+        return shape.widened(wide)
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
+    ) -> Code:
+        """The sum of codewords, the same with and without a generator."""
+        free = self.to_code(state)
+        z, price = self._quantised(free)
+        z = free + (z - free).detach()
+        return Code(z[None], z, torch.zeros_like(z), stats={"price": price})
+
+    def priced(self, code: Code, encode: object, embedded: Tensor, generator: Generator) -> Code:
+        """With what holds codes and codewords together."""
+        return replace(code, cost=code.stats["price"])
+
+    @torch.no_grad()
+    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+        """The nearest sum of codewords, of the first member.
+
+        Found by a beam: book by book, as `forward` does, a code would not be its own nearest.
+        """
+        free = z.reshape(-1, z.shape[-1])
+        parts = free.split(max(1, MOST_COMPARED // (BEAM * self.size)))
+        return torch.cat([self._nearest(part) for part in parts]).reshape(z.shape)
+
+    def _nearest(self, free: Float[Tensor, "row code"]) -> Float[Tensor, "row code"]:
+        whole = torch.zeros_like(free)[:, None]  # (row, beam, code)
+        for book in range(self.books):
+            words = self.get_buffer("words")[book] @ self.turn[book, 0]  # (size, code)
+            left = free[:, None] - whole
+            far = torch.cdist(left, words, compute_mode="donot_use_mm_for_euclid_dist").flatten(1)
+            best = far.topk(min(BEAM, far.shape[1]), largest=False).indices  # (row, beam)
+            before = (best // self.size)[..., None].expand(-1, -1, words.shape[1])
+            whole = whole.gather(1, before) + words[best % self.size]
+        return whole[:, 0]
+
+    def _quantised(self, free: Tensor) -> tuple[Tensor, Tensor]:
+        """The quantised code, and its price of each dimension; both (member, batch, code)."""
+        left, whole, price = free, torch.zeros_like(free), torch.zeros_like(free)
+        for book in range(self.books):
+            words = self.get_buffer("words")[book] @ self.turn[book]  # (member, size, code)
+            with torch.no_grad():
+                near = torch.cdist(left, words).argmin(-1)  # (member, batch)
+            member = torch.arange(len(words), device=near.device)[:, None]
+            chosen = words[member, near]
+            price = price + (left.detach() - chosen).square()
+            price = price + self.commitment * (left - chosen.detach()).square()
+            whole, left = whole + chosen, left - chosen.detach()
+        return whole, price

@@ -1,0 +1,253 @@
+"""The variational bottleneck: a code with noise, at a price in nats.
+
+The information bottleneck of Wasserstein autoencoders: codes without noise, normal together.
+
+Codes on a sphere: direction without length, with a power spherical posterior.
+"""
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from keyhole.core.layout import Shape
+from keyhole.core.records import Code
+from keyhole.errors import SettingError
+from keyhole.model.bottlenecks.base import Bottleneck, noise_like
+from keyhole.model.layers import Linear
+
+LOG_2PI = math.log(2 * math.pi)
+LEAST_LOG_SD, MOST_LOG_SD = -6.0, 2.0
+MOST_SAMPLES = 1_000
+RATE_WEIGHT = 10.0  # nats charged for each nat beside the target rate
+
+
+class Variational(Bottleneck):
+    """Each row has a normal posterior over codes; its divergence from N(0, I) is the price.
+
+    `beta` weighs the price (Higgins et al. 2017, eq. 4); `free_bits` nats a dimension are free
+    (Kingma et al. 2016, eq. 15); with `rate` the price holds the code near so many nats a row
+    (Burgess et al. 2018, eq. 8); `samples` above 1 train the importance-weighted bound (Burda et
+    al. 2016, eq. 8).
+    """
+
+    kind = "variational"
+    noisy = True
+    purpose = "generation, likelihoods, codes whose noise says what matters"
+    formula = "beta KL(N(mu, sigma^2) || N(0, 1)), z = mu + sigma eps"
+    source = "Kingma and Welling 2014, eq. 10; beta: Higgins et al. 2017, eq. 4"
+    partners = {
+        "corruption": {"kind": "nothing"},
+        "head": {"kind": "mixed", "continuous": "gaussian"},
+    }
+
+    def __init__(
+        self,
+        width: int | Literal["auto"] | None = None,
+        *,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        rate: float | None = None,
+        samples: int = 1,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.beta = beta
+        self.free_bits = free_bits
+        self.rate = rate
+        self.samples = samples
+
+    def check(self) -> None:
+        """Raises: SettingError for a price that is none."""
+        for name in ("beta", "free_bits"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise SettingError(f"{name}={value!r}: it must be zero or above")
+        if self.rate is not None and not 0 < self.rate < math.inf:
+            raise SettingError(f"rate={self.rate!r}: give nats a row above zero, or None")
+        if not 1 <= self.samples <= MOST_SAMPLES or self.samples != int(self.samples):
+            raise SettingError(
+                f"samples={self.samples!r}: give a whole number from 1 to {MOST_SAMPLES:,}"
+            )
+        if self.samples > 1 and (self.beta, self.free_bits, self.rate) != (1.0, 0.0, None):
+            raise SettingError(
+                f"samples={self.samples}: the importance-weighted bound has no beta, free bits or "
+                "rate; leave them as they are, or use samples=1"
+            )
+
+    def bind(self, shape: Shape) -> Shape:
+        """Make the maps to mean and log standard deviation, which starts at a tenth."""
+        self.check()
+        wide = self.width_for(shape)
+        self.to_mean = Linear(shape.wide, wide, shape.members)
+        self.to_log_sd = Linear(shape.wide, wide, shape.members)
+        with torch.no_grad():
+            self.to_log_sd.weight.mul_(0.1)
+            self.to_log_sd.bias.fill_(math.log(0.1))
+        return shape.widened(wide)
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
+    ) -> Code:
+        """With a generator, `samples` draws of the posterior and their log p(z) - log q(z|x)."""
+        mean = self.to_mean(state)
+        log_sd = self.to_log_sd(state).clamp(LEAST_LOG_SD, MOST_LOG_SD)
+        variance = torch.exp(2 * log_sd)
+        nats = 0.5 * (mean.square() + variance - 1) - log_sd
+        stats = {"nats": nats, "log_sd": log_sd}
+        if generator is None:
+            return Code(mean[None], mean, self._price(nats), stats=stats)
+        noise = noise_like(mean.expand(self.samples, *mean.shape), generator)
+        z = mean + noise * log_sd.exp()
+        ratio = 0.5 * (noise.square() - z.square()).sum(-1) + log_sd.sum(-1)
+        return Code(z, mean, self._price(nats), log_ratio=ratio, stats=stats)
+
+    def _price(self, nats: Tensor) -> Tensor:
+        if self.rate is not None:
+            held = nats.mean(-2, keepdim=True).sum(-1, keepdim=True)  # of the batch, a member
+            sign = RATE_WEIGHT * torch.sign(held - self.rate).detach()
+            return sign * (nats - self.rate / nats.shape[-1])
+        if self.free_bits:
+            held = nats.mean(-2, keepdim=True)  # a dimension's nats, over the batch
+            return self.beta * torch.where(held < self.free_bits, self.free_bits, nats)
+        return self.beta * nats
+
+
+SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel, in units of its own
+
+
+class MMD(Bottleneck):
+    """Charges the maximum mean discrepancy between a batch's codes and N(0, I).
+
+    Rows keep codes of their own, so none need be vague; only all together are held to the normal.
+    """
+
+    kind = "mmd"
+    purpose = "normal codes without noise: sampling and reconstruction both sharp"
+    formula = "weight MMD^2(z, N(0, I)), kernel sum_s C_s / (C_s + ||z - z'||^2), C_s = 2 width s"
+    source = "Tolstikhin et al. 2018, algorithm 2; Zhao et al. 2019, eq. 6"
+
+    def __init__(
+        self, width: int | Literal["auto"] | None = None, *, weight: float = 10.0
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.weight = weight
+
+    def check(self) -> None:
+        """Raises: SettingError for a weight below zero."""
+        if not 0 <= self.weight < float("inf"):
+            raise SettingError(f"weight={self.weight!r}: it must be zero or above")
+
+    def priced(self, code: Code, encode: object, embedded: Tensor, generator: Generator) -> Code:
+        """With the batch's discrepancy, in even shares to rows' dimensions."""
+        z, wide = code.mean, code.mean.shape[-1]
+        normal = noise_like(z, generator)
+        between = 2 * _kernel(z, normal).mean((-2, -1))
+        apart = _within(z) + _within(normal) - between  # (*lead)
+        cost = (self.weight / wide) * apart[..., None, None].expand_as(z)
+        return replace(code, cost=cost)
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    """The inverse multiquadratic kernel, its mean over scales: (*lead, row of x, row of y)."""
+    square = (
+        x.square().sum(-1)[..., :, None]
+        + y.square().sum(-1)[..., None, :]
+        - 2 * x @ y.transpose(-2, -1)
+    ).clamp(min=0)
+    scales = [2 * x.shape[-1] * scale for scale in SCALES]
+    return torch.stack([c / (c + square) for c in scales]).mean(0)
+
+
+def _within(x: Tensor) -> Tensor:
+    """The mean kernel between different rows: the estimate without bias."""
+    rows = x.shape[-2]
+    return (_kernel(x, x).sum((-2, -1)) - rows) / max(rows * (rows - 1), 1)
+
+
+MOST_CONCENTRATION = 1e4
+
+
+class Hyperspherical(Bottleneck):
+    """Each row has a power spherical posterior around its direction; the prior is uniform.
+
+    As the von Mises-Fisher's, but entropy and draws have closed forms.
+    """
+
+    kind = "hyperspherical"
+    noisy = True
+    least_width = 2
+    purpose = "data that go round: directions, phases, topics; cosine similarity of codes"
+    formula = "q(z|x) ~ (1 + mu z)^kappa on the sphere; beta KL(q || uniform)"
+    source = "Davidson et al. 2018; the posterior: De Cao and Aziz 2020, eq. 3 and 8"
+    partners = {
+        "corruption": {"kind": "nothing"},
+        "head": {"kind": "mixed", "continuous": "gaussian"},
+    }
+
+    def __init__(self, width: int | Literal["auto"] | None = None, *, beta: float = 1.0) -> None:
+        super().__init__()
+        self.width = width
+        self.beta = beta
+
+    def check(self) -> None:
+        """Raises: SettingError for a price below zero."""
+        if not 0 <= self.beta < math.inf:
+            raise SettingError(f"beta={self.beta!r}: it must be zero or above")
+
+    def bind(self, shape: Shape) -> Shape:
+        """Make the maps to direction and concentration."""
+        self.check()
+        wide = self.width_for(shape)
+        self.to_mean = Linear(shape.wide, wide, shape.members)
+        self.to_spread = Linear(shape.wide, 1, shape.members)
+        with torch.no_grad():
+            self.to_spread.weight.mul_(0.1)
+            self.to_spread.bias.fill_(4.0 * wide)
+        return shape.widened(wide)
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
+    ) -> Code:
+        """The direction; with a generator, one draw around it."""
+        mean = self.onto(self.to_mean(state))
+        kappa = functional.softplus(self.to_spread(state)).clamp(max=MOST_CONCENTRATION) + 1.0
+        wide = mean.shape[-1]
+        a, b = (wide - 1) / 2 + kappa, (wide - 1) / 2 + torch.zeros_like(kappa)
+        log_norm = (a + b) * math.log(2) + b * math.log(math.pi)
+        log_norm = log_norm + torch.lgamma(a) - torch.lgamma(a + b)
+        expected = math.log(2) + torch.digamma(a) - torch.digamma(a + b)  # of log(1 + mu z)
+        log_area = math.log(2) + wide / 2 * math.log(math.pi) - math.lgamma(wide / 2)
+        nats = (kappa * expected - log_norm + log_area) / wide  # even shares
+        nats = nats.expand_as(mean)
+        stats = {"nats": nats}
+        if generator is None:
+            return Code(mean[None], mean, self.beta * nats, stats=stats)
+        z, cosine = _draw(mean, a, b, generator)
+        log_q = kappa[..., 0] * torch.log1p(cosine.clamp(-1 + 1e-6, 1)) - log_norm[..., 0]
+        return Code(
+            z[None], mean, self.beta * nats, log_ratio=(-log_area - log_q)[None], stats=stats
+        )
+
+    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+        """The direction, of length one."""
+        return functional.normalize(z, dim=-1, eps=1e-6)
+
+
+def _draw(mean: Tensor, a: Tensor, b: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """A draw around each direction, and its cosine to it: De Cao and Aziz 2020, algorithm 1."""
+    gammas = [
+        torch._standard_gamma(x.to(generator.device), generator=generator).to(x) for x in (a, b)
+    ]
+    share = gammas[0] / (gammas[0] + gammas[1]).clamp(min=1e-12)
+    cosine = 2 * share - 1  # (*lead, B, 1)
+    other = noise_like(mean, generator)
+    other = other - (other * mean).sum(-1, keepdim=True) * mean
+    across = functional.normalize(other, dim=-1, eps=1e-6)
+    z = cosine * mean + (1 - cosine.square()).clamp(min=1e-12).sqrt() * across
+    return z, cosine[..., 0]

@@ -1,0 +1,281 @@
+"""Gaussian cells: a scale learnt from the data's own (shared, or one a column), or a fixed one.
+
+Student's t for continuous cells: robust, with a learnt and floored scale a column.
+
+Continuous cells as a histogram: any shape, heaps and gaps included, none assumed.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from scipy import stats
+from torch import Tensor, nn
+
+from keyhole.core.layout import Shape, Slot
+from keyhole.model.heads.base import CellHead, Cells
+from keyhole.model.layers import Linear, to_cells
+
+GAIN = 10.0  # the scale is settled in a hundred steps, not in a thousand
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class GaussianCells:
+    """Normal around `location`, `scale` wide."""
+
+    location: Float[Tensor, "*lead batch cell"]
+    scale: Float[Tensor, "*row cell"]
+
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """The normal log-density."""
+        return -self.deviance(target) - (torch.log(self.scale) + HALF_LOG_2PI)
+
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Nats below the density's peak."""
+        ratio = ((target - self.location) * (1 / self.scale)).clamp(-1e15, 1e15)
+        return 0.5 * ratio * ratio
+
+    @property
+    def mean(self) -> Tensor:
+        """The location."""
+        return self.location
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """Symmetric around the location."""
+        reach = float(stats.norm.ppf((1 + share) / 2)) * self.scale
+        return self.location - reach, self.location + reach
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """A normal draw."""
+        shape, device = self.location.shape, generator.device
+        return self.location + self.scale * torch.randn(
+            shape, generator=generator, device=device
+        ).to(self.location)
+
+
+class Gaussian(CellHead):
+    """Location from the state; the scale that fits best, "shared" by all cells or one a "column".
+
+    A decoder whose scale is fixed at 1 («mean squared error») tells a code of cells scaled to
+    [0, 1] that nothing is worth a nat, and it collapses. The shared scale that fits best is the
+    root mean square error (Rybkin et al. 2021, eq. 4); it is learnt here, from the data's own
+    spread on, and floored. Hidden cells have a scale of their own, as for Student's t. A number
+    for `scale` is fixed, in the columns' own units.
+    """
+
+    kind = "gaussian"
+
+    def __init__(self, scale: str | float = "shared", *, floor: float = 0.01) -> None:
+        super().__init__()
+        self.scale = scale
+        self.floor = floor
+
+    def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
+        """Scales start at the columns' own spread."""
+        self.to_location = to_cells(shape, len(slots))
+        spread = torch.tensor([slot.scale for slot in slots])
+        self.register_buffer("spread", spread, persistent=False)
+        if not isinstance(self.scale, str):
+            fixed = torch.tensor([self.scale / slot.unit for slot in slots])
+            self.register_buffer("fixed", fixed, persistent=False)
+            return
+        wide = 1 if self.scale == "shared" else len(slots)
+        self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, wide))
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+    ) -> Cells:
+        """The distribution of each cell; without `seen`, all are in sight."""
+        if not isinstance(self.scale, str):
+            return GaussianCells(self.to_location(state), self.get_buffer("fixed"))
+        wide = (GAIN * self.log_scale.clamp(-1.5, 1.5)).exp() + self.floor
+        hidden, sight = wide * self.get_buffer("spread")
+        scale = sight if seen is None else torch.where(seen, sight, hidden)
+        return GaussianCells(self.to_location(state), scale)
+
+
+@dataclass(frozen=True)
+class StudentTCells:
+    """Student's t with `nu` degrees of freedom, around `location`, `scale` wide."""
+
+    location: Float[Tensor, "*lead batch cell"]
+    scale: Float[Tensor, "*row cell"]
+    nu: float
+
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Written out: torch.distributions takes 2.5 times as long."""
+        nu = self.nu
+        constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi)
+        peak = constant - torch.log(self.scale)
+        return torch.addcmul(peak, self._log_square(target), peak.new_tensor(-(nu + 1) / 2))
+
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Nats below the density's peak."""
+        return (self.nu + 1) / 2 * self._log_square(target)
+
+    def _log_square(self, target: Tensor) -> Tensor:
+        ratio = (target - self.location) * (1 / (self.scale * math.sqrt(self.nu)))
+        ratio = ratio.clamp(-1e15, 1e15)  # its square stays a float32
+        return torch.log1p(ratio * ratio)
+
+    @property
+    def mean(self) -> Tensor:
+        """The location."""
+        return self.location
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """Symmetric around the location."""
+        reach = float(stats.t.ppf((1 + share) / 2, self.nu)) * self.scale
+        return self.location - reach, self.location + reach
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """A normal over the root of a chi-square's mean."""
+        like = {"generator": generator, "device": self.location.device}
+        normal = torch.randn(self.location.shape, **like)
+        uniform = torch.rand(self.location.shape, **like).clamp(1e-7, 1 - 1e-7)
+        chi = torch.from_numpy(stats.chi2.ppf(uniform.cpu().numpy(), self.nu)).to(normal)
+        return self.location + self.scale * normal / torch.sqrt(chi / self.nu)
+
+
+class StudentT(CellHead):
+    """Location from the state; two scales a column, for cells in sight and for hidden ones.
+
+    What stands in the input is rebuilt more closely than what must be guessed: one scale for both
+    would call every guess wrong and every copy dull. Neither falls below `floor` of the spread.
+    """
+
+    kind = "student_t"
+
+    def __init__(self, nu: float = 3.0, *, floor: float = 0.3) -> None:
+        super().__init__()
+        self.nu = nu
+        self.floor = floor
+
+    def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
+        """The scales start at the column's own spread."""
+        self.to_location = to_cells(shape, len(slots))
+        spread = torch.tensor([slot.scale for slot in slots])
+        self.register_buffer("spread", spread, persistent=False)
+        self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, len(slots)))
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+    ) -> Cells:
+        """The distribution of each continuous cell; without `seen`, all are in sight."""
+        hidden, sight = (self.log_scale.exp() + self.floor) * self.get_buffer("spread")
+        scale = sight if seen is None else torch.where(seen, sight, hidden)
+        return StudentTCells(self.to_location(state), scale, self.nu)
+
+
+FAR_SHARE = 1e-4  # of the probability, spread widely: a value beyond the last bin is possible
+FAR_SCALE = 3.0  # of the spread
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Where the bins of each cell lie; cells with fewer than the most are padded at the end."""
+
+    edges: Float[Tensor, "cell edge"]  # ascending; of padding, infinite
+    low: Float[Tensor, "cell bin"]  # values that a draw from the bin lies between:
+    high: Float[Tensor, "cell bin"]  # equal ones where the bin is a heap
+    spread: Float[Tensor, " cell"]
+
+
+@dataclass(frozen=True)
+class BinnedCells:
+    """Even density within each bin, the bins with probabilities softmax(logits)."""
+
+    logits: Float[Tensor, "*lead batch cell bin"]
+    bins: Bins
+
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """The log-density, with a little of it far and wide."""
+        edges = self.bins.edges
+        place = torch.searchsorted(edges, target.movedim(-1, 0).contiguous().flatten(1))
+        place = (place - 1).unflatten(1, target.shape[:-1]).movedim(0, -1)
+        count = torch.isfinite(edges).sum(1) - 1
+        inside = (place >= 0) & (place < count)
+        place = place.clamp(min=0).minimum(count - 1)
+        lead = torch.broadcast_shapes(self.logits.shape[:-1], place.shape)
+        log_soft = torch.log_softmax(self.logits, -1).expand(*lead, -1)
+        mine = log_soft.gather(-1, place.expand(lead)[..., None])[..., 0]
+        log_width = torch.log(edges.diff(dim=1))
+        column = torch.arange(len(edges), device=edges.device)
+        mine = torch.where(inside, mine - log_width[column, place], -torch.inf)
+        far = (target / (FAR_SCALE * self.bins.spread)).clamp(-1e15, 1e15)
+        wide = -torch.log1p(far.square()) - torch.log(math.pi * FAR_SCALE * self.bins.spread)
+        return torch.logaddexp(mine + math.log1p(-FAR_SHARE), wide + math.log(FAR_SHARE))
+
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Nats below the highest bin's density."""
+        log_width = torch.log(self.bins.edges.diff(dim=1)).nan_to_num(0.0, 0.0, 0.0)
+        peak = (torch.log_softmax(self.logits, -1) - log_width).amax(-1)
+        return (peak - self.log_prob(target)).clamp(min=0)
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected value."""
+        middle = (self.bins.low + self.bins.high) / 2
+        return (torch.softmax(self.logits, -1) * middle).sum(-1)
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """The lower end of the bin with the lower quantile, the upper end of the upper one's."""
+        rising = torch.softmax(self.logits, -1).cumsum(-1)
+        last = (torch.isfinite(self.bins.edges).sum(1) - 2).clamp(min=0)
+        ends = []
+        for level, values in (((1 - share) / 2, self.bins.low), ((1 + share) / 2, self.bins.high)):
+            place = (rising < level).sum(-1).minimum(last)
+            ends.append(values.expand(*place.shape, -1).gather(-1, place[..., None])[..., 0])
+        return ends[0], torch.maximum(*ends)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """A bin by its probability, and a value evenly from between those met in it."""
+        prob = torch.softmax(self.logits, -1)
+        drawn = torch.multinomial(prob.flatten(0, -2).to(generator.device), 1, generator=generator)
+        drawn = drawn.to(prob.device).reshape(prob.shape[:-1])[..., None]
+        ends = [
+            values.expand(*prob.shape[:-1], -1).gather(-1, drawn)[..., 0]
+            for values in (self.bins.low, self.bins.high)
+        ]
+        even = torch.rand(ends[0].shape, generator=generator, device=generator.device)
+        return ends[0] + even.to(prob) * (ends[1] - ends[0])
+
+
+class Binned(CellHead):
+    """Logits of bins that hold about equal shares of the training values (heaps by themselves).
+
+    Source: the discrete softmax of van den Oord et al. 2016, section 3.3, over quantiles.
+    """
+
+    kind = "binned"
+
+    def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
+        """Logits start at the bins' shares."""
+        most = max(len(slot.bins) for slot in slots)
+        edges = torch.full((len(slots), most + 1), torch.inf)
+        low, high, start = (torch.zeros(len(slots), most) for _ in range(3))
+        start -= 30.0
+        for i, slot in enumerate(slots):
+            held = torch.tensor(slot.bins)  # (bin, 5): edges, values, share
+            edges[i, : len(held)], edges[i, len(held)] = held[:, 0], held[-1, 1]
+            low[i, : len(held)], high[i, : len(held)] = held[:, 2], held[:, 3]
+            start[i, : len(held)] = torch.log(held[:, 4])
+        spread = torch.tensor([slot.scale for slot in slots])
+        held = {"edges": edges, "low": low, "high": high, "spread": spread, "start": start}
+        for name, values in held.items():
+            self.register_buffer(name, values, persistent=False)
+        self.to_logits = Linear(shape.wide, most * len(slots), shape.members)
+        with torch.no_grad():
+            self.to_logits.weight.mul_(0.1)
+            self.to_logits.bias.zero_()
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+    ) -> Cells:
+        """The distribution of each cell."""
+        start = self.get_buffer("start")
+        logits = self.to_logits(state).unflatten(-1, start.shape) + start
+        bins = Bins(*(self.get_buffer(name) for name in ("edges", "low", "high", "spread")))
+        return BinnedCells(logits, bins)

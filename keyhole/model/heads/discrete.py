@@ -1,0 +1,271 @@
+"""Bernoulli for flags, through a sigmoid.
+
+Categorical for levels, through a softmax; rare levels share one logit.
+
+Negative binomial for counts: a mean from the state, one dispersion a column.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn import functional
+
+from keyhole.core.layout import Shape, Slot
+from keyhole.model.heads.base import CellHead, Cells
+from keyhole.model.layers import Linear, to_cells
+
+
+@dataclass(frozen=True)
+class BernoulliCells:
+    """A flag is 1 with probability sigmoid(logit); any other value costs `nats_unseen`."""
+
+    logit: Float[Tensor, "*lead batch cell"]
+    nats_unseen: Float[Tensor, " cell"]
+
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Log sigmoid(logit) at 1, log sigmoid(-logit) at 0."""
+        log_prob = torch.addcmul(functional.logsigmoid(-self.logit), target, self.logit)
+        unseen = target > 1  # of the rows alone, so few that to ask first is cheaper
+        return torch.where(unseen, -self.nats_unseen, log_prob) if bool(unseen.any()) else log_prob
+
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """All of its nats: who expects a flag rightly pays none."""
+        return -self.log_prob(target)
+
+    @property
+    def mean(self) -> Tensor:
+        """The probability of 1."""
+        return torch.sigmoid(self.logit)
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """The probability, twice: a flag has no range."""
+        return self.mean, self.mean
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """0 or 1."""
+        return torch.bernoulli(self.mean, generator=generator)
+
+
+class Bernoulli(CellHead):
+    """A logit from the state, bounded so that no value is thought rarer than one row in all."""
+
+    kind = "bernoulli"
+
+    def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
+        """Logits start at the flags' shares."""
+        self.to_logit = to_cells(shape, len(slots))
+        share = torch.tensor([slot.center for slot in slots])
+        bound = torch.tensor([slot.nats_unseen for slot in slots])
+        self.register_buffer("bound", bound, persistent=False)
+        start = torch.logit(share).clamp(-0.99 * bound, 0.99 * bound)
+        start = bound * torch.atanh(start / bound)
+        own = isinstance(self.to_logit, Linear)
+        self.register_buffer("start", torch.zeros_like(start) if own else start, persistent=False)
+        if isinstance(self.to_logit, Linear):
+            with torch.no_grad():
+                self.to_logit.bias.copy_(start.expand_as(self.to_logit.bias))
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+    ) -> Cells:
+        """The distribution of each flag."""
+        bound = self.get_buffer("bound")
+        logit = self.to_logit(state) + self.get_buffer("start")
+        return BernoulliCells(bound * torch.tanh(logit / bound), bound)
+
+
+MOST_LOGITS = 1_000  # levels with a logit of their own, per column
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column's place among the logits, and how levels without one of their own share it.
+
+    `own[code - 1]` is the code's logit; `log_within` its log-share of that logit; `log_share` its
+    log-share of all training rows, mixed in with weight exp(-nats) so that nothing is impossible.
+    """
+
+    start: int
+    wide: int
+    own: Int64[Tensor, " level"]
+    log_within: Float[Tensor, " level"]
+    log_share: Float[Tensor, " level"]
+    nats: float
+
+
+@dataclass(frozen=True)
+class CategoricalCells:
+    """Each column's levels with probabilities softmax(logits)."""
+
+    logits: Float[Tensor, "*lead batch logit"]
+    columns: list[Column]
+
+    def log_prob(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out cell"]:
+        """The log-probability of each code; at code 0 (hidden) it means nothing."""
+        lead = torch.broadcast_shapes(self.logits.shape[:-1], target.shape[:-1])
+        found = []
+        for i, column in enumerate(self.columns):
+            level = (target[..., i] - 1).clamp(min=0)
+            logits = self.logits[..., column.start : column.start + column.wide]
+            log_soft = torch.log_softmax(logits, -1)
+            own = column.own[level].expand(lead).unsqueeze(-1)
+            mine = log_soft.expand(*lead, column.wide).gather(-1, own).squeeze(-1)
+            mine = mine + column.log_within[level] + math.log1p(-math.exp(-column.nats))
+            found.append(torch.logaddexp(mine, column.log_share[level] - column.nats))
+        return torch.stack(found, -1)
+
+    def deviance(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out cell"]:
+        """All of its nats: who expects a level rightly pays none."""
+        return -self.log_prob(target)
+
+    @property
+    def mean(self) -> Tensor:
+        """The most probable code among the known levels that have a logit of their own."""
+        found = []
+        for column in self.columns:
+            logits = self.logits[..., column.start : column.start + max(column.wide - 1, 1)]
+            found.append(logits.argmax(-1) + 1)
+        return torch.stack(found, -1)
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """The most probable code, twice: levels have no order."""
+        return self.mean, self.mean
+
+    def levels(self, place: int) -> Float[Tensor, "*lead batch level"]:
+        """The probabilities of a column's levels; the last is that of all without their own."""
+        column = self.columns[place]
+        logits = self.logits[..., column.start : column.start + column.wide]
+        return torch.softmax(logits, -1)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """A level drawn by its probability."""
+        found = []
+        for column in self.columns:
+            logits = self.logits[..., column.start : column.start + column.wide]
+            prob = torch.softmax(logits, -1)[..., column.own] * column.log_within.exp()
+            drawn = torch.multinomial(prob.flatten(0, -2), 1, generator=generator)
+            found.append(drawn.reshape(prob.shape[:-1]) + 1)
+        return torch.stack(found, -1)
+
+
+class Categorical(CellHead):
+    """Logits from the state; a column's last logit is that of all levels without their own."""
+
+    kind = "categorical"
+
+    def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
+        """Logits start at the levels' log-shares."""
+        starts, wide = [], 0
+        self.columns: list[tuple[int, int, float]] = []
+        for i, slot in enumerate(slots):
+            share = torch.tensor(slot.shares)
+            own = torch.arange(slot.levels).clamp(max=MOST_LOGITS)
+            logits = torch.zeros(min(slot.levels, MOST_LOGITS + 1)).index_add(0, own, share)
+            self.register_buffer(f"own_{i}", own, persistent=False)
+            self.register_buffer(f"log_share_{i}", torch.log(share), persistent=False)
+            within = torch.log(share) - torch.log(logits)[own]
+            self.register_buffer(f"log_within_{i}", within, persistent=False)
+            self.columns.append((wide, len(logits), slot.nats_unseen))
+            starts.append(torch.log(logits))
+            wide += len(logits)
+        self.to_logits = Linear(shape.wide, wide, shape.members)
+        with torch.no_grad():
+            self.to_logits.bias.copy_(torch.cat(starts).expand_as(self.to_logits.bias))
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+    ) -> Cells:
+        """The distribution of each code cell."""
+        columns = [
+            Column(
+                start, wide, self.get_buffer(f"own_{i}"), self.get_buffer(f"log_within_{i}"),
+                self.get_buffer(f"log_share_{i}"), nats,
+            )
+            for i, (start, wide, nats) in enumerate(self.columns)
+        ]  # fmt: skip
+        return CategoricalCells(self.to_logits(state), columns)
+
+
+MOST_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
+
+
+@dataclass(frozen=True)
+class CountCells:
+    """Counts with mean exp(log_mean), variance mean + mean^2 / size; cells are log(1 + count)."""
+
+    log_mean: Float[Tensor, "*lead batch cell"]
+    size: Float[Tensor, "*member 1 cell"]
+    nats_unseen: Float[Tensor, " cell"]
+
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """The negative binomial's log-probability; below zero, where none is, `nats_unseen`."""
+        count = torch.expm1(target.clamp(0, MOST_LOG_MEAN))
+        size, log_mean = self.size, self.log_mean
+        log_sum = torch.logaddexp(torch.log(size), log_mean)
+        ways = torch.lgamma(count + size) - torch.lgamma(size) - torch.lgamma(count + 1)
+        log_prob = ways + size * (torch.log(size) - log_sum) + count * (log_mean - log_sum)
+        return torch.where(target < 0, -self.nats_unseen, log_prob)
+
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Nats beyond those of a negative binomial whose mean is the count itself."""
+        count = torch.expm1(target.clamp(0, MOST_LOG_MEAN))
+        size, log_mean = self.size, self.log_mean
+        log_sum = torch.logaddexp(torch.log(size), log_mean)
+        perfect = torch.xlogy(count, count) - torch.xlogy(count + size, count + size)
+        deviance = perfect + (count + size) * log_sum - count * log_mean
+        return torch.where(target < 0, self.nats_unseen, deviance.clamp(min=0))
+
+    @property
+    def mean(self) -> Tensor:
+        """log(1 + mean count)."""
+        return torch.log1p(self.log_mean.exp())
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """Quantiles of the negative binomial, as cells."""
+        mean = self.log_mean.detach().exp().double()
+        size = self.size.detach().double().expand_as(mean).cpu().numpy()
+        prob = size / (size + mean.cpu().numpy())
+        ends = (stats.nbinom.ppf((1 + sign * share) / 2, size, prob) for sign in (-1, 1))
+        low, high = (torch.log1p(torch.as_tensor(end)).to(self.log_mean) for end in ends)
+        return low, high
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """A Poisson count whose rate is a gamma draw, as a cell."""
+        mean = self.log_mean.detach().exp().double()
+        size = self.size.detach().double().expand_as(mean)
+        uniform = torch.rand(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        spread = (mean / size).cpu().numpy()
+        rate = stats.gamma.ppf(uniform.cpu().numpy(), size.cpu().numpy(), scale=spread)
+        counts = torch.poisson(torch.from_numpy(rate).to(mean.device), generator=generator)
+        return torch.log1p(counts).to(self.log_mean)
+
+
+class Counts(CellHead):
+    """log mean from the state, in units of the column's spread; a size per column."""
+
+    kind = "counts"
+
+    def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
+        """Means start at the column's mean count."""
+        self.to_log_mean = to_cells(shape, len(slots))
+        self.log_size = nn.Parameter(torch.zeros(shape.members, 1, len(slots)))
+        mean = torch.expm1(torch.tensor([slot.center for slot in slots])).clamp(min=1e-3)
+        for name, values in {
+            "start": torch.log(mean),
+            "spread": torch.tensor([slot.scale for slot in slots]),
+            "bound": torch.tensor([slot.nats_unseen for slot in slots]),
+        }.items():
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+    ) -> Cells:
+        """The distribution of each count."""
+        start, spread = self.get_buffer("start"), self.get_buffer("spread")
+        log_mean = start + self.to_log_mean(state) * spread
+        size = self.log_size.clamp(-6, 8).exp()
+        return CountCells(log_mean.clamp(-12, MOST_LOG_MEAN), size, self.get_buffer("bound"))

@@ -1,0 +1,219 @@
+"""Discretised logistic for pixels: the probability of a grey level, not the density near it.
+
+Noise of a camera: normal, with a variance that grows with the light, and some of its own.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from keyhole.core.layout import Shape, Slot
+from keyhole.model.heads.base import CellHead, Cells
+from keyhole.model.heads.continuous import GAIN, GaussianCells
+from keyhole.model.layers import to_cells
+
+FARTHEST = 1e15  # scales away, that a float32 can still tell
+
+
+@dataclass(frozen=True)
+class LogisticCells:
+    """Logistic around `location`, its mass between halves of a `step`; the density at step 0.
+
+    The least and the most level, `low` and `high`, hold all that lies beyond them.
+    """
+
+    location: Float[Tensor, "*lead batch cell"]
+    scale: Float[Tensor, "*row cell"]
+    step: Float[Tensor, " cell"]
+    low: Float[Tensor, " cell"]
+    high: Float[Tensor, " cell"]
+
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Log of sigmoid(upper half-step) - sigmoid(lower half-step).
+
+        Source: Salimans et al. 2017, eq. 2, with one component.
+        """
+        away = (target - self.location) / self.scale
+        return self._log_mass(away.clamp(-FARTHEST, FARTHEST), target)
+
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Nats beyond those of a logistic around the level itself; an end level can cost none."""
+        here = torch.zeros((), device=target.device).expand_as(target)
+        perfect = self._log_mass(here, target)
+        at_end = self._discrete & ((target <= self._first) | (target >= self._last))
+        perfect = torch.where(at_end, 0.0, perfect)
+        return (perfect - self.log_prob(target)).clamp(min=0)
+
+    def _log_mass(self, away: Tensor, target: Tensor) -> Tensor:
+        density = -away.abs() - 2 * functional.softplus(-away.abs()) - torch.log(self.scale)
+        if not bool(self._discrete.any()):
+            return density
+        half = torch.where(self._discrete, self.step, 1.0) / (2 * self.scale)
+        upper, lower = away + half, away - half
+        # The difference of two sigmoids, written so that none of it cancels.
+        between = torch.log(-torch.expm1(-2 * half)) - lower
+        between = between - functional.softplus(-upper) - functional.softplus(-lower)
+        mass = torch.where(target <= self._first, functional.logsigmoid(upper), between)
+        mass = torch.where(target >= self._last, functional.logsigmoid(-lower), mass)
+        return torch.where(self._discrete, mass, density)
+
+    @property
+    def _discrete(self) -> Bool[Tensor, " cell"]:
+        return self.step > 0
+
+    @property
+    def _first(self) -> Tensor:
+        return self.low + self.step / 4  # a level as encoded is a hair beside itself
+
+    @property
+    def _last(self) -> Tensor:
+        return self.high - self.step / 4
+
+    @property
+    def mean(self) -> Tensor:
+        """The location, within the levels."""
+        return torch.where(self._discrete, self.location.clamp(self.low, self.high), self.location)
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """Symmetric around the location, within the levels."""
+        reach = math.log((1 + share) / (1 - share)) * self.scale
+        ends = (self.location - reach, self.location + reach)
+        low, high = (self._levels(end) for end in ends)
+        return low, high
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """A draw, at the nearest level."""
+        like = {"generator": generator, "device": generator.device}
+        share = torch.rand(self.location.shape, **like).clamp(1e-7, 1 - 1e-7).to(self.location)
+        return self._levels(self.location + self.scale * torch.logit(share))
+
+    def _levels(self, values: Tensor) -> Tensor:
+        """The nearest level of each value that has levels."""
+        step = torch.where(self._discrete, self.step, 1.0)
+        place = ((values.clamp(self.low, self.high) - self.low) / step).round()
+        return torch.where(self._discrete, self.low + place * step, values)
+
+
+class Logistic(CellHead):
+    """Location from the state; two scales shared by all cells, for those in sight and hidden."""
+
+    kind = "logistic"
+
+    def __init__(self, *, floor: float = 0.01) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
+        """Scales start at the cells' own spread."""
+        self.to_location = to_cells(shape, len(slots))
+        ends = [slot.ends if slot.step > 0 and slot.ends else (-1e9, 1e9) for slot in slots]
+        for name, values in {
+            "spread": [slot.scale * math.sqrt(3) / math.pi for slot in slots],
+            "step": [slot.step if slot.ends else 0.0 for slot in slots],
+            "low": [end[0] for end in ends],
+            "high": [end[1] for end in ends],
+        }.items():
+            self.register_buffer(name, torch.tensor(values), persistent=False)
+        self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+    ) -> Cells:
+        """The distribution of each cell; without `seen`, all are in sight."""
+        wide = (10.0 * self.log_scale.clamp(-1.5, 1.5)).exp() + self.floor
+        hidden, sight = wide * self.get_buffer("spread")
+        scale = sight if seen is None else torch.where(seen, sight, hidden)
+        ends = (self.get_buffer(name) for name in ("step", "low", "high"))
+        return LogisticCells(self.to_location(state), scale, *ends)
+
+
+SHARE = 0.1  # of the variance at the start, that light makes
+
+
+@dataclass(frozen=True)
+class PoissonGaussianCells:
+    """Normal around `location`, its variance gain * (location - zero) + own."""
+
+    location: Float[Tensor, "*lead batch cell"]
+    gain: Float[Tensor, "*row cell"]
+    own: Float[Tensor, "*row cell"]
+    zero: Float[Tensor, " cell"]
+
+    def _at(self, location: Tensor) -> GaussianCells:
+        light = (location - self.zero).clamp(min=0)
+        return GaussianCells(location, (self.gain * light + self.own).sqrt())
+
+    @property
+    def _here(self) -> GaussianCells:
+        return self._at(self.location)
+
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """The normal log-density."""
+        return self._here.log_prob(target)
+
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+        """Nats beyond those of the likeliest location, a little darker than the target itself."""
+        gain, square = self.gain, self._at(target).scale.square()
+        root = torch.sqrt(gain.square().square() + 4 * square.square())
+        darker = 2 * gain * square / (gain.square() + 2 * square + root)
+        best = torch.maximum(
+            self._at(target - darker).log_prob(target), self._at(target).log_prob(target)
+        )
+        return (best - self.log_prob(target)).clamp(min=0)
+
+    @property
+    def mean(self) -> Tensor:
+        """The location."""
+        return self.location
+
+    def interval(self, share: float) -> tuple[Tensor, Tensor]:
+        """Symmetric around the location."""
+        return self._here.interval(share)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """A normal draw."""
+        return self._here.sample(generator)
+
+
+class PoissonGaussian(CellHead):
+    """Location from the state; variance gain * (location - zero) + sigma^2, both learnt.
+
+    `zero` is the least value that can be stored (no light), 0 where that is not known. Hidden
+    cells have a gain and a sigma of their own, as other heads have scales.
+
+    Source: Foi et al. 2008, eq. 1 and 3.
+    """
+
+    kind = "poisson_gaussian"
+
+    def __init__(self, *, floor: float = 0.01) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
+        """The noise starts at the cells' own spread."""
+        self.to_location = to_cells(shape, len(slots))
+        spread = torch.tensor([slot.scale for slot in slots])
+        zero = torch.tensor([slot.ends[0] if slot.ends else 0.0 for slot in slots])
+        for name, values in {"spread": spread, "zero": zero}.items():
+            self.register_buffer(name, values, persistent=False)
+        self.log_sigma = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
+        self.log_gain = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
+
+    def forward(
+        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+    ) -> Cells:
+        """The distribution of each cell; without `seen`, all are in sight."""
+        location, spread = self.to_location(state), self.get_buffer("spread")
+        sigma = ((GAIN * self.log_sigma.clamp(-1.5, 1.5)).exp() + self.floor) * spread
+        gain = SHARE * (GAIN * self.log_gain.clamp(-1.5, 1.5)).exp() * spread
+        own = sigma.square()
+        gain, own = (
+            part[1] if seen is None else torch.where(seen, part[1], part[0])
+            for part in (gain, own)
+        )  # fmt: skip
+        return PoissonGaussianCells(location, gain, own, self.get_buffer("zero"))

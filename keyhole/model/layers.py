@@ -1,0 +1,110 @@
+"""The linear layer of every net here: `members` layers side by side in one stack of weights.
+
+Four members cost 1.4 steps of one net this way, a loop over four nets costs 3.
+
+Convolutions with a member axis: `members` of them side by side.
+
+At the borders of a room a state is flat, (*lead, batch, wide), as it is for tables; between the
+two pictures are (member, picture, channel, height, width). One convolution a member: as groups of
+one convolution, five members cost ten, not five (measured, 28x28).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from keyhole.core.layout import Shape
+
+
+class Linear(nn.Module):
+    """`members` affine maps; the input's last axes are (member or 1, batch, wide_in)."""
+
+    def __init__(self, wide_in: int, wide_out: int, members: int = 1) -> None:
+        super().__init__()
+        reach = 1 / math.sqrt(max(wide_in, 1))  # uniform, as torch's own linear layer starts
+        self.weight = nn.Parameter(torch.empty(members, wide_out, wide_in).uniform_(-reach, reach))
+        self.bias = nn.Parameter(torch.empty(members, 1, wide_out).uniform_(-reach, reach))
+
+    def forward(self, x: Float[Tensor, "*lead batch wide_in"]) -> Float[Tensor, "*out wide_out"]:
+        """Each member's map of its rows; rows without a member axis of their own go to all."""
+        if self.weight.shape[0] == 1:
+            return functional.linear(x, self.weight[0], self.bias[0, 0])
+        return torch.matmul(x, self.weight.mT) + self.bias
+
+
+def to_cells(shape: Shape, cells: int) -> nn.Module:
+    """What leads from a decoder's state to one number a cell: nothing, where the state is that."""
+    if shape.site and shape.wide == cells:
+        return nn.Identity()
+    return Linear(shape.wide, cells, shape.members)
+
+
+class Conv(nn.Module):
+    """A 3x3 convolution for each member; a stride of 2 halves the sides, rounded up."""
+
+    def __init__(self, wide_in: int, wide_out: int, members: int = 1, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        reach = 1 / math.sqrt(9 * wide_in)
+        shape = (members, wide_out, wide_in, 3, 3)
+        self.weight = nn.Parameter(torch.empty(shape).uniform_(-reach, reach))
+        self.bias = nn.Parameter(torch.zeros(members, wide_out))
+
+    def forward(
+        self, x: Float[Tensor, "member picture wide_in h w"]
+    ) -> Float[Tensor, "member picture wide_out a b"]:
+        """Each member's map of its own pictures."""
+
+        def one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            return functional.conv2d(x, weight, bias, self.stride, padding=1)
+
+        return _each(one, x, self.weight, self.bias)
+
+
+class UpConv(nn.Module):
+    """A transposed 4x4 convolution that doubles the sides; cut to the size that is wanted."""
+
+    def __init__(self, wide_in: int, wide_out: int, members: int = 1) -> None:
+        super().__init__()
+        reach = 1 / math.sqrt(4 * wide_in)  # a fourth of the sixteen weights meets each pixel
+        shape = (members, wide_in, wide_out, 4, 4)
+        self.weight = nn.Parameter(torch.empty(shape).uniform_(-reach, reach))
+        self.bias = nn.Parameter(torch.zeros(members, wide_out))
+
+    def forward(
+        self, x: Float[Tensor, "member picture wide_in h w"], size: tuple[int, int]
+    ) -> Float[Tensor, "member picture wide_out a b"]:
+        """Each member's map of its own pictures, of this height and width."""
+
+        def one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            return functional.conv_transpose2d(x, weight, bias, stride=2, padding=1)
+
+        return _each(one, x, self.weight, self.bias)[..., : size[0], : size[1]]
+
+
+def _each(one: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A map of each member's pictures by its own weights."""
+    if x.shape[0] == 1:
+        return one(x[0], weight[0], bias[0])[None]
+    return torch.stack([one(*parts) for parts in zip(x, weight, bias, strict=True)])
+
+
+def to_pictures(
+    x: Float[Tensor, "*lead batch wide"], site: tuple[int, int], members: int
+) -> Float[Tensor, "member picture channel h w"]:
+    """Flat states, pixel after pixel, as pictures; those of all samples behind each other."""
+    x = x.expand(*x.shape[:-3], members, *x.shape[-2:])
+    x = x.unflatten(-1, (*site, -1)).movedim(-1, -3)  # (*sample, M, B, C, h, w)
+    return x.movedim(-5, 0).flatten(1, -4)  # (M, sample * B, C, h, w)
+
+
+def to_states(
+    x: Float[Tensor, "member picture channel h w"], lead: tuple[int, ...]
+) -> Float[Tensor, "*lead batch wide"]:
+    """The way back; `lead` is the (*sample, batch) of the states."""
+    x = x.movedim(-3, -1).flatten(-3)  # (M, sample * B, h * w * C)
+    return x.unflatten(1, lead).movedim(0, -3)  # (*sample, M, B, h * w * C)

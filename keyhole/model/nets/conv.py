@@ -1,0 +1,146 @@
+"""Convolutional nets: the code of a whole picture, and the picture of a code."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from keyhole.core.layout import Layout, Shape
+from keyhole.core.parts import Part
+from keyhole.errors import SettingError
+from keyhole.model.layers import Conv as Convolution
+from keyhole.model.layers import Linear, UpConv, to_pictures, to_states
+from keyhole.model.nets.base import Net, Pixels
+from keyhole.model.nets.mlp import ACTIVATIONS
+
+SMALLEST = 7  # side at which a picture is small enough to be taken as a whole
+FEWEST, MOST = 16, 64  # channels of the first stage, and of any
+
+
+class Conv(Net):
+    """Convolutions that halve a picture a stage, `channels` wide; the decoder doubles it again.
+
+    Unless told, stages of 16, 32, 64, 64, ... channels until at most 7 pixels a side are left.
+    With `skip`, each body passes its input on beside its last layer, as an MLP does: a linear map
+    is within reach, and the convolutions learn what it misses.
+    """
+
+    kind = "conv"
+    pictures = True
+
+    def __init__(
+        self, channels: list[int] | None = None, *, activation: str = "silu", skip: bool = True
+    ) -> None:
+        self.channels = channels
+        self.activation = activation
+        self.skip = skip
+
+    def check(self) -> None:
+        """Raises: SettingError for channels or an activation that there are not."""
+        channels: Any = self.channels
+        if channels is not None and not (
+            isinstance(channels, list | tuple)
+            and 1 <= len(channels) <= 10
+            and all(isinstance(wide, int) and 1 <= wide <= 4_096 for wide in channels)
+        ):
+            raise SettingError(f"channels={channels!r:.60}: give one to ten, such as [32, 64]")
+        if self.activation not in ACTIVATIONS:
+            raise SettingError(f"activation={self.activation!r}: one of {sorted(ACTIVATIONS)}")
+
+    def stem(self) -> Part:
+        """Pixels with their «seen» flags."""
+        return Pixels()
+
+    def encoder(self, layout: Layout) -> Part:
+        """The stages inward."""
+        return Inward(self._stages(layout), self.activation, self.skip)
+
+    def decoder(self, layout: Layout) -> Part:
+        """The stages outward."""
+        return Outward(self._stages(layout), self.activation, self.skip)
+
+    def _stages(self, layout: Layout) -> list[int]:
+        self.check()
+        if self.channels is not None or layout.grid is None:
+            return list(self.channels or [FEWEST])
+        side, stages = max(layout.grid[:2]), [FEWEST]
+        while -(-side // 2) > SMALLEST:
+            side = -(-side // 2)
+            stages.append(min(2 * stages[-1], MOST))
+        return stages
+
+
+def sites_of(shape: Shape, stages: int) -> list[tuple[int, int]]:
+    """The (height, width) of the picture and after each stage."""
+    height, width, _ = shape.layout.grid or (1, 1, 1)
+    sites = [(height, width)]
+    for _ in range(stages):
+        sites.append((-(-sites[-1][0] // 2), -(-sites[-1][1] // 2)))
+    return sites
+
+
+class Inward(Part):
+    """Strided convolutions; the flat picture of the last, beside the input where that is asked."""
+
+    def __init__(self, stages: list[int], activation: str, skip: bool) -> None:
+        super().__init__()
+        self.stages = stages
+        self.activation = activation
+        self.skip = skip
+
+    def bind(self, shape: Shape) -> Shape:
+        """Make the stages."""
+        self.members, self.sites = shape.members, sites_of(shape, len(self.stages))
+        pixels = self.sites[0][0] * self.sites[0][1]
+        self.layers = nn.ModuleList(
+            Convolution(wide, after, shape.members, stride=2)
+            for wide, after in pairwise([shape.wide // pixels, *self.stages])
+        )
+        self.squash = ACTIVATIONS[self.activation]()
+        height, width = self.sites[-1]
+        wide = height * width * self.stages[-1]
+        return shape.widened(wide + shape.wide if self.skip else wide)
+
+    def forward(self, x: Float[Tensor, "*lead batch wide"]) -> Float[Tensor, "*out batch state"]:
+        """The state of each picture."""
+        h = to_pictures(x, self.sites[0], self.members)
+        for layer in self.layers:
+            h = self.squash(layer(h))  # (M, picture, channel, height / 2, width / 2)
+        h = to_states(h, (*x.shape[:-3], x.shape[-2]))
+        return torch.cat([x.expand(*h.shape[:-1], -1), h], -1) if self.skip else h
+
+
+class Outward(Part):
+    """Transposed convolutions from a code to one number a cell, on a picture of their own."""
+
+    def __init__(self, stages: list[int], activation: str, skip: bool) -> None:
+        super().__init__()
+        self.stages = stages
+        self.activation = activation
+        self.skip = skip
+
+    def bind(self, shape: Shape) -> Shape:
+        """Make the stages."""
+        self.members, self.sites = shape.members, sites_of(shape, len(self.stages))[::-1]
+        height, width = self.sites[0]
+        cells, channels = len(shape.layout), shape.layout.grid[2] if shape.layout.grid else 1
+        self.first = Linear(shape.wide, height * width * self.stages[-1], shape.members)
+        self.layers = nn.ModuleList(
+            UpConv(wide, after, shape.members)
+            for wide, after in pairwise([*self.stages[::-1], channels])
+        )
+        self.squash = ACTIVATIONS[self.activation]()
+        self.usual = nn.Parameter(torch.zeros(shape.members, 1, cells))
+        if self.skip:
+            self.beside = Linear(shape.wide, cells, shape.members)
+        return Shape(shape.layout, cells, shape.members, self.sites[-1])
+
+    def forward(self, z: Float[Tensor, "*lead batch code"]) -> Float[Tensor, "*lead batch cell"]:
+        """One number for each cell."""
+        h = to_pictures(self.first(z), self.sites[0], self.members)
+        for layer, site in zip(self.layers, self.sites[1:], strict=True):
+            h = layer(self.squash(h), site)  # (M, picture, channel, 2 height, 2 width)
+        h = to_states(h, (*z.shape[:-3], z.shape[-2])) + self.usual
+        return h + self.beside(z) if self.skip else h

@@ -1,0 +1,185 @@
+"""A residual U-Net: for pictures of any size, one number a pixel, and no code."""
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from keyhole.core.layout import Layout, Shape
+from keyhole.core.parts import Part
+from keyhole.core.records import Batch
+from keyhole.errors import SettingError
+from keyhole.model.nets.base import Net
+from keyhole.model.nets.mlp import Through
+
+MOST_SCALES = 6  # the coarsest is then 32 times as coarse, which parts a tile evenly
+START = 0.1  # of the last layer's own size: the net begins as the picture itself
+
+
+class UNet(Net):
+    """Convolutions at `len(channels)` scales, each half as fine, with skips between the two ways.
+
+    It says what the picture has beside it (residual learning; Zhang et al. 2017), and no layer
+    has a bias, so that what holds at one noise level holds at others (Mohan et al. 2020): twice
+    the picture, twice the answer. Source: Ronneberger et al. 2015; blocks of He et al. 2016.
+    `precision` is that of training: "bfloat16" halves the time where a processor computes in it,
+    "auto" asks the processor. Weights and answers are float32.
+    """
+
+    kind = "unet"
+    pictures = True
+    skips = True
+
+    def __init__(
+        self,
+        channels: list[int] | None = None,
+        *,
+        blocks: int = 1,
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    ) -> None:
+        self.channels = channels
+        self.blocks = blocks
+        self.precision = precision
+
+    def check(self) -> None:
+        """Raises: SettingError for channels or blocks that are none."""
+        wide = self.widths
+        if not wide or not all(isinstance(c, int) and 1 <= c <= 4_096 for c in wide):
+            raise SettingError(f"channels={self.channels!r:.60}: such as [32, 64, 128]")
+        if len(wide) > MOST_SCALES:
+            raise SettingError(f"channels={wide!r:.60}: at most {MOST_SCALES} scales")
+        if not isinstance(self.blocks, int) or not 1 <= self.blocks <= 64:
+            raise SettingError(f"blocks={self.blocks!r:.40}: a whole number from 1 up")
+        if self.precision not in {"auto", "float32", "bfloat16"}:
+            raise SettingError(f"precision={self.precision!r:.40}: 'float32' or 'bfloat16'")
+
+    def settled(self) -> "UNet":
+        """Such a net with the precision that "auto" stands for on this machine.
+
+        Written down before training, so that a run is resumed in the arithmetic it began with.
+        """
+        if self.precision != "auto":
+            return self
+        quick = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+        precision = "bfloat16" if quick else "float32"
+        return UNet(self.channels, blocks=self.blocks, precision=precision)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels by scale, the finest first."""
+        return [32, 64, 128] if self.channels is None else list(self.channels)
+
+    @property
+    def step(self) -> int:
+        """Pixels of the coarsest scale: sides are padded to a multiple of it."""
+        return 2 ** (len(self.widths) - 1)
+
+    @property
+    def reach(self) -> int:
+        """How far, in pixels, what a pixel becomes may depend on others; a multiple of `step`."""
+        deepest = len(self.widths) - 1
+        ways = sum(2 * 2 * self.blocks * 2**scale for scale in range(deepest))
+        far = 2 + ways + 2 * self.blocks * 2**deepest + self.step
+        return -(-far // self.step) * self.step
+
+    def stem(self) -> Part:
+        """Pixels as they are, or what stands in for them."""
+        return Pixels()
+
+    def encoder(self, layout: Layout) -> Part:
+        """The whole net: it has no halves that a code could stand between."""
+        self.check()
+        return Body(self.widths, self.blocks, self.settled().precision == "bfloat16")
+
+    def decoder(self, layout: Layout) -> Part:
+        """Nothing more."""
+        return Through()
+
+
+class Pixels(Part):
+    """The numbers of each row, with a member axis; whether they were seen does not matter."""
+
+    def bind(self, shape: Shape) -> Shape:
+        """As wide as the picture has cells."""
+        return shape.widened(len(shape.layout))
+
+    def forward(self, batch: Batch) -> Float[Tensor, "member batch cell"]:
+        """One row of cells a picture."""
+        return batch.numbers if batch.numbers.dim() == 3 else batch.numbers[None]
+
+
+class Body(Part):
+    """The net's layers: down, along the bottom, and up again beside what was met on the way."""
+
+    def __init__(self, widths: list[int], blocks: int, half_precision: bool) -> None:
+        super().__init__()
+        self.widths = widths
+        self.blocks = blocks
+        self.half_precision = half_precision
+
+    def bind(self, shape: Shape) -> Shape:
+        """Make the layers. Raises: SettingError without a grid, or for nets side by side."""
+        grid, wide = shape.layout.grid, self.widths
+        if grid is None:
+            raise SettingError("a U-Net is for pictures; these rows are none")
+        if shape.members != 1:
+            raise SettingError(f"members={shape.members}: a U-Net trains alone; give members=1")
+        self.grid = grid
+        self.first = _conv(grid[2], wide[0])
+        self.down = nn.ModuleList(_blocks(c, self.blocks) for c in wide)
+        self.coarser = nn.ModuleList(
+            nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairwise(wide)
+        )
+        self.finer = nn.ModuleList(
+            nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in pairwise(wide)
+        )
+        self.up = nn.ModuleList(_blocks(c, self.blocks) for c in wide[:-1])
+        self.last = _conv(wide[0], grid[2])
+        with torch.no_grad():
+            self.last.weight.mul_(START)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore
+        return Shape(shape.layout, len(shape.layout), 1, grid[:2])
+
+    def forward(self, x: Float[Tensor, "member batch cell"]) -> Float[Tensor, "member batch cell"]:
+        """What each pixel of a training crop should be."""
+        planes = x[0].unflatten(-1, self.grid).permute(0, 3, 1, 2)  # (B, C, H, W), channels last
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half_precision):
+            found = self.planes(planes)
+        return found.permute(0, 2, 3, 1).flatten(1)[None]
+
+    def planes(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        """What each pixel should be, of pictures whose sides are multiples of the net's step."""
+        h, met = self.first(x), []
+        for level, blocks in enumerate(self.down):
+            h = blocks(h)
+            if level < len(self.coarser):
+                met.append(h)
+                h = self.coarser[level](h)
+        for level in reversed(range(len(self.up))):
+            h = self.up[level](self.finer[level](h) + met[level])
+        return x + self.last(h).float()
+
+
+class Block(nn.Module):
+    """Two convolutions beside the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.one, self.two = _conv(channels, channels), _conv(channels, channels)
+
+    def forward(self, x: Float[Tensor, "*picture"]) -> Float[Tensor, "*picture"]:
+        """The input, and what the convolutions add."""
+        return x + self.two(functional.relu(self.one(functional.relu(x))))
+
+
+def _conv(wide_in: int, wide_out: int) -> nn.Conv2d:
+    return nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)
+
+
+def _blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(Block(channels) for _ in range(count)))

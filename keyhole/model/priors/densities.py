@@ -1,0 +1,219 @@
+"""One normal distribution: the mean and covariance of the codes.
+
+A Gaussian mixture over codes.
+
+Neighbours: remembered codes, each with a normal as wide as its neighbours are near.
+"""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from keyhole.errors import SettingError
+from keyhole.model.priors.base import Prior, covariance
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Normal(Prior):
+    """The likeliest normal: right where codes were held to one, else a floor to beat."""
+
+    kind = "normal"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def _make(self, width: int, rows: int) -> None:
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("root", torch.eye(width))
+
+    def fit(self, codes: Float[Tensor, "row code"], generator: Generator) -> None:
+        """Mean and covariance."""
+        mean, root = covariance(codes)
+        self.get_buffer("mean").copy_(mean)
+        self.get_buffer("root").copy_(root)
+
+    def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code"]:
+        """Normal draws, correlated as codes are."""
+        mean, root = self.get_buffer("mean"), self.get_buffer("root")
+        return mean + torch.randn(n, len(mean), generator=generator) @ root.T
+
+    def log_prob(self, codes: Float[Tensor, "row code"]) -> Float[Tensor, " row"]:
+        """The normal log-density."""
+        return normal_log_prob(codes, self.get_buffer("mean"), self.get_buffer("root"))
+
+
+def normal_log_prob(codes: Tensor, mean: Tensor, root: Tensor) -> Float[Tensor, " row"]:
+    """The log-density of codes under N(mean, root root^T)."""
+    white = torch.linalg.solve_triangular(root, (codes - mean).T, upper=False)
+    scale = torch.log(root.diagonal()).sum() + 0.5 * len(mean) * LOG_2PI
+    return -0.5 * white.square().sum(0) - scale
+
+
+TRIED = (1, 2, 3, 5, 8, 12, 20)  # components, compared on codes of rows held out
+HELD_OUT = 0.2
+MOST_COMPARED = 10_000
+NONE = -30.0  # log-share of a component that is not used
+RIDGE = 1e-3  # of codes scaled to unit variance
+
+
+class Mixture(Prior):
+    """Normals with covariances of their own; None: as many, of 1 to 20, as held-out codes ask for.
+
+    Source: expectation-maximisation (scikit-learn's GaussianMixture); as a prior fitted after
+    training, Ghosh et al. 2020, section 4.
+    """
+
+    kind = "mixture"
+
+    def __init__(self, components: int | None = None) -> None:
+        super().__init__()
+        self.components = components
+
+    def check(self) -> None:
+        """Raises: SettingError for a mixture of nothing."""
+        if self.components is not None and not 1 <= self.components <= 1_000:
+            raise SettingError(f"components={self.components!r}: give from 1 to 1,000, or None")
+
+    def _make(self, width: int, rows: int) -> None:
+        self.check()
+        count = min(self.components or TRIED[-1], rows)
+        self.rows = rows
+        self.register_buffer("log_share", torch.full((count,), NONE))
+        self.register_buffer("means", torch.zeros(count, width))
+        self.register_buffer("roots", torch.eye(width).repeat(count, 1, 1))
+
+    def fit(self, codes: Float[Tensor, "row code"], generator: Generator) -> None:
+        """Expectation-maximisation on codes turned to unit covariance."""
+        mean, root = covariance(codes)
+        white = torch.linalg.solve_triangular(root, (codes - mean).T, upper=False).T.double()
+        seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+        count = self.components or self._count(white.numpy(), seed)
+        mixture = _fitted(white.numpy(), min(count, len(self.get_buffer("means"))), seed)
+        means, spreads, shares = (
+            torch.from_numpy(np.asarray(x)).float()
+            for x in (mixture.means_, mixture.covariances_, mixture.weights_)
+        )
+        used = slice(0, len(means))
+        self.get_buffer("log_share")[used] = torch.log(shares.clamp(min=1e-12))
+        self.get_buffer("means")[used] = means @ root.T + mean
+        self.get_buffer("roots")[used] = root @ torch.linalg.cholesky(spreads)
+
+    def _count(self, white: np.ndarray, seed: int) -> int:
+        """The number of components under which codes of held-out rows are likeliest.
+
+        Codes come as whole rounds over the rows, so that all draws of a row are held out together.
+        """
+        row = np.arange(len(white)) % self.rows
+        held = row >= (1 - HELD_OUT) * self.rows
+        rng = np.random.default_rng(seed)
+        known, asked = (
+            white[rng.permutation(np.flatnonzero(part))[:MOST_COMPARED]] for part in (~held, held)
+        )
+        best, found = -np.inf, 1
+        for count in TRIED:
+            if count > len(known) // 2 or not len(asked):
+                break
+            score = _fitted(known, count, seed).score(asked)
+            if score > best:
+                best, found = score, count
+        return found
+
+    def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code"]:
+        """A component by its share, and a draw from it."""
+        share = torch.softmax(self.get_buffer("log_share"), 0)
+        which = torch.multinomial(share, n, replacement=True, generator=generator)
+        means, roots = self.get_buffer("means"), self.get_buffer("roots")
+        noise = torch.randn(n, means.shape[1], generator=generator)
+        return means[which] + (roots[which] @ noise[:, :, None])[:, :, 0]
+
+    def log_prob(self, codes: Float[Tensor, "row code"]) -> Float[Tensor, " row"]:
+        """The log-density of the mixture."""
+        log_share = torch.log_softmax(self.get_buffer("log_share"), 0)
+        parts = [
+            log_share[i] + normal_log_prob(codes, mean, root)
+            for i, (mean, root) in enumerate(
+                zip(self.get_buffer("means"), self.get_buffer("roots"), strict=True)
+            )
+        ]
+        return torch.logsumexp(torch.stack(parts), 0)
+
+
+def _fitted(white: np.ndarray, count: int, seed: int) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(count, reg_covar=RIDGE, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a density that fits less well
+        return mixture.fit(white)
+
+
+CHUNK = 1_024
+
+
+class Neighbours(Prior):
+    """A kernel density over at most `most` codes, each as wide as its k-th neighbour is far.
+
+    Follows any shape, keeps training codes, and stays close to them. Source: the adaptive kernel
+    of Breiman et al. 1977, eq. 1.
+    """
+
+    kind = "neighbours"
+    least_rows = 3
+
+    def __init__(self, k: int = 5, *, width: float = 0.5, most: int = 5_000) -> None:
+        super().__init__()
+        self.k = k
+        self.width = width
+        self.most = most
+
+    def check(self) -> None:
+        """Raises: SettingError for a kernel of no width or no code."""
+        if not (self.k >= 1 and self.width > 0 and self.most >= 3):
+            raise SettingError(
+                f"k={self.k!r}, width={self.width!r}, most={self.most!r}: give a neighbour from 1 "
+                "up, a width above zero, and at least 3 codes"
+            )
+
+    def _make(self, width: int, rows: int) -> None:
+        self.check()
+        held = min(rows, self.most)
+        self.register_buffer("codes", torch.zeros(held, width))
+        self.register_buffer("reach", torch.ones(held))
+
+    def fit(self, codes: Float[Tensor, "row code"], generator: Generator) -> None:
+        """Keep some codes, and how far the k-th neighbour of each is."""
+        held = self.get_buffer("codes")
+        chosen = torch.randperm(len(codes), generator=generator)[: len(held)]
+        held.copy_(codes[chosen])
+        k, reach = min(self.k, len(held) - 1), self.get_buffer("reach")
+        for start in range(0, len(held), CHUNK):
+            far = torch.cdist(held[start : start + CHUNK], held)
+            reach[start : start + CHUNK] = far.kthvalue(k + 1, 1).values
+        least = reach[reach > 0].min() if bool((reach > 0).any()) else torch.tensor(1e-3)
+        # A distance in k dimensions is sqrt(k) standard deviations of one.
+        reach.clamp_(min=float(least)).mul_(self.width / math.sqrt(held.shape[1]))
+
+    def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code"]:
+        """A remembered code, moved within its reach."""
+        held, reach = self.get_buffer("codes"), self.get_buffer("reach")
+        which = torch.randint(len(held), (n,), generator=generator)
+        noise = torch.randn(n, held.shape[1], generator=generator)
+        return held[which] + reach[which, None] * noise
+
+    def log_prob(self, codes: Float[Tensor, "row code"]) -> Float[Tensor, " row"]:
+        """The log of the kernels' mean."""
+        held, reach = self.get_buffer("codes"), self.get_buffer("reach")
+        wide = held.shape[1]
+        norm = wide * torch.log(reach) + 0.5 * wide * math.log(2 * math.pi) + math.log(len(held))
+        found = []
+        for start in range(0, len(codes), CHUNK):
+            far = torch.cdist(codes[start : start + CHUNK], held) / reach
+            found.append(torch.logsumexp(-0.5 * far.square() - norm, 1))
+        return torch.cat(found) if found else torch.zeros(0)

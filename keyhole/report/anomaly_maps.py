@@ -1,0 +1,111 @@
+"""Pictures as PNG: in a page as data, or as a file.
+
+Heat maps as files: where in each picture the surprise is.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keyhole.core.files import write_whole
+from keyhole.core.progress import stage
+from keyhole.data.image_rows import as_pictures, resized
+from keyhole.errors import FileError
+from keyhole.tasks.detect.detector import AnomalyDetector, heat_of
+
+STRETCH = 0.5  # per cent of the pixels at either end that may be cut off when shown
+
+
+def ends_of(x: np.ndarray) -> tuple[float, float]:
+    """The values shown as black and white."""
+    known = x[np.isfinite(x)]
+    if not len(known):
+        return 0.0, 1.0
+    low, high = np.percentile(known, [STRETCH, 100 - STRETCH])
+    return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+
+
+def png(x: np.ndarray, ends: tuple[float, float] | None = None) -> str:
+    """A picture as the data of an image element, grey or its first three channels."""
+    low, high = ends or ends_of(x)
+    tone = np.clip((np.nan_to_num(x, nan=low) - low) / (high - low), 0, 1)
+    data = base64.b64encode(png_bytes(tone[..., :3] if tone.shape[2] >= 3 else tone[..., 0]))
+    return f"data:image/png;base64,{data.decode()}"
+
+
+def png_bytes(tone: np.ndarray) -> bytes:
+    """A PNG of tones from 0 to 1, (height, width) or (height, width, 3)."""
+    from PIL import Image
+
+    held = io.BytesIO()
+    Image.fromarray((255 * tone + 0.5).astype(np.uint8)).save(held, "png", optimize=True)
+    return held.getvalue()
+
+
+HOTTEST = 6.0  # times the usual, from which on the map is at its brightest
+
+
+def write_heats(folder: str, detector: AnomalyDetector, data: Any) -> int:
+    """One PNG a picture into a new folder: the picture, and beside it its heat; how many.
+
+    Dark is usual, bright is `HOTTEST` times the usual or more. Raises: FileError, SettingError
+    for the rows of a table.
+    """
+    stage("drawing anomaly maps")
+    model, count, taken = detector.autoencoder_, 0, set[str]()
+    for start, rows in model.numbered(data):
+        heats = heat_of(detector.gauge_, iter([(start, rows)]))
+        pictures = as_pictures(rows.arrow())
+        names = _names(rows, start)
+        for heat, picture, name in zip(heats, pictures, names, strict=True):
+            inside = _own_name(os.path.normpath(name), taken)
+            if os.path.isabs(inside) or inside.startswith(".."):  # a table may name anything
+                raise FileError(
+                    f"{name!r:.80} leads out of {folder}: no heat map is written there"
+                )
+            path = Path(folder, inside)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as fault:
+                raise FileError(f"{path} cannot be written: {fault.strerror}") from fault
+            write_whole(path, beside(picture, heat))
+            count += 1
+    return count
+
+
+def _own_name(name: str, taken: set[str]) -> str:
+    """The name of a picture's map, which no other has, in capitals or not: `a.png.heat.png`."""
+    own, number = f"{name}.heat.png", 1
+    while own.casefold() in taken:
+        number += 1
+        own = f"{name}.{number}.heat.png"
+    taken.add(own.casefold())
+    return own
+
+
+def beside(picture: np.ndarray, heat: np.ndarray) -> bytes:
+    """A PNG of a picture (height, width[, channel]) and its heat (height, width) beside it."""
+    from matplotlib import colormaps
+
+    picture = picture if picture.ndim == 3 else picture[..., None]
+    if picture.shape[:2] != heat.shape:
+        picture = resized(picture[None].astype(np.float32), heat.shape)[0]
+    low, high = ends_of(picture)
+    grey = np.clip((np.nan_to_num(picture, nan=low) - low) / (high - low), 0, 1)
+    grey = grey[..., :3] if grey.shape[2] >= 3 else np.repeat(grey[..., :1], 3, 2)
+    warm = np.clip(np.nan_to_num(heat, nan=1.0) / HOTTEST, 0, 1)
+    hot = np.asarray(colormaps["magma"](warm))[..., :3]
+    return png_bytes(np.concatenate([grey, hot], 1))
+
+
+def _names(rows: Any, start: int) -> list[str]:
+    """What names each picture: its file, else its place."""
+    if "file" in rows.names:
+        return [str(name) for name in rows.column("file").to_pylist()]
+    return [f"picture {start + i + 1}" for i in range(len(rows))]

@@ -1,0 +1,284 @@
+"""What a detector says of some rows: surprise, p-value, alarm, and the cells that caused it.
+
+What a detector's answers add up to: kept part by part, so that a resumed run counts all.
+"""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keyhole.data.frames import Label, label_of, outline, same_kind
+from keyhole.tasks.detect.patterns import Pattern, direction, shared
+from keyhole.tasks.monitor.drift import Likeness
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from keyhole.data import Rows
+    from keyhole.tasks.detect.detector import AnomalyDetector
+    from keyhole.tasks.impute import Impute
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that made its row surprising; `share` is its part of the row's excess nats.
+
+    `expected` says with its level what the rest of the row lets expect. `partners` are values of
+    other columns that this one, usual by itself, does not go together with: "currency = USD".
+    Cells of a row in which no value stands out are its loudest, with nothing `expected`.
+    """
+
+    column: str
+    value: str
+    expected: str
+    share: float
+    partners: tuple[str, ...] = ()
+    stands_out: bool = True
+
+    @property
+    def direction(self) -> str:
+        """Whether the value is "above" or "below" what was expected; "" for a level."""
+        return direction(self.value, self.expected)
+
+    @property
+    def described(self) -> str:
+        """The value, and those of its partners."""
+        return self.value + (f" with {' and '.join(self.partners)}" if self.partners else "")
+
+    def __str__(self) -> str:
+        said = f"{self.column} = {self.described}"
+        return f"{said}, expected {self.expected}" if self.stands_out else said
+
+
+def in_words(cells: Sequence[Cell], alarm: bool = True) -> str:
+    """Why a row is surprising, in one sentence; "" where nothing was asked of it."""
+    if not cells or cells[0].stands_out:
+        return "; ".join(map(str, cells))
+    return f"{nothing_stands_out(alarm)} (most: {', '.join(map(str, cells))})"
+
+
+def nothing_stands_out(alarm: bool) -> str:
+    """What to say of a row whose values all fit what was expected in their place."""
+    said = "no single value stands out"
+    return f"the combination of all values is unusual; {said}" if alarm else said
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One entry a row, in the order asked; `because` holds the cells of rows that were explained.
+
+    `surprise` is in multiples of the usual: 1 is, 3 is three times as far out; NaN for a row with
+    no observed cell (never an alarm). `doubt` is its standard deviation between nets. Arrays,
+    `because` and `strongest` go by position, from 0; `rows` holds the label of each position:
+    a pandas index (`label` "index"), the position itself, or the data row of a file, from 1
+    ("row"). `like` is the frame that was given, without its columns.
+    """
+
+    rows: np.ndarray
+    surprise: np.ndarray
+    doubt: np.ndarray
+    p_value: np.ndarray
+    alarm: np.ndarray
+    because: dict[int, list[Cell]]
+    ids: Any = None
+    id_name: str | None = None
+    label: Label = "position"
+    like: Any = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, place: int) -> str:
+        """What names a row to a person: its id, its pandas index, or "row 17", counted from 1."""
+        if self.ids is not None:
+            return f"{self.id_name} {self.ids[place].as_py()}"
+        if self.label == "index":
+            return f"index {self.rows[place]}"
+        return f"row {self.rows[place] + (self.label == 'position')}"
+
+    def labelled_like(self, data: Any) -> Answer:
+        """The answer for rows of `data`: labelled by its index, and tables are of its kind."""
+        label, like = label_of(data), outline(data)
+        positions = np.arange(len(self))
+        rows = like.index.to_numpy() if label == "index" else positions + (label == "row")
+        return replace(self, rows=rows, label=label, like=like)
+
+    def strongest(self, most: int = 10) -> np.ndarray:
+        """The places of the most surprising rows, strongest first."""
+        order = np.argsort(-np.nan_to_num(self.surprise, nan=-np.inf), kind="stable")
+        return order[:most][~np.isnan(self.surprise[order[:most]])]
+
+    def patterns(self) -> list[Pattern]:
+        """What groups of the explained alarms share, at most five; `str` makes each a sentence."""
+        return shared(self.because, np.flatnonzero(self.alarm).tolist())
+
+    def table(self) -> Any:
+        """The answer, one line a row, as the kind of frame that was given; Arrow for the others.
+
+        A pandas frame has the index of the one given. Other tables begin with the id, or with
+        `row` (files: from 1) or `position` (polars, Arrow, arrays: from 0).
+        """
+        return same_kind(self.arrow(), self.like)
+
+    def arrow(self) -> pa.Table:
+        """The answer as an Arrow table, one line a row."""
+        import pyarrow as pa
+
+        because = [None] * len(self)
+        for place, cells in self.because.items():
+            because[place] = in_words(cells, bool(self.alarm[place]))  # pyright: ignore
+        first = {} if self.label == "index" else {self.label: self.rows}
+        first = first if self.ids is None else {self.id_name: self.ids}
+        return pa.table(
+            first
+            | {
+                "surprise": pa.array(self.surprise.astype(np.float32), from_pandas=True),
+                "doubt": pa.array(self.doubt.astype(np.float32), from_pandas=True),
+                "p_value": pa.array(self.p_value.astype(np.float32), from_pandas=True),
+                "alarm": self.alarm,
+                "because": pa.array(because, pa.string()),
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        lines = []
+        for place in self.strongest():
+            said = in_words(self.because.get(int(place), []), bool(self.alarm[place]))
+            alarm = "alarm" if self.alarm[place] else ""
+            lines.append(
+                f"<tr><td>{html.escape(self.name(place))}</td><td>{self.surprise[place]:.2f} "
+                f"± {self.doubt[place]:.2f}</td>"
+                f"<td>{self.p_value[place]:.3g}</td><td>{alarm}</td><td>{html.escape(said)}</td></tr>"
+            )
+        head = "".join(f"<th>{h}</th>" for h in ("row", "surprise", "p", "", "because"))
+        found = "".join(f"<li>{html.escape(str(pattern))}</li>" for pattern in self.patterns())
+        return (
+            f"<p>{len(self):,} rows, {int(self.alarm.sum()):,} alarms; the strongest:</p>"
+            f"{found and f'<ul>{found}</ul>'}"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        )
+
+
+def join(answers: list[Answer]) -> Answer:
+    """Answers of consecutive blocks as one."""
+    import pyarrow as pa
+
+    because, start = {}, 0
+    for answer in answers:
+        because |= {start + place: cells for place, cells in answer.because.items()}
+        start += len(answer)
+    ids = None
+    if answers[0].ids is not None:
+        ids = pa.chunked_array([answer.ids for answer in answers]).combine_chunks()
+    whole = ("rows", "surprise", "doubt", "p_value", "alarm")
+    return Answer(
+        **{name: np.concatenate([getattr(answer, name) for answer in answers]) for name in whole},
+        because=because,
+        ids=ids,
+        id_name=answers[0].id_name,
+        label=answers[0].label,
+    )
+
+
+MOST_SHARED = 10_000  # alarms that are looked through for what they share
+
+
+@dataclass
+class Counts:
+    """Alarms, the reasons of some of them by row, and how alike the rows are."""
+
+    likeness: Likeness
+    alarms: int = 0
+    because: dict[int, list[Cell]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as JSON."""
+        because = {row: [asdict(cell) for cell in cells] for row, cells in self.because.items()}
+        return {"alarms": self.alarms, "because": because, "likeness": self.likeness.to_json()}
+
+    def add_json(self, counts: dict[str, Any]) -> None:
+        """Add counts that `to_json` made. Raises: KeyError, TypeError, ValueError for others."""
+        because = {
+            int(row): [Cell(**cell) for cell in cells] for row, cells in counts["because"].items()
+        }
+        self.likeness.add_json(counts["likeness"])
+        self.alarms += int(counts["alarms"])
+        if len(self.because) < MOST_SHARED:
+            self.because.update(because)
+
+
+class Detecting:
+    """Answers blocks of rows by a detector, and counts; blocks may come from several threads."""
+
+    def __init__(self, detector: AnomalyDetector, rate: float | None = None) -> None:
+        self.detector = detector
+        self.rate = rate
+        self.lock = threading.Lock()
+        self.total, self.part = self._empty(), self._empty()
+
+    def __call__(self, rows: Rows, start: int) -> pa.Table:
+        """The answer for a block of rows whose first stands at `start`, one line a row."""
+        counts = self.part
+        answer = self.detector.answer_rows(rows, start, likeness=counts.likeness, rate=self.rate)
+        with self.lock:
+            counts.alarms += int(answer.alarm.sum())
+            if len(counts.because) < MOST_SHARED:
+                counts.because.update({start + i: c for i, c in answer.because.items()})
+        return answer.arrow()
+
+    def end_part(self) -> dict[str, Any]:
+        """The counts since the last part, as JSON; they belong to the total from now on."""
+        counts = self.part.to_json()
+        self.add_part(counts)
+        self.part = self._empty()
+        return counts
+
+    def add_part(self, counts: dict[str, Any]) -> None:
+        """Count in a part that an earlier run has answered.
+
+        Raises: KeyError, TypeError, ValueError for what `end_part` did not make.
+        """
+        self.total.add_json(counts)
+
+    def patterns(self) -> list[Pattern]:
+        """What groups of all alarms share."""
+        return shared(self.total.because, sorted(self.total.because))
+
+    def _empty(self) -> Counts:
+        return Counts(Likeness(self.detector.autoencoder_.table_))
+
+
+class Filling:
+    """Fills blocks of rows by an imputation, and counts the filled cells part by part."""
+
+    def __init__(self, task: Impute) -> None:
+        self.task = task
+        self.blocks = 0  # whose cells are counted in a part
+
+    def __call__(self, rows: Rows, start: int) -> pa.Table:
+        """A block of rows whose first stands at `start`, without gaps."""
+        return self.task.table(rows, start)
+
+    def end_part(self) -> dict[str, Any]:
+        """How many cells of each column were filled since the last part, as JSON."""
+        counts = Counter[str]()
+        for block in self.task.counts[self.blocks :]:
+            counts.update(block)
+        self.blocks = len(self.task.counts)
+        return {"filled": dict(counts)}
+
+    def add_part(self, counts: dict[str, Any]) -> None:
+        """Count in a part that an earlier run has answered.
+
+        Raises: KeyError, TypeError, ValueError for what `end_part` did not make.
+        """
+        filled = {str(name): int(count) for name, count in dict(counts["filled"]).items()}
+        self.task.counts.append(filled)
+        self.blocks += 1

@@ -1,0 +1,125 @@
+"""Intervals that hold nine in ten of held-out values: the likelihood's own, corrected.
+
+A likelihood's scale is learnt for robust training, so its intervals are too wide or too narrow.
+Residuals of held-out rows, in units of the likelihood's own reach, say by how much: their 5 % and
+95 % quantiles are the ends. Source: split-conformal quantile regression (Romano, Patterson and
+Candes 2019), a correction for each cell and side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from keyhole.core.layout import Layout
+from keyhole.core.records import Batch, Likelihood
+from keyhole.modalities.expected import SHARE, Prediction
+from keyhole.model.network import Network
+from keyhole.training.calibrate import members_mean
+from keyhole.training.reference import Memory
+
+MOST_ROWS = 1_000  # that intervals rest on
+MOST_PASSES = 64  # of more columns some are hidden together
+IMAGE_PASSES = 8
+LEAST_ROWS = 20  # with a value in a cell; with fewer the likelihood's own interval stands
+LEAST_REACH = 0.05  # of a cell's spread
+QUANTILES = ((1 - SHARE) / 2, (1 + SHARE) / 2)
+
+Cells = Float[np.ndarray, "row cell"]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The ends of each cell's interval around what is expected, in reaches; angles of cycles."""
+
+    layout: Layout
+    low: Float[np.ndarray, " cell"]
+    high: Float[np.ndarray, " cell"]
+
+    @classmethod
+    @torch.no_grad()
+    def settle(cls, network: Network, memory: Memory) -> Intervals:
+        """By the rows that no net trained on, each column hidden and predicted from the others."""
+        layout, device = network.shape.layout, next(network.parameters()).device
+        some = np.random.default_rng(0).permutation(memory.judged)[:MOST_ROWS]
+        rows = memory.take(np.sort(some))
+        fold, batch = rows.fold if memory.folds > 1 else None, rows.batch.to(device)
+        residuals = np.full((len(rows), len(layout)), np.nan)
+        for group in layout.groups(MOST_PASSES if layout.grid is None else IMAGE_PASSES):
+            hidden = torch.zeros(len(layout), dtype=torch.bool, device=device)
+            hidden[group] = True
+            likelihood = network(batch.hide(hidden)).likelihood
+            own = _own(likelihood, layout, fold)
+            residuals[:, group] = _residuals(rows.batch, *own, layout)[:, group]
+        low, high = -np.ones(len(layout)), np.ones(len(layout))
+        for cell in range(layout.numbers):
+            known = residuals[~np.isnan(residuals[:, cell]), cell]
+            if len(known) >= LEAST_ROWS:
+                low[cell] = np.quantile(known, QUANTILES[0], method="lower")
+                high[cell] = np.quantile(known, QUANTILES[1], method="higher")
+        return cls(layout, low, high)
+
+    def predict(self, likelihood: Likelihood) -> Prediction:
+        """What a likelihood says of all cells, levels left out."""
+        middle, reach = _own(likelihood, self.layout, None)
+        low, high = middle + self.low * reach, middle + self.high * reach
+        for sine, cosine in _cycles(self.layout):
+            angle = np.arctan2(middle[:, sine], middle[:, cosine])
+            low[:, sine], high[:, sine] = angle + self.low[sine], angle + self.high[sine]
+        return Prediction(middle, low, high)
+
+
+def _own(likelihood: Likelihood, layout: Layout, fold: np.ndarray | None) -> tuple[Cells, Cells]:
+    """What is expected in each cell, and half of the likelihood's own interval.
+
+    The mean of the nets; with `fold`, for each row that of the net that has not seen it.
+    """
+    ends = torch.stack(likelihood.interval(SHARE))[:, 0].double().cpu()  # (2, M, B, cell)
+    mean = likelihood.mean
+    if fold is None:
+        whole = members_mean(mean)
+        middle = torch.cat([whole.numbers.double(), whole.codes.double()], -1).cpu()
+        low, high = ends.mean(1)
+    else:
+        member, row = torch.from_numpy(fold).clamp(min=0), torch.arange(len(fold))
+        middle = torch.cat([mean.numbers.double(), mean.codes.double()], -1)[0].cpu()[member, row]
+        low, high = ends[:, member, row]
+    if layout.grid is not None:
+        return middle.numpy(), np.ones(middle.shape)
+    spread = np.array([slot.scale for slot in layout.slots])
+    return middle.numpy(), np.maximum((high - low).numpy() / 2, LEAST_REACH * spread)
+
+
+def _residuals(batch: Batch, middle: Cells, reach: Cells, layout: Layout) -> Cells:
+    """How far cells lie from what was expected, in reaches; angles of cycles, NaN for gaps.
+
+    The cells of an image's patch hold the residual of its mean.
+    """
+    wide = layout.numbers
+    numbers, seen = batch.numbers.cpu().double().numpy(), batch.seen.cpu().numpy()[:, :wide]
+    residuals = np.full(middle.shape, np.nan)
+    residuals[:, :wide] = np.where(seen, (numbers - middle[:, :wide]) / reach[:, :wide], np.nan)
+    for sine, cosine in _cycles(layout):
+        observed = np.arctan2(numbers[:, sine], numbers[:, cosine])
+        turn = observed - np.arctan2(middle[:, sine], middle[:, cosine])
+        turn = (turn + np.pi) % (2 * np.pi) - np.pi
+        residuals[:, sine] = np.where(seen[:, sine], turn, np.nan)
+    if layout.grid is not None:
+        for place in range(len(layout.columns)):
+            patch = layout.column_of_cell == place
+            known = ~np.isnan(residuals[:, patch])
+            mean = np.where(known, residuals[:, patch], 0).sum(1) / known.sum(1).clip(1)
+            residuals[:, patch] = np.where(known.any(1), mean, np.nan)[:, None]
+    return residuals
+
+
+def _cycles(layout: Layout) -> list[tuple[int, int]]:
+    """The cells of each cycle of a moment: sine and cosine."""
+    return [
+        (cell, cell + 1)
+        for cell, slot in enumerate(layout.slots)
+        if slot.kind == "moment" and slot.part.startswith("sin")
+    ]

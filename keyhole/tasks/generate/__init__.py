@@ -1,0 +1,1 @@
+"""New rows from a prior over codes, and how real they look."""

@@ -1,0 +1,269 @@
+"""The Generator: new rows that pass for real ones, and draws for what is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.autoencoder.input_validation import as_fitted, without_weights
+from keyhole.autoencoder.sampling import MOST_CODES, NO_PRIOR, remembered
+from keyhole.core.environment import seed_from
+from keyhole.core.progress import Watcher, clock, heard_if_verbose, stage, wall_clock
+from keyhole.core.records import Batch
+from keyhole.data import Source, cast
+from keyhole.errors import DataError, SettingError
+from keyhole.modalities import Modality
+from keyhole.modalities.tabular.columns import Moment
+from keyhole.model.bottlenecks import Variational
+from keyhole.model.heads import Mixed
+from keyhole.model.nets import MLP
+from keyhole.model.priors import Diffusion, Mixture, Prior
+from keyhole.store import Bundle, read_bundle
+from keyhole.tasks.base import an_autoencoder
+from keyhole.tasks.generate.judge import Judgement, judge
+from keyhole.tasks.impute import Impute
+from keyhole.training import Plan
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+MANY_ROWS = 1_000  # from which on a diffusion prior is worth its seconds
+LARGE_NET_ROWS = 5_000
+OWN_PLAN = {"steps": 5_000, "members": 1, "learning_rate": 1e-3, "weight_decay": 3e-2}
+PRIOR_SHARE = 0.25  # of a time budget
+LEAST_PRIOR_S = 3.0  # with less time than that a mixture does better
+SECTION = "generate"  # of a bundle: rows are remembered, so that draws can be judged
+
+
+def generating(X: Any, plan: Plan | None = None) -> Autoencoder:
+    """The model that a Generator fits to X where none is given; a plan's open ends are filled in.
+
+    Cells by bins, so that heaps and gaps within a column are kept; one net, as nobody asks for
+    doubt.
+    """
+    held, usual = (plan or Plan()).get_params(), Plan().get_params()
+    held |= {name: value for name, value in OWN_PLAN.items() if held[name] == usual[name]}
+    return Autoencoder(
+        Variational(beta=0.5),
+        net=MLP([256, 256]) if _many(X) else None,
+        head=Mixed(continuous="binned"),
+        plan=Plan(**held),
+    )
+
+
+def forget_rules(model: Autoencoder) -> None:
+    """Have a fitted model draw rows without regard to rules between columns, from now on."""
+    model._take(replace(model._fitted, table=model.table_.without_rules()))
+
+
+def _many(X: Any) -> bool:
+    """True where there are rows enough for a large net; a small one, else, is not outlearnt."""
+    if isinstance(X, str) and X == "-":
+        return True  # can be read once
+    met = 0
+    for block in Autoencoder().open(X, learning=True).blocks(LARGE_NET_ROWS):
+        met += len(block)
+        if met >= LARGE_NET_ROWS:
+            return True
+    return False
+
+
+@heard_if_verbose("fit", "sample", "impute", "judge")
+class Generator(BaseEstimator):
+    """Fits an Autoencoder and a prior over its codes; then rows can be drawn.
+
+    `autoencoder` may be any, fitted or not; None: one made for generation. `prior` is a part of
+    `keyhole.model.priors`; None: diffusion from 1,000 rows up, a Gaussian mixture below. Rows
+    come out
+    legal: types, ranges, levels and grids of the training data are kept. Rules between columns
+    that all training rows keep (`checkin <= checkout`, `net + tax = gross`) are kept unless
+    `rules` is False. `verbose` shows what takes long. No row is copied, but that is no promise of
+    privacy.
+    """
+
+    autoencoder_: Autoencoder
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder | None = None,
+        *,
+        prior: Prior | None = None,
+        rules: bool = True,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.autoencoder = autoencoder
+        self.prior = prior
+        self.rules = rules
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @without_weights
+    @wall_clock()
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        checkpoint: str | None = None,
+        watch: Watcher | None = None,
+        learnt: Callable[[Modality, Source, int], None] | None = None,
+    ) -> Self:
+        """Learn from the rows of a frame, an array or a path; `y` is ignored.
+
+        A fitted Autoencoder is taken as it is. The hooks are those of `Autoencoder.fit`. Raises:
+        DataError, SettingError, FileError, FitError.
+        """
+        given = self.autoencoder
+        if given is not None:
+            an_autoencoder(given, "Generator")
+        if given is not None and hasattr(given, "network_"):
+            self.autoencoder_ = given
+            return self._settle(self._training_rows(X))
+        model: Any = generating(X) if given is None else clone(given)
+        if self.random_state is not None or model.random_state is None:
+            model.random_state = self._seed()
+        model.verbose = model.verbose or self.verbose
+        with wall_clock(reserved=PRIOR_SHARE):
+            self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
+        if not self.rules:
+            forget_rules(self.autoencoder_)
+        return self._settle(self._training_rows(X))
+
+    @classmethod
+    def of(cls, autoencoder: Autoencoder, *, prior: Prior | None = None) -> Self:
+        """The generator of a fitted Autoencoder: with its prior, or one over rows it remembers.
+
+        Raises: SettingError where it has no prior and remembers no rows.
+        """
+        check_is_fitted(an_autoencoder(autoencoder, "Generator.of"))
+        made = cls(autoencoder, prior=prior, random_state=0)
+        made.autoencoder_ = autoencoder
+        if prior is None:
+            autoencoder.sampler()  # has one, or fits a mixture
+            return made
+        batch = remembered(autoencoder.memory_, held_out=False)
+        if batch is None:
+            raise SettingError(NO_PRIOR)
+        return made._settle(iter([batch]))
+
+    def sample(
+        self, n: int = 1, given: Mapping[str, Any] | None = None, *, gaps: bool = True
+    ) -> Any:
+        """`n` new rows, in the kind that fit was given; all with the `given` values.
+
+        `gaps`: cells are missing as in rows like them. Equal `random_state`, equal rows. Raises:
+        DataError for a column, SettingError for a value that training never met.
+        """
+        check_is_fitted(self, "autoencoder_")
+        table = self.autoencoder_.sampler().rows(
+            n, self._seed(), given, gaps=gaps, rules=self.rules
+        )
+        return as_fitted(self.autoencoder_, table)
+
+    def interpolate(self, a: Any, b: Any, steps: int = 8) -> Any:
+        """`steps` rows that lead from row `a` to row `b`: what is expected of codes in between.
+
+        `a` and `b` are frames or arrays of one row.
+        """
+        check_is_fitted(self, "autoencoder_")
+        model = self.autoencoder_
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
+            raise SettingError(f"steps={steps!r:.40}: give a whole number from 2 up")
+        ends = [np.asarray(model.transform(row), np.float32) for row in (a, b)]
+        if any(len(end) != 1 for end in ends):
+            raise DataError(f"interpolate takes one row each, got {[len(end) for end in ends]}")
+        share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+        path = torch.from_numpy((1 - share) * ends[0] + share * ends[1])
+        return model.inverse_transform(model.sampler().nearest(path).numpy())
+
+    def impute(self, X: Any, draws: int = 5) -> list[Any]:
+        """`draws` copies of X without gaps; what was missing is drawn anew in each.
+
+        Columns are drawn one group after the other, each given those before, so that draws belong
+        together; nets take turns, so that they differ by what the model does not know.
+        """
+        check_is_fitted(self, "autoencoder_")
+        task = Impute(self.autoencoder_, draws=draws, seed=self._seed(), rules=self.rules)
+        return task.copies(X)
+
+    def judge(self, n: int | None = None, *, target: str | None = None) -> Judgement:
+        """Five judgements of `n` drawn rows, beside remembered rows that trained and that did not.
+
+        None: as many as are remembered of training. Raises: SettingError where none are.
+        """
+        check_is_fitted(self, "autoencoder_")
+        model = self.autoencoder_
+        if model.table_.layout.grid is not None:
+            raise SettingError("drawn rows of a table are judged; pictures are looked at")
+        train, held = (remembered(model.memory_, held_out=held) for held in (False, True))
+        if train is None or held is None or not len(held):
+            raise SettingError("this model remembers no rows to compare with: fit it again")
+        stage("drawing rows to judge")
+        made = model.sampler().rows(n or max(len(train), 1_000), self._seed(), rules=self.rules)
+        tables = (self._plain(t) for t in (self._rows(train), self._rows(held), made))
+        return judge(*tables, target=target)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Keep Autoencoder, prior and remembered rows in a folder, whole or not at all."""
+        check_is_fitted(self, "autoencoder_")
+        self.autoencoder_.save(path, {SECTION: {}})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The generator kept in a folder.
+
+        Raises: BundleError that says what is wrong with it.
+        """
+        return cls.from_bundle(read_bundle(path))
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> Self:
+        """The generator of a bundle that was read; its prior, or one over rows it remembers.
+
+        Raises: BundleError, SettingError.
+        """
+        return cls.of(Autoencoder.from_bundle(bundle))
+
+    def _settle(self, batches: Iterator[Batch]) -> Self:
+        prior = self.prior
+        if prior is None:
+            many = self.autoencoder_.rows_ >= MANY_ROWS and clock().left() > LEAST_PRIOR_S
+            prior = Diffusion() if many else Mixture()
+        self.autoencoder_.fit_prior(batches, prior, seed=self._seed())
+        return self
+
+    def _training_rows(self, X: Any) -> Iterator[Batch]:
+        """The rows that the first net trained on, or a fair share of them where they are many."""
+        model = self.autoencoder_
+        share, rng = min(1.0, MOST_CODES / max(model.rows_, 1)), np.random.default_rng(0)
+        for start, rows in model.numbered(X):
+            trained = model._fitted.trained_on(rows, start)
+            kept = np.flatnonzero(trained & (rng.random(len(rows)) < share))
+            yield model.table_.encode(rows, start).take(torch.from_numpy(kept))
+
+    def _plain(self, table: pa.Table) -> pa.Table:
+        """The rows with moments as seconds: a judge would take their texts for levels."""
+        import pyarrow as pa
+
+        for column in self.autoencoder_.table_.celled:
+            if isinstance(column, Moment):
+                place = table.column_names.index(column.name)
+                seconds, _ = cast.seconds(table.column(column.name), column.style)
+                table = table.set_column(place, column.name, pa.array(seconds, from_pandas=True))
+        return table
+
+    def _rows(self, batch: Batch) -> pa.Table:
+        return self.autoencoder_.table_.observed(batch)
+
+    def _seed(self) -> int:
+        return seed_from(self.random_state)

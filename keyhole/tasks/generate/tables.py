@@ -1,0 +1,158 @@
+"""Tables of real and made rows as cells, and how far these are apart by columns and by pairs.
+
+Numbers are Arrow's integers, floats, decimals, durations, dates and timestamps; texts,
+dictionaries and truth values are levels. A column that is numbers in one table and texts in
+another is numbers where every text reads as one. An infinite number counts as a gap.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keyhole.data import cast
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+MOST_LEVELS = 250  # scikit-learn's boosted trees take 255 codes
+MOST_PAIRS = 5_000
+BINS = 10
+LARGE = 1e30  # forests compute in single precision
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Three tables as (row, column) floats: numbers with NaN for gaps, or codes of levels.
+
+    Code 0 is a gap, 1 the level most frequent in real rows, and so on; levels of made rows alone
+    come last.
+    """
+
+    names: list[str]
+    levels: np.ndarray  # (column,): True where cells are codes
+    train: np.ndarray
+    held_out: np.ndarray
+    made: np.ndarray
+
+    @classmethod
+    def of(cls, tables: list[pa.Table]) -> Cells:
+        """The cells of training, held-out and made rows, columns in the order of the first."""
+        names, levels, columns = tables[0].column_names, [], []
+        ends = np.cumsum([table.num_rows for table in tables])
+        for name in names:
+            arrays = [table.column(name) for table in tables]
+            numbers = _numbers(arrays)
+            levels.append(numbers is None)
+            columns.append(_codes(arrays, int(ends[1])) if numbers is None else numbers)
+        return cls(names, np.array(levels), *np.split(np.stack(columns, 1), ends[:2]))
+
+
+def _numbers(arrays: list[Any]) -> np.ndarray | None:
+    """All cells as floats; None where the column holds levels."""
+    import pyarrow.types as pt
+
+    types = [values.type for values in arrays]
+    if any(pt.is_dictionary(t) for t in types) or all(
+        cast.is_text(t) or pt.is_boolean(t) or pt.is_null(t) for t in types
+    ):
+        return None
+    moments = any(pt.is_timestamp(t) or pt.is_date(t) for t in types)
+    read = [cast.seconds(values) if moments else cast.floats(values) for values in arrays]
+    if any(len(bad) for _, bad in read):
+        return None
+    numbers = np.concatenate([found for found, _ in read])
+    return np.where(np.isfinite(numbers), np.clip(numbers, -LARGE, LARGE), np.nan)
+
+
+def _codes(arrays: list[Any], real: int) -> np.ndarray:
+    """Codes of levels, ordered by their count among the first `real` cells."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as pt
+
+    known = [
+        pc.if_else(pc.is_nan(values), None, values) if pt.is_floating(values.type) else values  # pyright: ignore
+        for values in map(cast.plain, arrays)
+    ]
+    texts = pa.chunked_array([cast.texts(values) for values in known]).combine_chunks()
+    place = pc.fill_null(texts.dictionary_encode().indices, -1).to_numpy(False) + 1  # pyright: ignore
+    count = np.bincount(place[:real], minlength=int(place.max()) + 1)
+    rank = np.zeros(len(count))
+    rank[1 + np.argsort(-count[1:], kind="stable")] = np.arange(1, len(count))
+    return rank[place]
+
+
+def _shares_apart(real: np.ndarray, made: np.ndarray) -> float:
+    """Total variation between two samples of codes."""
+    size = int(max(real.max(), made.max())) + 1
+    shares = [np.bincount(x.astype(np.int64), minlength=size) / len(x) for x in (real, made)]
+    return float(np.abs(shares[0] - shares[1]).sum() / 2)
+
+
+def shape_error(real: np.ndarray, made: np.ndarray, level: bool) -> float:
+    """How far two samples of a column are apart, 0 to 1.
+
+    For numbers the difference of the shares that are gaps, plus Kolmogorov's and Smirnov's
+    distance of the rest, weighted by the smaller share that holds numbers.
+    """
+    if level:
+        return _shares_apart(real, made)
+    some = [np.sort(x[~np.isnan(x)]) for x in (real, made)]
+    held = len(some[0]) / len(real), len(some[1]) / len(made)
+    apart = 0.0
+    if min(held) > 0:
+        at = np.concatenate(some)
+        below = [np.searchsorted(x, at, side="right") / len(x) for x in some]
+        apart = np.abs(below[0] - below[1]).max()
+    return float(abs(held[0] - held[1]) + min(held) * apart)
+
+
+def trend_error(real: np.ndarray, cells: Cells, rng: np.random.Generator) -> float:
+    """Mean over pairs of columns, 5,000 of them at most; 0 where there is only one column."""
+    from scipy.stats import rankdata
+
+    made, levels = cells.made, cells.levels
+    pairs = np.array(list(combinations(range(len(levels)), 2)))
+    if len(pairs) > MOST_PAIRS:
+        pairs = rng.choice(pairs, MOST_PAIRS, replace=False)
+    ranks = [rankdata(x, axis=0, nan_policy="omit") for x in (real, made)]
+    bins = [_bins(real[:, i], made[:, i], level) for i, level in enumerate(levels)]
+    errors = []
+    for i, j in pairs:
+        if not levels[i] and not levels[j]:
+            rho = [_correlation(x[:, i], x[:, j]) for x in ranks]
+            errors.append(abs(rho[0] - rho[1]) / 2)
+        else:
+            errors.append(_shares_apart(*(a * (MOST_LEVELS + 2) + b
+                                          for a, b in zip(bins[i], bins[j]))))  # fmt: skip
+    return float(np.mean(errors)) if errors else 0.0
+
+
+def _bins(real: np.ndarray, made: np.ndarray, level: bool) -> list[np.ndarray]:
+    """Both samples as few codes: numbers cut at the real tenths, a gap the last."""
+    if level:
+        return [few(real, MOST_LEVELS), few(made, MOST_LEVELS)]
+    held = real[~np.isnan(real)]
+    edges = np.unique(np.quantile(held, np.arange(1, BINS) / BINS)) if len(held) else held
+    return [np.where(np.isnan(x), BINS, np.searchsorted(edges, x)) for x in (real, made)]
+
+
+def few(codes: np.ndarray, most: int) -> np.ndarray:
+    """Codes with the levels beyond the most frequent as one."""
+    return np.minimum(codes, most + 1)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's over the rows without a gap; 0 where one is constant."""
+    both = ~np.isnan(a) & ~np.isnan(b)
+    if not both.any():
+        return 0.0
+    a, b = a[both] - a[both].mean(), b[both] - b[both].mean()
+    scale = math.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > 0 else 0.0

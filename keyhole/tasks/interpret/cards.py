@@ -1,0 +1,284 @@
+"""Reading the codes: of each code dimension, what it says of a row, and what it is read from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
+from sklearn.utils.validation import check_is_fitted
+
+from keyhole.autoencoder.fit import PASS_ROWS
+from keyhole.core.records import Batch
+from keyhole.errors import DataError, SettingError
+from keyhole.tasks.interpret.effects import LEVELS, Effect, Effects, tabular
+
+if TYPE_CHECKING:
+    from keyhole.autoencoder.estimator import Autoencoder
+    from keyhole.modalities import Tabular
+
+
+MOST_ROWS = 5_000  # that codes are read of
+MOST_MOVED, LEAST_MOVED = 500, 16  # rows that are moved along a dimension
+MOVED_CELLS, HIDDEN_CELLS = 1 << 20, 1 << 25  # of one dimension; of all columns hidden in turn
+MOST_HIDDEN = 512  # columns; of more, those that the code moves most
+MOST_DRIVES, MOST_DRIVEN_BY, MOST_TEXTS = 5, 5, 4
+LEAST_STRENGTH = 0.01  # spreads: what moves less is not worth a word
+ENDS = (0.05, 0.5, 0.95)  # where a dimension's examples stand
+ALIKE = 1e-8  # of the largest variance: a dimension with less is the same on every row
+NO_ROWS = (
+    "this model remembers no rows to read its codes from: give some, cards(model, rows), or keep "
+    "the model by AnomalyDetector.save, Generator.save or keyhole fit, which remember rows"
+)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What one code dimension stands for.
+
+    `variance` and `nats` are its shares of the code's, from 0 to 1; `nats` is None where the code
+    has no noise. `drives` are the columns whose expected value moves most where this dimension
+    alone goes from its 10 % to its 90 % quantile; `monotone`: the first of them never turns on the
+    way. `driven_by` are the columns whose hiding changes this dimension most, each with the root
+    mean square of the change in spreads of the dimension: hiding asks the encoder itself, so it
+    knows levels and bends, and names no column that is merely correlated with one that is read.
+    `examples` are the rows at its 5, 50 and 95 % quantiles. `stability` is its correlation, from 0
+    to 1, with the dimension of another net that is matched with it, averaged over the other nets;
+    None where there are none. A dimension that never moves has neither.
+    """
+
+    name: str
+    variance: float
+    nats: float | None
+    drives: list[Effect]
+    driven_by: list[tuple[str, float]]
+    monotone: bool
+    examples: list[dict[str, str]]
+    stability: float | None
+
+    @property
+    def moves(self) -> bool:
+        """False for a dimension that is the same on every row."""
+        return self.variance > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON holds them."""
+        return asdict(self)
+
+
+def cards(model: Autoencoder, rows: Any = None, *, most: int | None = None) -> list[Card]:
+    """A card of each code dimension (or of so many), the one with most nats or variance first.
+
+    None of pictures: what moves there are not columns.
+
+    Codes are the first net's, of these rows (a frame, an array or a path; 5,000 of the first at
+    most) or of those that the model remembers. Raises: SettingError where it remembers none,
+    DataError for rows that cannot be read or are fewer than two.
+    """
+    check_is_fitted(model)
+    if model.table_.layout.grid is not None:
+        return []
+    read = _Read.of(model, _rows(model, rows))
+    order = np.argsort(-(read.variance if read.nats is None else read.nats), kind="stable")
+    order = sorted(order.tolist(), key=lambda dim: not read.variance[dim])[:most]
+    effects = Effects.of(model, read.batch)
+    moved = {dim: _along(read, effects, dim) for dim in order if read.variance[dim] > 0}
+    driven = _driven_by(read, moved) if moved else {}
+    stability = _stability(read) if len(read.codes) > 1 else None
+    found = [_card(read, dim, moved[dim], driven[dim], stability) for dim in moved]
+    return found + [_still(read, dim) for dim in order if dim not in moved]
+
+
+def lines(card: Card) -> list[str]:
+    """A card for a person; the first line says which dimension it is of."""
+    if not card.moves:
+        return [f"{card.name}: never moves, so it says nothing of any row"]
+    head = f"{card.name}: {card.variance:.0%} of the code's variance"
+    if card.nats is not None:
+        head += f", {card.nats:.0%} of its nats"
+    if card.stability is not None:
+        head += f"; found again by the other nets with a correlation of {card.stability:.2f}"
+    told = [head]
+    if card.drives:
+        way = "all the way" if card.monotone else "and turns on the way"
+        first, *others = map(str, card.drives)
+        told.append("drives     " + "; ".join([f"{first} ({way})", *others]))
+    else:
+        told.append("drives     no column by as much as 1 % of its spread")
+    if card.driven_by:
+        by = ", ".join(f"{name} ({change:.2f} spreads)" for name, change in card.driven_by)
+        told.append(f"driven by  {by}")
+    for end, example in zip(ENDS, card.examples, strict=True):
+        said = ", ".join(f"{name} {text}" for name, text in example.items())
+        told.append(f"at {end:>4.0%}    {said}")
+    return told
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Rows and their codes (member, row, code); shares of variance and nats are the first's."""
+
+    model: Autoencoder
+    batch: Batch
+    codes: Float[torch.Tensor, "member row code"]
+    variance: Float[np.ndarray, " code"]
+    nats: Float[np.ndarray, " code"] | None
+
+    @classmethod
+    def of(cls, model: Autoencoder, batch: Batch) -> _Read:
+        codes, nats = _encode(model, batch)
+        variance = codes[0].double().var(0, unbiased=False).numpy()
+        variance[variance <= ALIKE * max(variance.max(), 1e-12)] = 0.0
+        shares = [
+            None if part is None else part / (part.sum() or 1.0) for part in (variance, nats)
+        ]
+        return cls(model, batch, codes, shares[0], shares[1])  # pyright: ignore
+
+    @property
+    def table(self) -> Tabular:
+        return tabular(self.model)
+
+    def some(self, most: int) -> torch.Tensor:
+        """The places of at most so many rows, evenly chosen."""
+        return _some(len(self.batch), most)
+
+
+@torch.no_grad()
+def _encode(model: Autoencoder, batch: Batch) -> tuple[torch.Tensor, np.ndarray | None]:
+    """The codes of all nets, and the first one's nats a row by dimension where it has noise."""
+    network, found, nats = model.network_, [], []
+    for start in range(0, len(batch), PASS_ROWS):
+        here = batch.take(slice(start, start + PASS_ROWS)).to(next(network.parameters()).device)
+        code = network.bottleneck(network.encoder(network.stem(here)))
+        found.append(code.mean.cpu())
+        if "nats" in code.stats:
+            nats.append(code.stats["nats"][0].cpu())
+    return torch.cat(found, 1), torch.cat(nats).double().mean(0).numpy() if nats else None
+
+
+def _rows(model: Autoencoder, rows: Any) -> Batch:
+    """The rows to read, as cells."""
+    if rows is None:
+        if model.memory_ is None:
+            raise SettingError(NO_ROWS)
+        batch = model.memory_.batch
+    else:
+        parts = []
+        for start, block in model.numbered(rows):
+            parts.append(model.table_.encode(block, start))
+            if start + len(block) >= MOST_ROWS:
+                break
+        batch = Batch.join(parts)
+    if len(batch) < 2:
+        raise DataError("codes are read from at least 2 rows; there is one: give more")
+    return batch.take(_some(len(batch), MOST_ROWS))
+
+
+def _some(rows: int, most: int) -> torch.Tensor:
+    chosen = np.random.default_rng(0).permutation(rows)[:most]
+    return torch.from_numpy(np.sort(chosen))
+
+
+def _along(read: _Read, effects: Effects, dim: int) -> list[Effect]:
+    """What all columns do where this dimension goes its way."""
+    few = int(np.clip(MOVED_CELLS // len(read.table.layout), LEAST_MOVED, MOST_MOVED))
+    codes = read.codes[0]
+    return effects.along(codes[read.some(few)], dim, _path(codes[:, dim].numpy()))
+
+
+def _path(values: Float[np.ndarray, " row"]) -> Float[np.ndarray, " step"]:
+    """Values of this dimension from its 10 % to its 90 % quantile; where these agree (a sparse
+    one, or one of few values), from its least to its largest.
+    """
+    path = np.unique(np.quantile(values, LEVELS, method="inverted_cdf"))
+    return path if len(path) > 1 else np.array([values.min(), values.max()])
+
+
+@torch.no_grad()
+def _driven_by(read: _Read, moved: dict[int, list[Effect]]) -> dict[int, list[tuple[str, float]]]:
+    """The columns whose hiding changes each of these dimensions most."""
+    layout, dims = read.table.layout, list(moved)
+    strength = dict.fromkeys(layout.columns, 0.0)
+    for effects in moved.values():
+        for effect in effects:
+            strength[effect.column] = max(strength[effect.column], effect.strength)
+    names = sorted(strength, key=lambda name: -strength[name])[:MOST_HIDDEN]
+    few = HIDDEN_CELLS // (max(len(names), 1) * len(layout))
+    some = read.some(int(np.clip(few, LEAST_MOVED, MOST_MOVED)))
+    batch, codes = read.batch.take(some), read.codes[0][some][:, dims]
+    spread = read.codes[0][:, dims].double().std(0, unbiased=False).numpy()
+    found: dict[int, list[tuple[str, float]]] = {dim: [] for dim in dims}
+    for name in names:
+        hidden = torch.zeros(len(layout), dtype=torch.bool)
+        hidden[read.table.cells_of(name)] = True
+        met = batch.seen[:, hidden].any(1)
+        without = _encode(read.model, batch.take(met).hide(hidden))[0][0][:, dims]
+        square = (without - codes[met]).double().square().sum(0) / max(len(met), 1)
+        for dim, change in zip(dims, square.sqrt().numpy() / spread, strict=True):
+            found[dim].append((name, float(change)))
+    return {
+        dim: [pair for pair in sorted(held, key=lambda pair: -pair[1]) if pair[1] > LEAST_STRENGTH]
+        for dim, held in found.items()
+    }
+
+
+def _card(
+    read: _Read,
+    dim: int,
+    effects: list[Effect],
+    driven_by: list[tuple[str, float]],
+    stability: list[float] | None,
+) -> Card:
+    """The card of a dimension that moves."""
+    drives = [e for e in effects if e.strength >= LEAST_STRENGTH][:MOST_DRIVES]
+    driven_by = driven_by[:MOST_DRIVEN_BY]
+    names = dict.fromkeys([e.column for e in drives[:MOST_TEXTS]] + [n for n, _ in driven_by])
+    return Card(
+        name=f"code_{dim}",
+        variance=float(read.variance[dim]),
+        nats=None if read.nats is None else float(read.nats[dim]),
+        drives=drives,
+        driven_by=driven_by,
+        monotone=bool(drives) and drives[0].monotone,
+        examples=_examples(read, dim, list(names)[:MOST_TEXTS]),
+        stability=None if stability is None else stability[dim],
+    )
+
+
+def _still(read: _Read, dim: int) -> Card:
+    """The card of a dimension that never moves."""
+    nats = None if read.nats is None else float(read.nats[dim])
+    return Card(f"code_{dim}", 0.0, nats, [], [], False, [], None)
+
+
+def _examples(read: _Read, dim: int, names: list[str]) -> list[dict[str, str]]:
+    """These columns of the rows at the dimension's quantiles, as a person would write them."""
+    order = np.argsort(read.codes[0][:, dim].numpy(), kind="stable")
+    places = order[[round(end * (len(order) - 1)) for end in ENDS]]
+    table = read.table.observed(read.batch.take(torch.from_numpy(places)))
+    texts = {name: read.table.by_name[name].text(table.column(name)) for name in names}
+    return [{name: texts[name][i] for name in names} for i in range(len(ENDS))]
+
+
+def _stability(read: _Read) -> list[float]:
+    """How well each dimension's match in the other nets correlates with it, on average.
+
+    Dimensions are matched one to one, so that the sum of correlations is largest (Hungarian).
+    """
+    mine, *others = (_standard(codes) for codes in read.codes.double().numpy())
+    found = []
+    for other in others:
+        alike = np.abs(mine.T @ other).clip(0, 1)
+        rows, columns = linear_sum_assignment(alike, maximize=True)
+        found.append(alike[rows, columns])
+    return np.mean(found, 0).tolist()
+
+
+def _standard(codes: Float[np.ndarray, "row code"]) -> Float[np.ndarray, "row code"]:
+    """Columns of mean 0 and length 1; those that never move are 0."""
+    away = codes - codes.mean(0)
+    length = np.sqrt(np.square(away).sum(0))
+    return np.where(length > 1e-6, away, 0.0) / np.maximum(length, 1e-6)

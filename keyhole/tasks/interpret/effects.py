@@ -1,0 +1,208 @@
+"""What one code dimension does to the row that is expected, column by column, in its units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from keyhole.core.layout import Layout
+from keyhole.core.records import Batch, Likelihood
+from keyhole.data import cast
+from keyhole.errors import SettingError
+from keyhole.modalities import Tabular
+from keyhole.modalities.expected import number_texts
+from keyhole.modalities.tabular.columns import Category, Column, Count, Flag, Moment, Number
+from keyhole.modalities.tabular.columns.base import shorten
+from keyhole.training.calibrate import members_mean
+
+if TYPE_CHECKING:
+    from keyhole.autoencoder.estimator import Autoencoder
+
+
+Unit = Literal["", "points", "s"]
+Options = dict[str, np.ndarray]  # of each column (row, option): its number, or levels' shares
+MOST_LEVELS = 12  # of a column: the commonest
+LEAST_SPREAD = 0.2  # of a level's share: rare levels shall not look as if they moved far
+TURN = 0.02  # of the whole way: what goes back by no more has not turned
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # the quantiles that a dimension's path leads through
+SPANS_S = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0))
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How far a column's expected value goes along a code dimension's path.
+
+    `change` is in the column's own unit, in seconds for moments, in percentage points for the
+    `level` whose share rises most; `strength` is the change in multiples of the column's spread;
+    `monotone`: the value never turns on its way.
+    """
+
+    column: str
+    change: float
+    unit: Unit
+    level: str | None
+    strength: float
+    monotone: bool
+
+    def __str__(self) -> str:
+        if self.unit == "points":
+            digits = 0 if abs(self.change) >= 1 else 1
+            return f"{self.column}: {self.level} {self.change:+.{digits}f} points"
+        size, unit = abs(self.change), ""
+        if self.unit == "s":
+            unit, span = next((s for s in SPANS_S if size >= s[1]), SPANS_S[-1])
+            size, unit = size / span, f" {unit}"
+        said = number_texts(np.array([size]))[0]
+        return f"{self.column} {'−' if self.change < 0 else '+'}{said}{unit}"
+
+
+def tabular(model: Autoencoder) -> Tabular:
+    """The model's table.
+
+    Raises: SettingError for a model of pictures.
+    """
+    if not isinstance(model.table_, Tabular):
+        raise SettingError("a card names columns, and this model's rows are pictures")
+    return model.table_
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Asks what an Autoencoder expects of codes; `spread` is each column's, by option."""
+
+    model: Autoencoder
+    spread: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, model: Autoencoder, batch: Batch) -> Effects:
+        """With the spreads that columns have in these rows."""
+        return cls(model, _spreads(tabular(model), batch))
+
+    def along(
+        self, codes: Float[torch.Tensor, "row code"], dim: int, path: Float[np.ndarray, " step"]
+    ) -> list[Effect]:
+        """Every column's effect, strongest first, where this dimension goes along the path.
+
+        The mean over rows, whose other dimensions stay, but for what it takes to be a code that
+        the bottleneck can make.
+        """
+        z = codes.repeat(len(path), 1)
+        z[:, dim] = torch.from_numpy(path).to(z).repeat_interleave(len(codes))
+        found = [
+            self._effect(
+                tabular(self.model).by_name[name], held.reshape(len(path), -1, wide).mean(1)
+            )
+            for name, held in expected_options(self.model, z).items()
+            if (wide := held.shape[1])
+        ]
+        return sorted(found, key=lambda effect: -effect.strength)
+
+    def _effect(self, column: Column, way: Float[np.ndarray, "step option"]) -> Effect:
+        change, level, unit = way[-1] - way[0], None, _unit(column)
+        best = int(np.argmax(change))  # of levels, the one whose share rises most
+        size, turns = float(change[best]), np.diff(way[:, best])
+        spread = float(self.spread[column.name][best])
+        if unit == "points":
+            level = _levels(column)[best]
+            if isinstance(column, Flag) and size < 0:
+                level, size = shorten(str(column.no)), -size
+        slack = TURN * abs(size) + 1e-12
+        monotone = bool((turns >= -slack).all() or (turns <= slack).all())
+        strength = abs(size) / spread if spread > 0 else 0.0
+        size = 100 * size if unit == "points" else size
+        return Effect(column.name, size, unit, level, strength, monotone)
+
+
+def decode_first(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> Likelihood:
+    """What the first member, whose codes these are, expects; they are brought to legal ones."""
+    z = model.network_.bottleneck.onto(z.to(next(model.network_.parameters()).device))
+    return model.network_.decode(z.expand(1, model.network_.shape.members, *z.shape))
+
+
+@torch.no_grad()
+def expected_options(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> Options:
+    """Each column's expected number, or the shares of its levels, of rows with these codes."""
+    table, likelihood = model.table_, decode_first(model, z)
+    cells = table.cells(members_mean(likelihood.mean, first=True))
+    shares = _level_shares(likelihood, table.layout, len(z))
+    found: Options = {}
+    for column in table.celled:
+        place = table.cells_of(column.name)
+        if isinstance(column, Category):
+            found[column.name] = shares[:, place[0] - table.layout.numbers, : _known(column)]
+        else:
+            found[column.name] = _numbers(column, cells[:, place])[:, None]
+    return found
+
+
+def _spreads(table: Tabular, batch: Batch) -> dict[str, np.ndarray]:
+    """The spread of each column in these rows: robust for numbers, binomial for levels."""
+    cells, seen = table.cells(batch), batch.seen.cpu().numpy()
+    found = {}
+    for column in table.celled:
+        place = table.cells_of(column.name)
+        held = cells[:, place][seen[:, place].any(1)]
+        if isinstance(column, Category | Flag):
+            codes = np.arange(1, _known(column) + 1) if isinstance(column, Category) else [1]
+            share = np.array([(held[:, 0] == code).mean() if len(held) else 0.0 for code in codes])
+            found[column.name] = np.sqrt(share * (1 - share)).clip(LEAST_SPREAD)
+        else:
+            numbers = _numbers(column, held)
+            found[column.name] = np.array([_spread(numbers)])
+    return found
+
+
+def _spread(numbers: np.ndarray) -> float:
+    """Of the middle eight tenths, as a normal's standard deviation; of all where these agree."""
+    if not len(numbers):
+        return 0.0
+    low, high = np.quantile(numbers, [0.1, 0.9])
+    return float((high - low) / 2.563 or numbers.std())
+
+
+def _numbers(column: Column, cells: np.ndarray) -> np.ndarray:
+    """The column's values of (row, cell) as floats, finer than its type would hold them."""
+    if isinstance(column, Flag):
+        return cells[:, 0]
+    if isinstance(column, Moment):
+        return column.seconds(cells)
+    if isinstance(column, Count):
+        return np.expm1(cells[:, 0]).clip(0, column.most)
+    if isinstance(column, Number):
+        column = Number(**{**column.get_params(), "type": "double"})
+    return cast.floats(column.decode(cells))[0]
+
+
+def _level_shares(
+    likelihood: Likelihood, layout: Layout, rows: int
+) -> Float[np.ndarray, "row code level"]:
+    """The first member's probability of each coded column's commonest levels."""
+    levels = torch.tensor([slot.levels for slot in layout.slots[layout.numbers :]])
+    most = min(int(levels.max()), MOST_LEVELS) if len(levels) else 0
+    found = np.zeros((rows, layout.codes, most))
+    numbers, seen = torch.zeros(rows, layout.numbers), torch.ones(rows, len(layout)).bool()
+    device = likelihood.mean.seen.device
+    for code in range(1, most + 1):
+        asked = torch.full((rows, layout.codes), code).minimum(levels)
+        log_prob = likelihood.log_prob(Batch(numbers, asked, seen).to(device))[0, 0]
+        found[:, :, code - 1] = log_prob[:, layout.numbers :].exp().cpu().numpy()
+    return found
+
+
+def _known(column: Category) -> int:
+    return min(len(column.levels), MOST_LEVELS)
+
+
+def _levels(column: Any) -> list[str]:
+    held = [column.yes] if isinstance(column, Flag) else column.levels[: _known(column)]
+    return [shorten(str(level)) for level in held]
+
+
+def _unit(column: Column) -> Unit:
+    if isinstance(column, Category | Flag):
+        return "points"
+    return "s" if isinstance(column, Moment) else ""

@@ -1,0 +1,1 @@
+"""Does new data look like the training data?"""

@@ -1,0 +1,120 @@
+"""Does new data look like the training data? Said in a line or two beside every answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keyhole.core.records import Batch
+from keyhole.modalities import Modality
+from keyhole.modalities.tabular.columns import Category, Flag
+from keyhole.modalities.tabular.columns.category import NEITHER
+from keyhole.tasks.detect.scorer import unmet_in_words
+
+BINS = 50
+LEAST_ROWS = 30
+FAR = 0.15  # distance between distribution functions that a person should know of
+
+
+@dataclass
+class Likeness:
+    """Counts over the blocks of an answer: gaps, unseen levels, p-values."""
+
+    table: Modality
+    rows: int = 0
+    gaps: dict[str, int] = field(default_factory=dict)
+    unseen: dict[str, int] = field(default_factory=dict)
+    unmet: set[str] = field(default_factory=set)  # segments
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, batch: Batch, p_value: np.ndarray, unmet: Iterable[str] = ()) -> None:
+        """Count a block in, and its segments never met; blocks may come from several threads."""
+        with self.lock:
+            self._add(batch, p_value)
+            self.unmet.update(unmet)
+
+    def _add(self, batch: Batch, p_value: np.ndarray) -> None:
+        self.rows += len(p_value)
+        at = np.clip((p_value[~np.isnan(p_value)] * BINS).astype(np.int64), 0, BINS - 1)
+        self.counts += np.bincount(at, minlength=BINS)
+        wide = self.table.layout.numbers
+        missing_of = (~batch.seen).sum(0).tolist()
+        for column in self.table.celled:
+            cell = self.table.cells_of(column.name)[0]
+            missing = missing_of[cell]
+            self.gaps[column.name] = self.gaps.get(column.name, 0) + missing
+            if isinstance(column, Category):
+                strange = int((batch.codes[:, cell - wide] == len(column.levels) + 1).sum())
+            elif isinstance(column, Flag):
+                strange = int((batch.numbers[:, cell] == NEITHER).sum())
+            else:
+                continue
+            self.unseen[column.name] = self.unseen.get(column.name, 0) + strange
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as JSON."""
+        return {
+            "rows": self.rows, "gaps": self.gaps, "unseen": self.unseen,
+            "unmet": sorted(self.unmet), "counts": self.counts.tolist(),
+        }  # fmt: skip
+
+    def add_json(self, counts: dict[str, Any]) -> None:
+        """Add counts that `to_json` made.
+
+        Raises: KeyError, TypeError, ValueError for others.
+        """
+        self.rows += int(counts["rows"])
+        self.unmet.update(counts["unmet"])
+        self.counts += np.array(counts["counts"], np.int64)
+        for name in ("gaps", "unseen"):
+            sums = getattr(self, name)
+            sums.update({n: sums.get(n, 0) + int(count) for n, count in counts[name].items()})
+
+    def remarks(self) -> list[str]:
+        """Sentences on what differs; one that says so where nothing does."""
+        found = [*self._segments(), *self._unseen(), *self._gaps(), *self._p_values()]
+        if self.rows < LEAST_ROWS:
+            found.append(
+                f"{self.rows:,} rows are too few to tell whether all look like training's"
+            )
+        return found or ["these rows look like the training data"]
+
+    def _segments(self) -> list[str]:
+        return [unmet_in_words(self.unmet)] if self.unmet else []
+
+    def _unseen(self) -> list[str]:
+        held = {name: count for name, count in self.unseen.items() if count}
+        return [
+            f"column {name!r}: {count:,} of {self.rows:,} rows hold a level "
+            "that training never met"
+            for name, count in sorted(held.items(), key=lambda item: -item[1])[:3]
+        ]
+
+    def _gaps(self) -> list[str]:
+        said = []
+        for name, count in self.gaps.items():
+            share, usual = count / max(self.rows, 1), self.table.gaps.get(name, 0.0)
+            if self.rows >= LEAST_ROWS and share > usual + max(0.05, usual):
+                said.append(f"column {name!r}: {share:.0%} gaps, {usual:.0%} in training")
+        return said[:3]
+
+    def _p_values(self) -> list[str]:
+        n = int(self.counts.sum())
+        if n < LEAST_ROWS:
+            return []
+        distance = np.cumsum(self.counts) / n - np.arange(1, BINS + 1) / BINS
+        worst = int(np.abs(distance).argmax())
+        if abs(distance[worst]) <= max(FAR, 1.63 / np.sqrt(n)):  # 1 % point of Kolmogorov's test
+            return []
+        share, usual = np.cumsum(self.counts)[worst] / n, (worst + 1) / BINS
+        word = "stranger" if distance[worst] > 0 else "calmer"
+        return [
+            f"these rows are {word} than training rows: {share:.0%} have a p-value up to "
+            f"{usual:.2g}, {usual:.0%} would; alarm rates promised on training rows do not "
+            "hold here"
+        ]

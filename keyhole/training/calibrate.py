@@ -1,0 +1,97 @@
+"""What held-out rows teach after training: what columns cost, and what a mean is worth."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from keyhole.core.layout import column_nats
+from keyhole.core.records import Batch
+from keyhole.data.cast import floats
+from keyhole.data.source import Rows
+from keyhole.modalities.base import Modality
+from keyhole.modalities.tabular.columns import Number
+from keyhole.model.network import Network
+
+CHUNK_ROWS = 16_384
+HIDDEN_SHARE = 0.2
+ROUNDS = 8  # times that cells of each row are hidden and guessed
+
+
+def held_out_nats(
+    network: Network, table: Modality, rows: Rows, member: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(row, column): the nats of each row by the member that has not seen it; what was seen."""
+    found, observed = [], []
+    for batch, mine in _chunks(network, table, rows, member):
+        with torch.no_grad():
+            log_prob = network(batch).likelihood.log_prob(batch)[0]
+        nats, seen = column_nats(_by_member(log_prob, mine), batch.seen.cpu(), table.layout)
+        found.append(nats.double().numpy())
+        observed.append(seen.numpy())
+    return np.concatenate(found), np.concatenate(observed)
+
+
+def settle_means(network: Network, table: Modality, rows: Rows, member: np.ndarray) -> None:
+    """Have each number column learn what its expected values are worth on the original scale.
+
+    Cells are hidden at random and guessed from the rest, as in a gap.
+    """
+    columns = [column for column in table.celled if isinstance(column, Number)]
+    if not columns:
+        return
+    rng = np.random.default_rng(0)
+    place = {name: i for i, name in enumerate(table.layout.columns)}
+    guessed: dict[str, list[np.ndarray]] = {column.name: [] for column in columns}
+    observed: dict[str, list[np.ndarray]] = {column.name: [] for column in columns}
+    start = 0
+    for batch, mine in _chunks(network, table, rows, member):
+        block = rows.take(slice(start, start + len(mine)))
+        start += len(mine)
+        true = {column.name: floats(block.column(column.name))[0] for column in columns}
+        for _ in range(ROUNDS):
+            hidden = rng.random((len(mine), len(table.layout.columns))) < HIDDEN_SHARE
+            cells = torch.from_numpy(hidden[:, table.layout.column_of_cell])
+            decoded = table.decode(
+                _expected(network, batch.hide(cells.to(batch.seen.device)), mine)
+            )
+            for column in columns:
+                at = hidden[:, place[column.name]]
+                guessed[column.name].append(floats(decoded.column(column.name))[0][at])
+                observed[column.name].append(true[column.name][at])
+    for column in columns:
+        column.settle(np.concatenate(guessed[column.name]), np.concatenate(observed[column.name]))
+
+
+def members_mean(mean: Batch, *, first: bool = False) -> Batch:
+    """The expected row over all members (or the first): the mean number, the commonest code.
+
+    Takes the (sample, member, row) lead axes away.
+    """
+    numbers, codes = mean.numbers[0], mean.codes[0]
+    if first:
+        return Batch(numbers[0], codes[0], mean.seen[0, 0])
+    codes = codes.mode(0).values if codes.shape[-1] else codes[0]
+    return Batch(numbers.mean(0), codes, mean.seen[0, 0])
+
+
+def _expected(network: Network, batch: Batch, member: torch.Tensor) -> Batch:
+    with torch.no_grad():
+        mean = network(batch).likelihood.mean
+    parts = (_by_member(part[0], member) for part in (mean.numbers, mean.codes, mean.seen))
+    return Batch(*parts)
+
+
+def _by_member(found: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
+    """(member, row, cell) -> (row, cell): each row by its own member."""
+    return found.cpu()[member, torch.arange(len(member))]
+
+
+def _chunks(
+    network: Network, table: Modality, rows: Rows, member: np.ndarray
+) -> Iterator[tuple[Batch, torch.Tensor]]:
+    device = next(network.parameters()).device
+    for start in range(0, len(rows), CHUNK_ROWS):
+        mine = torch.from_numpy(member[start : start + CHUNK_ROWS])
+        batch = table.encode(rows.take(slice(start, start + CHUNK_ROWS)))
+        yield batch.to(device), mine

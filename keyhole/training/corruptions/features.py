@@ -1,0 +1,128 @@
+"""Nothing is changed: the row is given whole, and every seen cell counts one.
+
+The question of a variational bound, whose noise is in the code; and of a net that shall be PCA.
+
+Masked cells: a random share of each row is hidden and must be predicted from the rest.
+
+It is what stops a net from learning to copy, and what lets it fill gaps.
+Source: denoising autoencoders (Vincent et al. 2008), masked autoencoders (He et al. 2022).
+
+Swapped cells: some columns of a row hold another row's value, and nothing says which.
+
+Noise on continuous cells: the classical denoising question.
+"""
+
+import torch
+from torch import Generator
+
+from keyhole.core.layout import Layout
+from keyhole.core.records import Batch
+from keyhole.errors import SettingError
+from keyhole.training.corruptions.base import Corruption, Question
+
+
+class Nothing(Corruption):
+    """The plain reconstruction: nats of the seen cells, none weighed."""
+
+    kind = "nothing"
+
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+        """The rows as they are."""
+        return Question(batch, batch, batch.seen.to(batch.numbers.dtype))
+
+
+class Masking(Corruption):
+    """Each row hides a share of its columns, drawn evenly from 0 to `most`.
+
+    Hidden cells count in full; those in sight count `sight`, so that the code still serves them;
+    and each by its slot's weight, so that columns count alike.
+    """
+
+    kind = "masking"
+    hides = True
+
+    def __init__(self, most: float = 0.5, *, sight: float = 0.1) -> None:
+        self.most = most
+        self.sight = sight
+
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+        """Hide columns, all cells of one together; an unseen cell never counts."""
+        if not (0 <= self.most < 1 and self.sight >= 0 and self.most + self.sight > 0):
+            raise SettingError(f"{self!r}: most is in [0, 1), sight at least 0, not both 0")
+        rows = batch.seen.shape[:-1]
+        share = torch.rand((*rows, 1), generator=generator) * self.most
+        hidden = torch.rand((*rows, len(layout.columns)), generator=generator) < share
+        if len(layout.columns) < len(layout):
+            hidden = hidden[..., torch.from_numpy(layout.column_of_cell)]
+        even = torch.tensor([slot.weight for slot in layout.slots])
+        weight = torch.where(hidden, 1.0, self.sight) * even * batch.seen
+        return Question(batch.hide(hidden), batch, weight)
+
+
+class Swapping(Corruption):
+    """Each column is taken from another row of the batch with chance `share`; all kinds of cells.
+
+    Cells that were swapped count in full, others `kept`. Source: «swap noise» of tabular denoising
+    autoencoders (Jahrer 2017, first place of the Porto Seguro competition).
+    """
+
+    kind = "swapping"
+
+    def __init__(self, share: float = 0.15, *, kept: float = 0.3) -> None:
+        self.share = share
+        self.kept = kept
+
+    def check(self) -> None:
+        """Raises: SettingError for a share that is none."""
+        if not 0 <= self.share < 1 or not self.kept >= 0 or not self.share + self.kept > 0:
+            raise SettingError(
+                f"{self!r}: share is in [0, 1), kept at least 0, and not both are 0"
+            )
+
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+        """Rows with foreign cells in sight; a gap stays a gap."""
+        self.check()
+        rows = batch.seen.shape[-2]
+        order = torch.randperm(rows, generator=generator)
+        swapped = torch.rand((*batch.seen.shape[:-1], len(layout.columns)), generator=generator)
+        swapped = (swapped < self.share)[..., torch.from_numpy(layout.column_of_cell)]
+        other = batch.seen[..., order, :]
+        swapped &= batch.seen & other
+        wide = layout.numbers
+        numbers = torch.where(swapped[..., :wide], batch.numbers[..., order, :], batch.numbers)
+        codes = torch.where(swapped[..., wide:], batch.codes[..., order, :], batch.codes)
+        weight = torch.where(swapped, 1.0, self.kept) * batch.seen
+        return Question(Batch(numbers, codes, batch.seen, batch.weight), batch, weight)
+
+
+class Noise(Corruption):
+    """Normal noise of `scale` times each continuous cell's spread; the clean row is asked for.
+
+    Source: Vincent et al. 2010, section 3.3. Levels, flags and counts stay as they are: for those
+    there is `swapping`.
+    """
+
+    kind = "noise"
+
+    def __init__(self, scale: float = 0.3) -> None:
+        self.scale = scale
+
+    def check(self) -> None:
+        """Raises: SettingError for a scale below zero."""
+        if not self.scale >= 0:
+            raise SettingError(f"scale={self.scale!r}: it must be zero or above")
+
+    @property
+    def noisier(self) -> float:
+        """The noise that is put on."""
+        return self.scale
+
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+        """Noisy numbers in sight, every seen cell scored, none weighed."""
+        self.check()
+        slots = layout.slots[: layout.numbers]  # a picture of any size has none: its unit is 1
+        reach = torch.tensor([s.scale * (s.head == "student_t") for s in slots] or [1.0])
+        noise = torch.randn(batch.numbers.shape, generator=generator) * (self.scale * reach)
+        seen = batch.seen[..., : batch.numbers.shape[-1]]
+        given = Batch(batch.numbers + noise * seen, batch.codes, batch.seen, batch.weight)
+        return Question(given, batch, batch.seen.to(batch.numbers.dtype))
