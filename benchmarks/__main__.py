@@ -16,7 +16,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 SECTIONS = (
     "anomaly", "explanations", "outliers", "fdr", "bottlenecks", "generation", "likelihood",
-    "pictures", "denoising", "adult", "scoring", "streaming", "footprint", "durability", "threads",
+    "images", "denoising", "adult", "scoring", "streaming", "footprint", "durability", "threads",
     "budget",
 )  # fmt: skip
 HEAD = """# Benchmarks

@@ -132,7 +132,7 @@ def main(seeds: tuple[int, ...] = (0, 1, 2)) -> None:
     wide = one_hot(train)
     dense, asked = wide.transform(train), wide.transform(test)
     pca = PCA(WIDTH, random_state=0).fit(dense)
-    floors = {
+    baselines = {
         f"PCA-{WIDTH} of one-hot": codes_auc(pca.transform(dense), pca.transform(asked), y, truth),
         "full one-hot": codes_auc(dense, asked, y, truth),
     }
@@ -145,7 +145,7 @@ def main(seeds: tuple[int, ...] = (0, 1, 2)) -> None:
             write_report(page, model, asked_of(AnomalyDetector.of(model), train))
         whole = time.perf_counter() - began
         auc = codes_auc(model.transform(train), model.transform(test), y, truth)
-        emit("adult codes", seed=seed, width=WIDTH, auc=auc, **{"floors": floors},
+        emit("adult codes", seed=seed, width=WIDTH, auc=auc, **{"floors": baselines},
              fit_seconds=fitted, fit_to_report_seconds=whole, steps=model.run_.steps[-1],
              verdict=model.verdict_, bar="AUC 0.885 (stretch 0.8925), 120 s")  # fmt: skip
         imputation(Autoencoder(random_state=seed).fit(train), train, test, seed)

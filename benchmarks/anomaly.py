@@ -47,14 +47,14 @@ def keyhole(train: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray,
     from keyhole import AnomalyDetector
 
     detector = AnomalyDetector(random_state=seed).fit(train)
-    surprise = -detector.score_samples(test)
-    p_value = detector.calibration_.p_value(surprise)
+    anomaly_score = -detector.score_samples(test)
+    p_value = detector.calibration_.p_value(anomaly_score)
     more = {
-        "calibrated_on": len(detector.calibration_.surprises),
+        "calibrated_on": len(detector.calibration_.anomaly_scores),
         "apart": detector.contamination_,
         "alarms": {str(rate): p_value <= rate * (1 + 1e-12) for rate in RATES},
     }
-    return surprise, more
+    return anomaly_score, more
 
 
 def pyod(name: str) -> Callable[..., tuple[np.ndarray, dict[str, Any]]]:
@@ -71,9 +71,9 @@ def pyod(name: str) -> Callable[..., tuple[np.ndarray, dict[str, Any]]]:
             options["n_features"] = train.shape[1]
         found = made(**options).fit(scaler.transform(train))
         same = train.shape == test.shape and np.array_equal(train, test)
-        surprise = found.decision_scores_ if same else found.decision_function(
+        anomaly_score = found.decision_scores_ if same else found.decision_function(
             scaler.transform(test))  # fmt: skip
-        return surprise, {}
+        return anomaly_score, {}
 
     return score
 
@@ -113,16 +113,16 @@ def measure(path: Path, protocol: str, seed: int, method: str, pipe: Any) -> Non
     train, test = split(y, protocol, seed)
     score = keyhole if method == "keyhole" else pyod(method)
     began = time.process_time()
-    surprise, more = score(x[train], x[test], seed)
+    anomaly_score, more = score(x[train], x[test], seed)
     seconds = time.process_time() - began
-    surprise, truth = np.nan_to_num(surprise), y[test]
+    anomaly_score, truth = np.nan_to_num(anomaly_score), y[test]
     if "alarms" in more:  # of rows known to be normal, those that alarm
         more["alarms"] = {r: int((a & (truth == 0)).sum()) for r, a in more["alarms"].items()}
         more["normal_rows"] = int((truth == 0).sum())
     pipe.send(
         {
-            "auroc": roc_auc_score(truth, surprise),
-            "ap": average_precision_score(truth, surprise),
+            "auroc": roc_auc_score(truth, anomaly_score),
+            "ap": average_precision_score(truth, anomaly_score),
             "cpu_seconds": seconds,
             **more,
         }

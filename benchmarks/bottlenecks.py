@@ -23,16 +23,16 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import RESULTS, data, emit
-from keyhole import Autoencoder, Hints, KeyholeWarning, Plan, Variational
+from keyhole import Autoencoder, KeyholeWarning, Schema, TrainingConfig, Variational
 from keyhole.core.parts import kinds
 from keyhole.model.bottlenecks import FSQ, Ordered, Plain, TopK
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import LinearNet
-from keyhole.training.corruptions import Nothing
+from keyhole.training.corruptions import NoCorruption
 
 SPLITS, TRAIN, WIDTH = 5, 1_297, 16
 OWN: dict[str, dict[str, Any]] = {"top_k": {"width": 64, "k": 8}, "l1": {"width": 64}}
-SHARED = {"corruption": Nothing(), "head": Mixed(continuous="gaussian")}
+SHARED = {"corruption": NoCorruption(), "head": Mixed(continuous="gaussian")}
 
 
 def quality(model: Autoencoder, parts: tuple[np.ndarray, ...]) -> dict[str, float]:
@@ -60,7 +60,9 @@ def digits() -> None:
         x, test, y, truth = parts
         model = Autoencoder(bottleneck=Variational(width=WIDTH), random_state=seed).fit(x)
         said = {"variational": quality(model, parts)}
-        plain = Autoencoder(Plain(WIDTH), random_state=seed, hints=Hints(kinds="alike"), **SHARED)
+        plain = Autoencoder(
+            Plain(WIDTH), random_state=seed, schema=Schema(kinds="alike"), **SHARED
+        )
         said["plain"] = quality(plain.fit(x), parts)
         pca = PCA(WIDTH, random_state=0).fit(x)
         for name, (a, b) in {
@@ -85,9 +87,9 @@ def collapse() -> None:
     model = Autoencoder(Variational(width=WIDTH), head=head, random_state=0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", KeyholeWarning)
-        seen: list[int] = []
-        model.fit(parts[0], watch=lambda event: seen.append(len(caught)))
-    before = bool(seen[0]) and "KH008" in str(caught[0].message)
+        observed: list[int] = []
+        model.fit(parts[0], on_evaluate=lambda event: observed.append(len(caught)))
+    before = bool(observed[0]) and "KH008" in str(caught[0].message)
     after = any(f.code == "KH008" for f in model.findings_)
     emit("bottlenecks", line="collapse", **quality(model, parts), said_before=before,
          said_after=after, text=str(caught[0].message))  # fmt: skip
@@ -102,8 +104,9 @@ def principal() -> None:
     for name, (raw, told) in sets.items():
         x = StandardScaler().fit_transform(raw) if told is None else raw
         model = Autoencoder(
-            Ordered(5), net=LinearNet(), hints=Hints(kinds="alike"), random_state=0,
-            plan=Plan(6_000, members=1, batch=512, patience=None, learning_rate=3e-3), **SHARED,
+            Ordered(5), net=LinearNet(), schema=Schema(kinds="alike"), random_state=0,
+            training=TrainingConfig(6_000, members=1, batch=512, patience=None,
+            learning_rate=3e-3), **SHARED,
         )  # fmt: skip
         model.fit(x)
         head = model.network_.head.cells["gaussian"].to_location.weight[0].detach().numpy()
@@ -120,7 +123,7 @@ def principal() -> None:
 
 def trained(model: Autoencoder, x: np.ndarray) -> np.ndarray:
     """The rows that the net was trained on."""
-    return np.concatenate([model._fitted.trained_on(rows, s) for s, rows in model.numbered(x)])
+    return np.concatenate([model._fitted.trained_on(rows, s) for s, rows in model.iter_blocks(x)])
 
 
 def satellite() -> None:
@@ -147,7 +150,7 @@ def each() -> None:
         for name, (x, y) in tables.items():
             parts = halves(x, y, 0, int(0.72 * len(x)))
             bottleneck = made(**OWN.get(kind, {"width": WIDTH}))
-            model = Autoencoder(bottleneck, hints=Hints(kinds="alike"), random_state=0, **SHARED)
+            model = Autoencoder(bottleneck, schema=Schema(kinds="alike"), random_state=0, **SHARED)
             figures = quality(model.fit(parts[0]), parts)
             found.setdefault(kind, {})[name] = {k: round(v, 3) for k, v in figures.items()}
         emit("bottlenecks", line="each", kind=kind, **found[kind])

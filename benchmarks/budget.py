@@ -2,9 +2,9 @@
 
     python -m benchmarks.budget [--budgets 30 60 120]
 
-The command line fits 20,000 rows of 18 columns for detection and a picture for denoising, beside
+The command line fits 20,000 rows of 18 columns for detection and an image for denoising, beside
 a process that spins, from its start to the written model and page; the shortest budget is tried
-for sampling, and for twenty large pictures, too. Bar: at most 1.15 times the budget.
+for sampling, and for twenty large images, too. Bar: at most 1.15 times the budget.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import pyarrow.csv
 from benchmarks.common import emit
 
 ROWS = 20_000
-MANY, LARGE = 20, 1_000  # pictures, and pixels of their sides
+MANY, LARGE = 20, 1_000  # images, and pixels of their sides
 MOST_RATIO = 1.15
 SPIN = "while True: pass"
 
@@ -36,8 +36,8 @@ def write_rows(path: Path) -> None:
     pa.csv.write_csv(pa.table(columns), path)
 
 
-def write_picture(path: Path, side: int = 256, seed: int = 0) -> None:
-    """A smooth picture with Gaussian noise."""
+def write_image(path: Path, side: int = 256, seed: int = 0) -> None:
+    """A smooth image with Gaussian noise."""
     rng = np.random.default_rng(seed)
     clean = np.cumsum(np.cumsum(rng.normal(size=(side, side)), 0), 1)
     np.save(path, (clean / clean.std() * 5 + rng.normal(size=clean.shape)).astype(np.float32))
@@ -66,13 +66,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="keyhole-budget-") as name:
             folder = Path(name)
             write_rows(folder / "rows.csv")
-            write_picture(folder / "picture.npy")
+            write_image(folder / "image.npy")
             reached = [fit(folder / "rows.csv", folder / "m", b, "detect") for b in budgets]
             reached.append(fit(folder / "rows.csv", folder / "s", budgets[0], "sample"))
-            reached += [fit(folder / "picture.npy", folder / "d", b, "denoise") for b in budgets]
+            reached += [fit(folder / "image.npy", folder / "d", b, "denoise") for b in budgets]
             (folder / "many").mkdir()
             for place in range(MANY):
-                write_picture(folder / "many" / f"{place:02}.npy", LARGE, place)
+                write_image(folder / "many" / f"{place:02}.npy", LARGE, place)
             reached.append(fit(folder / "many", folder / "e", budgets[0], "denoise"))
     finally:
         spinner.kill()

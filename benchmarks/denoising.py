@@ -1,10 +1,10 @@
-"""Denoising from the noisy pictures alone, beside three classical filters that know the level.
+"""Denoising from the noisy images alone, beside three classical filters that know the level.
 
     python -m benchmarks.denoising [--only gaussian blind medical poisson correlated xrays size]
 
-*Gaussian*: the ten scikit-image pictures (256x256 centres, grey, in [0, 1]), unclipped noise of
+*Gaussian*: the ten scikit-image images (256x256 centres, grey, in [0, 1]), unclipped noise of
 sigma 25/255, seed 1000 + i; keyhole measures the level itself and is trained on those ten
-pictures and nothing else, on two threads; results are clipped to [0, 1] to be scored. Bars: mean
+images and nothing else, on two threads; results are clipped to [0, 1] to be scored. Bars: mean
 PSNR 30.2 dB (stretch 30.6) in 15 minutes; BM3D has 30.63. *Blind*: the same with a blind spot:
 of the noise only the level is used, as it was measured; bar 29.3. *Medical*: two DICOM and two
 NIfTI slices and a retina, each scaled to [0, 1]; about two fifths of the crops are dead leaves,
@@ -12,9 +12,9 @@ which are synthetic; bars 29.9 dB and SSIM .85, where non-local means has 29.39 
 the notes that the bars are from; on the slices as they are read here non-local means has less,
 so the lead is what compares. *Poisson* at peak 30 and *correlated* (white noise through a 3x3
 box, same total level): ahead of the best filter; under Poisson noise filters are tried on the
-picture as it is with its mean level, and made even by the true gain. *X-rays*: PneumoniaMNIST's
-3,882 training pictures of 28x28, noisy, sigma 25; the 624 test pictures; bar 1.5 dB ahead of the
-best filter. *Size*: a 20,000 x 20,000 picture of 16 bits, uncompressed, from file to file
+image as it is with its mean level, and made even by the true gain. *X-rays*: PneumoniaMNIST's
+3,882 training images of 28x28, noisy, sigma 25; the 624 test images; bar 1.5 dB ahead of the
+best filter. *Size*: a 20,000 x 20,000 image of 16 bits, uncompressed, from file to file
 without a page, by a net a quarter as wide as the default; the default net at 3,000 x 3,000, since
 memory is a tile's; bar 1,000 MB above the loaded library. By tiles and at once: the largest
 difference, of the range.
@@ -46,14 +46,14 @@ MEASURED = ("gaussian", "blind", "medical", "poisson", "correlated", "xrays", "s
 
 
 def photographs() -> list[np.ndarray]:
-    """The ten pictures, grey, in [0, 1], their 256x256 centres."""
+    """The ten images, grey, in [0, 1], their 256x256 centres."""
     import skimage
     from skimage import color, io
 
     found = []
     for name in NAMES:
-        picture = io.imread(str(Path(skimage.__file__).parent / "data" / f"{name}.png"))
-        grey = color.rgb2gray(picture[..., :3]) if picture.ndim == 3 else picture / 255.0
+        image = io.imread(str(Path(skimage.__file__).parent / "data" / f"{name}.png"))
+        grey = color.rgb2gray(image[..., :3]) if image.ndim == 3 else image / 255.0
         y, x = (max((n - 256) // 2, 0) for n in grey.shape)
         found.append(grey[y : y + 256, x : x + 256])
     return found
@@ -104,7 +104,7 @@ def _rng(place: int) -> np.random.Generator:
 
 
 def scored(clean: list[np.ndarray], found: list[np.ndarray]) -> dict[str, float]:
-    """Mean PSNR (dB) and SSIM over pictures, clipped to [0, 1]."""
+    """Mean PSNR (dB) and SSIM over images, clipped to [0, 1]."""
     pairs = [(c, np.clip(x, 0, 1)) for c, x in zip(clean, found, strict=True)]
     return {name: float(np.mean([of(c, x, 1.0) for c, x in pairs]))
             for name, of in (("psnr", psnr), ("ssim", ssim))}  # fmt: skip
@@ -139,7 +139,7 @@ def compared(
     parts: dict[str, Any],
     folder: str | None,
 ) -> None:
-    """One set: keyhole beside the filters; some pictures into a folder."""
+    """One set: keyhole beside the filters; some images into a folder."""
     given = [y.astype(np.float32) for y in noisy]
     began = time.monotonic()
     denoiser = Denoiser(random_state=0, **parts).fit(given)
@@ -155,7 +155,7 @@ def compared(
          ahead_of_best=mine["psnr"] - rivals[best]["psnr"], best=best, answered_by=_used(denoiser),
          noise=str(denoiser.noise_), threads=torch.get_num_threads(), fit_seconds=fitted,
          transform_seconds=time.monotonic() - began - fitted,
-         by_picture=[scored([c], [x]) for c, x in zip(clean, found, strict=True)])  # fmt: skip
+         by_image=[scored([c], [x]) for c, x in zip(clean, found, strict=True)])  # fmt: skip
     if folder is not None:
         show(folder, line, [noisy, found, said[best], clean])
         for name, planes in (("noisy", noisy), ("keyhole", found), (best, said[best])):
@@ -164,7 +164,7 @@ def compared(
 
 
 def show(folder: str, line: str, rows: list[list[np.ndarray]]) -> None:
-    """Pictures side by side: noisy, keyhole's, the best filter's, clean."""
+    """Images side by side: noisy, keyhole's, the best filter's, clean."""
     from PIL import Image
 
     for place, name in SHOWN[line].items():
@@ -198,7 +198,7 @@ def xrays() -> None:
 
 
 def size(side: int) -> None:
-    """A picture of this side from file to file, in a process of its own."""
+    """An image of this side from file to file, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.denoising", "--inside", folder, str(side)]
         said = subprocess.run([*command, "write"], check=True, stdout=subprocess.PIPE, text=True)
@@ -213,7 +213,7 @@ def inside(folder: str, side: int, verb: str) -> None:
 
     from keyhole.cli import run
     from keyhole.model.nets.unet import UNet
-    from keyhole.training import Plan
+    from keyhole.training import TrainingConfig
 
     path, model = Path(folder) / "large.tif", str(Path(folder) / "m.keyhole")
     if verb == "write":
@@ -235,7 +235,8 @@ def inside(folder: str, side: int, verb: str) -> None:
             np.uint16
         )
         net = UNet([8, 16, 32]) if side > 3_000 else UNet()
-        denoiser = Denoiser(net=net, plan=Plan(100, learning_rate=2e-3, patience=None),
+        denoiser = Denoiser(net=net, training=TrainingConfig(100, learning_rate=2e-3,
+            patience=None),
                             fallback=False, random_state=0).fit(small)  # fmt: skip
         denoiser.save(model)
         if side <= 3_000:
@@ -251,17 +252,17 @@ def inside(folder: str, side: int, verb: str) -> None:
          bar=1_000)  # fmt: skip
 
 
-def tiled(denoiser: Denoiser, picture: np.ndarray) -> None:
-    """How far a picture in small tiles is from the picture at once."""
+def tiled(denoiser: Denoiser, image: np.ndarray) -> None:
+    """How far an image in small tiles is from the image at once."""
     from keyhole.modalities.tiles.tiling import bands
 
-    (opened,) = denoiser.open(picture).pictures
+    (opened,) = denoiser.open(image).images
     unit = denoiser.measured([opened]).unit(opened)
     answer = denoiser._fitted.answer(folds=8)
     pieces, whole = (np.concatenate([rows for _, rows in bands(opened, unit, answer, side)])
                      for side in (64, 4_096))  # fmt: skip
     emit("denoising", line="tiles", difference=float(np.abs(pieces - whole).max() / np.ptp(whole)),
-         picture=list(picture.shape), bar=1e-4)  # fmt: skip
+         image=list(image.shape), bar=1e-4)  # fmt: skip
 
 
 def _peak_mb() -> float:
@@ -272,7 +273,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=list(MEASURED), choices=MEASURED)
     parser.add_argument("--side", type=int, default=20_000)
-    parser.add_argument("--show", metavar="FOLDER", help="Write some pictures side by side.")
+    parser.add_argument("--show", metavar="FOLDER", help="Write some images side by side.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--inside", nargs=3, metavar=("FOLDER", "SIDE", "VERB"))
     asked = parser.parse_args()

@@ -89,12 +89,12 @@ def keyhole(
 
     detector = AnomalyDetector(random_state=seed).fit(train)
     names = list(detector.feature_names_in_)
-    answers = [detector.answer(rows, explain_rows="all").because for rows in tests]
-    cells = [cell for because in answers for row in because.values() for cell in row]
+    answers = [detector.answer(rows, explain_rows="all").reasons for rows in tests]
+    cells = [cell for reasons in answers for row in reasons.values() for cell in row]
     causes = [lies_within(cell.value, cell.expected) for cell in cells if cell.expected]
     return [
-        np.array([names.index(because[i][0].column) if because[i] else -1 for i in range(len(t))])
-        for because, t in zip(answers, tests, strict=True)
+        np.array([names.index(reasons[i][0].column) if reasons[i] else -1 for i in range(len(t))])
+        for reasons, t in zip(answers, tests, strict=True)
     ], {"causes": len(causes), "in_range": float(np.mean(causes))}
 
 

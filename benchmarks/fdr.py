@@ -89,7 +89,7 @@ def by_tail(calibration: Calibration, scores: np.ndarray, bad: int) -> tuple[flo
     """The same by keyhole's own counting."""
     discoveries = Discoveries(calibration, SHARE)
     discoveries.add(scores)
-    alarm = scores > calibration.threshold(discoveries.alarm_rate())
+    alarm = scores > calibration.threshold(discoveries.false_alarm_rate())
     return (
         alarm[bad:].sum() / max(alarm.sum(), 1),
         alarm[:bad].mean() if bad else 0.0,

@@ -21,7 +21,7 @@ import torch
 from keyhole import Autoencoder
 from keyhole.errors import KeyholeError
 from keyhole.model.nets import MLP
-from keyhole.training import Plan, checkpoint
+from keyhole.training import TrainingConfig, checkpoint
 
 
 def table(rows: int, seed: int = 0) -> pa.Table:
@@ -50,7 +50,9 @@ def table(rows: int, seed: int = 0) -> pa.Table:
 def estimator(seed: int, steps: int = 120) -> Autoencoder:
     """The model of a seed."""
     return Autoencoder(
-        net=MLP([16]), plan=Plan(steps=steps, batch=64, patience=None), random_state=seed
+        net=MLP([16]),
+        training=TrainingConfig(steps=steps, batch=64, patience=None),
+        random_state=seed,
     )
 
 
@@ -109,12 +111,14 @@ def kills(count: int, seed: int, folder: Path, steps: int = 120) -> dict[str, An
 
 
 def fit(
-    data: pa.Table, seed: int, steps: int, part: Path | None = None, watch: Any = None
+    data: pa.Table, seed: int, steps: int, part: Path | None = None, on_evaluate: Any = None
 ) -> Autoencoder:
     """The model of a seed, fitted."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return estimator(seed, steps).fit(data, checkpoint=part and str(part), watch=watch)
+        return estimator(seed, steps).fit(
+            data, checkpoint=part and str(part), on_evaluate=on_evaluate
+        )
 
 
 def _trains(data: pa.Table, folder: Path, steps: int) -> Callable[[], None]:

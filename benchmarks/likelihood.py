@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.common import data, emit
 from benchmarks.peers import environment
-from keyhole import MLP, Autoencoder, Plan, Variational
+from keyhole import MLP, Autoencoder, TrainingConfig, Variational
 
 ROOT = Path(__file__).parents[1]
 ROWS = {"train": 8_000, "stop": 1_000, "test": 1_000}
@@ -75,7 +75,7 @@ def keyhole_nll(train: np.ndarray, stop: np.ndarray, test: np.ndarray, samples: 
     model = Autoencoder(
         Variational(NET["latent"], samples=samples),
         net=MLP(NET["hidden"], activation=NET["activation"], skip=False),
-        plan=Plan(time_budget_s=0.85 * seconds, members=1, patience=None, **held),
+        training=TrainingConfig(time_budget_s=0.85 * seconds, members=1, patience=None, **held),
         random_state=seed,
     )
     began = time.monotonic()

@@ -299,7 +299,7 @@ def _huge(folder: Path, draw: random.Random) -> str:
 
 
 def _type(folder: Path, draw: random.Random) -> str:
-    """A column of another type than the one that was learnt."""
+    """A column of another type than the one that was learned."""
     manifest = manifest_of(folder)
     columns = manifest["sections"]["autoencoder"]["modality"]["columns"]
     column = draw.choice([column for column in columns if "type" in column])

@@ -49,7 +49,7 @@ NUMBERS: dict[str, Quantiles] = {
     "atom": lambda u: np.where(u < 0.7, 0.0, np.exp(stats.norm.ppf((u - 0.7) / 0.3))),
     "date": lambda u: np.floor(u * HALF_YEAR_S),
 }
-LEVELS = ("levels", "flag")
+LEVELS = ("levels", "boolean")
 KINDS = (*NUMBERS, *LEVELS)
 
 
@@ -64,7 +64,7 @@ def table(rows: int, kinds: list[str], weights: np.ndarray, rng: np.random.Gener
         if kind == "levels":
             place = np.searchsorted(np.cumsum(SHARES)[:-1], u[:, i])
             columns[f"{kind}_{i}"] = np.array(list("abcdef"))[place]
-        elif kind == "flag":
+        elif kind == "boolean":
             columns[f"{kind}_{i}"] = np.where(u[:, i] < 0.2, "yes", "no")
         else:
             columns[f"{kind}_{i}"] = NUMBERS[kind](u[:, i])
@@ -117,7 +117,7 @@ def keyhole(train: pd.DataFrame, seed: int) -> Callable[[pd.DataFrame], np.ndarr
     """Alarms of a detector with its defaults."""
     from keyhole import AnomalyDetector
 
-    detector = AnomalyDetector(alarm_rate=RATE, random_state=seed).fit(train)
+    detector = AnomalyDetector(false_alarm_rate=RATE, random_state=seed).fit(train)
     return lambda frame: detector.predict(frame) < 0
 
 

@@ -1,11 +1,11 @@
-"""pythae's AE on grey pictures: the side of `pictures` that runs in pythae's environment.
+"""pythae's AE on grey images: the side of `images` that runs in pythae's environment.
 
     .venv-peers/pythae/bin/python benchmarks/peer_pythae_ae.py IN.npz OUT.npz '{"net": "mlp", ...}'
 
-IN.npz holds `train`, `stop` and `test`, (picture, 28, 28) in float32 from 0 to 1. Model, loss,
+IN.npz holds `train`, `stop` and `test`, (image, 28, 28) in float32 from 0 to 1. Model, loss,
 trainer and the choice of the best epoch are pythae's own, and so are both nets: its default, and
 the convolutional one that it offers for MNIST. It trains to the end of the epoch in which
-`seconds` pass. OUT.npz gets the codes of all three, and the test pictures rebuilt.
+`seconds` pass. OUT.npz gets the codes of all three, and the test images rebuilt.
 """
 
 import os
@@ -65,13 +65,15 @@ def train(parts: dict[str, Tensor], settings: dict[str, Any], clock: Clock) -> A
     if settings["net"] == "conv":
         nets = {"encoder": Encoder_Conv_AE_MNIST(config), "decoder": Decoder_Conv_AE_MNIST(config)}
     with tempfile.TemporaryDirectory() as folder:
-        plan = BaseTrainerConfig(
+        training = BaseTrainerConfig(
             output_dir=folder, per_device_train_batch_size=settings["batch"],
             per_device_eval_batch_size=settings["batch"], num_epochs=1_000_000,
             learning_rate=settings["rate"], seed=settings["seed"], no_cuda=True,
         )  # fmt: skip
         sets = [BaseDataset(x, torch.zeros(len(x))) for x in (parts["train"], parts["stop"])]
-        trainer = BaseTrainer(AE(config, **nets), *sets, training_config=plan, callbacks=[clock])
+        trainer = BaseTrainer(
+            AE(config, **nets), *sets, training_config=training, callbacks=[clock]
+        )
         try:
             trainer.train()
         except Spent:

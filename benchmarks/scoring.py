@@ -2,7 +2,7 @@
 
 The bare pass is the model's own network on encoded rows, under `torch.no_grad`, the best of three
 chunk sizes; the score includes encoding, the log-likelihood of every cell, and gaps.
-Bar: at most 2.5 bare passes. The detector's surprise asks more of a row: 8 passes with hidden
+Bar: at most 2.5 bare passes. The detector's anomaly score asks more of a row: 8 passes with hidden
 columns and the distances to a bank of 5,000 rows, however many rows there were in training.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import emit
-from keyhole import AnomalyDetector, Autoencoder, Plan
+from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
 from keyhole.core.records import Batch
 
 ROWS, COLUMNS = 1_000_000, 32
@@ -48,24 +48,24 @@ def peak_mb() -> float:
     return int(held.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def surprise(trained_on: int, bare_seconds: float) -> None:
+def anomaly_score(trained_on: int, bare_seconds: float) -> None:
     """The detector's time over the bare pass's, and its memory; fitted on few rows or on many."""
     x = np.empty((ROWS, COLUMNS), np.float32)
     for start in range(0, ROWS, 50_000):  # so that making them is not what takes the memory
         x[start : start + 50_000] = table(50_000, COLUMNS, seed=start)
     before = peak_mb()
-    model = Autoencoder(plan=Plan(200))
+    model = Autoencoder(training=TrainingConfig(200))
     detector = AnomalyDetector(model, random_state=0).fit(x[:trained_on])
     fitted = peak_mb()
     began = time.perf_counter()
     detector.score_samples(x)
     seconds = time.perf_counter() - began
     emit(
-        "surprise",
+        "anomaly_score",
         rows=ROWS,
         columns=COLUMNS,
         trained_on=trained_on,
-        remembered=len(detector.autoencoder_.memory_.remembered),
+        reference_rows=len(detector.autoencoder_.reference_.reference_rows),
         seconds=seconds,
         bare_passes=seconds / bare_seconds,
         fit_mb=fitted - before,
@@ -77,7 +77,7 @@ def surprise(trained_on: int, bare_seconds: float) -> None:
 def main() -> float:
     """The seconds of the fastest bare pass."""
     x = table(ROWS, COLUMNS)
-    model = Autoencoder(plan=Plan(200), random_state=0).fit(x[:20_000])
+    model = Autoencoder(training=TrainingConfig(200), random_state=0).fit(x[:20_000])
     network, none = model.network_, torch.empty((ROWS, 0), dtype=torch.int64)
     whole = Batch(torch.from_numpy(x), none, torch.ones((ROWS, COLUMNS), dtype=torch.bool))
     stem, layers = network.stem, [network.encoder, network.bottleneck.to_code, network.decoder]
@@ -111,7 +111,7 @@ def main() -> float:
 
 if __name__ == "__main__":
     if len(sys.argv) == 3:
-        surprise(int(sys.argv[1]), float(sys.argv[2]))
+        anomaly_score(int(sys.argv[1]), float(sys.argv[2]))
     else:
         least = main()
         for trained_on in (20_000, ROWS):  # each with a peak memory of its own

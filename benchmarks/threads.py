@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.common import emit
-from keyhole import MLP, Autoencoder, Denoiser, Plan
+from keyhole import MLP, Autoencoder, Denoiser, TrainingConfig
 
 SETTINGS = {"default": None, "1": "1", "2": "2"}
 WORKERS_SPIN = (0, 1, 2)
@@ -28,20 +28,22 @@ SPIN = "while True: pass"
 
 def small() -> None:
     rows = np.random.default_rng(0).normal(size=(600, 8))
-    Autoencoder(plan=Plan(60), random_state=0).fit(rows)
+    Autoencoder(training=TrainingConfig(60), random_state=0).fit(rows)
 
 
 def large() -> None:
     rows = np.random.default_rng(0).normal(size=(1_500, 60))
-    plan = Plan(4, batch=512, members=1)
-    Autoencoder(net=MLP([1024, 1024]), plan=plan, random_state=0).fit(rows)
+    training = TrainingConfig(4, batch=512, members=1)
+    Autoencoder(net=MLP([1024, 1024]), training=training, random_state=0).fit(rows)
 
 
 def denoise() -> None:
     rng = np.random.default_rng(0)
     clean = np.cumsum(np.cumsum(rng.normal(size=(64, 64)), 0), 1)
     noisy = clean / clean.std() * 5 + rng.normal(size=clean.shape)
-    Denoiser(plan=Plan(3, batch=8, patience=None), noise=1.0, random_state=0).fit(noisy)
+    Denoiser(training=TrainingConfig(3, batch=8, patience=None), noise=1.0, random_state=0).fit(
+        noisy
+    )
 
 
 WORK: dict[str, Callable[[], None]] = {"small": small, "large": large, "denoise": denoise}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keyhole.autoencoder.estimator import Autoencoder
     from keyhole.errors import KeyholeError, KeyholeWarning
-    from keyhole.modalities import Hints
+    from keyhole.modalities import Schema
     from keyhole.model.bottlenecks import Plain, Variational
     from keyhole.model.nets import MLP
     from keyhole.report import write_report
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Reconstruct,
     )
     from keyhole.tasks.detect.evaluate import evaluate
-    from keyhole.training import Masking, Plan
+    from keyhole.training import Masking, TrainingConfig
 
 # OpenMP's threads spin while they wait: beside another busy process a step on two threads then
 # takes ten to fifty times as long. It reads this when torch is loaded; the user's word stands.
@@ -44,14 +44,14 @@ __all__ = [
     "Embed",
     "Evaluation",
     "Generator",
-    "Hints",
     "Impute",
     "KeyholeError",
     "KeyholeWarning",
     "Masking",
     "Plain",
-    "Plan",
     "Reconstruct",
+    "Schema",
+    "TrainingConfig",
     "Variational",
     "evaluate",
     "write_report",
@@ -61,14 +61,14 @@ _ROOMS = {
     "model.bottlenecks": ("Plain", "Variational"),
     "errors": ("KeyholeError", "KeyholeWarning"),
     "autoencoder": ("Autoencoder",),
-    "modalities": ("Hints",),
+    "modalities": ("Schema",),
     "model.nets": ("MLP",),
     "report": ("write_report",),
     "tasks": (
         "Answer", "AnomalyDetector", "Denoiser", "Embed", "Evaluation", "Generator", "Impute",
         "Reconstruct", "evaluate",
     ),
-    "training": ("Masking", "Plan"),
+    "training": ("Masking", "TrainingConfig"),
 }  # fmt: skip
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -20,8 +20,8 @@ def check_shapes(function):
     pytest's `--jaxtyping-packages` decorates every function, not the classes, and there beartype
     refuses `Self`, protocols, and names that are imported for type checkers alone.
     """
-    hints = getattr(function, "__annotations__", {})
-    shaped = {n: h for n, h in hints.items() if any(shape in str(h) for shape in SHAPES)}
+    schema = getattr(function, "__annotations__", {})
+    shaped = {n: h for n, h in schema.items() if any(shape in str(h) for shape in SHAPES)}
     if not shaped:
         return function
     function.__annotations__ = shaped  # this function is jaxtyping's own copy of the signature

@@ -158,6 +158,6 @@ def test_the_public_names_are_few_and_all_there():
 def test_the_format_names_every_key_of_a_table_and_of_a_column_of_dates():
     page = (ROOT / "docs" / "format.md").read_text()
     table = inspect.signature(kinds("modality")["tabular"]).parameters
-    dates = inspect.signature(kinds("column")["moment"]).parameters
+    dates = inspect.signature(kinds("column")["datetime"]).parameters
     for key in {*table, *dates} - {"columns"}:
         assert f"`{key}`" in page, key

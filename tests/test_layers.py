@@ -84,12 +84,12 @@ def test_a_room_imports_only_from_rooms_above_its_own(path):
 
 @EVERY_FILE
 def test_nets_never_see_a_frame_and_columns_never_see_a_net(path):
-    room, seen = room_of(path), set(imports(ast.parse(path.read_text())))
+    room, observed = room_of(path), set(imports(ast.parse(path.read_text())))
     if room == "model":
-        assert not {name for name in seen if name.split(".")[0] in FRAMES}
-        assert not {name for name in seen if name.startswith("keyhole.data")}
+        assert not {name for name in observed if name.split(".")[0] in FRAMES}
+        assert not {name for name in observed if name.startswith("keyhole.data")}
     if room == "data" or "columns" in path.parts:
-        assert not {name for name in seen if name.startswith("torch.nn")}
+        assert not {name for name in observed if name.startswith("torch.nn")}
 
 
 @EVERY_FILE

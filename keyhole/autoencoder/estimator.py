@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from keyhole.autoencoder.fit import Block, Fitted, Hooks, learn
+from keyhole.autoencoder.fit import Block, Callbacks, Fitted, learn
 from keyhole.autoencoder.input_validation import (
     PARTS,
     as_fitted,
@@ -23,25 +23,25 @@ from keyhole.autoencoder.input_validation import (
     without_weights,
 )
 from keyhole.autoencoder.sampling import Sampler, with_prior
-from keyhole.autoencoder.state import Data, restore, section_of, tensors_of
+from keyhole.autoencoder.state import Data, restore, tensors_of, to_state
 from keyhole.core.environment import seed_from
 from keyhole.core.outputs import Scratch
-from keyhole.core.progress import Watcher, advanced, heard_if_verbose, progress, tell
+from keyhole.core.progress import EvaluateCallback, advanced, heard_if_verbose, progress, tell
 from keyhole.core.records import Batch
 from keyhole.data import Rows, Source
 from keyhole.data.frames import like_given
 from keyhole.data.opening import numbers_of, random_access
 from keyhole.data.source import weighted
 from keyhole.errors import DataError
-from keyhole.modalities import Hints, Modality
+from keyhole.modalities import Modality, Schema
 from keyhole.model.bottlenecks import Bottleneck
 from keyhole.model.heads import Head
 from keyhole.model.nets import Net
 from keyhole.model.priors import Prior
-from keyhole.store import Bundle, blamed, read_bundle, write_bundle
-from keyhole.training import Corruption, Plan
+from keyhole.store import Bundle, read_bundle, wrap_errors, write_bundle
+from keyhole.training import Corruption, TrainingConfig
 from keyhole.training.checkpoint import clear, seed_for
-from keyhole.training.reference import Memory
+from keyhole.training.reference import ReferenceSet
 
 CHUNK_ROWS = 16_384  # read and encoded together
 
@@ -51,7 +51,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     """Learns a narrow code for each row of a table, and the distribution of rows given codes.
 
     Every argument but `random_state` and `verbose` is a part with arguments of its own
-    (`bottleneck=Plain(width=8)`, `plan=Plan(steps=2000)`); None means: chosen by the data. After a
+    (`bottleneck=Plain(width=8)`, `training=TrainingConfig(steps=2000)`); None means: chosen by
+    the data. After a
     fit, `verdict_` and `findings_` say how far to trust it; `verbose` shows progress and both.
     """
 
@@ -68,8 +69,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         net: Net | None = None,
         head: Head | None = None,
         corruption: Corruption | None = None,
-        plan: Plan | None = None,
-        hints: Hints | None = None,
+        training: TrainingConfig | None = None,
+        schema: Schema | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -77,8 +78,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         self.net = net
         self.head = head
         self.corruption = corruption
-        self.plan = plan
-        self.hints = hints
+        self.training = training
+        self.schema = schema
         self.random_state = random_state
         self.verbose = verbose
 
@@ -89,25 +90,25 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         y: Any = None,
         *,
         checkpoint: str | None = None,
-        watch: Watcher | None = None,
-        learnt: Callable[[Modality, Source, int], None] | None = None,
+        on_evaluate: EvaluateCallback | None = None,
+        on_data_ready: Callable[[Modality, Source, int], None] | None = None,
     ) -> Self:
         """Learn from the rows of a frame, an array, or a path; `y` is ignored.
 
         `checkpoint` is a file that survives a kill: the same call goes on from it; `save` removes
-        it. `learnt` is called with table, source and rows before training, `watch` at every
-        evaluation. Raises: DataError, SettingError, FileError, FitError.
+        it. `on_data_ready` is called with table, source and rows before training, `on_evaluate`
+        at every evaluation. Raises: DataError, SettingError, FileError, FitError.
         """
         source = self.open(X, learning=True)
         parts = self.parts()
-        parts["plan"].check()
-        parts["hints"].check()
+        parts["training"].check()
+        parts["schema"].check()
         seed = seed_for(self.random_state, checkpoint)
         with Scratch() as scratch:
-            source = weighted(random_access(source, scratch.folder), parts["hints"].weight)
-            watch = watch or (progress() if self.verbose else lambda event: None)
-            hooks = Hooks(checkpoint, watch, learnt)
-            self._take(learn(source, parts, seed, hooks))
+            source = weighted(random_access(source, scratch.folder), parts["schema"].weight)
+            on_evaluate = on_evaluate or (progress() if self.verbose else lambda event: None)
+            callbacks = Callbacks(checkpoint, on_evaluate, on_data_ready)
+            self._take(learn(source, parts, seed, callbacks))
         self._checkpoint = checkpoint
         if self.verbose:
             tell("verdict", [self.verdict_])
@@ -116,7 +117,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> Any:
         """Codes (row, code): an array for an array, else that kind of frame with `code_0`..."""
-        codes = [self.code(rows, start) for start, rows in self.numbered(X)]
+        codes = [self.code(rows, start) for start, rows in self.iter_blocks(X)]
         return like_given(np.concatenate(codes), self.get_feature_names_out(), X)
 
     def inverse_transform(self, codes: Any) -> Any:
@@ -126,14 +127,14 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         z = codes if isinstance(codes, np.ndarray) else numbers_of(codes)
-        return as_fitted(self, self._fitted.rows_of(z))
+        return as_fitted(self, self._fitted.decode_codes(z))
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Log p(x | code(x)) of each row in nats, higher = more normal; NaN where a row is empty.
 
         A gap counts as its column's typical value would, so it makes a row neither calm nor loud.
         """
-        blocks = (self.weigh(rows, start) for start, rows in self.numbered(X))
+        blocks = (self.score_block(rows, start) for start, rows in self.iter_blocks(X))
         return np.concatenate([-self.row_nats(block).double().numpy() for block in blocks])
 
     def log_likelihood(self, X: Any, *, samples: int = 5_000) -> np.ndarray:
@@ -142,7 +143,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         For codes with noise. Raises: SettingError for others.
         """
         noise = torch.Generator().manual_seed(0)
-        found = [self._fitted.marginal(*block, samples, noise) for block in self.numbered(X)]
+        found = [self._fitted.marginal(*block, samples, noise) for block in self.iter_blocks(X)]
         return np.concatenate(found)
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -160,7 +161,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.run_.frame()
 
-    def numbered(self, X: Any) -> Iterator[tuple[int, Rows]]:
+    def iter_blocks(self, X: Any) -> Iterator[tuple[int, Rows]]:
         """The rows of a source a chunk at a time, each with the place of its first.
 
         Raises: DataError for a source without rows.
@@ -182,13 +183,13 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     @property
     def id_column(self) -> str | None:
-        """The column that names rows: as hints say, or the files of pictures."""
-        told = self.hints.id if self.hints is not None else None
+        """The column that names rows: as hints say, or the files of images."""
+        told = self.schema.id if self.schema is not None else None
         return told or self.table_.id_column
 
-    def weigh(self, rows: Rows, start: int = 0) -> Block:
+    def score_block(self, rows: Rows, start: int = 0) -> Block:
         """What some rows cost; `start` is the place of the first, for messages."""
-        return self._fitted.weigh(rows, start)
+        return self._fitted.score_block(rows, start)
 
     def expect(self, rows: Rows, start: int = 0) -> tuple[Batch, Batch]:
         """Some rows as the net is given them, and as it expects them, averaged over members."""
@@ -198,9 +199,9 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """The codes (row, code) of some rows, by the first member."""
         return self._fitted.code(rows, start)
 
-    def remember(self, memory: Memory) -> None:
+    def remember(self, reference: ReferenceSet) -> None:
         """Have these rows be the ones that new ones are compared with."""
-        self._take(replace(self._fitted, memory=memory))
+        self._take(replace(self._fitted, reference=reference))
 
     def sampler(self) -> Sampler:
         """What draws rows: the model with its prior, or a mixture over the rows it remembers.
@@ -231,10 +232,10 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         The rows that a detector compares with are kept only where a task has a section.
         """
         check_is_fitted(self)
-        fitted = self._fitted if sections else replace(self._fitted, memory=None)
+        fitted = self._fitted if sections else replace(self._fitted, reference=None)
         names = self.feature_names_in_.tolist()
         data = Data(self.rows_, names, self.container_, self.fingerprint_)
-        section = section_of(fitted, self.parts(), self.random_state, data)
+        section = to_state(fitted, self.parts(), self.random_state, data)
         tensors = self.network_.state_dict() | tensors_of(fitted)
         sections = {"autoencoder": section, **(sections or {})}
         save = write_bundle(path, sections, tensors, fitted.save)
@@ -256,7 +257,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
         Raises: BundleError.
         """
-        with blamed("the manifest"):
+        with wrap_errors("the manifest"):
             return cls._restored(bundle)
 
     @classmethod
@@ -278,7 +279,11 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         self.typical_nats_, self.held_out_nats_ = fitted.typical_nats, fitted.held_out_nats
         self.evidence_, self.findings_ = fitted.evidence, fitted.findings
         self.width_choice_ = fitted.choice
-        self.verdict_, self.memory_, self.prior_ = fitted.verdict, fitted.memory, fitted.prior
+        self.verdict_, self.reference_, self.prior_ = (
+            fitted.verdict,
+            fitted.reference,
+            fitted.prior,
+        )
 
     def open(self, X: Any, *, learning: bool = False) -> Source:
         """The source of X, its columns named as in fit; checks what scikit-learn checks."""

@@ -11,11 +11,11 @@ import torch
 
 from keyhole.autoencoder.width import WidthChoice, choose_width
 from keyhole.checks import Asked, Finding, examine, gather, verdict
-from keyhole.checks.predict_collapse import foresee
+from keyhole.checks.predict_collapse import predict_collapse
 from keyhole.core.environment import pass_work, threads_for
 from keyhole.core.layout import Shape, column_nats, row_nats
 from keyhole.core.outputs import Output, check_outputs
-from keyhole.core.progress import Watcher, clock, stage, wall_clock
+from keyhole.core.progress import EvaluateCallback, clock, stage, wall_clock
 from keyhole.core.records import Batch
 from keyhole.core.robust import MOST_POINTS
 from keyhole.data import Rows, Source
@@ -28,28 +28,28 @@ from keyhole.model.marginal import log_likelihood
 from keyhole.model.network import Network
 from keyhole.model.priors import Prior
 from keyhole.store import Save
-from keyhole.training import History, Plan
+from keyhole.training import History, TrainingConfig
 from keyhole.training.calibrate import held_out_nats, members_mean, settle_means
 from keyhole.training.checkpoint import Checkpoint
-from keyhole.training.config import PRICE_WARM_UP, shorter
+from keyhole.training.config import KL_WARM_UP, shorter
 from keyhole.training.feed import Feed
 from keyhole.training.holdout import HeldOut
 from keyhole.training.loop import Run, Trained, train
-from keyhole.training.reference import Memory
-from keyhole.training.robust_weights import Trusting
+from keyhole.training.reference import ReferenceSet
+from keyhole.training.robust_weights import RobustWeights
 from keyhole.training.split import Split
 
-MARKED_CELLS = 1 << 20  # of the rows that a digest rests on
+HASHED_FEATURES = 1 << 20  # of the rows that a digest rests on
 PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 
 
 @dataclass(frozen=True)
-class Hooks:
+class Callbacks:
     """What a caller of fit follows it by."""
 
     checkpoint: str | None
-    watch: Watcher
-    learnt: Callable[[Modality, Source, int], None] | None
+    on_evaluate: EvaluateCallback
+    on_data_ready: Callable[[Modality, Source, int], None] | None
 
     def check(self, source: Source) -> None:
         """A checkpoint never takes the place of the data. Raises: FileError."""
@@ -62,14 +62,14 @@ class Hooks:
 class Block:
     """Some rows of a source, encoded, and what they cost.
 
-    `nats` and `seen` are (row, column), averaged over the members.
+    `nats` and `observed` are (row, column), averaged over the members.
     """
 
     start: int
     rows: Rows
     batch: Batch
     nats: torch.Tensor
-    seen: torch.Tensor
+    observed: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Fitted:
     """What a fit leaves, and what can be asked of it.
 
     `typical_nats` is what each column costs on held-out rows, `held_out_nats` what those rows
-    cost, sorted; `memory` the rows that new ones are compared with, None in bundles of old.
+    cost, sorted; `reference` the rows that new ones are compared with, None in bundles of old.
     """
 
     table: Modality
@@ -87,7 +87,7 @@ class Fitted:
     fingerprint: str
     typical_nats: np.ndarray
     held_out_nats: np.ndarray
-    memory: Memory | None
+    reference: ReferenceSet | None
     evidence: dict[str, Any]
     findings: list[Finding]
     verdict: str
@@ -98,7 +98,7 @@ class Fitted:
     save: Save | None = None  # that it was read from
 
     @torch.no_grad()
-    def weigh(self, rows: Rows, start: int = 0) -> Block:
+    def score_block(self, rows: Rows, start: int = 0) -> Block:
         """What some rows cost, by deterministic passes that each fit the processor's cache."""
         batch = self.table.encode(rows, start)
         even, found = batch.even(self.table.layout.grid), []
@@ -107,9 +107,9 @@ class Fitted:
                 here = even.take(slice(first, first + PASS_ROWS)).to(self.device)
                 log_prob = self.network(here).likelihood.log_prob(here)[0]  # (M, B, cell)
                 log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
-                found.append(column_nats(log_prob, here.seen, self.table.layout))
-        nats, seen = (torch.cat(part)[: len(batch)].cpu() for part in zip(*found, strict=True))
-        return Block(start, rows, batch, nats, seen)
+                found.append(column_nats(log_prob, here.observed, self.table.layout))
+        nats, observed = (torch.cat(part)[: len(batch)].cpu() for part in zip(*found, strict=True))
+        return Block(start, rows, batch, nats, observed)
 
     @torch.no_grad()
     def expect(self, rows: Rows, start: int = 0) -> tuple[Batch, Batch]:
@@ -129,7 +129,7 @@ class Fitted:
             return self.network(even).code.mean[0][: len(batch)].cpu().numpy()
 
     @torch.no_grad()
-    def rows_of(self, codes: np.ndarray) -> Any:
+    def decode_codes(self, codes: np.ndarray) -> Any:
         """The expected rows of the first member's codes as an Arrow table, in original units.
 
         Raises: DataError for codes that are not of this model.
@@ -160,7 +160,7 @@ class Fitted:
     def row_nats(self, block: Block) -> torch.Tensor:
         """Each row's nats, gaps counted as typical columns."""
         typical = torch.from_numpy(self.typical_nats.astype(np.float32))
-        return row_nats(block.nats, block.seen, typical)
+        return row_nats(block.nats, block.observed, typical)
 
     @property
     def device(self) -> torch.device:
@@ -170,47 +170,60 @@ class Fitted:
 
 @wall_clock()
 @threads_for(0)  # what is more than a pass over some rows says so itself
-def learn(source: Source, parts: dict[str, Any], seed: int, hooks: Hooks) -> Fitted:
+def learn(source: Source, parts: dict[str, Any], seed: int, callbacks: Callbacks) -> Fitted:
     """The model of a source that can be read at random.
 
     Raises: DataError, SettingError, FitError.
     """
-    hooks.check(source)
-    hints = parts["hints"]
-    clock().allow(parts["plan"].time_budget_s)
-    table, survey = _surveyed(source, parts)
-    if hooks.learnt is not None:
-        hooks.learnt(table, source, survey.rows)
-    source = narrow(source, {*table.needs(), *hints.named()})
-    split = Split.of(survey.rows, seed, hints.validation, survey.sample, parts["plan"].members)
+    callbacks.check(source)
+    schema = parts["schema"]
+    clock().allow(parts["training"].time_budget_s)
+    table, source_profile = _surveyed(source, parts)
+    if callbacks.on_data_ready is not None:
+        callbacks.on_data_ready(table, source, source_profile.rows)
+    source = narrow(source, {*table.needs(), *schema.named()})
+    split = Split.of(
+        source_profile.rows,
+        seed,
+        schema.validation,
+        source_profile.sample,
+        parts["training"].members,
+    )
     stage("choosing held-out rows")
     held = HeldOut.gather(source, split, len(table.layout))
     taught = table
-    if hints.contamination is not None and hints.core_share < 1:
+    if schema.contamination is not None and schema.support_fraction < 1:
         stage("weighing rows by how far they agree")
-        taught = Trusting.learn(table, ArrowRows(survey.sample), hints.core_share)
-    mark = fingerprint(survey.rows, table, held, parts, seed)
-    feed, stop = Feed(source, taught, split, seed, survey.rows), held.stopping(taught)
+        taught = RobustWeights.learn(
+            table, ArrowRows(source_profile.sample), schema.support_fraction
+        )
+    mark = fingerprint(source_profile.rows, table, held, parts, seed)
+    feed, stop = Feed(source, taught, split, seed, source_profile.rows), held.stopping(taught)
 
-    def run_with(bottleneck: Bottleneck, plan: Plan, checkpoint: Checkpoint | None) -> Run:
+    def run_with(
+        bottleneck: Bottleneck, training: TrainingConfig, checkpoint: Checkpoint | None
+    ) -> Run:
         shape = Shape(table.layout, members=split.members)
         network = Network(parts["net"], bottleneck, parts["head"], shape, seed=seed)
-        return Run(network, feed, stop, parts["corruption"], plan, seed, hooks.watch, checkpoint,
+        return Run(network, feed, stop, parts["corruption"], training, seed,
+            callbacks.on_evaluate, checkpoint,
                    judged=len(held.calibration()[1]))  # fmt: skip
 
     choice, bottleneck = None, parts["bottleneck"]
     if bottleneck.width == AUTO:
-        plan = shorter(parts["plan"], survey.rows)
-        choice = _width(table, survey.sample, lambda ordered: run_with(ordered, plan, None))
+        training = shorter(parts["training"], source_profile.rows)
+        choice = _width(
+            table, source_profile.sample, lambda ordered: run_with(ordered, training, None)
+        )
         bottleneck = with_width(bottleneck, choice.width)
-    foresee(bottleneck, parts["head"], table, survey.sample)
-    checkpoint = Checkpoint(hooks.checkpoint, mark, seed) if hooks.checkpoint else None
-    memory = held.memory(table, hints.segment)
+    predict_collapse(bottleneck, parts["head"], table, source_profile.sample)
+    checkpoint = Checkpoint(callbacks.checkpoint, mark, seed) if callbacks.checkpoint else None
+    reference = held.reference(table, schema.group)
     stage("training")
-    trained = train(run_with(bottleneck, parts["plan"], checkpoint))
-    warm = round(PRICE_WARM_UP * trained.history.planned)
-    asked = Asked(survey.rows, held.split.folds, parts["corruption"].hides, warm)
-    return replace(_judged(trained, table, held, asked), memory=memory, fingerprint=mark,
+    trained = train(run_with(bottleneck, parts["training"], checkpoint))
+    warm = round(KL_WARM_UP * trained.history.planned)
+    asked = Asked(source_profile.rows, held.split.folds, parts["corruption"].masks, warm)
+    return replace(_judged(trained, table, held, asked), reference=reference, fingerprint=mark,
                    choice=choice)  # fmt: skip
 
 
@@ -228,12 +241,12 @@ def _surveyed(source: Source, parts: dict[str, Any]) -> tuple[Modality, Any]:
     Raises: DataError.
     """
     stage("looking at the columns")
-    table, survey = learn_rows(source, parts["hints"], parts)
-    if survey.rows < 2:
+    table, source_profile = learn_rows(source, parts["schema"], parts)
+    if source_profile.rows < 2:
         raise DataError(
             f"{source.name} holds 1 sample (n_samples=1); a minimum of 2 rows is required"
         )
-    return table, survey
+    return table, source_profile
 
 
 def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> Fitted:
@@ -242,8 +255,8 @@ def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> F
     stage("judging by held-out rows")
     block, member = held.calibration()
     settle_means(network, table, *held.fresh())
-    nats, seen = held_out_nats(network, table, block, member)
-    typical, total = _typical(nats, seen)
+    nats, observed = held_out_nats(network, table, block, member)
+    typical, total = _typical(nats, observed)
     evidence = gather(network, table.encode(block), member, trained.history, asked)
     findings = examine(evidence)
     return Fitted(
@@ -254,7 +267,7 @@ def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> F
         fingerprint="",
         typical_nats=typical,
         held_out_nats=total,
-        memory=None,
+        reference=None,
         evidence=evidence.to_json(),
         findings=findings,
         verdict=verdict(evidence, findings),
@@ -262,12 +275,12 @@ def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> F
     )
 
 
-def _typical(nats: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _typical(nats: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each column's mean nats, and the rows' nats in order, to the digits that a bundle keeps."""
     typical = np.zeros(nats.shape[1])
-    held = seen.any(0)
-    typical[held] = np.nanmean(np.where(seen, nats, np.nan)[:, held], 0)
-    total = row_nats(*(torch.from_numpy(part) for part in (nats, seen, typical)))
+    held = observed.any(0)
+    typical[held] = np.nanmean(np.where(observed, nats, np.nan)[:, held], 0)
+    total = row_nats(*(torch.from_numpy(part) for part in (nats, observed, typical)))
     kept = [float(f"{row:.7g}") for row in total[~torch.isnan(total)]]
     return typical, np.sort(np.array(kept, dtype=float))
 
@@ -276,10 +289,10 @@ def fingerprint(
     rows: int, table: Modality, held: HeldOut, parts: dict[str, Any], seed: int
 ) -> str:
     """A digest of data, settings and seed: equal ones make the same model."""
-    few = max(min(1_000, MARKED_CELLS // len(table.layout)), 1)
+    few = max(min(1_000, HASHED_FEATURES // len(table.layout)), 1)
     batch = table.encode(held.rows.take(slice(0, few)))
     said = [rows, table.recipe(), {n: p.recipe() for n, p in parts.items()}, seed]
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for cells in (batch.numbers, batch.codes, batch.seen):
-        digest.update(cells.numpy().tobytes())
+    for features in (batch.numbers, batch.codes, batch.observed):
+        digest.update(features.numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -17,27 +17,27 @@ from keyhole.core.parts import build
 from keyhole.data import Source, open_source
 from keyhole.data.frames import array_names, as_container, container_of, is_frame, renamed
 from keyhole.data.frames_out import restored, template
-from keyhole.data.image_rows import PictureSource
+from keyhole.data.image_rows import ImageSource
 from keyhole.data.source import TableSource
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities import Hints
+from keyhole.modalities import Schema
 from keyhole.model.bottlenecks import Bottleneck, Plain
 from keyhole.model.heads import Head, Mixed
 from keyhole.model.nets import MLP, Conv, Net
-from keyhole.training import Corruption, Masking, Plan
+from keyhole.training import Corruption, Masking, TrainingConfig
 
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 WEIGHTS = (
     "sample_weight is not taken as an array: rows are read in blocks, and their weights with "
     "them; make the weights a column of the rows and name it, "
-    "Autoencoder(hints=Hints(weight='COLUMN')) or --weight COLUMN; pictures have no weights"
+    "Autoencoder(schema=Schema(weight='COLUMN')) or --weight COLUMN; images have no weights"
 )
 
 
 def without_weights(fit: Fit) -> Fit:
     """The method `fit`, which says how rows are weighted where it is given `sample_weight`.
 
-    Its signature stays without it: scikit-learn would take it for an array that is learnt from.
+    Its signature stays without it: scikit-learn would take it for an array that is learned from.
     """
 
     @functools.wraps(fit)
@@ -48,12 +48,14 @@ def without_weights(fit: Fit) -> Fit:
         *,
         sample_weight: Any = None,
         checkpoint: str | None = None,
-        watch: Any = None,
-        learnt: Any = None,
+        on_evaluate: Any = None,
+        on_data_ready: Any = None,
     ) -> Any:
         if sample_weight is not None:
             raise SettingError(WEIGHTS)
-        return fit(self, X, y, checkpoint=checkpoint, watch=watch, learnt=learnt)
+        return fit(
+            self, X, y, checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready
+        )
 
     return cast(Fit, checked)
 
@@ -65,10 +67,10 @@ def learn_names(model: Any, X: Any) -> Source:
     """
     source = open_source(X)
     model.container_, model.template_ = container_of(X, source), template(X)
-    if isinstance(source, PictureSource):
-        hints = model.hints or Hints()
-        hints.check()
-        size = _size_of(hints)
+    if isinstance(source, ImageSource):
+        schema = model.schema or Schema()
+        schema.check()
+        size = _size_of(schema)
         source = source.sized(size, any_size=size is not None)
     elif not isinstance(X, str | os.PathLike):
         validate_data(model, X, reset=True, skip_check_array=True)
@@ -85,11 +87,13 @@ def match_names(model: Any, X: Any) -> Source:
     """
     source = open_source(X)
     form = getattr(model.table_, "form", None)
-    if isinstance(source, PictureSource) != (form is not None):
-        given, learnt = ("pictures", "a table") if form is None else ("a table", "pictures")
-        raise DataError(f"{source.name} holds {given}, and this model was fitted on {learnt}")
-    if isinstance(source, PictureSource) and form is not None:
-        return source.like(form, any_size=_size_of(model.hints) is not None)
+    if isinstance(source, ImageSource) != (form is not None):
+        given, on_data_ready = ("images", "a table") if form is None else ("a table", "images")
+        raise DataError(
+            f"{source.name} holds {given}, and this model was fitted on {on_data_ready}"
+        )
+    if isinstance(source, ImageSource) and form is not None:
+        return source.like(form, any_size=_size_of(model.schema) is not None)
     if isinstance(X, str | os.PathLike) or is_frame(X) or not isinstance(source, TableSource):
         return source  # its columns have names of their own
     names, kind = model.feature_names_in_.tolist(), type(model).__name__
@@ -115,17 +119,18 @@ def as_fitted(model: Any, table: Any) -> Any:
     return as_container(table, model.container_)
 
 
-def _size_of(hints: Any) -> tuple[int, int] | None:
-    """The size that pictures are brought to, where hints say one."""
-    size = getattr(hints, "size", None)
+def _size_of(schema: Any) -> tuple[int, int] | None:
+    """The size that images are brought to, where hints say one."""
+    size = getattr(schema, "size", None)
     return None if size is None else (size[0], size[1])
 
 
 PARTS = {
     "bottleneck": (Bottleneck, Plain), "net": (Net, MLP), "head": (Head, Mixed),
-    "corruption": (Corruption, Masking), "plan": (Plan, Plan), "hints": (Hints, Hints),
+    "corruption": (Corruption, Masking), "training": (TrainingConfig, TrainingConfig),
+    "schema": (Schema, Schema),
 }  # fmt: skip
-OF_PICTURES: dict[str, Any] = {"net": Conv, "head": lambda: Mixed(continuous="gaussian")}
+OF_IMAGES: dict[str, Any] = {"net": Conv, "head": lambda: Mixed(continuous="gaussian")}
 
 
 def parts_of(given: dict[str, Any], container: str | None = None) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def parts_of(given: dict[str, Any], container: str | None = None) -> dict[str, A
         part = given[name]
         if part is None:
             asked = found["bottleneck"].partners.get(name) if found else None
-            made = OF_PICTURES.get(name, default) if container == "pictures" else default
+            made = OF_IMAGES.get(name, default) if container == "images" else default
             part = made() if asked is None else build(name, asked)
         if not isinstance(part, base):
             raise SettingError(f"{name}={part!r:.80}: expected a {base.__name__}")
@@ -152,8 +157,8 @@ def _check_net(net: Net, container: str | None) -> None:
     """Raises: SettingError for a net that has no code, or is not for such rows."""
     if net.skips:
         raise SettingError(f"{net!r} has skip connections, so there is no code; use Denoiser")
-    if net.pictures and container not in {None, "pictures"}:
+    if net.images and container not in {None, "images"}:
         raise SettingError(
-            f"{net!r} is for pictures, and these rows are those of a table: give an array "
+            f"{net!r} is for images, and these rows are those of a table: give an array "
             "(n, height, width) or a folder of image files, or take MLP"
         )

@@ -21,7 +21,7 @@ from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.model.priors import Mixture, Prior
-from keyhole.training.reference import Memory
+from keyhole.training.reference import ReferenceSet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,12 +74,12 @@ def with_prior(fitted: Fitted, batches: Iterator[Batch], template: Prior, seed: 
     return replace(fitted, prior=prior.eval(), prior_rows=rows)
 
 
-def remembered(memory: Memory | None, *, held_out: bool) -> Batch | None:
+def reference_rows(reference: ReferenceSet | None, *, held_out: bool) -> Batch | None:
     """The remembered rows that the first member has trained on, or has not; None without any."""
-    if memory is None:
+    if reference is None:
         return None
-    chosen = torch.from_numpy((memory.fold == 0) == held_out)
-    return memory.batch.take(chosen)
+    chosen = torch.from_numpy((reference.fold == 0) == held_out)
+    return reference.batch.take(chosen)
 
 
 @torch.no_grad()
@@ -90,12 +90,12 @@ def draw_gaps(fitted: Fitted, batch: Batch, turn: int, generator: Generator) -> 
     """
     network, table = fitted.network, fitted.table
     member = turn % network.shape.members
-    layout, gaps = network.shape.layout, ~batch.seen
+    layout, gaps = network.shape.layout, ~batch.observed
     device = next(network.parameters()).device
     parts = []
     for start in range(0, max(len(batch), 1), PASS_ROWS):
         here, open_ = (x.take(slice(start, start + PASS_ROWS)) for x in (batch, _as(batch, gaps)))
-        left = open_.seen.clone()
+        left = open_.observed.clone()
         for group in layout.groups():
             now = torch.zeros(len(layout), dtype=torch.bool)
             now[group] = True
@@ -143,7 +143,7 @@ class Sampler:
         """
         if fitted.prior is not None:
             return cls(fitted, fitted.prior)
-        batch = remembered(fitted.memory, held_out=False)
+        batch = reference_rows(fitted.reference, held_out=False)
         if batch is None:
             raise SettingError(NO_PRIOR)
         fitted = with_prior(fitted, iter([batch]), Mixture(), 0)
@@ -179,8 +179,10 @@ class Sampler:
                 z = self._codes(min(PASS_ROWS, n - start), generator, known)
 
                 def draw(places: np.ndarray, z: Tensor = z) -> pa.Table:
-                    cells = self._cells(z[torch.from_numpy(places)], generator, known, gaps=gaps)
-                    return table.drawn(cells)
+                    features = self._features(
+                        z[torch.from_numpy(places)], generator, known, gaps=gaps
+                    )
+                    return table.drawn(features)
 
                 if lawful is None:
                     tables.append(draw(np.arange(len(z))))
@@ -191,17 +193,19 @@ class Sampler:
         return pa.concat_tables(tables)
 
     @torch.no_grad()
-    def _cells(self, z: Tensor, generator: Generator, known: Batch | None, *, gaps: bool) -> Batch:
+    def _features(
+        self, z: Tensor, generator: Generator, known: Batch | None, *, gaps: bool
+    ) -> Batch:
         """A draw of each row's cells, those that are known put in."""
         drawn = legal_draw(self.fitted.table, self._likelihood(z), generator)
-        seen = self._seen(z) if gaps else drawn.seen
+        observed = self._observed(z) if gaps else drawn.observed
         numbers, codes, wide = drawn.numbers, drawn.codes, drawn.numbers.shape[1]
         if known is not None:
-            fixed = known.seen.expand_as(seen)
+            fixed = known.observed.expand_as(observed)
             numbers = torch.where(fixed[:, :wide], known.numbers, numbers)
             codes = torch.where(fixed[:, wide:], known.codes, codes)
-            seen = seen | fixed
-        return Batch(numbers, codes, seen)
+            observed = observed | fixed
+        return Batch(numbers, codes, observed)
 
     @torch.no_grad()
     def _codes(self, n: int, generator: Generator, known: Batch | None) -> Tensor:
@@ -217,7 +221,7 @@ class Sampler:
             z = self.nearest(self.prior.sample(PROPOSALS, generator))
             log_prob = self._likelihood(z).log_prob(here)[0, 0].cpu()  # (B, cell)
             codes.append(z)
-            weights.append(torch.where(known.seen, log_prob, 0.0).sum(1))
+            weights.append(torch.where(known.observed, log_prob, 0.0).sum(1))
             share = torch.softmax(torch.cat(weights), 0)
             worth = float(1 / share.square().sum())
             if worth >= n:
@@ -234,28 +238,28 @@ class Sampler:
 
     def nearest(self, z: Tensor) -> Tensor:
         """The nearest codes that the bottleneck can make, on the processor."""
-        return self.fitted.network.bottleneck.onto(z.to(self.fitted.device)).cpu()
+        return self.fitted.network.bottleneck.project(z.to(self.fitted.device)).cpu()
 
     def _likelihood(self, z: Tensor) -> Likelihood:
         network = self.fitted.network
         z = z.to(self.fitted.device).expand(1, network.shape.members, *z.shape)
         return network.decode(z)
 
-    def _seen(self, z: Tensor) -> Tensor:
+    def _observed(self, z: Tensor) -> Tensor:
         """Gaps as the remembered row with the nearest code has them."""
         if self._gappy is None:
             return torch.ones((len(z), len(self.fitted.table.layout)), dtype=torch.bool)
-        codes, seen = self._gappy
+        codes, observed = self._gappy
         scale = codes.std(0) + 1e-6
-        return seen[torch.cdist(z / scale, codes / scale).argmin(1)]
+        return observed[torch.cdist(z / scale, codes / scale).argmin(1)]
 
     @cached_property
     def _gappy(self) -> tuple[Tensor, Tensor] | None:
         """Codes of remembered rows and which of their cells were seen; None without any gap."""
-        batch = remembered(self.fitted.memory, held_out=False)
-        if batch is None or not len(batch) or bool(batch.seen.all()):
+        batch = reference_rows(self.fitted.reference, held_out=False)
+        if batch is None or not len(batch) or bool(batch.observed.all()):
             return None
-        return draw_codes(self.fitted, batch, torch.Generator().manual_seed(0)), batch.seen
+        return draw_codes(self.fitted, batch, torch.Generator().manual_seed(0)), batch.observed
 
 
 def _noisy(fitted: Fitted) -> bool:
@@ -264,12 +268,12 @@ def _noisy(fitted: Fitted) -> bool:
 
 def _of_member(batch: Batch, member: int) -> Batch:
     """The first sample of a member: (row, cell), on the processor."""
-    parts = (batch.numbers[0, member], batch.codes[0, member], batch.seen[0, member])
+    parts = (batch.numbers[0, member], batch.codes[0, member], batch.observed[0, member])
     return Batch(*parts).to("cpu")
 
 
-def _as(batch: Batch, seen: Tensor) -> Batch:
-    return Batch(batch.numbers, batch.codes, seen)
+def _as(batch: Batch, observed: Tensor) -> Batch:
+    return Batch(batch.numbers, batch.codes, observed)
 
 
 def _put(batch: Batch, where: Tensor, drawn: Batch) -> Batch:
@@ -277,7 +281,7 @@ def _put(batch: Batch, where: Tensor, drawn: Batch) -> Batch:
     wide = batch.numbers.shape[1]
     numbers = torch.where(where[:, :wide], drawn.numbers, batch.numbers)
     codes = torch.where(where[:, wide:], drawn.codes, batch.codes)
-    return Batch(numbers, codes, batch.seen | where)
+    return Batch(numbers, codes, batch.observed | where)
 
 
 def check_count(n: Any) -> int:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 MOST_BUFFERED = 1 << 26  # numbers that a network keeps beside its weights
-BUFFERS_A_CELL = 8
-NUMBERS, MOMENTS = {"number", "count"}, {"moment"}  # kinds whose types are known
+BUFFERS_A_FEATURE = 8
+NUMBERS, MOMENTS = {"number", "count"}, {"datetime"}  # kinds whose types are known
 TRIED = (0.0, 1.0, 2.0, -3.0, 8.0)  # cells of the rows that are tried; codes from 0 up
 
 
@@ -45,7 +45,7 @@ def shapes_of(make: Callable[[], nn.Module], layout: Layout, most: int) -> Shape
 
     Raises: BundleError beyond `most` weights, which is as many as the file holds.
     """
-    with _at_most(most + BUFFERS_A_CELL * (len(layout) + 1)), torch.device("meta"):
+    with _at_most(most + BUFFERS_A_FEATURE * (len(layout) + 1)), torch.device("meta"):
         sketch = make()
     state = sketch.state_dict()
     beside = sum(b.numel() for name, b in sketch.named_buffers() if name not in state)
@@ -74,13 +74,13 @@ def try_out(table: Modality, network: Network) -> None:
     names = [column.name for column in table.columns]
     if len(set(names)) < len(names):
         raise BundleError("two columns of the manifest have the same name")
-    cells = _cells(table)
-    expected = table.decode(cells)
-    table.guess(cells)
-    table.drawn(cells)
-    matrix = table.cells(cells)
-    for column in table.celled:
-        own = matrix[:, table.cells_of(column.name)]
+    features = _features(table)
+    expected = table.decode(features)
+    table.guess(features)
+    table.drawn(features)
+    matrix = table.features(features)
+    for column in table.encoded_columns:
+        own = matrix[:, table.features_of(column.name)]
         table.texts(ArrowRows(expected), column.name)
         table.expected(column.name, own, Prediction(own, own, own, np.ones((len(own), 1))))
     empty = pa.table({f.name: pa.nulls(1, f.type) for f in expected.schema})
@@ -90,9 +90,9 @@ def try_out(table: Modality, network: Network) -> None:
     _check_types(table, expected.schema)
     passed = network(batch)
     log_prob = passed.likelihood.log_prob(batch)
-    if not torch.isfinite(log_prob[:, :, batch.seen]).all():
+    if not torch.isfinite(log_prob[:, :, batch.observed]).all():
         raise BundleError("the weights make likelihoods that are not numbers")
-    column_nats(log_prob[0, 0], batch.seen, table.layout)
+    column_nats(log_prob[0, 0], batch.observed, table.layout)
     _draw(table, passed.likelihood)
 
 
@@ -104,7 +104,7 @@ def try_codes(table: Modality, network: Network, codes: Tensor) -> None:
     """
     if not torch.isfinite(codes).all():
         raise BundleError("the prior of this model draws codes that are not numbers")
-    codes = network.bottleneck.onto(codes)
+    codes = network.bottleneck.project(codes)
     _draw(table, network.decode(codes.expand(1, network.shape.members, *codes.shape)))
 
 
@@ -126,7 +126,7 @@ def _check_types(table: Modality, schema: pa.Schema) -> None:
     """
     import pyarrow.types as pt
 
-    for column in table.celled:
+    for column in table.encoded_columns:
         if column.name not in schema.names:
             continue
         type_ = schema.field(column.name).type
@@ -139,7 +139,7 @@ def _check_types(table: Modality, schema: pa.Schema) -> None:
 
 
 def _possible(slot: Slot) -> bool:
-    numbers = (slot.center, slot.scale, slot.nats_unseen, slot.step, *slot.ends, *slot.shares)
+    numbers = (slot.center, slot.scale, slot.nats_unobserved, slot.step, *slot.ends, *slot.shares)
     bins = all(
         len(b) == 5 and all(map(math.isfinite, b)) and b[0] < b[1] and b[2] <= b[3] and b[4] > 0
         for b in slot.bins
@@ -150,13 +150,13 @@ def _possible(slot: Slot) -> bool:
         and slot.scale > 0
         and slot.step >= 0
         and bins
-        and 0 <= slot.nats_unseen <= 100  # e^100 rows
+        and 0 <= slot.nats_unobserved <= 100  # e^100 rows
         and slot.levels <= MOST_LEVELS + 1
         and (shared or not slot.coded)
     )
 
 
-def _cells(table: Modality) -> Batch:
+def _features(table: Modality) -> Batch:
     layout, rows = table.layout, len(TRIED)
     numbers = torch.tensor(TRIED)[:, None].expand(rows, layout.numbers)
     codes = torch.arange(rows)[:, None].expand(rows, layout.codes)
@@ -164,7 +164,7 @@ def _cells(table: Modality) -> Batch:
 
 
 def _first(mean: Batch) -> Batch:
-    return Batch(mean.numbers[0, 0], mean.codes[0, 0], mean.seen[0, 0])
+    return Batch(mean.numbers[0, 0], mean.codes[0, 0], mean.observed[0, 0])
 
 
 @contextmanager

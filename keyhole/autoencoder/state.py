@@ -22,7 +22,7 @@ from keyhole.model.network import Network
 from keyhole.model.priors import Prior
 from keyhole.store import Bundle, record
 from keyhole.training import History
-from keyhole.training.reference import FRESH, TRAINED, Memory
+from keyhole.training.reference import FRESH, TRAINED, ReferenceSet
 
 MOST_MEMBERS = 64
 MOST_NATS = 1e9
@@ -30,8 +30,8 @@ MOST_FIGURES = 1 << 17  # of held-out rows, or of codes
 MOST_PRIOR_ROWS = 1 << 40
 CELLS, FOLD, FACTOR = "memory.cells", "memory.fold", "memory.factor"  # beside the weights
 PRIOR = "prior."
-UNSEEN = 3e38  # marks a cell that was not seen: no column makes such a number
-CONTAINERS = {"array", "pictures", "arrow", "pandas", "polars", "modin", "cudf"}
+UNOBSERVED = 3e38  # marks a cell that was not seen: no column makes such a number
+CONTAINERS = {"array", "images", "arrow", "pandas", "polars", "modin", "cudf"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Remembered:
+class ReferenceShape:
     """The rows that new ones are compared with; their cells stand beside the weights."""
 
     rows: int
@@ -54,14 +54,14 @@ class Remembered:
 
 @dataclass(frozen=True)
 class KeptPrior:
-    """The prior over codes, and how many rows it learnt; its tensors stand beside the weights."""
+    """The prior over codes, and how many rows it learned; its tensors stand beside the weights."""
 
     recipe: dict[str, Any]
     rows: int
 
 
 @dataclass(frozen=True)
-class Kept:
+class State:
     """The section `autoencoder` of a manifest: these keys, of these types."""
 
     parts: dict[str, dict[str, Any]]
@@ -75,16 +75,16 @@ class Kept:
     evidence: dict[str, Any]
     findings: list[Finding]
     verdict: str
-    memory: Remembered | None = None
+    reference: ReferenceShape | None = None
     prior: KeptPrior | None = None
     choice: WidthChoice | None = None
 
 
-def section_of(fitted: Fitted, parts: dict[str, Any], state: Any, data: Data) -> dict[str, Any]:
+def to_state(fitted: Fitted, parts: dict[str, Any], state: Any, data: Data) -> dict[str, Any]:
     """The section `autoencoder` of a manifest, as JSON."""
-    memory, prior = fitted.memory, fitted.prior
+    reference, prior = fitted.reference, fitted.prior
     return asdict(
-        Kept(
+        State(
             parts={name: part.recipe() for name, part in parts.items()},
             modality=fitted.table.recipe(),
             members=fitted.network.shape.members,
@@ -96,7 +96,9 @@ def section_of(fitted: Fitted, parts: dict[str, Any], state: Any, data: Data) ->
             evidence=fitted.evidence,
             findings=fitted.findings,
             verdict=fitted.verdict,
-            memory=None if memory is None else Remembered(len(memory), memory.folds),
+            reference=None
+            if reference is None
+            else ReferenceShape(len(reference), reference.folds),
             choice=fitted.choice,
             prior=None if prior is None else KeptPrior(prior.recipe(), fitted.prior_rows),
         )
@@ -110,21 +112,21 @@ def tensors_of(fitted: Fitted) -> dict[str, torch.Tensor]:
     """
     prior = {} if fitted.prior is None else fitted.prior.state_dict()
     named = {PRIOR + name: tensor for name, tensor in prior.items()}
-    memory = fitted.memory
-    if memory is None:
+    reference = fitted.reference
+    if reference is None:
         return named
-    batch = memory.batch
-    cells = torch.cat([batch.numbers, batch.codes.float()], 1)  # codes up to 2^24 stay exact
-    cells = cells.masked_fill(~batch.seen, UNSEEN)
-    fold, factor = (torch.from_numpy(part).float() for part in (memory.fold, memory.factor))
-    return named | {CELLS: cells, FOLD: fold, FACTOR: factor}
+    batch = reference.batch
+    features = torch.cat([batch.numbers, batch.codes.float()], 1)  # codes up to 2^24 stay exact
+    features = features.masked_fill(~batch.observed, UNOBSERVED)
+    fold, factor = (torch.from_numpy(part).float() for part in (reference.fold, reference.factor))
+    return named | {CELLS: features, FOLD: fold, FACTOR: factor}
 
 
 @dataclass(frozen=True)
 class Restored:
     """An Autoencoder's pieces, tried out."""
 
-    kept: Kept
+    kept: State
     parts: dict[str, Any]
     fitted: Fitted
 
@@ -138,7 +140,7 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
     kept, parts, table = _described(bundle, families)
     make = _maker(kept, parts, Shape(table.layout, members=kept.members))
     tensors = _tensors(kept, make, table.layout, bundle)
-    memory = None if kept.memory is None else _memory(kept, table.layout, tensors)
+    reference = None if kept.reference is None else _reference(kept, table.layout, tensors)
     beside = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PRIOR)}
     network = make()
     network.load_state_dict(tensors)
@@ -151,7 +153,7 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
         fingerprint=kept.data.fingerprint,
         typical_nats=np.array(kept.typical_nats, dtype=float),
         held_out_nats=np.sort(np.array(kept.held_out_nats, dtype=float)),
-        memory=memory,
+        reference=reference,
         evidence=kept.evidence,
         findings=kept.findings,
         verdict=kept.verdict,
@@ -163,7 +165,7 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
     return Restored(kept, parts, fitted)
 
 
-def _described(bundle: Bundle, families: list[str]) -> tuple[Kept, dict[str, Any], Modality]:
+def _described(bundle: Bundle, families: list[str]) -> tuple[State, dict[str, Any], Modality]:
     """What the manifest says, its parts and its table, each checked.
 
     Raises: BundleError.
@@ -172,7 +174,7 @@ def _described(bundle: Bundle, families: list[str]) -> tuple[Kept, dict[str, Any
         raise BundleError(
             f"{bundle.path} holds a denoiser, which has no code: ask keyhole denoise"
         )
-    kept = record(Kept, bundle.sections.get("autoencoder"), "section 'autoencoder'")
+    kept = record(State, bundle.sections.get("autoencoder"), "section 'autoencoder'")
     if sorted(kept.parts) != sorted(families):
         raise BundleError(f"the manifest has parts {sorted(kept.parts)!r:.160}")
     parts = {name: build(name, recipe) for name, recipe in kept.parts.items()}
@@ -184,7 +186,7 @@ def _described(bundle: Bundle, families: list[str]) -> tuple[Kept, dict[str, Any
     return kept, parts, table
 
 
-def _maker(kept: Kept, parts: dict[str, Any], shape: Shape) -> Callable[[], Network]:
+def _maker(kept: State, parts: dict[str, Any], shape: Shape) -> Callable[[], Network]:
     """What makes the network, unfitted, of the width that was taken."""
     bottleneck = parts["bottleneck"]
     if kept.choice is not None and bottleneck.width == AUTO:
@@ -193,15 +195,15 @@ def _maker(kept: Kept, parts: dict[str, Any], shape: Shape) -> Callable[[], Netw
 
 
 def _tensors(
-    kept: Kept, make: Callable[[], Network], layout: Layout, bundle: Bundle
+    kept: State, make: Callable[[], Network], layout: Layout, bundle: Bundle
 ) -> dict[str, torch.Tensor]:
     """The tensors of a bundle, once their names and shapes are those that its manifest asks for.
 
     Raises: BundleError.
     """
     expected = shapes_of(make, layout, bundle.most_tensors())
-    if kept.memory is not None:
-        rows = kept.memory.rows
+    if kept.reference is not None:
+        rows = kept.reference.rows
         expected |= {CELLS: (rows, len(layout)), FOLD: (rows,), FACTOR: (rows,)}
     if kept.prior is not None:
         with torch.device("meta"):
@@ -211,7 +213,7 @@ def _tensors(
 
 
 def _unfitted(kept: KeptPrior, width: int) -> Prior:
-    """A prior of a manifest's recipe, with room for what it learnt.
+    """A prior of a manifest's recipe, with room for what it learned.
 
     Raises: BundleError.
     """
@@ -235,19 +237,22 @@ def _prior(
     return prior
 
 
-def _memory(kept: Kept, layout: Layout, tensors: dict[str, torch.Tensor]) -> Memory:
+def _reference(kept: State, layout: Layout, tensors: dict[str, torch.Tensor]) -> ReferenceSet:
     """The rows that a bundle remembers, taken out of its tensors.
 
     Raises: BundleError.
     """
-    cells, fold, wide = tensors.pop(CELLS), tensors.pop(FOLD), layout.numbers
+    features, fold, wide = tensors.pop(CELLS), tensors.pop(FOLD), layout.numbers
     factor = tensors.pop(FACTOR)
-    folds = kept.memory.folds if kept.memory is not None else 0
-    seen = cells < UNSEEN
-    cells = cells.masked_fill(~seen, 0.0)
-    codes, levels = cells[:, wide:], torch.tensor([float(s.levels) for s in layout.slots[wide:]])
+    folds = kept.reference.folds if kept.reference is not None else 0
+    observed = features < UNOBSERVED
+    features = features.masked_fill(~observed, 0.0)
+    codes, levels = (
+        features[:, wide:],
+        torch.tensor([float(s.levels) for s in layout.slots[wide:]]),
+    )
     wrong = {
-        "rows to compare with: at least 2": len(cells) < 2,
+        "rows to compare with: at least 2": len(features) < 2,
         "folds: as many as nets, or one": folds not in {1, kept.members},
         "fold of a row: one of them, or none": bool(
             ((fold < FRESH) | (fold >= folds) | (fold != fold.round())).any()
@@ -255,17 +260,17 @@ def _memory(kept: Kept, layout: Layout, tensors: dict[str, torch.Tensor]) -> Mem
         "some rows calibrate, and others are near": bool((fold == TRAINED).all())
         or (folds == 1 and bool((fold >= 0).all())),
         "factor of a row: above zero": bool(((factor <= 0) | (factor > MOST_NATS)).any()),
-        "cells: numbers that columns make": bool((cells.abs() > 2 * FAR).any()),
+        "cells: numbers that columns make": bool((features.abs() > 2 * FAR).any()),
         "codes: levels of their columns": bool(
             ((codes < 0) | (codes > levels) | (codes != codes.round())).any()
         ),
     }  # fmt: skip
     _refuse(wrong)
-    batch = Batch(cells[:, :wide].contiguous(), codes.long(), seen)
-    return Memory(batch, fold.long().numpy(), folds, factor.numpy())
+    batch = Batch(features[:, :wide].contiguous(), codes.long(), observed)
+    return ReferenceSet(batch, fold.long().numpy(), folds, factor.numpy())
 
 
-def _check(kept: Kept, table: Modality) -> None:
+def _check(kept: State, table: Modality) -> None:
     data, history, state = kept.data, kept.history, kept.random_state
     lengths = {len(column) for column in history.columns().values()}
     evidence = {n: h for n, h in get_type_hints(Evidence).items() if n != "history"}

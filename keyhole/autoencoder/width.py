@@ -13,7 +13,7 @@ from keyhole.core.records import Batch, Pass
 from keyhole.core.robust import intrinsic_dimension
 from keyhole.modalities import Modality
 from keyhole.model.bottlenecks import Ordered
-from keyhole.training.corruptions import Question
+from keyhole.training.corruptions import CorruptedBatch
 from keyhole.training.loop import Run, train
 from keyhole.training.objective import sample_nats
 
@@ -44,10 +44,10 @@ def starting_width(table: Modality, sample: Batch) -> tuple[int, float | None, f
     points = coordinates(sample, table.layout)
     points = points[~torch.isnan(points).any(1)].double().numpy()
     two, likely = (None if math.isnan(d) else d for d in intrinsic_dimension(points))
-    cells = len(table.layout)
+    features = len(table.layout)
     guess = TIMES * max(two or 1.0, likely or 1.0)
     start = int(np.clip(math.ceil(guess), LEAST_START, MOST_START))
-    return max(1, min(start, cells - 1)), two, likely
+    return max(1, min(start, features - 1)), two, likely
 
 
 def choose_width(
@@ -62,7 +62,7 @@ def choose_width(
     start, two, likely = starting_width(table, sample)
     run = run_with(Ordered(start))
     trained = train(run)
-    every = [_row_nats(trained.network, run.question, w) for w in range(start + 1)]
+    every = [_row_nats(trained.network, run.corrupted, w) for w in range(start + 1)]
     rows, without = np.stack(every[1:]), float(every[0].mean())
     mean = rows.mean(1)
     best = int(mean.argmin())
@@ -87,10 +87,12 @@ def choose_width(
 
 
 @torch.no_grad()
-def _row_nats(network: torch.nn.Module, question: Question, width: int) -> Float[np.ndarray, " n"]:
+def _row_nats(
+    network: torch.nn.Module, corrupted: CorruptedBatch, width: int
+) -> Float[np.ndarray, " n"]:
     """Nats of each held-out row where only the first `width` dimensions of its code are kept."""
-    given = question.given
+    given = corrupted.given
     code = network.bottleneck(network.encoder(network.stem(given)))  # pyright: ignore
     kept = (torch.arange(code.mean.shape[-1], device=code.mean.device) < width).to(code.mean)
-    likelihood = network.decode(code.z * kept, given.seen)  # pyright: ignore
-    return sample_nats(Pass(code, likelihood), question)[0].mean(0).cpu().numpy()
+    likelihood = network.decode(code.z * kept, given.observed)  # pyright: ignore
+    return sample_nats(Pass(code, likelihood), corrupted)[0].mean(0).cpu().numpy()

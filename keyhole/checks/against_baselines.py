@@ -26,7 +26,7 @@ class NoBetterThanMean(Check):
         if gain > LEAST_GAIN * max(1.0, abs(evidence.mean_nats)):
             return None
         return (
-            f"{'hidden cells' if evidence.hides else 'cells'} cost {nats:.2f} nats a row from the "
+            f"{'hidden cells' if evidence.masks else 'cells'} cost {nats:.2f} nats a row from the "
             f"net, and {evidence.mean_nats:.2f} from each column alone: the columns tell nothing "
             "of each other, or training was too short. Look for columns that belong together, or "
             "give more steps"
@@ -44,7 +44,7 @@ class WorseThanPCA(Check):
         nats, floor = evidence.asked_nats
         if nats <= floor:
             return None
-        asked = "hidden cells" if evidence.hides else "cells in sight"
+        asked = "hidden cells" if evidence.masks else "cells in sight"
         return (
             f"{asked} cost {nats:.2f} nats a row, and {floor:.2f} by PCA with "
             f"{evidence.width} components: give more steps, or use PCA"
@@ -59,7 +59,7 @@ class RebuildsLessClosely(Check):
 
     def ask(self, evidence: Evidence) -> str | None:
         """Rebuilt nats against those of PCA, under the same likelihood."""
-        if not evidence.hides or evidence.rebuilt_nats <= evidence.pca_rebuilt_nats:
+        if not evidence.masks or evidence.rebuilt_nats <= evidence.pca_rebuilt_nats:
             return None
         return (
             f"cells in sight cost {evidence.rebuilt_nats:.2f} nats a row, and "

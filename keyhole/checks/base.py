@@ -45,8 +45,8 @@ def verdict(evidence: Evidence, findings: list[Finding]) -> str:
     if not codes & {"KH001", "KH002", "KH003", "KH004", "KH008"}:
         rest = [finding.title for finding in findings if finding.code != "KH015"]
         more = f" ({', '.join(rest)})" if rest else ""
-        does = "guesses hidden cells" if evidence.hides else "rebuilds rows"
-        head = "learnt"
+        does = "guesses hidden cells" if evidence.masks else "rebuilds rows"
+        head = "learned"
         if evidence.worse:
             head += f" except {len(evidence.worse)} of {len(evidence.guessed_skill)} columns"
         return f"{head}: {does} better than PCA at equal width; does not copy{more}"

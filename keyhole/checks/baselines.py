@@ -15,8 +15,8 @@ from sklearn.decomposition import PCA
 
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.records import Batch
-from keyhole.model.heads.continuous import StudentTCells
-from keyhole.model.heads.discrete import MOST_LOG_MEAN, BernoulliCells, CountCells
+from keyhole.model.heads.continuous import StudentTFeatures
+from keyhole.model.heads.discrete import MOST_LOG_MEAN, BernoulliFeatures, CountFeatures
 
 REACH = 5.0  # numbers are judged as the net sees them: clipped
 MOST_LEVELS = 50  # levels of a column that get a one-hot column each
@@ -24,7 +24,7 @@ NU = 3.0
 LEAST_SCALE = 0.3  # of a column's spread, as in the net's head
 LEAST_PROBABILITY = 1e-3
 OWN_NATS = ("categorical", "bernoulli", "counts")  # heads of cells that are no plain numbers
-PASS_CELLS = 256  # that are looked at at once
+PASS_FEATURES = 256  # that are looked at at once
 LEAST_ERRORS = 1.0  # standard errors of the mean gain
 LEAST_LOSS = 0.05  # of a column's uncertainty
 
@@ -42,7 +42,7 @@ class Said:
 
     def row_nats(self, batch: Batch) -> np.ndarray:
         """Nats of each row, over the cells that were observed."""
-        return np.where(batch.seen.numpy(), self.nats, 0).sum(1)
+        return np.where(batch.observed.numpy(), self.nats, 0).sum(1)
 
     def mean_nats(self, batch: Batch) -> float:
         """Nats per row."""
@@ -50,7 +50,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Floors:
+class Baselines:
     """What the mean and PCA say of held-out cells, in sight and hidden in groups."""
 
     mean: Said
@@ -61,7 +61,7 @@ class Floors:
     @classmethod
     def measure(
         cls, layout: Layout, batch: Batch, fold: np.ndarray, width: int, groups: list[np.ndarray]
-    ) -> "Floors":
+    ) -> "Baselines":
         """Both floors, each row judged by one fitted without its fold (halves where none are)."""
         if fold.max(initial=0) == 0:
             fold = np.arange(len(batch)) % 2
@@ -78,11 +78,11 @@ class Floors:
                 _note(said, table, layout, rest, here, *pair, np.arange(len(layout)))
             for group in groups:
                 given = ~none
-                for cell in group:
-                    given[table.places[cell]] = False
+                for feature in group:
+                    given[table.places[feature]] = False
                 pair = (linear.expect(known, given), linear.expect(asked, given))
                 _note(guessed, table, layout, rest, here, *pair, group)
-        base = np.array([_uncertainty(layout, batch, cell) for cell in range(len(layout))])
+        base = np.array([_uncertainty(layout, batch, feature) for feature in range(len(layout))])
         return cls(mean, rebuilt, guessed, base)
 
     def skill(self, layout: Layout, batch: Batch, said: Said) -> dict[str, float]:
@@ -107,20 +107,20 @@ class Floors:
 
     def _gains(self, layout: Layout, batch: Batch, said: Said) -> Iterator[tuple[str, np.ndarray]]:
         """Of each column, what was gained on the mean in each observed value (its mean: skill)."""
-        seen, numbers = batch.seen.numpy(), batch.numbers.numpy()
+        observed, numbers = batch.observed.numpy(), batch.numbers.numpy()
         for column in layout.columns:
             gains = []
-            for cell in layout.cells(column):
-                at, slot = seen[:, cell], layout.slots[cell]
-                if not at.any() or self.base[cell] <= 1e-12:
+            for feature in layout.features(column):
+                at, slot = observed[:, feature], layout.slots[feature]
+                if not at.any() or self.base[feature] <= 1e-12:
                     continue
                 if slot.coded:
-                    left = 1 - said.expected[at, cell]
-                    base = np.full(len(left), self.base[cell])
+                    left = 1 - said.expected[at, feature]
+                    base = np.full(len(left), self.base[feature])
                 else:
                     loss = _count_loss if slot.head == "counts" else _square_loss
-                    true = numbers[at, cell]
-                    left, base = (loss(true, m.expected[at, cell]) for m in (said, self.mean))
+                    true = numbers[at, feature]
+                    left, base = (loss(true, m.expected[at, feature]) for m in (said, self.mean))
                 gains.append((base - left) / max(float(base.mean()), 1e-12))
             yield column, np.concatenate(gains) if gains else np.zeros(0)
 
@@ -137,11 +137,11 @@ class Wide:
     def of(cls, layout: Layout, batch: Batch) -> "Wide":
         """The dense matrix of a batch."""
         parts, places, start = [], [], 0
-        seen = batch.seen.numpy()
-        for cell, slot in enumerate(layout.slots):
-            part = _dense(slot, cell, layout, batch)
-            held = part[seen[:, cell]]
-            part[~seen[:, cell]] = held.mean(0) if len(held) else 0.0
+        observed = batch.observed.numpy()
+        for feature, slot in enumerate(layout.slots):
+            part = _dense(slot, feature, layout, batch)
+            held = part[observed[:, feature]]
+            part[~observed[:, feature]] = held.mean(0) if len(held) else 0.0
             parts.append(part)
             places.append(slice(start, start + part.shape[1]))
             start += part.shape[1]
@@ -184,41 +184,41 @@ def _note(
     here: np.ndarray,
     fitted: np.ndarray,
     rebuilt: np.ndarray,
-    cells: np.ndarray,
+    features: np.ndarray,
 ) -> None:
     """Put what was said of these cells of rows `here` in place, with scales from rows `rest`."""
-    plain = [c for c in cells.tolist() if layout.slots[c].head not in OWN_NATS]
-    for start in range(0, len(plain), PASS_CELLS):
-        few = np.array(plain[start : start + PASS_CELLS])
-        at = [table.places[cell].start for cell in few]
-        least = LEAST_SCALE * np.array([layout.slots[cell].scale for cell in few])
-        seen = table.batch.seen.numpy()[np.ix_(rest, few)]
-        scale = _student_scale(table.matrix[np.ix_(rest, at)] - fitted[:, at], seen, least)
+    plain = [c for c in features.tolist() if layout.slots[c].head not in OWN_NATS]
+    for start in range(0, len(plain), PASS_FEATURES):
+        few = np.array(plain[start : start + PASS_FEATURES])
+        at = [table.places[feature].start for feature in few]
+        least = LEAST_SCALE * np.array([layout.slots[feature].scale for feature in few])
+        observed = table.batch.observed.numpy()[np.ix_(rest, few)]
+        scale = _student_scale(table.matrix[np.ix_(rest, at)] - fitted[:, at], observed, least)
         true = table.batch.numbers[torch.from_numpy(here)][:, few]
         near = torch.from_numpy(rebuilt[:, at].astype(np.float32))
-        likely = StudentTCells(near, torch.from_numpy(scale.astype(np.float32))[None], NU)
+        likely = StudentTFeatures(near, torch.from_numpy(scale.astype(np.float32))[None], NU)
         said.expected[np.ix_(here, few)] = rebuilt[:, at]
         said.nats[np.ix_(here, few)] = -likely.log_prob(true).numpy()
-    for cell in set(cells.tolist()) - set(plain):
-        slot, at = layout.slots[cell], table.places[cell]
+    for feature in set(features.tolist()) - set(plain):
+        slot, at = layout.slots[feature], table.places[feature]
         if slot.coded:
             share = _true_probability(table.matrix[here, at], rebuilt[:, at])
-            said.expected[here, cell], said.nats[here, cell] = share, -np.log(share)
+            said.expected[here, feature], said.nats[here, feature] = share, -np.log(share)
             continue
-        seen = table.batch.seen.numpy()[rest, cell]
-        known = table.matrix[rest, at.start][seen]
-        true = table.batch.numbers.numpy()[here, cell]
-        near, far = fitted[seen, at.start], rebuilt[:, at.start]
+        observed = table.batch.observed.numpy()[rest, feature]
+        known = table.matrix[rest, at.start][observed]
+        true = table.batch.numbers.numpy()[here, feature]
+        near, far = fitted[observed, at.start], rebuilt[:, at.start]
         if slot.head == "counts":
             near, far = _to_mean_counts(known, near, far)
-        said.expected[here, cell] = far
-        said.nats[here, cell] = _number_nats(slot, known, near, true, far)
+        said.expected[here, feature] = far
+        said.nats[here, feature] = _number_nats(slot, known, near, true, far)
 
 
-def _dense(slot: Slot, cell: int, layout: Layout, batch: Batch) -> np.ndarray:
+def _dense(slot: Slot, feature: int, layout: Layout, batch: Batch) -> np.ndarray:
     if not slot.coded:
-        return batch.numbers.numpy()[:, [cell]].clip(-REACH, REACH).astype(np.float64)
-    codes = batch.codes.numpy()[:, cell - layout.numbers]
+        return batch.numbers.numpy()[:, [feature]].clip(-REACH, REACH).astype(np.float64)
+    codes = batch.codes.numpy()[:, feature - layout.numbers]
     levels = min(slot.levels, MOST_LEVELS + 1)  # rarer levels share the last column
     return np.eye(levels)[np.clip(codes - 1, 0, levels - 1)]
 
@@ -235,14 +235,16 @@ def _number_nats(
     target, near = (torch.from_numpy(np.asarray(v, np.float32))[:, None] for v in (true, rebuilt))
     if slot.head == "bernoulli":
         share = near.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-        cells = BernoulliCells(torch.logit(share), torch.tensor([slot.nats_unseen]))
+        features = BernoulliFeatures(torch.logit(share), torch.tensor([slot.nats_unobserved]))
     else:
         mean, count = np.expm1(_in_reach(fitted)), np.expm1(known)
         excess = max(float(np.mean((count - mean) ** 2 - mean)), 1e-6)
         size = float(np.clip(np.mean(mean) ** 2 / excess, 1e-2, 1e3)) if len(mean) else 1.0
         log_mean = torch.log(torch.expm1(near.clamp(0.01, MOST_LOG_MEAN)))
-        cells = CountCells(log_mean, torch.tensor([[size]]), torch.tensor([slot.nats_unseen]))
-    return -cells.log_prob(target)[:, 0].numpy()
+        features = CountFeatures(
+            log_mean, torch.tensor([[size]]), torch.tensor([slot.nats_unobserved])
+        )
+    return -features.log_prob(target)[:, 0].numpy()
 
 
 def _square_loss(true: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -272,23 +274,23 @@ def _in_reach(logs: np.ndarray) -> np.ndarray:
     return logs.clip(0.01, MOST_LOG_MEAN)
 
 
-def _student_scale(residuals: np.ndarray, seen: np.ndarray, least: np.ndarray) -> np.ndarray:
+def _student_scale(residuals: np.ndarray, observed: np.ndarray, least: np.ndarray) -> np.ndarray:
     """The likeliest scale of Student's t a column, by its EM steps (Lange et al. 1989)."""
-    each = np.maximum(seen.sum(0), 1)
-    squares = np.where(seen, residuals**2, 0.0)
+    each = np.maximum(observed.sum(0), 1)
+    squares = np.where(observed, residuals**2, 0.0)
     scale = np.maximum(squares.sum(0) / each, least**2)
     for _ in range(30):
         weighted = (NU + 1) / (NU + squares / scale) * squares
         scale = np.maximum(weighted.sum(0) / each, least**2)
-    return np.where(seen.any(0), scale, 1.0) ** 0.5
+    return np.where(observed.any(0), scale, 1.0) ** 0.5
 
 
-def _uncertainty(layout: Layout, batch: Batch, cell: int) -> float:
-    at = batch.seen.numpy()[:, cell]
+def _uncertainty(layout: Layout, batch: Batch, feature: int) -> float:
+    at = batch.observed.numpy()[:, feature]
     if not at.any():
         return 0.0
-    if not layout.slots[cell].coded:
-        return float(batch.numbers.numpy()[at, cell].clip(-REACH, REACH).var())
-    codes = batch.codes.numpy()[at, cell - layout.numbers]
+    if not layout.slots[feature].coded:
+        return float(batch.numbers.numpy()[at, feature].clip(-REACH, REACH).var())
+    codes = batch.codes.numpy()[at, feature - layout.numbers]
     share = np.bincount(codes) / len(codes)
     return float(1 - (share**2).sum())

@@ -68,7 +68,7 @@ class Collapse(Check):
             return None
         return (
             f"the code carries {sum(nats):.2f} nats a row, in {active} of {len(nats)} dimensions: "
-            "the decoder hardly listens. Let the decoder's scale be learnt (scale=shared), lower "
+            "the decoder hardly listens. Let the decoder's scale be learned (scale=shared), lower "
             "beta, or grant free_bits=0.1"
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from keyhole.checks.baselines import Floors, Said
+from keyhole.checks.baselines import Baselines, Said
 from keyhole.core.layout import Layout
 from keyhole.core.progress import History
 from keyhole.core.records import Batch
@@ -42,7 +42,7 @@ class Evidence:
     worse: dict[str, float]
     history: History
     folds: int
-    hides: bool  # the net was trained to guess hidden cells
+    masks: bool  # the net was trained to guess hidden cells
     warm_steps: int  # while the code's price rose
     code_nats: list[float]  # a row, of each code dimension that has noise; else empty
     code_variance: list[float]  # of each dimension, over rows
@@ -51,7 +51,7 @@ class Evidence:
     @property
     def asked_nats(self) -> tuple[float, float]:
         """The net's nats and PCA's, of the question that the net was trained for."""
-        if self.hides:
+        if self.masks:
             return self.guessed_nats, self.pca_guessed_nats
         return self.rebuilt_nats, self.pca_rebuilt_nats
 
@@ -70,7 +70,7 @@ class Asked:
 
     rows: int
     folds: int
-    hides: bool
+    masks: bool
     warm_steps: int
 
 
@@ -83,29 +83,29 @@ def gather(
     layout = network.shape.layout
     rng = np.random.default_rng(0)
     groups = layout.groups()
-    floors = Floors.measure(layout, batch, nets.numpy(), network.width, groups)
+    baselines = Baselines.measure(layout, batch, nets.numpy(), network.width, groups)
     rebuilt, guessed = _net(network, batch, nets), _net_guesses(network, batch, nets, groups)
     row_nats, mine = rebuilt.row_nats(batch), nets.numpy()
     return Evidence(
         rows=asked.rows,
         width=network.width,
-        mean_nats=floors.mean.mean_nats(batch),
+        mean_nats=baselines.mean.mean_nats(batch),
         rebuilt_nats=float(row_nats.mean()),
-        pca_rebuilt_nats=floors.rebuilt.mean_nats(batch),
+        pca_rebuilt_nats=baselines.rebuilt.mean_nats(batch),
         guessed_nats=guessed.mean_nats(batch),
-        pca_guessed_nats=floors.guessed.mean_nats(batch),
+        pca_guessed_nats=baselines.guessed.mean_nats(batch),
         shuffled_nats=_net(network, shuffle(batch, layout, rng), nets).mean_nats(batch),
         noise_nats=_net(network, noise_like(batch, layout, rng), nets).mean_nats(batch),
         # Within a member: nets beside each other differ even where all rows are equal.
         spread=max(float(row_nats[mine == one].std()) for one in np.unique(mine)),
-        rebuilt_skill=floors.skill(layout, batch, rebuilt),
-        pca_rebuilt_skill=floors.skill(layout, batch, floors.rebuilt),
-        guessed_skill=floors.skill(layout, batch, guessed),
-        pca_guessed_skill=floors.skill(layout, batch, floors.guessed),
-        worse=floors.worse(layout, batch, guessed if asked.hides else rebuilt),
+        rebuilt_skill=baselines.skill(layout, batch, rebuilt),
+        pca_rebuilt_skill=baselines.skill(layout, batch, baselines.rebuilt),
+        guessed_skill=baselines.skill(layout, batch, guessed),
+        pca_guessed_skill=baselines.skill(layout, batch, baselines.guessed),
+        worse=baselines.worse(layout, batch, guessed if asked.masks else rebuilt),
         history=history,
         folds=asked.folds,
-        hides=asked.hides,
+        masks=asked.masks,
         warm_steps=asked.warm_steps,
         **_of_codes(network, batch, nets),
     )
@@ -138,9 +138,9 @@ def _net_guesses(
     network: Network, batch: Batch, member: torch.Tensor, groups: list[np.ndarray]
 ) -> Said:
     """What the net says of cells that it is not given, group by group."""
-    nats, expected = np.zeros(batch.seen.shape), np.zeros(batch.seen.shape)
+    nats, expected = np.zeros(batch.observed.shape), np.zeros(batch.observed.shape)
     for group in groups:
-        hidden = torch.zeros(batch.seen.shape[1], dtype=torch.bool)
+        hidden = torch.zeros(batch.observed.shape[1], dtype=torch.bool)
         hidden[group] = True
         said = _net(network, batch, member, batch.hide(hidden))
         nats[:, group], expected[:, group] = said.nats[:, group], said.expected[:, group]
@@ -154,33 +154,35 @@ def _pick(found: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
 
 def shuffle(batch: Batch, layout: Layout, rng: np.random.Generator) -> Batch:
     """Every column's values dealt out among the rows: nothing in a row belongs together."""
-    numbers, codes, seen = batch.numbers.clone(), batch.codes.clone(), batch.seen.clone()
+    numbers, codes, observed = batch.numbers.clone(), batch.codes.clone(), batch.observed.clone()
     wide = layout.numbers
     for column in layout.columns:
         order = torch.from_numpy(rng.permutation(len(batch)))
-        for cell in layout.cells(column):
-            seen[:, cell] = batch.seen[order, cell]
-            if cell < wide:
-                numbers[:, cell] = batch.numbers[order, cell]
+        for feature in layout.features(column):
+            observed[:, feature] = batch.observed[order, feature]
+            if feature < wide:
+                numbers[:, feature] = batch.numbers[order, feature]
             else:
-                codes[:, cell - wide] = batch.codes[order, cell - wide]
-    return Batch(numbers, codes, seen)
+                codes[:, feature - wide] = batch.codes[order, feature - wide]
+    return Batch(numbers, codes, observed)
 
 
 def noise_like(batch: Batch, layout: Layout, rng: np.random.Generator) -> Batch:
     """Cells drawn evenly between each column's ends, or among its levels."""
     numbers, codes = batch.numbers.clone(), batch.codes.clone()
-    for cell, slot in enumerate(layout.slots):
+    for feature, slot in enumerate(layout.slots):
         draw = torch.from_numpy(rng.random(len(batch)))
         if slot.coded:
             drawn = (draw * max(slot.levels - 1, 1)).long() + 1
-            codes[:, cell - layout.numbers] = drawn
+            codes[:, feature - layout.numbers] = drawn
             continue
-        held = batch.numbers[batch.seen[:, cell], cell]
+        held = batch.numbers[batch.observed[:, feature], feature]
         if slot.head == "bernoulli":
-            numbers[:, cell] = (draw < 0.5).float()
+            numbers[:, feature] = (draw < 0.5).float()
         elif len(held):
             low, high = held.min(), held.max()
-            numbers[:, cell] = (low + (high - low) * draw).float()
+            numbers[:, feature] = (low + (high - low) * draw).float()
     wide = layout.numbers
-    return Batch(numbers * batch.seen[:, :wide], codes * batch.seen[:, wide:], batch.seen)
+    return Batch(
+        numbers * batch.observed[:, :wide], codes * batch.observed[:, wide:], batch.observed
+    )

@@ -19,7 +19,7 @@ MOST_ROWS = 20_000
 LEAST_SHARE = 0.1  # of the code's dimensions
 
 
-def foresee(bottleneck: Bottleneck, head: Any, table: Modality, sample: Any) -> None:
+def predict_collapse(bottleneck: Bottleneck, head: Any, table: Modality, sample: Any) -> None:
     """Warn, before training, where hardly a direction is worth what the prior charges for it.
 
     Raises: SettingError for arguments without sense.
@@ -50,7 +50,7 @@ def foresee(bottleneck: Bottleneck, head: Any, table: Modality, sample: Any) -> 
     warnings.warn(
         f"KH008 the code will collapse: {alive} of {len(places)} directions vary by more than "
         f"beta ({beta:g}) times the decoder's variance ({said}), the first by {values[0]:.3g}. "
-        "Leave the scale to be learnt (scale='shared'), or take a smaller beta",
+        "Leave the scale to be learned (scale='shared'), or take a smaller beta",
         KeyholeWarning,
         stacklevel=6,
     )

@@ -84,7 +84,7 @@ MOST_SHARE = 0.25  # of all that held-out rows gained by training
 
 
 class Gap(Check):
-    """A net that has learnt its rows by heart."""
+    """A net that has learned its rows by heart."""
 
     kind = "KH011"
     title = "training rows cost much less than held-out ones"

@@ -27,23 +27,23 @@ OWN = {"impute": ("draws", "seed", "mark")}  # options that a task takes
 @data_argument
 @output_options
 @json_option
-@click.option("--alarm-rate", type=float, help="Another rate than the model's; no refit.")
+@click.option("--false-alarm-rate", type=float, help="Another rate than the model's; no refit.")
 @click.option("--fdr", type=float, metavar="SHARE",
               help="Alarms of which at most this share is false, over all of DATA.")  # fmt: skip
 @click.option("--fail-on-alarm", is_flag=True, help="Exit with 1 where a row alarms.")
 @click.option("--report", type=click.Path(), help="Write a page about these rows.")
-@click.option("--heat", type=click.Path(),
-              help="Folder for heat maps: where in each picture the surprise is.")  # fmt: skip
+@click.option("--anomaly-map", type=click.Path(),
+              help="Folder for anomaly maps: how anomalous each pixel is.")  # fmt: skip
 @machine_options
 def detect(model: str, data: str, **options: Any) -> int:
-    """Surprise, p-value, alarm and causes of every row of DATA, in order."""
+    """Anomaly score, p-value, alarm and causes of every row of DATA, in order."""
     from keyhole.core.outputs import Scratch
     from keyhole.tasks.detect.answer import Detecting
 
     say = Say(options["quiet"])
     page = options["report"]
     check_answers(options, model, data)
-    detector = load_detector(model, say, options["alarm_rate"])
+    detector = load_detector(model, say, options["false_alarm_rate"])
     use_machine(detector.autoencoder_, options["threads"], options["device"])
     with Scratch() as scratch:
         source, rate = _source(data, scratch, detector, options["fdr"], say)
@@ -57,27 +57,32 @@ def detect(model: str, data: str, **options: Any) -> int:
     _tell(detector, rows, alarms, options["fdr"], rate, say)
     for pattern in table.patterns():
         say("pattern", str(pattern))
-    for remark in table.total.likeness.remarks():
+    for remark in table.total.drift.remarks():
         say("data", remark)
-    _draw(detector, data, page, rate, options["heat"], say)
+    _draw(detector, data, page, rate, options["anomaly_map"], say)
     return 1 if options["fail_on_alarm"] and alarms else 0
 
 
 def _draw(
-    detector: Any, data: str, page: str | None, rate: float | None, heat: str | None, say: Say
+    detector: Any,
+    data: str,
+    page: str | None,
+    rate: float | None,
+    anomaly_map: str | None,
+    say: Say,
 ) -> None:
-    """The page about these rows, and heat maps of pictures, where they were asked for."""
+    """The page about these rows, and anomaly maps of images, where they were asked for."""
     if page:
         from keyhole.report import asked_of, write_report
 
         write_report(page, detector.autoencoder_, asked_of(detector, data, rate=rate))
         say("wrote", page)
-    if heat:
-        from keyhole.report.anomaly_maps import HOTTEST, write_heats
+    if anomaly_map:
+        from keyhole.report.anomaly_maps import HOTTEST, write_anomaly_maps
 
-        count = write_heats(heat, detector, data)
-        say("heat", f"{count:,} maps, brightest from {HOTTEST:g} times the usual on")
-        say("wrote", heat)
+        count = write_anomaly_maps(anomaly_map, detector, data)
+        say("anomaly_map", f"{count:,} maps, brightest from {HOTTEST:g} times the usual on")
+        say("wrote", anomaly_map)
 
 
 def _tell(
@@ -86,13 +91,13 @@ def _tell(
     """How many rows alarm, and how many would by chance."""
     from keyhole.tasks.detect.calibration import beyond_chance
 
-    chance = detector.alarm_rate if fdr is None else 0.0
-    said = beyond_chance(alarms, rows, chance, len(detector.calibration_.surprises))
+    chance = detector.false_alarm_rate if fdr is None else 0.0
+    said = beyond_chance(alarms, rows, chance, len(detector.calibration_.anomaly_scores))
     if fdr is not None:
         said += f"; at most {100 * fdr:.2g} % of them are expected to be false"
     say("detect", said)
     if fdr is not None:
-        basis = detector.calibration_.basis(detector.alarm_rate if rate is None else rate)
+        basis = detector.calibration_.basis(detector.false_alarm_rate if rate is None else rate)
         more = "; calibrated on more normal rows (keyhole calibrate) they may be smaller"
         say("p-values", basis if alarms else basis + more)
 
@@ -159,7 +164,7 @@ def _filled(task: Any) -> str:
 def _source(
     data: str, scratch: Any, detector: Any, fdr: float | None, say: Say
 ) -> tuple[Any, float | None]:
-    """The rows to answer, and the alarm rate that an fdr asks for: they are then read twice."""
+    """The rows to answer, and the false alarm rate for `fdr`: they are then read twice."""
     from keyhole.data import open_source
     from keyhole.data.opening import random_access
 

@@ -147,8 +147,8 @@ def rows_progress(
             shown(False)
 
 
-def load_detector(path: str, say: Say, alarm_rate: float | None = None) -> Any:
-    """The detector of a bundle, at another alarm rate where one is given.
+def load_detector(path: str, say: Say, false_alarm_rate: float | None = None) -> Any:
+    """The detector of a bundle, at another false alarm rate where one is given.
 
     Raises: BundleError, SettingError.
     """
@@ -156,7 +156,7 @@ def load_detector(path: str, say: Say, alarm_rate: float | None = None) -> Any:
     from keyhole.tasks import AnomalyDetector
 
     with spoken_warnings(say):
-        return AnomalyDetector.from_bundle(read_bundle(path), alarm_rate=alarm_rate)
+        return AnomalyDetector.from_bundle(read_bundle(path), false_alarm_rate=false_alarm_rate)
 
 
 def nats(value: float | None) -> str:
@@ -169,13 +169,13 @@ def alarms_in_words(detector: Any) -> str:
     from keyhole.tasks.detect.calibration import trust_in_words
 
     calibration, share = detector.calibration_, detector.calibration_.apart()
-    shortage = calibration.shortage(detector.alarm_rate)
+    shortage = calibration.shortage(detector.false_alarm_rate)
     if shortage is not None:
         return shortage
     said = (
-        f"at most {detector.alarm_rate:.2%} of normal rows alarm, above a surprise of "
+        f"at most {detector.false_alarm_rate:.2%} of normal rows alarm, above an anomaly score of "
         f"{-detector.offset_:.2f} times the usual; calibrated on "
-        f"{len(calibration.surprises):,} rows, least rate {calibration.least_rank():.3%}"
+        f"{len(calibration.anomaly_scores):,} rows, least rate {calibration.least_rank():.3%}"
     )
     if calibration.tail is not None:
         said += f", {calibration.least_rate():.2g} extrapolated"
@@ -185,10 +185,10 @@ def alarms_in_words(detector: Any) -> str:
 def use_machine(model: Any, threads: int | None, device: str) -> None:
     """Put a loaded model where it is asked to work."""
     from keyhole.core.environment import tell_threads
-    from keyhole.training import Plan
+    from keyhole.training import TrainingConfig
 
     tell_threads(threads)
-    model.network_.to(Plan(device=device).torch_device())
+    model.network_.to(TrainingConfig(device=device).torch_device())
 
 
 def match_columns(model: Any, names: list[str], say: Say) -> None:
@@ -209,7 +209,7 @@ def match_columns(model: Any, names: list[str], say: Say) -> None:
 
 
 def check_answers(options: dict[str, Any], model: str, data: str | None) -> None:
-    """Faults of --out, --report and --heat are said before anything is loaded.
+    """Faults of --out, --report and --anomaly-map are said before anything is loaded.
 
     Raises: SettingError, FileError.
     """
@@ -218,14 +218,14 @@ def check_answers(options: dict[str, Any], model: str, data: str | None) -> None
 
     out = options["out"]
     if data is None and out.endswith("/"):
-        outputs = [Output("-o", out, "pictures")]
+        outputs = [Output("-o", out, "images")]
     else:
         format_of(out, json=options["as_json"])
         outputs = [Output("-o", out, "rows")]
     if options.get("report"):
         outputs.append(Output("--report", options["report"], "page"))
-    if options.get("heat"):
-        outputs.append(Output("--heat", options["heat"], "pictures", joins=True))
+    if options.get("anomaly_map"):
+        outputs.append(Output("--anomaly-map", options["anomaly_map"], "images", joins=True))
     check_outputs(outputs, {"DATA": data}, model=model, force=options["force"])
 
 
@@ -244,7 +244,7 @@ OTHER_NAMES = {
 }  # fmt: skip
 # Advice in Python that has a form of its own on the command line.
 ADVICE = (
-    ("PictureHints(size=(height, width))", "--size HEIGHTxWIDTH"),
+    ("ImageSchema(size=(height, width))", "--size HEIGHTxWIDTH"),
     ("Pairs() and fit(noisy, clean)", "--corruption pairs and --clean"),
     ("fit(noisy, clean)", "--clean"),
     ("Denoiser(", "keyhole fit --for denoise ("),
@@ -259,7 +259,8 @@ ADVISED = re.compile(r"(give|write|add|use|with|such as|;|and|or) $")
 
 
 def in_options(text: str, options: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """The text with `alarm_rate=2.0` as `--alarm-rate 2.0`; `names` are the command's options.
+    """The text with `false_alarm_rate=2.0` as `--false-alarm-rate 2.0`; `names` are the
+    command's options.
 
     Only the value that was given for an option, or advice to give one, is rewritten: arguments
     of a part (`--bottleneck plain:width=4`) are written with `=` on the command line too.

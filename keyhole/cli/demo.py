@@ -1,4 +1,4 @@
-"""The part of the demo that takes noise from a picture and from an MR slice.
+"""The part of the demo that takes noise from an image and from an MR slice.
 
 keyhole demo: the whole path on scikit-learn's breast-cancer table, in under a minute.
 """
@@ -16,26 +16,26 @@ SIGMA = 25 / 255
 IMAGE_STEPS, BATCH = 900, 8
 
 
-def clean_pictures(page: str, seed: int, say: Say) -> None:
-    """A denoiser fitted on a noisy picture and a real MR slice; both, cleaned, on a page."""
+def clean_images(page: str, seed: int, say: Say) -> None:
+    """A denoiser fitted on a noisy image and a real MR slice; both, cleaned, on a page."""
     try:
         clean, scan = _camera(), _slice()
     except ImportError as missing:
         command = install_command("images", "medical")
-        say("pictures", f"left out: {missing}; {command} installs all that this part needs")
+        say("images", f"left out: {missing}; {command} installs all that this part needs")
         return
     import numpy as np
 
     from keyhole.data.images import open_images
     from keyhole.report.denoising import in_words, write_denoising
     from keyhole.tasks import Denoiser
-    from keyhole.training import Plan
+    from keyhole.training import TrainingConfig
 
     noisy = clean + SIGMA * np.random.default_rng(seed).standard_normal(clean.shape)
     noisy, began = noisy.astype(np.float32), time.monotonic()
-    plan = Plan(IMAGE_STEPS, batch=BATCH, learning_rate=2e-3, patience=None)
+    training = TrainingConfig(IMAGE_STEPS, batch=BATCH, learning_rate=2e-3, patience=None)
     with spoken_warnings(say):
-        denoiser = Denoiser(plan=plan, random_state=seed).fit([noisy, scan])
+        denoiser = Denoiser(training=training, random_state=seed).fit([noisy, scan])
     say("denoise", f"{denoiser.verdict_}; {in_words(denoiser)} "
         f"({time.monotonic() - began:.0f} s)")  # fmt: skip
     (camera,) = denoiser.judge(noisy, clean.astype(np.float32))
@@ -44,7 +44,7 @@ def clean_pictures(page: str, seed: int, say: Say) -> None:
     if camera.psnr is not None and camera.ssim is not None:
         (before, after), (from_ssim, to_ssim) = camera.psnr, camera.ssim
         say("camera", f"{before:.2f} -> {after:.2f} dB, SSIM {from_ssim:.2f} -> {to_ssim:.2f}, "
-            "learnt without any clean picture")  # fmt: skip
+            "learned without any clean image")  # fmt: skip
     say("MR slice", f"MR_small.dcm (ships with pydicom): {mr.sentences()[0]}; "
         f"{mr.sentences()[1][:1].lower()}{mr.sentences()[1][1:]}")  # fmt: skip
     write_denoising(page, denoiser, open_images([noisy, scan]))
@@ -52,7 +52,7 @@ def clean_pictures(page: str, seed: int, say: Say) -> None:
 
 
 def _camera() -> Any:
-    """The middle 256 x 256 of the picture, in [0, 1]."""
+    """The middle 256 x 256 of the image, in [0, 1]."""
     from pathlib import Path
 
     import numpy as np
@@ -75,7 +75,7 @@ def _slice() -> Any:
 WIDTH = 5
 STEPS, LEARNING_RATE = 2_000, 1e-2
 DIGIT_WIDTH = 16
-ALARM_RATE = 0.05  # promised on rows like those of training
+FALSE_ALARM_RATE = 0.05  # promised on rows like those of training
 FALSE_SHARE = 0.1  # of alarms
 
 
@@ -85,10 +85,10 @@ FALSE_SHARE = 0.1  # of alarms
 @click.option("--digits", default="digits.html", show_default=True, type=click.Path(),
               help="Page with digits drawn and interpolated.")  # fmt: skip
 @click.option("--denoised", default="denoised.html", show_default=True, type=click.Path(),
-              help="Page with a picture and an MR slice without their noise.")  # fmt: skip
+              help="Page with an image and an MR slice without their noise.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the split and the training.")
 def demo(out: str, report: str, digits: str, denoised: str, seed: int) -> None:
-    """Train on half of the benign biopsies, ask about the rest; draw new digits; clean pictures.
+    """Train on half of the benign biopsies, ask about the rest; draw new digits; clean images.
 
     Labels only judge.
     """
@@ -130,7 +130,7 @@ def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say
     write_report(report, model, asked_of(detector, test, name="held-out biopsies"))
     say("wrote", f"{report} ({os.path.getsize(report) / 1000:,.0f} kB, opens offline)   {out}")
     _draw_digits(digits, seed, say)
-    clean_pictures(denoised, seed, say)
+    clean_images(denoised, seed, say)
     say("next", f"keyhole fit your.csv -o my.keyhole   ·   keyhole inspect {out}")
 
 
@@ -153,8 +153,8 @@ def _draw_digits(page: str, seed: int, say: Say) -> None:
     back = fitted.inverse_transform(fitted.transform(pixels))
     kept = 1 - ((back - pixels) ** 2).sum() / ((pixels - pixels.mean(0)) ** 2).sum()
     nats = fitted.evidence_["code_nats"]
-    say("digits", f"{len(pixels):,} pictures of 8 x 8 -> {DIGIT_WIDTH} codes with noise in "
-        f"{time.monotonic() - began:.0f} s; {sum(nats):.0f} nats a picture keep {kept:.0%} of the "
+    say("digits", f"{len(pixels):,} images of 8 x 8 -> {DIGIT_WIDTH} codes with noise in "
+        f"{time.monotonic() - began:.0f} s; {sum(nats):.0f} nats an image keep {kept:.0%} of the "
         "variance; a mixture over them draws new ones")  # fmt: skip
     write_report(page, fitted, None)
     say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB): drawn, interpolated, judged")
@@ -183,14 +183,16 @@ def _fit(train: Any, seed: int) -> Any:
     from keyhole.core.progress import progress
     from keyhole.model.bottlenecks import Plain
     from keyhole.tasks import AnomalyDetector
-    from keyhole.training import Plan
+    from keyhole.training import TrainingConfig
 
     model = Autoencoder(
-        Plain(WIDTH), plan=Plan(STEPS, learning_rate=LEARNING_RATE), random_state=seed
+        Plain(WIDTH),
+        training=TrainingConfig(STEPS, learning_rate=LEARNING_RATE),
+        random_state=seed,
     )
     # Only benign rows are trained on, and a user who knows that says so.
-    detector = AnomalyDetector(model, alarm_rate=ALARM_RATE, contamination="none")
-    return detector.fit(train, watch=progress())
+    detector = AnomalyDetector(model, false_alarm_rate=FALSE_ALARM_RATE, contamination="none")
+    return detector.fit(train, on_evaluate=progress())
 
 
 def _say_alarms(answer: Any, truth: Any, detector: Any, say: Say) -> None:
@@ -198,8 +200,8 @@ def _say_alarms(answer: Any, truth: Any, detector: Any, say: Say) -> None:
     benign, false = int((~truth).sum()), int((answer.alarm & ~truth).sum())
     say("detect", f"{int(answer.alarm.sum())} alarms: {int((answer.alarm & truth).sum())} of "
         f"{int(truth.sum())} malignant, {false} of {benign} benign ({false / benign:.1%}; at "
-        f"{detector.alarm_rate:.0%}, about "
-        f"{detector.alarm_rate * benign:.0f} would be expected)")  # fmt: skip
+        f"{detector.false_alarm_rate:.0%}, about "
+        f"{detector.false_alarm_rate * benign:.0f} would be expected)")  # fmt: skip
 
 
 def _say_discoveries(answer: Any, truth: Any, say: Say) -> None:
@@ -215,9 +217,10 @@ def _say_causes(answer: Any, detector: Any, say: Say) -> None:
 
     place = int(answer.strongest(1)[0])
     name = answer.name(place)
-    say(name, f"surprise {answer.surprise[place]:.2f} ± {answer.doubt[place]:.2f} times the usual "
-        f"(± between nets), alarm above {-detector.offset_:.1f}")  # fmt: skip
-    say(name, in_words(answer.because.get(place, [])))
+    say(name,
+        f"anomaly score {answer.anomaly_score[place]:.2f} ± {answer.score_std[place]:.2f} "
+        f"times the usual (± between nets), alarm above {-detector.offset_:.1f}")  # fmt: skip
+    say(name, in_words(answer.reasons.get(place, [])))
     for pattern in answer.patterns():
         say("pattern", str(pattern))
 
@@ -235,11 +238,11 @@ def _say_peers(train: Any, test: Any, truth: Any, answer: Any, say: Say) -> None
     known, asked = scaler.transform(known), scaler.transform(asked)
     pca = PCA(WIDTH).fit(known)
     forest = IsolationForest(random_state=0).fit(known)
-    surprises = {
-        "keyhole": answer.surprise,
+    anomaly_scores = {
+        "keyhole": answer.anomaly_score,
         f"PCA-{WIDTH}": ((asked - pca.inverse_transform(pca.transform(asked))) ** 2).sum(1),
         "IsolationForest": -forest.score_samples(asked),
     }
     for about, metric in (("AUROC", roc_auc_score), ("AP", average_precision_score)):
-        said = "   ".join(f"{name} {metric(truth, s):.3f}" for name, s in surprises.items())
+        said = "   ".join(f"{name} {metric(truth, s):.3f}" for name, s in anomaly_scores.items())
         say(about, f"{said}   (same split; labels used only here)")

@@ -51,17 +51,18 @@ def share_of(text: str) -> str | float:
 def parts_of(options: dict[str, Any]) -> dict[str, Any]:
     """The Autoencoder's parts that the options describe."""
     from keyhole.core.parts import parse
-    from keyhole.modalities import Hints, PictureHints
-    from keyhole.training import Plan
+    from keyhole.modalities import ImageSchema, Schema
+    from keyhole.training import TrainingConfig
 
     parts = {name: parse(name, options[name]) for name in PART_OPTIONS if options[name]}
-    plan = Plan(options["steps"], batch=options["batch"], time_budget_s=options["time_budget"],
+    training = TrainingConfig(options["steps"], batch=options["batch"],
+        time_budget_s=options["time_budget"],
                 device=options["device"])  # fmt: skip
     if options["learning_rate"] is not None:
-        plan.learning_rate = options["learning_rate"]
+        training.learning_rate = options["learning_rate"]
     if options.get("size"):
-        return {**parts, "plan": plan, "hints": PictureHints(_size(options["size"]))}
-    hints = Hints(
+        return {**parts, "training": training, "schema": ImageSchema(_size(options["size"]))}
+    schema = Schema(
         kinds=_kinds(options["kind"]) or None,
         only=_names(options["columns"]) or None,
         exclude=_names(options["exclude"]) or None,
@@ -69,11 +70,11 @@ def parts_of(options: dict[str, Any]) -> dict[str, Any]:
         weight=options["weight"],
         validation=options["validation"],
     )
-    return {**parts, "plan": plan, "hints": hints}
+    return {**parts, "training": training, "schema": schema}
 
 
 def _names(given: tuple[str, ...]) -> list[str]:
-    return [text for text in given if text.strip(", ")]  # Hints knows the table's columns
+    return [text for text in given if text.strip(", ")]  # Schema knows the table's columns
 
 
 def _kinds(given: tuple[str, ...]) -> dict[str, str]:
@@ -100,7 +101,7 @@ SAMPLE = "sample"  # a task that answers with rows of its own
 @click.command()
 @data_argument
 @click.option("-o", "--out", required=True, type=click.Path(), help="Folder for the model.")
-@click.option("--id", "id_column", help="Column that names rows; never learnt from.")
+@click.option("--id", "id_column", help="Column that names rows; never learned from.")
 @click.option(
     "--exclude",
     multiple=True,
@@ -119,15 +120,15 @@ SAMPLE = "sample"  # a task that answers with rows of its own
               help="Tasks the model is kept for; sample alone trains for new rows.")  # fmt: skip
 @click.option("--prior", metavar="KIND[:ARGS]",
               help="Density over codes, kept for sample.  [default: by the rows]")  # fmt: skip
-@denoise.picture_options
-@click.option("--alarm-rate", type=float, default=0.01, show_default=True,
+@denoise.image_options
+@click.option("--false-alarm-rate", type=float, default=0.01, show_default=True,
               help="Share of false alarms promised.")  # fmt: skip
 @click.option("--contamination", metavar="SHARE", default="auto", show_default=True,
               help="Share of bad training rows: auto, none, or below 0.5.")  # fmt: skip
-@click.option("--segment", metavar="COLUMN",
+@click.option("--group", metavar="COLUMN",
               help="Column of machines: each is judged by its own measure.")  # fmt: skip
 @click.option("--size", metavar="HEIGHTxWIDTH",
-              help="Pictures: bring all to this size, in pixels.")  # fmt: skip
+              help="Images: bring all to this size, in pixels.")  # fmt: skip
 @click.option("--steps", type=int, help="Training steps.  [default: by the data]")
 @click.option("--batch", type=int, help="Rows in a step.  [default: by the data]")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
@@ -161,7 +162,7 @@ def fit(data: str, out: str, **options: Any) -> None:
 
 
 def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say) -> None:
-    """Fit to the rows of a table or to whole pictures, keep the model, and write its page."""
+    """Fit to the rows of a table or to whole images, keep the model, and write its page."""
     stage("opening the rows")
     with spoken_warnings(say), time_to_write(page=not options["no_report"]):
         fitted = _learn(data, out, options, say)
@@ -205,14 +206,14 @@ def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
             fitted = learner.fit(
                 data,
                 checkpoint=checkpoint,
-                watch=None if options["quiet"] else progress(),
-                learnt=lambda table, source, rows: say_guess(
+                on_evaluate=None if options["quiet"] else progress(),
+                on_data_ready=lambda table, source, rows: say_guess(
                     table.without_rules() if options["no_rules"] else table, source, rows, say
                 ),
             )
     except KeyboardInterrupt:
         kept = f"kept in {checkpoint}: the same command goes on from there"
-        say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learnt")
+        say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learned")
         raise
     if options["no_rules"]:
         forget_rules(fitted.autoencoder_)
@@ -228,14 +229,14 @@ def _learner(data: str, options: dict[str, Any]) -> Any:
 
     parts, seed = parts_of(options), options["seed"]
     if options["tasks"] == (SAMPLE,):
-        model = generating(data, parts.pop("plan"))
+        model = generating(data, parts.pop("training"))
         model.set_params(**parts, random_state=seed)
         return Generator(model, prior=prior_of(options), random_state=seed)
     return AnomalyDetector(
         Autoencoder(**parts, random_state=seed),
-        alarm_rate=options["alarm_rate"],
+        false_alarm_rate=options["false_alarm_rate"],
         contamination=share_of(options["contamination"]),
-        segment=options["segment"],
+        group=options["group"],
     )
 
 

@@ -32,7 +32,7 @@ from keyhole.cli.common import (
 @model_argument
 @data_argument
 @click.option("--label", required=True, help="Column that says which rows are anomalies.")
-@click.option("--alarm-rate", type=float, help="Another rate than the model's.")
+@click.option("--false-alarm-rate", type=float, help="Another rate than the model's.")
 @json_option
 @machine_options
 def evaluate(model: str, data: str, **options: Any) -> None:
@@ -41,7 +41,7 @@ def evaluate(model: str, data: str, **options: Any) -> None:
     from keyhole.tasks.detect.evaluate import evaluate as compare
 
     say = Say(options["quiet"])
-    detector = load_detector(model, say, options["alarm_rate"])
+    detector = load_detector(model, say, options["false_alarm_rate"])
     use_machine(detector.autoencoder_, options["threads"], options["device"])
     source = open_source(data)
     match_columns(detector.autoencoder_, source.names, say)
@@ -60,8 +60,9 @@ def _evaluation_text(found: Any, detector: Any) -> list[str]:
         f"precision {at}",
         f"alarms    {found.true_alarms:,} right, {found.false_alarms:,} false "
         f"({found.false_alarms / calm:.2%} of {calm:,} normal rows; at "
-        f"{detector.alarm_rate:.2%} about {expected_alarms(calm, detector.alarm_rate)} would "
-        f"be expected), {found.missed:,} missed",
+        f"{detector.false_alarm_rate:.2%} about "
+        f"{expected_alarms(calm, detector.false_alarm_rate)} would be expected), "
+        f"{found.missed:,} missed",
     ]
 
 
@@ -76,7 +77,7 @@ MOST_CELLS = 10
 @json_option
 @machine_options
 def explain(model: str, data: str, **options: Any) -> None:
-    """Why one row of DATA is surprising: --row 17, or --id 4711."""
+    """Why one row of DATA is anomalous: --row 17, or --id 4711."""
     from keyhole.data import open_source
 
     say = Say(options["quiet"])
@@ -87,7 +88,7 @@ def explain(model: str, data: str, **options: Any) -> None:
     source = open_source(data)
     match_columns(detector.autoencoder_, source.names, say)
     rows, start = _find(source, detector.autoencoder_, options)
-    answer = detector.answer_rows(rows, start, explain_rows="all", most_cells=MOST_CELLS)
+    answer = detector.answer_rows(rows, start, explain_rows="all", most_features=MOST_CELLS)
     show_json(_as_json(answer)) if options["as_json"] else show(_as_text(answer))
 
 
@@ -123,10 +124,11 @@ def _as_text(answer: Any) -> list[str]:
 
     word = "an alarm" if answer.alarm[0] else "no alarm"
     lines = [
-        f"{answer.name(0)}: surprise {answer.surprise[0]:.2f} ± {answer.doubt[0]:.2f} times the "
-        f"usual, p {answer.p_value[0]:.3g}, {word}"
+        f"{answer.name(0)}: anomaly score {answer.anomaly_score[0]:.2f} "
+        f"± {answer.score_std[0]:.2f} times "
+        f"the usual, p {answer.p_value[0]:.3g}, {word}"
     ]
-    cells = answer.because.get(0, [])
+    cells = answer.reasons.get(0, [])
     wide = max((len(cell.column) for cell in cells), default=0)
     lines += [
         f"  {cell.share:4.0%}  {cell.column:<{wide}} = {cell.described}"
@@ -148,12 +150,12 @@ def _as_json(answer: Any) -> dict[str, Any]:
 
     return {
         "row": int(answer.rows[0]),
-        "surprise": number(answer.surprise[0]),
-        "doubt": number(answer.doubt[0]),
+        "anomaly_score": number(answer.anomaly_score[0]),
+        "score_std": number(answer.score_std[0]),
         "p_value": number(answer.p_value[0]),
         "alarm": bool(answer.alarm[0]),
         "expected_level": SHARE,
-        "cells": [vars(cell) for cell in answer.because.get(0, [])],
+        "cells": [vars(cell) for cell in answer.reasons.get(0, [])],
     }
 
 
@@ -248,8 +250,8 @@ def _promises(detector: Any) -> list[str]:
     """What a detector promises, and what it compares with."""
     return [
         f"alarms    {alarms_in_words(detector)}",
-        f"memory    {len(detector.gauge_.memory):,} rows to compare with, kept in the model; "
-        f"{detector.gauge_.rows:,} met",
+        f"memory    {len(detector.scorer_.reference):,} rows to compare with, kept in the model; "
+        f"{detector.scorer_.rows:,} met",
     ]
 
 

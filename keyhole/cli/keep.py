@@ -35,9 +35,9 @@ def update(model: str, data: str, **options: Any) -> None:
     """Take the rows of DATA into MODEL's bank and calibration; the net is not trained."""
     with _own(model, options):
         say, detector, source = _opened(model, data, options)
-        before = detector.gauge_.rows
+        before = detector.scorer_.rows
         detector.partial_fit(source)
-        say("update", f"{detector.gauge_.rows - before:,} rows taken in, {before:,} met before")
+        say("update", f"{detector.scorer_.rows - before:,} rows taken in, {before:,} met before")
         _keep(detector, model, options, say)
 
 
@@ -47,7 +47,7 @@ def update(model: str, data: str, **options: Any) -> None:
 @click.option("--label", help="Column that says which rows are anomalies; they are left out.")
 @_keeping
 def calibrate(model: str, data: str, **options: Any) -> None:
-    """Promise MODEL's alarm rates on the good rows of DATA; with --label, choose a rate too."""
+    """Calibrate MODEL on the normal rows of DATA; with --label, choose a false alarm rate."""
     with _own(model, options):
         say, detector, source = _opened(model, data, options)
         label = options["label"]
@@ -67,13 +67,15 @@ def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
     from keyhole.tasks.detect.labels import anomalies
 
     check_columns([label], source.names, "calibrate --label")
-    table = pa.concat_tables([rows.arrow() for _, rows in detector.autoencoder_.numbered(source)])
+    table = pa.concat_tables(
+        [rows.arrow() for _, rows in detector.autoencoder_.iter_blocks(source)]
+    )
     held = TableSource(ArrowRows(table), source.name)
     bad = anomalies(table.column(label), table.num_rows)
     detector.calibrate(held, bad)
     if bad.any() and not bad.all():
         rate = detector.choose_rate(held, bad)
-        detector.set_params(alarm_rate=rate)
+        detector.set_params(false_alarm_rate=rate)
         say(
             "rate",
             f"{rate:.3%} agrees best with {int(bad.sum()):,} labelled anomalies, and is set",

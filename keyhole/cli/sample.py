@@ -36,7 +36,7 @@ def sample(model: str, **options: Any) -> None:
     """New rows of MODEL, all columns that it knows, in original units.
 
     A model without a prior over its codes is given one, which is said; fit with --for sample to
-    keep one. Pictures become PNG files where OUT ends in /.
+    keep one. Images become PNG files where OUT ends in /.
     """
     from keyhole.autoencoder.sampling import check_count
     from keyhole.data.sinks import open_sink
@@ -79,16 +79,16 @@ def sample(model: str, **options: Any) -> None:
 
 @contextmanager
 def _folder(model: Any, path: str) -> Iterator[Any]:
-    """What takes drawn pictures into a folder of PNG files. Raises: SettingError for a table."""
+    """What takes drawn images into a folder of PNG files. Raises: SettingError for a table."""
     from keyhole.core.files import folder_aside
     from keyhole.errors import SettingError
-    from keyhole.jobs.images import PictureFolder
-    from keyhole.modalities import Pictured
+    from keyhole.jobs.images import ImageFolder
+    from keyhole.modalities import ImageModality
 
-    if not isinstance(model.table_, Pictured):
+    if not isinstance(model.table_, ImageModality):
         raise SettingError(f"{path}: rows of a table go into a .csv, .parquet or .jsonl file")
     with folder_aside(path, ()) as aside:
-        yield PictureFolder(aside)
+        yield ImageFolder(aside)
 
 
 def _tables(

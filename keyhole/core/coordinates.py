@@ -2,7 +2,7 @@
 
 A number stands on an axis as encoded; a level has an axis of its own, so that two rows with
 different levels are as far apart (squared distance 2) as two independent standardised numbers.
-A picture stands where its patches do, in units of its own contrast: how it was lit is two axes
+An image stands where its patches do, in units of its own contrast: how it was lit is two axes
 of its own, not a factor on all others.
 """
 
@@ -16,7 +16,7 @@ from keyhole.core.records import Batch
 
 MOST_AXES = 2_048  # a covariance of more takes minutes
 MOST_LEVELS = 50  # of a column that have an axis of their own; rarer and unseen ones share one
-LEAST_CONTRAST = 0.05  # of the usual one: a blank picture is not all noise
+LEAST_CONTRAST = 0.05  # of the usual one: a blank image is not all noise
 FARTHEST = 1e6  # a float32 squares no more without losing the near ones
 
 
@@ -40,30 +40,30 @@ def coordinates(batch: Batch, layout: Layout) -> Float[Tensor, "row axis"]:
 
 
 def contrast(batch: Batch) -> Float[Tensor, "*lead row"]:
-    """The standard deviation of each picture's seen pixels, as encoded: 1 is usual."""
+    """The standard deviation of each image's seen pixels, as encoded: 1 is usual."""
     return _light(batch)[1]
 
 
 def _light(batch: Batch) -> tuple[Tensor, Tensor]:
-    """The mean and the contrast of each picture's seen pixels, as encoded."""
-    seen = batch.seen.to(batch.numbers)
-    numbers = batch.numbers.clamp(-FARTHEST, FARTHEST) * seen
-    count = seen.sum(-1).clamp(min=1)
+    """The mean and the contrast of each image's seen pixels, as encoded."""
+    observed = batch.observed.to(batch.numbers)
+    numbers = batch.numbers.clamp(-FARTHEST, FARTHEST) * observed
+    count = observed.sum(-1).clamp(min=1)
     mean = numbers.sum(-1) / count
-    square = ((numbers - mean[..., None]) * seen).square().sum(-1) / count
+    square = ((numbers - mean[..., None]) * observed).square().sum(-1) / count
     return mean, square.sqrt().clamp(min=LEAST_CONTRAST)
 
 
 def _patches(batch: Batch, layout: Layout, gap: Tensor) -> Float[Tensor, "row axis"]:
-    """Each channel's mean of each patch, in the picture's contrast; light; log contrast."""
+    """Each channel's mean of each patch, in the image's contrast; light; log contrast."""
     mean, contrast = _light(batch)
     away = (batch.numbers.clamp(-FARTHEST, FARTHEST) - mean[:, None]) / contrast[:, None]
     channels = (layout.grid or (1, 1, 1))[2]
-    place = torch.from_numpy(layout.column_of_cell).to(away.device) * channels
+    place = torch.from_numpy(layout.column_of_feature).to(away.device) * channels
     place = place + torch.arange(len(layout), device=away.device) % channels
-    seen, wide = batch.seen.to(away), len(layout.columns) * channels
-    total = away.new_zeros(len(away), wide).index_add_(1, place, away * seen)
-    count = away.new_zeros(len(away), wide).index_add_(1, place, seen)
+    observed, wide = batch.observed.to(away), len(layout.columns) * channels
+    total = away.new_zeros(len(away), wide).index_add_(1, place, away * observed)
+    count = away.new_zeros(len(away), wide).index_add_(1, place, observed)
     light = torch.stack([mean, contrast.log()], 1)
     light = light.masked_fill(gap.all(1, keepdim=True), torch.nan)
     return torch.cat([torch.where(count > 0, total / count, torch.nan), light], 1)
@@ -75,10 +75,10 @@ def gaps(batch: Batch, layout: Layout) -> Bool[Tensor, "row cell"]:
     A cell that is unseen while another of its column is seen does not apply, and is no gap.
     """
     if len(layout.columns) == len(layout):
-        return ~batch.seen
-    place = torch.from_numpy(layout.column_of_cell).to(batch.seen.device)
-    count = torch.zeros((len(batch), len(layout.columns)), device=batch.seen.device)
-    count.index_add_(1, place, batch.seen.float())
+        return ~batch.observed
+    place = torch.from_numpy(layout.column_of_feature).to(batch.observed.device)
+    count = torch.zeros((len(batch), len(layout.columns)), device=batch.observed.device)
+    count.index_add_(1, place, batch.observed.float())
     return (count == 0)[:, place]
 
 
@@ -88,4 +88,4 @@ def filled(batch: Batch, expected: Batch, layout: Layout) -> Batch:
     wide = layout.numbers
     numbers = torch.where(gap[:, :wide], expected.numbers, batch.numbers)
     codes = torch.where(gap[:, wide:], expected.codes, batch.codes)
-    return Batch(numbers, codes, batch.seen | gap, batch.weight)
+    return Batch(numbers, codes, batch.observed | gap, batch.weight)

@@ -1,7 +1,7 @@
 """Where each cell of a batch stands: the only authority on cell order.
 
 A column becomes one or more cells; a cell has one slot. Number cells come first (they
-stand in `Batch.numbers`), code cells after them (`Batch.codes`); `seen`, `log_prob` and
+stand in `Batch.numbers`), code cells after them (`Batch.codes`); `observed`, `log_prob` and
 every other matrix of cells use this order.
 
 From log-probabilities of cells to nats of columns and rows.
@@ -36,14 +36,14 @@ class Slot:
     levels: int = 0  # codes run from 1 to levels; 0 is a hidden or missing cell
     center: float = 0.0
     scale: float = 1.0
-    nats_unseen: float = 0.0
+    nats_unobserved: float = 0.0
     shares: tuple[float, ...] = field(default=(), repr=False)  # of codes 1..levels in training
     unit: float = 1.0  # of the column, in one unit of the cell
     # Of a histogram: lower and upper edge, least and most value in it, share of the values.
     bins: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     step: float = 0.0  # from one value that can be stored to the next, as encoded; 0: any can
     ends: tuple[float, ...] = ()  # the least and the most that can be stored, as encoded
-    bent: bool = False  # the cell is close to a logarithm of the value: its tails are short
+    transformed: bool = False  # the cell is close to a logarithm of the value: its tails are short
 
     @property
     def coded(self) -> bool:
@@ -73,7 +73,7 @@ class Slot:
 class Layout:
     """The slots of a row, number cells first.
 
-    `grid` is the (height, width, channels) of a row that is a picture: its cells are numbers, in
+    `grid` is the (height, width, channels) of a row that is an image: its cells are numbers, in
     the order row, column, channel, and a «column» of cells is a patch.
     """
 
@@ -103,7 +103,7 @@ class Layout:
         """The names of the columns that have cells, in the order of their first cell."""
         return tuple(dict.fromkeys(slot.column for slot in self.slots))
 
-    def cells(self, column: str) -> list[int]:
+    def features(self, column: str) -> list[int]:
         """The positions of a column's cells."""
         return self._places.get(column, [])
 
@@ -116,13 +116,13 @@ class Layout:
         count = min(most, len(self.columns))
         if self.grid is not None:  # so that no patch is hidden with the one below it
             down, across = np.divmod(np.arange(len(self.columns)), -(-self.grid[1] // self.patch))
-            place = ((3 * down + across) % count)[self.column_of_cell]
+            place = ((3 * down + across) % count)[self.column_of_feature]
             return [np.flatnonzero(place == group) for group in range(count)]
-        return [np.flatnonzero(self.column_of_cell % count == group) for group in range(count)]
+        return [np.flatnonzero(self.column_of_feature % count == group) for group in range(count)]
 
     @cached_property
     def patch(self) -> int:
-        """The side of a picture's patches; 0 where rows are no pictures."""
+        """The side of an image's patches; 0 where rows are no images."""
         if self.grid is None:
             return 0
         _, width, channels = self.grid
@@ -137,16 +137,16 @@ class Layout:
         return places
 
     @cached_property
-    def column_of_cell(self) -> np.ndarray:
+    def column_of_feature(self) -> np.ndarray:
         """For each cell the position of its column in `columns`, int64."""
         place = {name: i for i, name in enumerate(self.columns)}
         return np.array([place[slot.column] for slot in self.slots], np.int64)
 
 
 def pixels(slot: Slot, grid: tuple[int, int, int], patch: int) -> Layout:
-    """The layout of a picture whose every pixel is like this slot, in square patches.
+    """The layout of an image whose every pixel is like this slot, in square patches.
 
-    A patch is the picture's column: it is hidden, guessed and explained as one.
+    A patch is the image's column: it is hidden, guessed and explained as one.
     """
     height, width, channels = grid
     slots = []
@@ -166,7 +166,7 @@ class Shape:
 
     `members` nets are trained together in one stack of weights; a state is
     (*sample, member, batch, wide). `site` is the (height, width) of a state that holds one number
-    for each cell of a picture: a head takes it as it is.
+    for each cell of an image: a head takes it as it is.
     """
 
     layout: Layout
@@ -180,7 +180,7 @@ class Shape:
 
 
 def column_nats(
-    log_prob: Float[Tensor, "batch cell"], seen: Bool[Tensor, "batch cell"], layout: Layout
+    log_prob: Float[Tensor, "batch cell"], observed: Bool[Tensor, "batch cell"], layout: Layout
 ) -> tuple[Float[Tensor, "batch column"], Bool[Tensor, "batch column"]]:
     """Negative log-likelihood of each column in nats, and whether the column was observed.
 
@@ -188,17 +188,17 @@ def column_nats(
     a column that stands at its atom) and costs nothing.
     """
     if len(layout.columns) == len(layout):
-        return -log_prob, seen
-    place = torch.from_numpy(layout.column_of_cell).to(log_prob.device)
+        return -log_prob, observed
+    place = torch.from_numpy(layout.column_of_feature).to(log_prob.device)
     nats = log_prob.new_zeros(log_prob.shape[0], len(layout.columns))
-    nats.index_add_(1, place, torch.where(seen, -log_prob, 0.0))
-    count = nats.new_zeros(nats.shape).index_add_(1, place, seen.to(nats.dtype))
+    nats.index_add_(1, place, torch.where(observed, -log_prob, 0.0))
+    count = nats.new_zeros(nats.shape).index_add_(1, place, observed.to(nats.dtype))
     return nats, count > 0
 
 
 def row_nats(
     nats: Float[Tensor, "batch column"],
-    seen: Bool[Tensor, "batch column"],
+    observed: Bool[Tensor, "batch column"],
     typical: Float[Tensor, " column"],
 ) -> Float[Tensor, " batch"]:
     """Negative log-likelihood of each row in nats, gaps counted as typical columns.
@@ -206,5 +206,5 @@ def row_nats(
     `typical` is each column's mean held-out nats, so a gap makes a row neither calm nor loud.
     A row with no observed column is NaN: nothing was asked of it.
     """
-    total = torch.where(seen, nats, typical).sum(1)
-    return torch.where(seen.any(1), total, torch.nan)
+    total = torch.where(observed, nats, typical).sum(1)
+    return torch.where(observed.any(1), total, torch.nan)

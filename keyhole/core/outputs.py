@@ -31,14 +31,14 @@ BUNDLE = ("manifest.json", "weights.safetensors")
 class Output:
     """A place that is written to; `option` is what names it to the user, such as "--report".
 
-    A `model` is a folder that is replaced as a whole, and so is a folder of `pictures` unless it
+    A `model` is a folder that is replaced as a whole, and so is a folder of `images` unless it
     `joins` one that stands there. `rows` and `page` are files. A `state` may exist: a run goes on
     from it.
     """
 
     option: str
     path: str
-    kind: Literal["rows", "pictures", "model", "page", "state"]
+    kind: Literal["rows", "images", "model", "page", "state"]
     joins: bool = False
 
     @property
@@ -79,7 +79,7 @@ def _check_pair(one: Output, other: Output) -> None:
             f"{one.option} and {other.option} are both {other.path}: give each its own place"
         )
     for outer, inner in ((one, other), (other, one)):
-        if outer.kind in {"model", "pictures"} and not outer.joins and _inside(inner, outer.place):
+        if outer.kind in {"model", "images"} and not outer.joins and _inside(inner, outer.place):
             raise FileError(
                 f"{inner.option} {inner.path} is inside {outer.option} {outer.path}, a folder "
                 "that is written as a whole: write elsewhere"
@@ -100,7 +100,7 @@ def _check_input(output: Output, name: str, path: str) -> None:
                 "it as data; write elsewhere"
             )
     matches = fnmatch.fnmatch(os.path.abspath(output.path), os.path.abspath(path))
-    if pattern and output.kind in {"rows", "pictures"} and matches:
+    if pattern and output.kind in {"rows", "images"} and matches:
         raise FileError(
             f"{output.option} {output.path} fits {name} {path}: the next run would read it as "
             "data; write elsewhere"
@@ -109,7 +109,7 @@ def _check_input(output: Output, name: str, path: str) -> None:
 
 def _joins(output: Output, folder: str) -> bool:
     """True where an output in this folder would be read with it, or take a file's place."""
-    if output.kind == "pictures" or output.path.lower().endswith(PARQUET):
+    if output.kind == "images" or output.path.lower().endswith(PARQUET):
         return True
     return any(is_same(output.place, file) for file in Path(folder).iterdir() if file.is_file())
 
@@ -137,7 +137,7 @@ def _check_writable(output: Output) -> None:
     if output.kind in {"rows", "page"} and os.path.isdir(output.path):
         raise FileError(f"{output.path} is a folder; give the name of a file")
     parent = output.place.parent
-    if output.kind in {"model", "pictures"}:  # whose folders are made
+    if output.kind in {"model", "images"}:  # whose folders are made
         parent = next(folder for folder in (parent, *parent.parents) if folder.exists())
     if not parent.is_dir():
         why = f"folder {parent} does not exist"

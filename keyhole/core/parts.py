@@ -177,10 +177,10 @@ def parse(family: str, text: str) -> Any:
 
 def _made(cls: type[Described], arguments: dict[str, Any]) -> Any:
     """The part with these arguments, once their types were compared and it checked them."""
-    hints = _types(cls)
+    schema = _types(cls)
     for name, value in arguments.items():
-        if not fits(value, hints[name]):
-            wanted = hints[name].__name__ if isinstance(hints[name], type) else hints[name]
+        if not fits(value, schema[name]):
+            wanted = schema[name].__name__ if isinstance(schema[name], type) else schema[name]
             raise TypeError(f"{name}={value!r:.80} is not {wanted}")
     part = cls(**arguments)
     part.check()

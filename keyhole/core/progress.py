@@ -2,7 +2,7 @@
 
 What a long call is doing at the moment, for whoever waits for it.
 
-What happened while the network learnt.
+What happened while the network learned.
 
 A progress bar on a terminal, a plain line now and then elsewhere.
 """
@@ -170,14 +170,14 @@ def spoken_stages(
     """Call `speak` from a thread whenever nothing was said for `silence_s` seconds."""
     running, ended, poll_s = Stages(name), threading.Event(), min(POLL_S, silence_s / 2)
 
-    def watch() -> None:
+    def on_evaluate() -> None:
         while not ended.wait(poll_s):
             if running.silent_s() >= silence_s - poll_s:
                 running.spoke = time.monotonic()
                 speak(running)
 
     token = _stages.set(running)
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=on_evaluate, daemon=True)
     thread.start()
     try:
         yield
@@ -254,7 +254,7 @@ class Event:
     note: str = ""
 
 
-Watcher = Callable[[Event], None]
+EvaluateCallback = Callable[[Event], None]
 
 
 @dataclass
@@ -297,22 +297,22 @@ class History:
         }  # fmt: skip
 
 
-def progress(to_terminal: bool | None = None) -> Watcher:
+def progress(to_terminal: bool | None = None) -> EvaluateCallback:
     """A watcher that shows step, held-out nats and time left on standard error."""
     terminal = sys.stderr.isatty() if to_terminal is None else to_terminal
-    watch = _bar() if terminal else _lines()
+    on_evaluate = _bar() if terminal else _lines()
 
     def watched(event: Event) -> None:
         spoke()
-        watch(event)
+        on_evaluate(event)
 
     return watched
 
 
-def _lines() -> Watcher:
+def _lines() -> EvaluateCallback:
     said = [-1.0]
 
-    def watch(event: Event) -> None:
+    def on_evaluate(event: Event) -> None:
         share = event.step / event.steps
         if event.step == 0:
             print(f"train     {event.steps:,} steps, about {clock_text(event.seconds_left)}",
@@ -327,10 +327,10 @@ def _lines() -> Watcher:
                 file=sys.stderr,
             )
 
-    return watch
+    return on_evaluate
 
 
-def _bar() -> Watcher:
+def _bar() -> EvaluateCallback:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -341,7 +341,7 @@ def _bar() -> Watcher:
         console=Console(stderr=True),
     )  # fmt: skip
 
-    def watch(event: Event) -> None:
+    def on_evaluate(event: Event) -> None:
         said = printable(event.note) or f"held-out {event.held_out:.3f} nats/row"
         if not bar.tasks:
             bar.add_task(said, total=event.steps)
@@ -353,7 +353,7 @@ def _bar() -> Watcher:
             bar.stop()
             shown(False)
 
-    return watch
+    return on_evaluate
 
 
 def tell(about: str, texts: list[str]) -> None:

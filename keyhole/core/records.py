@@ -14,30 +14,30 @@ EVEN_ROWS = 32  # a matrix product of fewer rows, or of odd ones, adds its terms
 class Batch:
     """Encoded rows: number cells, code cells, and which of all cells were observed.
 
-    A hidden or missing cell holds 0 in `numbers` or `codes` and False in `seen`.
+    A hidden or missing cell holds 0 in `numbers` or `codes` and False in `observed`.
     `lead` is empty, or the member axis where each member has rows of its own. `partner` are the
     same rows once more, where they come in pairs: clean beside noisy, or two exposures.
     """
 
     numbers: Float[Tensor, "*lead batch number"]
     codes: Int64[Tensor, "*lead batch code"]
-    seen: Bool[Tensor, "*lead batch cell"]
+    observed: Bool[Tensor, "*lead batch cell"]
     weight: Float[Tensor, "*lead batch"] | None = None
     partner: Float[Tensor, "*lead batch number"] | None = None
 
     def __len__(self) -> int:
-        return self.seen.shape[-2]
+        return self.observed.shape[-2]
 
     def take(self, rows: Tensor | slice) -> "Batch":
         """The rows at these positions; a (member, batch) index gives a member axis."""
         weight = None if self.weight is None else self.weight[rows]
         partner = None if self.partner is None else self.partner[rows]
-        return Batch(self.numbers[rows], self.codes[rows], self.seen[rows], weight, partner)
+        return Batch(self.numbers[rows], self.codes[rows], self.observed[rows], weight, partner)
 
     def even(self, grid: object = None) -> "Batch":
         """The rows, the last one repeated up to a multiple of `EVEN_ROWS`.
 
-        So a row's figures do not depend on how many others are asked about with it. Pictures
+        So a row's figures do not depend on how many others are asked about with it. Images
         (whose layout has a `grid`) stay as they are: 31 more would cost too much.
         """
         short = -len(self) % EVEN_ROWS
@@ -47,14 +47,16 @@ class Batch:
 
     def hide(self, hidden: Bool[Tensor, "*row cell"]) -> "Batch":
         """The same rows with these cells hidden as if they were missing."""
-        kept = self.seen & ~hidden
+        kept = self.observed & ~hidden
         wide = self.numbers.shape[-1]
         numbers, codes = kept[..., :wide], kept[..., wide:]
-        return replace(self, numbers=self.numbers * numbers, codes=self.codes * codes, seen=kept)
+        return replace(
+            self, numbers=self.numbers * numbers, codes=self.codes * codes, observed=kept
+        )
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same rows on a device."""
-        parts = (self.numbers, self.codes, self.seen, self.weight, self.partner)
+        parts = (self.numbers, self.codes, self.observed, self.weight, self.partner)
         return Batch(*(None if part is None else part.to(device) for part in parts))  # pyright: ignore
 
     @staticmethod
@@ -64,7 +66,7 @@ class Batch:
         return Batch(
             torch.cat([b.numbers for b in batches]),
             torch.cat([b.codes for b in batches]),
-            torch.cat([b.seen for b in batches]),
+            torch.cat([b.observed for b in batches]),
             torch.cat(weights) if len(weights) == len(batches) else None,
         )
 
@@ -105,7 +107,7 @@ class Likelihood(Protocol):
         """The central interval that holds this share of each number cell's probability."""
         ...
 
-    def levels(self, cell: int) -> Float[Tensor, "*lead batch level"]:
+    def levels(self, feature: int) -> Float[Tensor, "*lead batch level"]:
         """The probabilities of a code cell's levels; the last is that of all without their own."""
         ...
 

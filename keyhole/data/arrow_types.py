@@ -47,7 +47,7 @@ def named(type_name: str) -> Any:
     return pa.type_for_alias(type_name) if type_name in PLAIN else pa.string()
 
 
-def is_moment(type_name: str) -> bool:
+def is_datetime(type_name: str) -> bool:
     """True for the names of dates and timestamps."""
     return type_name.startswith(("date", "timestamp"))
 

@@ -182,8 +182,8 @@ def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
         return numbers * dates.EPOCHS[style], bad
     if pt.is_integer(values.type) or is_text(values.type):
         moments = _iso_too(texts(values), style)
-        seen = values.is_valid().to_numpy(zero_copy_only=False)
-        return moments, np.flatnonzero(np.isnan(moments) & seen)
+        observed = values.is_valid().to_numpy(zero_copy_only=False)
+        return moments, np.flatnonzero(np.isnan(moments) & observed)
     if not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
         return np.full(len(values), np.nan), np.flatnonzero(values.is_valid().to_numpy(False))
     none = np.empty(0, np.int64)
@@ -213,7 +213,7 @@ def _iso_too(written: Any, style: str) -> np.ndarray:
     return moments
 
 
-def moment_style(sample: Any) -> str | None:
+def datetime_style(sample: Any) -> str | None:
     """The format that reads every text of the sample as a moment, None where none or two do."""
     styles = dates.styles(sample)
     return styles[0] if len(styles) == 1 else None

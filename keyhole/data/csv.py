@@ -1,6 +1,6 @@
 """CSV, as a file or a pipe: every cell is a text, as it was written; columns know what it says.
 
-So no later block can surprise, and what nobody asked to change goes out as it came in.
+So no later block can anomaly score, and what nobody asked to change goes out as it came in.
 
 Text in blocks of whole rows, for what Arrow cannot read by itself: pipes, and not UTF-8.
 
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyhole.data.csv_dialect import Head, cells_of, read_head
+from keyhole.data.csv_dialect import Head, features_of, read_head
 from keyhole.data.source import ArrowRows, Rows, check_names
 from keyhole.errors import DataError, FileError
 
@@ -214,7 +214,7 @@ class CsvSource:
             text = io.TextIOWrapper(stream, encoding=head.dialect.encoding, newline="")
             for _ in range(head.skipped):
                 next(text)
-            reader = cells_of(text, head.dialect.delimiter, strict=True)
+            reader = features_of(text, head.dialect.delimiter, strict=True)
             place, line = -1, head.skipped
             try:
                 for row in reader:
@@ -306,6 +306,6 @@ def _end_of_rows(text: str, delimiter: str) -> int:
             at += len(line)
             yield line
 
-    for _ in cells_of(lines(), delimiter):
+    for _ in features_of(lines(), delimiter):
         before, last = last, at
     return before  # the last row may be cut within a quote

@@ -126,7 +126,7 @@ def read_head(start: bytes, whole: bool, name: str) -> Head:
         first += next(i for i, line in enumerate(lines[first:]) if line.strip())
     preamble, lines = "".join(lines[:first]), lines[first : first + HEAD_LINES]
     delimiter = note[1] if note is not None else sniff(lines)
-    reader = cells_of(lines, delimiter)
+    reader = features_of(lines, delimiter)
     names = [cell.strip() for cell in next(reader)]
     header, body = lines[: reader.line_num], lines[reader.line_num :]
     line_end = next((end for end in ("\r\n", "\n", "\r") if header[-1].endswith(end)), "\n")
@@ -150,13 +150,13 @@ def sniff(lines: list[str]) -> str:
     """The delimiter: the one that splits every line into the same, largest number of cells."""
     splits = {}
     for delimiter in ",;\t|":
-        widths = [len(row) for row in cells_of(lines[:50], delimiter) if row]
+        widths = [len(row) for row in features_of(lines[:50], delimiter) if row]
         same = sum(width == widths[0] for width in widths)
         splits[delimiter] = (widths[0] > 1, same / len(widths), widths[0])
     return max(splits, key=lambda delimiter: splits[delimiter])
 
 
-def cells_of(lines: Iterable[str], delimiter: str, *, strict: bool = False) -> Any:
+def features_of(lines: Iterable[str], delimiter: str, *, strict: bool = False) -> Any:
     """The reader of the csv module, for cells of up to `MOST_CELL` characters.
 
     Its limit belongs to the process and is only ever raised: another thread may be reading.

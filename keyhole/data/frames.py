@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from keyhole.data import cast
-from keyhole.data.image_rows import PictureSource, array_pictures, as_pictures
+from keyhole.data.image_rows import ImageSource, array_images, as_images
 from keyhole.data.source import ArrayRows, ArrowRows, Rows, TableSource, check_names
 from keyhole.errors import ColumnTypeError, DataError
 
@@ -92,7 +92,7 @@ def outline(data: Any) -> Any:
         return None
 
 
-def frame_source(data: Any) -> TableSource | PictureSource:
+def frame_source(data: Any) -> TableSource | ImageSource:
     """The rows of a frame, an array or a sparse matrix.
 
     Raises: DataError, ColumnTypeError for what no table can be made of.
@@ -111,7 +111,7 @@ def frame_source(data: Any) -> TableSource | PictureSource:
             "CSV or Parquet file; Reshape your data, or wrap columns in a frame"
         )
     if values.ndim in {3, 4} and values.dtype.kind in "fiub":
-        return array_pictures(values)
+        return array_images(values)
     if values.ndim != 2:
         raise DataError(
             f"Expected 2D array, got {values.ndim}D array instead, shape {values.shape}. Reshape "
@@ -242,8 +242,8 @@ def container_of(X: Any, source: Any) -> str:
     """What fit was given: "array", "pandas", "polars", ... or "arrow"."""
     import narwhals as nw
 
-    if isinstance(source, PictureSource):
-        return "pictures"
+    if isinstance(source, ImageSource):
+        return "images"
     if not isinstance(source, TableSource):
         return "arrow"
     if not is_frame(X):
@@ -261,8 +261,8 @@ def as_container(table: Any, container: str) -> Any:
 
     if container == "array":
         return np.stack([column.to_numpy() for column in table.columns], 1)
-    if container == "pictures":
-        return as_pictures(table)
+    if container == "images":
+        return as_images(table)
     if container == "arrow":
         return table
     backend: Any = container

@@ -1,11 +1,11 @@
-"""What pictures of one shape are, as the metadata of the column that holds them.
+"""What images of one shape are, as the metadata of the column that holds them.
 
-Pictures at another size: the mean of blocks, or smoothed and interpolated.
+Images at another size: the mean of blocks, or smoothed and interpolated.
 
-Whole pictures of one shape as rows: of an array, or of a folder of image files.
+Whole images of one shape as rows: of an array, or of a folder of image files.
 
 A row is a column `image` (all its pixels: row, column, channel) and, of files, a column `file`.
-The field's metadata says what shape the pictures have, so that it survives slices and Parquet.
+The field's metadata says what shape the images have, so that it survives slices and Parquet.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 IMAGE = "image"
-KEY = b"keyhole.picture"
-WORKING = 64  # longer side of pictures that are worked on, unless a hint says otherwise
+KEY = b"keyhole.image"
+WORKING = 64  # longer side of images that are worked on, unless a hint says otherwise
 
 
 @dataclass(frozen=True)
-class Form:
-    """What all pictures of a source are: shape as worked on, shape as they came, how stored.
+class ImageSpec:
+    """What all images of a source are: shape as worked on, shape as they came, how stored.
 
-    `flat` pictures have no axis of channels; `limits` are the least and the most that the stored
+    `flat` images have no axis of channels; `limits` are the least and the most that the stored
     type holds, None for floats.
     """
 
@@ -45,24 +45,24 @@ class Form:
 
     @property
     def resized(self) -> bool:
-        """True where pictures are not worked on as they came."""
+        """True where images are not worked on as they came."""
         return self.grid[:2] != self.original
 
     @classmethod
-    def of(cls, said: dict[str, Any]) -> Form:
+    def of(cls, said: dict[str, Any]) -> ImageSpec:
         """The form that JSON says, where lists stand for pairs."""
         held: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
         return cls(**held)
 
-    def sized(self, size: tuple[int, int] | None) -> Form:
-        """The same pictures at this size, at most 64 pixels a side unless told."""
+    def sized(self, size: tuple[int, int] | None) -> ImageSpec:
+        """The same images at this size, at most 64 pixels a side unless told."""
         if size is None:
             part = min(1.0, WORKING / max(self.original))
             size = (max(1, round(self.original[0] * part)), max(1, round(self.original[1] * part)))
         return replace(self, grid=(*size, self.grid[2]))
 
     def field(self) -> pa.Field:
-        """The column of such pictures."""
+        """The column of such images."""
         import pyarrow as pa
 
         plain = pa.float32() if self.resized or self.stored != "uint8" else pa.uint8()
@@ -70,7 +70,7 @@ class Form:
         return pa.field(IMAGE, pa.list_(plain, int(np.prod(self.grid))), metadata={KEY: said})
 
     def column(self, pixels: np.ndarray) -> pa.Array:
-        """Pixels (picture, ...) as that column."""
+        """Pixels (image, ...) as that column."""
         import pyarrow as pa
 
         kind = self.field().type
@@ -78,29 +78,29 @@ class Form:
         return pa.FixedSizeListArray.from_arrays(values, kind.list_size)
 
 
-def form_of(table: pa.Table) -> Form | None:
-    """What pictures a table holds; None where it holds none."""
+def image_spec_of(table: pa.Table) -> ImageSpec | None:
+    """What images a table holds; None where it holds none."""
     if IMAGE not in table.column_names:
         return None
     said = (table.schema.field(IMAGE).metadata or {}).get(KEY)
     if said is None:
         return None
-    return Form.of(json.loads(said))
+    return ImageSpec.of(json.loads(said))
 
 
-def holds_pictures(source: Source) -> bool:
-    """True where a source's rows are pictures."""
+def holds_images(source: Source) -> bool:
+    """True where a source's rows are images."""
     if IMAGE not in source.names:
         return False
     first = next(iter(source.blocks(1)), None)
-    return first is not None and form_of(first.arrow()) is not None
+    return first is not None and image_spec_of(first.arrow()) is not None
 
 
 def pixels_of(table: pa.Table) -> np.ndarray:
-    """The pictures of a table as floats (picture, cell)."""
+    """The images of a table as floats (image, cell)."""
     column = table.column(IMAGE).combine_chunks()
     wide, there = column.type.list_size, column.is_valid().to_numpy(zero_copy_only=False)
-    held = column.flatten().to_numpy(zero_copy_only=False)  # without the pictures that are null
+    held = column.flatten().to_numpy(zero_copy_only=False)  # without the images that are null
     values = held.reshape(-1, wide).astype(np.float32, copy=False)
     if there.all():
         return values
@@ -109,18 +109,18 @@ def pixels_of(table: pa.Table) -> np.ndarray:
     return whole
 
 
-def as_pictures(table: pa.Table) -> np.ndarray:
-    """The pictures of a table as an array (picture, height, width), with channels if they had."""
-    form = form_of(table)
+def as_images(table: pa.Table) -> np.ndarray:
+    """The images of a table as an array (image, height, width), with channels if they had."""
+    form = image_spec_of(table)
     column = table.column(IMAGE).combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False)
     shape = form.grid if form is not None else (column.type.list_size, 1, 1)
-    pictures = values.reshape(len(column), *shape)
-    return pictures[..., 0] if form is None or form.flat else pictures
+    images = values.reshape(len(column), *shape)
+    return images[..., 0] if form is None or form.flat else images
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pictures (picture, height, width, channel) at another size, smoothed where they shrink."""
+    """Images (image, height, width, channel) at another size, smoothed where they shrink."""
     from scipy import ndimage
 
     x = pixels.astype(np.float32)
@@ -155,12 +155,12 @@ BLOCK_BYTES = 64 << 20
 
 
 class Held(Protocol):
-    """Pictures that can be read one after the other."""
+    """Images that can be read one after the other."""
 
     def __len__(self) -> int: ...
 
     def read(self, places: range) -> np.ndarray:
-        """Some of them as they came, (picture, height, width, channel)."""
+        """Some of them as they came, (image, height, width, channel)."""
         ...
 
     @property
@@ -171,7 +171,7 @@ class Held(Protocol):
 
 @dataclass(frozen=True)
 class HeldArray:
-    """Pictures in one array (picture, height, width, channel)."""
+    """Images in one array (image, height, width, channel)."""
 
     values: np.ndarray
     files: list[str] | None = None
@@ -186,44 +186,44 @@ class HeldArray:
 
 @dataclass(frozen=True)
 class HeldFiles:
-    """Pictures in files, each read when it is wanted, and brought to one size."""
+    """Images in files, each read when it is wanted, and brought to one size."""
 
-    pictures: Any
+    images: Any
     size: tuple[int, int] | None = None  # None: all are of one
 
     @property
     def files(self) -> list[str]:
         """Their names."""
-        return [picture.name for picture in self.pictures]
+        return [image.name for image in self.images]
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def read(self, places: range) -> np.ndarray:
         """Some of them."""
-        whole = (self.pictures[i].upright() for i in places)
+        whole = (self.images[i].upright() for i in places)
         return np.stack(
             [x if self.size is None else resized(x[None], self.size)[0] for x in whole]
         )
 
 
 @dataclass(frozen=True)
-class PictureSource:
-    """Rows that are pictures; they come in blocks of bounded memory."""
+class ImageSource:
+    """Rows that are images; they come in blocks of bounded memory."""
 
     held: Held
-    form: Form
+    form: ImageSpec
     name: str
     passed_over: str = ""  # which files of the folder were, in words
 
     @property
     def names(self) -> list[str]:
-        """`image`, and `file` before it where pictures are files."""
+        """`image`, and `file` before it where images are files."""
         return [IMAGE] if self.held.files is None else [FILE, IMAGE]
 
     @property
     def rows(self) -> int | None:
-        """How many pictures there are."""
+        """How many images there are."""
         return len(self.held)
 
     @property
@@ -236,11 +236,11 @@ class PictureSource:
         raise IndexError
 
     def blocks(self, rows: int) -> Iterator[Rows]:
-        """The pictures in order."""
+        """The images in order."""
         import pyarrow as pa
 
-        a_picture = 4 * max(int(np.prod(self.form.original)), 1) * self.form.grid[2]
-        step = max(1, min(rows, BLOCK_BYTES // a_picture))
+        a_image = 4 * max(int(np.prod(self.form.original)), 1) * self.form.grid[2]
+        step = max(1, min(rows, BLOCK_BYTES // a_image))
         for start in range(0, len(self.held), step):
             places = range(start, min(start + step, len(self.held)))
             pixels = self.held.read(places)
@@ -253,93 +253,95 @@ class PictureSource:
                 fields.insert(0, pa.field(FILE, pa.string()))
             yield ArrowRows(pa.table(columns, schema=pa.schema(fields)))
 
-    def sized(self, size: tuple[int, int] | None, *, any_size: bool = False) -> PictureSource:
-        """The same pictures at this size; with `any_size`, whatever size each of them has.
+    def sized(self, size: tuple[int, int] | None, *, any_size: bool = False) -> ImageSource:
+        """The same images at this size; with `any_size`, whatever size each of them has.
 
-        Raises: DataError that names a picture of another size than the first.
+        Raises: DataError that names an image of another size than the first.
         """
         held = self.held
         if isinstance(held, HeldFiles):
-            first = held.pictures[0]
-            odd = next((p for p in held.pictures if p.upright_size != first.upright_size), None)
+            first = held.images[0]
+            odd = next((p for p in held.images if p.upright_size != first.upright_size), None)
             if odd is not None and not any_size:
                 sizes = ["x".join(map(str, p.upright_size)) for p in (odd, first)]
                 raise DataError(
                     f"{odd.name} is {sizes[0]}, and {first.name} is {sizes[1]}: "
-                    "pictures of one size are needed; "
-                    "PictureHints(size=(height, width)) resizes all"
+                    "images of one size are needed; "
+                    "ImageSchema(size=(height, width)) resizes all"
                 )
             form = self.form.sized(size)
             held = replace(held, size=form.grid[:2] if form.resized or odd is not None else None)
         return replace(self, held=held, form=self.form.sized(size))
 
-    def like(self, form: Form, *, any_size: bool) -> PictureSource:
-        """The same pictures as a model takes them; with `any_size`, whatever their own size.
+    def like(self, form: ImageSpec, *, any_size: bool) -> ImageSource:
+        """The same images as a model takes them; with `any_size`, whatever their own size.
 
-        Raises: DataError for pictures of another shape, or grey ones where it takes colour.
+        Raises: DataError for images of another shape, or grey ones where it takes colour.
         """
         if self.form.grid[2] != form.grid[2]:
             kinds = ["grey" if c == 1 else f"of {c} channels" for c in
                      (self.form.grid[2], form.grid[2])]  # fmt: skip
             raise DataError(
-                f"{self.name} holds pictures that are {kinds[0]}; this model was fitted on "
-                f"pictures that are {kinds[1]}"
+                f"{self.name} holds images that are {kinds[0]}; this model was fitted on "
+                f"images that are {kinds[1]}"
             )
         (height, width), (wanted, across) = self.form.original, form.original
         if (height, width) != (wanted, across) and not any_size:
             raise DataError(
-                f"{self.name} holds pictures of {height}x{width}; this model was fitted on "
-                f"pictures of {wanted}x{across}; fit it with "
-                "PictureHints(size=(height, width)) to have all sizes resized"
+                f"{self.name} holds images of {height}x{width}; this model was fitted on "
+                f"images of {wanted}x{across}; fit it with "
+                "ImageSchema(size=(height, width)) to have all sizes resized"
             )
         return self.sized(form.grid[:2], any_size=any_size)
 
 
-def array_pictures(values: np.ndarray) -> PictureSource:
-    """The source of an array (picture, height, width) or (picture, height, width, channel).
+def array_images(values: np.ndarray) -> ImageSource:
+    """The source of an array (image, height, width) or (image, height, width, channel).
 
-    Raises: DataError for what are no pictures.
+    Raises: DataError for what are no images.
     """
     shape = values.shape
     grid = (shape[1], shape[2], shape[3] if values.ndim == 4 else 1)
     if min(grid[:2]) < SMALLEST or not 1 <= grid[2] <= MOST_CHANNELS:
         raise DataError(
             f"Expected 2D array, got {values.ndim}D array instead, shape {shape}: Found array "
-            f"with dim {values.ndim}. Pictures are (n, height, width) or (n, height, width, "
+            f"with dim {values.ndim}. Images are (n, height, width) or (n, height, width, "
             f"channels), from {SMALLEST} pixels a side and up to {MOST_CHANNELS} channels"
         )
     whole = values.dtype.kind in "iub"
     info = np.iinfo(values.dtype if values.dtype.kind != "b" else np.uint8) if whole else None
     stored = "uint8" if values.dtype.kind == "b" else str(values.dtype)
     limits = None if info is None else (float(info.min), float(info.max))
-    form = Form(grid, (grid[0], grid[1]), values.ndim == 3, stored if whole else "float32", limits)
-    return PictureSource(HeldArray(values.reshape(len(values), *grid)), form, "the array")
+    form = ImageSpec(
+        grid, (grid[0], grid[1]), values.ndim == 3, stored if whole else "float32", limits
+    )
+    return ImageSource(HeldArray(values.reshape(len(values), *grid)), form, "the array")
 
 
-def file_pictures(path: str) -> PictureSource:
-    """The source of a folder, a glob or a file of pictures.
+def file_images(path: str) -> ImageSource:
+    """The source of a folder, a glob or a file of images.
 
-    Raises: DataError that names a picture with other channels than the first, FileError.
+    Raises: DataError that names an image with other channels than the first, FileError.
     """
     from keyhole.data.images import open_images, warn_infinite, warn_passed_over
 
     opened = open_images(path)
     warn_passed_over(opened)
-    pictures = list(opened.pictures)
-    warn_infinite(pictures)
-    if not pictures:
-        raise DataError(f"{path} holds 0 pictures: a minimum of 1 is required")
-    first = pictures[0]
-    odd = next((p for p in pictures if p.channels != first.channels), None)
+    images = list(opened.images)
+    warn_infinite(images)
+    if not images:
+        raise DataError(f"{path} holds 0 images: a minimum of 1 is required")
+    first = images[0]
+    odd = next((p for p in images if p.channels != first.channels), None)
     if odd is not None:
         said = [f"{p.name} has {p.channels} channel(s)" for p in (odd, first)]
-        raise DataError(f"{said[0]}, and {said[1]}: give grey pictures, or colour ones")
+        raise DataError(f"{said[0]}, and {said[1]}: give grey images, or colour ones")
     grid, kind = (*first.upright_size, first.channels), np.dtype(first.dtype)
     if min(grid[:2]) < SMALLEST:
         raise DataError(f"{first.name} is {grid[0]}x{grid[1]}: {SMALLEST} pixels a side at least")
     ends = first.limits if kind.kind in "iub" else None
     limits = None if ends is None else (float(ends[0]), float(ends[1]))
     stored = "uint8" if kind.kind == "b" else str(kind)
-    form = Form(grid, grid[:2], first.channels == 1, stored, limits)
+    form = ImageSpec(grid, grid[:2], first.channels == 1, stored, limits)
     passed_over = opened.passed_over_in_words() if opened.ignored else ""
-    return PictureSource(HeldFiles(pictures), form, path, passed_over)
+    return ImageSource(HeldFiles(images), form, path, passed_over)

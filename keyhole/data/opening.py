@@ -13,7 +13,7 @@ import numpy as np
 
 from keyhole.data.csv import CsvSource, Joined
 from keyhole.data.frames import frame_source
-from keyhole.data.image_rows import PictureSource, file_pictures
+from keyhole.data.image_rows import ImageSource, file_images
 from keyhole.data.parquet import ParquetSource
 from keyhole.data.source import ArrowRows, Rows, Source, TableSource, check_names
 from keyhole.errors import DataError, FileError
@@ -34,8 +34,8 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
         return _open_pipe(sys.stdin.buffer, "standard input")
     if "://" in path:
         raise FileError(f"{path}: only local paths are read; fetch the file first")
-    if _pictures(path):
-        return file_pictures(path)
+    if _images(path):
+        return file_images(path)
     paths = _files(path)
     if stat.S_ISFIFO(os.stat(paths[0]).st_mode):  # <(zcat big.csv.gz): it can be read only once
         return _open_pipe(open(paths[0], "rb"), path, ours=True)
@@ -46,7 +46,7 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
     return CsvSource(paths[0])
 
 
-def _pictures(path: str) -> bool:
+def _images(path: str) -> bool:
     """True for image files; other files do not load what reads them."""
     if os.path.isfile(path) and path.endswith((".csv", ".parquet", ".pq", ".gz", ".txt")):
         return False
@@ -128,7 +128,7 @@ def _files(path: str) -> list[str]:
         if not found:
             deeper = os.path.join(path, "*", "*.parquet")
             hint = f"; did you mean {deeper!r}?" if glob.glob(deeper) else ""
-            raise FileError(f"folder {path} holds no .parquet file and no picture{hint}")
+            raise FileError(f"folder {path} holds no .parquet file and no image{hint}")
         return found
     if os.path.exists(path):
         return [path]
@@ -164,6 +164,6 @@ def all_rows(source: Source) -> Rows:
 def numbers_of(data: Any) -> np.ndarray:
     """All columns of a frame or a file as one matrix of floats. Raises: DataError, FileError."""
     source = open_source(data)
-    if isinstance(source, PictureSource):
-        raise DataError(f"expected a matrix, got {source.name} of pictures")
+    if isinstance(source, ImageSource):
+        raise DataError(f"expected a matrix, got {source.name} of images")
     return all_rows(source).matrix(source.names)

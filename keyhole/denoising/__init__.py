@@ -1,1 +1,1 @@
-"""Denoising without clean pictures: units of noise, crops, tiles, and who does it best."""
+"""Denoising without clean images: units of noise, crops, tiles, and who does it best."""

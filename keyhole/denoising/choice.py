@@ -1,7 +1,7 @@
 """Is the net worth it? Net and classical filters answer the same question, without truth.
 
 What is asked for has noise of its own, which nobody can guess and which costs all the same: so
-the least error against it is the least error against the clean picture (Krull et al. 2019 for
+the least error against it is the least error against the clean image (Krull et al. 2019 for
 blind spots; Pang et al. 2021 for recorrupted noise; Batson and Royer 2019 on choosing by it).
 
 How far to trust a denoiser: one line, and what to know.
@@ -16,7 +16,7 @@ from keyhole.checks import Finding
 from keyhole.core.layout import Layout
 from keyhole.core.progress import clock
 from keyhole.core.records import Batch
-from keyhole.denoising.crops import Plane, Shelf, stacked
+from keyhole.denoising.crops import ImageDataset, ScaledImage, stacked
 from keyhole.modalities.tiles.noise import FILTERS, Noise
 from keyhole.modalities.tiles.scaling import filter_of
 from keyhole.modalities.tiles.tiling import Denoise, Filtered, whole
@@ -40,13 +40,13 @@ LEAST_ASKED = 2_000  # held-out pixels; with fewer, all pixels are asked for
 class Choice:
     """Mean square errors on pixels that the net did not train on, in units of the noise variance.
 
-    `scores` are against pixels with noise, a constant more than against clean ones; `doubt` is
-    the standard error of each one's difference from the net's. `held_out` is False where pictures
+    `scores` are against pixels with noise, a constant more than against clean ones; `score_std` is
+    the standard error of each one's difference from the net's. `held_out` is False where images
     are so small that pixels of training had to tell.
     """
 
     scores: dict[str, float]
-    doubt: dict[str, float] = field(default_factory=dict)
+    standard_error: dict[str, float] = field(default_factory=dict)
     pixels: int = 0
     held_out: bool = True
 
@@ -66,11 +66,13 @@ class Choice:
         return min((n for n in self.scores if n != NET), key=lambda name: self.scores[name])
 
 
-def choose(shelf: Shelf, network: Network, net: UNet, corruption: Corruption, seed: int) -> Choice:
+def choose(
+    shelf: ImageDataset, network: Network, net: UNet, corruption: Corruption, seed: int
+) -> Choice:
     """The errors of the net and of every filter on the same windows and the same question.
 
     A net of blind spots is asked by recorrupted noise, as it answers in the end: from whole
-    pictures, a little noisier.
+    images, a little noisier.
     """
     blind = corruption.blind
     corruption = Recorrupted(filter=filter_of(shelf.noise)) if blind else corruption
@@ -91,7 +93,7 @@ def choose(shelf: Shelf, network: Network, net: UNet, corruption: Corruption, se
             if counts and gone() >= 1:
                 break
             again = hash_of(seed, -3 - len(counts))
-            given, target, asked = _question(plane, corruption, held_out, again)
+            given, target, asked = _corrupted(plane, corruption, held_out, again)
             counts.append(int(asked.sum()))
             for name, rival in rivals.items():
                 found = whole(given[None], rival)[0]
@@ -100,23 +102,25 @@ def choose(shelf: Shelf, network: Network, net: UNet, corruption: Corruption, se
     apart = {name: np.array(sums) - np.array(errors[NET]) for name, sums in errors.items()}
     return Choice(
         scores={name: float(np.sum(sums)) / total for name, sums in errors.items()},
-        doubt={n: float(np.sqrt(len(d)) * d.std()) / total for n, d in apart.items() if n != NET},
+        standard_error={
+            n: float(np.sqrt(len(d)) * d.std()) / total for n, d in apart.items() if n != NET
+        },
         pixels=_pixels(planes, held_out),
         held_out=held_out,
     )
 
 
-def _windows(shelf: Shelf, seed: int, side: int) -> list[Plane]:
-    """Windows with held-out blocks, spread over the pictures, as many as there is time for."""
+def _windows(shelf: ImageDataset, seed: int, side: int) -> list[ScaledImage]:
+    """Windows with held-out blocks, spread over the images, as many as there is time for."""
     rng, found, held = np.random.default_rng(seed), [], 0
-    places = rng.permutation(len(shelf.pictures))
+    places = rng.permutation(len(shelf.images))
     each = max(MOST_CELLS // len(places), side**2 // 4)
     for place in places:
-        picture = shelf.pictures[int(place)]
-        fits = max(picture.height, picture.width) <= side
+        image = shelf.images[int(place)]
+        fits = max(image.height, image.width) <= side
         for _ in range(1 if fits else max(1, each // side**2)):
             y, x = (int(rng.integers(max(n - side, 0) + 1))
-                    for n in (picture.height, picture.width))  # fmt: skip
+                    for n in (image.height, image.width))  # fmt: skip
             plane = shelf.plane(int(place), y, x, side)
             found.append(plane)
             held += plane.numbers.size
@@ -125,21 +129,21 @@ def _windows(shelf: Shelf, seed: int, side: int) -> list[Plane]:
     return found
 
 
-def _pixels(planes: list[Plane], held_out: bool) -> int:
+def _pixels(planes: list[ScaledImage], held_out: bool) -> int:
     """The pixels that may be asked for, of training or not."""
     return sum(int((~p.taught).sum()) if held_out else p.taught.size for p in planes)
 
 
-def _question(
-    plane: Plane, corruption: Corruption, held_out: bool, seed: int
+def _corrupted(
+    plane: ScaledImage, corruption: Corruption, held_out: bool, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What is given, asked for and scored of a window, each (height, width, channel)."""
     taught = ~plane.taught if held_out else np.ones_like(plane.taught)
     partner = plane.numbers if plane.partner is None else plane.partner
-    batch: Batch = stacked([(plane.numbers, plane.seen, taught, partner)], taught=True)
+    batch: Batch = stacked([(plane.numbers, plane.observed, taught, partner)], taught=True)
     grid = plane.numbers.shape
-    question = corruption.ask(batch, Layout((), grid), torch.Generator().manual_seed(seed))  # pyright: ignore
-    parts = (question.given.numbers, question.target.numbers, question.scored > 0)
+    corrupted = corruption.ask(batch, Layout((), grid), torch.Generator().manual_seed(seed))  # pyright: ignore
+    parts = (corrupted.given.numbers, corrupted.target.numbers, corrupted.scored > 0)
     given, target, asked = (part.reshape(grid).numpy() for part in parts)
     return given, target, asked
 
@@ -158,7 +162,7 @@ def judge(
 ) -> tuple[list[Finding], str, str]:
     """Findings, a verdict, and who answers: the net, or the filter that made smaller errors.
 
-    `left_out` pictures were not looked at for want of time.
+    `left_out` images were not looked at for want of time.
     """
     rival, ahead = choice.rival, choice.ahead
     used = NET if ahead > 0 or not fallback else rival
@@ -166,11 +170,11 @@ def judge(
     titles = "; ".join(finding.title for finding in findings)
     if ahead <= 0:
         return findings, f"look again: {titles}", used
-    sure = ahead > choice.doubt.get(rival, 0)
+    sure = ahead > choice.standard_error.get(rival, 0)
     clearly = "smaller errors than" if sure else "about the errors of"
     clean = isinstance(corruption, Pairs | Synthetic)
-    said = f"learnt: {clearly} {rival}, the best filter"
-    said += "" if clean else ", without any clean picture"
+    said = f"learned: {clearly} {rival}, the best filter"
+    said += "" if clean else ", without any clean image"
     return findings, f"{said} ({titles})" if titles else said, used
 
 
@@ -184,7 +188,7 @@ def _findings(
         findings.append(Finding("KH012", "a filter does better", (
             f"{rival} has smaller errors on pixels that the net did not train on "
             f"({choice.scores[rival]:.4f} against {choice.scores[NET]:.4f} noise variances); "
-            f"{then}. More pictures of the same kind, or more steps, help the net"
+            f"{then}. More images of the same kind, or more steps, help the net"
         )))  # fmt: skip
     if noise.correlated and isinstance(corruption, BlindSpot) and not corruption.reach:
         findings.append(Finding("KH013", "neighbours share noise", (
@@ -195,11 +199,11 @@ def _findings(
         findings.append(Finding("KH014", "few pixels", (
             f"{cells:,} pixels are little to learn from"
             + ("" if choice.held_out else ", and pixels of training had to tell who does better")
-            + "; more pictures of the same kind help"
+            + "; more images of the same kind help"
         )))  # fmt: skip
     if left_out:
-        findings.append(Finding("KH016", "pictures were left out", (
-            f"the time budget was too short to look at {left_out:,} more pictures, so nothing was "
-            "learnt from them: give more time, or fewer or smaller pictures"
+        findings.append(Finding("KH016", "images were left out", (
+            f"the time budget was too short to look at {left_out:,} more images, so nothing was "
+            "learned from them: give more time, or fewer or smaller images"
         )))  # fmt: skip
     return findings

@@ -1,7 +1,7 @@
-"""Dead leaves: synthetic pictures of things that hide each other, at all sizes.
+"""Dead leaves: synthetic images of things that hide each other, at all sizes.
 
 Their edges and scales are distributed as those of photographs are, so they teach a net what edges
-and flat parts look like where real pictures are too few to. Source: Lee, Mumford and Huang 2001;
+and flat parts look like where real images are too few to. Source: Lee, Mumford and Huang 2001;
 for denoising, Achddou, Gousseau and Ladjal 2021.
 
 Training crops by seed and step: a pure function of both, so that a run can be resumed.
@@ -15,9 +15,9 @@ import torch
 from scipy import ndimage
 
 from keyhole.core.records import Batch
-from keyhole.data.images import Picture
+from keyhole.data.images import Image
 from keyhole.modalities.tiles.noise import Noise
-from keyhole.modalities.tiles.scaling import Unit, filled
+from keyhole.modalities.tiles.scaling import NoiseScaler, filled
 from keyhole.training.corruptions.pixels import filtered
 from keyhole.training.feed import hash_of
 from keyhole.training.split import draws
@@ -25,15 +25,15 @@ from keyhole.training.split import draws
 LEAST_RADIUS = 1.5
 MOST_LEAVES = 4_000
 BLUR = 0.5  # pixels: what a lens does to an edge
-PICTURES, SIDE = 24, 128  # that are made once, and cut into crops
-LEAST_CONTRAST, MOST_CONTRAST = -1.2, 0.5  # logarithms of a picture's contrast in that of the real
+IMAGES, SIDE = 24, 128  # that are made once, and cut into crops
+LEAST_CONTRAST, MOST_CONTRAST = -1.2, 0.5  # logarithms of an image's contrast in that of the real
 
 
 @dataclass
-class Leaves:
+class DeadLeaves:
     """Crops of dead leaves with fresh noise of standard deviation 1, or clean ones.
 
-    `deviation` is that of the real pictures in units of their noise, `filter` what white noise
+    `deviation` is that of the real images in units of their noise, `filter` what white noise
     goes through to be like theirs.
     """
 
@@ -42,26 +42,26 @@ class Leaves:
     filter: list[list[float]] | None
     clean: bool
     seed: int
-    _pictures: dict[int, np.ndarray] = field(default_factory=dict)
+    _images: dict[int, np.ndarray] = field(default_factory=dict)
 
     def crop(
         self, side: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Numbers, seen, taught and partner (the clean one) of a crop, as of a real picture."""
-        picture = self._picture(int(rng.integers(PICTURES)))
+        """Numbers, seen, taught and partner (the clean one) of a crop, as of a real image."""
+        image = self._image(int(rng.integers(IMAGES)))
         y, x = rng.integers(0, SIDE - side + 1, 2)
         contrast = self.deviation * np.exp(rng.uniform(LEAST_CONTRAST, MOST_CONTRAST))
-        clean = (contrast * picture[y : y + side, x : x + side]).astype(np.float32)
+        clean = (contrast * image[y : y + side, x : x + side]).astype(np.float32)
         numbers = clean if self.clean else clean + self._noise(clean.shape, rng)
-        seen = np.ones(clean.shape, bool)
-        return numbers, seen, seen[..., 0], clean
+        observed = np.ones(clean.shape, bool)
+        return numbers, observed, observed[..., 0], clean
 
-    def _picture(self, place: int) -> np.ndarray:
-        """One of the pictures, made when it is first asked for: all at once take ten seconds."""
-        if place not in self._pictures:
+    def _image(self, place: int) -> np.ndarray:
+        """One of the images, made when it is first asked for: all at once take ten seconds."""
+        if place not in self._images:
             own = np.random.default_rng([self.seed, place])
-            self._pictures[place] = dead_leaves(SIDE, self.channels, own)
-        return self._pictures[place]
+            self._images[place] = dead_leaves(SIDE, self.channels, own)
+        return self._images[place]
 
     def _noise(self, size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         noise = rng.standard_normal(size, np.float32)
@@ -71,11 +71,11 @@ class Leaves:
 
 
 def dead_leaves(side: int, channels: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture (side, side, channels) of mean 0 and standard deviation 1.
+    """An image (side, side, channels) of mean 0 and standard deviation 1.
 
     Discs and boxes from the front to the back, radii with density r^-3, each flat or shaded.
     """
-    picture = np.zeros((side, side, channels))
+    image = np.zeros((side, side, channels))
     empty = np.ones((side, side), bool)
     rows, columns = np.mgrid[:side, :side].astype(float)
     low, high = LEAST_RADIUS**-2, (side / 3) ** -2
@@ -91,10 +91,10 @@ def dead_leaves(side: int, channels: int, rng: np.random.Generator) -> np.ndarra
         leaf = _shape(rows[here] - y, columns[here] - x, radius, rng) & empty[here]
         if leaf.any():
             shade = _shade(rows[here] - y, columns[here] - x, radius, channels, rng)
-            picture[here][leaf] = shade[leaf]
+            image[here][leaf] = shade[leaf]
             empty[here][leaf] = False
-    picture = ndimage.gaussian_filter(picture, (BLUR, BLUR, 0))
-    return ((picture - picture.mean()) / max(picture.std(), 1e-6)).astype(np.float32)
+    image = ndimage.gaussian_filter(image, (BLUR, BLUR, 0))
+    return ((image - image.mean()) / max(image.std(), 1e-6)).astype(np.float32)
 
 
 def _shape(
@@ -132,17 +132,17 @@ def _shade(
 
 BLOCK = 8  # side of the squares that are held out, in pixels
 MOST_BLOCKS = 1_000_000  # whose draws are ranked
-POOL_CELLS = 1 << 25  # 128 MB of float32
-WINDOW = 512  # side of what is read of a large picture at once
+POOL_FEATURES = 1 << 25  # 128 MB of float32
+WINDOW = 512  # side of what is read of a large image at once
 MOST_ASKED = 64  # crops that tell when to stop
 
 
 @dataclass(frozen=True)
-class Plane:
-    """A picture or a window of one in units of its noise; `taught` pixels are trained on."""
+class ScaledImage:
+    """An image or a window of one in units of its noise; `taught` pixels are trained on."""
 
     numbers: np.ndarray  # (height, width, channel)
-    seen: np.ndarray
+    observed: np.ndarray
     taught: np.ndarray  # (height, width)
     partner: np.ndarray | None = None
 
@@ -150,20 +150,20 @@ class Plane:
         """Numbers, seen, taught and partner of a square, as far as it goes."""
         here = (slice(y, y + side), slice(x, x + side))
         partner = self.numbers if self.partner is None else self.partner
-        return self.numbers[here], self.seen[here], self.taught[here], partner[here]
+        return self.numbers[here], self.observed[here], self.taught[here], partner[here]
 
 
 @dataclass
-class Shelf:
-    """Pictures and their units, of which planes are read; none but a pool is held.
+class ImageDataset:
+    """Images and their units, of which planes are read; none but a pool is held.
 
-    `share` of all pixels, in blocks, is held out of training. `clean` are the pictures that have
-    no noise: "pictures", "partners", or neither.
+    `share` of all pixels, in blocks, is held out of training. `clean` are the images that have
+    no noise: "images", "partners", or neither.
     """
 
-    pictures: Sequence[Picture]
-    units: list[Unit]
-    partners: Sequence[Picture] | None
+    images: Sequence[Image]
+    units: list[NoiseScaler]
+    partners: Sequence[Image] | None
     share: float
     seed: int
     clean: str = ""
@@ -171,7 +171,7 @@ class Shelf:
 
     def __post_init__(self) -> None:
         """Rank the blocks' draws, so that even of few blocks the share is held out."""
-        sides = [(-(-p.height // BLOCK), -(-p.width // BLOCK)) for p in self.pictures]
+        sides = [(-(-p.height // BLOCK), -(-p.width // BLOCK)) for p in self.images]
         if sum(high * wide for high, wide in sides) > MOST_BLOCKS:
             self._limit = self.share  # so many draws need no ranking
             return
@@ -181,20 +181,20 @@ class Shelf:
         ]
         self._limit = float(np.quantile(np.concatenate(drawn), self.share))
 
-    def plane(self, place: int, y: int = 0, x: int = 0, size: int | None = None) -> Plane:
-        """A window of one picture, or all of it."""
-        picture, unit = self.pictures[place], self.units[place]
-        high, wide = (min(n, size or n) for n in (picture.height - y, picture.width - x))
+    def plane(self, place: int, y: int = 0, x: int = 0, size: int | None = None) -> ScaledImage:
+        """A window of one image, or all of it."""
+        image, unit = self.images[place], self.units[place]
+        high, wide = (min(n, size or n) for n in (image.height - y, image.width - x))
         here = (slice(y, y + high), slice(x, x + wide))
-        numbers, seen = filled(self._in_units(unit, picture.window(*here), "pictures"))
+        numbers, observed = filled(self._in_units(unit, image.window(*here), "images"))
         partner = None
         if self.partners is not None:
             other = self.partners[place].window(*here)
             partner, known = filled(self._in_units(unit, other, "partners"))
-            seen = seen & known
-        return Plane(numbers, seen, ~self.held_out(place, y, x, (high, wide)), partner)
+            observed = observed & known
+        return ScaledImage(numbers, observed, ~self.held_out(place, y, x, (high, wide)), partner)
 
-    def _in_units(self, unit: Unit, pixels: np.ndarray, which: str) -> np.ndarray:
+    def _in_units(self, unit: NoiseScaler, pixels: np.ndarray, which: str) -> np.ndarray:
         return unit.expected(pixels) if self.clean == which else unit.forward(pixels)
 
     def held_out(self, place: int, y: int, x: int, size: tuple[int, int]) -> np.ndarray:
@@ -212,8 +212,8 @@ class Shelf:
 
     @property
     def cells(self) -> int:
-        """Pixels of all pictures, channels counted."""
-        return sum(p.height * p.width * p.channels for p in self.pictures)
+        """Pixels of all images, channels counted."""
+        return sum(p.height * p.width * p.channels for p in self.images)
 
 
 @dataclass
@@ -221,28 +221,28 @@ class Crops:
     """Batches of square crops, turned and mirrored, from as many planes as a pool holds.
 
     A share of `leafy` crops is of dead leaves. Planes are drawn by the root of their area, so
-    that small pictures are met too.
+    that small images are met too.
     """
 
-    shelf: Shelf
+    shelf: ImageDataset
     side: int
     seed: int
-    leaves: Leaves | None = None
+    leaves: DeadLeaves | None = None
     leafy: float = 0.0
     _place: int = -1
-    _planes: list[Plane] = field(default_factory=list)
+    _planes: list[ScaledImage] = field(default_factory=list)
     _share: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def rows(self) -> int:
-        """How many crops it takes to cover all pictures."""
-        channels = self.shelf.pictures[0].channels
+        """How many crops it takes to cover all images."""
+        channels = self.shelf.images[0].channels
         return max(1, self.shelf.cells // (self.side**2 * channels))
 
     @property
     def pools(self) -> int:
         """How many pools there are before all was met about once."""
-        return max(1, -(-self.shelf.cells // POOL_CELLS))
+        return max(1, -(-self.shelf.cells // POOL_FEATURES))
 
     def batch(self, step: int, size: int, steps_a_pool: int) -> tuple[Batch, torch.Generator]:
         """The crops of a step with a member axis, and the generator of its randomness."""
@@ -263,7 +263,7 @@ class Crops:
         order = rng.permutation(len(self._planes))
         for place in np.resize(order, MOST_ASKED * 2):
             plane = self._planes[place]
-            blocks = np.argwhere(~plane.taught & plane.seen.any(2))
+            blocks = np.argwhere(~plane.taught & plane.observed.any(2))
             if len(blocks) and len(found) < MOST_ASKED:
                 at = blocks[rng.integers(len(blocks))] - self.side // 2
                 y, x = (int(np.clip(a, 0, max(n - self.side, 0)))
@@ -273,7 +273,7 @@ class Crops:
             return stacked([self._crop(plane, rng) for plane in self._planes[:4]], taught=True)
         return stacked(found, taught=False)
 
-    def _crop(self, plane: Plane, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def _crop(self, plane: ScaledImage, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         y, x = (int(rng.integers(max(n - self.side, 0) + 1)) for n in plane.taught.shape)
         cut = padded(plane.cut(y, x, self.side), self.side)
         turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
@@ -287,34 +287,34 @@ class Crops:
         area = np.array([plane.taught.size for plane in self._planes], float) ** 0.5
         self._share, self._place = area / area.sum(), place
 
-    def _whole(self) -> list[Plane]:
-        return [self.shelf.plane(place) for place in range(len(self.shelf.pictures))]
+    def _whole(self) -> list[ScaledImage]:
+        return [self.shelf.plane(place) for place in range(len(self.shelf.images))]
 
-    def _some(self, place: int) -> list[Plane]:
+    def _some(self, place: int) -> list[ScaledImage]:
         """Windows drawn by area until the pool is full."""
         rng = np.random.default_rng([self.seed, place])
-        area = np.array([float(p.height * p.width) for p in self.shelf.pictures])
+        area = np.array([float(p.height * p.width) for p in self.shelf.images])
         planes, held = [], 0
-        while held < POOL_CELLS:
+        while held < POOL_FEATURES:
             chosen = int(rng.choice(len(area), p=area / area.sum()))
-            picture = self.shelf.pictures[chosen]
+            image = self.shelf.images[chosen]
             y, x = (int(rng.integers(max(n - WINDOW, 0) + 1))
-                    for n in (picture.height, picture.width))  # fmt: skip
+                    for n in (image.height, image.width))  # fmt: skip
             planes.append(self.shelf.plane(chosen, y, x, WINDOW))
             held += planes[-1].numbers.size
         return planes
 
 
 def padded(cut: tuple[np.ndarray, ...], side: int) -> tuple[np.ndarray, ...]:
-    """A cut as large as asked for: a smaller picture goes on as in a mirror, and is not taught."""
+    """A cut as large as asked for: a smaller image goes on as in a mirror, and is not taught."""
     high, wide = cut[0].shape[:2]
     if (high, wide) == (side, side):
         return cut
     room = [(0, side - high), (0, side - wide)]
-    numbers, seen, taught, partner = cut
+    numbers, observed, taught, partner = cut
     return (
         np.pad(numbers, [*room, (0, 0)], mode="symmetric"),
-        np.pad(seen, [*room, (0, 0)]),
+        np.pad(observed, [*room, (0, 0)]),
         np.pad(taught, room),
         np.pad(partner, [*room, (0, 0)], mode="symmetric"),
     )
@@ -322,10 +322,12 @@ def padded(cut: tuple[np.ndarray, ...], side: int) -> tuple[np.ndarray, ...]:
 
 def stacked(cuts: list[tuple[np.ndarray, ...]], *, taught: bool) -> Batch:
     """Cuts of one size as a batch with a member axis; seen is what is taught, or what is not."""
-    numbers, seen, learnt, partner = (
+    numbers, observed, on_data_ready, partner = (
         torch.from_numpy(np.stack([cut[part] for cut in cuts])) for part in range(4)
     )
-    seen = seen & (learnt if taught else ~learnt)[..., None]
+    observed = observed & (on_data_ready if taught else ~on_data_ready)[..., None]
     flat = (1, len(cuts), -1)
     none = torch.zeros((1, len(cuts), 0), dtype=torch.int64)
-    return Batch(numbers.reshape(flat), none, seen.reshape(flat), partner=partner.reshape(flat))
+    return Batch(
+        numbers.reshape(flat), none, observed.reshape(flat), partner=partner.reshape(flat)
+    )

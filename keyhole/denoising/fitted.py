@@ -11,62 +11,62 @@ import numpy as np
 from keyhole.checks import Finding
 from keyhole.core.environment import threads_for
 from keyhole.core.layout import Shape, Slot, pixels
-from keyhole.core.progress import Watcher, clock, stage, wall_clock, while_time_is_left
-from keyhole.data.images import Picture, Pictures
+from keyhole.core.progress import EvaluateCallback, clock, stage, wall_clock, while_time_is_left
+from keyhole.data.images import Image, Images
 from keyhole.denoising.choice import NET, Choice, choose, judge
-from keyhole.denoising.crops import Crops, Leaves, Shelf
+from keyhole.denoising.crops import Crops, DeadLeaves, ImageDataset
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.tiles.noise import FILTERS, Noise, pooled
 from keyhole.modalities.tiles.noise.estimate import estimate
-from keyhole.modalities.tiles.scaling import Measured, Unit, filter_of, windows_of
+from keyhole.modalities.tiles.scaling import NoiseEstimates, NoiseScaler, filter_of, windows_of
 from keyhole.modalities.tiles.tiling import Denoise, Filtered
-from keyhole.model.bottlenecks.deterministic import Open
+from keyhole.model.bottlenecks.deterministic import Identity
 from keyhole.model.nets.unet import UNet
 from keyhole.model.network import Network
-from keyhole.training import History, Plan
+from keyhole.training import History, TrainingConfig
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.corruptions import Corruption, Pairs, Recorrupted
 from keyhole.training.corruptions import Noise as Synthetic
 from keyhole.training.loop import Run, train
 
-SIDE = 64  # of a training crop, where pictures are as large
-STEP_CELLS = 1 << 16  # pixels of a training step
+SIDE = 64  # of a training crop, where images are as large
+STEP_PIXELS = 1 << 16  # pixels of a training step
 MOST_STEPS, LEAST_STEPS, STEPS_A_CROP = 2_000, 600, 20
 LEARNING_RATE = 2e-3
 GRADIENT_NORM = 0.1  # per pixel: noise in what is asked for makes gradients jump
-ENOUGH_CELLS = 500_000  # pixels of real pictures that need no synthetic ones beside them
-MOST_LEAFY = 0.5  # share of crops that are synthetic, where real pictures are few
+ENOUGH_CELLS = 500_000  # pixels of real images that need no synthetic ones beside them
+MOST_LEAFY = 0.5  # share of crops that are synthetic, where real images are few
 CHOICE_SHARE = 0.3  # of a time budget, for the comparison with classical filters
 AFTER_NOISE_SHARE = 0.6  # of it, for all that follows measuring the noise
 MANY_CELLS, HELD_OUT, HELD_OUT_OF_FEW = 1_000_000, 0.05, 0.1
 
 
 @dataclass(frozen=True)
-class Hooks:
-    """What a caller of fit follows it by; `learnt` is told the pictures and their noise."""
+class Callbacks:
+    """What a caller of fit follows it by; `on_data_ready` is told the images and their noise."""
 
     checkpoint: str | None
-    watch: Watcher
-    learnt: Callable[[Sequence[Picture], Noise], None] | None
+    on_evaluate: EvaluateCallback
+    on_data_ready: Callable[[Sequence[Image], Noise], None] | None
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a denoiser has learnt, and how far to trust it.
+    """What a denoiser has learned, and how far to trust it.
 
-    `noise` is that of all training pictures together; `corruption` and `plan` are those that were
-    used; `used` is "net", or the classical filter that did better.
+    `noise` is that of all training images together; `corruption` and `training` are those that
+    were used; `used` is "net", or the classical filter that did better.
     """
 
     network: Network
     net: UNet
     corruption: Corruption
-    plan: Plan
+    training: TrainingConfig
     noise: Noise
     clean: str  # "partners" where those of training had no noise
     choice: Choice
     history: History
-    pictures: int
+    images: int
     pixels: int
     side: int
     channels: int
@@ -76,7 +76,7 @@ class Fitted:
     used: str
 
     def answer(self, *, folds: int = 8) -> Denoise | Filtered:
-        """What denoises pictures in units of their noise."""
+        """What denoises images in units of their noise."""
         if self.used == NET:
             return Denoise(self.network, self.net, folds, blind=self.corruption.blind)
         return Filtered(FILTERS[self.used])
@@ -85,35 +85,36 @@ class Fitted:
 @wall_clock()
 @threads_for(0)  # a training step, or a tile, says itself how many it needs
 def learn(
-    pictures: Pictures, partners: Pictures | None, parts: dict[str, Any], seed: int, hooks: Hooks
+    images: Images, partners: Images | None, parts: dict[str, Any], seed: int, callbacks: Callbacks
 ) -> Fitted:
-    """The denoiser of these pictures; `partners` are clean or second ones of each.
+    """The denoiser of these images; `partners` are clean or second ones of each.
 
     Raises: DataError, SettingError, FitError.
     """
-    clock().allow(parts["plan"].time_budget_s)
-    held, twins = _checked(pictures, partners)
+    clock().allow(parts["training"].time_budget_s)
+    held, twins = _checked(images, partners)
     check_question(parts["corruption"], parts["noise"], twins is not None)
     with wall_clock(reserved=AFTER_NOISE_SHARE):
-        noisy, units, left_out = _units(pictures.name, held, parts["noise"], seed)
+        noisy, units, left_out = _units(images.name, held, parts["noise"], seed)
     held = [held[i] for i in noisy]
     twins = None if twins is None else [twins[i] for i in noisy]
     noise = pooled([unit.noise for unit in units], [float(p.height * p.width) for p in held])
-    if hooks.learnt is not None:
-        hooks.learnt(held, noise)
+    if callbacks.on_data_ready is not None:
+        callbacks.on_data_ready(held, noise)
     corruption = question_for(parts["corruption"], noise, twins is not None)
     cells = sum(p.height * p.width * p.channels for p in held)
     share = HELD_OUT if cells > MANY_CELLS else HELD_OUT_OF_FEW
-    shelf = Shelf(held, units, twins, share, seed, _clean(corruption, twins), noise)
-    stage("cutting pictures into crops")
+    shelf = ImageDataset(held, units, twins, share, seed, _clean(corruption, twins), noise)
+    stage("cutting images into crops")
     side = _side(held, parts["net"].step)
     crops = Crops(shelf, side, seed, *_leaves(shelf, corruption, noise, seed))
-    plan = settled(parts["plan"], crops, held[0].channels)
+    training = settled(parts["training"], crops, held[0].channels)
     network = make(parts["net"], parts["head"], crops.side, held[0].channels, seed)
     mark = _fingerprint(held, shelf, parts, seed)
-    checkpoint = Checkpoint(hooks.checkpoint, mark, seed) if hooks.checkpoint else None
-    run = Run(network, crops, crops.asked(), corruption, plan, seed, hooks.watch, checkpoint,  # pyright: ignore
-              gradient_norm=GRADIENT_NORM)  # fmt: skip
+    checkpoint = Checkpoint(callbacks.checkpoint, mark, seed) if callbacks.checkpoint else None
+    feed: Any = crops
+    run = Run(network, feed, crops.asked(), corruption, training, seed, callbacks.on_evaluate,
+              checkpoint, gradient_norm=GRADIENT_NORM)  # fmt: skip
     stage("training")
     with wall_clock(reserved=CHOICE_SHARE):
         trained = train(run)
@@ -123,38 +124,38 @@ def learn(
         choice, noise, corruption, cells, parts["fallback"], left_out=left_out
     )
     return Fitted(
-        trained.network, parts["net"], corruption, plan, noise, shelf.clean, choice,
+        trained.network, parts["net"], corruption, training, noise, shelf.clean, choice,
         trained.history, len(held), cells, crops.side, held[0].channels, mark, findings, verdict,
         used,
     )  # fmt: skip
 
 
 def _units(
-    name: str, held: list[Picture], told: Noise | None, seed: int
-) -> tuple[list[int], list[Unit], int]:
-    """The places of the pictures that have noise, the units of it, and how many were left out.
+    name: str, held: list[Image], told: Noise | None, seed: int
+) -> tuple[list[int], list[NoiseScaler], int]:
+    """The places of the images that have noise, the units of it, and how many were left out.
 
-    A time budget may leave pictures out, whichever come late in an order that is drawn.
+    A time budget may leave images out, whichever come late in an order that is drawn.
     Raises: DataError where none has any.
     """
     stage("measuring the noise")
-    measured = Measured(held, told)
+    measured = NoiseEstimates(held, told)
     order = np.random.default_rng(seed).permutation(len(held)).tolist()
     units = {i: measured.unit(held[i]) for i in while_time_is_left(order)}
     left_out = len(held) - len(units)
     units = {i: units[i] for i in sorted(units) if units[i].noise.kind != "none"}
     if not units:
         raise DataError(
-            f"{name}: no noise was found in any of {len(held) - left_out} picture(s), so there is "
+            f"{name}: no noise was found in any of {len(held) - left_out} image(s), so there is "
             "nothing to take away; give noise=... where you know better"
         )
     return list(units), list(units.values()), left_out
 
 
 def make(net: Any, head: Any, side: int, channels: int, seed: int = 0) -> Network:
-    """A network for crops of this size; what it learns serves pictures of any."""
+    """A network for crops of this size; what it learns serves images of any."""
     layout = pixels(Slot("pixel", "number", "student_t"), (side, side, channels), side)
-    return Network(net, Open(), head, Shape(layout), seed=seed)
+    return Network(net, Identity(), head, Shape(layout), seed=seed)
 
 
 def check_question(told: Corruption | None, level: Noise | None, paired: bool) -> None:
@@ -162,22 +163,22 @@ def check_question(told: Corruption | None, level: Noise | None, paired: bool) -
     if told is None:
         return
     if isinstance(told, Pairs) != paired:
-        said = "there are no second pictures" if not paired else f"{told!r} takes no second ones"
+        said = "there are no second images" if not paired else f"{told!r} takes no second ones"
         raise SettingError(f"pairs are asked by Pairs() and fit(noisy, clean): {said}")
     if isinstance(told, Synthetic) and level is None:
         raise SettingError(
-            "noise on clean pictures must be told, since it cannot be found in them: give "
-            "noise=25.0, the standard deviation in the pictures' own units"
+            "noise on clean images must be told, since it cannot be found in them: give "
+            "noise=25.0, the standard deviation in the images' own units"
         )
     if isinstance(told, Synthetic) and told.scale != 1:
         raise SettingError(
-            f"{told!r}: pictures come in units of their noise; give Noise(1.0) and noise=..."
+            f"{told!r}: images come in units of their noise; give Noise(1.0) and noise=..."
         )
     told.check()
 
 
 def question_for(told: Corruption | None, noise: Noise, paired: bool) -> Corruption:
-    """What the net is asked: what was told, else what the pictures and their noise allow."""
+    """What the net is asked: what was told, else what the images and their noise allow."""
     if told is None:
         return Pairs() if paired else Recorrupted(filter=filter_of(noise))
     if isinstance(told, Recorrupted) and told.filter is None:
@@ -185,87 +186,87 @@ def question_for(told: Corruption | None, noise: Noise, paired: bool) -> Corrupt
     return told
 
 
-def _clean(corruption: Corruption, twins: list[Picture] | None) -> str:
-    """Which pictures have no noise: their units are those of the mean of noisy ones."""
+def _clean(corruption: Corruption, twins: list[Image] | None) -> str:
+    """Which images have no noise: their units are those of the mean of noisy ones."""
     if isinstance(corruption, Synthetic):
-        return "pictures"
+        return "images"
     if twins is None:
         return ""
     some = [windows_of(twins[int(i)]) for i in np.linspace(0, len(twins) - 1, 3).astype(int)]
     return "partners" if all(estimate(one).kind == "none" for one in some) else ""
 
 
-def _leaves(shelf: Shelf, corruption: Corruption, noise: Noise, seed: int) -> tuple[Leaves, float]:
-    """Synthetic pictures for where real ones are few, and the share of crops that they are."""
+def _leaves(
+    shelf: ImageDataset, corruption: Corruption, noise: Noise, seed: int
+) -> tuple[DeadLeaves, float]:
+    """Synthetic images for where real ones are few, and the share of crops that they are."""
     few = 1 - shelf.cells / ENOUGH_CELLS
-    planes = [shelf.plane(int(i), 0, 0, 512) for i in range(min(len(shelf.pictures), 8))]
+    planes = [shelf.plane(int(i), 0, 0, 512) for i in range(min(len(shelf.images), 8))]
     deviation = float(np.mean([plane.numbers.std() for plane in planes]))
     clean = isinstance(corruption, Synthetic)
-    made = Leaves(planes[0].numbers.shape[2], deviation, filter_of(noise), clean, seed)
+    made = DeadLeaves(planes[0].numbers.shape[2], deviation, filter_of(noise), clean, seed)
     return made, MOST_LEAFY * float(np.clip(few, 0, 1))
 
 
-def settled(plan: Plan, crops: Crops, channels: int) -> Plan:
+def settled(training: TrainingConfig, crops: Crops, channels: int) -> TrainingConfig:
     """The plan with what it leaves open; written down, so that a run is resumed as it began."""
-    found = Plan(**plan.get_params())
+    found = TrainingConfig(**training.get_params())
     found.check()
     if found.steps is None and found.time_budget_s is None:
         found.steps = int(np.clip(LEAST_STEPS + STEPS_A_CROP * crops.rows, 0, MOST_STEPS))
     elif found.steps is None:
         found.steps = 1_000_000  # as many as there is time for
     if found.batch is None:
-        found.batch = max(1, STEP_CELLS // (crops.side**2 * channels))
+        found.batch = max(1, STEP_PIXELS // (crops.side**2 * channels))
     found.members = 1
     return found
 
 
-def own_plan() -> Plan:
+def own_training() -> TrainingConfig:
     """The plan where none is given."""
-    return Plan(learning_rate=LEARNING_RATE, patience=None)
+    return TrainingConfig(learning_rate=LEARNING_RATE, patience=None)
 
 
-def _checked(
-    pictures: Pictures, partners: Pictures | None
-) -> tuple[list[Picture], list[Picture] | None]:
-    """Pictures of one number of channels, each with a partner of its size where there are any.
+def _checked(images: Images, partners: Images | None) -> tuple[list[Image], list[Image] | None]:
+    """Images of one number of channels, each with a partner of its size where there are any.
 
     Raises: DataError.
     """
-    held = pictures.pictures
-    for picture in held:
-        check_channels(picture, held[0].channels, f"{held[0].name} and others")
+    held = images.images
+    for image in held:
+        check_channels(image, held[0].channels, f"{held[0].name} and others")
     if partners is None:
         return held, None
-    if len(partners.pictures) != len(held):
+    if len(partners.images) != len(held):
         raise DataError(
-            f"{len(held)} noisy pictures and {len(partners.pictures)} second ones: give one each"
+            f"{len(held)} noisy images and {len(partners.images)} second ones: give one each"
         )
-    for noisy, other in zip(held, partners.pictures, strict=True):
+    for noisy, other in zip(held, partners.images, strict=True):
         sizes = [(p.height, p.width, p.channels) for p in (noisy, other)]
         if sizes[0] != sizes[1]:
             raise DataError(f"{noisy.name} is {sizes[0]} and its partner {sizes[1]}")
-    return held, partners.pictures
+    return held, partners.images
 
 
-def check_channels(picture: Picture, channels: int, others: str) -> None:
-    """Raises: DataError for a grey picture among colour ones, or the reverse."""
-    if picture.channels != channels:
+def check_channels(image: Image, channels: int, others: str) -> None:
+    """Raises: DataError for a grey image among colour ones, or the reverse."""
+    if image.channels != channels:
         kinds = {1: "grey"}
-        this, that = (kinds.get(n, f"of {n} channels") for n in (picture.channels, channels))
+        this, that = (kinds.get(n, f"of {n} channels") for n in (image.channels, channels))
         raise DataError(
-            f"{picture.name} is {this}, {others} {that}: one model takes one kind; convert it, or "
+            f"{image.name} is {this}, {others} {that}: one model takes one kind; convert it, or "
             "fit a model for each"
         )
 
 
-def _side(held: list[Picture], step: int) -> int:
-    """The side of a training crop: as large as the largest picture, at most `SIDE`."""
+def _side(held: list[Image], step: int) -> int:
+    """The side of a training crop: as large as the largest image, at most `SIDE`."""
     largest = max(max(p.height, p.width) for p in held)
     return -(-min(largest, SIDE) // step) * step
 
 
-def _fingerprint(held: list[Picture], shelf: Shelf, parts: dict[str, Any], seed: int) -> str:
-    """A digest of pictures, settings and seed: equal ones make the same model."""
+def _fingerprint(held: list[Image], shelf: ImageDataset, parts: dict[str, Any], seed: int) -> str:
+    """A digest of images, settings and seed: equal ones make the same model."""
     sizes = [(p.name, p.height, p.width, p.channels, str(p.dtype)) for p in held]
     said = {name: part.recipe() for name, part in parts.items() if hasattr(part, "recipe")}
     levels = [unit.noise.recipe() for unit in shelf.units[:100]]
@@ -279,10 +280,10 @@ def _fingerprint(held: list[Picture], shelf: Shelf, parts: dict[str, Any], seed:
 
 def with_device(fitted: Fitted, device: str) -> Fitted:
     """The same denoiser with its network where it is asked to work."""
-    plan = Plan(**fitted.plan.get_params())
-    plan.device = device
-    fitted.network.to(plan.torch_device())
-    return replace(fitted, plan=plan)
+    training = TrainingConfig(**fitted.training.get_params())
+    training.device = device
+    fitted.network.to(training.torch_device())
+    return replace(fitted, training=training)
 
 
-__all__ = ["Fitted", "Hooks", "Unit", "check_channels", "learn", "make", "own_plan"]
+__all__ = ["Callbacks", "Fitted", "NoiseScaler", "check_channels", "learn", "make", "own_training"]

@@ -14,13 +14,13 @@ from keyhole.denoising.fitted import Fitted, make
 from keyhole.errors import BundleError
 from keyhole.modalities.tiles.noise import FILTERS, Noise
 from keyhole.model.nets.unet import UNet
-from keyhole.store import Bundle, blamed, record
+from keyhole.store import Bundle, record, wrap_errors
 from keyhole.training import History
 
 SECTION = "denoise"
-PARTS = ("corruption", "head", "net", "plan")
+PARTS = ("corruption", "head", "net", "training")
 PLAIN = (  # kept as they are
-    "clean", "choice", "history", "pictures", "pixels", "side", "channels", "fingerprint",
+    "clean", "choice", "history", "images", "pixels", "side", "channels", "fingerprint",
     "findings", "verdict", "used",
 )  # fmt: skip
 MOST_SIDE, MOST_CHANNELS = 64, 64
@@ -40,7 +40,7 @@ class KeptNoise:
 
 
 @dataclass(frozen=True)
-class Kept:
+class State:
     """The section `denoise` of a manifest: these keys, of these types."""
 
     parts: dict[str, dict[str, Any]]
@@ -53,7 +53,7 @@ class Kept:
     clean: str
     choice: Choice
     history: History
-    pictures: int
+    images: int
     pixels: int
     side: int
     channels: int
@@ -63,14 +63,14 @@ class Kept:
     used: str
 
 
-def section_of(fitted: Fitted, parts: dict[str, Any], denoiser: Any) -> dict[str, Any]:
+def to_state(fitted: Fitted, parts: dict[str, Any], denoiser: Any) -> dict[str, Any]:
     """The section `denoise` of a manifest, as JSON."""
-    used = {"net": parts["net"], "head": parts["head"], "plan": fitted.plan,
+    used = {"net": parts["net"], "head": parts["head"], "training": fitted.training,
             "corruption": fitted.corruption}  # fmt: skip
     given = {name: getattr(denoiser, name) for name in PARTS}
     state = denoiser.random_state
     return asdict(
-        Kept(
+        State(
             parts={name: part.recipe() for name, part in used.items()},
             given={name: None if p is None else p.recipe() for name, p in given.items()},
             told=None if parts["noise"] is None else KeptNoise(**parts["noise"].recipe()),
@@ -90,8 +90,8 @@ def restored(bundle: Bundle) -> tuple[Fitted, dict[str, Any]]:
     """
     if SECTION not in bundle.sections:
         raise BundleError(f"{bundle.path} holds no denoiser: it was not fitted with --for denoise")
-    kept = record(Kept, bundle.sections[SECTION], f"section {SECTION!r}")
-    with blamed(f"section {SECTION!r}"):
+    kept = record(State, bundle.sections[SECTION], f"section {SECTION!r}")
+    with wrap_errors(f"section {SECTION!r}"):
         _check(kept)
         parts = {name: build(name, recipe) for name, recipe in kept.parts.items()}
         given = {n: None if r is None else build(n, r) for n, r in kept.given.items()}
@@ -112,7 +112,7 @@ def restored(bundle: Bundle) -> tuple[Fitted, dict[str, Any]]:
         told = None if kept.told is None else Noise.of_recipe(asdict(kept.told))
         told = told.sigma if told is not None and told == Noise(told.sigma) else told
         plain = {n: getattr(kept, n) for n in PLAIN}
-        own = {name: parts[name] for name in ("net", "corruption", "plan")}
+        own = {name: parts[name] for name in ("net", "corruption", "training")}
         noise = Noise.of_recipe(asdict(kept.noise))
         fitted = Fitted(network=network, noise=noise, **own, **plain)
         arguments = given | {"noise": told, "axes": kept.axes, "fallback": kept.fallback,
@@ -120,17 +120,17 @@ def restored(bundle: Bundle) -> tuple[Fitted, dict[str, Any]]:
     return fitted, arguments
 
 
-def _check(kept: Kept) -> None:
+def _check(kept: State) -> None:
     wrong = {
         "parts: those of a denoiser": sorted(kept.parts) != list(PARTS),
         "given: those of a denoiser": sorted(kept.given) != list(PARTS),
         "side: of a training crop": not 1 <= kept.side <= MOST_SIDE,
-        "channels: of a picture": not 1 <= kept.channels <= MOST_CHANNELS,
-        "pictures, pixels: at least 1": min(kept.pictures, kept.pixels) < 1,
+        "channels: of an image": not 1 <= kept.channels <= MOST_CHANNELS,
+        "images, pixels: at least 1": min(kept.images, kept.pixels) < 1,
         "noise: a level that pixels can have": not all(
             1e-30 < max(n.sigma, n.gain) < 1e30 for n in (kept.noise, kept.told or kept.noise)
         ),
-        "clean: pictures, partners, or neither": kept.clean not in {"", "pictures", "partners"},
+        "clean: images, partners, or neither": kept.clean not in {"", "images", "partners"},
         "used: the net, or a filter": kept.used not in {NET, *FILTERS},
         "scores: of the net and the filters": not {NET} < set(kept.choice.scores)
         or not set(kept.choice.scores) <= {NET, *FILTERS},

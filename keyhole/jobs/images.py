@@ -1,4 +1,4 @@
-"""Pictures from files to files: each copy whole or not at all, and a killed run goes on.
+"""Images from files to files: each copy whole or not at all, and a killed run goes on.
 
 The copies gather in a folder aside, which takes its place when all are there. A copy that is
 there already is not made again, where model and settings are the same.
@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keyhole.core.files import refuse_existing, write_whole
-from keyhole.data.image_rows import as_pictures
-from keyhole.data.images import ImageFile, Pictures, warn_infinite
+from keyhole.data.image_rows import as_images
+from keyhole.data.images import ImageFile, Images, warn_infinite
 from keyhole.errors import DataError, FileError
-from keyhole.modalities.tiles.scaling import Measured
+from keyhole.modalities.tiles.scaling import NoiseEstimates
 from keyhole.tasks.denoise.denoiser import Denoiser
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ NOTE = ".keyhole.json"
 
 @dataclass(frozen=True)
 class Written:
-    """What came of one file, or of several: pictures, pixels that did not fit their type.
+    """What came of one file, or of several: images, pixels that did not fit their type.
 
-    `noiseless` are pictures left as they were, `striped` those whose rows or columns share noise
+    `noiseless` are images left as they were, `striped` those whose rows or columns share noise
     that stays, `lossy` files whose format loses more than
     rounding does; `kept` counts the files that an earlier run had done.
     """
 
     files: int
-    pictures: int
+    images: int
     clipped: int
     lossy: list[str]
     noiseless: list[str]
@@ -52,26 +52,26 @@ class Written:
 
 
 def denoise_files(
-    denoiser: Denoiser, pictures: Pictures, out: str, *, force: bool, heard: Callable[[int], None]
+    denoiser: Denoiser, images: Images, out: str, *, force: bool, heard: Callable[[int], None]
 ) -> Written:
     """Denoised copies of files, one as `out`, several into the folder `out`; memory is a tile's.
 
     Raises: FileError where something stands there, DataError for files of one name.
     """
     refuse_existing(out, force)
-    warn_infinite(pictures.pictures)
-    measured = denoiser.measured(pictures.pictures)
-    if not _is_folder(pictures, out):
-        return _copied(denoiser, pictures.files[0], out, measured, force, heard)
-    names = [file.name for file in pictures.files]
-    _refuse_same(names, pictures.name)
-    note = Note.begun(Path(f"{out.rstrip('/')}.part"), _settings(denoiser, pictures))
+    warn_infinite(images.images)
+    measured = denoiser.measured(images.images)
+    if not _is_folder(images, out):
+        return _copied(denoiser, images.files[0], out, measured, force, heard)
+    names = [file.name for file in images.files]
+    _refuse_same(names, images.name)
+    note = Note.begun(Path(f"{out.rstrip('/')}.part"), _settings(denoiser, images))
     found: list[Written] = []
-    for file in pictures.files:
+    for file in images.files:
         done = note.done.get(file.name)
         if done is not None and (note.folder / file.name).exists():
             found.append(replace(Written(**done), kept=1))
-            heard(len(file.pictures))
+            heard(len(file.images))
             continue
         place = note.folder / file.name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -151,12 +151,12 @@ class Note:
         (self.folder / NOTE).unlink()
 
 
-def _is_folder(pictures: Pictures, out: str) -> bool:
+def _is_folder(images: Images, out: str) -> bool:
     """One file that was named becomes one file, all else a folder."""
-    if out.endswith("/") or len(pictures.files) > 1:
+    if out.endswith("/") or len(images.files) > 1:
         return True
-    file = pictures.files[0]
-    named = os.path.abspath(file.path) == os.path.abspath(pictures.name)
+    file = images.files[0]
+    named = os.path.abspath(file.path) == os.path.abspath(images.name)
     return not named or (os.path.isdir(out) and not file.folder)
 
 
@@ -164,30 +164,30 @@ def _copied(
     denoiser: Denoiser,
     file: ImageFile,
     path: str,
-    measured: Measured,
+    measured: NoiseEstimates,
     force: bool,
     heard: Callable[[int], None],
 ) -> Written:
     note = f"Denoised by keyhole, model {denoiser._fitted.fingerprint}; not for diagnosis"
     noiseless, striped = [], []
     with file.copy_to(path, note=note, force=force) as copy:
-        for place, picture in enumerate(file.pictures):
-            unit = measured.unit(picture)
+        for place, image in enumerate(file.images):
+            unit = measured.unit(image)
             if unit.noise.kind == "none":
-                noiseless.append(picture.name)
+                noiseless.append(image.name)
             if unit.noise.striped:
-                striped.append(picture.name)
-            for y, rows in denoiser.bands(picture, unit):
+                striped.append(image.name)
+            for y, rows in denoiser.bands(image, unit):
                 copy.write(place, y, rows)
             heard(1)
     lossy = [file.name] if copy.lossy else []
-    return Written(1, len(file.pictures), copy.clipped, lossy, noiseless, striped)
+    return Written(1, len(file.images), copy.clipped, lossy, noiseless, striped)
 
 
 def _sum(parts: list[Written]) -> Written:
     return Written(
         files=sum(part.files for part in parts),
-        pictures=sum(part.pictures for part in parts),
+        images=sum(part.images for part in parts),
         clipped=sum(part.clipped for part in parts),
         lossy=[name for part in parts for name in part.lossy],
         noiseless=[name for part in parts for name in part.noiseless],
@@ -196,11 +196,11 @@ def _sum(parts: list[Written]) -> Written:
     )
 
 
-def _settings(denoiser: Denoiser, pictures: Pictures) -> str:
+def _settings(denoiser: Denoiser, images: Images) -> str:
     """A digest of the model, of what it was told, and of which files it is asked about."""
     fitted = denoiser._fitted
     said = [fitted.fingerprint, fitted.used, repr(denoiser.noise), repr(denoiser.axes)]
-    for file in pictures.files:
+    for file in images.files:
         state = os.stat(file.path)
         said.append(f"{os.path.abspath(file.path)} {state.st_size} {state.st_mtime_ns}")
     return hashlib.sha256("\n".join(said).encode()).hexdigest()
@@ -223,22 +223,22 @@ def _settle(part: Path, out: Path, names: list[str]) -> None:
         raise FileError(f"{out} cannot be written: {fault}; the copies are in {part}") from fault
 
 
-class PictureFolder:
-    """Takes tables of drawn pictures into a folder: 00001.png and so on, 8 bits each."""
+class ImageFolder:
+    """Takes tables of drawn images into a folder: 00001.png and so on, 8 bits each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
 
     def write(self, table: pa.Table) -> None:
-        """The pictures of a table, grey or of three channels, in the range of their own type."""
+        """The images of a table, grey or of three channels, in the range of their own type."""
         from PIL import Image
 
-        pictures = as_pictures(table)
-        whole = np.issubdtype(pictures.dtype, np.integer)
-        ends = np.iinfo(pictures.dtype) if whole else None
-        for picture in pictures:
-            low, high = (ends.min, ends.max) if ends else (picture.min(), picture.max())
-            tone = (picture.astype(float) - low) / max(high - low, 1e-12)
+        images = as_images(table)
+        whole = np.issubdtype(images.dtype, np.integer)
+        ends = np.iinfo(images.dtype) if whole else None
+        for image in images:
+            low, high = (ends.min, ends.max) if ends else (image.min(), image.max())
+            tone = (image.astype(float) - low) / max(high - low, 1e-12)
             self.count += 1
-            image = Image.fromarray((255 * tone.clip(0, 1) + 0.5).astype(np.uint8))
-            image.save(self.folder / f"{self.count:05d}.png")
+            stored = Image.fromarray((255 * tone.clip(0, 1) + 0.5).astype(np.uint8))
+            stored.save(self.folder / f"{self.count:05d}.png")

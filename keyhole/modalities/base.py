@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Named(Protocol):
-    """A column of a source, or what stands for one: a patch of a picture."""
+    """A column of a source, or what stands for one: a patch of an image."""
 
     name: str
     kind: Any
@@ -48,7 +48,7 @@ class Modality(Described):
 
     @property
     @abstractmethod
-    def celled(self) -> Sequence[Any]:
+    def encoded_columns(self) -> Sequence[Any]:
         """The columns that have cells."""
 
     @property
@@ -76,7 +76,7 @@ class Modality(Described):
     def drawn(self, batch: Batch) -> pa.Table:
         """Cells that were drawn from a likelihood, as rows of legal values."""
 
-    def observed(self, batch: Batch) -> pa.Table:
+    def decode_observed(self, batch: Batch) -> pa.Table:
         """Encoded rows as they were met; unseen cells missing."""
         return self.drawn(batch)
 
@@ -91,7 +91,7 @@ class Modality(Described):
 
     def allowed(self, batch: Batch) -> torch.Tensor:
         """(row, cell): False where a drawn value is none that may be drawn."""
-        return torch.ones_like(batch.seen)
+        return torch.ones_like(batch.observed)
 
     def written(self, table: pa.Table) -> pa.Table:
         """Decoded rows in the way that training wrote them; the rows as they are by default."""
@@ -109,16 +109,16 @@ class Modality(Described):
         """What stands in a column that has cells, as a person would write it."""
 
     @abstractmethod
-    def expected(self, column: str, cells: np.ndarray, predicted: Prediction) -> Expected:
+    def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected in place of a column's values, (row, cell), in words."""
 
-    def cells(self, batch: Batch) -> np.ndarray:
+    def features(self, batch: Batch) -> np.ndarray:
         """All cells of a batch without lead axes as one matrix: in float64 codes stay exact."""
         pair = [batch.numbers.double(), batch.codes.double()]
         return torch.cat(pair, -1).cpu().numpy()
 
     @abstractmethod
-    def cells_of(self, column: str) -> list[int]:
+    def features_of(self, column: str) -> list[int]:
         """The positions of a column's cells."""
 
     @classmethod

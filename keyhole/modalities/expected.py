@@ -72,7 +72,9 @@ def known_only(texts: list[str], fits: np.ndarray, known: np.ndarray) -> Expecte
     return Expected(said, fits & known, known)
 
 
-def with_atom(atom: str, at_atom: np.ndarray, share: np.ndarray, rest: Expected) -> Expected:
+def with_point_mass(
+    point_mass: str, at_point_mass: np.ndarray, share: np.ndarray, rest: Expected
+) -> Expected:
     """What was expected where a column has an atom, of probability `share`: it, or both.
 
     `rest` is what was expected of the other values; `at_atom` says which rows hold the atom.
@@ -80,8 +82,12 @@ def with_atom(atom: str, at_atom: np.ndarray, share: np.ndarray, rest: Expected)
     likely, possible = share >= SHARE, share > 1 - SHARE
     texts = list(rest.texts)
     for i in np.flatnonzero(possible):
-        texts[i] = f"{atom} ({100 * share[i]:.0f} %)" if likely[i] else f"{atom} or {texts[i]}"
-    fits = np.where(at_atom, possible, rest.fits & ~likely)
+        texts[i] = (
+            f"{point_mass} ({100 * share[i]:.0f} %)"
+            if likely[i]
+            else f"{point_mass} or {texts[i]}"
+        )
+    fits = np.where(at_point_mass, possible, rest.fits & ~likely)
     return known_only(texts, fits, rest.known | likely)
 
 

@@ -12,7 +12,7 @@ from keyhole.modalities.tabular.guess import Guess
 from keyhole.modalities.tabular.profile import Profile
 
 
-class Hints(Described):
+class Schema(Described):
     """What the user says of the columns: all else is guessed.
 
     `kinds` overrides guesses by name ("alike": all numbers are of one measure, as pixels are, and
@@ -20,11 +20,11 @@ class Hints(Described):
     answers; `weight` holds row weights; `validation` is how rows are held out: "random",
     "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows).
     `contamination` is the share of rows that are bad: "none", a share below .5, or "auto" where it
-    is not known; None: not known either, and the net trusts all rows alike. `segment` names the
-    part of a fleet that a row is of, and is not learnt from.
+    is not known; None: not known either, and the net trusts all rows alike. `group` names the
+    part of a fleet that a row is of, and is not learned from.
     """
 
-    family = "hints"
+    family = "schema"
     kind = "table"
 
     def __init__(
@@ -37,7 +37,7 @@ class Hints(Described):
         weight: str | None = None,
         validation: str = "random",
         contamination: str | float | None = None,
-        segment: str | None = None,
+        group: str | None = None,
     ) -> None:
         self.kinds = kinds
         self.only = only
@@ -46,7 +46,7 @@ class Hints(Described):
         self.weight = weight
         self.validation = validation
         self.contamination = contamination
-        self.segment = segment
+        self.group = group
 
     def check(self) -> None:
         """Raises: SettingError for a share of bad rows that is none."""
@@ -61,7 +61,7 @@ class Hints(Described):
                 "rows, from 0 to below 0.5"
             )
 
-    def told(self, contamination: Any, segment: str | None) -> Self:
+    def told(self, contamination: Any, group: str | None) -> Self:
         """These hints with what a detector was told; where it was told nothing, a hint stands.
 
         Raises: SettingError for a share of bad rows that is none.
@@ -69,7 +69,7 @@ class Hints(Described):
         found = type(self)(**self.get_params())
         if found.contamination is None or contamination != "auto":
             found.contamination = contamination
-        found.segment = self.segment if segment is None else segment
+        found.group = self.group if group is None else group
         found.check()
         return found
 
@@ -91,13 +91,13 @@ class Hints(Described):
         A text that is a column's name means that column; else it is read as a line of CSV.
         """
         same = type(self)(**self.get_params())
-        if not isinstance(self, PictureHints):
+        if not isinstance(self, ImageSchema):
             same.only = None if self.only is None else _split(self.only, names)
             same.exclude = None if self.exclude is None else _split(self.exclude, names)
         return same
 
     @property
-    def core_share(self) -> float:
+    def support_fraction(self) -> float:
         """The share of rows that are trusted to be good.
 
         Where it is not known how many are bad, `CORE` of them: robust against two fifths.
@@ -118,7 +118,7 @@ class Hints(Described):
 
     def named(self) -> list[str]:
         """Every column that a hint names."""
-        single = [self.id, self.weight, self.holdout_column, self.segment]
+        single = [self.id, self.weight, self.holdout_column, self.group]
         lists = [*self.kind_of, *(self.only or []), *(self.exclude or [])]
         return [name for name in [*single, *lists] if name is not None]
 
@@ -129,27 +129,27 @@ class Hints(Described):
         """
         name = profile.name
         if name == self.id:
-            return Guess("aside", "names the rows")
+            return Guess("ignored", "names the rows")
         if name == self.weight:
-            return Guess("aside", "holds the row weights")
-        if name == self.segment:
-            return Guess("aside", "names the segment")
+            return Guess("ignored", "holds the row weights")
+        if name == self.group:
+            return Guess("ignored", "names the segment")
         if name in (self.exclude or []):
-            return Guess("aside", "excluded")
+            return Guess("ignored", "excluded")
         if self.only is not None and name not in self.only:
-            return Guess("aside", "not among the columns asked for")
+            return Guess("ignored", "not among the columns asked for")
         told = self.kind_of.get(name)
         return None if told is None else _told(profile, told, self.format_of.get(name, ""))
 
 
-class PictureHints(Hints):
-    """What the user says of pictures: all are brought to `size` (height, width), whatever theirs.
+class ImageSchema(Schema):
+    """What the user says of images: all are brought to `size` (height, width), whatever theirs.
 
     Without it, they are of one size, and worked on at most 64 pixels a side. `contamination` is
     that of tables.
     """
 
-    kind = "pictures"
+    kind = "images"
 
     def __init__(
         self, size: list[int] | None = None, *, contamination: str | float | None = None
@@ -158,7 +158,7 @@ class PictureHints(Hints):
         self.size = size
 
     def check(self) -> None:
-        """Raises: SettingError for a size or a share of bad pictures that is none."""
+        """Raises: SettingError for a size or a share of bad images that is none."""
         super().check()
         size: Any = self.size
         if size is not None and not (
@@ -176,8 +176,8 @@ def _split(texts: list[str], names: list[str]) -> list[str]:
         if text in held or not isinstance(text, str):
             columns.append(text)
         else:
-            cells = next(csv.reader([text], skipinitialspace=True), [])
-            columns += [name for name in cells if name]
+            features = next(csv.reader([text], skipinitialspace=True), [])
+            columns += [name for name in features if name]
     return columns
 
 
@@ -186,9 +186,9 @@ def _told(profile: Profile, kind: str, form: str) -> Guess:
     name = profile.name
     if kind not in kinds("column"):
         raise SettingError(f"{name}={kind!r}: a column is one of {sorted(kinds('column'))}")
-    if profile.seen <= 0 and kind != "aside":
+    if profile.observed <= 0 and kind != "ignored":
         raise DataError(f"column {name!r} shall be a {kind}, but it holds no value at all")
-    if kind == "moment":
+    if kind == "datetime":
         profile.style = _style(profile, form)
     elif form and not (kind == "number" and form in OPPOSITE):
         raise SettingError(
@@ -236,9 +236,9 @@ def _can_be(profile: Profile, kind: str) -> bool:
 
     if kind in {"number", "count"}:
         return profile.readable and not pt.is_boolean(profile.arrow_type)
-    if kind in {"category", "flag"}:
+    if kind in {"category", "boolean"}:
         return bool(profile.levels)
-    if kind == "moment":
+    if kind == "datetime":
         typed = pt.is_timestamp(profile.arrow_type) or pt.is_date(profile.arrow_type)
         return typed or profile.style is not None
     return True

@@ -5,7 +5,7 @@ Four members cost 1.4 steps of one net this way, a loop over four nets costs 3.
 Convolutions with a member axis: `members` of them side by side.
 
 At the borders of a room a state is flat, (*lead, batch, wide), as it is for tables; between the
-two pictures are (member, picture, channel, height, width). One convolution a member: as groups of
+two images are (member, image, channel, height, width). One convolution a member: as groups of
 one convolution, five members cost ten, not five (measured, 28x28).
 """
 
@@ -36,11 +36,11 @@ class Linear(nn.Module):
         return torch.matmul(x, self.weight.mT) + self.bias
 
 
-def to_cells(shape: Shape, cells: int) -> nn.Module:
+def to_features(shape: Shape, features: int) -> nn.Module:
     """What leads from a decoder's state to one number a cell: nothing, where the state is that."""
-    if shape.site and shape.wide == cells:
+    if shape.site and shape.wide == features:
         return nn.Identity()
-    return Linear(shape.wide, cells, shape.members)
+    return Linear(shape.wide, features, shape.members)
 
 
 class Conv(nn.Module):
@@ -55,9 +55,9 @@ class Conv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, wide_out))
 
     def forward(
-        self, x: Float[Tensor, "member picture wide_in h w"]
-    ) -> Float[Tensor, "member picture wide_out a b"]:
-        """Each member's map of its own pictures."""
+        self, x: Float[Tensor, "member image wide_in h w"]
+    ) -> Float[Tensor, "member image wide_out a b"]:
+        """Each member's map of its own images."""
 
         def one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             return functional.conv2d(x, weight, bias, self.stride, padding=1)
@@ -76,9 +76,9 @@ class UpConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, wide_out))
 
     def forward(
-        self, x: Float[Tensor, "member picture wide_in h w"], size: tuple[int, int]
-    ) -> Float[Tensor, "member picture wide_out a b"]:
-        """Each member's map of its own pictures, of this height and width."""
+        self, x: Float[Tensor, "member image wide_in h w"], size: tuple[int, int]
+    ) -> Float[Tensor, "member image wide_out a b"]:
+        """Each member's map of its own images, of this height and width."""
 
         def one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             return functional.conv_transpose2d(x, weight, bias, stride=2, padding=1)
@@ -87,23 +87,23 @@ class UpConv(nn.Module):
 
 
 def _each(one: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A map of each member's pictures by its own weights."""
+    """A map of each member's images by its own weights."""
     if x.shape[0] == 1:
         return one(x[0], weight[0], bias[0])[None]
     return torch.stack([one(*parts) for parts in zip(x, weight, bias, strict=True)])
 
 
-def to_pictures(
+def to_images(
     x: Float[Tensor, "*lead batch wide"], site: tuple[int, int], members: int
-) -> Float[Tensor, "member picture channel h w"]:
-    """Flat states, pixel after pixel, as pictures; those of all samples behind each other."""
+) -> Float[Tensor, "member image channel h w"]:
+    """Flat states, pixel after pixel, as images; those of all samples behind each other."""
     x = x.expand(*x.shape[:-3], members, *x.shape[-2:])
     x = x.unflatten(-1, (*site, -1)).movedim(-1, -3)  # (*sample, M, B, C, h, w)
     return x.movedim(-5, 0).flatten(1, -4)  # (M, sample * B, C, h, w)
 
 
 def to_states(
-    x: Float[Tensor, "member picture channel h w"], lead: tuple[int, ...]
+    x: Float[Tensor, "member image channel h w"], lead: tuple[int, ...]
 ) -> Float[Tensor, "*lead batch wide"]:
     """The way back; `lead` is the (*sample, batch) of the states."""
     x = x.movedim(-3, -1).flatten(-3)  # (M, sample * B, h * w * C)

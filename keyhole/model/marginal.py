@@ -10,7 +10,7 @@ from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.model.network import Network
 
-CELLS_A_PASS = 1 << 20  # what a pass makes should not fall out of the processor's cache
+FEATURES_A_PASS = 1 << 20  # what a pass makes should not fall out of the processor's cache
 ROWS_A_PASS = 64
 
 
@@ -42,10 +42,10 @@ def _of_rows(
     network: Network, batch: Batch, samples: int, generator: torch.Generator
 ) -> Float[Tensor, " batch"]:
     state = network.encoder(network.stem(batch))  # (M or 1, B, wide)
-    members, cells = network.shape.members, batch.seen.shape[1]
+    members, features = network.shape.members, batch.observed.shape[1]
     state = state.expand(members, -1, -1)
-    seen = None if bool(batch.seen.all()) else batch.seen
-    at_once = max(1, CELLS_A_PASS // (members * len(batch) * cells))
+    observed = None if bool(batch.observed.all()) else batch.observed
+    at_once = max(1, FEATURES_A_PASS // (members * len(batch) * features))
     total = torch.full((members, len(batch)), -torch.inf, device=state.device)
     left = samples
     while left:
@@ -53,9 +53,11 @@ def _of_rows(
         code = network.bottleneck(state.repeat(1, drawn, 1), generator)
         z = code.z[0].unflatten(1, (drawn, -1)).transpose(0, 1)  # (S, M, B, code)
         ratio = code.log_ratio[0].unflatten(1, (drawn, -1)).transpose(0, 1)
-        log_prob = network.decode(z, seen).log_prob(batch)  # (S, M, B, cell)
-        rows = log_prob.sum(-1) if seen is None else torch.where(seen, log_prob, 0.0).sum(-1)
+        log_prob = network.decode(z, observed).log_prob(batch)  # (S, M, B, cell)
+        rows = (
+            log_prob.sum(-1) if observed is None else torch.where(observed, log_prob, 0.0).sum(-1)
+        )
         total = torch.logaddexp(total, torch.logsumexp(rows + ratio, 0))
         left -= drawn
     marginal = torch.logsumexp(total, 0) - math.log(samples * members)
-    return torch.where(batch.seen.any(1), marginal, torch.nan)
+    return torch.where(batch.observed.any(1), marginal, torch.nan)

@@ -21,7 +21,7 @@ from keyhole.model.nets.base import Net
 
 
 class Network(nn.Module):
-    """Bound copies of the parts, in the order of the picture above; final."""
+    """Bound copies of the parts, in the order of the image above; final."""
 
     def __init__(
         self, net: Net, bottleneck: Bottleneck, head: Head, shape: Shape, *, seed: int = 0
@@ -44,16 +44,18 @@ class Network(nn.Module):
         embedded = self.stem(batch)
         code = self.bottleneck(self.encoder(embedded), generator)
         if self.training and generator is not None:
-            code = self.bottleneck.priced(code, self._encode, embedded, generator)
+            code = self.bottleneck.penalised(code, self._encode, embedded, generator)
         # Without gaps the head is spared a choice for every cell: a tenth of a score's time.
-        gaps = self.training or not bool(batch.seen.all())
-        return Pass(code, self.decode(code.z, batch.seen if gaps else None))
+        gaps = self.training or not bool(batch.observed.all())
+        return Pass(code, self.decode(code.z, batch.observed if gaps else None))
 
     def _encode(self, embedded: Float[Tensor, "*lead batch cell"]) -> Tensor:
         return self.bottleneck(self.encoder(embedded)).mean
 
     def decode(
-        self, z: Float[Tensor, "*lead batch code"], seen: Bool[Tensor, "*row cell"] | None = None
+        self,
+        z: Float[Tensor, "*lead batch code"],
+        observed: Bool[Tensor, "*row cell"] | None = None,
     ) -> Likelihood:
-        """The likelihood of the rows with these codes; `seen`: the cells the net was given."""
-        return self.head(self.decoder(z), seen)
+        """The likelihood of the rows with these codes; `observed`: the cells the net was given."""
+        return self.head(self.decoder(z), observed)

@@ -1,6 +1,6 @@
-"""Pictures as PNG: in a page as data, or as a file.
+"""Images as PNG: in a page as data, or as a file.
 
-Heat maps as files: where in each picture the surprise is.
+Anomaly maps as files: where in each image the anomaly score is.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 from keyhole.core.files import write_whole
 from keyhole.core.progress import stage
-from keyhole.data.image_rows import as_pictures, resized
+from keyhole.data.image_rows import as_images, resized
 from keyhole.errors import FileError
-from keyhole.tasks.detect.detector import AnomalyDetector, heat_of
+from keyhole.tasks.detect.detector import AnomalyDetector, anomaly_map_of
 
 STRETCH = 0.5  # per cent of the pixels at either end that may be cut off when shown
 
@@ -32,7 +32,7 @@ def ends_of(x: np.ndarray) -> tuple[float, float]:
 
 
 def png(x: np.ndarray, ends: tuple[float, float] | None = None) -> str:
-    """A picture as the data of an image element, grey or its first three channels."""
+    """An image as the data of an image element, grey or its first three channels."""
     low, high = ends or ends_of(x)
     tone = np.clip((np.nan_to_num(x, nan=low) - low) / (high - low), 0, 1)
     data = base64.b64encode(png_bytes(tone[..., :3] if tone.shape[2] >= 3 else tone[..., 0]))
@@ -51,36 +51,36 @@ def png_bytes(tone: np.ndarray) -> bytes:
 HOTTEST = 6.0  # times the usual, from which on the map is at its brightest
 
 
-def write_heats(folder: str, detector: AnomalyDetector, data: Any) -> int:
-    """One PNG a picture into a new folder: the picture, and beside it its heat; how many.
+def write_anomaly_maps(folder: str, detector: AnomalyDetector, data: Any) -> int:
+    """One PNG an image into a new folder: the image, and beside it its heat; how many.
 
     Dark is usual, bright is `HOTTEST` times the usual or more. Raises: FileError, SettingError
     for the rows of a table.
     """
     stage("drawing anomaly maps")
     model, count, taken = detector.autoencoder_, 0, set[str]()
-    for start, rows in model.numbered(data):
-        heats = heat_of(detector.gauge_, iter([(start, rows)]))
-        pictures = as_pictures(rows.arrow())
+    for start, rows in model.iter_blocks(data):
+        anomaly_maps = anomaly_map_of(detector.scorer_, iter([(start, rows)]))
+        images = as_images(rows.arrow())
         names = _names(rows, start)
-        for heat, picture, name in zip(heats, pictures, names, strict=True):
+        for anomaly_map, image, name in zip(anomaly_maps, images, names, strict=True):
             inside = _own_name(os.path.normpath(name), taken)
             if os.path.isabs(inside) or inside.startswith(".."):  # a table may name anything
                 raise FileError(
-                    f"{name!r:.80} leads out of {folder}: no heat map is written there"
+                    f"{name!r:.80} leads out of {folder}: no anomaly map is written there"
                 )
             path = Path(folder, inside)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as fault:
                 raise FileError(f"{path} cannot be written: {fault.strerror}") from fault
-            write_whole(path, beside(picture, heat))
+            write_whole(path, beside(image, anomaly_map))
             count += 1
     return count
 
 
 def _own_name(name: str, taken: set[str]) -> str:
-    """The name of a picture's map, which no other has, in capitals or not: `a.png.heat.png`."""
+    """The name of an image's map, which no other has, in capitals or not: `a.png.heat.png`."""
     own, number = f"{name}.heat.png", 1
     while own.casefold() in taken:
         number += 1
@@ -89,23 +89,23 @@ def _own_name(name: str, taken: set[str]) -> str:
     return own
 
 
-def beside(picture: np.ndarray, heat: np.ndarray) -> bytes:
-    """A PNG of a picture (height, width[, channel]) and its heat (height, width) beside it."""
+def beside(image: np.ndarray, anomaly_map: np.ndarray) -> bytes:
+    """A PNG of an image (height, width[, channel]) and its heat (height, width) beside it."""
     from matplotlib import colormaps
 
-    picture = picture if picture.ndim == 3 else picture[..., None]
-    if picture.shape[:2] != heat.shape:
-        picture = resized(picture[None].astype(np.float32), heat.shape)[0]
-    low, high = ends_of(picture)
-    grey = np.clip((np.nan_to_num(picture, nan=low) - low) / (high - low), 0, 1)
+    image = image if image.ndim == 3 else image[..., None]
+    if image.shape[:2] != anomaly_map.shape:
+        image = resized(image[None].astype(np.float32), anomaly_map.shape)[0]
+    low, high = ends_of(image)
+    grey = np.clip((np.nan_to_num(image, nan=low) - low) / (high - low), 0, 1)
     grey = grey[..., :3] if grey.shape[2] >= 3 else np.repeat(grey[..., :1], 3, 2)
-    warm = np.clip(np.nan_to_num(heat, nan=1.0) / HOTTEST, 0, 1)
+    warm = np.clip(np.nan_to_num(anomaly_map, nan=1.0) / HOTTEST, 0, 1)
     hot = np.asarray(colormaps["magma"](warm))[..., :3]
     return png_bytes(np.concatenate([grey, hot], 1))
 
 
 def _names(rows: Any, start: int) -> list[str]:
-    """What names each picture: its file, else its place."""
+    """What names each image: its file, else its place."""
     if "file" in rows.names:
         return [str(name) for name in rows.column("file").to_pylist()]
-    return [f"picture {start + i + 1}" for i in range(len(rows))]
+    return [f"image {start + i + 1}" for i in range(len(rows))]

@@ -1,4 +1,4 @@
-"""The map of the codes, packed: four bytes a point, one for its surprise, one for its row."""
+"""The map of the codes, packed: four bytes a point, one for its anomaly score, one for its row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keyhole.report.words import plain
 
 MOST_POINTS = 100_000
 MOST_CELLS = 3  # of a row, said where the pointer stands
-EMPTY = 255  # the level of a row without surprise
+EMPTY = 255  # the level of a row without anomaly score
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CodeMap:
     all_alarms: bool
     far: int  # points that lie further out than the edge they are drawn at
     shares: list[float]  # of the codes' variance, across and up
-    narrow: bool  # a code of one number: surprise goes up
+    narrow: bool  # a code of one number: anomaly score goes up
 
 
 def pack(asked: Asked, most: int = MOST_POINTS) -> CodeMap:
@@ -35,14 +35,18 @@ def pack(asked: Asked, most: int = MOST_POINTS) -> CodeMap:
     rows = choose(asked, most)
     place, shares = plane(asked)
     grid, far = on_grid(place[rows])
-    surprise = np.nan_to_num(asked.surprise[rows], posinf=np.nan, neginf=np.nan)
-    knots = levels(surprise)
+    anomaly_score = np.nan_to_num(asked.anomaly_score[rows], posinf=np.nan, neginf=np.nan)
+    knots = levels(anomaly_score)
     level = np.full(len(rows), EMPTY, np.uint8)
-    known = ~np.isnan(asked.surprise[rows])
-    filled = np.nan_to_num(asked.surprise[rows][known])
+    known = ~np.isnan(asked.anomaly_score[rows])
+    filled = np.nan_to_num(asked.anomaly_score[rows][known])
     level[known] = np.searchsorted((knots[1:] + knots[:-1]) / 2, filled)
     alarm = asked.alarm[rows]
-    ends = np.nanquantile(surprise, [0.01, 0.995]) if np.isfinite(surprise).any() else [0, 1]
+    ends = (
+        np.nanquantile(anomaly_score, [0.01, 0.995])
+        if np.isfinite(anomaly_score).any()
+        else [0, 1]
+    )
     data = {
         "count": len(rows),
         "xy": _base64(grid.astype("<u2")),
@@ -63,7 +67,7 @@ def choose(asked: Asked, most: int) -> np.ndarray:
     total = len(asked)
     if total <= most:
         return np.arange(total)
-    first = np.nan_to_num(asked.surprise, nan=-np.inf)
+    first = np.nan_to_num(asked.anomaly_score, nan=-np.inf)
     wanted = np.zeros(total, bool)
     wanted[asked.strongest(min(most, MOST_STRONGEST))] = True
     alarms = np.flatnonzero(asked.alarm & ~wanted)
@@ -79,11 +83,11 @@ def plane(asked: Asked) -> tuple[np.ndarray, list[float]]:
     """Each row's two coordinates, and the share of the codes' variance that each carries.
 
     They are the principal components of the codes; a code of one number goes across, with the
-    row's surprise as the height.
+    row's anomaly score as the height.
     """
     codes = np.nan_to_num(np.asarray(asked.codes, np.float64), posinf=0, neginf=0)
     if codes.shape[1] == 1:
-        height = np.nan_to_num(asked.surprise.astype(float), posinf=0, neginf=0)
+        height = np.nan_to_num(asked.anomaly_score.astype(float), posinf=0, neginf=0)
         return np.stack([codes[:, 0], height], 1), [1.0, 0.0]
     centred = codes - codes.mean(0)
     variance, axes = np.linalg.eigh(centred.T @ centred)
@@ -107,9 +111,9 @@ def on_grid(place: np.ndarray) -> tuple[np.ndarray, int]:
     return np.round(share.clip(0, 1) * 65_535), far
 
 
-def levels(surprise: np.ndarray) -> np.ndarray:
+def levels(anomaly_score: np.ndarray) -> np.ndarray:
     """At most 255 values that stand for all: half evenly by rank, half evenly by value."""
-    held = surprise[~np.isnan(surprise)]
+    held = anomaly_score[~np.isnan(anomaly_score)]
     if not len(held):
         return np.zeros(1)
     by_rank = np.quantile(held, np.linspace(0, 1, 128))
@@ -129,18 +133,18 @@ def varints(numbers: np.ndarray) -> np.ndarray:
 
 
 def named(asked: Asked, rows: np.ndarray) -> list[Any]:
-    """[point, name, surprise, cells, doubt] of the strongest rows, then of others."""
+    """[point, name, anomaly score, cells, doubt] of the strongest rows, then of others."""
     point = {int(row): i for i, row in enumerate(rows)}
     strongest = [int(row) for row in asked.strongest(MOST_STRONGEST) if int(row) in point]
     found: list[Any] = []
     for row in strongest:
         cells = [
             [plain(column, 40), plain(value, 40), plain(expected, 40), round(float(share), 3)]
-            for column, value, expected, share in asked.because.get(row, [])[:MOST_CELLS]
+            for column, value, expected, share in asked.reasons.get(row, [])[:MOST_CELLS]
         ]
         said = [
             round(value, 3) if np.isfinite(value) else None
-            for value in (float(asked.surprise[row]), float(asked.doubt[row]))
+            for value in (float(asked.anomaly_score[row]), float(asked.score_std[row]))
         ]
         found.append([point[row], plain(asked.ids[row]), said[0], cells, said[1]])
     if len(asked) <= ALL_NAMED:

@@ -19,20 +19,20 @@ from keyhole.report.words import count, number, plain
 from keyhole.tasks.denoise.judge import judged
 
 if TYPE_CHECKING:
-    from keyhole.data.images import Picture, Pictures
-    from keyhole.modalities.tiles.scaling import Unit
+    from keyhole.data.images import Image, Images
+    from keyhole.modalities.tiles.scaling import NoiseScaler
     from keyhole.tasks.denoise.denoiser import Denoiser
 
 
 MOST_SHOWN = 6
-SIDE = 320  # pixels of a picture that are shown
+SIDE = 320  # pixels of an image that are shown
 REACH = 3.0  # standard deviations of noise from the middle grey of a residual to its ends
-WIDEST_SMALL = 64  # smaller pictures are shown larger, their pixels as squares
+WIDEST_SMALL = 64  # smaller images are shown larger, their pixels as squares
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture on the page: three images as data, and what can be said of it."""
+    """An image on the page: three images as data, and what can be said of it."""
 
     name: str
     before: str
@@ -44,25 +44,25 @@ class Shown:
 
 
 def write_denoising(
-    path: str | os.PathLike[str], denoiser: Denoiser, pictures: Pictures, truth: Any = None
+    path: str | os.PathLike[str], denoiser: Denoiser, images: Images, truth: Any = None
 ) -> None:
-    """Write the page, whole or not at all; `truth` are clean pictures where there are any.
+    """Write the page, whole or not at all; `truth` are clean images where there are any.
 
     Raises: FileError, DataError.
     """
-    write_whole(path, render(denoiser, pictures, truth))
+    write_whole(path, render(denoiser, images, truth))
 
 
-def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
-    """The page on a fitted denoiser, with some of these pictures; none where time is over."""
+def render(denoiser: Denoiser, images: Images, truth: Any = None) -> str:
+    """The page on a fitted denoiser, with some of these images; none where time is over."""
     stage("writing the page")
-    clean = None if truth is None else denoiser.open(truth).pictures
-    if clean is not None and len(clean) != len(pictures):
-        raise DataError(f"{len(pictures)} pictures and {len(clean)} true ones: give one each")
-    measured = denoiser.measured(pictures.pictures)
+    clean = None if truth is None else denoiser.open(truth).images
+    if clean is not None and len(clean) != len(images):
+        raise DataError(f"{len(images)} images and {len(clean)} true ones: give one each")
+    measured = denoiser.measured(images.images)
     shown = [
         _shown(denoiser, p, measured.unit(p), None if clean is None else clean[i])
-        for i, p in while_time_is_left((i, pictures[i]) for i in _places(len(pictures)))
+        for i, p in while_time_is_left((i, images[i]) for i in _places(len(images)))
     ]
     fitted = denoiser._fitted
     head, colon, rest = denoiser.verdict_.partition(": ")
@@ -75,35 +75,35 @@ def render(denoiser: Denoiser, pictures: Pictures, truth: Any = None) -> str:
                 "rest": rest if colon else "",
                 "findings": denoiser.findings_,
             },
-            "name": plain(pictures.name, 120),
+            "name": plain(images.name, 120),
             "noise": str(fitted.noise.describe(None)),
             "facts": _facts(denoiser),
             "scores": _scores(denoiser),
             "held_out": fitted.choice.held_out,
             "pixels": fitted.choice.pixels,
             "shown": shown,
-            "of": len(pictures),
-            "hurried": len(shown) < min(len(pictures), MOST_SHOWN),
-            "left_out": _left_out(pictures),
+            "of": len(images),
+            "hurried": len(shown) < min(len(images), MOST_SHOWN),
+            "left_out": _left_out(images),
             "curve": figures.learning_curve(fitted.history),
             "making": made_with(
                 {"net": denoiser.parts()["net"], "corruption": fitted.corruption,
-                 "head": denoiser.parts()["head"], "plan": fitted.plan},
+                 "head": denoiser.parts()["head"], "training": fitted.training},
                 fitted.fingerprint,
             ),
         },
     )  # fmt: skip
 
 
-def _left_out(pictures: Pictures) -> list[tuple[str, str]]:
-    """Which bad files were left out, and why; then how many were no pictures."""
-    bad = [(plain(file.name), plain(file.why, 200)) for file in pictures.skipped]
-    passed_over = plain(pictures.passed_over_in_words(), 400) if pictures.ignored else ""
-    return bad + ([("No pictures", passed_over)] if passed_over else [])
+def _left_out(images: Images) -> list[tuple[str, str]]:
+    """Which bad files were left out, and why; then how many were no images."""
+    bad = [(plain(file.name), plain(file.why, 200)) for file in images.skipped]
+    passed_over = plain(images.passed_over_in_words(), 400) if images.ignored else ""
+    return bad + ([("No images", passed_over)] if passed_over else [])
 
 
 def _places(count: int) -> list[int]:
-    """Which of so many pictures are shown: some spread over all, none where time is over."""
+    """Which of so many images are shown: some spread over all, none where time is over."""
     places = np.unique(np.linspace(0, count - 1, MOST_SHOWN).astype(int))
     return places.tolist() if clock().left() > 0 else []
 
@@ -113,10 +113,10 @@ def _facts(denoiser: Denoiser) -> list[Fact]:
     weights = sum(weight.numel() for weight in denoiser.network_.parameters())
     steps = fitted.history.steps[-1] if fitted.history.steps else 0
     return [
-        Fact("pictures", f"{fitted.pictures:,}", f"{fitted.pixels:,} pixels"),
+        Fact("images", f"{fitted.images:,}", f"{fitted.pixels:,} pixels"),
         Fact("question", fitted.corruption.kind.replace("_", " "), "what the net was asked"),
         Fact("steps", f"{steps:,}", fitted.history.ended),
-        Fact("weights", f"{weights:,}", "learnt"),
+        Fact("weights", f"{weights:,}", "learned"),
     ]
 
 
@@ -137,22 +137,22 @@ def _scores(denoiser: Denoiser) -> list[tuple[str, str, str, float, bool]]:
     ]
 
 
-def _shown(denoiser: Denoiser, picture: Picture, unit: Unit, clean: Picture | None) -> Shown:
-    found = judged(denoiser, picture, unit, clean)
-    before, after = denoiser.middle(picture, unit, SIDE)
+def _shown(denoiser: Denoiser, image: Image, unit: NoiseScaler, clean: Image | None) -> Shown:
+    found = judged(denoiser, image, unit, clean)
+    before, after = denoiser.middle(image, unit, SIDE)
     ends = ends_of(before)
     level = found.before.level(np.nan_to_num(after))
     residual = (before - after) / np.where(level > 0, level, 1.0)
     high, wide = after.shape[:2]
-    cut = f"the middle {high} x {wide} of {picture.height} x {picture.width}"
+    cut = f"the middle {high} x {wide} of {image.height} x {image.width}"
     return Shown(
-        name=plain(picture.name),
+        name=plain(image.name),
         before=png(before, ends),
         after=png(after, ends),
         residual=png(residual, (-REACH, REACH)),
         said=[plain(text, 300) for text in found.sentences()],
         width=SIDE if max(high, wide) > WIDEST_SMALL else 192,
-        note=cut if (high, wide) != (picture.height, picture.width) else f"{high} x {wide}",
+        note=cut if (high, wide) != (image.height, image.width) else f"{high} x {wide}",
     )
 
 

@@ -56,7 +56,7 @@ class Anomaly:
     """A row among the strongest, in words; cells are column, value, expected, share, bar."""
 
     name: str
-    surprise: str
+    anomaly_score: str
     p_value: str
     alarm: bool
     point: int | None
@@ -78,15 +78,19 @@ def judged(model: Autoencoder) -> dict[str, Any]:
 def facts(model: Autoencoder) -> list[Fact]:
     """The figures that a reader asks for first."""
     columns, run = model.table_.columns, model.run_
-    aside = len(columns) - len(model.table_.celled)
+    aside = len(columns) - len(model.table_.encoded_columns)
     best = f"best at step {run.best_step:,}" if run.best_step else ""
     weights = sum(weight.numel() for weight in model.network_.parameters())
     return [
         Fact("rows", f"{model.rows_:,}", "in training and held out"),
-        Fact("columns", f"{len(model.table_.celled):,}", f"{aside:,} set aside" if aside else ""),
+        Fact(
+            "columns",
+            f"{len(model.table_.encoded_columns):,}",
+            f"{aside:,} set aside" if aside else "",
+        ),
         Fact("code", f"{model.network_.width:,}", "numbers a row"),
         Fact("steps", f"{run.steps[-1] if run.steps else run.planned:,}", run.ended or best),
-        Fact("weights", f"{weights:,}", "learnt"),
+        Fact("weights", f"{weights:,}", "learned"),
         *_rules(model),
     ]
 
@@ -171,9 +175,9 @@ def anomalies(asked: Asked, points: dict[int, int]) -> list[Anomaly]:
                 percent(share),
                 bar_length(share),
             )
-            for column, value, expected, share in asked.because.get(row, [])
+            for column, value, expected, share in asked.reasons.get(row, [])
         ]
-        value = times(float(asked.surprise[row]), float(asked.doubt[row]))
+        value = times(float(asked.anomaly_score[row]), float(asked.score_std[row]))
         p_value, alarm = chance(float(asked.p_value[row])), bool(asked.alarm[row])
         name = plain(asked.ids[row])
         nothing = nothing_stands_out(alarm)
@@ -215,28 +219,28 @@ def made_with(used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
 
 def asked_in_words(asked: Asked) -> str:
     """How many rows were asked about, and how many raised an alarm."""
-    alarms, empty = int(asked.alarm.sum()), int(np.isnan(asked.surprise).sum())
+    alarms, empty = int(asked.alarm.sum()), int(np.isnan(asked.anomaly_score).sum())
     rows = len(asked) - empty
-    said = beyond_chance(alarms, rows, asked.alarm_rate, asked.calibrated_on)
+    said = beyond_chance(alarms, rows, asked.false_alarm_rate, asked.calibrated_on)
     said = f"{plain(asked.name, 120)}: {said}"
     return said + (f"; {count(empty, 'row')} held nothing to judge." if empty else ".")
 
 
 def calibrated(asked: Asked) -> list[Fact]:
     """How many rows alarm beside how many were promised, from where on, and how sure that is."""
-    judged, alarms = int((~np.isnan(asked.surprise)).sum()), int(asked.alarm.sum())
+    judged, alarms = int((~np.isnan(asked.anomaly_score)).sum()), int(asked.alarm.sum())
     if not judged:
         return []
-    like = f"{rate(asked.alarm_rate)} of {count(judged, 'row')}, if all are normal"
+    like = f"{rate(asked.false_alarm_rate)} of {count(judged, 'row')}, if all are normal"
     found = [
         Fact("alarms", f"{alarms:,}", f"{rate(alarms / judged)} of {count(judged, 'row')}"),
-        Fact("expected by chance", expected_alarms(judged, asked.alarm_rate), like),
+        Fact("expected by chance", expected_alarms(judged, asked.false_alarm_rate), like),
     ]
     if np.isfinite(asked.threshold):
-        found.append(Fact("threshold", number(asked.threshold), "times the usual surprise"))
-    if np.isfinite(asked.doubt).any():
-        middle = number(float(np.nanmedian(asked.doubt)))
-        found.append(Fact("doubt", f"± {middle}", "between nets, the median"))
+        found.append(Fact("threshold", number(asked.threshold), "times the usual anomaly score"))
+    if np.isfinite(asked.score_std).any():
+        middle = number(float(np.nanmedian(asked.score_std)))
+        found.append(Fact("score_std", f"± {middle}", "between nets, the median"))
     return found
 
 

@@ -60,7 +60,7 @@ def canvas(height: float) -> tuple[Figure, Axes]:
 
 
 def key(axes: Axes, entries: list[tuple[str, str, str]]) -> None:
-    """A line above the picture that says what is what; the sign is coloured, the word is not."""
+    """A line above the image that says what is what; the sign is coloured, the word is not."""
     at = 0.0
     for word, colour, sign in entries:
         for text, paint, ahead in ((sign, colour, 0.030), (word, INK, 0.0095 * len(word) + 0.024)):
@@ -140,12 +140,12 @@ def learning_curve(history: History) -> str | None:
     return svg(figure, "curve", said)
 
 
-def surprise_histogram(asked: Asked) -> str | None:
-    """How many rows have which surprise, alarms over all rows; None where every row is empty."""
-    finite = np.isfinite(asked.surprise)
+def anomaly_score_histogram(asked: Asked) -> str | None:
+    """A histogram of anomaly scores, alarms over all rows; None where every row is empty."""
+    finite = np.isfinite(asked.anomaly_score)
     if not finite.any():
         return None
-    values, alarms = asked.surprise[finite], asked.surprise[finite & asked.alarm]
+    values, alarms = asked.anomaly_score[finite], asked.anomaly_score[finite & asked.alarm]
     edges = _edges(values, asked.threshold)
     low, high = edges[0], edges[-1]
     held = [np.histogram(part.clip(low, high), edges)[0] for part in (values, alarms)]
@@ -158,7 +158,7 @@ def surprise_histogram(asked: Asked) -> str | None:
     axes.set_ylim(0, (1.6 if high_counts else 1.1) * max(held[0].max(), 1))
     axes.yaxis.set_major_formatter(thousands)
     axes.set(
-        xlabel="surprise, × the usual",
+        xlabel="anomaly score, × the usual",
         ylabel="rows, logarithmic above 10" if high_counts else "rows",
     )
     if np.isfinite(asked.threshold):
@@ -169,12 +169,12 @@ def surprise_histogram(asked: Asked) -> str | None:
         text, at = f"last bar: {count(beyond, 'row')} from here on", (1, 1.04)
         axes.text(*at, text, transform=axes.transAxes, color=QUIET, size=11, ha="right")
     said = (
-        f"Histogram of the surprise of {count(len(values), 'row')}, from "
+        f"Histogram of the anomaly score of {count(len(values), 'row')}, from "
         f"{number(values.min())} to {number(values.max())} times the usual, "
         f"median {number(float(np.median(values)))}; "
         f"{count(len(alarms), 'alarm')}, threshold {number(asked.threshold)} times the usual."
     )
-    return svg(figure, "surprise", said)
+    return svg(figure, "anomaly_score", said)
 
 
 def p_value_histogram(asked: Asked) -> str | None:
@@ -223,7 +223,7 @@ def _edges(values: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def _zoom_in(axes: Axes, steps: np.ndarray, lines: dict[str, np.ndarray]) -> None:
-    """Leave the first fall of the loss out of the picture where it would flatten the rest."""
+    """Leave the first fall of the loss out of the image where it would flatten the rest."""
     late = steps >= steps[0] + 0.05 * (steps[-1] - steps[0])
     kept = np.concatenate([line[late & np.isfinite(line)] for line in lines.values()])
     if len(kept) and kept.max() > kept.min():

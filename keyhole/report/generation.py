@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from keyhole.autoencoder.estimator import Autoencoder
-from keyhole.autoencoder.sampling import remembered
+from keyhole.autoencoder.sampling import reference_rows
 from keyhole.autoencoder.width import WidthChoice
 from keyhole.core.progress import clock
 from keyhole.data import cast
-from keyhole.data.image_rows import as_pictures
+from keyhole.data.image_rows import as_images
 from keyhole.errors import SettingError
 from keyhole.modalities import Tabular
-from keyhole.modalities.tabular.columns import Column, Count, Flag, Number
+from keyhole.modalities.tabular.columns import Boolean, Column, Count, Number
 from keyhole.report.anomaly_maps import png
 from keyhole.report.facts import bar_length
 from keyhole.report.figures import INK, NET, OTHER, canvas, key, svg
@@ -39,7 +39,7 @@ LEAST_PIXELS, MOST_SIDE, GREYS = 36, 16, 12
 REACH = 0.5  # of the common range, that at least `REACHING` of the pixels go over
 REACHING = 0.3
 
-Greys = list[tuple[str, str]]  # of a picture: an opacity, and the path of its pixels
+Greys = list[tuple[str, str]]  # of an image: an opacity, and the path of its pixels
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class CodeRow:
 
 @dataclass(frozen=True)
 class Samples:
-    """Drawn rows beside real ones: texts a column, or pictures where the columns are pixels."""
+    """Drawn rows beside real ones: texts a column, or images where the columns are pixels."""
 
     prior: str
     prior_rows: int  # that it was fitted to
@@ -66,12 +66,12 @@ class Samples:
     more: int
     drawn: list[list[str]]
     real: list[list[str]]
-    side: int  # of a picture; 0 where there are none
-    drawn_pictures: list[Greys]
-    real_pictures: list[Greys]
+    side: int  # of an image; 0 where there are none
+    drawn_images: list[Greys]
+    real_images: list[Greys]
     way: list[Greys]
     judged: list[str]
-    images: list[tuple[str, list[str]]] = field(default_factory=list)  # of pictures, by kind
+    images: list[tuple[str, list[str]]] = field(default_factory=list)  # of images, by kind
 
 
 def width_curve(choice: WidthChoice | None) -> str | None:
@@ -113,7 +113,7 @@ def own_dimension(choice: WidthChoice | None) -> str:
 
 def code_rows(model: Autoencoder) -> tuple[list[CodeRow], int]:
     """The cards of the dimensions with most nats or variance, and how many more there are."""
-    if model.memory_ is None or len(model.memory_) < 2:
+    if model.reference_ is None or len(model.reference_) < 2:
         return [], 0
     found = [_code_row(card) for card in cards(model, most=MOST_CARDS)]
     return found, model.network_.width - len(found)
@@ -140,45 +140,49 @@ def samples(model: Autoencoder) -> Samples | None:
     """Ten drawn rows, five real ones, and what a judge says; None where there is no prior."""
     if model.prior_ is None:
         return None
-    table, batch = model.table_, remembered(model.memory_, held_out=True)
+    table, batch = model.table_, reference_rows(model.reference_, held_out=True)
     drawn = model.sampler().rows(DRAWN, 0)
-    real = None if batch is None or not len(batch) else table.observed(batch.take(slice(0, REAL)))
+    real = (
+        None
+        if batch is None or not len(batch)
+        else table.decode_observed(batch.take(slice(0, REAL)))
+    )
     if not isinstance(table, Tabular):
-        return _of_pictures(model, drawn, real)
+        return _of_images(model, drawn, real)
     pixels = _Pixels.of(table)
-    shown = [] if pixels else table.celled[:MOST_SHOWN]
+    shown = [] if pixels else table.encoded_columns[:MOST_SHOWN]
     rows = [
         list(map(list, zip(*(map(plain, c.text(part.column(c.name))) for c in shown))))
         for part in (drawn, real)
         if part is not None
     ]
-    pictures = [[] if part is None or not pixels else pixels.drawn(part) for part in (drawn, real)]
+    images = [[] if part is None or not pixels else pixels.drawn(part) for part in (drawn, real)]
     return Samples(
         prior=model.prior_.kind,
         prior_rows=model.sampler().fitted.prior_rows,
         columns=[plain(column.name, 30) for column in shown],
-        more=len(table.celled) - len(shown),
+        more=len(table.encoded_columns) - len(shown),
         drawn=rows[0],
         real=rows[1] if len(rows) > 1 else [],
         side=pixels.side if pixels else 0,
-        drawn_pictures=pictures[0],
-        real_pictures=pictures[1],
+        drawn_images=images[0],
+        real_images=images[1],
         way=pixels.drawn(_way(model, batch)) if pixels and real is not None and batch else [],
         judged=_judged(model),
     )
 
 
-def _of_pictures(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> Samples:
-    """Drawn and real pictures, each as the data of an image."""
+def _of_images(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> Samples:
+    """Drawn and real images, each as the data of an image."""
     images = [
-        (kind, [png(picture if picture.ndim == 3 else picture[..., None])
-                for picture in as_pictures(part).astype(np.float32)])
+        (kind, [png(image if image.ndim == 3 else image[..., None])
+                for image in as_images(part).astype(np.float32)])
         for kind, part in (("drawn", drawn), ("real, held out of training", real))
         if part is not None
     ]  # fmt: skip
     rows = model.sampler().fitted.prior_rows
     return Samples(prior=model.prior_.kind, prior_rows=rows, columns=[], more=0, drawn=[],  # pyright: ignore
-                   real=[], side=0, drawn_pictures=[], real_pictures=[], way=[], judged=[],
+                   real=[], side=0, drawn_images=[], real_images=[], way=[], judged=[],
                    images=images)  # fmt: skip
 
 
@@ -199,13 +203,13 @@ def _way(model: Autoencoder, batch: Batch) -> pa.Table:
     codes = network(batch.to(next(network.parameters()).device)).code.mean[0]
     far = int(torch.cdist(codes[:1], codes)[0].argmax())
     share = torch.linspace(0, 1, STEPS).to(codes)[:, None]
-    path = network.bottleneck.onto((1 - share) * codes[0] + share * codes[far])
-    return model.sampler().fitted.rows_of(path.cpu().numpy())
+    path = network.bottleneck.project((1 - share) * codes[0] + share * codes[far])
+    return model.sampler().fitted.decode_codes(path.cpu().numpy())
 
 
 @dataclass(frozen=True)
 class _Pixels:
-    """How rows are drawn as pictures, `side` x `side` after down-sampling, white at `least`."""
+    """How rows are drawn as images, `side` x `side` after down-sampling, white at `least`."""
 
     names: list[str | None]  # in reading order; None for a column without cells
     side: int
@@ -218,7 +222,7 @@ class _Pixels:
         side = round(len(table.columns) ** 0.5)
         if side**2 != len(table.columns) or side**2 < LEAST_PIXELS:
             return None
-        ends = {column.name: _ends(column) for column in table.celled}
+        ends = {column.name: _ends(column) for column in table.encoded_columns}
         held = np.array([pair for pair in ends.values() if pair is not None], float)
         if len(held) < len(ends) or not len(held):
             return None
@@ -231,7 +235,7 @@ class _Pixels:
         return cls(names, min(side, MOST_SIDE), least, most)
 
     def drawn(self, rows: pa.Table) -> list[Greys]:
-        """Each row as a picture."""
+        """Each row as an image."""
         flat = [
             np.full(rows.num_rows, self.least) if name is None else cast.floats(rows[name])[0]
             for name in self.names
@@ -242,7 +246,7 @@ class _Pixels:
         places = [part[0] for part in np.array_split(np.arange(whole), self.side)]
         size = np.diff([*places, whole])
         x = np.add.reduceat(np.add.reduceat(x, places, 1), places, 2) / np.outer(size, size)
-        return [_greys(picture) for picture in np.round(x * GREYS).astype(int)]
+        return [_greys(image) for image in np.round(x * GREYS).astype(int)]
 
 
 def _greys(levels: np.ndarray) -> Greys:
@@ -262,7 +266,7 @@ def _ends(column: Column) -> tuple[float, float] | None:
         return column.range[0], column.range[1]
     if isinstance(column, Count):
         return 0.0, column.most
-    pair = (column.no, column.yes) if isinstance(column, Flag) else ()
+    pair = (column.no, column.yes) if isinstance(column, Boolean) else ()
     if len(pair) < 2 or not all(isinstance(end, int | float) for end in pair):
         return None
     return pair if pair[0] <= pair[1] else pair[::-1]

@@ -121,7 +121,7 @@
       const [, name, exact, because, doubt] = named.get(i) || [i, `row ${row[i] + 1}`, null, [], null];
       const about = exact ?? data.knots[level[i]];
       const times = about.toFixed(2) + (doubt === null ? '' : ` ± ${doubt.toFixed(2)}`);
-      const said = level[i] === EMPTY ? 'no cell to judge' : `surprise ${times} × the usual`;
+      const said = level[i] === EMPTY ? 'no cell to judge' : `anomaly score ${times} × the usual`;
       told.replaceChildren(line('b', name), line('span', said + (alarm(i) ? ', alarm' : '')),
         ...because.map(([column, value, expected, share]) =>
           line('span', `${column} = ${value}${expected && `, expected ${expected}`}: ${Math.round(100 * share)} % of it`)));

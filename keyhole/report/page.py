@@ -81,7 +81,7 @@ def _of_rows(asked: Asked, packed: CodeMap) -> dict[str, Any]:
         "remarks": [plain(remark, 400) for remark in asked.remarks],
         "calibrated": facts.calibrated(asked),
         "trust": facts.trust(asked),
-        "histogram": figures.surprise_histogram(asked),
+        "histogram": figures.anomaly_score_histogram(asked),
         "p_values": figures.p_value_histogram(asked),
         "patterns": facts.patterns(asked),
         "map": packed,

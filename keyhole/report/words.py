@@ -46,10 +46,10 @@ def rate(share: float) -> str:
     return f"{100 * share:.{2 if share < 0.995 else 3}g} %"
 
 
-def times(surprise: float, doubt: float) -> str:
-    """A surprise with its doubt, «3.10 ± 0.21», or alone where one net has none."""
-    said = number(surprise)
-    return said if np.isnan(doubt) else f"{said} ± {number(doubt)}"
+def times(anomaly_score: float, score_std: float) -> str:
+    """An anomaly score with its doubt, «3.10 ± 0.21», or alone where one net has none."""
+    said = number(anomaly_score)
+    return said if np.isnan(score_std) else f"{said} ± {number(score_std)}"
 
 
 def chance(p_value: float) -> str:

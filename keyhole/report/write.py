@@ -1,4 +1,4 @@
-"""The page of whatever was fitted, about whatever rows or pictures are given."""
+"""The page of whatever was fitted, about whatever rows or images are given."""
 
 import os
 from typing import Any
@@ -19,7 +19,7 @@ def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> 
     """Write the page on a fitted model, whole or not at all.
 
     `model`: an Autoencoder, AnomalyDetector, Generator or Denoiser. `data`: rows to be judged, or
-    pictures to be denoised, as a frame, an array or a path; or what `asked_of` made of them.
+    images to be denoised, as a frame, an array or a path; or what `asked_of` made of them.
     Raises: FileError, DataError, SettingError for what is no model.
     """
     if not isinstance(path, str | os.PathLike):
@@ -30,7 +30,7 @@ def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> 
     if isinstance(model, Denoiser):
         check_is_fitted(model, "network_")
         if data is None:
-            raise SettingError("a denoiser's page shows pictures: write_report(path, model, data)")
+            raise SettingError("a denoiser's page shows images: write_report(path, model, data)")
         return write_denoising(path, model, model.open(data))
     fitted = getattr(model, "autoencoder_", model)
     if not isinstance(fitted, Autoencoder):

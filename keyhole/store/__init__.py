@@ -1,6 +1,6 @@
 """How a model is kept: `manifest.json` and `weights.safetensors`, nothing that runs."""
 
 from keyhole.store.bundle import FORMAT, Bundle, Save, read_bundle, write_bundle
-from keyhole.store.strict import blamed, record
+from keyhole.store.strict import record, wrap_errors
 
-__all__ = ["FORMAT", "Bundle", "Save", "blamed", "read_bundle", "record", "write_bundle"]
+__all__ = ["FORMAT", "Bundle", "Save", "read_bundle", "record", "wrap_errors", "write_bundle"]

@@ -1,6 +1,6 @@
 """A bundle: a folder with `manifest.json`, which a person can read, and `weights.safetensors`.
 
-The manifest holds every learnt number that is not a weight. It carries a checksum of the
+The manifest holds every learned number that is not a weight. It carries a checksum of the
 weights and of itself; see docs/format.md for the promise on versions.
 """
 
@@ -210,7 +210,7 @@ def _manifest(sections: dict[str, Any], weights_sha256: str) -> bytes:
         raise BundleError(f"the model cannot be saved: {fault!s:.200}") from fault
     if len(text) > MOST_MANIFEST_BYTES:
         raise BundleError(
-            f"the model cannot be saved: what it learnt takes {len(text) >> 20} MB and at most "
+            f"the model cannot be saved: what it learned takes {len(text) >> 20} MB and at most "
             f"{MOST_MANIFEST_BYTES >> 20} MB are read; exclude columns with long texts"
         )
     return text

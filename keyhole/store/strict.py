@@ -20,7 +20,7 @@ from keyhole.errors import BundleError
 
 MOST_DEPTH = 32
 MOST_ENTRIES = 1 << 17  # of an object, or objects and lists of a list; no fit makes so many
-MOST_ITEMS = 1 << 20  # of a list of numbers or texts: a picture's pixels are the most there are
+MOST_ITEMS = 1 << 20  # of a list of numbers or texts: an image's pixels are the most there are
 MOST_WHOLE = 1 << 63  # a whole number of ours fits 64 bits
 LARGE = re.compile(rb"[eE]\+?\d{3}|\d{200}")  # in every number that is too large for a float
 LONG = re.compile(rb"\d{19}")  # in every whole number of more than 63 bits
@@ -58,7 +58,7 @@ def record(cls: type[Record], value: Any, where: str) -> Record:
 
     A field with a default may be absent, so older files can be read. Raises: BundleError.
     """
-    hints = get_type_hints(cls)
+    schema = get_type_hints(cls)
     if not isinstance(value, dict):
         raise BundleError(f"{where} must be an object, got {value!r:.80}")
     known = {field.name: field for field in fields(cls)}  # pyright: ignore
@@ -69,11 +69,11 @@ def record(cls: type[Record], value: Any, where: str) -> Record:
         required = field.default is MISSING and field.default_factory is MISSING
         if required and name not in value:
             raise BundleError(f"{where} has no {name!r}")
-    return cls(**{n: _typed(item, hints[n], f"{where}.{n}") for n, item in value.items()})
+    return cls(**{n: _typed(item, schema[n], f"{where}.{n}") for n, item in value.items()})
 
 
 @contextmanager
-def blamed(where: str) -> Iterator[None]:
+def wrap_errors(where: str) -> Iterator[None]:
     """Whatever fails while values from a file are put to use, is said to be the file's fault.
 
     Raises: BundleError.

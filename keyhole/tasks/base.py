@@ -12,7 +12,7 @@ from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.progress import advanced, heard_if_verbose
 from keyhole.data import Rows, Source
 from keyhole.data.frames import is_frame, same_kind
-from keyhole.data.image_rows import as_pictures, form_of
+from keyhole.data.image_rows import as_images, image_spec_of
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.tabular.given import check_columns
 
@@ -87,8 +87,8 @@ class Task(ABC):
 
         source = self.autoencoder.open(X)
         table = pa.concat_tables(list(self.tables(source, self.autoencoder.chunk_rows)))
-        if form_of(table) is not None:
-            return as_pictures(table)
+        if image_spec_of(table) is not None:
+            return as_images(table)
         return self.back(table, X) if is_frame(X) else table
 
     def back(self, table: pa.Table, X: Any) -> Any:

@@ -93,7 +93,7 @@ class Impute(Task):
         batch, expected = self.autoencoder.expect(rows, start)
         table = self.autoencoder.table_
         guessed, lawful = table.guess(expected), table.lawful
-        if lawful is not None and self.rules and not bool(batch.seen.all()):
+        if lawful is not None and self.rules and not bool(batch.observed.all()):
             free = self._free(batch, lawful)
             guessed = lawful.mended(lawful.overlaid(guessed, lawful.read(rows), free), free)
         return batch, guessed
@@ -123,9 +123,10 @@ class Impute(Task):
 
     def _free(self, batch: Batch, lawful: Lawful) -> dict[str, np.ndarray]:
         """For each column of a rule the rows with a gap there."""
-        table, seen = self.autoencoder.table_, batch.seen.cpu().numpy()
+        table, observed = self.autoencoder.table_, batch.observed.cpu().numpy()
         return {
-            c.name: np.logical_not(seen[:, table.cells_of(c.name)].any(1)) for c in lawful.columns
+            c.name: np.logical_not(observed[:, table.features_of(c.name)].any(1))
+            for c in lawful.columns
         }
 
     def answer(self, X: Any) -> Any:
@@ -161,7 +162,7 @@ class Impute(Task):
         import pyarrow as pa
 
         model, tables, marks = self.autoencoder, [], []
-        for start, rows in model.numbered(X):
+        for start, rows in model.iter_blocks(X):
             if draw is None:
                 guessed = self._guess(rows, start)[1]
             else:
@@ -182,7 +183,7 @@ class Impute(Task):
         if is_frame(X):
             draws = range(self.draws or 1)
             return [self._filled_frame(X, draw) for draw in draws]
-        chunks = list(self.autoencoder.numbered(X))
+        chunks = list(self.autoencoder.iter_blocks(X))
         found = [
             pa.concat_tables([self.copy(rows, start, draw) for start, rows in chunks])
             for draw in range(self.draws or 1)
@@ -195,16 +196,16 @@ class Impute(Task):
         All other cells stay as they were written.
         """
         table = rows.arrow()
-        if bool(batch.seen.all()):
+        if bool(batch.observed.all()):
             return self._marked(table, {})
         dialect, gaps = dialect_of(table.schema), {}
-        columns = {column.name: column for column in self.autoencoder.table_.celled}
+        columns = {column.name: column for column in self.autoencoder.table_.encoded_columns}
         sign = dialect.decimal if dialect is not None else ""
         for name in guessed.column_names:
-            seen, guess = rows.column(name), cast.plain(guessed.column(name))
-            if cast.is_text(seen.type):
+            observed, guess = rows.column(name), cast.plain(guessed.column(name))
+            if cast.is_text(observed.type):
                 guess = columns[name].cell_texts(guess, sign)
-            gaps[name] = _gaps(seen, guess)
+            gaps[name] = _gaps(observed, guess)
             values = filled(table.column(name), guess, gaps[name].to_numpy(zero_copy_only=False))
             place = table.column_names.index(name)
             field = table.schema.field(place).with_type(values.type)
@@ -233,8 +234,8 @@ class Impute(Task):
         return dict(total)
 
 
-def _gaps(seen: Any, guess: Any) -> Any:
+def _gaps(observed: Any, guess: Any) -> Any:
     """True for a cell without a value for which there is a guess."""
     import pyarrow.compute as pc
 
-    return pc.and_(pc.is_null(seen, nan_is_null=True), pc.is_valid(guess))  # pyright: ignore
+    return pc.and_(pc.is_null(observed, nan_is_null=True), pc.is_valid(guess))  # pyright: ignore

@@ -21,5 +21,5 @@ class Score(Task):
         import pyarrow as pa
 
         model = self.autoencoder
-        nats = -model.row_nats(model.weigh(rows, start)).numpy()
+        nats = -model.row_nats(model.score_block(rows, start)).numpy()
         return pa.table({"log_likelihood": pa.array(nats, from_pandas=True)})

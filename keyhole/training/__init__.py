@@ -1,8 +1,8 @@
 """How a network learns: the plan, the question, the only loss, and one readable loop."""
 
 from keyhole.core.progress import Event, History
-from keyhole.training.config import Plan
+from keyhole.training.config import TrainingConfig
 from keyhole.training.corruptions import Corruption, Masking
 from keyhole.training.loop import Trained, train
 
-__all__ = ["Corruption", "Event", "History", "Masking", "Plan", "Trained", "train"]
+__all__ = ["Corruption", "Event", "History", "Masking", "Trained", "TrainingConfig", "train"]

@@ -22,14 +22,16 @@ def held_out_nats(
     network: Network, table: Modality, rows: Rows, member: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(row, column): the nats of each row by the member that has not seen it; what was seen."""
-    found, observed = [], []
+    nats_of_rows, seen_of_rows = [], []
     for batch, mine in _chunks(network, table, rows, member):
         with torch.no_grad():
             log_prob = network(batch).likelihood.log_prob(batch)[0]
-        nats, seen = column_nats(_by_member(log_prob, mine), batch.seen.cpu(), table.layout)
-        found.append(nats.double().numpy())
-        observed.append(seen.numpy())
-    return np.concatenate(found), np.concatenate(observed)
+        nats, observed = column_nats(
+            _by_member(log_prob, mine), batch.observed.cpu(), table.layout
+        )
+        nats_of_rows.append(nats.double().numpy())
+        seen_of_rows.append(observed.numpy())
+    return np.concatenate(nats_of_rows), np.concatenate(seen_of_rows)
 
 
 def settle_means(network: Network, table: Modality, rows: Rows, member: np.ndarray) -> None:
@@ -37,7 +39,7 @@ def settle_means(network: Network, table: Modality, rows: Rows, member: np.ndarr
 
     Cells are hidden at random and guessed from the rest, as in a gap.
     """
-    columns = [column for column in table.celled if isinstance(column, Number)]
+    columns = [column for column in table.encoded_columns if isinstance(column, Number)]
     if not columns:
         return
     rng = np.random.default_rng(0)
@@ -51,9 +53,9 @@ def settle_means(network: Network, table: Modality, rows: Rows, member: np.ndarr
         true = {column.name: floats(block.column(column.name))[0] for column in columns}
         for _ in range(ROUNDS):
             hidden = rng.random((len(mine), len(table.layout.columns))) < HIDDEN_SHARE
-            cells = torch.from_numpy(hidden[:, table.layout.column_of_cell])
+            features = torch.from_numpy(hidden[:, table.layout.column_of_feature])
             decoded = table.decode(
-                _expected(network, batch.hide(cells.to(batch.seen.device)), mine)
+                _expected(network, batch.hide(features.to(batch.observed.device)), mine)
             )
             for column in columns:
                 at = hidden[:, place[column.name]]
@@ -70,15 +72,15 @@ def members_mean(mean: Batch, *, first: bool = False) -> Batch:
     """
     numbers, codes = mean.numbers[0], mean.codes[0]
     if first:
-        return Batch(numbers[0], codes[0], mean.seen[0, 0])
+        return Batch(numbers[0], codes[0], mean.observed[0, 0])
     codes = codes.mode(0).values if codes.shape[-1] else codes[0]
-    return Batch(numbers.mean(0), codes, mean.seen[0, 0])
+    return Batch(numbers.mean(0), codes, mean.observed[0, 0])
 
 
 def _expected(network: Network, batch: Batch, member: torch.Tensor) -> Batch:
     with torch.no_grad():
         mean = network(batch).likelihood.mean
-    parts = (_by_member(part[0], member) for part in (mean.numbers, mean.codes, mean.seen))
+    parts = (_by_member(part[0], member) for part in (mean.numbers, mean.codes, mean.observed))
     return Batch(*parts)
 
 

@@ -21,7 +21,7 @@ from keyhole.core.environment import seed_from
 from keyhole.core.files import write_whole
 from keyhole.core.progress import History
 from keyhole.errors import BundleError, KeyholeWarning
-from keyhole.store.strict import blamed, record, strict_json
+from keyhole.store.strict import record, strict_json, wrap_errors
 from keyhole.store.tensors import opened, read_tensors
 
 EVERY_S = 5.0
@@ -107,7 +107,7 @@ def seed_of(path: str) -> int | None:
 
 def _read(path: str) -> tuple[Note, dict[str, Tensor]]:
     """Raises: BundleError, OSError."""
-    with opened(path) as file, blamed(path):
+    with opened(path) as file, wrap_errors(path):
         tensors, about = read_tensors(file, path)
         if about["sha256"] != _digest(about["keyhole"], tensors):
             raise BundleError(f"{path} was altered: it does not match its checksum")
@@ -172,7 +172,7 @@ def restore(
             if name.startswith(prefix)
         }
 
-    with blamed("the checkpoint"):
+    with wrap_errors("the checkpoint"):
         network.load_state_dict(under("now."))
         averaged.load_state_dict(under("average."))
         best.update(under("best."))

@@ -17,12 +17,12 @@ from keyhole.core.progress import Clock
 from keyhole.errors import SettingError
 
 WARM_UP = 0.05  # share of the run: a warm-up counts steps, not epochs
-PRICE_WARM_UP = 0.2  # share of the run in which the price of a code rises to its own
+KL_WARM_UP = 0.2  # share of the run in which the price of a code rises to its own
 STABLE, DECAY = 0.75, 0.2  # of a run with a time budget: when the rate goes down, how long
 FLOOR = 0.02  # the learning rate ends at this share of its peak
 
 
-class Plan(Described):
+class TrainingConfig(Described):
     """Steps, batch and speed; None means: by the data.
 
     `patience` is the number of evaluations without a better held-out loss before the run stops;
@@ -32,7 +32,7 @@ class Plan(Described):
     side: 3, or 5 folds below 1,000 rows.
     """
 
-    family = "plan"
+    family = "training"
     kind = "steps"
 
     def __init__(
@@ -77,9 +77,9 @@ class Plan(Described):
         """The rows of a step asked for, or a fiftieth of all, from 128 to 512."""
         return self.batch if self.batch is not None else int(min(max(128, rows // 50), 512))
 
-    def price_at(self, step: int, steps: int) -> float:
+    def penalty_at(self, step: int, steps: int) -> float:
         """The share of the code's price at a step: it rises evenly while the run warms up."""
-        warm = PRICE_WARM_UP * steps
+        warm = KL_WARM_UP * steps
         return 1.0 if step >= warm else (step + 1) / (warm + 1)
 
     def torch_device(self) -> torch.device:
@@ -98,10 +98,10 @@ class Plan(Described):
         return device
 
 
-def shorter(plan: Plan, rows: int) -> Plan:
+def shorter(training: TrainingConfig, rows: int) -> TrainingConfig:
     """A plan of half the steps: for a run that only compares widths."""
-    found = Plan(**plan.get_params())
-    found.steps = max(1, plan.steps_for(rows) // 2)
+    found = TrainingConfig(**training.get_params())
+    found.steps = max(1, training.steps_for(rows) // 2)
     return found
 
 

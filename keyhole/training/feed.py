@@ -14,10 +14,10 @@ import torch
 from keyhole.core.records import Batch
 from keyhole.data.source import Rows, Source
 from keyhole.modalities.base import Modality
-from keyhole.training.robust_weights import Trusting
+from keyhole.training.robust_weights import RobustWeights
 from keyhole.training.split import Split, draws
 
-POOL_CELLS = 1 << 24  # 64 MB of float32 and 16 MB of seen flags
+POOL_FEATURES = 1 << 24  # 64 MB of float32 and 16 MB of seen flags
 BLOCK_ROWS = 65_536
 
 
@@ -26,7 +26,7 @@ class Feed:
     """Batches for training, and the rows held out of it."""
 
     source: Source
-    modality: Modality | Trusting
+    modality: Modality | RobustWeights
     split: Split
     seed: int
     rows: int
@@ -35,7 +35,7 @@ class Feed:
         streams = hasattr(self.source, "group_blocks")
         self._held = None if streams or self.source.groups != 1 else self.source.group(0)
         self._starts = self._group_starts()
-        fits = self.rows * len(self.modality.layout) <= POOL_CELLS
+        fits = self.rows * len(self.modality.layout) <= POOL_FEATURES
         self.groups_a_pool = self.source.groups if fits else self._groups_that_fit()
         self.parts_a_group = 1 if self._held is not None or fits else self._parts_a_group()
         self._place = -1
@@ -107,7 +107,7 @@ class Feed:
         if self.groups_a_pool > 1:
             return 1
         largest = max(rows for _, _, rows in self.source.places)  # pyright: ignore
-        return max(-(-largest * len(self.modality.layout) // POOL_CELLS), 1)
+        return max(-(-largest * len(self.modality.layout) // POOL_FEATURES), 1)
 
     def _group_starts(self) -> list[int]:
         if self._held is not None:
@@ -116,8 +116,8 @@ class Feed:
         return np.concatenate([[0], np.cumsum(sizes)]).astype(int).tolist()
 
     def _groups_that_fit(self) -> int:
-        cells = len(self.modality.layout) * max(self.rows // self.source.groups, 1)
-        return int(np.clip(POOL_CELLS // cells, 1, self.source.groups))
+        features = len(self.modality.layout) * max(self.rows // self.source.groups, 1)
+        return int(np.clip(POOL_FEATURES // features, 1, self.source.groups))
 
 
 def hash_of(seed: int, step: int) -> int:
@@ -130,7 +130,7 @@ def hash_of(seed: int, step: int) -> int:
 
 def _lead(batch: Batch) -> Batch:
     weight = None if batch.weight is None else batch.weight[None]
-    return Batch(batch.numbers[None], batch.codes[None], batch.seen[None], weight)
+    return Batch(batch.numbers[None], batch.codes[None], batch.observed[None], weight)
 
 
 def stacked(batches: list[Batch]) -> Batch:
@@ -143,6 +143,6 @@ def stacked(batches: list[Batch]) -> Batch:
     return Batch(
         stack(lambda b: b.numbers),
         stack(lambda b: b.codes),
-        stack(lambda b: b.seen),
+        stack(lambda b: b.observed),
         torch.stack([b.weight for b in batches if b.weight is not None]) if weighted else None,
     )

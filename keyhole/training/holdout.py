@@ -13,8 +13,8 @@ from keyhole.data import cast
 from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.modalities.base import Modality
 from keyhole.training.feed import stacked
-from keyhole.training.reference import TRAINED, Memory, most_remembered
-from keyhole.training.robust_weights import Trusting
+from keyhole.training.reference import TRAINED, ReferenceSet, most_reference_rows
+from keyhole.training.robust_weights import RobustWeights
 from keyhole.training.split import CALIBRATE, STOP, TRAIN, Split, draws
 
 BLOCK_ROWS = 65_536
@@ -37,11 +37,11 @@ class HeldOut:
     split: Split
 
     @classmethod
-    def gather(cls, source: Source, split: Split, cells: int) -> "HeldOut":
+    def gather(cls, source: Source, split: Split, features: int) -> "HeldOut":
         """All rows where there are folds; else the held-out ones, and some of training."""
         import pyarrow as pa
 
-        most = most_remembered(cells)
+        most = most_reference_rows(features)
         rate = min(SPARE * most / max(split.rows, 1), 1.0)
         blocks, parts, places, keys, start = [], [], [], [], 0
         for block in source.blocks(BLOCK_ROWS):
@@ -60,7 +60,7 @@ class HeldOut:
         recalled = np.sort(open_rows[np.argsort(key[open_rows], kind="stable")[:most]])
         return cls(rows, part, np.concatenate(places), recalled, split)
 
-    def stopping(self, modality: Modality | Trusting) -> Batch:
+    def stopping(self, modality: Modality | RobustWeights) -> Batch:
         """Rows that tell when to stop, with a member axis: for each member some it never saw."""
         if not self.split.folds:
             found = np.flatnonzero(self.part == STOP)[:MOST_STOP_ROWS]
@@ -91,18 +91,18 @@ class HeldOut:
         chosen = self._judged()
         return self.rows.take(chosen), np.zeros(len(chosen), np.int64)
 
-    def memory(self, modality: Modality | Trusting, segment: str | None) -> Memory:
+    def reference(self, modality: Modality | RobustWeights, group: str | None) -> ReferenceSet:
         """The rows to be near to, and those that calibrate, as cells."""
         chosen, fold = np.arange(len(self.part)), self.part
         if not self.split.folds:
-            judged = self._judged()[: 4 * most_remembered(len(modality.layout))]
+            judged = self._judged()[: 4 * most_reference_rows(len(modality.layout))]
             fold = np.where(np.isin(chosen, judged), 0, TRAINED)
             chosen = np.union1d(judged, self.recalled)
         rows = self.rows.take(chosen)
-        names = None if segment is None else cast.texts(rows.column(segment)).to_pylist()
-        segments = None if names is None else [name or "" for name in names]
+        names = None if group is None else cast.texts(rows.column(group)).to_pylist()
+        groups = None if names is None else [name or "" for name in names]
         folds, factor = max(self.split.folds, 1), np.ones(len(chosen), np.float32)
-        return Memory(modality.encode(rows), fold[chosen], folds, factor, segments)
+        return ReferenceSet(modality.encode(rows), fold[chosen], folds, factor, groups)
 
     def _judged(self) -> np.ndarray:
         """The places of rows that calibrate; where too few are held out, those that stop too."""

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from keyhole.core.environment import threads_for
-from keyhole.core.progress import Event, History, Watcher, clock
+from keyhole.core.progress import EvaluateCallback, Event, History, clock
 from keyhole.core.records import Batch
 from keyhole.errors import FitError
 from keyhole.model.network import Network
 from keyhole.training.checkpoint import Checkpoint, restore, state_of
-from keyhole.training.config import PRICE_WARM_UP, Pace, Plan, rate_at
-from keyhole.training.corruptions.base import Corruption, Question
+from keyhole.training.config import KL_WARM_UP, Pace, TrainingConfig, rate_at
+from keyhole.training.corruptions.base import CorruptedBatch, Corruption
 from keyhole.training.feed import Feed, hash_of
 from keyhole.training.objective import objective
 
@@ -42,9 +42,9 @@ class Run:
     feed: Feed
     stop: Batch
     corruption: Corruption
-    plan: Plan
+    training: TrainingConfig
     seed: int
-    watch: Watcher
+    on_evaluate: EvaluateCallback
     checkpoint: Checkpoint | None = None
     gradient_norm: float = GRADIENT_NORM  # at most, per cell
     judged: int = 0  # held-out rows that are judged after training
@@ -52,22 +52,22 @@ class Run:
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.device = self.plan.torch_device()
+        self.device = self.training.torch_device()
         self.network.to(self.device)
         self.averaged = deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            _groups(self.network, self.plan.weight_decay),
-            lr=self.plan.learning_rate,
+            _groups(self.network, self.training.weight_decay),
+            lr=self.training.learning_rate,
             betas=(0.9, 0.99),
             fused=True,
         )
         self.members = self.network.shape.members
-        self.batch = self.plan.batch_for(self.feed.rows)
+        self.batch = self.training.batch_for(self.feed.rows)
         self.norm = self.gradient_norm * len(self.network.shape.layout) * self.members**0.5
         self.steps_a_pool = max(1, 2 * self.feed.rows // max(self.feed.pools, 1) // self.batch)
         self.pace = Pace(clock(), 1, self.judged)
         # The same hidden cells at every evaluation, so that evaluations can be compared.
-        self.question = self._ask(self.stop, hash_of(self.seed, -1))
+        self.corrupted = self._ask(self.stop, hash_of(self.seed, -1))
 
     def loop(self) -> Trained:
         """Train to the end of the plan, or until nothing is gained any more."""
@@ -101,9 +101,9 @@ class Run:
 
         batch, generator = self.feed.batch(0, self.batch, self.steps_a_pool)
         layout = self.network.shape.layout
-        question = _moved(self.corruption.ask(batch, layout, generator), self.device)
+        corrupted = _moved(self.corruption.ask(batch, layout, generator), self.device)
         with FlopCounterMode(display=False) as counter:
-            objective(self.network, question, generator)
+            objective(self.network, corrupted, generator)
         return 3 * counter.get_total_flops() / 2  # an operation counts as two
 
     def _resume(self) -> int:
@@ -120,7 +120,7 @@ class Run:
         if self.checkpoint is not None:
             self._save(0)
         nats = self.history.held_out[0]
-        self.watch(Event(0, self.history.planned, nats, nats, 0.0, 0.0, seconds))
+        self.on_evaluate(Event(0, self.history.planned, nats, nats, 0.0, 0.0, seconds))
         return 0
 
     def _planned(self) -> tuple[int, float]:
@@ -141,28 +141,28 @@ class Run:
         self.averaged.load_state_dict(averages)
         self.optimizer.load_state_dict(moments)
         if self.pace.timed:
-            self.history.wanted = self.plan.steps_for(self.feed.rows)
+            self.history.wanted = self.training.steps_for(self.feed.rows)
             left = max(self.pace.clock.left() - self.pace.after(), 0.0)
             return max(1, min(steps, int(0.9 * left / a_step))), min(left, steps * a_step)
         return steps, steps * a_step * 1.1
 
     def _most(self) -> int:
         """The steps that the plan asks for; with a budget alone, as many as there is time for."""
-        timed = self.pace.timed and self.plan.steps is None
-        return ENDLESS if timed else self.plan.steps_for(self.feed.rows)
+        timed = self.pace.timed and self.training.steps is None
+        return ENDLESS if timed else self.training.steps_for(self.feed.rows)
 
     def _step(self, step: int, at: int) -> Tensor:
         """One step's loss; `at` is how far the schedule is."""
         batch, generator = self.feed.batch(step, self.batch, self.steps_a_pool)
-        question = _moved(
+        corrupted = _moved(
             self.corruption.ask(batch, self.network.shape.layout, generator), self.device
         )
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(at)
         self.network.train()
-        price = self.plan.price_at(at, self.pace.parts)
+        penalty = self.training.penalty_at(at, self.pace.parts)
         # Members are independent: their sum.
-        loss = objective(self.network, question, generator, price).sum()
+        loss = objective(self.network, corrupted, generator, penalty).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
@@ -177,7 +177,7 @@ class Run:
         """The learning rate where the schedule is so far."""
         at = self.pace.end_of_step(at)
         share = rate_at(at, self.pace.parts, timed=self.pace.timed)
-        return self.plan.learning_rate * share
+        return self.training.learning_rate * share
 
     @torch.no_grad()
     def _evaluate(self, step: int, loss: float | None) -> None:
@@ -185,8 +185,8 @@ class Run:
         # The same noise at every evaluation, and the full price: evaluations can be compared.
         noise = torch.Generator().manual_seed(hash_of(self.seed, -2))
         began = time.monotonic()
-        held_out = objective(self.averaged, self.question, noise).mean().item()
-        self.pace.measured(time.monotonic() - began, self.question.given.seen.shape[-2])
+        held_out = objective(self.averaged, self.corrupted, noise).mean().item()
+        self.pace.measured(time.monotonic() - began, self.corrupted.given.observed.shape[-2])
         loss = held_out if loss is None else loss  # nothing was trained on before step 1
         if not torch.isfinite(torch.tensor([loss, held_out])).all():
             self._explain_failure(step)
@@ -198,7 +198,7 @@ class Run:
             self.history.best_step = step
         rate = self.optimizer.param_groups[0]["lr"] if step else self._rate(0)
         self.history.add(step, loss, held_out, rate)
-        patience, warm = self.plan.patience, PRICE_WARM_UP * self.history.planned
+        patience, warm = self.training.patience, KL_WARM_UP * self.history.planned
         if patience is None or not step or len(past) <= patience:
             return
         if self.network.bottleneck.noisy and step <= warm:
@@ -212,20 +212,21 @@ class Run:
         before = self.history.steps[-1] if self.history.steps else 0
         self.network.load_state_dict(self.best)
         batch, generator = self.feed.batch(step - 1, self.batch, self.steps_a_pool)
-        question = _moved(
+        corrupted = _moved(
             self.corruption.ask(batch, self.network.shape.layout, generator), self.device
         )
-        log_prob = self.network(question.given).likelihood.log_prob(question.target)
-        nats = torch.where(question.scored > 0, -log_prob, 0.0).nan_to_num(nan=torch.inf)
+        log_prob = self.network(corrupted.given).likelihood.log_prob(corrupted.target)
+        nats = torch.where(corrupted.scored > 0, -log_prob, 0.0).nan_to_num(nan=torch.inf)
         worst = int(nats.amax((0, 1, 2)).argmax())
         slot = self.network.shape.layout.slots[worst]
         raise FitError(
             f"the loss is no longer a number after step {before:,} (by step {step:,} of "
             f"{self.history.planned:,}); column {slot.column!r} costs most in that batch; "
-            f"try a smaller learning rate than {self.plan.learning_rate:g}, or look at that column"
+            f"try a smaller learning rate than {self.training.learning_rate:g}, "
+            "or look at that column"
         )
 
-    def _ask(self, batch: Batch, seed: int) -> Question:
+    def _ask(self, batch: Batch, seed: int) -> CorruptedBatch:
         generator = torch.Generator().manual_seed(seed)
         layout = self.network.shape.layout
         return _moved(self.corruption.ask(batch, layout, generator), self.device)
@@ -239,7 +240,7 @@ class Run:
         left = seconds / done * (self.history.planned - step) if done else 0.0
         left = min(left, max(self.pace.clock.left() - self.pace.after(), 0.0))
         history = self.history
-        self.watch(
+        self.on_evaluate(
             Event(
                 step,
                 step if history.ended else history.planned,
@@ -262,7 +263,7 @@ def train(run: Run) -> Trained:
         with threads_for(run.step_work()):
             return run.loop()
     except (MemoryError, RuntimeError) as fault:
-        if isinstance(fault, MemoryError) or "memory" in str(fault):
+        if isinstance(fault, MemoryError) or "reference" in str(fault):
             raise FitError(
                 f"memory ran out at batch={run.batch}; {kept(run)}; try a smaller batch"
             ) from fault
@@ -286,9 +287,9 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def _moved(question: Question, device: torch.device) -> Question:
+def _moved(corrupted: CorruptedBatch, device: torch.device) -> CorruptedBatch:
     if device.type == "cpu":
-        return question
-    return Question(
-        question.given.to(device), question.target.to(device), question.scored.to(device)
+        return corrupted
+    return CorruptedBatch(
+        corrupted.given.to(device), corrupted.target.to(device), corrupted.scored.to(device)
     )

@@ -8,11 +8,14 @@ from torch import Generator, Tensor
 
 from keyhole.core.records import Batch, Pass
 from keyhole.model.network import Network
-from keyhole.training.corruptions.base import Question
+from keyhole.training.corruptions.base import CorruptedBatch
 
 
 def objective(
-    network: Network, question: Question, generator: Generator | None = None, price: float = 1.0
+    network: Network,
+    corrupted: CorruptedBatch,
+    generator: Generator | None = None,
+    penalty: float = 1.0,
 ) -> Float[Tensor, " member"]:
     """Each member's loss in nats per row: what the scored cells cost, and what the code costs.
 
@@ -20,23 +23,23 @@ def objective(
     the importance-weighted bound (Burda et al. 2016, eq. 8), one the evidence bound; samples
     without it (prefixes of ordered codes) are averaged.
     """
-    passed = network(question.given, generator)
-    nats, code = sample_nats(passed, question), passed.code
+    passed = network(corrupted.given, generator)
+    nats, code = sample_nats(passed, corrupted), passed.code
     if code.log_ratio is not None and len(nats) > 1:
-        bound = torch.logsumexp(price * code.log_ratio - nats, 0) - math.log(len(nats))
-        return weighted_mean(-bound, question.target)
-    return weighted_mean(nats.mean(0) + price * code.cost.sum(-1), question.target)
+        bound = torch.logsumexp(penalty * code.log_ratio - nats, 0) - math.log(len(nats))
+        return weighted_mean(-bound, corrupted.target)
+    return weighted_mean(nats.mean(0) + penalty * code.cost.sum(-1), corrupted.target)
 
 
-def sample_nats(passed: Pass, question: Question) -> Float[Tensor, "sample member batch"]:
+def sample_nats(passed: Pass, corrupted: CorruptedBatch) -> Float[Tensor, "sample member batch"]:
     """The scored cells' negative log-likelihood of each row under each code sample.
 
     An unscored cell counts zero even where its log-probability is not a number.
     """
-    log_prob = passed.likelihood.log_prob(question.target)  # (S, M, B, cell)
-    if bool((question.scored == 1).all()):  # spares two passes over every sample's cells
+    log_prob = passed.likelihood.log_prob(corrupted.target)  # (S, M, B, cell)
+    if bool((corrupted.scored == 1).all()):  # spares two passes over every sample's cells
         return -log_prob.sum(-1)
-    counted = torch.where(question.scored > 0, -log_prob * question.scored, 0.0)
+    counted = torch.where(corrupted.scored > 0, -log_prob * corrupted.scored, 0.0)
     return counted.sum(-1)
 
 

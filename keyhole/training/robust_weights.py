@@ -15,13 +15,13 @@ from keyhole.core.records import Batch
 from keyhole.core.robust import Robust, trimmed
 from keyhole.data.source import Rows
 from keyhole.modalities.base import Modality
-from keyhole.training.reference import most_remembered
+from keyhole.training.reference import most_reference_rows
 
 FULL = 0.75  # share of rows that count in full, where the share of bad ones is not known
 
 
 @dataclass(frozen=True)
-class Trusting:
+class RobustWeights:
     """A modality whose batches carry how far each row is trusted, times its own weight."""
 
     modality: Modality
@@ -29,9 +29,9 @@ class Trusting:
     reach: float  # distance up to which a row counts in full
 
     @classmethod
-    def learn(cls, modality: Modality, rows: Rows, core: float) -> "Trusting":
+    def learn(cls, modality: Modality, rows: Rows, core: float) -> "RobustWeights":
         """Trust by a sample of rows of which a share of `core` is good."""
-        most = most_remembered(len(modality.layout))
+        most = most_reference_rows(len(modality.layout))
         some = np.random.default_rng(0).permutation(len(rows))[:most]
         x = coordinates(modality.encode(rows.take(np.sort(some))), modality.layout)
         robust = trimmed(x, core)

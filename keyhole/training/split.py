@@ -145,7 +145,7 @@ def _times(values: Any) -> np.ndarray:
     """Moments or numbers as floats that order the rows; a gap comes first."""
     values = cast.plain(values)
     style = (
-        cast.moment_style(cast.texts(values.drop_null())) if cast.is_text(values.type) else None
+        cast.datetime_style(cast.texts(values.drop_null())) if cast.is_text(values.type) else None
     )
     times, bad = cast.seconds(values, style or cast.ISO)
     if len(bad) == len(values) or (style is None and cast.is_text(values.type)):

@@ -12,7 +12,7 @@ CLOSE = {"rtol": 1e-6, "atol": 1e-6}  # what docs/detection.md promises
 
 @pytest.fixture(scope="module", params=[300, 1_200])  # five nets side by side, and one
 def detector(request):
-    return AnomalyDetector.of(estimator(0, 60).fit(table(request.param)), alarm_rate=0.05)
+    return AnomalyDetector.of(estimator(0, 60).fit(table(request.param)), false_alarm_rate=0.05)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 1_000])
@@ -48,7 +48,7 @@ def test_a_frame_without_a_single_value_in_a_column_of_levels_is_scored():
     np.testing.assert_allclose(alone, model.score_samples(rows)[2:3], **CLOSE)
 
 
-def test_pictures_alone_and_in_company_score_the_same_within_what_is_promised():
+def test_images_alone_and_in_company_score_the_same_within_what_is_promised():
     images = np.random.default_rng(0).random((70, 8, 8)).astype(np.float32)
     model = estimator(0, 5).fit(images)
     together = model.score_samples(images)

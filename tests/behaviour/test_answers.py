@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole import AnomalyDetector, Autoencoder, Embed, Impute, KeyholeWarning, Plan, Reconstruct
+from keyhole import (
+    AnomalyDetector,
+    Autoencoder,
+    Embed,
+    Impute,
+    KeyholeWarning,
+    Reconstruct,
+    TrainingConfig,
+)
 from keyhole.tasks.detect.calibration import Calibration
-from keyhole.tasks.monitor.drift import Likeness
+from keyhole.tasks.monitor.drift import Drift
 
 
 def sensors(rows: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -21,7 +29,7 @@ def sensors(rows: int = 400, seed: int = 0) -> pd.DataFrame:
         {
             "unit": [f"u{i}" for i in range(rows)],
             "flow": 10 + load + 0.1 * rng.normal(size=rows),
-            "heat": 300 + 20 * load + rng.normal(size=rows),
+            "anomaly_map": 300 + 20 * load + rng.normal(size=rows),
             "noise": rng.normal(size=rows),
             "mode": np.where(load > 0, "high", "low"),
         }
@@ -30,25 +38,25 @@ def sensors(rows: int = 400, seed: int = 0) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def detector() -> AnomalyDetector:
-    model = Autoencoder(plan=Plan(300), random_state=0)
-    return AnomalyDetector(model, alarm_rate=0.05).fit(sensors(1_200))
+    model = Autoencoder(training=TrainingConfig(300), random_state=0)
+    return AnomalyDetector(model, false_alarm_rate=0.05).fit(sensors(1_200))
 
 
 def test_a_row_that_breaks_the_pattern_alarms_and_names_the_cell(detector):
     rows = sensors(50, seed=1)
-    rows.loc[7, "heat"] = 300 - 20 * (rows.loc[7, "flow"] - 10) + 80
+    rows.loc[7, "anomaly_map"] = 300 - 20 * (rows.loc[7, "flow"] - 10) + 80
     answer = detector.answer(rows)
     assert answer.alarm[7]
     assert answer.strongest(1)[0] == 7
-    cell = answer.because[7][0]
-    assert cell.column == "heat"
+    cell = answer.reasons[7][0]
+    assert cell.column == "anomaly_map"
     low, high = (
         float(end.replace(",", "")) for end in cell.expected.removesuffix(" (90 %)").split(" to ")
     )
     assert low < 300 + 20 * (rows.loc[7, "flow"] - 10) < high
 
 
-ANSWER = ["surprise", "doubt", "p_value", "alarm", "because"]
+ANSWER = ["anomaly_score", "score_std", "p_value", "alarm", "reasons"]
 
 
 def test_the_answer_for_a_pandas_frame_is_pandas_and_has_its_index(detector):
@@ -60,7 +68,9 @@ def test_the_answer_for_a_pandas_frame_is_pandas_and_has_its_index(detector):
     pd.testing.assert_index_equal(table.index, rows.index)
     assert answer.rows.tolist() == rows.index.tolist()
     assert answer.name(4) == "index r4"
-    np.testing.assert_allclose(table.loc["r4", "surprise"], answer.surprise[4], rtol=1e-6)
+    np.testing.assert_allclose(
+        table.loc["r4", "anomaly_score"], answer.anomaly_score[4], rtol=1e-6
+    )
     two_levels = pd.MultiIndex.from_product([["a", "b"], range(15)], names=["line", "n"])
     table = detector.answer(rows.set_index(two_levels)).table()
     pd.testing.assert_index_equal(table.index, two_levels)
@@ -68,11 +78,11 @@ def test_the_answer_for_a_pandas_frame_is_pandas_and_has_its_index(detector):
 
 def test_a_repeated_index_keeps_every_row_and_its_causes(detector):
     rows = sensors(50, seed=1)
-    rows.loc[[7, 9], "heat"] += [500, -500]
+    rows.loc[[7, 9], "anomaly_map"] += [500, -500]
     rows.index = pd.Index([5] * 50)
     answer = detector.answer(rows)
-    assert {7, 9} <= set(answer.because)  # by position
-    assert answer.table()["because"].iloc[7].startswith("heat = ")
+    assert {7, 9} <= set(answer.reasons)  # by position
+    assert answer.table()["reasons"].iloc[7].startswith("heat = ")
     assert len(answer.table().loc[5]) == 50
 
 
@@ -103,15 +113,15 @@ def test_a_gap_makes_a_row_neither_calm_nor_loud(detector):
     rows = sensors(200, seed=3)
     full = detector.score_samples(rows)
     gappy = detector.score_samples(rows.assign(noise=np.nan))
-    assert abs(np.median(full - gappy)) < 0.05  # of a usual row's surprise
+    assert abs(np.median(full - gappy)) < 0.05  # of a usual row's anomaly score
 
 
 def test_a_row_with_no_observed_cell_scores_nan_and_never_alarms(detector):
     rows = sensors(3).astype({"mode": object})
-    rows.loc[1, ["flow", "heat", "noise"]] = np.nan
+    rows.loc[1, ["flow", "anomaly_map", "noise"]] = np.nan
     rows.loc[1, "mode"] = None
     answer = detector.answer(rows)
-    assert np.isnan(answer.surprise[1])
+    assert np.isnan(answer.anomaly_score[1])
     assert np.isnan(answer.p_value[1])
     assert not answer.alarm[1]
     assert detector.predict(rows)[1] == 1
@@ -124,27 +134,27 @@ def test_a_level_never_met_is_surprising_and_is_remarked(detector):
     scores = detector.score_samples(strange)
     assert usual[0] - scores[0] > 3
     np.testing.assert_allclose(scores[1:], usual[1:], rtol=1e-5)
-    likeness = Likeness(detector.autoencoder_.table_)
+    drift = Drift(detector.autoencoder_.table_)
     source = detector.autoencoder_.open(strange)
     for block in source.blocks(100):
-        detector.answer_rows(block, likeness=likeness)
-    assert any("'mode': 1 of 60 rows hold a level" in remark for remark in likeness.remarks())
+        detector.answer_rows(block, drift=drift)
+    assert any("'mode': 1 of 60 rows hold a level" in remark for remark in drift.remarks())
 
 
 def test_thresholds_move_without_refitting(detector):
     rows = sensors(300, seed=5)
-    tight = AnomalyDetector.of(detector.autoencoder_, alarm_rate=0.01).answer(rows)
-    loose = AnomalyDetector.of(detector.autoencoder_, alarm_rate=0.2).answer(rows)
+    tight = AnomalyDetector.of(detector.autoencoder_, false_alarm_rate=0.01).answer(rows)
+    loose = AnomalyDetector.of(detector.autoencoder_, false_alarm_rate=0.2).answer(rows)
     assert tight.alarm.sum() < loose.alarm.sum()
-    np.testing.assert_array_equal(tight.surprise, loose.surprise)
+    np.testing.assert_array_equal(tight.anomaly_score, loose.anomaly_score)
     assert (loose.p_value[loose.alarm] <= 0.2).all()
     assert (loose.p_value[~loose.alarm] > 0.2).all()
 
 
 def test_a_rate_that_the_rows_cannot_promise_is_said_with_the_rate_that_is_possible():
-    model = Autoencoder(plan=Plan(20), random_state=0).fit(sensors(60))
+    model = Autoencoder(training=TrainingConfig(20), random_state=0).fit(sensors(60))
     with pytest.warns(KeyholeWarning, match=r"too small for 60 calibration rows.*least rate"):
-        detector = AnomalyDetector.of(model, alarm_rate=0.001)
+        detector = AnomalyDetector.of(model, false_alarm_rate=0.001)
     assert (detector.predict(sensors(60)) == 1).all()
 
 
@@ -153,11 +163,11 @@ def test_a_rate_that_the_rows_cannot_promise_is_said_with_the_rate_that_is_possi
     st.floats(0.001, 0.999),
     st.floats(-60, 60),
 )
-def test_a_row_alarms_exactly_where_its_p_value_is_within_the_rate(held_out, rate, surprise):
+def test_a_row_alarms_exactly_where_its_p_value_is_within_the_rate(held_out, rate, anomaly_score):
     calibration = Calibration(np.sort(np.array(held_out)))
-    p = calibration.p_value(np.array([surprise]))[0]
+    p = calibration.p_value(np.array([anomaly_score]))[0]
     assert 0 < p <= 1
-    assert (surprise > calibration.threshold(rate)) == (p <= rate * (1 + 1e-12))
+    assert (anomaly_score > calibration.threshold(rate)) == (p <= rate * (1 + 1e-12))
 
 
 def test_false_alarms_stay_near_the_promise_on_rows_like_those_of_training(detector):
@@ -168,14 +178,14 @@ def test_false_alarms_stay_near_the_promise_on_rows_like_those_of_training(detec
 def test_seen_cells_stay_untouched_and_gaps_are_filled_near_the_truth(detector):
     rows = sensors(100, seed=7)
     gappy = rows.copy()
-    gappy.loc[::2, "heat"] = np.nan
+    gappy.loc[::2, "anomaly_map"] = np.nan
     gappy.loc[1::4, "mode"] = None
     full = Impute(detector.autoencoder_).answer(gappy)
-    assert not full[["flow", "heat", "noise", "mode"]].isna().any().any()
-    pd.testing.assert_series_equal(full["heat"][1::2], rows["heat"][1::2])
+    assert not full[["flow", "anomaly_map", "noise", "mode"]].isna().any().any()
+    pd.testing.assert_series_equal(full["anomaly_map"][1::2], rows["anomaly_map"][1::2])
     assert full["unit"].tolist() == rows["unit"].tolist()
-    off = (full["heat"] - rows["heat"])[::2]
-    assert off.std() < 0.6 * rows["heat"].std()
+    off = (full["anomaly_map"] - rows["anomaly_map"])[::2]
+    assert off.std() < 0.6 * rows["anomaly_map"].std()
     assert (full["mode"] == rows["mode"])[1::4].mean() > 0.7
 
 
@@ -184,7 +194,7 @@ def test_the_same_kind_of_frame_comes_back(detector):
     assert Embed(detector.autoencoder_).answer(pandas).index.tolist() == list(range(100, 110))
     polars = Reconstruct(detector.autoencoder_).answer(pl.from_pandas(sensors(10)))
     assert isinstance(polars, pl.DataFrame)
-    assert polars.columns == ["flow", "heat", "noise", "mode"]
+    assert polars.columns == ["flow", "anomaly_map", "noise", "mode"]
     assert polars["mode"].dtype == pl.String
 
 

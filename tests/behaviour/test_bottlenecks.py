@@ -16,7 +16,7 @@ from keyhole.core.layout import Layout, Shape, Slot
 from keyhole.core.parts import kinds
 from keyhole.core.records import Code
 from keyhole.errors import KeyholeWarning, SettingError
-from keyhole.modalities import Hints
+from keyhole.modalities import Schema
 from keyhole.model.bottlenecks import (
     FSQ,
     L1,
@@ -31,8 +31,8 @@ from keyhole.model.bottlenecks import (
 )
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import LinearNet
-from keyhole.training import Plan
-from keyhole.training.corruptions import Nothing
+from keyhole.training import TrainingConfig
+from keyhole.training.corruptions import NoCorruption
 from keyhole.training.objective import objective
 
 WIDE, ROWS = 12, 50
@@ -101,21 +101,25 @@ def test_free_bits_charge_no_dimension_below_them_and_others_in_full():
 
 
 def test_a_rate_holds_the_nats_of_a_code_near_it():
-    model = Autoencoder(Variational(2, rate=3.0), plan=Plan(400, members=1), random_state=0)
+    model = Autoencoder(
+        Variational(2, rate=3.0), training=TrainingConfig(400, members=1), random_state=0
+    )
     model.fit(factors())
     assert sum(model.evidence_["code_nats"]) == pytest.approx(3.0, abs=0.4)
 
 
 def test_more_draws_bring_the_bound_closer_to_the_likelihood():
-    model = Autoencoder(Variational(2), plan=Plan(100, members=1), random_state=0).fit(factors())
+    model = Autoencoder(
+        Variational(2), training=TrainingConfig(100, members=1), random_state=0
+    ).fit(factors())
     network, source = model.network_, model.open(factors())
     batch = model.table_.encode(source.group(0))
-    question = Nothing().ask(batch, network.shape.layout, seeded())
+    corrupted = NoCorruption().ask(batch, network.shape.layout, seeded())
     nats = {}
     for samples in (1, 2, 50):
         network.bottleneck.samples = samples
         with torch.no_grad():
-            found = [objective(network, question, seeded(s)).item() for s in range(5)]
+            found = [objective(network, corrupted, seeded(s)).item() for s in range(5)]
         nats[samples] = np.mean(found)
     assert nats[50] < nats[2] < nats[1]
     marginal = -model.log_likelihood(factors(), samples=500).mean()
@@ -124,8 +128,8 @@ def test_more_draws_bring_the_bound_closer_to_the_likelihood():
 
 
 def test_the_price_of_a_code_rises_while_a_run_warms_up():
-    plan = Plan()
-    prices = [plan.price_at(step, 1_000) for step in (0, 99, 199, 200, 999)]
+    training = TrainingConfig()
+    prices = [training.penalty_at(step, 1_000) for step in (0, 99, 199, 200, 999)]
     assert prices[0] == pytest.approx(1 / 201)
     assert prices[1] == pytest.approx(100 / 201)
     assert prices == sorted(prices)
@@ -133,12 +137,15 @@ def test_the_price_of_a_code_rises_while_a_run_warms_up():
 
 
 def test_the_objective_weighs_what_a_code_costs_by_the_price():
-    model = Autoencoder(Variational(2), plan=Plan(2, members=1), random_state=0).fit(factors())
+    model = Autoencoder(Variational(2), training=TrainingConfig(2, members=1), random_state=0).fit(
+        factors()
+    )
     batch = model.table_.encode(model.open(factors()).group(0))
-    question = Nothing().ask(batch, model.network_.shape.layout, seeded())
+    corrupted = NoCorruption().ask(batch, model.network_.shape.layout, seeded())
     with torch.no_grad():
         none, half, full = (
-            objective(model.network_, question, seeded(), price).item() for price in (0, 0.5, 1)
+            objective(model.network_, corrupted, seeded(), penalty).item()
+            for penalty in (0, 0.5, 1)
         )
         cost = model.network_(batch).code.cost.sum(-1).mean().item()
     assert full - none == pytest.approx(cost, rel=1e-3)
@@ -214,7 +221,7 @@ def test_a_top_k_code_is_the_same_alone_and_in_a_batch():
 
 @pytest.mark.parametrize("part", [TopK(9, k=3), L1(9)])
 def test_a_draw_for_a_sparse_code_is_brought_to_no_unit_below_zero(part):
-    found = bound(part).onto(torch.randn(100, 9, generator=seeded()))
+    found = bound(part).project(torch.randn(100, 9, generator=seeded()))
     assert (found >= 0).all()
     assert (found > 0).any()
 
@@ -223,7 +230,7 @@ def test_an_idle_unit_is_charged_on_the_rows_nearest_to_it():
     part = bound(TopK(9, k=3, revive=0.5))
     with torch.no_grad():
         part.to_code.bias[..., 0] = -50.0
-    code = part.priced(part(states()), None, states(), seeded())
+    code = part.penalised(part(states()), None, states(), seeded())
     charged = (code.cost > 0).sum((0, 1))
     assert charged[0] == 4
     assert (charged[(code.mean > 0).any(1)[0]] == 0).all()
@@ -232,8 +239,10 @@ def test_an_idle_unit_is_charged_on_the_rows_nearest_to_it():
 def test_the_price_of_l1_does_not_fall_when_codes_are_made_small():
     part = bound(L1(9, weight=0.2))
     code = part(states())
-    full = part.priced(code, None, states(), seeded()).cost.sum()
-    small = part.priced(replace(code, mean=0.1 * code.mean), None, states(), seeded()).cost.sum()
+    full = part.penalised(code, None, states(), seeded()).cost.sum()
+    small = part.penalised(
+        replace(code, mean=0.1 * code.mean), None, states(), seeded()
+    ).cost.sum()
     assert float(small / full) == pytest.approx(1.0, rel=1e-2)
 
 
@@ -277,7 +286,7 @@ def test_fsq_charges_codes_that_are_all_alike_the_entropy_they_lack():
     ):
         z = free[None]
         code = Code(z[None], z, torch.zeros_like(z), stats={"free": z})
-        charged = part.priced(code, None, states(), seeded()).cost.sum(-1)
+        charged = part.penalised(code, None, states(), seeded()).cost.sum(-1)
         # The count is soft, so that it has a slope: a little of each code is at its neighbours.
         torch.testing.assert_close(charged, torch.full((1, 16), wanted), rtol=0, atol=0.25)
 
@@ -286,8 +295,8 @@ def test_fsq_charges_codes_that_are_all_alike_the_entropy_they_lack():
 def test_onto_of_residual_vq_is_idempotent_and_leads_to_the_nearest_sum(width):
     part = bound(ResidualVQ(width, books=2, size=8))
     z = torch.randn(200, width, generator=seeded())
-    found = part.onto(z)
-    torch.testing.assert_close(part.onto(found), found, rtol=0, atol=1e-6)
+    found = part.project(z)
+    torch.testing.assert_close(part.project(found), found, rtol=0, atol=1e-6)
     sums = (part.words[0][:, None] + part.words[1][None]).reshape(-1, width)
     nearest = torch.cdist(z, sums).amin(1)
     torch.testing.assert_close((z - found).norm(dim=1), nearest, rtol=0, atol=1e-4)
@@ -312,9 +321,11 @@ def test_ordered_codes_of_a_linear_net_are_the_principal_components_in_order():
         Ordered(3),
         net=LinearNet(),
         head=Mixed(continuous="gaussian"),
-        corruption=Nothing(),
-        hints=Hints(kinds="alike"),  # one scale, so that directions keep their variances
-        plan=Plan(1_500, members=1, learning_rate=1e-2),  # 3 s: components settle one by one
+        corruption=NoCorruption(),
+        schema=Schema(kinds="alike"),  # one scale, so that directions keep their variances
+        training=TrainingConfig(
+            1_500, members=1, learning_rate=1e-2
+        ),  # 3 s: components settle one by one
         random_state=0,
     ).fit(values)
     cells = model.table_.encode(model.open(values).group(0)).numbers.numpy()
@@ -330,7 +341,9 @@ def test_a_contractive_code_moves_less_when_the_row_does():
     slopes = {}
     for weight in (0.0, 3.0):
         part = Contractive(2, weight=weight)
-        model = Autoencoder(part, plan=Plan(300, members=1), random_state=0).fit(factors())
+        model = Autoencoder(part, training=TrainingConfig(300, members=1), random_state=0).fit(
+            factors()
+        )
         batch = model.table_.encode(model.open(factors()).group(0))
         network = model.network_
         with torch.no_grad():
@@ -338,7 +351,9 @@ def test_a_contractive_code_moves_less_when_the_row_does():
             code = network.bottleneck(network.encoder(embedded))
             network.bottleneck.weight = 1.0
             found = [
-                network.bottleneck.priced(code, network._encode, embedded, seeded(s)).cost.mean()
+                network.bottleneck.penalised(
+                    code, network._encode, embedded, seeded(s)
+                ).cost.mean()
                 for s in range(10)
             ]
         slopes[weight] = float(torch.stack(found).mean())
@@ -354,7 +369,7 @@ def test_the_price_of_a_contractive_code_does_not_fall_when_it_is_made_small():
 
         mean = encode(states(500))
         code = Code(mean[None], mean, torch.zeros_like(mean))
-        costs.append(float(part.priced(code, encode, states(500), seeded()).cost.mean()))
+        costs.append(float(part.penalised(code, encode, states(500), seeded()).cost.mean()))
     assert costs[0] == pytest.approx(1.0, rel=0.15)  # slope one, variance one
     assert costs[1] == pytest.approx(costs[0], rel=0.01)
 
@@ -365,7 +380,7 @@ def test_the_price_of_mmd_is_nothing_for_normal_codes_and_large_for_shifted_ones
 ):
     part = bound(MMD(2, weight=1.0))
     z = torch.randn(1, 1_000, 2, generator=seeded(3)) + shift
-    code = part.priced(Code(z[None], z, torch.zeros_like(z)), None, states(), seeded())
+    code = part.penalised(Code(z[None], z, torch.zeros_like(z)), None, states(), seeded())
     assert least < float(code.cost.sum(-1).mean()) < most
 
 
@@ -405,7 +420,7 @@ def test_a_width_that_is_none_is_refused(kind, width):
 )
 def test_an_argument_without_sense_is_refused_before_a_step_is_made(part, said):
     with pytest.raises(SettingError, match=said.replace("[", r"\[")):
-        Autoencoder(part, plan=Plan(1)).fit(factors(60))
+        Autoencoder(part, training=TrainingConfig(1)).fit(factors(60))
 
 
 # collapse
@@ -413,10 +428,12 @@ def test_an_argument_without_sense_is_refused_before_a_step_is_made(part, said):
 
 def test_a_fixed_scale_that_drowns_the_data_is_told_before_training_and_found_after():
     head, told = Mixed(continuous="gaussian", scale=1.0), []
-    model = Autoencoder(Variational(3), head=head, plan=Plan(200, members=1), random_state=0)
+    model = Autoencoder(
+        Variational(3), head=head, training=TrainingConfig(200, members=1), random_state=0
+    )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        model.fit(factors(scale=0.05), watch=lambda event: told.append(len(said)))
+        model.fit(factors(scale=0.05), on_evaluate=lambda event: told.append(len(said)))
     assert told[0] == 1  # at the first evaluation, before any step
     assert issubclass(said[0].category, KeyholeWarning)
     assert str(said[0].message).startswith("KH008 the code will collapse: 0 of 6 directions")
@@ -427,7 +444,9 @@ def test_a_fixed_scale_that_drowns_the_data_is_told_before_training_and_found_af
 @pytest.mark.parametrize("scale", ["shared", "column", 0.01])
 def test_a_scale_that_fits_the_data_is_not_warned_of(scale):
     head = Mixed(continuous="gaussian", scale=scale)
-    model = Autoencoder(Variational(3), head=head, plan=Plan(300, members=1), random_state=0)
+    model = Autoencoder(
+        Variational(3), head=head, training=TrainingConfig(300, members=1), random_state=0
+    )
     model.fit(factors(scale=0.05))  # warnings are errors
     assert "KH008" not in {finding.code for finding in model.findings_}
     assert sum(model.evidence_["code_nats"]) > 1.0
@@ -436,4 +455,4 @@ def test_a_scale_that_fits_the_data_is_not_warned_of(scale):
 def test_one_number_beside_levels_is_no_reason_to_warn_of_collapse():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"size": rng.normal(size=60), "city": rng.choice(["a", "b"], 60)})
-    Autoencoder(Variational(1), plan=Plan(2, members=1), random_state=0).fit(frame)
+    Autoencoder(Variational(1), training=TrainingConfig(2, members=1), random_state=0).fit(frame)

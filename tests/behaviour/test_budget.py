@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from keyhole import Autoencoder, Denoiser, Generator, Plan
+from keyhole import Autoencoder, Denoiser, Generator, TrainingConfig
 from keyhole.cli import run
 from keyhole.core.progress import Clock, clock, wall_clock, while_time_is_left
 from keyhole.data.images import open_images
-from keyhole.modalities.tiles.scaling import Measured
+from keyhole.modalities.tiles.scaling import NoiseEstimates
 from keyhole.report.denoising import render
 from keyhole.training.config import PARTS, Pace, rate_at
 from keyhole.training.loop import Run
@@ -104,7 +104,7 @@ def test_a_slow_machine_does_not_make_a_fit_take_longer(rng, monkeypatch):
     """Takes four seconds: the budget. Every step takes a tenth of a second more than measured."""
     step = Run._step
     monkeypatch.setattr(Run, "_step", lambda *given: (time.sleep(0.1), step(*given))[1])
-    model = Autoencoder(plan=Plan(time_budget_s=4.0), random_state=0)
+    model = Autoencoder(training=TrainingConfig(time_budget_s=4.0), random_state=0)
     taken, _ = seconds_of(lambda: model.fit(rng.normal(size=(1_500, 6))))
     assert taken < 1.3 * 4.0
     assert model.run_.ended == "the time budget was spent"
@@ -115,7 +115,7 @@ def test_a_slow_machine_does_not_make_a_fit_take_longer(rng, monkeypatch):
 
 
 def test_a_budget_that_is_too_small_for_anything_ends_soon_with_a_finding(rng):
-    model = Autoencoder(plan=Plan(time_budget_s=0.001), random_state=0)
+    model = Autoencoder(training=TrainingConfig(time_budget_s=0.001), random_state=0)
     taken, _ = seconds_of(lambda: model.fit(rng.normal(size=(200, 4))))
     assert taken < 5
     assert model.run_.steps[-1] == 1
@@ -125,8 +125,8 @@ def test_a_budget_that_is_too_small_for_anything_ends_soon_with_a_finding(rng):
 
 def test_the_prior_of_a_generator_is_fitted_within_the_budget(rng):
     """Takes six seconds, the budget; a diffusion prior alone takes ten without one."""
-    plan = Plan(time_budget_s=6.0, members=1)
-    generator = Generator(Autoencoder(plan=plan), random_state=0)
+    training = TrainingConfig(time_budget_s=6.0, members=1)
+    generator = Generator(Autoencoder(training=training), random_state=0)
     taken, _ = seconds_of(lambda: generator.fit(rng.normal(size=(3_000, 5))))
     assert taken < 1.3 * 6.0
     assert generator.autoencoder_.prior_.kind in {"diffusion", "mixture"}
@@ -138,7 +138,9 @@ def test_a_denoiser_compares_with_filters_within_the_budget(rng):
     pytest.importorskip("skimage")
     pytest.importorskip("pywt")
     clean = np.cumsum(np.cumsum(rng.normal(size=(160, 160)), 0), 1) / 20
-    denoiser = Denoiser(plan=Plan(time_budget_s=8.0, batch=2), noise=1.0, random_state=0)
+    denoiser = Denoiser(
+        training=TrainingConfig(time_budget_s=8.0, batch=2), noise=1.0, random_state=0
+    )
     taken, _ = seconds_of(lambda: denoiser.fit(clean + rng.normal(size=clean.shape)))
     assert taken < 2 * 8.0
     assert denoiser.choice_.pixels > 0
@@ -164,31 +166,31 @@ def test_as_much_is_done_as_there_is_time_for(monkeypatch):
     assert done(None) == list(range(9))
 
 
-def test_pictures_that_there_is_no_time_to_measure_are_left_out_and_it_is_said(rng, monkeypatch):
-    """Takes three seconds: a picture takes .3 to measure, and .8 are there for all."""
+def test_images_that_there_is_no_time_to_measure_are_left_out_and_it_is_said(rng, monkeypatch):
+    """Takes three seconds: an image takes .3 to measure, and .8 are there for all."""
     pytest.importorskip("skimage")
     pytest.importorskip("pywt")
-    unit = Measured.unit
-    monkeypatch.setattr(Measured, "unit", lambda *given: (time.sleep(0.3), unit(*given))[1])
+    unit = NoiseEstimates.unit
+    monkeypatch.setattr(NoiseEstimates, "unit", lambda *given: (time.sleep(0.3), unit(*given))[1])
     noisy = list(10 * np.cumsum(rng.normal(size=(12, 24, 24)), 1) + rng.normal(size=(12, 24, 24)))
-    plan = Plan(time_budget_s=2.0, batch=2)
-    denoiser = Denoiser(plan=plan, noise=1.0, random_state=0)
+    training = TrainingConfig(time_budget_s=2.0, batch=2)
+    denoiser = Denoiser(training=training, noise=1.0, random_state=0)
     denoiser.fit(noisy)
-    left_out = 12 - denoiser._fitted.pictures
+    left_out = 12 - denoiser._fitted.images
     assert left_out >= 9
     texts = [f.text for f in denoiser.findings_ if f.code == "KH016"]
     assert len(texts) == 1
-    assert f"{left_out} more pictures" in texts[0]
-    assert "pictures were left out" in denoiser.verdict_
+    assert f"{left_out} more images" in texts[0]
+    assert "images were left out" in denoiser.verdict_
     with wall_clock() as here:
         here.allow(0.0)
         page = render(denoiser, open_images(noisy))
-    assert "0 of 12 pictures: the time budget was spent." in page
+    assert "0 of 12 images: the time budget was spent." in page
     assert "0 of 12" not in render(denoiser, open_images(noisy[:6]))
 
 
 def test_a_run_with_a_budget_goes_on_from_its_checkpoint(rng, tmp_path):
-    x, plan = rng.normal(size=(300, 4)), Plan(time_budget_s=1.5)
+    x, training = rng.normal(size=(300, 4)), TrainingConfig(time_budget_s=1.5)
     path = str(tmp_path / "run.part")
 
     def killed(event):
@@ -196,10 +198,10 @@ def test_a_run_with_a_budget_goes_on_from_its_checkpoint(rng, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Autoencoder(plan=plan, random_state=0).fit(x, checkpoint=path, watch=killed)
+        Autoencoder(training=training, random_state=0).fit(x, checkpoint=path, on_evaluate=killed)
     notes = []
-    model = Autoencoder(plan=plan, random_state=0)
-    model.fit(x, checkpoint=path, watch=lambda event: notes.append(event.note))
+    model = Autoencoder(training=training, random_state=0)
+    model.fit(x, checkpoint=path, on_evaluate=lambda event: notes.append(event.note))
     assert notes[0].startswith("resuming at step")
     assert model.run_.ended
 

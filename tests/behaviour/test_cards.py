@@ -12,7 +12,7 @@ from keyhole.errors import DataError, SettingError
 from keyhole.model.bottlenecks import FSQ, L1, Plain, TopK, Variational
 from keyhole.tasks import Generator
 from keyhole.tasks.interpret.cards import cards, lines
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 
 def table(rows=240):
@@ -23,7 +23,7 @@ def table(rows=240):
     frame = pd.DataFrame(
         {
             "a": 50 + 10 * a, "b": 100 - 5 * a + 0.1 * rng.normal(size=rows),
-            "n": rng.poisson(np.exp(1 + a)), "flag": np.where(a > 0, "yes", "no"),
+            "n": rng.poisson(np.exp(1 + a)), "boolean": np.where(a > 0, "yes", "no"),
             "kind": np.where(a > 0.7, "high", np.where(a > -0.7, "mid", "low")),
             "when": when, "constant": 7.0, "noise": rng.normal(size=rows),
         }
@@ -34,8 +34,8 @@ def table(rows=240):
 
 
 def fitted(bottleneck, frame=None, steps=150):
-    plan = Plan(steps=steps, members=2)
-    model = Autoencoder(bottleneck, plan=plan, random_state=0)
+    training = TrainingConfig(steps=steps, members=2)
+    model = Autoencoder(bottleneck, training=training, random_state=0)
     return model.fit(table() if frame is None else frame)
 
 
@@ -55,7 +55,7 @@ def test_the_one_code_of_a_table_that_one_column_drives_names_what_follows_it(mo
         np.sign(moved["a"].change) == np.sign(moved["when"].change) == -np.sign(moved["b"].change)
     )
     # What a normal does from its 10 % to its 90 % quantile, 2.56 standard deviations, as the model
-    # has learnt it: it is asked for the rows of these codes alone.
+    # has learned it: it is asked for the rows of these codes alone.
     codes = np.quantile(model.transform(table())["code_0"], [0.1, 0.9])
     ends = model.inverse_transform(codes[:, None].astype(np.float32))
     assert moved["a"].change == pytest.approx(ends["a"][1] - ends["a"][0], rel=0.02)
@@ -72,7 +72,7 @@ def test_levels_are_told_by_the_one_whose_share_rises_most(model):
     (card,) = cards(model)
     moved = {effect.column: effect for effect in card.drives}
     up = moved["a"].change > 0
-    level = moved.get("kind") or moved["flag"]
+    level = moved.get("kind") or moved["boolean"]
     assert level.level in ({"high", "yes"} if up else {"low", "no"})
     assert (level.unit, 60 < level.change <= 100) == ("points", True)
     assert str(level).startswith(f"{level.column}: {level.level} +")
@@ -131,7 +131,9 @@ def test_shares_sum_to_one_and_stability_lies_between_zero_and_one(bottleneck):
 def test_two_remembered_rows_are_enough_and_one_net_has_no_stability():
     frame = pd.DataFrame({"x": [1.0, 2.0], "y": ["u", "v"]})
     assert cards(fitted(Plain(1), frame, steps=5))[0].examples
-    model = Autoencoder(Plain(1), plan=Plan(5, members=1), random_state=0).fit(table())
+    model = Autoencoder(Plain(1), training=TrainingConfig(5, members=1), random_state=0).fit(
+        table()
+    )
     assert cards(model)[0].stability is None
 
 
@@ -151,7 +153,7 @@ def test_most_limits_the_cards_to_the_strongest():
 
 
 def test_inspect_prints_the_cards_and_why_a_code_is_as_wide_as_it_is(tmp_path, capfd):
-    made = Autoencoder(Plain("auto"), plan=Plan(30, members=1), random_state=0)
+    made = Autoencoder(Plain("auto"), training=TrainingConfig(30, members=1), random_state=0)
     generator = Generator(made, random_state=0).fit(table())
     generator.save(str(tmp_path / "m"))
     assert run(["inspect", str(tmp_path / "m")]) == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keyhole import AnomalyDetector, Autoencoder, Plan
+from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
 from keyhole.modalities.expected import UNKNOWN, Prediction, expected_levels
 from keyhole.modalities.tabular.columns.number import Number
 from keyhole.tasks.detect.answer import Cell, in_words
@@ -33,19 +33,19 @@ def orders(rows, seed=0):
 @pytest.fixture(scope="module")
 def detector():
     """Takes seconds: the net has to learn what goes together."""
-    model = Autoencoder(plan=Plan(1_000), random_state=0)
-    return AnomalyDetector(model, alarm_rate=0.02).fit(orders(2_500))
+    model = Autoencoder(training=TrainingConfig(1_000), random_state=0)
+    return AnomalyDetector(model, false_alarm_rate=0.02).fit(orders(2_500))
 
 
 def test_nine_in_ten_values_of_new_rows_lie_in_what_is_expected(detector):
     rows = orders(1_000, 1)
-    gauge = detector.gauge_
-    judged = gauge.weigh(next(detector.autoencoder_.open(rows).blocks(1_000)))
-    places, columns = np.arange(1_000), gauge.table.layout.columns
+    scorer = detector.scorer_
+    judged = scorer.score_block(next(detector.autoencoder_.open(rows).blocks(1_000)))
+    places, columns = np.arange(1_000), scorer.table.layout.columns
     for name in ("age", "income", "visits", "day"):
         asked = np.full(1_000, columns.index(name))
         hidden = np.arange(len(columns)) == asked[:, None]
-        at = predict(gauge, judged, places, asked, hidden, np.zeros(1_000))
+        at = predict(scorer, judged, places, asked, hidden, np.zeros(1_000))
         if name == "day":  # any day is as likely as any other: no span of time is expected
             assert at.stands_out.mean() < 0.05
         else:
@@ -55,7 +55,7 @@ def test_nine_in_ten_values_of_new_rows_lie_in_what_is_expected(detector):
 def test_a_combination_is_named_with_its_partner_and_what_would_have_fitted(detector):
     rows = orders(40, 2)
     rows.loc[3, ["country", "currency"]] = ["FR", "USD"]
-    cell = detector.answer(rows, explain_rows="all").because[3][0]
+    cell = detector.answer(rows, explain_rows="all").reasons[3][0]
     pair = {cell.column, cell.partners[0].split(" = ")[0]}
     assert pair == {"country", "currency"}
     assert cell.value in {"FR", "USD"}
@@ -66,7 +66,7 @@ def test_a_combination_is_named_with_its_partner_and_what_would_have_fitted(dete
 def test_a_value_beyond_all_of_its_column_is_a_cause_by_itself(detector):
     rows = orders(40, 2)
     rows.loc[3, "visits"] = 90
-    cell = detector.answer(rows, explain_rows="all").because[3][0]
+    cell = detector.answer(rows, explain_rows="all").reasons[3][0]
     assert (cell.column, cell.value, cell.partners) == ("visits", "90", ())
     low, high = map(int, cell.expected.removesuffix(" (90 %)").split(" to "))
     assert 10 <= low < 20 < high <= 32
@@ -74,7 +74,7 @@ def test_a_value_beyond_all_of_its_column_is_a_cause_by_itself(detector):
 
 def test_a_value_that_fits_is_never_said_to_be_a_cause(detector):
     answer = detector.answer(orders(400, 3), explain_rows="all")
-    for cells in answer.because.values():
+    for cells in answer.reasons.values():
         for cell in cells:
             assert bool(cell.expected) == cell.stands_out
             bare = cell.expected.partition(" (")[0]
@@ -95,7 +95,13 @@ def test_a_row_in_which_no_value_stands_out_says_so():
 
 def number(least, most):
     return Number(
-        "x", center=0.0, scale=1.0, bent=False, atom=None, range=[least, most], type="double"
+        "x",
+        center=0.0,
+        scale=1.0,
+        transformed=False,
+        point_mass=None,
+        range=[least, most],
+        type="double",
     )
 
 

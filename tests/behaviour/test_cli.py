@@ -35,7 +35,7 @@ def place(tmp_path_factory):
     rows.to_parquet(folder / "new.parquet")
     code = run(
         ["fit", str(folder / "train.csv"), "-o", str(folder / "m.keyhole"), "--id", "card",
-         "--exclude", "fraud", "--steps", "200", "--alarm-rate", "0.05", "--quiet"]
+         "--exclude", "fraud", "--steps", "200", "--false-alarm-rate", "0.05", "--quiet"]
     )  # fmt: skip
     assert code == 0
     return folder
@@ -71,7 +71,7 @@ def test_detect_writes_rows_in_order_with_their_ids(place, capfd, name):
     found = pd.read_csv(out)
     assert found["card"].tolist() == [f"c{i}" for i in range(300)]
     assert found["alarm"][5]
-    assert "amount = 900" in found["because"][5] or "hours = 0.5" in found["because"][5]
+    assert "amount = 900" in found["reasons"][5] or "hours = 0.5" in found["reasons"][5]
     assert "4 of 4" not in err
     assert "3 of 3 matched" in err
 
@@ -88,13 +88,13 @@ def test_csv_and_parquet_give_the_same_surprise(place, capfd):
             "--force",
         )
     one, two = (pq.read_table(place / f"{n}.pq").to_pandas() for n in ("new.csv", "new.parquet"))
-    np.testing.assert_allclose(one["surprise"], two["surprise"], rtol=1e-5)
+    np.testing.assert_allclose(one["anomaly_score"], two["anomaly_score"], rtol=1e-5)
 
 
 def test_alarms_exit_with_one_only_if_asked(place, capfd):
     code, out, _ = ask(capfd, "detect", place / "m.keyhole", place / "new.csv", "--fail-on-alarm")
     assert code == 1
-    assert out.startswith('"card","surprise","doubt","p_value","alarm","because"')
+    assert out.startswith('"card","anomaly score","doubt","p_value","alarm","because"')
     assert ask(capfd, "detect", place / "m.keyhole", place / "new.csv")[0] == 0
 
 
@@ -102,7 +102,7 @@ def test_explain_names_the_row_by_number_or_by_id(place, capfd):
     _, by_row, _ = ask(capfd, "explain", place / "m.keyhole", place / "new.csv", "--row", 6)
     _, by_id, _ = ask(capfd, "explain", place / "m.keyhole", place / "new.csv", "--id", "c5")
     assert by_row == by_id
-    assert by_row.startswith("card c5: surprise ")
+    assert by_row.startswith("card c5: anomaly score ")
     assert "an alarm" in by_row
     _, out, _ = ask(capfd, "explain", place / "m.keyhole", place / "new.csv", "--row", 6, "--json")
     assert json.loads(out)["row"] == 6
@@ -274,15 +274,15 @@ def test_few_rows_say_that_nobody_can_tell_whether_they_look_alike(place, capfd)
 def test_an_alarm_rate_that_is_none_is_one_line(place, capfd, verb):
     rest = ["--label", "fraud"] if verb == "evaluate" else []
     code, _, err = ask(
-        capfd, verb, place / "m.keyhole", place / "new.csv", *rest, "--alarm-rate", 2
+        capfd, verb, place / "m.keyhole", place / "new.csv", *rest, "--false-alarm-rate", 2
     )
     assert code == 2
-    assert "--alarm-rate 2.0: it must be above 0 and below 1" in err
+    assert "--false-alarm-rate 2.0: it must be above 0 and below 1" in err
 
 
 def test_a_rate_that_the_rows_cannot_promise_is_a_line_and_no_trace_of_python(place, capfd):
-    rest = ["--label", "fraud", "--alarm-rate", 1e-9]
+    rest = ["--label", "fraud", "--false-alarm-rate", 1e-9]
     code, _, err = ask(capfd, "evaluate", place / "m.keyhole", place / "new.csv", *rest)
     assert code == 2
-    assert "an alarm rate of 1e-09 is too small for 300 calibration rows" in err
+    assert "a false alarm rate of 1e-09 is too small for 300 calibration rows" in err
     assert ".py" not in err

@@ -19,7 +19,7 @@ def rows(count, seed=0, shift=0.0):
     flow = 10 + load + shift + 0.2 * rng.normal(size=count)
     frame = pd.DataFrame({"unit": [f"u{i}" for i in range(count)], "flow": flow})
     return frame.assign(
-        heat=300 + 20 * load + 2 * rng.normal(size=count),
+        anomaly_map=300 + 20 * load + 2 * rng.normal(size=count),
         machine=rng.choice(["m1", "m2"], count),
         bad=int(shift != 0),
     ).round(4)
@@ -34,13 +34,13 @@ def place(tmp_path_factory):
     pd.concat([rows(380, 2), rows(20, 3, shift=90)]).to_csv(folder / "new.csv", index=False)
     rows(300, 4).to_csv(folder / "good.csv", index=False)
     rows(200, 5, shift=8).to_csv(folder / "other.csv", index=False)
-    assert run([str(a) for a in fit(folder, folder / "m.keyhole", "--segment", "machine")]) == 0
+    assert run([str(a) for a in fit(folder, folder / "m.keyhole", "--group", "machine")]) == 0
     return folder
 
 
 def fit(folder, out, *rest):
     return ["fit", folder / "train.csv", "-o", out, "--id", "unit", "--exclude", "bad",
-            "--steps", "20", "--alarm-rate", "0.05", "--no-report", *rest]  # fmt: skip
+            "--steps", "20", "--false-alarm-rate", "0.05", "--no-report", *rest]  # fmt: skip
 
 
 @pytest.fixture
@@ -60,10 +60,10 @@ def ask(capfd, *arguments):
 
 def test_fit_keeps_contamination_and_segment_and_tells_what_stands_apart(place, capfd, tmp_path):
     out = tmp_path / "q.keyhole"
-    code, _, err = ask(capfd, *fit(place, out, "--contamination", "0.1", "--segment", "machine"))
+    code, _, err = ask(capfd, *fit(place, out, "--contamination", "0.1", "--group", "machine"))
     assert code == 0
     kept = AnomalyDetector.load(str(out))
-    assert (kept.contamination, kept.segment) == (0.1, "machine")
+    assert (kept.contamination, kept.group) == (0.1, "machine")
     assert 0.05 <= kept.contamination_ < 0.09  # a few good rows stand apart too
     assert "names the segment" in err
     assert "at most 5.00% of normal rows alarm" in err
@@ -77,7 +77,7 @@ def test_fit_keeps_contamination_and_segment_and_tells_what_stands_apart(place, 
         (["--contamination", "0.5"], "--contamination 0.5: write 'auto', 'none', or the share"),
         (["--contamination", "some"], "--contamination some: write 'auto', 'none', or the share"),
         (["--contamination", "nan"], "--contamination nan: write 'auto', 'none', or the share"),
-        (["--segment", "machin"], "did you mean 'machine'?"),
+        (["--group", "machin"], "did you mean 'machine'?"),
     ],
 )
 def test_a_wrong_hint_of_fit_is_one_line_and_writes_nothing(place, capfd, tmp_path, wrong, said):
@@ -97,10 +97,10 @@ def test_detect_raises_alarms_together_where_a_share_of_false_ones_is_promised(
                        "-o", out)  # fmt: skip
     assert code == 0
     found = pd.read_csv(out)
-    assert list(found) == ["unit", "surprise", "doubt", "p_value", "alarm", "because"]
+    assert list(found) == ["unit", "anomaly_score", "score_std", "p_value", "alarm", "reasons"]
     assert found["alarm"][380:].all()
     assert found["alarm"].sum() <= 30
-    assert found["because"].notna().tolist() == found["alarm"].tolist()
+    assert found["reasons"].notna().tolist() == found["alarm"].tolist()
     assert f"{found['alarm'].sum()} alarms in 400 rows" in err
     assert "at most 20 % of them are expected to be false" in err
     detector = AnomalyDetector.load(str(place / "m.keyhole"))
@@ -137,7 +137,7 @@ def test_an_alarm_rate_too_small_is_refused_with_the_least_possible_and_writes_n
 ):
     out = tmp_path / "alarms.csv"
     code, _, err = ask(capfd, "detect", place / "m.keyhole", place / "new.csv",
-                       "--alarm-rate", "1e-9", "-o", out)  # fmt: skip
+                       "--false-alarm-rate", "1e-9", "-o", out)  # fmt: skip
     assert code == 2
     assert "1e-09 is too small for 300 calibration rows" in err
     assert "least rate possible is" in err
@@ -201,7 +201,7 @@ def test_update_writes_beside_the_model_where_it_is_told_to(place, capfd, model,
     before = (model / "manifest.json").read_bytes()
     assert ask(capfd, "update", model, place / "good.csv", "-o", out)[0] == 0
     assert (model / "manifest.json").read_bytes() == before
-    assert AnomalyDetector.load(str(out)).gauge_.rows == 600
+    assert AnomalyDetector.load(str(out)).scorer_.rows == 600
     code, _, err = ask(capfd, "update", model, place / "good.csv", "-o", out)
     assert code == 2
     assert "exists already" in err
@@ -226,7 +226,7 @@ def test_calibrate_with_labels_leaves_anomalies_out_and_sets_the_rate_that_suits
     assert "agrees best with 20 labelled anomalies, and is set" in err
     assert "calibrated on 380 rows" in err
     kept = AnomalyDetector.load(str(model))
-    assert kept.alarm_rate < 0.05
+    assert kept.false_alarm_rate < 0.05
     alarms = kept.predict(pd.read_csv(place / "new.csv")) == -1
     assert alarms[380:].all()
     assert alarms[:380].sum() <= 2

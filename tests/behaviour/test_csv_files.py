@@ -16,10 +16,10 @@ from keyhole.data.parquet import narrow
 from keyhole.data.sinks import CsvSink, JsonSink
 from keyhole.data.source import weighted
 from keyhole.errors import DataError
-from keyhole.modalities import Hints, Tabular
+from keyhole.modalities import Schema, Tabular
 from keyhole.modalities.tabular.guess import guess
 from keyhole.modalities.tabular.profile import Parsed, Profile, reading_of, study
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 from keyhole.training.feed import Feed
 from keyhole.training.split import Split
 
@@ -52,7 +52,9 @@ def test_a_header_longer_than_the_first_look_is_read_to_its_end(file):
 def test_a_header_longer_than_the_csv_modules_limit_is_learned_from_and_scored(file):
     names = [f"{i:_>500}" for i in range(300)]  # 150 kB; the limit is 131,072 characters
     lines = [",".join(names), *(",".join(f"{x:.3f}" for x in RNG.normal(size=300)) for _ in "123")]
-    model = Autoencoder(plan=Plan(steps=2, members=1)).fit(file("\n".join(lines) + "\n"))
+    model = Autoencoder(training=TrainingConfig(steps=2, members=1)).fit(
+        file("\n".join(lines) + "\n")
+    )
     scores = model.score_samples(file("\n".join(lines) + "\n"))
     assert scores.shape == (3,)
     assert np.isfinite(scores).all()
@@ -67,7 +69,9 @@ def test_a_cell_longer_than_the_csv_modules_limit_is_read(file):
 def test_many_columns_of_texts_are_read_in_seconds():
     levels = pa.array(["up on 3", "down 12", "left", "right"] * 5)  # 6 s of patterns for each 12
     started = time.monotonic()
-    table, _ = Tabular.learn(open_source(pa.table({f"c{i}": levels for i in range(300)})), Hints())
+    table, _ = Tabular.learn(
+        open_source(pa.table({f"c{i}": levels for i in range(300)})), Schema()
+    )
     assert {column.kind for column in table.columns} == {"category"}
     assert time.monotonic() - started < 30  # it was 150 s
 
@@ -122,12 +126,12 @@ def test_a_name_with_a_comma_can_be_excluded():
         (["a,b"], {"price, EUR", "c"}),
         (['"price, EUR",a'], {"b", "c"}),
     ):
-        table, _ = Tabular.learn(open_source(frame), Hints(exclude=told))
+        table, _ = Tabular.learn(open_source(frame), Schema(exclude=told))
         assert set(table.needs()) == left
-        table, _ = Tabular.learn(open_source(frame), Hints(only=told))
+        table, _ = Tabular.learn(open_source(frame), Schema(only=told))
         assert set(table.needs()) == set(frame) - left
     with pytest.raises(DataError, match="'d', which a hint needs, is absent"):
-        Tabular.learn(open_source(frame), Hints(exclude=["a,d"]))
+        Tabular.learn(open_source(frame), Schema(exclude=["a,d"]))
 
 
 def test_long_texts_are_counted_up_to_a_bound_of_bytes(monkeypatch):
@@ -137,7 +141,7 @@ def test_long_texts_are_counted_up_to_a_bound_of_bytes(monkeypatch):
         profile.add(pa.array([f"{block}-{i}-" + "x" * 500 for i in range(9)]))
         assert sum(map(len, profile.levels)) <= 10_000
     assert profile.heavy
-    assert guess(profile).kind == "aside"
+    assert guess(profile).kind == "ignored"
     assert "too much memory" in guess(profile).reason
 
 
@@ -146,8 +150,8 @@ def test_a_group_too_large_for_a_pool_is_trained_on_in_parts(tmp_path, monkeypat
     frame = pd.DataFrame({"row": np.arange(4_000) + 0.5, "x": RNG.normal(size=4_000)})
     pq.write_table(pa.table(frame), tmp_path / "t.parquet", row_group_size=4_000)
     source = open_source(tmp_path / "t.parquet")
-    table, survey = Tabular.learn(source, Hints())
-    split = Split.of(4_000, 0, "random", survey.sample, 1)
+    table, source_profile = Tabular.learn(source, Schema())
+    split = Split.of(4_000, 0, "random", source_profile.sample, 1)
     feed, met = Feed(source, table, split, 0, 4_000), []
     assert feed.pools == 2
     for pool in range(feed.pools):
@@ -190,7 +194,9 @@ def test_a_group_of_rows_is_never_read_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(type(source), "group", lambda *_: pytest.fail("read whole"))
     monkeypatch.setattr(type(source), "group_blocks", watched)
     monkeypatch.setattr("keyhole.training.feed.BLOCK_ROWS", 500)
-    model = Autoencoder(plan=Plan(steps=3, members=1)).fit(str(tmp_path / "t.parquet"))
+    model = Autoencoder(training=TrainingConfig(steps=3, members=1)).fit(
+        str(tmp_path / "t.parquet")
+    )
     assert len(model.score_samples(str(tmp_path / "t.parquet"))) == 3_000
     assert max(sizes) == 500
 

@@ -16,13 +16,13 @@ TINY = ["--net", "unet:channels=[4,8],precision=float32", "--batch", "4", "--qui
 
 def scan(seed, size=(40, 48)):
     rng = np.random.default_rng(seed)
-    picture = 100 + 60 * np.sin(np.arange(size[1]) / 7) + 20 * rng.standard_normal(size)
-    return picture.clip(0, 255).round().astype(np.uint8)
+    image = 100 + 60 * np.sin(np.arange(size[1]) / 7) + 20 * rng.standard_normal(size)
+    return image.clip(0, 255).round().astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
-    """A folder of three noisy pictures, one of them in a folder of its own."""
+    """A folder of three noisy images, one of them in a folder of its own."""
     folder = tmp_path_factory.mktemp("scans")
     (folder / "late").mkdir()
     for seed, name in enumerate(["a.png", "b.png", "late/c.png"]):
@@ -148,7 +148,7 @@ def test_a_dicom_copy_is_a_derived_instance_that_says_what_was_done(model, tmp_p
         (["fit", "{scans}", "--for", "denoise", "--for", "detect", "-o", "{out}"], "by itself"),
         (["fit", "{scans}", "--for", "denoise", "--id", "a", "-o", "{out}"], "--id is for tables"),
         (["fit", "{none}", "--for", "denoise", "-o", "{out}"], "does not exist"),
-        (["fit", "{empty}", "--for", "denoise", "-o", "{out}"], "holds no pictures"),
+        (["fit", "{empty}", "--for", "denoise", "-o", "{out}"], "holds no images"),
         (["fit", "{scans}", "--for", "denoise", "-o", "{out}", "--noise", "-3"], "above zero"),
         (["fit", "{scans}", "--for", "denoise", "-o", "{out}", "--axes", "QQ"], "axes"),
         (["fit", "{scans}", "--for", "denoise", "-o", "{out}", "--clean", "{one}"], "3 noisy"),

@@ -1,4 +1,4 @@
-"""Pictures without their noise, learnt from noisy pictures alone."""
+"""Images without their noise, learned from noisy images alone."""
 
 import json
 import warnings
@@ -12,13 +12,13 @@ from keyhole import Denoiser
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.data.images import open_images
-from keyhole.denoising.crops import Crops, Shelf
+from keyhole.denoising.crops import Crops, ImageDataset
 from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.tiles.noise import Noise, psnr
-from keyhole.modalities.tiles.scaling import Unit, filled, filter_of
+from keyhole.modalities.tiles.scaling import NoiseScaler, filled, filter_of
 from keyhole.modalities.tiles.tiling import Denoise, bands, whole
 from keyhole.model.nets.unet import UNet
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 from keyhole.training.corruptions import BlindSpot, Pairs, Recorrupted
 from keyhole.training.corruptions import Noise as Synthetic
 
@@ -30,14 +30,14 @@ NOISE = {"sigma": 1.0, "gain": 0.0, "offset": 0.0, "kernel": [[1.0]], "rows": 0.
 
 
 def shapes(size=(48, 56), seed=0):
-    """A picture of rectangles and a slope, in [40, 220]: much for a filter or a net to find."""
+    """An image of rectangles and a slope, in [40, 220]: much for a filter or a net to find."""
     rng = np.random.default_rng(seed)
-    picture = np.full(size, 90.0) + np.linspace(0, 40, size[1])
+    image = np.full(size, 90.0) + np.linspace(0, 40, size[1])
     for _ in range(8):
         y, x = rng.integers(0, size[0] - 8), rng.integers(0, size[1] - 8)
         high, wide = rng.integers(8, 24, 2)
-        picture[y : y + high, x : x + wide] = rng.uniform(40, 220)
-    return picture
+        image[y : y + high, x : x + wide] = rng.uniform(40, 220)
+    return image
 
 
 def noisy(clean, sigma=SIGMA, seed=1):
@@ -48,7 +48,7 @@ def noisy(clean, sigma=SIGMA, seed=1):
 def quick(steps=6, **more):
     return Denoiser(
         net=TINY,
-        plan=Plan(steps, batch=4, learning_rate=5e-3),
+        training=TrainingConfig(steps, batch=4, learning_rate=5e-3),
         noise=SIGMA,
         random_state=0,
         **more,
@@ -57,16 +57,17 @@ def quick(steps=6, **more):
 
 @pytest.fixture(scope="module")
 def fitted():
-    """A net that has learnt a little, for whatever asks only how it answers."""
+    """A net that has learned a little, for whatever asks only how it answers."""
     return quick(20, fallback=False).fit([noisy(shapes()), noisy(shapes((40, 40), 2), seed=3)])
 
 
-def test_noisy_pictures_come_back_nearer_the_clean_ones_than_they_were():
+def test_noisy_images_come_back_nearer_the_clean_ones_than_they_were():
     """Takes 4 s: a net is trained."""
     clean = [shapes((64, 64), seed) for seed in range(4)]
     given = [noisy(c, seed=i) for i, c in enumerate(clean)]
     denoiser = Denoiser(net=UNet([8, 16], precision="float32"), random_state=0,
-                        plan=Plan(150, batch=8, learning_rate=5e-3)).fit(given)  # fmt: skip
+                        training=TrainingConfig(150, batch=8,
+                        learning_rate=5e-3)).fit(given)  # fmt: skip
     assert abs(denoiser.noise_.sigma - SIGMA) < 0.15 * SIGMA
     before = [psnr(c, y, 255) for c, y in zip(clean, given)]
     after = [psnr(c, x, 255) for c, x in zip(clean, denoiser.transform(given))]
@@ -83,7 +84,7 @@ def test_noisy_pictures_come_back_nearer_the_clean_ones_than_they_were():
         ([noisy(shapes()), noisy(shapes((20, 31)))], None),
     ],
 )
-def test_pictures_come_back_in_the_kind_shape_and_type_they_were_given(given, axes):
+def test_images_come_back_in_the_kind_shape_and_type_they_were_given(given, axes):
     found = quick(2, axes=axes).fit_transform(given)
     pairs = zip(given, found) if isinstance(given, list) else [(given, found)]
     assert type(found) is type(given)
@@ -93,19 +94,19 @@ def test_pictures_come_back_in_the_kind_shape_and_type_they_were_given(given, ax
         assert np.abs(after.astype(float) - before).max() > 1
 
 
-def test_a_colour_picture_is_denoised_in_all_its_channels():
+def test_a_colour_image_is_denoised_in_all_its_channels():
     colour = np.stack([noisy(shapes(), seed=s) for s in range(3)], -1)
     found = quick(4, fallback=False).fit(colour).transform(colour)
     assert found.shape == colour.shape
     assert (np.abs(found - colour).mean((0, 1)) > 0.5).all()
 
 
-def test_a_picture_in_tiles_is_the_picture_at_once(fitted):
-    (picture,) = open_images(noisy(shapes((90, 75)))).pictures
-    unit = Unit.of(Noise(SIGMA), [picture.whole()])
+def test_a_image_in_tiles_is_the_image_at_once(fitted):
+    (image,) = open_images(noisy(shapes((90, 75)))).images
+    unit = NoiseScaler.of(Noise(SIGMA), [image.whole()])
     answer = Denoise(fitted.network_, TINY)
-    pieces = np.concatenate([rows for _, rows in bands(picture, unit, answer, 16)])
-    at_once = np.concatenate([rows for _, rows in bands(picture, unit, answer, 4_096)])
+    pieces = np.concatenate([rows for _, rows in bands(image, unit, answer, 16)])
+    at_once = np.concatenate([rows for _, rows in bands(image, unit, answer, 4_096)])
     assert pieces.shape == at_once.shape == (90, 75, 1)
     assert np.abs(pieces - at_once).max() < 1e-4 * np.ptp(at_once)
 
@@ -132,7 +133,7 @@ def _shape():
     return Shape(pixels(Slot("pixel", "number", "student_t"), (8, 8, 1), 8))
 
 
-def test_twice_a_picture_is_answered_by_twice_the_answer(fitted):
+def test_twice_a_image_is_answered_by_twice_the_answer(fitted):
     x = torch.randn(2, 1, 16, 16)
     with torch.no_grad():
         once, twice = (fitted.network_.encoder.planes(k * x) for k in (1, 2))
@@ -146,18 +147,18 @@ def row(x):
 
 
 @pytest.mark.parametrize("a", [0.5, 1.0, 2.0])
-def test_the_two_noises_of_a_recorrupted_picture_know_nothing_of_each_other(a):
+def test_the_two_noises_of_a_recorrupted_image_know_nothing_of_each_other(a):
     rng = torch.Generator().manual_seed(0)
     noise = row(torch.randn(400, 400, generator=rng))
-    question = Recorrupted(a).ask(noise, Layout((), (400, 400, 1)), rng)
-    given, target = question.given.numbers.flatten(), question.target.numbers.flatten()
+    corrupted = Recorrupted(a).ask(noise, Layout((), (400, 400, 1)), rng)
+    given, target = corrupted.given.numbers.flatten(), corrupted.target.numbers.flatten()
     assert abs(float((given * target).mean())) < 0.02 * (1 + a**2)
     assert float(given.var()) == pytest.approx(1 + a**2, rel=0.02)
     assert float(target.var()) == pytest.approx(1 + 1 / a**2, rel=0.02)
     assert Recorrupted(a).noisier == pytest.approx(float(given.std()), rel=0.02)
 
 
-def test_recorrupted_noise_is_correlated_as_the_noise_of_the_pictures_is():
+def test_recorrupted_noise_is_correlated_as_the_noise_of_the_images_is():
     triangle = np.array([1, 2, 3, 2, 1]) / 3.0
     kernel = np.outer(triangle, triangle)
     noise = Noise(1.0, kernel=tuple(map(tuple, kernel)))
@@ -174,14 +175,14 @@ def test_recorrupted_noise_is_correlated_as_the_noise_of_the_pictures_is():
 
 @pytest.mark.parametrize("reach", [None, [0, 2]])
 def test_a_blind_spot_holds_another_pixels_value_and_only_it_is_asked_for(reach):
-    picture = row(torch.arange(40.0 * 30).reshape(40, 30))
+    image = row(torch.arange(40.0 * 30).reshape(40, 30))
     corruption = BlindSpot(0.05, reach=reach)
-    question = corruption.ask(picture, Layout((), (40, 30, 1)), torch.Generator().manual_seed(0))
-    changed = question.given.numbers != picture.numbers
-    asked = question.scored > 0
+    corrupted = corruption.ask(image, Layout((), (40, 30, 1)), torch.Generator().manual_seed(0))
+    changed = corrupted.given.numbers != image.numbers
+    asked = corrupted.scored > 0
     assert 20 < int(asked.sum()) < 120
     assert changed[asked].all()
-    assert torch.equal(question.target.numbers, picture.numbers)
+    assert torch.equal(corrupted.target.numbers, image.numbers)
     if reach is None:
         assert torch.equal(changed, asked)
     else:
@@ -191,29 +192,29 @@ def test_a_blind_spot_holds_another_pixels_value_and_only_it_is_asked_for(reach)
             moved = spots[:, max(-across, 0) : 30 - max(across, 0)]
             near[:, max(across, 0) : 30 + min(across, 0)] |= moved
         assert torch.equal(plane, near)
-    assert float(question.scored.mean()) == pytest.approx(1)
+    assert float(corrupted.scored.mean()) == pytest.approx(1)
 
 
-def test_pairs_ask_for_the_second_picture():
+def test_pairs_ask_for_the_second_image():
     first = row(torch.zeros(4, 4))
-    question = Pairs().ask(first, Layout((), (4, 4, 1)), torch.Generator())
-    assert torch.equal(question.target.numbers, torch.ones_like(first.numbers))
+    corrupted = Pairs().ask(first, Layout((), (4, 4, 1)), torch.Generator())
+    assert torch.equal(corrupted.target.numbers, torch.ones_like(first.numbers))
     clean = [shapes(seed=s) for s in range(2)]
     given = [noisy(c) for c in clean]
     found = quick(4).fit(given, clean)
     assert isinstance(found._fitted.corruption, Pairs)
-    with pytest.raises(DataError, match="2 noisy pictures and 1 second ones"):
+    with pytest.raises(DataError, match="2 noisy images and 1 second ones"):
         quick(2).fit(given, clean[:1])
     with pytest.raises(DataError, match="its partner"):
         quick(2).fit(given, [clean[0], clean[1][1:]])
-    with pytest.raises(SettingError, match="no second pictures"):
+    with pytest.raises(SettingError, match="no second images"):
         quick(2, corruption=Pairs()).fit(given)
 
 
-def test_noise_on_clean_pictures_must_be_told():
+def test_noise_on_clean_images_must_be_told():
     clean = [shapes()]
     with pytest.raises(SettingError, match="must be told"):
-        Denoiser(Synthetic(1.0), net=TINY, plan=Plan(2)).fit(clean)
+        Denoiser(Synthetic(1.0), net=TINY, training=TrainingConfig(2)).fit(clean)
     assert quick(2, corruption=Synthetic(1.0)).fit(clean).noise_.sigma == SIGMA
 
 
@@ -230,9 +231,9 @@ def test_a_filter_answers_where_the_net_makes_larger_errors_and_may():
 
 
 def test_held_out_pixels_are_the_share_asked_for_and_never_taught():
-    pictures = open_images([noisy(shapes((64, 64))), noisy(shapes((33, 41)))]).pictures
-    units = [Unit.of(Noise(SIGMA), [p.whole()]) for p in pictures]
-    shelf = Shelf(pictures, units, None, 0.1, 0)
+    images = open_images([noisy(shapes((64, 64))), noisy(shapes((33, 41)))]).images
+    units = [NoiseScaler.of(Noise(SIGMA), [p.whole()]) for p in images]
+    shelf = ImageDataset(images, units, None, 0.1, 0)
     crops = Crops(shelf, 32, 0)
     planes = [shelf.plane(i) for i in range(2)]
     held = np.concatenate([(~plane.taught).ravel() for plane in planes])
@@ -243,12 +244,12 @@ def test_held_out_pixels_are_the_share_asked_for_and_never_taught():
     again, _ = crops.batch(0, 8, 1)
     assert torch.equal(batch.numbers, again.numbers)
     values = np.concatenate([p.numbers[~p.taught].ravel() for p in planes])
-    assert not np.isin(batch.numbers[batch.seen].numpy(), values).any()
-    assert np.isin(crops.asked().numbers[crops.asked().seen].numpy(), values).all()
+    assert not np.isin(batch.numbers[batch.observed].numpy(), values).any()
+    assert np.isin(crops.asked().numbers[crops.asked().observed].numpy(), values).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (5, 64)])
-def test_a_picture_smaller_than_a_patch_is_denoised(fitted, size):
+def test_a_image_smaller_than_a_patch_is_denoised(fitted, size):
     small = np.full(size, 100, np.float32) + np.arange(size[1], dtype=np.float32)
     found = fitted.transform(small)
     assert found.shape == size
@@ -256,24 +257,26 @@ def test_a_picture_smaller_than_a_patch_is_denoised(fitted, size):
 
 
 def test_a_missing_pixel_stays_missing_and_spoils_no_other(fitted):
-    picture = noisy(shapes())
-    holed = picture.copy()
+    image = noisy(shapes())
+    holed = image.copy()
     holed[10:14, 20] = np.nan
     found = fitted.transform(holed)
     assert np.array_equal(np.isnan(found), np.isnan(holed))
-    assert np.abs(found - fitted.transform(picture))[20:40, 30:].max() < SIGMA
-    x, seen = filled(holed[..., None])
+    assert np.abs(found - fitted.transform(image))[20:40, 30:].max() < SIGMA
+    x, observed = filled(holed[..., None])
     assert np.isfinite(x).all()
-    assert (~seen).sum() == 4
-    learnt = quick(2).fit(holed)
-    assert np.isnan(learnt.transform(holed)).sum() == 4
+    assert (~observed).sum() == 4
+    learned = quick(2).fit(holed)
+    assert np.isnan(learned.transform(holed)).sum() == 4
 
 
-def test_pictures_without_noise_are_refused_in_fit_and_left_alone_after_it(fitted):
+def test_images_without_noise_are_refused_in_fit_and_left_alone_after_it(fitted):
     flat = np.full((32, 32), 7.0, np.float32)
     with pytest.raises(DataError, match="no noise was found in any of 2"):
-        Denoiser(net=TINY, plan=Plan(2)).fit([flat, flat])
-    model = Denoiser(net=TINY, plan=Plan(2), random_state=0).fit([noisy(shapes((110, 110))), flat])
+        Denoiser(net=TINY, training=TrainingConfig(2)).fit([flat, flat])
+    model = Denoiser(net=TINY, training=TrainingConfig(2), random_state=0).fit(
+        [noisy(shapes((110, 110))), flat]
+    )
     flat = np.full((128, 128), 7.0, np.float32)
     assert np.array_equal(model.transform([flat])[0], flat)
 
@@ -296,7 +299,7 @@ def test_grey_and_colour_are_told_apart(fitted):
         ({"corruption": BlindSpot(0.9)}, "share"),
         ({"corruption": Recorrupted(-1)}, "above zero"),
         ({"net": UNet([])}, "channels"),
-        ({"plan": Plan(0)}, "whole number"),
+        ({"training": TrainingConfig(0)}, "whole number"),
         ({"axes": "QY"}, "axes"),
     ],
 )
@@ -321,7 +324,7 @@ def test_a_denoiser_is_kept_and_found_again(fitted, tmp_path):
         ("used", "os.system", "used"),
         ("side", 0, "side"),
         ("channels", 10**6, "channels"),
-        ("pictures", 0, "at least 1"),
+        ("images", 0, "at least 1"),
         ("parts", {}, "parts"),
         ("noise", NOISE | {"sigma": -1.0}, "a level"),
         ("noise", NOISE | {"impulses": 2.0}, "impulses from 0 to 1"),
@@ -350,9 +353,9 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keyhole.training.checkpoint.EVERY_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
-            quick(40).fit(given, checkpoint=path, watch=stop)
+            quick(40).fit(given, checkpoint=path, on_evaluate=stop)
         steps = []
-        resumed = quick(40).fit(given, checkpoint=path, watch=lambda e: steps.append(e.step))
+        resumed = quick(40).fit(given, checkpoint=path, on_evaluate=lambda e: steps.append(e.step))
     assert steps[0] > 0
     for name, weight in unbroken.network_.state_dict().items():
         assert torch.equal(weight, resumed.network_.state_dict()[name]), name
@@ -373,10 +376,10 @@ def test_a_result_is_judged_without_truth_and_with_it(fitted):
         fitted.judge(noisy(clean), clean[1:])
 
 
-def test_whole_pictures_of_one_size_go_through_together(fitted):
-    pictures = [noisy(shapes((28, 28), s), seed=s) for s in range(5)]
-    together = fitted.transform(np.stack(pictures))
-    for one, alone in zip(together, (fitted.transform(p) for p in pictures)):
+def test_whole_images_of_one_size_go_through_together(fitted):
+    images = [noisy(shapes((28, 28), s), seed=s) for s in range(5)]
+    together = fitted.transform(np.stack(images))
+    for one, alone in zip(together, (fitted.transform(p) for p in images)):
         np.testing.assert_allclose(one, alone, atol=1e-3)
     assert whole(np.zeros((2, 5, 5, 1), np.float32), Denoise(fitted.network_, TINY)).shape == (
         2, 5, 5, 1,

@@ -9,12 +9,12 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
-from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, Plan
+from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities import Hints
+from keyhole.modalities import Schema
 from keyhole.tasks.detect import scorer
-from keyhole.tasks.detect.scorer import Segments
-from keyhole.tasks.monitor.drift import Likeness
+from keyhole.tasks.detect.scorer import Groups
+from keyhole.tasks.monitor.drift import Drift
 
 MIX = np.random.default_rng(99).normal(size=(3, 3))
 
@@ -26,15 +26,15 @@ def draw(rows, seed=0):
     return np.hstack([free, free @ MIX + 0.2 * rng.normal(size=(rows, 3))])
 
 
-def detector(X, *, steps=10, seed=0, hints=None, **settings):
+def detector(X, *, steps=10, seed=0, schema=None, **settings):
     """A detector after a few steps: most questions here are not about the net."""
-    model = Autoencoder(plan=Plan(steps), hints=hints, random_state=seed)
-    return AnomalyDetector(model, **{"alarm_rate": 0.05, **settings}).fit(X)
+    model = Autoencoder(training=TrainingConfig(steps), schema=schema, random_state=seed)
+    return AnomalyDetector(model, **{"false_alarm_rate": 0.05, **settings}).fit(X)
 
 
 @pytest.fixture(scope="module")
 def usual():
-    """A detector of two hundred usual rows whose nets have learnt; not to be changed."""
+    """A detector of two hundred usual rows whose nets have learned; not to be changed."""
     return detector(draw(200), steps=200)
 
 
@@ -59,7 +59,7 @@ def test_alarms_raised_together_are_false_no_more_often_than_promised(usual):
     answer = usual.answer(rows, fdr=0.2, explain_rows="alarms")
     assert answer.alarm[950:].all()
     assert 0 < answer.alarm[:950].sum() <= 25  # 12.5 are expected
-    assert set(answer.because) == set(np.flatnonzero(answer.alarm))
+    assert set(answer.reasons) == set(np.flatnonzero(answer.alarm))
     one_by_one = usual.answer(rows)
     np.testing.assert_array_equal(answer.p_value, one_by_one.p_value)
     assert one_by_one.alarm[:950].sum() > answer.alarm[:950].sum()
@@ -78,7 +78,10 @@ def test_a_share_of_false_alarms_that_is_none_is_refused(usual, fdr):
 
 
 def test_doubt_is_larger_where_no_training_row_lies(usual):
-    inside, outside = usual.answer(draw(100, 3)).doubt, usual.answer(8 + draw(100, 3)).doubt
+    inside, outside = (
+        usual.answer(draw(100, 3)).score_std,
+        usual.answer(8 + draw(100, 3)).score_std,
+    )
     assert (inside > 0).all()
     assert np.median(outside) > 2 * np.median(inside)
 
@@ -120,7 +123,7 @@ def test_contamination_never_moves_the_rule_of_the_threshold():
     X, _ = contaminated()
     for told in ("auto", "none", 0.1):
         fitted = detector(X, contamination=told)
-        ranked = np.sort(fitted.calibration_.surprises)
+        ranked = np.sort(fitted.calibration_.anomaly_scores)
         assert len(ranked) == 400
         assert fitted.offset_ == -ranked[400 - 20]  # 20 of 401 rows, or 5 %, lie at it or beyond
 
@@ -144,7 +147,7 @@ def fleet(rows, seed, noisy="c"):
 
 @pytest.fixture(scope="module")
 def of_fleet():
-    return detector(fleet(900, 1), segment="machine")
+    return detector(fleet(900, 1), group="machine")
 
 
 def test_a_machine_twice_as_noisy_alarms_about_as_rarely_as_the_others_once_it_is_a_segment(
@@ -166,7 +169,7 @@ def test_a_machine_twice_as_noisy_alarms_about_as_rarely_as_the_others_once_it_i
 def test_the_segment_is_not_learnt_from_and_its_names_tell_factors(of_fleet):
     assert "machine" not in of_fleet.autoencoder_.table_.needs()
     assert of_fleet.autoencoder_.table_.reasons["machine"] == "names the segment"
-    factors = of_fleet.gauge_.segments.factors
+    factors = of_fleet.scorer_.groups.factors
     assert set(factors) == set("abcd")
     assert max(factors, key=factors.get) == "c"
     assert 1.5 < factors["c"] / factors["a"] < 3
@@ -175,24 +178,26 @@ def test_the_segment_is_not_learnt_from_and_its_names_tell_factors(of_fleet):
 def test_a_segment_never_met_is_judged_as_the_whole_is_and_is_said(of_fleet):
     new = fleet(60, 51)
     strange, gaps = new.assign(machine="zz"), new.assign(machine=None)
-    plain = of_fleet.gauge_.surprise
+    plain = of_fleet.scorer_.anomaly_score
     with pytest.warns(KeyholeWarning, match="segments that training never met: 'zz'"):
         scores = of_fleet.score_samples(strange)
     with pytest.warns(KeyholeWarning, match="segments that training never met: ''"):
         np.testing.assert_array_equal(of_fleet.score_samples(gaps), scores)
     batch = of_fleet.autoencoder_.table_.encode(next(of_fleet.autoencoder_.open(new).blocks(100)))
-    np.testing.assert_allclose(scores, -plain.weigh(plain.ask(batch)).surprise, rtol=1e-6)
-    likeness = Likeness(of_fleet.autoencoder_.table_)
+    np.testing.assert_allclose(
+        scores, -plain.score_block(plain.ask(batch)).anomaly_score, rtol=1e-6
+    )
+    drift = Drift(of_fleet.autoencoder_.table_)
     for block in of_fleet.autoencoder_.open(strange).blocks(100):
-        of_fleet.answer_rows(block, likeness=likeness)
-    assert any("'zz'; they are judged as the whole is" in said for said in likeness.remarks())
+        of_fleet.answer_rows(block, drift=drift)
+    assert any("'zz'; they are judged as the whole is" in said for said in drift.remarks())
 
 
 def test_a_gap_in_the_segment_column_is_a_segment_of_its_own():
     X = fleet(300, 1)
     X.loc[:99, "machine"] = None
-    fitted = detector(X, segment="machine")
-    assert set(fitted.gauge_.segments.factors) == {"", *"abcd"}
+    fitted = detector(X, group="machine")
+    assert set(fitted.scorer_.groups.factors) == {"", *"abcd"}
     assert np.isfinite(fitted.score_samples(X)).all()
 
 
@@ -200,14 +205,14 @@ def test_a_segment_column_that_is_absent_is_named(of_fleet):
     with pytest.raises(DataError, match="'machine', which a threshold a segment needs, is absent"):
         of_fleet.predict(fleet(9, 2).drop(columns="machine"))
     with pytest.raises(DataError, match=r"'machin', which a hint needs.*did you mean 'machine'"):
-        detector(fleet(60, 1), segment="machin")
+        detector(fleet(60, 1), group="machin")
 
 
 def test_an_identifier_is_no_segment(monkeypatch):
-    monkeypatch.setattr(scorer, "MOST_SEGMENTS", 50)
+    monkeypatch.setattr(scorer, "MOST_GROUPS", 50)
     with pytest.raises(DataError, match="60 different values among 60 rows: an identifier"):
-        Segments.learn("id", [f"u{i}" for i in range(60)], np.ones(60))
-    held = Segments.learn("id", ["a"] * 59 + ["b"], np.ones(60))
+        Groups.learn("id", [f"u{i}" for i in range(60)], np.ones(60))
+    held = Groups.learn("id", ["a"] * 59 + ["b"], np.ones(60))
     assert held.factor_of(["a", "b", "never met"]).tolist() == [1, 1, 1]
 
 
@@ -220,12 +225,12 @@ def test_a_table_of_no_row_or_one_is_refused(rows):
         detector(pd.DataFrame(draw(rows)))
 
 
-@pytest.mark.parametrize("hints", [None, "time:z", "group:z"])
+@pytest.mark.parametrize("schema", [None, "time:z", "group:z"])
 @pytest.mark.parametrize("rows", [2, 3, 6])
-def test_a_handful_of_rows_makes_a_detector(rows, hints):
+def test_a_handful_of_rows_makes_a_detector(rows, schema):
     frame = pd.DataFrame(draw(rows), columns=list("uvwxyz")).assign(z=range(rows))
-    how = Hints(validation=hints) if hints else None
-    fitted = detector(frame, steps=2, hints=how, alarm_rate=0.5)
+    how = Schema(validation=schema) if schema else None
+    fitted = detector(frame, steps=2, schema=how, false_alarm_rate=0.5)
     assert np.isfinite(fitted.score_samples(frame)).all()
     assert fitted.score_samples(frame + 50).max() < fitted.score_samples(frame).min()
 
@@ -239,7 +244,7 @@ def test_more_columns_than_rows_are_no_fault():
 
 def test_rows_that_are_all_alike_are_said_to_tell_nothing_and_what_differs_alarms():
     frame = pd.DataFrame({"a": [1.0] * 60, "b": ["x"] * 60})
-    with pytest.warns(KeyholeWarning, match="all 60 calibration rows are equally surprising"):
+    with pytest.warns(KeyholeWarning, match="all 60 calibration rows are equally anomalous"):
         fitted = detector(frame)
     new = pd.DataFrame({"a": [1.0, 1.5, 1.0], "b": ["x", "x", "y"]})
     assert fitted.predict(new).tolist() == [1, -1, -1]
@@ -265,7 +270,7 @@ def test_a_gap_in_any_column_makes_rows_neither_calm_nor_loud(usual):
         gappy = rows.copy()
         gappy[:, column] = np.nan
         change = usual.score_samples(gappy) - full
-        assert abs(np.median(change)) < 0.1  # of a usual row's surprise
+        assert abs(np.median(change)) < 0.1  # of a usual row's anomaly score
         assert 0.01 < (usual.predict(gappy) == -1).mean() < 0.08
 
 
@@ -274,7 +279,7 @@ def test_a_row_with_no_observed_cell_is_no_alarm_together_with_others_either(usu
     rows[3] = np.nan
     rows[4] = 30
     answer = usual.answer(rows, fdr=0.3)
-    assert np.isnan([answer.surprise[3], answer.p_value[3], answer.doubt[3]]).all()
+    assert np.isnan([answer.anomaly_score[3], answer.p_value[3], answer.score_std[3]]).all()
     assert np.flatnonzero(answer.alarm).tolist() == [4]
     assert usual.decision_function(rows)[3] == 0
 
@@ -297,18 +302,20 @@ def test_surprise_keeps_counting_beyond_the_farthest_training_row(usual):
 
 def test_fit_predict_is_fit_and_then_predict():
     X = np.vstack([draw(200), 9 + draw(4, 1)])
-    made = AnomalyDetector(Autoencoder(plan=Plan(5), random_state=0), alarm_rate=0.05)
+    made = AnomalyDetector(
+        Autoencoder(training=TrainingConfig(5), random_state=0), false_alarm_rate=0.05
+    )
     alarms = made.fit_predict(X)
     assert (alarms[200:] == -1).all()
     np.testing.assert_array_equal(alarms, made.fit(X).predict(X))
 
 
 def test_a_clone_keeps_contamination_and_segment():
-    made = clone(AnomalyDetector(contamination=0.1, segment="machine", alarm_rate=0.02))
-    assert (made.contamination, made.segment, made.alarm_rate) == (0.1, "machine", 0.02)
-    made.set_params(contamination="none", segment=None)
+    made = clone(AnomalyDetector(contamination=0.1, group="machine", false_alarm_rate=0.02))
+    assert (made.contamination, made.group, made.false_alarm_rate) == (0.1, "machine", 0.02)
+    made.set_params(contamination="none", group=None)
     assert made.get_params(deep=False)["contamination"] == "none"
-    assert made.get_params()["segment"] is None
+    assert made.get_params()["group"] is None
 
 
 def test_grid_search_goes_over_the_alarm_rate_of_a_detector():
@@ -316,11 +323,11 @@ def test_grid_search_goes_over_the_alarm_rate_of_a_detector():
     X = np.vstack([draw(280), 9 + draw(40, 1)])
     y = np.r_[np.ones(280), -np.ones(40)]
     order = np.random.default_rng(0).permutation(320)
-    made = AnomalyDetector(Autoencoder(plan=Plan(3), random_state=0))
-    rates = {"alarm_rate": [0.05, 0.15, 0.6]}
+    made = AnomalyDetector(Autoencoder(training=TrainingConfig(3), random_state=0))
+    rates = {"false_alarm_rate": [0.05, 0.15, 0.6]}
     search = GridSearchCV(made, rates, cv=2, scoring="f1", refit=False)
     search.fit(X[order], y[order])
-    assert search.best_params_ == {"alarm_rate": 0.15}  # an eighth of the rows is bad
+    assert search.best_params_ == {"false_alarm_rate": 0.15}  # an eighth of the rows is bad
 
 
 def test_surprises_of_two_seeds_agree_on_which_rows_are_odd():
@@ -332,29 +339,29 @@ def test_surprises_of_two_seeds_agree_on_which_rows_are_odd():
 def test_a_million_rows_would_be_remembered_by_no_more_than_a_bounded_sample(monkeypatch):
     monkeypatch.setattr("keyhole.training.reference.MOST_ROWS", 100)
     fitted = detector(draw(3_000), steps=2)
-    assert len(fitted.gauge_.surprise.bank.points) == 100
-    assert len(fitted.gauge_.memory) <= 5 * 100
-    assert torch.isfinite(fitted.gauge_.surprise.bank.points).all()
+    assert len(fitted.scorer_.anomaly_score.bank.points) == 100
+    assert len(fitted.scorer_.reference) <= 5 * 100
+    assert torch.isfinite(fitted.scorer_.anomaly_score.bank.points).all()
 
 
 def test_a_hint_stands_where_the_detector_was_told_nothing():
-    hints = Hints(contamination="none", segment="machine")
-    model = Autoencoder(plan=Plan(2), hints=hints, random_state=0)
-    kept = AnomalyDetector(model).fit(fleet(300, 1)).autoencoder_.hints
-    assert (kept.contamination, kept.segment) == ("none", "machine")
-    told = AnomalyDetector(model, contamination=0.1).fit(fleet(300, 1)).autoencoder_.hints
-    assert (told.contamination, told.segment) == (0.1, "machine")
-    assert model.hints is hints
+    schema = Schema(contamination="none", group="machine")
+    model = Autoencoder(training=TrainingConfig(2), schema=schema, random_state=0)
+    kept = AnomalyDetector(model).fit(fleet(300, 1)).autoencoder_.schema
+    assert (kept.contamination, kept.group) == ("none", "machine")
+    told = AnomalyDetector(model, contamination=0.1).fit(fleet(300, 1)).autoencoder_.schema
+    assert (told.contamination, told.group) == (0.1, "machine")
+    assert model.schema is schema
 
 
 def test_a_column_that_names_every_row_is_no_segment():
     rows = fleet(60, 1).assign(machine=[f"r{i}" for i in range(60)])
     with pytest.raises(DataError, match="an identifier, not the part of a fleet"):
-        detector(rows, segment="machine")
+        detector(rows, group="machine")
 
 
 def test_a_detector_of_a_model_that_was_told_nothing_is_found_again_as_it_was(tmp_path):
-    model = Autoencoder(plan=Plan(2), random_state=0).fit(draw(60))
-    made = AnomalyDetector.of(model, alarm_rate=0.05)
+    model = Autoencoder(training=TrainingConfig(2), random_state=0).fit(draw(60))
+    made = AnomalyDetector.of(model, false_alarm_rate=0.05)
     made.save(str(tmp_path / "m"))
     assert AnomalyDetector.load(str(tmp_path / "m")).contamination == made.contamination == "auto"

@@ -12,17 +12,19 @@ import torch
 
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.data import open_source
-from keyhole.modalities import Hints
+from keyhole.modalities import Schema
 from keyhole.model.bottlenecks import Plain
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 from keyhole.training.feed import Feed
 from keyhole.training.holdout import HeldOut
 from keyhole.training.split import CALIBRATE, STOP, TRAIN, Split
 
 
-def fitted(data, *, steps=3, width=None, **hints):
-    plan = Plan(steps=steps)
-    return Autoencoder(Plain(width), plan=plan, hints=Hints(**hints), random_state=0).fit(data)
+def fitted(data, *, steps=3, width=None, **schema):
+    training = TrainingConfig(steps=steps)
+    return Autoencoder(
+        Plain(width), training=training, schema=Schema(**schema), random_state=0
+    ).fit(data)
 
 
 def mixed(rows=60, seed=0):
@@ -59,7 +61,7 @@ def test_rows_come_back_in_the_types_of_a_pandas_frame():
             "whole": rng.integers(1000, 9000, n),
             "small": rng.integers(0, 255, n).astype("uint8"),
             "nullable": pd.array([None, *rng.integers(1000, 9000, n - 1)], dtype="Int64"),
-            "flag": pd.array([None, *(rng.random(n - 1) < 0.5)], dtype="boolean"),
+            "boolean": pd.array([None, *(rng.random(n - 1) < 0.5)], dtype="boolean"),
             "level": pd.Categorical(rng.choice(list("abc"), n)),
             "code": pd.Categorical(rng.integers(1, 5, n)),
             "text": [None, *rng.choice(["x", "y", "z"], n - 1)],
@@ -84,7 +86,7 @@ def test_rows_come_back_in_the_types_of_a_polars_frame():
             "whole": rng.integers(1000, 9000, n),
             "level": pl.Series(rng.choice(list("abc"), n), dtype=pl.Categorical),
             "day": pl.date_range(day, day + dt.timedelta(days=n - 1), eager=True),
-            "flag": rng.random(n) < 0.5,
+            "boolean": rng.random(n) < 0.5,
             "text": rng.choice(["x", "y", "z"], n),
             "null": pl.Series([None] * n),
         }
@@ -181,7 +183,7 @@ def test_a_table_larger_than_memory_is_learnt_pool_by_pool_the_same_each_time(
     first, again = (fitted(grouped, steps=40) for _ in range(2))
     assert same_model(first, again)
     np.testing.assert_array_equal(first.score_samples(grouped), again.score_samples(grouped))
-    other = Autoencoder(plan=Plan(steps=40), random_state=1).fit(grouped)
+    other = Autoencoder(training=TrainingConfig(steps=40), random_state=1).fit(grouped)
     assert not torch.equal(weights_of(first), weights_of(other))
 
 

@@ -14,7 +14,7 @@ from keyhole.model.heads import Mixed
 from keyhole.model.nets import LinearNet
 from keyhole.model.priors import Diffusion, Mixture, Normal
 from keyhole.tasks import AnomalyDetector, Generator
-from keyhole.training import Masking, Plan
+from keyhole.training import Masking, TrainingConfig
 
 CITIES = ["Rome", "Bonn", "Oslo"]
 
@@ -23,11 +23,11 @@ def shop(rows=300):
     """Orders: whole numbers, prices in cents, levels, days, a gap in a quarter of `weight`."""
     rng = np.random.default_rng(0)
     city = rng.choice(CITIES, rows, p=[0.5, 0.3, 0.2])
-    price = (rng.gamma(3.0, 10.0, rows) + 20 * (city == "Oslo")).round(2)
-    weight = np.where(rng.random(rows) < 0.25, np.nan, price / 7 + rng.normal(size=rows))
+    penalty = (rng.gamma(3.0, 10.0, rows) + 20 * (city == "Oslo")).round(2)
+    weight = np.where(rng.random(rows) < 0.25, np.nan, penalty / 7 + rng.normal(size=rows))
     return pd.DataFrame(
         {
-            "price": price,
+            "price": penalty,
             "items": rng.poisson(4.0, rows) + 1,
             "city": city,
             "paid": rng.random(rows) < 0.8,
@@ -41,7 +41,9 @@ def shop(rows=300):
 def small(bottleneck=None, steps=150, **parts):
     bottleneck = Variational(3, beta=0.5) if bottleneck is None else bottleneck
     head = parts.pop("head", Mixed(continuous="binned"))
-    return Autoencoder(bottleneck, head=head, plan=Plan(steps, members=1), random_state=0, **parts)
+    return Autoencoder(
+        bottleneck, head=head, training=TrainingConfig(steps, members=1), random_state=0, **parts
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +78,8 @@ def test_rows_are_legal(generator):
     np.testing.assert_allclose(drawn["price"], drawn["price"].round(2), atol=1e-9)
     assert drawn["day"].between(known["day"].min(), known["day"].max()).all()
     assert (drawn["day"] == drawn["day"].dt.normalize()).all()
-    seen = drawn["weight"].dropna()
-    assert seen.between(known["weight"].min(), known["weight"].max()).all()
+    observed = drawn["weight"].dropna()
+    assert observed.between(known["weight"].min(), known["weight"].max()).all()
 
 
 def test_rows_are_like_the_training_rows(generator):
@@ -267,7 +269,7 @@ def test_a_diffusion_prior_is_kept_too(tmp_path):
 
 
 def test_a_detectors_bundle_draws_from_a_prior_over_the_rows_it_remembers(tmp_path):
-    detector = AnomalyDetector(small(Plain(3), 20, head=Mixed()), alarm_rate=0.1)
+    detector = AnomalyDetector(small(Plain(3), 20, head=Mixed()), false_alarm_rate=0.1)
     detector.fit(shop())
     detector.save(tmp_path / "d.keyhole")
     model = Autoencoder.load(tmp_path / "d.keyhole")
@@ -346,7 +348,7 @@ def test_the_likelihood_of_a_linear_gaussian_model_is_the_exact_one():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(500, 2)) @ rng.normal(size=(2, 5)) + 0.5 * rng.normal(size=(500, 5))
     model = Autoencoder(
-        Variational(2), net=LinearNet(), plan=Plan(600, members=1), random_state=0
+        Variational(2), net=LinearNet(), training=TrainingConfig(600, members=1), random_state=0
     ).fit(values)
     head = model.network_.head.cells["gaussian"]
     weight, bias = head.to_location.weight[0].detach(), head.to_location.bias[0, 0].detach()
@@ -366,7 +368,10 @@ def test_a_gap_leaves_the_marginal_of_the_other_cells():
     a = rng.normal(size=400)
     table = pd.DataFrame({"a": a, "b": a + 0.3 * rng.normal(size=400)})
     model = Autoencoder(
-        Variational(1), plan=Plan(400, members=1), random_state=0, corruption=Masking()
+        Variational(1),
+        training=TrainingConfig(400, members=1),
+        random_state=0,
+        corruption=Masking(),
     ).fit(table)
     gappy = table.head(50).assign(b=np.nan)
     found = model.log_likelihood(gappy, samples=500)
@@ -380,7 +385,7 @@ def test_texts_of_moments_and_whole_numbers_are_written_and_given_as_they_were_r
     moments = pd.Timestamp("2020-03-09 10:14:33") + pd.to_timedelta(np.arange(200), unit="s")
     frame = pd.DataFrame({"at": moments.strftime("%Y-%m-%d %H:%M:%S"), "x": rng.normal(size=200)})
     frame["on"] = rng.choice(["0.0", "1.0"], 200)
-    model = Autoencoder(Variational(2), plan=Plan(20, members=1), random_state=0)
+    model = Autoencoder(Variational(2), training=TrainingConfig(20, members=1), random_state=0)
     made = Generator(model, prior=Normal(), random_state=0).fit(frame)
     rows = made.sample(50, given={"on": "1.0"})
     assert rows["at"].str.fullmatch(r"2020-03-09 10:\d\d:\d\d").all()

@@ -26,7 +26,7 @@ def model():
 
 @pytest.fixture
 def bundle(model, tmp_path):
-    AnomalyDetector.of(model, alarm_rate=0.05).save(str(tmp_path / "m"))
+    AnomalyDetector.of(model, false_alarm_rate=0.05).save(str(tmp_path / "m"))
     return tmp_path / "m"
 
 
@@ -87,7 +87,7 @@ def test_lists_of_numbers_are_bound_before_work(bundle):
     modality = ("autoencoder", "modality")
     places = [
         (*modality, "columns", 0, "range"), (*modality, "grids", "hurdle", "heaps"),
-        ("autoencoder", "held_out_nats"), ("detect", "surprises"),
+        ("autoencoder", "held_out_nats"), ("detect", "anomaly scores"),
     ]  # fmt: skip
     for place in places:
         manifest = json.loads(json.dumps(whole))

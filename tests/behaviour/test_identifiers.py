@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from keyhole.autoencoder.estimator import Autoencoder
-from keyhole.modalities import Hints
+from keyhole.modalities import Schema
 from keyhole.modalities.tabular.guess import guess
 from keyhole.modalities.tabular.profile import Profile
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 ROWS = 600
 
@@ -67,7 +67,7 @@ def kind_of(values, name="x"):
 @pytest.mark.parametrize("name", NAMES)
 def test_numbers_that_name_rows_are_set_aside(name):
     guessed = kind_of(NAMES[name])
-    assert guessed.kind == "aside"
+    assert guessed.kind == "ignored"
     assert "an identifier" in guessed.reason
     assert "--kind x=number" in guessed.caution
 
@@ -90,30 +90,32 @@ def test_measurements_of_other_draws_are_learnt_too(seed):
 def test_account_numbers_of_other_draws_are_set_aside_too(seed):
     draw = np.random.default_rng(seed)
     length = int(draw.integers(7, 16))
-    assert kind_of(draw.integers(10 ** (length - 1), 10**length, ROWS)).kind == "aside"
+    assert kind_of(draw.integers(10 ** (length - 1), 10**length, ROWS)).kind == "ignored"
 
 
 def test_a_name_helps_where_rows_are_few():
     values = NAMES["eight digits"][:30]
     assert kind_of(values).kind == "number"
-    assert kind_of(values, "account").kind == "aside"
+    assert kind_of(values, "account").kind == "ignored"
     assert kind_of(MEASURES["incomes"], "account").kind == "number"
 
 
 def test_account_numbers_are_set_aside_in_a_fit_unless_a_kind_is_told():
     frame = pd.DataFrame({"acct": NAMES["eight digits"], "x": MEASURES["sensor"], "y": 1.0})
     frame["y"] = frame["x"] * 2
-    plan = Plan(2, members=1)
-    model = Autoencoder(plan=plan, random_state=0).fit(frame)
-    assert model.table_.by_name["acct"].kind == "aside"
+    training = TrainingConfig(2, members=1)
+    model = Autoencoder(training=training, random_state=0).fit(frame)
+    assert model.table_.by_name["acct"].kind == "ignored"
     assert "an identifier" in model.table_.reasons["acct"]
-    told = Autoencoder(plan=plan, hints=Hints(kinds={"acct": "number"}), random_state=0).fit(frame)
+    told = Autoencoder(
+        training=training, schema=Schema(kinds={"acct": "number"}), random_state=0
+    ).fit(frame)
     assert told.table_.by_name["acct"].kind == "number"
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_a_handful_of_numbers_is_no_identifier(rows):
     if rows:
-        assert kind_of(NAMES["ten digits"][:rows]).kind != "aside" or rows == 0
+        assert kind_of(NAMES["ten digits"][:rows]).kind != "ignored" or rows == 0
     else:
         assert kind_of(pa.array([], pa.int64())).reason == "holds no value at all"

@@ -1,4 +1,4 @@
-"""Pictures in files and arrays are read by window, and written back as they came."""
+"""Images in files and arrays are read by window, and written back as they came."""
 
 import contextlib
 import glob
@@ -37,13 +37,13 @@ def copied(source, target, change=lambda values: values, **options):
     """A copy, written in bands of a few rows; what the copy said."""
     file = open_images(source, options.pop("axes", None)).files[0]
     with file.copy_to(target, **options) as out:
-        for picture in file.pictures:
-            for y in range(0, picture.height, 7):
-                out.write(picture.plane, y, change(picture.window(slice(y, y + 7), ALL)))
+        for image in file.images:
+            for y in range(0, image.height, 7):
+                out.write(image.plane, y, change(image.window(slice(y, y + 7), ALL)))
     return out
 
 
-def same_pictures(one, other, axes=None):
+def same_images(one, other, axes=None):
     one, other = open_images(one, axes), open_images(other, axes)
     assert len(one) == len(other) > 0
     for a, b in zip(one, other):
@@ -83,8 +83,8 @@ def shipped(library, *parts):
 )
 def test_an_array_comes_back_in_its_shape_axes_and_type(axes, sizes, dtype):
     array = pixels(sizes[: len(axes)], dtype)
-    pictures = open_images(array, axes)
-    back = as_given(pictures, [picture.whole() for picture in pictures])
+    images = open_images(array, axes)
+    back = as_given(images, [image.whole() for image in images])
     assert back.clipped == 0
     assert back.images.dtype == array.dtype
     np.testing.assert_array_equal(back.images, array)
@@ -105,19 +105,19 @@ def test_an_array_comes_back_in_its_shape_axes_and_type(axes, sizes, dtype):
     ],
 )
 def test_axes_are_guessed_by_shape(shape, count, size):
-    pictures = open_images(np.zeros(shape))
-    assert len(pictures) == count
-    first = pictures.pictures[0]
+    images = open_images(np.zeros(shape))
+    assert len(images) == count
+    first = images.images[0]
     assert (first.height, first.width, first.channels) == size
 
 
 def test_axes_say_which_letter_is_what():
     array = pixels((3, 4, 5))
-    pictures = open_images(array, "CYX")
-    np.testing.assert_array_equal(pictures.pictures[0].whole(), np.moveaxis(array, 0, -1))
-    pictures = open_images(array, "xyz")
-    np.testing.assert_array_equal(pictures.pictures[2].whole()[..., 0], array[:, :, 2].T)
-    assert pictures.pictures[2].name == "image 2"
+    images = open_images(array, "CYX")
+    np.testing.assert_array_equal(images.images[0].whole(), np.moveaxis(array, 0, -1))
+    images = open_images(array, "xyz")
+    np.testing.assert_array_equal(images.images[2].whole()[..., 0], array[:, :, 2].T)
+    assert images.images[2].name == "image 2"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_axes_say_which_letter_is_what():
         ([], "empty"),
     ],
 )
-def test_an_array_that_is_no_picture_is_refused(array, said):
+def test_an_array_that_is_no_image_is_refused(array, said):
     refused(lambda: open_images(array), said)
 
 
@@ -144,9 +144,9 @@ def test_axes_that_do_not_fit_are_refused_with_an_example():
 
 def test_a_list_of_arrays_of_different_sizes_comes_back_as_a_list():
     arrays = [pixels((4, 5)), pixels((7, 3), "u2"), pixels((8, 9, 3), "f4")]
-    pictures = open_images(arrays)
-    assert [picture.name for picture in pictures] == ["image 0", "image 1", "image 2"]
-    back = as_given(pictures, [picture.whole() for picture in pictures]).images
+    images = open_images(arrays)
+    assert [image.name for image in images] == ["image 0", "image 1", "image 2"]
+    back = as_given(images, [image.whole() for image in images]).images
     assert isinstance(back, list)
     for one, other in zip(back, arrays):
         assert one.dtype == other.dtype
@@ -154,23 +154,23 @@ def test_a_list_of_arrays_of_different_sizes_comes_back_as_a_list():
 
 
 def test_a_nested_list_of_numbers_is_one_array():
-    assert open_images([[1.0, 2.0], [3.0, 4.0]]).pictures[0].whole().shape == (2, 2, 1)
+    assert open_images([[1.0, 2.0], [3.0, 4.0]]).images[0].whole().shape == (2, 2, 1)
 
 
 def test_what_does_not_fit_the_type_is_clipped_and_counted_and_the_rest_is_rounded():
-    pictures = open_images(np.zeros((1, 6), "u1"))
+    images = open_images(np.zeros((1, 6), "u1"))
     values = np.array([-3.0, -0.4, 1.6, 255.4, 256.0, np.nan])[None, :, None]
-    back = as_given(pictures, [values])
+    back = as_given(images, [values])
     assert back.images.tolist() == [[0, 0, 2, 255, 255, 0]]
     assert back.clipped == 3
 
 
 def test_a_colour_pixel_is_clipped_once_and_floats_keep_nan():
-    pictures = open_images(np.zeros((1, 2, 3), "u1"), "YXC")
-    back = as_given(pictures, [np.full((1, 2, 3), 300.0)])
+    images = open_images(np.zeros((1, 2, 3), "u1"), "YXC")
+    back = as_given(images, [np.full((1, 2, 3), 300.0)])
     assert back.clipped == 2
-    pictures = open_images(np.array([[np.nan, 1.0]], "f4"))
-    back = as_given(pictures, [pictures.pictures[0].whole()])
+    images = open_images(np.array([[np.nan, 1.0]], "f4"))
+    back = as_given(images, [images.images[0].whole()])
     assert back.clipped == 0
     assert np.isnan(back.images[0, 0])
 
@@ -187,23 +187,23 @@ def test_wide_integers_and_half_precision_are_clipped_at_their_ends():
 
 
 def test_planes_that_do_not_fit_the_given_arrays_are_refused(tmp_path):
-    pictures = open_images(np.zeros((4, 5)))
-    refused(lambda: as_given(pictures, []), "1 pictures")
-    refused(lambda: as_given(pictures, [np.zeros((5, 4, 1))]), "(4, 5, 1)")
-    out = pictures.files[0].copy_to(tmp_path / "never.npy")
+    images = open_images(np.zeros((4, 5)))
+    refused(lambda: as_given(images, []), "1 images")
+    refused(lambda: as_given(images, [np.zeros((5, 4, 1))]), "(4, 5, 1)")
+    out = images.files[0].copy_to(tmp_path / "never.npy")
     refused(out.__enter__, "as_given", error=SettingError)
 
 
 def test_a_window_is_cut_at_the_edges_and_is_no_view():
     array = pixels((9, 8), "f4")
-    picture = open_images(array).pictures[0]
-    window = picture.window(slice(5, 50), slice(2, 6))
+    image = open_images(array).images[0]
+    window = image.window(slice(5, 50), slice(2, 6))
     np.testing.assert_array_equal(window[..., 0], array[5:, 2:6])
     window[:] = 0
     assert array.any()
 
 
-# Everyday pictures
+# Everyday images
 
 
 @pytest.mark.parametrize("name", ["camera", "astronaut", "horse", "phantom", "logo", "color"])
@@ -211,7 +211,7 @@ def test_a_png_comes_back_pixel_by_pixel(name, tmp_path):
     path = shipped("skimage", "data", f"{name}.png")
     out = copied(path, tmp_path / "out.png")
     assert (out.clipped, out.lossy) == (0, False)
-    same_pictures(path, tmp_path / "out.png")
+    same_images(path, tmp_path / "out.png")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P", "I;16"])
@@ -223,7 +223,7 @@ def test_every_kind_of_png_is_read(mode, tmp_path):
         made = image.fromarray(pixels((9, 8, 4 if "A" in mode else 3))).convert(mode)
     path = saved(made, tmp_path / "in.png")
     copied(path, tmp_path / "out.png")
-    same_pictures(path, tmp_path / "out.png")
+    same_images(path, tmp_path / "out.png")
     wanted = {"P": "RGB"}.get(mode, mode)
     with image.open(path) as before, image.open(tmp_path / "out.png") as after:
         assert after.mode == wanted
@@ -234,7 +234,7 @@ def test_alpha_is_carried_along_and_is_no_channel(tmp_path):
     image = pytest.importorskip("PIL.Image")
     array = pixels((9, 8, 4))
     path = saved(image.fromarray(array), tmp_path / "in.png")
-    assert open_images(path).pictures[0].channels == 3
+    assert open_images(path).images[0].channels == 3
     copied(path, tmp_path / "out.png", lambda values: values * 0)
     with image.open(tmp_path / "out.png") as after:
         np.testing.assert_array_equal(np.array(after)[..., 3], array[..., 3])
@@ -276,21 +276,21 @@ def test_a_jpeg_is_written_again_closely_and_says_that_it_loses(tmp_path):
     path = shipped("skimage", "data", "rocket.jpg")
     out = copied(path, tmp_path / "out.jpg")
     assert out.lossy
-    before, after = (open_images(p).pictures[0].whole() for p in (path, tmp_path / "out.jpg"))
+    before, after = (open_images(p).images[0].whole() for p in (path, tmp_path / "out.jpg"))
     assert np.abs(before - after).mean() < 1
 
 
 @pytest.mark.parametrize("ending", ["bmp", "gif", "webp"])
-def test_grey_pictures_of_other_formats_come_back(ending, tmp_path):
+def test_grey_images_of_other_formats_come_back(ending, tmp_path):
     image = pytest.importorskip("PIL.Image")
     path = saved(image.fromarray(pixels((9, 8))), tmp_path / f"in.{ending}")
     copied(path, tmp_path / f"out.{ending}")
-    same_pictures(path, tmp_path / f"out.{ending}")
+    same_images(path, tmp_path / f"out.{ending}")
 
 
 def test_the_first_frame_of_a_gif_is_read():
-    pictures = open_images(shipped("skimage", "data", "no_time_for_that_tiny.gif"))
-    assert len(pictures) == 1
+    images = open_images(shipped("skimage", "data", "no_time_for_that_tiny.gif"))
+    assert len(images) == 1
 
 
 def test_sixteen_bits_a_colour_are_refused_not_halved(tmp_path):
@@ -363,7 +363,7 @@ def test_a_tiff_comes_back_with_its_pixels_tags_and_shape(case, tmp_path):
     tifffile.imwrite(path, array, **options, **top)
     copy = copied(path, out)
     assert copy.clipped == 0
-    same_pictures(path, out)
+    same_images(path, out)
     kept = (270, 282, 283, 296, 305, 306, 259, 322, 323, 258, 338)
     with tifffile.TiffFile(path) as before, tifffile.TiffFile(out) as after:
         np.testing.assert_array_equal(after.asarray(), array)
@@ -386,7 +386,7 @@ def test_channels_of_a_microscope_are_planes_unless_axes_say_otherwise(tmp_path)
     tifffile.imwrite(path, pixels((2, 4, 9, 8), "u2"), imagej=True, metadata={"axes": "ZCYX"})
     assert [p.name for p in open_images(path)][-1] == "cells.tif[7]"
     asked = open_images(path, "ZCYX")
-    assert (len(asked), asked.pictures[0].channels) == (2, 4)
+    assert (len(asked), asked.images[0].channels) == (2, 4)
     refused(lambda: open_images(path, "ZYX"), "cells.tif", "(2, 4, 9, 8)")
 
 
@@ -399,8 +399,8 @@ def test_windows_of_a_tiff_are_parts_of_the_whole(options, large, tmp_path, monk
     tifffile.imwrite(path, array, **options)
     if large:
         monkeypatch.setattr("keyhole.data.images.tiff.PLANE_BYTES", 0)
-    picture = open_images(path).pictures[1]
-    window = picture.window(slice(13, 41), slice(29, 67))
+    image = open_images(path).images[1]
+    window = image.window(slice(13, 41), slice(29, 67))
     np.testing.assert_array_equal(window[..., 0], array[1, 13:41, 29:67])
 
 
@@ -410,7 +410,7 @@ def test_a_palette_is_refused_unless_it_is_a_ramp(tmp_path):
     for name, colours in (("ramp.tif", ramp), ("any.tif", RNG.permuted(ramp, axis=1))):
         tifffile.imwrite(tmp_path / name, pixels(GREY), photometric="palette", colormap=colours)
     copied(tmp_path / "ramp.tif", tmp_path / "out.tif")
-    same_pictures(tmp_path / "ramp.tif", tmp_path / "out.tif")
+    same_images(tmp_path / "ramp.tif", tmp_path / "out.tif")
     refused(lambda: open_images(tmp_path / "any.tif"), "any.tif", "palette")
 
 
@@ -425,7 +425,7 @@ def test_tags_of_others_survive_where_pages_are_encoded_again(tmp_path):
         assert after.pages[0].tags.valueof(65001) == (1.5, 2.5)
 
 
-def test_pages_of_different_sizes_are_all_pictures(tmp_path):
+def test_pages_of_different_sizes_are_all_images(tmp_path):
     tifffile = pytest.importorskip("tifffile")
     with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
         for size in ((9, 8), (5, 6), (9, 8)):
@@ -433,7 +433,7 @@ def test_pages_of_different_sizes_are_all_pictures(tmp_path):
     sizes = sorted((p.height, p.width) for p in open_images(tmp_path / "in.tif"))
     assert sizes == [(5, 6), (9, 8), (9, 8)]
     copied(tmp_path / "in.tif", tmp_path / "out.tif")
-    same_pictures(tmp_path / "in.tif", tmp_path / "out.tif")
+    same_images(tmp_path / "in.tif", tmp_path / "out.tif")
 
 
 @pytest.mark.parametrize("shape", [(9, 8), (9, 8, 3)])
@@ -441,9 +441,9 @@ def test_a_compression_without_a_codec_is_left_to_pillow(shape, tmp_path):
     image = pytest.importorskip("PIL.Image")
     array = pixels(shape)
     path = saved(image.fromarray(array), tmp_path / "lzw.tif", compression="tiff_lzw")
-    np.testing.assert_array_equal(open_images(path).pictures[0].whole().squeeze(), array)
+    np.testing.assert_array_equal(open_images(path).images[0].whole().squeeze(), array)
     copied(path, tmp_path / "out.tif")
-    same_pictures(path, tmp_path / "out.tif")
+    same_images(path, tmp_path / "out.tif")
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"metadata": None}])
@@ -470,12 +470,12 @@ import zarr
 small, large, out = sys.argv[1:]
 def copy(path, out):
     file = open_images(path).files[0]
-    picture = file.pictures[0]
+    image = file.images[0]
     with file.copy_to(out) as copy:
-        for y in range(0, picture.height, 128):
+        for y in range(0, image.height, 128):
             rows = np.concatenate([
-                picture.window(slice(y, y + 128), slice(x, x + 512))
-                for x in range(0, picture.width, 512)
+                image.window(slice(y, y + 128), slice(x, x + 512))
+                for x in range(0, image.width, 512)
             ], 1)
             copy.write(0, y, rows)
 copy(small, out + "small.tif")
@@ -517,18 +517,18 @@ def test_a_dicom_comes_back_with_the_same_values(name, tmp_path):
     path = medical(f"{name}.dcm")
     out = copied(path, tmp_path / "out.dcm", note="what was done")
     assert out.clipped == 0
-    same_pictures(path, tmp_path / "out.dcm")
+    same_images(path, tmp_path / "out.dcm")
 
 
 def test_rescale_tags_make_real_values_and_bits_make_limits():
     import pydicom
 
-    picture = open_images(medical("CT_small.dcm")).pictures[0]
+    image = open_images(medical("CT_small.dcm")).images[0]
     dataset = pydicom.dcmread(medical("CT_small.dcm"))
     real = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
-    np.testing.assert_array_equal(picture.whole()[..., 0], real)
-    assert picture.limits == (-32768.0 - 1024, 32767.0 - 1024)
-    assert picture.name == "CT_small.dcm"
+    np.testing.assert_array_equal(image.whole()[..., 0], real)
+    assert image.limits == (-32768.0 - 1024, 32767.0 - 1024)
+    assert image.name == "CT_small.dcm"
 
 
 def test_bits_stored_are_the_limit_and_what_is_beyond_is_counted(tmp_path):
@@ -541,11 +541,11 @@ def test_bits_stored_are_the_limit_and_what_is_beyond_is_counted(tmp_path):
     dataset.PhotometricInterpretation = "MONOCHROME1"
     dataset.RescaleSlope, dataset.RescaleIntercept = "-0.5", "7"
     dataset.save_as(tmp_path / "in.dcm")
-    picture = open_images(tmp_path / "in.dcm").pictures[0]
-    assert picture.limits == (-4095 / 2 + 7, 7.0)
+    image = open_images(tmp_path / "in.dcm").images[0]
+    assert image.limits == (-4095 / 2 + 7, 7.0)
     out = copied(tmp_path / "in.dcm", tmp_path / "same.dcm")
     assert out.clipped == 0
-    same_pictures(tmp_path / "in.dcm", tmp_path / "same.dcm")
+    same_images(tmp_path / "in.dcm", tmp_path / "same.dcm")
     out = copied(tmp_path / "in.dcm", tmp_path / "out.dcm", lambda values: values * 0 + 8)
     assert out.clipped == 64 * 64
     after = pydicom.dcmread(tmp_path / "out.dcm")
@@ -558,10 +558,10 @@ def test_a_dicom_copy_is_a_derived_instance(tmp_path):
 
     path = medical("CT_small.dcm")
     before = pydicom.dcmread(path)
-    pictures = open_images([path, medical("MR_small.dcm"), path])
-    for number, file in enumerate(pictures.files):
+    images = open_images([path, medical("MR_small.dcm"), path])
+    for number, file in enumerate(images.files):
         with file.copy_to(tmp_path / f"{number}.dcm", note="denoised") as out:
-            out.write(0, 0, file.pictures[0].whole())
+            out.write(0, 0, file.images[0].whole())
     after, other, again = (pydicom.dcmread(tmp_path / f"{n}.dcm") for n in range(3))
     assert after.SOPInstanceUID == after.file_meta.MediaStorageSOPInstanceUID
     assert len({str(d.SOPInstanceUID) for d in (before, after, again)}) == 3
@@ -592,10 +592,10 @@ def test_a_dicom_that_cannot_be_read_is_refused(name, said):
 def test_a_dicom_without_an_ending_is_found_in_a_folder(tmp_path):
     with open(medical("CT_small.dcm"), "rb") as file:
         (tmp_path / "IM000001").write_bytes(file.read())
-    (tmp_path / "README").write_text("no picture")
-    pictures = open_images(tmp_path)
-    assert [picture.name for picture in pictures] == ["IM000001"]
-    assert pictures.ignored == 1
+    (tmp_path / "README").write_text("no image")
+    images = open_images(tmp_path)
+    assert [image.name for image in images] == ["IM000001"]
+    assert images.ignored == 1
     assert is_images(tmp_path / "IM000001")
 
 
@@ -624,9 +624,9 @@ def test_slices_lie_along_the_third_axis_and_times_follow():
 
     path = os.path.join(volumes(), "functional.nii")
     volume = nib.load(path).get_fdata()
-    pictures = open_images(path)
-    assert len(pictures) == volume.shape[2] * volume.shape[3]
-    np.testing.assert_allclose(pictures.pictures[0].whole()[..., 0], volume[:, :, 0, 0].T, 1e-6)
+    images = open_images(path)
+    assert len(images) == volume.shape[2] * volume.shape[3]
+    np.testing.assert_allclose(images.images[0].whole()[..., 0], volume[:, :, 0, 0].T, 1e-6)
     assert len(open_images(path, "YZXT")) == volume.shape[1] * volume.shape[3]
 
 
@@ -649,7 +649,7 @@ def test_a_npy_file_comes_back_byte_by_byte(dtype, order, tmp_path):
     assert (tmp_path / "in.npy").read_bytes() == (tmp_path / "out.npy").read_bytes()
 
 
-def test_npy_files_that_hold_no_picture_are_refused(tmp_path):
+def test_npy_files_that_hold_no_image_are_refused(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([["a", None]], object))
     refused(lambda: open_images(tmp_path / "objects.npy"), "objects.npy", "object")
     np.save(tmp_path / "short.npy", np.zeros((9, 8)))
@@ -671,7 +671,7 @@ def test_a_plain_zarr_array_comes_back_with_its_chunks(version, tmp_path):
     after = zarr.open_array(tmp_path / "out.zarr", mode="r")
     np.testing.assert_array_equal(after[:], array)
     assert (after.chunks, dict(after.attrs)) == ((1, 8, 16), {"unit": "counts"})
-    window = open_images(tmp_path / "in.zarr").pictures[2].window(slice(5, 19), slice(3, 20))
+    window = open_images(tmp_path / "in.zarr").images[2].window(slice(5, 19), slice(3, 20))
     np.testing.assert_array_equal(window[..., 0], array[2, 5:19, 3:20])
 
 
@@ -689,12 +689,12 @@ def test_an_ome_zarr_is_read_at_its_full_level(version, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(tmp_path / "in.zarr")
-    pictures = open_images(tmp_path / "in.zarr")
-    assert (len(pictures), pictures.pictures[0].channels) == (6, 1)
+    images = open_images(tmp_path / "in.zarr")
+    assert (len(images), images.images[0].channels) == (6, 1)
     assert (len(open_images(tmp_path / "in.zarr", "CZYX"))) == 3
     with pytest.warns(KeyholeWarning, match="no pyramid"):
         copied(tmp_path / "in.zarr", tmp_path / "out.zarr", lambda values: values + 0.2)
-    same_pictures(tmp_path / "in.zarr", tmp_path / "out.zarr")
+    same_images(tmp_path / "in.zarr", tmp_path / "out.zarr")
     after = zarr.open_group(tmp_path / "out.zarr", mode="r")
     assert list(after.array_keys()) == ["0"]
 
@@ -704,7 +704,7 @@ def test_an_ome_zarr_is_read_at_its_full_level(version, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two good pictures, one of them a folder deeper, a truncated one and a text."""
+    """Two good images, one of them a folder deeper, a truncated one and a text."""
     image = pytest.importorskip("PIL.Image")
     top = tmp_path / "scans"
     (top / "more").mkdir(parents=True)
@@ -719,13 +719,13 @@ def folder(tmp_path):
 
 def test_a_bad_file_in_a_folder_is_named_and_refused_or_skipped(folder):
     refused(lambda: open_images(folder), "cut.png", 'bad="skip"')
-    pictures = open_images(folder, bad="skip")
-    assert [picture.name for picture in pictures] == ["b.png", os.path.join("more", "a.PNG")]
-    assert pictures.ignored == 1
-    assert [type(one) for one in pictures.skipped] == [Skipped]
-    assert pictures.skipped[0].name == "cut.png"
-    assert "cut.png" not in pictures.skipped[0].why
-    assert [p.channels for p in pictures] == [1, 3]
+    images = open_images(folder, bad="skip")
+    assert [image.name for image in images] == ["b.png", os.path.join("more", "a.PNG")]
+    assert images.ignored == 1
+    assert [type(one) for one in images.skipped] == [Skipped]
+    assert images.skipped[0].name == "cut.png"
+    assert "cut.png" not in images.skipped[0].why
+    assert [p.channels for p in images] == [1, 3]
 
 
 def test_a_glob_and_a_list_of_paths_name_files(folder):
@@ -734,15 +734,15 @@ def test_a_glob_and_a_list_of_paths_name_files(folder):
 
 
 def test_where_nothing_is_left_or_found_that_is_said(folder, tmp_path):
-    refused(lambda: open_images(folder / "cut.png", bad="skip"), "cut.png", "no picture is left")
+    refused(lambda: open_images(folder / "cut.png", bad="skip"), "cut.png", "no image is left")
     refused(lambda: open_images(folder / "notes.txt"), "notes.txt", ".png")
     refused(lambda: open_images(folder / "c.png"), "did you mean", error=FileError)
     (tmp_path / "empty").mkdir()
-    refused(lambda: open_images(tmp_path / "empty"), "no pictures")
+    refused(lambda: open_images(tmp_path / "empty"), "no images")
     (tmp_path / "zero.png").touch()
     refused(lambda: open_images(tmp_path / "zero.png"), "zero.png", "empty")
     for ending in ("png", "tif", "dcm", "nii", "npy", "nii.gz"):
-        (tmp_path / f"text.{ending}").write_text("no picture at all, whatever it is called" * 9)
+        (tmp_path / f"text.{ending}").write_text("no image at all, whatever it is called" * 9)
         refused(lambda e=ending: open_images(tmp_path / f"text.{e}"), f"text.{ending}")
 
 
@@ -752,7 +752,7 @@ def test_a_file_that_may_not_be_read_is_refused(folder):
     refused(lambda: open_images(folder / "b.png"), "permission", error=FileError)
 
 
-def test_what_names_pictures_is_known_without_reading_them(folder, tmp_path):
+def test_what_names_images_is_known_without_reading_them(folder, tmp_path):
     assert is_images(folder)
     assert is_images(str(folder / "cut.png"))
     assert is_images(f"{folder}/*.png")
@@ -821,10 +821,10 @@ def open_bytes(path):
 
 def test_an_existing_file_is_replaced_only_by_force_and_may_be_the_source(folder):
     path = folder / "b.png"
-    before = open_images(path).pictures[0].whole()
+    before = open_images(path).images[0].whole()
     refused(lambda: copied(path, path), "exists already", error=FileError)
     copied(path, path, lambda values: 255 - values, force=True)
-    np.testing.assert_array_equal(open_images(path).pictures[0].whole(), 255 - before)
+    np.testing.assert_array_equal(open_images(path).images[0].whole(), 255 - before)
 
 
 def test_a_copy_does_not_get_the_ending_of_another_format(folder, tmp_path):
@@ -842,14 +842,14 @@ def test_rows_must_come_in_order(folder, tmp_path):
     refused(jump, "row 0 comes next", error=SettingError)
 
 
-def test_opened_pictures_can_be_sent_to_another_process(folder):
-    pictures = open_images([folder / "b.png", medical("CT_small.dcm")])
-    again = pickle.loads(pickle.dumps(pictures))
-    for one, other in zip(pictures, again):
+def test_opened_images_can_be_sent_to_another_process(folder):
+    images = open_images([folder / "b.png", medical("CT_small.dcm")])
+    again = pickle.loads(pickle.dumps(images))
+    for one, other in zip(images, again):
         np.testing.assert_array_equal(one.whole(), other.whole())
 
 
-def test_one_pixel_is_a_picture_in_every_format(tmp_path):
+def test_one_pixel_is_a_image_in_every_format(tmp_path):
     tifffile, image = pytest.importorskip("tifffile"), pytest.importorskip("PIL.Image")
     one = np.array([[7]], "u1")
     tifffile.imwrite(tmp_path / "one.tif", one)
@@ -858,4 +858,4 @@ def test_one_pixel_is_a_picture_in_every_format(tmp_path):
     for path in sorted(glob.glob(f"{tmp_path}/one.*")):
         target = path.replace("one.", "out.")
         copied(path, target)
-        assert open_images(target).pictures[0].whole().tolist() == [[[7.0]]]
+        assert open_images(target).images[0].whole().tolist() == [[[7.0]]]

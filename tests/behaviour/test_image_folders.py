@@ -1,4 +1,4 @@
-"""Folders of pictures: the whole tree is read, and what is passed over is counted and named."""
+"""Folders of images: the whole tree is read, and what is passed over is counted and named."""
 
 import os
 import shutil
@@ -32,11 +32,11 @@ def scan(path):
     return path
 
 
-def names(pictures):
-    return [picture.name for picture in pictures]
+def names(images):
+    return [image.name for image in images]
 
 
-def test_pictures_are_found_at_any_depth_and_keep_their_place_in_the_tree(tmp_path):
+def test_images_are_found_at_any_depth_and_keep_their_place_in_the_tree(tmp_path):
     for name in ("a.png", "p1/s1/t1/x.png", "p2/s1/t1/x.png"):
         save(tmp_path / name)
     assert names(open_images(tmp_path)) == ["a.png", "p1/s1/t1/x.png", "p2/s1/t1/x.png"]
@@ -54,9 +54,9 @@ def test_a_tree_of_dicom_files_without_endings_is_read_whole(tmp_path):
     content = scan(tmp_path / "DICOM" / "ST000001" / "SE000003" / "I1").read_bytes()
     (tmp_path / "DICOM" / "ST000001" / "SE000003" / "I1").write_bytes(content[132:])
     (tmp_path / "DICOMDIR").write_bytes(content)
-    pictures = open_images(tmp_path)
-    assert len(pictures) == 5
-    assert pictures.passed_over == {"an index of DICOM files": 1}
+    images = open_images(tmp_path)
+    assert len(images) == 5
+    assert images.passed_over == {"an index of DICOM files": 1}
     assert is_images(tmp_path)
     assert is_images(tmp_path / "DICOM" / "ST000001" / "SE000001" / UID)
     with pytest.raises(DataError, match="give the folder it is in"):
@@ -77,18 +77,18 @@ def test_what_is_passed_over_is_counted_by_reason(tmp_path):
     save(tmp_path / ".hidden.png")
     for name in ("notes.txt", "deep/er/more.txt", "table.csv", "README"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("no picture")
+        (tmp_path / name).write_text("no image")
     os.symlink(tmp_path / "nowhere.png", tmp_path / "link.png")
     os.symlink(tmp_path, tmp_path / "deep" / "loop")
     os.mkfifo(tmp_path / "pipe.png")
-    pictures = open_images(tmp_path)
-    assert names(pictures) == ["a.png"]
-    assert pictures.passed_over == {
+    images = open_images(tmp_path)
+    assert names(images) == ["a.png"]
+    assert images.passed_over == {
         "hidden": 1, "ending .txt": 2, "ending .csv": 1, "a link that leads nowhere": 1,
-        "no ending, and not the first bytes of a picture": 1, "no regular file": 1,
+        "no ending, and not the first bytes of an image": 1, "no regular file": 1,
         "a link to a folder that is read anyway": 1,
     }  # fmt: skip
-    assert pictures.passed_over_in_words().startswith("8 files were passed over: ending .txt (2)")
+    assert images.passed_over_in_words().startswith("8 files were passed over: ending .txt (2)")
 
 
 def test_a_link_to_another_folder_is_followed_once(tmp_path):
@@ -96,12 +96,12 @@ def test_a_link_to_another_folder_is_followed_once(tmp_path):
     save(tmp_path / "top" / "a.png")
     os.symlink(tmp_path / "far", tmp_path / "top" / "one")
     os.symlink(tmp_path / "far", tmp_path / "top" / "two")
-    pictures = open_images(tmp_path / "top")
-    assert names(pictures) == ["a.png", "one/b.png"]
-    assert pictures.passed_over == {"a link to a folder that is read anyway": 1}
+    images = open_images(tmp_path / "top")
+    assert names(images) == ["a.png", "one/b.png"]
+    assert images.passed_over == {"a link to a folder that is read anyway": 1}
 
 
-def test_a_zarr_in_a_tree_is_one_picture(tmp_path):
+def test_a_zarr_in_a_tree_is_one_image(tmp_path):
     zarr = pytest.importorskip("zarr")
     zarr.save_array(str(tmp_path / "p1" / "cells"), np.zeros((9, 8)))
     save(tmp_path / "p1" / "a.png")
@@ -112,16 +112,16 @@ def test_a_dicom_report_in_a_tree_is_passed_over_and_refused_by_itself(tmp_path)
     data = pytest.importorskip("pydicom.data")
     scan(tmp_path / "IM1")
     shutil.copyfile(str(data.get_testdata_file("reportsi.dcm")), tmp_path / "SR1")
-    pictures = open_images(tmp_path)
-    assert names(pictures) == ["IM1"]
-    assert pictures.passed_over == {"DICOM without pixels: SR": 1}
-    with pytest.raises(DataError, match="holds no picture"):
+    images = open_images(tmp_path)
+    assert names(images) == ["IM1"]
+    assert images.passed_over == {"DICOM without pixels: SR": 1}
+    with pytest.raises(DataError, match="holds no image"):
         open_images(tmp_path / "SR1")
 
 
-def test_a_folder_without_pictures_says_what_is_in_it(tmp_path):
+def test_a_folder_without_images_says_what_is_in_it(tmp_path):
     (tmp_path / "a.doc").write_text("no")
-    with pytest.raises(DataError, match=r"holds no pictures; 1 file was .*: ending .doc \(1\)"):
+    with pytest.raises(DataError, match=r"holds no images; 1 file was .*: ending .doc \(1\)"):
         open_images(tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_the_command_line_denoises_a_tree_into_a_tree_and_names_what_it_passed_o
         (["--for", "denoise"], "--bad skip leaves", "bad="),
         (["--for", "denoise", "--bad", "skip", "--noise", "-3"], "--noise -3.0:", "noise="),
         (["--for", "denoise", "--bad", "skip", "--axes", "QQ"], "--axes QQ", "axes="),
-        (["--alarm-rate", "3"], "--alarm-rate 3.0:", "alarm_rate="),
+        (["--false-alarm-rate", "3"], "--false-alarm-rate 3.0:", "false_alarm_rate="),
         (["--bottleneck", "mmd:weight=-1"], "weight=-1", "--weight"),
     ],
 )
@@ -173,7 +173,7 @@ def test_errors_on_the_command_line_name_its_options(tmp_path, capsys, arguments
     assert unsaid not in error
 
 
-def test_pictures_of_several_sizes_are_brought_to_one_by_an_option(tmp_path, capsys):
+def test_images_of_several_sizes_are_brought_to_one_by_an_option(tmp_path, capsys):
     for at in range(12):
         save(tmp_path / "in" / f"{at}.png", at, (12 + at % 2, 12))
     fit = ["fit", str(tmp_path / "in"), "-o", str(tmp_path / "m"), "--steps", "1", "--no-report"]
@@ -203,13 +203,13 @@ def test_a_detector_writes_as_many_anomaly_maps_as_it_reports(tmp_path, capsys):
     model, maps = str(tmp_path / "m"), tmp_path / "maps"
     fit = ["fit", str(folder), "-o", model, "--steps", "1", "--no-report", "--quiet"]
     assert run(fit) == 0
-    out = ["-o", str(tmp_path / "a.csv"), "--heat", str(maps)]
+    out = ["-o", str(tmp_path / "a.csv"), "--anomaly-map", str(maps)]
     assert run(["detect", model, str(folder), *out]) == 0
     assert "13 maps" in capsys.readouterr().err
     assert len(list(maps.rglob("*.png"))) == 13
 
 
-def test_a_page_on_pictures_as_rows_names_what_was_passed_over(tmp_path):
+def test_a_page_on_images_as_rows_names_what_was_passed_over(tmp_path):
     for at in range(12):
         save(tmp_path / "in" / f"{at}.png", at)
     (tmp_path / "in" / "note.txt").write_text("no")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keyhole import Autoencoder, Denoiser, Plan
+from keyhole import Autoencoder, Denoiser, TrainingConfig
 from keyhole.data.images import as_given, open_images
 from keyhole.errors import KeyholeWarning
 from keyhole.model.nets.unet import UNet
@@ -24,7 +24,9 @@ def rim(size=(48, 48)):
 
 def quick(**said):
     net = UNet([4, 8], precision="float32")
-    return Denoiser(net=net, plan=Plan(6, batch=4), random_state=0, fallback=False, **said)
+    return Denoiser(
+        net=net, training=TrainingConfig(6, batch=4), random_state=0, fallback=False, **said
+    )
 
 
 def ct(path, *, value=PAD, limit=None, signed=True, bits=16):
@@ -56,11 +58,11 @@ def test_padding_of_a_dicom_is_missing_and_is_written_back(said, tmp_path):
     pydicom = pytest.importorskip("pydicom")
     stored = ct(tmp_path / "in.dcm", **said)
     file = open_images(tmp_path / "in.dcm").files[0]
-    whole = file.pictures[0].whole()[..., 0]
+    whole = file.images[0].whole()[..., 0]
     np.testing.assert_array_equal(np.isnan(whole), rim())
     np.testing.assert_array_equal(whole[~rim()], stored[~rim()] - 1024.0)
     with file.copy_to(tmp_path / "out.dcm") as out:
-        out.write(0, 0, file.pictures[0].whole() + 1)
+        out.write(0, 0, file.images[0].whole() + 1)
     assert out.clipped == 0
     after = pydicom.dcmread(tmp_path / "out.dcm")
     np.testing.assert_array_equal(after.pixel_array[rim()], stored[rim()])
@@ -83,9 +85,9 @@ def test_pixels_that_gdal_marks_as_no_data_are_missing(tmp_path):
     tags = [(42113, "s", 0, "-9999", True)]
     tifffile.imwrite(tmp_path / "in.tif", stored, extratags=tags, metadata=None)
     file = open_images(tmp_path / "in.tif").files[0]
-    np.testing.assert_array_equal(np.isnan(file.pictures[0].whole()[..., 0]), rim())
+    np.testing.assert_array_equal(np.isnan(file.images[0].whole()[..., 0]), rim())
     with file.copy_to(tmp_path / "out.tif") as out:
-        out.write(0, 0, file.pictures[0].whole())
+        out.write(0, 0, file.images[0].whole())
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), stored)
 
 
@@ -107,36 +109,36 @@ def test_a_masked_pixel_is_missing_and_the_mask_comes_back(dtype):
     assert [type(one) for one in back] == [np.ma.MaskedArray, np.ndarray]
 
 
-def test_masked_pictures_and_tables_are_rows_with_gaps():
+def test_masked_images_and_tables_are_rows_with_gaps():
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 9, (40, 8, 8)).astype(np.float32)
-    hidden = rng.random(pictures.shape) < 0.1
-    spoilt = np.where(hidden, 1e6, pictures).astype(np.float32)
-    gaps = np.where(hidden, np.nan, pictures).astype(np.float32)
-    model = Autoencoder(plan=Plan(steps=2, members=1), random_state=0).fit(gaps)
+    images = rng.integers(0, 9, (40, 8, 8)).astype(np.float32)
+    hidden = rng.random(images.shape) < 0.1
+    spoilt = np.where(hidden, 1e6, images).astype(np.float32)
+    gaps = np.where(hidden, np.nan, images).astype(np.float32)
+    model = Autoencoder(training=TrainingConfig(steps=2, members=1), random_state=0).fit(gaps)
     codes = model.transform(np.ma.MaskedArray(spoilt, hidden))
     np.testing.assert_array_equal(codes, model.transform(gaps))
     table, hidden = rng.integers(0, 99, (60, 4)), rng.random((60, 4)) < 0.1
     gaps = np.where(hidden, np.nan, table)
     masked = np.ma.MaskedArray(np.where(hidden, 10**6, table), hidden)
-    model = Autoencoder(plan=Plan(steps=2, members=1), random_state=0).fit(gaps)
+    model = Autoencoder(training=TrainingConfig(steps=2, members=1), random_state=0).fit(gaps)
     np.testing.assert_array_equal(model.transform(masked), model.transform(gaps))
 
 
 def test_infinite_pixels_are_counted_taken_for_missing_and_given_back():
-    picture = scene().astype(np.float32)
-    picture[3, 4:7] = np.inf, -np.inf, np.nan
+    image = scene().astype(np.float32)
+    image[3, 4:7] = np.inf, -np.inf, np.nan
     model = quick(noise=20.0)
-    with pytest.warns(KeyholeWarning, match="2 infinite pixels in 1 of 1 pictures"):
-        model.fit(picture)
+    with pytest.warns(KeyholeWarning, match="2 infinite pixels in 1 of 1 images"):
+        model.fit(image)
     with pytest.warns(KeyholeWarning, match="taken for missing"):
-        after = model.transform(picture)
+        after = model.transform(image)
     np.testing.assert_array_equal(after[3, 4:7], [np.inf, -np.inf, np.nan])
-    assert np.isfinite(after).sum() == picture.size - 3
+    assert np.isfinite(after).sum() == image.size - 3
 
 
 def test_a_gap_may_be_filled_by_who_writes_a_copy():
-    picture = np.array([[np.nan, np.inf, 1.0]], np.float32)
-    pictures = open_images(picture)
-    back = as_given(pictures, [np.array([[[5.0], [np.nan], [2.0]]])])
+    image = np.array([[np.nan, np.inf, 1.0]], np.float32)
+    images = open_images(image)
+    back = as_given(images, [np.array([[[5.0], [np.nan], [2.0]]])])
     np.testing.assert_array_equal(back.images, [[5.0, np.inf, 2.0]])

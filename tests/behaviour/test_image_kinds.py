@@ -1,10 +1,10 @@
-"""Bits, palettes and orientation tags: what a picture shows is what a model is given."""
+"""Bits, palettes and orientation tags: what an image shows is what a model is given."""
 
 import numpy as np
 import pytest
 
 from keyhole.data import open_source
-from keyhole.data.image_rows import as_pictures
+from keyhole.data.image_rows import as_images
 from keyhole.data.images import open_images
 from keyhole.errors import KeyholeWarning
 
@@ -17,14 +17,14 @@ WAYS = {1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5:
 def copied(path, target):
     file = open_images(path).files[0]
     with file.copy_to(target) as out:
-        out.write(0, 0, file.pictures[0].whole())
+        out.write(0, 0, file.images[0].whole())
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp"])
-def test_a_picture_of_one_bit_comes_back_with_one_bit(ending, tmp_path):
+def test_a_image_of_one_bit_comes_back_with_one_bit(ending, tmp_path):
     Image.fromarray(PIXELS > 99).save(tmp_path / f"in.{ending}")
-    picture = open_images(tmp_path / f"in.{ending}").pictures[0]
-    assert (picture.limits, set(np.unique(picture.whole()))) == ((0.0, 1.0), {0.0, 1.0})
+    image = open_images(tmp_path / f"in.{ending}").images[0]
+    assert (image.limits, set(np.unique(image.whole()))) == ((0.0, 1.0), {0.0, 1.0})
     copied(tmp_path / f"in.{ending}", tmp_path / f"out.{ending}")
     with Image.open(tmp_path / f"out.{ending}") as after:
         assert after.mode == "1"
@@ -32,21 +32,21 @@ def test_a_picture_of_one_bit_comes_back_with_one_bit(ending, tmp_path):
 
 
 def test_a_palette_of_greys_is_grey_whatever_its_order(tmp_path):
-    picture = Image.fromarray(PIXELS)
-    picture.putpalette([v for i in range(256) for v in [255 - i] * 3])
-    assert picture.mode == "P"
-    picture.save(tmp_path / "in.png")
-    opened = open_images(tmp_path / "in.png").pictures[0]
+    image = Image.fromarray(PIXELS)
+    image.putpalette([v for i in range(256) for v in [255 - i] * 3])
+    assert image.mode == "P"
+    image.save(tmp_path / "in.png")
+    opened = open_images(tmp_path / "in.png").images[0]
     assert opened.channels == 1
     np.testing.assert_array_equal(opened.whole()[..., 0], 255.0 - PIXELS)
-    picture.putpalette([v for i in range(256) for v in (i, 0, 0)])
-    picture.save(tmp_path / "colour.png")
-    assert open_images(tmp_path / "colour.png").pictures[0].channels == 3
+    image.putpalette([v for i in range(256) for v in (i, 0, 0)])
+    image.save(tmp_path / "colour.png")
+    assert open_images(tmp_path / "colour.png").images[0].channels == 3
 
 
 @pytest.mark.parametrize("orientation", WAYS)
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_a_picture_and_its_twin_that_is_tagged_to_be_turned_are_the_same_row(
+def test_a_image_and_its_twin_that_is_tagged_to_be_turned_are_the_same_row(
     orientation, ending, tmp_path
 ):
     upright = Image.fromarray(PIXELS)
@@ -64,7 +64,7 @@ def test_a_picture_and_its_twin_that_is_tagged_to_be_turned_are_the_same_row(
     else:
         stored.save(tmp_path / "twins" / "b.png", exif=exif)
     source = open_source(str(tmp_path / "twins")).sized(None)
-    one, other = as_pictures(next(iter(source.blocks(9))).arrow())
+    one, other = as_images(next(iter(source.blocks(9))).arrow())
     np.testing.assert_array_equal(one, PIXELS)
     np.testing.assert_array_equal(other, PIXELS)
 
@@ -77,7 +77,7 @@ def test_a_pyramid_is_copied_without_its_reduced_levels_and_it_is_said(compressi
         writer.write(pixels, subifds=1, tile=(16, 16), compression=compression)
         writer.write(pixels[::2, ::2], subfiletype=1, tile=(16, 16), compression=compression)
     file = open_images(tmp_path / "in.tif").files[0]
-    assert (file.levels, len(file.pictures)) == (1, 1)
+    assert (file.levels, len(file.images)) == (1, 1)
     with (
         pytest.warns(KeyholeWarning, match=r"no pyramid; its 1 reduced level\(s\) would still"),
         file.copy_to(tmp_path / "out.tif") as out,

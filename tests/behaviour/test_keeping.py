@@ -26,7 +26,7 @@ from keyhole.core import files
 from keyhole.core.parts import kinds, parse
 from keyhole.errors import BundleError, FileError, KeyholeWarning, SettingError
 from keyhole.store import read_bundle, write_bundle
-from keyhole.training import Plan, checkpoint
+from keyhole.training import TrainingConfig, checkpoint
 
 HOUSE = Path(keyhole.__file__).parent
 FORBIDDEN = {"pickle", "joblib", "cloudpickle", "dill", "marshal", "shelve", "yaml"}
@@ -314,7 +314,7 @@ def test_ten_kills_leave_a_bundle_that_loads_and_a_run_that_ends_the_same(tmp_pa
     assert line["killed_training"] >= 1  # where each was cut depends on the load of the machine
 
 
-STEPS = ("replace", "mkdir", "fsync", "open", "unlink", "rmdir")
+STEPS = ("replace", "mkdir", "fsync", "identity", "unlink", "rmdir")
 
 
 def test_a_save_killed_at_any_step_leaves_the_old_bundle_or_the_new(model, other, tmp_path):
@@ -510,17 +510,17 @@ class StoppedError(Exception):
 def stop_at(step):
     """A watcher that stops a run."""
 
-    def watch(event):
+    def on_evaluate(event):
         if event.step >= step:
             raise StoppedError
 
-    return watch
+    return on_evaluate
 
 
 def stopped(model, few, path, step=24):
     """Fit and stop half-way, with a checkpoint at every evaluation."""
     with pytest.raises(StoppedError):
-        model.fit(few, checkpoint=str(path), watch=stop_at(step))
+        model.fit(few, checkpoint=str(path), on_evaluate=stop_at(step))
 
 
 @pytest.fixture
@@ -532,14 +532,16 @@ def always(monkeypatch):
 def test_a_run_that_goes_on_ends_in_the_same_bits(kind, few, tmp_path, always):
     def fresh():
         return Autoencoder(
-            parse("bottleneck", kind), plan=Plan(steps=40, batch=64), random_state=5
+            parse("bottleneck", kind), training=TrainingConfig(steps=40, batch=64), random_state=5
         )
 
     whole, steps = fresh().fit(few), []
     stopped(fresh(), few, tmp_path / "run.part")
     again = fresh()
     again.fit(
-        few, checkpoint=str(tmp_path / "run.part"), watch=lambda event: steps.append(event.step)
+        few,
+        checkpoint=str(tmp_path / "run.part"),
+        on_evaluate=lambda event: steps.append(event.step),
     )
     assert steps[0] >= 23
     for name, tensor in whole.network_.state_dict().items():
@@ -555,7 +557,7 @@ def test_a_checkpoint_of_other_data_is_not_used(few, tmp_path, always):
     stopped(estimator(0, 40), few, path)
     with pytest.warns(KeyholeWarning, match="other data, settings or another seed"):
         estimator(0, 40).fit(
-            few.slice(1), checkpoint=str(path), watch=lambda event: steps.append(event.step)
+            few.slice(1), checkpoint=str(path), on_evaluate=lambda event: steps.append(event.step)
         )
     assert steps[0] == 0
 
@@ -568,7 +570,7 @@ def test_a_damaged_checkpoint_is_not_used(few, tmp_path, always):
     path.write_bytes(content)
     with pytest.warns(KeyholeWarning, match="was altered: it does not match its checksum"):
         estimator(0, 40).fit(
-            few, checkpoint=str(path), watch=lambda event: steps.append(event.step)
+            few, checkpoint=str(path), on_evaluate=lambda event: steps.append(event.step)
         )
     assert steps[0] == 0
 
@@ -577,7 +579,7 @@ def test_a_run_without_a_seed_goes_on_with_the_one_it_drew(few, tmp_path, always
     path, steps = tmp_path / "run.part", []
     stopped(estimator(None, 40), few, path)
     estimator(None, 40).fit(
-        few, checkpoint=str(path), watch=lambda event: steps.append(event.step)
+        few, checkpoint=str(path), on_evaluate=lambda event: steps.append(event.step)
     )
     assert steps[0] >= 23
 

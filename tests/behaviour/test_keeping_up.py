@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.mutants import manifest_of, seal
-from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, Plan
+from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
 from keyhole.errors import BundleError, DataError
 
 MIX = np.random.default_rng(99).normal(size=(2, 2))
@@ -23,8 +23,8 @@ def draw(rows, seed=0, shift=0.0):
 
 
 def detector(X, steps=30, **settings):
-    model = Autoencoder(plan=Plan(steps), random_state=0)
-    return AnomalyDetector(model, **{"alarm_rate": 0.05, **settings}).fit(X)
+    model = Autoencoder(training=TrainingConfig(steps), random_state=0)
+    return AnomalyDetector(model, **{"false_alarm_rate": 0.05, **settings}).fit(X)
 
 
 def kept(fitted, path):
@@ -42,8 +42,11 @@ def fleet(rows, seed=0):
 
 def test_the_first_partial_fit_is_a_fit():
     X = draw(100)
-    model = Autoencoder(plan=Plan(5), random_state=0)
-    one, two = AnomalyDetector(model, alarm_rate=0.05), AnomalyDetector(model, alarm_rate=0.05)
+    model = Autoencoder(training=TrainingConfig(5), random_state=0)
+    one, two = (
+        AnomalyDetector(model, false_alarm_rate=0.05),
+        AnomalyDetector(model, false_alarm_rate=0.05),
+    )
     scores = one.partial_fit(X, np.zeros(100)).score_samples(X)
     np.testing.assert_array_equal(scores, two.fit(X).score_samples(X))
 
@@ -57,7 +60,7 @@ def test_p_values_mean_the_same_after_rows_like_those_of_training_were_taken_in(
         fitted.partial_fit(draw(1_000, 2))
     for found in shares.values():
         assert (np.abs(np.subtract(found, [0.05, 0.1, 0.5])) < [0.03, 0.04, 0.1]).all()
-    assert fitted.gauge_.rows == 4_000
+    assert fitted.scorer_.rows == 4_000
 
 
 def test_a_regime_never_met_alarms_until_its_rows_were_taken_in():
@@ -84,14 +87,14 @@ def test_a_regime_that_was_taken_in_does_not_hide_the_next_one():
 def test_the_net_and_the_units_stay_as_they_were():
     fitted = detector(draw(200))
     before = [w.clone() for w in fitted.autoencoder_.network_.parameters()]
-    units, typical = fitted.gauge_.surprise.units, fitted.gauge_.surprise.typical
+    units, typical = fitted.scorer_.anomaly_score.units, fitted.scorer_.anomaly_score.typical
     fitted.partial_fit(draw(100, 1))
     after = list(fitted.autoencoder_.network_.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    np.testing.assert_array_equal(fitted.gauge_.surprise.units, units)
-    np.testing.assert_array_equal(fitted.gauge_.surprise.typical, typical)
-    assert len(fitted.gauge_.surprise.bank.points) == 300
-    assert len(fitted.calibration_.surprises) == 300
+    np.testing.assert_array_equal(fitted.scorer_.anomaly_score.units, units)
+    np.testing.assert_array_equal(fitted.scorer_.anomaly_score.typical, typical)
+    assert len(fitted.scorer_.anomaly_score.bank.points) == 300
+    assert len(fitted.calibration_.anomaly_scores) == 300
 
 
 def test_a_bank_does_not_grow_beyond_its_bound(monkeypatch):
@@ -99,10 +102,12 @@ def test_a_bank_does_not_grow_beyond_its_bound(monkeypatch):
     fitted, sizes = detector(draw(1_500)), []
     for seed in range(4):
         fitted.partial_fit(draw(700, seed))
-        sizes.append((len(fitted.gauge_.surprise.bank.points), len(fitted.gauge_.memory)))
+        sizes.append(
+            (len(fitted.scorer_.anomaly_score.bank.points), len(fitted.scorer_.reference))
+        )
     assert sizes == [sizes[0]] * 4
     assert sizes[0][0] == 150
-    assert 150 < len(fitted.calibration_.surprises) <= sizes[0][1]
+    assert 150 < len(fitted.calibration_.anomaly_scores) <= sizes[0][1]
 
 
 def test_rows_that_cannot_be_taken_in_leave_the_detector_as_it_was():
@@ -115,7 +120,7 @@ def test_rows_that_cannot_be_taken_in_leave_the_detector_as_it_was():
     with pytest.raises(DataError, match="infinity"):
         fitted.partial_fit(X.assign(a=np.inf))
     np.testing.assert_array_equal(fitted.score_samples(X), before)
-    assert fitted.gauge_.rows == 100
+    assert fitted.scorer_.rows == 100
 
 
 def test_an_empty_row_that_is_taken_in_changes_no_promise():
@@ -141,7 +146,7 @@ def test_calibrating_on_good_rows_mends_promises_that_bad_training_rows_had_spoi
     mended = (fitted.calibrate(other, y).predict(fresh) == -1).mean()
     assert spoilt < 0.005
     assert mended == pytest.approx(0.05, abs=0.035)
-    assert len(fitted.calibration_.surprises) == 400
+    assert len(fitted.calibration_.anomaly_scores) == 400
 
 
 LABELS = {
@@ -165,9 +170,9 @@ def test_labels_are_understood_in_every_way_they_are_written(how):
     y = LABELS[how](np.arange(200) >= 160)
     rate = fitted.choose_rate(X, y)
     assert 1 / 101 <= rate < 0.1
-    assert fitted.set_params(alarm_rate=rate).predict(X)[160:].tolist() == [-1] * 40
+    assert fitted.set_params(false_alarm_rate=rate).predict(X)[160:].tolist() == [-1] * 40
     fitted.calibrate(X, y)
-    assert len(fitted.calibration_.surprises) == 160
+    assert len(fitted.calibration_.anomaly_scores) == 160
 
 
 @pytest.mark.parametrize("label", [0, 1, -1, "ok", True])
@@ -206,17 +211,17 @@ def test_a_rate_that_the_new_calibration_rows_cannot_promise_is_said():
 def same(one, two, rows):
     np.testing.assert_array_equal(one.score_samples(rows), two.score_samples(rows))
     np.testing.assert_array_equal(one.p_value(rows), two.p_value(rows))
-    np.testing.assert_array_equal(one.answer(rows).doubt, two.answer(rows).doubt)
-    for name in ("offset_", "contamination_", "alarm_rate", "contamination", "segment"):
+    np.testing.assert_array_equal(one.answer(rows).score_std, two.answer(rows).score_std)
+    for name in ("offset_", "contamination_", "false_alarm_rate", "contamination", "group"):
         assert getattr(one, name) == getattr(two, name), name
-    assert one.gauge_.rows == two.gauge_.rows
-    assert one.gauge_.segments == two.gauge_.segments
+    assert one.scorer_.rows == two.scorer_.rows
+    assert one.scorer_.groups == two.scorer_.groups
 
 
 @pytest.mark.parametrize("rows", [200, 1_200])
 def test_a_detector_is_loaded_in_the_same_bits_before_and_after_new_rows(rows, tmp_path):
     """Takes a second: four bundles are written and read, and every answer explained."""
-    fitted, new = detector(fleet(rows), segment="machine", contamination=0.1), fleet(50, 1)
+    fitted, new = detector(fleet(rows), group="machine", contamination=0.1), fleet(50, 1)
     new.loc[3, "a"], new.loc[4, "kind"] = np.nan, "never met"
     again = kept(fitted, tmp_path / "m")
     same(fitted, again, new)
@@ -233,7 +238,7 @@ def test_a_detector_that_took_in_many_times_its_training_rows_is_found_again(
     fitted = detector(draw(60), steps=2)
     for seed in range(3):
         fitted.partial_fit(draw(8_000, seed))
-    assert (fitted.gauge_.memory.fold < 0).all()  # those of the fit have made room
+    assert (fitted.scorer_.reference.fold < 0).all()  # those of the fit have made room
     same(fitted, kept(fitted, tmp_path / "m"), draw(50, 9))
 
 
@@ -241,7 +246,7 @@ def test_a_detector_that_took_in_many_times_its_training_rows_is_found_again(
 def whole(tmp_path_factory):
     """A bundle of a detector with segments and levels, not to be changed."""
     path = tmp_path_factory.mktemp("whole") / "m"
-    detector(fleet(1_200), steps=2, segment="machine").save(str(path))
+    detector(fleet(1_200), steps=2, group="machine").save(str(path))
     return path
 
 
@@ -301,15 +306,15 @@ def test_a_memory_that_no_fit_makes_is_refused(bundle, change, reason):
         (lambda found: found["units"].pop(), "units: one for each question"),
         (lambda found: found.update(typical=[]), "typical: one for each column"),
         (lambda found: found["typical"].append(1.0), "typical: one for each column"),
-        (lambda found: found["surprises"].insert(0, -1.0), "numbers: from 0 to 1e12"),
-        (lambda found: found["surprises"].append(1e300), "numbers: from 0 to 1e12"),
-        (lambda found: found.update(surprises=[]), "surprises: at least one"),
-        (lambda found: found.update(surprises=["x"]), "surprises=['x'] is not"),
+        (lambda found: found["anomaly scores"].insert(0, -1.0), "numbers: from 0 to 1e12"),
+        (lambda found: found["anomaly scores"].append(1e300), "numbers: from 0 to 1e12"),
+        (lambda found: found.update(anomaly_scores=[]), "anomaly scores: at least one"),
+        (lambda found: found.update(anomaly_scores=["x"]), "anomaly scores=['x'] is not"),
         (lambda found: found["factors"].update(m=0.0), "units and factors: above zero"),
         (lambda found: found.update(factors=[1.0]), "factors=[1.0] is not"),
         (lambda found: found.update(apart=2.0), "rows and apart: what they count"),
         (lambda found: found.update(rows=1), "rows and apart: what they count"),
-        (lambda found: found.update(alarm_rate=1.0), "alarm_rate: between 0 and 1"),
+        (lambda found: found.update(false_alarm_rate=1.0), "false_alarm_rate: between 0 and 1"),
         (lambda found: found.update(hook="x"), "does not know: 'hook'"),
         (lambda found: found.pop("units"), "has no 'units'"),
     ],
@@ -322,20 +327,20 @@ def test_a_section_of_a_detector_that_no_fit_makes_is_refused(bundle, change, re
 
 
 @pytest.mark.parametrize(
-    ("memory", "reason"),
+    ("reference", "reason"),
     [({"rows": 2**40, "folds": 1}, "do not belong"), ({"rows": 1, "folds": 1}, "do not belong"),
      ({"rows": -1, "folds": 1}, "do not belong"), ({"rows": 9}, "has no 'folds'")],
 )  # fmt: skip
-def test_a_claim_of_rows_that_the_file_does_not_hold_is_refused(bundle, memory, reason):
+def test_a_claim_of_rows_that_the_file_does_not_hold_is_refused(bundle, reference, reason):
     manifest = manifest_of(bundle)
-    manifest["sections"]["autoencoder"]["memory"] = memory
+    manifest["sections"]["autoencoder"]["reference"] = reference
     seal(bundle, manifest)
     refused(bundle, reason)
 
 
 def test_a_number_of_folds_that_no_fit_has_is_refused(bundle):
     manifest = manifest_of(bundle)
-    manifest["sections"]["autoencoder"]["memory"]["folds"] = 2
+    manifest["sections"]["autoencoder"]["reference"]["folds"] = 2
     seal(bundle, manifest)
     refused(bundle, "folds: as many as nets, or one")
 
@@ -343,7 +348,8 @@ def test_a_number_of_folds_that_no_fit_has_is_refused(bundle):
 def test_a_model_that_remembers_no_rows_says_to_save_the_detector_or_fit_again(bundle, tmp_path):
     Autoencoder.load(str(bundle)).save(str(tmp_path / "bare"))
     assert not any(
-        name.startswith("memory") for name in load_file(tmp_path / "bare" / "weights.safetensors")
+        name.startswith("reference")
+        for name in load_file(tmp_path / "bare" / "weights.safetensors")
     )
     refused(tmp_path / "bare", "saved without rows to compare with")
     refused(tmp_path / "bare", "or fit again")

@@ -14,7 +14,7 @@ from keyhole.model.bottlenecks import Variational
 from keyhole.model.heads import Mixed
 from keyhole.model.priors import Mixture, Normal
 from keyhole.tasks import Generator, Impute, Reconstruct
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 ROWS = 600
 LIKERT = [0.38, 0.10, 0.04, 0.11, 0.37]
@@ -50,7 +50,10 @@ FREE = ["amount", "cents", "sensor", "narrow", "at"]
 
 def fitted(frame, head, steps=200):
     model = Autoencoder(
-        Variational(3, beta=0.5), head=head, plan=Plan(steps, members=1), random_state=0
+        Variational(3, beta=0.5),
+        head=head,
+        training=TrainingConfig(steps, members=1),
+        random_state=0,
     )
     return Generator(model, prior=Mixture(4), random_state=0).fit(frame)
 
@@ -187,7 +190,7 @@ def test_a_handful_of_rows_can_be_drawn_from(rows):
         {"a": np.arange(rows) + 0.5, "b": list("xyzzz")[:rows], "c": np.arange(rows)}
     )
     model = Autoencoder(
-        Variational(1), head=Mixed(continuous="binned"), plan=Plan(2), random_state=0
+        Variational(1), head=Mixed(continuous="binned"), training=TrainingConfig(2), random_state=0
     )
     made = Generator(model, prior=Normal(), random_state=0).fit(table).sample(40)
     assert made["a"].between(0.5, rows - 0.5).all()

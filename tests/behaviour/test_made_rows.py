@@ -5,7 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from keyhole import Autoencoder, Generator, Impute, Plan, Reconstruct, Variational
+from keyhole import Autoencoder, Generator, Impute, Reconstruct, TrainingConfig, Variational
 from keyhole.model.priors import Mixture
 
 ROWS = 80
@@ -23,7 +23,7 @@ def frame() -> pd.DataFrame:
             "pair": pd.Categorical([(int(v > 0), "a") for v in X]),
             "plain": pd.Categorical(np.where(X > 0, "b", "a"), ["z", "b", "a"]),
             "nullable": pd.array((X * 10).astype(int), dtype="Int64"),
-            "flag": pd.array(X > 0, dtype="boolean"),
+            "boolean": pd.array(X > 0, dtype="boolean"),
             "text": pd.array(np.where(X > 0, "u", "v"), dtype="string[pyarrow]"),
             "arrow": pd.array((X * 10).astype(int), dtype="int64[pyarrow]"),
             "period": pd.PeriodIndex(pd.Timestamp("2024-01-01") + DAYS, freq="D"),
@@ -44,7 +44,9 @@ def with_gaps() -> pd.DataFrame:
 
 
 def short(rows) -> Autoencoder:
-    return Autoencoder(Variational(2), plan=Plan(4, members=1), random_state=0).fit(rows)
+    return Autoencoder(Variational(2), training=TrainingConfig(4, members=1), random_state=0).fit(
+        rows
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +85,8 @@ def test_every_way_to_impute_keeps_types_seen_cells_and_labels(model, arguments)
     check_dtypes(made)
     assert made.index.tolist() == np.repeat(rows.index, times).tolist()
     assert not made.isna().any().any()
-    seen = made[rows.columns].iloc[::times][~(np.arange(ROWS) % 4 == 0)]
-    pd.testing.assert_frame_equal(seen, rows[~(np.arange(ROWS) % 4 == 0)])
+    observed = made[rows.columns].iloc[::times][~(np.arange(ROWS) % 4 == 0)]
+    pd.testing.assert_frame_equal(observed, rows[~(np.arange(ROWS) % 4 == 0)])
     assert task.filled["size"] == ROWS // 4 * times
     if "mark" in arguments:
         marks = made["size_filled"].to_numpy()

@@ -1,4 +1,4 @@
-"""What the noise room tells from pictures alone, and what it makes of it."""
+"""What the noise room tells from images alone, and what it makes of it."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ SHARED = Path(skimage.__file__).parent / "data"
 TRIANGLE = np.outer([1 / 3, 2 / 3, 1, 2 / 3, 1 / 3], [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3])
 
 
-def picture(name, side=128):
+def image(name, side=128):
     from skimage import color, io
 
     x = io.imread(str(SHARED / f"{name}.png"))
@@ -46,7 +46,7 @@ def gaussian(shape, seed=0):
 @pytest.mark.parametrize("name", ["camera", "moon", "page", "brick", "gravel", "coffee"])
 @pytest.mark.parametrize("level", [25, 50])
 def test_gaussian_noise_is_told_within_six_percent_and_called_white(name, level):
-    clean = picture(name)
+    clean = image(name)
     found = estimate(clean + level / 255 * gaussian(clean.shape))
     assert found.sigma == pytest.approx(level / 255, rel=0.06)
     assert found.kind == "gaussian"
@@ -55,7 +55,7 @@ def test_gaussian_noise_is_told_within_six_percent_and_called_white(name, level)
 
 @pytest.mark.parametrize("name", ["camera", "chelsea", "gravel", "coffee"])
 def test_counts_are_called_poisson_with_their_gain(name):
-    counts = np.random.default_rng(1).poisson(30 * picture(name, 80))
+    counts = np.random.default_rng(1).poisson(30 * image(name, 80))
     found = estimate(counts / 30)
     assert found.kind == "poisson-gaussian"
     assert found.gain == pytest.approx(1 / 30, rel=0.15)
@@ -64,15 +64,15 @@ def test_counts_are_called_poisson_with_their_gain(name):
 
 @pytest.mark.parametrize("name", ["camera", "moon", "brick", "coffee"])
 def test_blurred_noise_is_told_with_its_kernel(name):
-    clean = picture(name, 80)
+    clean = image(name, 80)
     noise = 3 * uniform_filter(gaussian(clean.shape), 3, mode="wrap")
     found = estimate(clean + 25 / 255 * noise)
     assert found.sigma == pytest.approx(25 / 255, rel=0.1)
     assert np.abs(np.array(found.kernel) - TRIANGLE).max() < 0.1
 
 
-def test_small_pictures_together_tell_what_one_cannot():
-    small = np.stack([picture("camera", 140)[i : i + 28, i : i + 28] for i in range(0, 112, 2)])
+def test_small_images_together_tell_what_one_cannot():
+    small = np.stack([image("camera", 140)[i : i + 28, i : i + 28] for i in range(0, 112, 2)])
     found = estimate_many(list(small + 0.1 * gaussian(small.shape)))
     assert found.sigma == pytest.approx(0.1, rel=0.05)
 
@@ -84,7 +84,7 @@ def test_black_background_without_noise_is_not_asked():
 
 
 def test_clipped_pixels_are_not_asked():
-    clean = picture("camera")
+    clean = image("camera")
     x = np.clip(clean + 0.1 * gaussian(clean.shape), 0, 1)
     assert estimate(x).sigma == pytest.approx(0.1, rel=0.08)
     whole_numbers = np.round(255 * x).astype(np.uint8)
@@ -98,8 +98,8 @@ def test_gaps_are_not_asked():
 
 
 @pytest.mark.parametrize("unit", [1e-5, 1e5])
-def test_noise_is_told_in_the_units_of_the_picture(unit):
-    x = picture("moon", 64) + 0.1 * gaussian((64, 64))
+def test_noise_is_told_in_the_units_of_the_image(unit):
+    x = image("moon", 64) + 0.1 * gaussian((64, 64))
     assert estimate(unit * x).sigma == pytest.approx(unit * estimate(x).sigma, rel=1e-6)
 
 
@@ -120,17 +120,17 @@ def test_where_there_is_nothing_to_tell_noise_from_it_is_none(x):
     assert estimate(x) == Noise(0.0)
 
 
-def test_a_clean_picture_has_little_noise():
-    assert estimate(picture("camera", 64)).sigma < 2 / 255
+def test_a_clean_image_has_little_noise():
+    assert estimate(image("camera", 64)).sigma < 2 / 255
 
 
-def test_windows_of_a_picture_stand_for_the_whole():
-    x = picture("coffee", 256) + 0.1 * gaussian((256, 256))
+def test_windows_of_a_image_stand_for_the_whole():
+    x = image("coffee", 256) + 0.1 * gaussian((256, 256))
     windows = [x[:128, :128], x[128:, 128:]]
     assert estimate(windows).sigma == pytest.approx(0.1, rel=0.03)
 
 
-def test_what_is_no_picture_is_refused():
+def test_what_is_no_image_is_refused():
     with pytest.raises(DataError, match="axes"):
         estimate(np.zeros(5))
     with pytest.raises(DataError, match="numbers"):
@@ -220,7 +220,7 @@ def test_without_noise_nothing_is_moved(dtype):
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_classical_filter_gains_seven_decibels_on_the_camera_man(name):
-    clean = picture("camera", 96)
+    clean = image("camera", 96)
     done = classical(clean + 25 / 255 * gaussian(clean.shape), 25 / 255, name)
     assert psnr(clean, done, 1.0) > 27.3
     assert ssim(clean, done, 1.0) > 0.68
@@ -228,7 +228,7 @@ def test_a_classical_filter_gains_seven_decibels_on_the_camera_man(name):
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_filter_does_not_depend_on_units_and_leaves_gaps(name):
-    x = picture("moon", 40)[..., None] + 0.1 * gaussian((40, 40, 3))
+    x = image("moon", 40)[..., None] + 0.1 * gaussian((40, 40, 3))
     x[:4, :4] = np.nan
     done = classical(x, 0.1, name)
     np.testing.assert_array_equal(np.isnan(done), np.isnan(x))
@@ -263,7 +263,7 @@ def test_filters_say_which_extra_they_need():
 
 
 def test_a_perfect_result_leaves_nothing_but_noise():
-    clean = picture("camera", 96)
+    clean = image("camera", 96)
     found = residual_report(clean + 0.1 * gaussian(clean.shape), clean, Noise(0.1))
     assert found.deviation == pytest.approx(0.1, rel=0.02)
     assert abs(found.below) + abs(found.beside) + abs(found.edges) < 0.06
@@ -273,7 +273,7 @@ def test_a_perfect_result_leaves_nothing_but_noise():
 
 
 def test_a_blur_is_caught_by_edges_and_neighbours():
-    clean = picture("camera", 96)
+    clean = image("camera", 96)
     noisy = clean + 0.05 * gaussian(clean.shape)
     found = residual_report(noisy, uniform_filter(noisy, 7), Noise(0.05))
     assert found.edges > 0.15
@@ -282,14 +282,14 @@ def test_a_blur_is_caught_by_edges_and_neighbours():
 
 
 def test_noise_that_was_taken_in_part_is_noticed():
-    clean = picture("camera", 96)
+    clean = image("camera", 96)
     noise = 0.1 * gaussian(clean.shape)
     found = residual_report(clean + noise, clean + 0.5 * noise, Noise(0.1))
     assert "some is left" in found.sentences()[0]
 
 
 def test_counts_and_correlated_noise_are_judged_by_their_own_measure():
-    clean = picture("coffee", 96)
+    clean = image("coffee", 96)
     counts = np.random.default_rng(0).poisson(30 * clean) / 30
     assert abs(residual_report(counts, clean, Noise(0.0, 1 / 30)).brightness) < 0.05
     noise = 3 * uniform_filter(gaussian(clean.shape), 3, mode="wrap")

@@ -5,11 +5,11 @@ import os
 import numpy as np
 import pytest
 
-from keyhole import Denoiser, Plan
+from keyhole import Denoiser, TrainingConfig
 from keyhole.modalities.tiles.noise import Noise, impulse_scale, pooled
 from keyhole.modalities.tiles.noise.estimate import estimate
 from keyhole.modalities.tiles.noise.impulses import impulses
-from keyhole.modalities.tiles.scaling import Unit
+from keyhole.modalities.tiles.scaling import NoiseScaler
 from keyhole.model.nets.unet import UNet
 
 skimage = pytest.importorskip("skimage")
@@ -28,7 +28,7 @@ def noisy(clean, sd=10, seed=0):
 
 def quick(**said):
     net = UNet([4, 8], precision="float32")
-    return Denoiser(net=net, plan=Plan(6, batch=4), random_state=0, **said)
+    return Denoiser(net=net, training=TrainingConfig(6, batch=4), random_state=0, **said)
 
 
 def test_noise_that_rows_or_columns_share_is_measured_and_said():
@@ -46,7 +46,7 @@ def test_noise_that_rows_or_columns_share_is_measured_and_said():
 
 @pytest.mark.parametrize("name", ["camera", "brick", "page", "moon", "coins", "text", "grass"])
 @pytest.mark.parametrize("sd", [0, 5, 25])
-def test_pictures_without_them_have_neither_stripes_nor_impulses(name, sd):
+def test_images_without_them_have_neither_stripes_nor_impulses(name, sd):
     from skimage import io
 
     clean = io.imread(os.path.join(os.path.dirname(CAMERA), f"{name}.png"))[:256, :256]
@@ -100,26 +100,26 @@ def test_hot_pixels_are_guessed_and_their_neighbours_are_not_smeared(fallback):
             ring |= np.roll(hot, (dy, dx), (0, 1))
     error = np.abs(after - clean)
     assert error[ring & ~hot].mean() < 1.3 * error[~ring].mean()
-    assert error[hot].mean() < 40  # 2,000 less the picture before
+    assert error[hot].mean() < 40  # 2,000 less the image before
 
 
 def test_a_background_that_is_exactly_constant_stays_so():
     y, x = np.mgrid[:128, :128] - 64
     organ = np.hypot(y, x) < 45
-    picture = np.where(organ, noisy(300 + 50 * np.sin(x / 9.0), 20), 0).round().astype(np.int16)
-    model = quick(fallback=False).fit(picture)
-    after = model.transform(picture)
+    image = np.where(organ, noisy(300 + 50 * np.sin(x / 9.0), 20), 0).round().astype(np.int16)
+    model = quick(fallback=False).fit(image)
+    after = model.transform(image)
     inside = np.hypot(y, x) < 43
     outside = np.hypot(y, x) > 50
     assert (after[outside] == 0).all()
-    assert (after[inside] != picture[inside]).mean() > 0.8
+    assert (after[inside] != image[inside]).mean() > 0.8
 
 
 def test_dark_counts_are_no_background():
     counts = np.random.default_rng(0).poisson(0.05 + 5 * (np.arange(128) > 90), (128, 128))
     windows = [counts[..., None].astype(np.float32)]
-    assert Unit.of(Noise(0.0, 1.0), windows).background is None
-    assert Unit.of(Noise(0.3), windows).background is None
+    assert NoiseScaler.of(Noise(0.0, 1.0), windows).background is None
+    assert NoiseScaler.of(Noise(0.3), windows).background is None
 
 
 def test_pooled_noise_keeps_stripes_and_impulses():

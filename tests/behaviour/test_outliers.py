@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from keyhole import AnomalyDetector, Autoencoder, Plan
+from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.records import Batch
 from keyhole.tasks.detect.single_values import Outliers, Tails
@@ -35,7 +35,9 @@ def draw(rows, seed=0):
 
 def detector(X, **settings):
     """A detector after a few steps: no question here is about the net."""
-    return AnomalyDetector(Autoencoder(plan=Plan(10), random_state=0), **settings).fit(X)
+    return AnomalyDetector(
+        Autoencoder(training=TrainingConfig(10), random_state=0), **settings
+    ).fit(X)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_a_value_far_beyond_its_column_is_an_alarm_and_named_first(mixed, column
     answer = mixed.answer(rows, explain_rows="all")
     assert answer.alarm[:20].all()
     assert answer.alarm[20:].sum() <= 2
-    assert [answer.because[row][0].column for row in range(20)] == [column] * 20
+    assert [answer.reasons[row][0].column for row in range(20)] == [column] * 20
 
 
 def test_a_value_far_below_its_column_is_an_alarm(mixed):
@@ -78,8 +80,8 @@ def test_a_value_far_below_its_column_is_an_alarm(mixed):
 def test_the_farther_out_a_value_is_the_more_surprising_is_its_row(mixed):
     rows = draw(1, 9).loc[[0] * 6].reset_index(drop=True)
     rows["visits"] = [30, 60, 120, 1_000, 10_000, 1_000_000]
-    surprise = -mixed.score_samples(rows)
-    assert (np.diff(surprise) > 0).all()
+    anomaly_score = -mixed.score_samples(rows)
+    assert (np.diff(anomaly_score) > 0).all()
 
 
 def test_one_strange_cell_among_sixty_columns_is_an_alarm():
@@ -104,7 +106,9 @@ def test_long_tails_do_not_hide_a_short_one_nor_use_up_the_promise():
 @pytest.mark.parametrize("rows", [200, 3_000])
 def test_false_alarms_of_clean_mixed_rows_are_as_many_as_promised(rows):
     found = [
-        (detector(draw(rows, seed), alarm_rate=0.05).predict(draw(2_000, 100 + seed)) < 0).mean()
+        (
+            detector(draw(rows, seed), false_alarm_rate=0.05).predict(draw(2_000, 100 + seed)) < 0
+        ).mean()
         for seed in range(3)
     ]
     assert np.mean(found) == pytest.approx(0.05, abs=0.025)
@@ -118,7 +122,7 @@ def test_new_levels_are_no_alarm_where_a_third_of_rows_has_one():
         ticket = np.where(rng.random(rows) < 0.5, rare, "none")
         return pd.DataFrame({"ticket": ticket, "x": rng.normal(size=rows)})
 
-    found = detector(tickets(3_000), alarm_rate=0.05)
+    found = detector(tickets(3_000), false_alarm_rate=0.05)
     new = tickets(2_000)
     assert (found.predict(new) < 0).mean() == pytest.approx(0.05, abs=0.03)
 
@@ -127,9 +131,9 @@ def test_gaps_make_no_cell_strange(mixed):
     rows = draw(300, 11)
     for i, column in enumerate(rows):
         rows[column] = rows[column].astype(object).where(np.arange(300) % 10 != i, None)
-    (judged,) = mixed.gauge_.through(mixed.autoencoder_.numbered(rows))
+    (judged,) = mixed.scorer_.through(mixed.autoencoder_.iter_blocks(rows))
     asked = judged.asked
-    assert (asked.tails.numpy()[~asked.seen.numpy()] == 0).all()
+    assert (asked.tails.numpy()[~asked.observed.numpy()] == 0).all()
     assert (mixed.predict(rows) < 0).mean() < 0.04
 
 
@@ -161,23 +165,23 @@ def test_rows_after_those_of_a_log_are_no_alarms_and_a_year_far_off_is():
         )
         return pd.DataFrame({"at": at, "a": rng.normal(size=rows), "b": rng.normal(size=rows)})
 
-    found = detector(log(2_000, "2026-01-01", 90, 0), alarm_rate=0.02)
+    found = detector(log(2_000, "2026-01-01", 90, 0), false_alarm_rate=0.02)
     assert found.autoencoder_.table_.reasons["at"].endswith("later ones are expected")
     later = log(1_000, "2026-04-01", 60, 1)
     assert found.answer(later, explain_rows="none").alarm.mean() < 0.05
-    causes = found.answer(later, explain_rows="all").because.values()
+    causes = found.answer(later, explain_rows="all").reasons.values()
     assert not any(cell.column == "at" and cell.stands_out for row in causes for cell in row)
     later.loc[5, "at"] = pd.Timestamp("2206-04-05")
     answer = found.answer(later)
     assert answer.alarm[5]
-    assert answer.because[5][0].column == "at"
+    assert answer.reasons[5][0].column == "at"
 
 
 def test_counts_far_beyond_the_others_alarm_though_training_held_some(mixed):
     train = draw(4_000)
     bad = np.random.default_rng(1).choice(4_000, 12, replace=False)
     train.loc[bad, "visits"] = np.random.default_rng(2).integers(25, 60, 12)  # usual: up to 14
-    found = detector(train, alarm_rate=0.01)
+    found = detector(train, false_alarm_rate=0.01)
     new = draw(40, 13)
     new["visits"] = np.arange(40) + 30
     assert found.answer(new, explain_rows="none").alarm.all()

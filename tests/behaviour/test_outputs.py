@@ -11,7 +11,7 @@ from keyhole import AnomalyDetector, Autoencoder
 from keyhole.cli import run
 from keyhole.core.outputs import Output, check_outputs
 from keyhole.errors import FileError
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def whole(tmp_path_factory):
     frame.to_csv(folder / "t.csv", index=False)
     frame.to_parquet(folder / "data" / "1.parquet")
     frame.to_parquet(folder / "data" / "2.parquet")
-    model = Autoencoder(plan=Plan(steps=10), random_state=0)
-    AnomalyDetector(model, alarm_rate=0.05).fit(frame).save(str(folder / "m"))
+    model = Autoencoder(training=TrainingConfig(steps=10), random_state=0)
+    AnomalyDetector(model, false_alarm_rate=0.05).fit(frame).save(str(folder / "m"))
     return folder
 
 
@@ -118,17 +118,17 @@ def test_streams_are_no_places(tmp_path):
     check_outputs([Output("-o", "-", "rows")], {"DATA": "-"})
 
 
-def test_a_picture_folder_is_no_place_for_pictures_of_the_answer(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    for inside in ("pictures/maps", "pictures/deep/maps", "pictures"):
+def test_a_image_folder_is_no_place_for_images_of_the_answer(tmp_path):
+    (tmp_path / "images").mkdir()
+    for inside in ("images/maps", "images/deep/maps", "images"):
         with pytest.raises(FileError):
             check_outputs(
-                [Output("--heat", str(tmp_path / inside), "pictures", joins=True)],
-                {"DATA": str(tmp_path / "pictures")},
+                [Output("--anomaly-map", str(tmp_path / inside), "images", joins=True)],
+                {"DATA": str(tmp_path / "images")},
                 force=True,
             )
-    outside = Output("--heat", str(tmp_path / "maps"), "pictures", joins=True)
-    check_outputs([outside], {"DATA": str(tmp_path / "pictures")})
+    outside = Output("--anomaly-map", str(tmp_path / "maps"), "images", joins=True)
+    check_outputs([outside], {"DATA": str(tmp_path / "images")})
 
 
 def test_names_that_differ_in_case_are_two_where_the_disk_says_so(tmp_path):

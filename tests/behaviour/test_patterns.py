@@ -12,10 +12,10 @@ from keyhole.tasks import Answer, Cell
 from keyhole.tasks.detect.patterns import direction, shared
 
 
-def answer(because, rows=20, alarm=None):
+def answer(reasons, rows=20, alarm=None):
     alarm = np.ones(rows, bool) if alarm is None else alarm
     ones = np.ones(rows)
-    return Answer(np.arange(rows), ones, 0.1 * ones, 0.01 * ones, alarm, because)
+    return Answer(np.arange(rows), ones, 0.1 * ones, 0.01 * ones, alarm, reasons)
 
 
 def flow(value="1,250", share=0.8, expected="12 to 1,100"):
@@ -60,10 +60,10 @@ def test_a_direction_is_told_for_numbers_and_moments_and_for_no_level(value, exp
 
 
 def test_alarms_are_grouped_by_column_and_direction_or_level():
-    because = {i: [flow(f"{2_000 + i:,}")] for i in range(7)}
-    because |= {i: [mode()] for i in range(7, 10)}
-    because |= {i: [flow("3")] for i in range(10, 12)}
-    assert [str(pattern) for pattern in answer(because).patterns()] == [
+    reasons = {i: [flow(f"{2_000 + i:,}")] for i in range(7)}
+    reasons |= {i: [mode()] for i in range(7, 10)}
+    reasons |= {i: [flow("3")] for i in range(10, 12)}
+    assert [str(pattern) for pattern in answer(reasons).patterns()] == [
         "7 of 12 alarms: flow_1 above what was expected",
         "3 of 12 alarms: mode = 'sideways'",
         "2 of 12 alarms: flow_1 = 3, below what was expected",
@@ -79,8 +79,8 @@ def test_a_pattern_names_its_rows_and_no_row_without_an_alarm():
 
 
 def test_numbers_within_their_range_are_one_group_and_not_one_each():
-    because = {i: [flow(str(20 + i))] for i in range(5)}
-    (found,) = answer(because).patterns()
+    reasons = {i: [flow(str(20 + i))] for i in range(5)}
+    (found,) = answer(reasons).patterns()
     assert str(found) == "5 of 5 alarms: flow_1 unlike the rest of its row"
 
 
@@ -91,44 +91,44 @@ def test_one_row_is_no_pattern_and_no_row_has_none():
 
 
 def test_a_row_is_held_by_each_cell_that_speaks_for_it_and_by_no_weak_one():
-    because = {i: [flow(), mode(share=0.5)] for i in range(4)}
-    because |= {4: [mode()], 5: [mode()], 6: [flow(), mode(share=0.1)]}
-    found = answer(because).patterns()
+    reasons = {i: [flow(), mode(share=0.5)] for i in range(4)}
+    reasons |= {4: [mode()], 5: [mode()], 6: [flow(), mode(share=0.1)]}
+    found = answer(reasons).patterns()
     assert [pattern.rows for pattern in found] == [(0, 1, 2, 3, 4, 5)]
     assert found[0].cell == "mode = 'sideways'"
 
 
 def test_patterns_that_mostly_repeat_another_are_left_out():
-    because = {i: [flow(), mode()] for i in range(10)}
-    because |= {10: [mode()], 11: [mode()], 12: [flow()], 13: [flow()]}
-    because |= {i: [Cell("other", "x", "y", 1.0)] for i in range(14, 16)}
-    found = [(p.column, len(p.rows)) for p in answer(because).patterns()]
+    reasons = {i: [flow(), mode()] for i in range(10)}
+    reasons |= {10: [mode()], 11: [mode()], 12: [flow()], 13: [flow()]}
+    reasons |= {i: [Cell("other", "x", "y", 1.0)] for i in range(14, 16)}
+    found = [(p.column, len(p.rows)) for p in answer(reasons).patterns()]
     assert found == [("flow_1", 12), ("other", 2)]
 
 
 def test_at_most_five_patterns_the_largest_first():
-    because = {10 * c + i: [Cell(f"c{c}", "x", "y", 1.0)] for c in range(8) for i in range(2 + c)}
-    found = answer(because, rows=100).patterns()
+    reasons = {10 * c + i: [Cell(f"c{c}", "x", "y", 1.0)] for c in range(8) for i in range(2 + c)}
+    found = answer(reasons, rows=100).patterns()
     assert [(p.column, len(p.rows)) for p in found] == [
         ("c7", 9), ("c6", 8), ("c5", 7), ("c4", 6), ("c3", 5),
     ]  # fmt: skip
 
 
 def test_a_pattern_chosen_late_for_its_few_new_rows_still_stands_by_its_size():
-    because = {i: [mode(), flow()] for i in range(3)} | {i: [mode()] for i in range(3, 12)}
-    because |= {i: [flow()] for i in range(12, 15)}
-    because |= {i: [Cell("other", "x", "y", 1.0)] for i in range(15, 19)}
-    found = [(p.column, len(p.rows)) for p in answer(because).patterns()]
+    reasons = {i: [mode(), flow()] for i in range(3)} | {i: [mode()] for i in range(3, 12)}
+    reasons |= {i: [flow()] for i in range(12, 15)}
+    reasons |= {i: [Cell("other", "x", "y", 1.0)] for i in range(15, 19)}
+    found = [(p.column, len(p.rows)) for p in answer(reasons).patterns()]
     assert found == [("mode", 12), ("flow_1", 6), ("other", 4)]
 
 
 def test_equal_patterns_come_in_the_order_of_their_names_whatever_that_of_the_rows():
-    because = {0: [Cell("b", "x", "y", 1.0)], 1: [Cell("a", "x", "y", 1.0)]}
-    because |= {2 + place: cells for place, cells in because.items()}
-    backward = dict(reversed(because.items()))
-    assert [p.column for p in shared(because, range(4))] == ["a", "b"]
-    assert shared(because, range(4)) == shared(backward, range(4))
-    assert [p.rows for p in shared(because, reversed(range(4)))] == [(1, 3), (0, 2)]
+    reasons = {0: [Cell("b", "x", "y", 1.0)], 1: [Cell("a", "x", "y", 1.0)]}
+    reasons |= {2 + place: cells for place, cells in reasons.items()}
+    backward = dict(reversed(reasons.items()))
+    assert [p.column for p in shared(reasons, range(4))] == ["a", "b"]
+    assert shared(reasons, range(4)) == shared(backward, range(4))
+    assert [p.rows for p in shared(reasons, reversed(range(4)))] == [(1, 3), (0, 2)]
 
 
 def test_a_notebook_shows_patterns_as_text():
@@ -140,9 +140,9 @@ def test_a_notebook_shows_patterns_as_text():
 def asked(p_value, **more):
     rows = len(p_value)
     said = {
-        "name": "new.csv", "surprise": np.ones(rows), "doubt": np.full(rows, 0.25),
-        "p_value": p_value, "alarm": p_value <= 0.05, "threshold": 9.0, "alarm_rate": 0.05,
-        "contamination": 0.0, "codes": np.zeros((rows, 2)), "ids": [""] * rows, "because": {},
+        "name": "new.csv", "anomaly_score": np.ones(rows), "score_std": np.full(rows, 0.25),
+        "p_value": p_value, "alarm": p_value <= 0.05, "threshold": 9.0, "false_alarm_rate": 0.05,
+        "contamination": 0.0, "codes": np.zeros((rows, 2)), "ids": [""] * rows, "reasons": {},
         "patterns": [], "remarks": [],
     }  # fmt: skip
     return Asked(**said | more)
@@ -156,8 +156,8 @@ def test_alarms_stand_beside_those_promised_with_threshold_and_doubt():
     assert [(fact.label, fact.value, fact.note) for fact in calibrated(said)] == [
         ("alarms", "62", "62 % of 100 rows"),
         ("expected by chance", "5", "5 % of 100 rows, if all are normal"),
-        ("threshold", "9.00", "times the usual surprise"),
-        ("doubt", "± 0.25", "between nets, the median"),
+        ("threshold", "9.00", "times the usual anomaly score"),
+        ("score_std", "± 0.25", "between nets, the median"),
     ]
     assert asked_in_words(said) == (
         "new.csv: 62 alarms in 100 rows; if all rows were normal, about 5 would be expected "
@@ -166,16 +166,16 @@ def test_alarms_stand_beside_those_promised_with_threshold_and_doubt():
 
 
 def test_one_net_has_no_doubt_and_a_rate_out_of_reach_no_threshold():
-    said = asked(UNEVEN, doubt=np.full(100, np.nan), threshold=np.inf)
+    said = asked(UNEVEN, score_std=np.full(100, np.nan), threshold=np.inf)
     assert [fact.label for fact in calibrated(said)] == ["alarms", "expected by chance"]
 
 
 def test_empty_rows_are_not_promised_anything():
     nothing = np.full(5, np.nan)
-    said = asked(nothing, surprise=nothing, doubt=nothing)
+    said = asked(nothing, anomaly_score=nothing, score_std=nothing)
     assert calibrated(said) == []
     assert p_value_histogram(said) is None
-    mixed = asked(UNEVEN, surprise=np.where(np.arange(100) < 40, np.nan, 1.0))
+    mixed = asked(UNEVEN, anomaly_score=np.where(np.arange(100) < 40, np.nan, 1.0))
     assert calibrated(mixed)[1].value == "3"
 
 

@@ -20,7 +20,7 @@ from keyhole.core.files import changing
 from keyhole.errors import BundleError, FileError
 from keyhole.jobs import files
 from keyhole.tasks.detect import answer
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 
 def rows(count, seed, shift=0.0):
@@ -38,8 +38,8 @@ def whole(tmp_path_factory):
         rows(40, seed).to_csv(folder / f"new{seed}.csv", index=False)
     many = pd.concat([rows(100, 3), rows(20, 4, shift=40), rows(80, 5)])
     many.to_parquet(folder / "many.parquet", row_group_size=50)
-    model = Autoencoder(plan=Plan(steps=20), random_state=0)
-    AnomalyDetector(model, alarm_rate=0.05).fit(rows(150, 0)).save(str(folder / "m"))
+    model = Autoencoder(training=TrainingConfig(steps=20), random_state=0)
+    AnomalyDetector(model, false_alarm_rate=0.05).fit(rows(150, 0)).save(str(folder / "m"))
     return folder
 
 
@@ -56,7 +56,7 @@ def test_two_changes_of_one_model_at_once_are_both_in_it(place, verbs):
         for n, verb in enumerate(verbs, 1)
     ]
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
-    met = AnomalyDetector.load(str(place / "m")).gauge_.rows
+    met = AnomalyDetector.load(str(place / "m")).scorer_.rows
     assert met == 150 + 40 * verbs.count("update")
     assert sorted(p.name for p in place.iterdir() if p.name.startswith(".")) == []
 
@@ -88,14 +88,14 @@ def test_a_model_that_changed_since_it_was_read_is_not_written_over(place):
         two.save(str(place / "m"))
     two.save(str(place / "other"))
     one.partial_fit(rows(40, 2)).save(str(place / "m"))  # its own save is no other's
-    assert AnomalyDetector.load(str(place / "m")).gauge_.rows == 230
-    assert AnomalyDetector.load(str(place / "other")).gauge_.rows == 190
+    assert AnomalyDetector.load(str(place / "m")).scorer_.rows == 230
+    assert AnomalyDetector.load(str(place / "other")).scorer_.rows == 190
 
 
 def test_a_fit_onto_a_model_that_is_being_updated_is_not_lost(place):
     detector = AnomalyDetector.load(str(place / "m"))
-    fresh = Autoencoder(plan=Plan(steps=3), random_state=1).fit(rows(60, 9))
-    AnomalyDetector.of(fresh, alarm_rate=0.1).save(str(place / "m"))
+    fresh = Autoencoder(training=TrainingConfig(steps=3), random_state=1).fit(rows(60, 9))
+    AnomalyDetector.of(fresh, false_alarm_rate=0.1).save(str(place / "m"))
     with pytest.raises(FileError, match="has changed since"):
         detector.partial_fit(rows(40, 1)).save(str(place / "m"))
     assert AnomalyDetector.load(str(place / "m")).autoencoder_.rows_ == 60

@@ -17,7 +17,7 @@ from keyhole.report import Asked, asked_of, render, write_report
 from keyhole.report.codemap import choose, pack
 from keyhole.tasks import AnomalyDetector
 from keyhole.tasks.detect.patterns import Pattern
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 HOSTILE = [
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</script><script>alert(1)",
@@ -64,8 +64,8 @@ def table(rows=60, names=("left", "right", "kind")):
 
 
 def fitted(frame, width=2):
-    plan = Plan(steps=20)
-    return Autoencoder(Plain(width=width), plan=plan, random_state=0).fit(frame)
+    training = TrainingConfig(steps=20)
+    return Autoencoder(Plain(width=width), training=training, random_state=0).fit(frame)
 
 
 def _array(text):
@@ -90,15 +90,17 @@ def model():
 
 def asked(rows, width=2, **more):
     rng = np.random.default_rng(1)
-    surprise = rng.gamma(2, 2, rows)
+    anomaly_score = rng.gamma(2, 2, rows)
     pattern = Pattern("left", "above", "", tuple(range(min(rows, 20))), max(rows // 2, 20))
-    threshold = float(np.quantile(surprise, 0.99))
+    threshold = float(np.quantile(anomaly_score, 0.99))
     said = Asked(
-        name="new.csv", surprise=surprise, doubt=np.full(rows, 0.25), p_value=rng.random(rows),
-        alarm=surprise >= threshold, threshold=threshold, alarm_rate=0.01, contamination=0.0,
+        name="new.csv", anomaly_score=anomaly_score, score_std=np.full(rows, 0.25),
+        p_value=rng.random(rows),
+        alarm=anomaly_score >= threshold, threshold=threshold, false_alarm_rate=0.01,
+        contamination=0.0,
         codes=rng.normal(size=(rows, width)), patterns=[pattern],
         ids=[f"row {i + 1}" for i in range(rows)],
-        because={i: [("left", "9.5", "0.1 to 0.4", 0.75)] for i in range(min(rows, 500))},
+        reasons={i: [("left", "9.5", "0.1 to 0.4", 0.75)] for i in range(min(rows, 500))},
         remarks=["The rows look like those of training."],
     )  # fmt: skip
     return replace(said, **more)
@@ -108,14 +110,14 @@ def test_a_page_with_100_000_points_stays_under_a_megabyte(model):
     # Over a second: 100,000 points are packed and their page is parsed.
     long = [(n * 30, n * 30, n * 30, 0.2) for n in "abcde"]
     many = asked(100_000)
-    many = replace(many, because={int(i): long for i in many.strongest(200)})
+    many = replace(many, reasons={int(i): long for i in many.strongest(200)})
     page = render(model, many)
     assert (len(page.encode()) < 1_000_000, Read(page).map["count"]) == (True, 100_000)
 
 
 def test_a_page_of_more_rows_keeps_all_alarms_and_says_that_it_shows_a_sample(model):
-    surprise = np.random.default_rng(1).gamma(2, 2, 300_000)  # over a second: needs a sample
-    said = asked(300_000, surprise=surprise, alarm=surprise > 15)
+    anomaly_score = np.random.default_rng(1).gamma(2, 2, 300_000)  # over a second: needs a sample
+    said = asked(300_000, anomaly_score=anomaly_score, alarm=anomaly_score > 15)
     read = Read(render(model, said))
     assert read.map["count"] == 100_000
     flags = np.unpackbits(_array(read.map["alarm"]), count=100_000, bitorder="little")
@@ -126,8 +128,8 @@ def test_a_page_of_more_rows_keeps_all_alarms_and_says_that_it_shows_a_sample(mo
 def test_long_names_of_four_byte_characters_cost_points_but_not_the_megabyte(model):
     # Over a second: the page is made twice, with fewer points the second time.
     wide, many = "\U0001d54f" * 90, asked(100_000)
-    because = {int(i): [(wide, wide, wide, 0.3)] * 3 for i in many.strongest(200)}
-    page = render(model, replace(many, because=because, ids=[wide] * 100_000))
+    reasons = {int(i): [(wide, wide, wide, 0.3)] * 3 for i in many.strongest(200)}
+    page = render(model, replace(many, reasons=reasons, ids=[wide] * 100_000))
     assert len(page.encode()) <= 1_000_000
     assert 40_000 < Read(page).map["count"] < 100_000
 
@@ -139,9 +141,9 @@ def test_hostile_names_and_values_come_out_as_text():
     harmless = {i: [("x", "x", "x", 0.5) for _ in HOSTILE] for i in range(60)}
     ids = [HOSTILE[i % 6] for i in range(60)]
     found = [[Pattern(text, "", text, (0, 1), 9) for text in six] for six in (HOSTILE, "x" * 6)]
-    said = asked(60, because=cells, ids=ids, name=HOSTILE[1], remarks=HOSTILE, patterns=found[0])
+    said = asked(60, reasons=cells, ids=ids, name=HOSTILE[1], remarks=HOSTILE, patterns=found[0])
     calm = asked(
-        60, because=harmless, ids=["x"] * 60, name="x", remarks=["x"] * 6, patterns=found[1]
+        60, reasons=harmless, ids=["x"] * 60, name="x", remarks=["x"] * 6, patterns=found[1]
     )
     page = render(fitted(wild), said)
     read, plainly = Read(page), Read(render(fitted(tame), calm))
@@ -157,7 +159,7 @@ def test_hostile_names_and_values_come_out_as_text():
 
 
 def test_the_map_says_hostile_names_unchanged_but_for_what_cannot_be_printed(model):
-    said = asked(6, ids=HOSTILE, because={0: [(HOSTILE[2], "1", "2", 1.0)]})
+    said = asked(6, ids=HOSTILE, reasons={0: [(HOSTILE[2], "1", "2", 1.0)]})
     named = {
         point: (name, cells) for point, name, _, cells, _ in Read(render(model, said)).map["named"]
     }
@@ -210,28 +212,30 @@ def test_a_single_row_or_a_single_column_can_be_shown(model):
     read = Read(render(model, asked(1)))
     assert "The only row is shown" in read.text
     page = render(fitted(table()[["left"]], width=1), asked(30, width=1))
-    assert "the row's surprise goes up" in page
+    assert "the row's anomaly score goes up" in page
 
 
 def test_empty_rows_are_on_the_map_but_among_no_anomalies(model):
     said = asked(30)
-    said.surprise[4], said.p_value[4], said.alarm[4] = np.nan, np.nan, False
+    said.anomaly_score[4], said.p_value[4], said.alarm[4] = np.nan, np.nan, False
     read = Read(render(model, said))
     assert "1 row held nothing to judge" in read.text
     assert base64.b64decode(read.map["level"])[4] == 255
     assert [point for point, _, value, *_ in read.map["named"] if value is None] == [4]
-    assert "The 29 most surprising of 30 rows" in read.text
+    assert "The 29 most anomalous of 30 rows" in read.text
 
 
 def test_rows_that_are_all_empty_give_a_page_that_says_so(model):
     nothing = np.full(5, np.nan)
-    said = asked(5, surprise=nothing, p_value=nothing, alarm=np.zeros(5, bool), threshold=np.nan)
+    said = asked(
+        5, anomaly_score=nothing, p_value=nothing, alarm=np.zeros(5, bool), threshold=np.nan
+    )
     assert "No row held a cell that could be judged." in Read(render(model, said)).text
 
 
 def test_infinite_surprise_and_equal_codes_do_no_harm(model):
     said = asked(40, codes=np.ones((40, 2)))
-    said.surprise[7] = np.inf
+    said.anomaly_score[7] = np.inf
     read = Read(render(model, said))
     assert "∞" in read.text
     assert set(np.frombuffer(base64.b64decode(read.map["xy"]), "<u2").tolist()) == {32768}
@@ -246,7 +250,7 @@ def test_a_page_is_written_whole_or_not_at_all(model, tmp_path):
 
 def test_the_strongest_row_is_told_with_its_cells(model):
     said = asked(20)
-    said.surprise[3] = 99.5
+    said.anomaly_score[3] = 99.5
     read = Read(render(model, said))
     assert "row 4 99.50 ± 0.25" in read.text
     assert "left = 9.5 , expected 0.1 to 0.4 75 %" in read.text
@@ -254,33 +258,33 @@ def test_the_strongest_row_is_told_with_its_cells(model):
 
 
 def test_a_page_tells_what_alarms_share_how_many_are_promised_and_how_sure_that_is(model):
-    said = asked(60, alarm=np.ones(60, bool), alarm_rate=0.05, contamination=0.06)
+    said = asked(60, alarm=np.ones(60, bool), false_alarm_rate=0.05, contamination=0.06)
     text = Read(render(model, said)).text
     assert "expected by chance 3 5 % of 60 rows, if all are normal" in text
     assert "About 6 % of the training rows stand apart" in text
-    assert "surprise, × the usual" in text
+    assert "anomaly score, × the usual" in text
     assert "of the 30 strongest alarms; a row may stand in more than one" in text
     assert "left above what was expected 20 of 30" in text
-    assert text.index("what was expected 20 of 30") < text.index("50 most surprising of 60")
+    assert text.index("what was expected 20 of 30") < text.index("50 most anomalous of 60")
     assert "patterns they share" not in Read(render(model, asked(60, patterns=[]))).text
 
 
 def test_a_detector_is_asked_in_blocks_and_says_what_its_answer_says(model, monkeypatch):
     monkeypatch.setattr("keyhole.autoencoder.estimator.CHUNK_ROWS", 7)
-    detector = AnomalyDetector.of(model, alarm_rate=0.2)
+    detector = AnomalyDetector.of(model, false_alarm_rate=0.2)
     frame = table()
     frame.loc[33, "left"] = 40.0
     frame.loc[5] = [np.nan, np.nan, None]
     said, answer = asked_of(detector, frame, name="here"), detector.answer(frame)
-    np.testing.assert_array_equal(said.surprise, answer.surprise)
-    np.testing.assert_array_equal(said.doubt, answer.doubt)
+    np.testing.assert_array_equal(said.anomaly_score, answer.anomaly_score)
+    np.testing.assert_array_equal(said.score_std, answer.score_std)
     np.testing.assert_array_equal(said.alarm, answer.alarm)
     np.testing.assert_array_equal(said.p_value, answer.p_value)
     np.testing.assert_allclose(said.codes, model.transform(frame), rtol=1e-5, atol=1e-6)
     assert said.ids == [f"row {i + 1}" for i in range(60)]  # pages count from 1
     assert said.strongest(1) == [33]
-    cell = answer.because[33][0]
-    assert said.because[33][0] == (cell.column, cell.value, cell.expected, cell.share)
+    cell = answer.reasons[33][0]
+    assert said.reasons[33][0] == (cell.column, cell.value, cell.expected, cell.share)
     assert said.patterns == answer.patterns()
     assert said.contamination == detector.contamination_
     assert "row 34" in Read(render(model, said)).text

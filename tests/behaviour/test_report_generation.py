@@ -8,26 +8,26 @@ import pytest
 from test_report import HOSTILE, Read, fitted, table
 
 from keyhole import Autoencoder
-from keyhole.autoencoder.sampling import remembered
+from keyhole.autoencoder.sampling import reference_rows
 from keyhole.autoencoder.width import WidthChoice
 from keyhole.model.bottlenecks import Plain
 from keyhole.model.priors import Mixture
 from keyhole.report import render
 from keyhole.report.generation import code_rows, own_dimension, samples, width_curve
 from keyhole.tasks import Generator
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 CHOICE = WidthChoice(3, 6, 2.4, None, [9.0, 5.0, 2.0, 1.9, 2.1, 2.2], 0.2, "width 3: <b>it</b>")
 
 
 def with_prior(model):
-    batch = remembered(model.memory_, held_out=False)
+    batch = reference_rows(model.reference_, held_out=False)
     model.fit_prior(iter([batch]), Mixture(1))
     return model
 
 
 def pixels(rows=60, side=6):
-    """Little pictures with a bright bar whose place varies; the corner is always empty."""
+    """Little images with a bright bar whose place varies; the corner is always empty."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 4, (rows, side, side)).astype(float)
     x[np.arange(rows), :, rng.integers(1, side, rows)] += 10.5
@@ -104,7 +104,7 @@ def test_ten_drawn_rows_stand_beside_five_real_ones_with_five_judgements(drawing
     judged = Generator.of(drawing).judge().lines()
     assert len(judged) == 5
     assert all(line[1:] in read.text for line in judged)
-    held = remembered(drawing.memory_, held_out=True)
+    held = reference_rows(drawing.reference_, held_out=True)
     first = drawing.table_.drawn(held).to_pylist()[0]["kind"]
     assert samples(drawing).real[0][2] == first
 
@@ -117,42 +117,44 @@ def test_many_columns_are_counted_and_left_out():
     assert (found.columns, found.more, found.side) == (list("abcdefgh"), 4, 0)
 
 
-def test_rows_of_pixels_are_shown_as_pictures_made_of_classes_and_paths():
+def test_rows_of_pixels_are_shown_as_images_made_of_classes_and_paths():
     x = pixels()
-    plan = Plan(steps=30, members=1)
-    model = with_prior(Autoencoder(Plain(2), plan=plan, random_state=0).fit(x))
+    training = TrainingConfig(steps=30, members=1)
+    model = with_prior(Autoencoder(Plain(2), training=training, random_state=0).fit(x))
     found = samples(model)
     assert (found.side, found.columns, found.drawn, found.real) == (6, [], [], [])
-    assert [len(part) for part in (found.drawn_pictures, found.real_pictures, found.way)] == [
+    assert [len(part) for part in (found.drawn_images, found.real_images, found.way)] == [
         10, 5, 8
     ]  # fmt: skip
-    held = model.table_.drawn(remembered(model.memory_, held_out=True))
+    held = model.table_.drawn(reference_rows(model.reference_, held_out=True))
     first = np.stack([column.to_numpy() for column in held.columns], 1)[0]
-    strongest = found.real_pictures[0][-1][1]
+    strongest = found.real_images[0][-1][1]
     drawn = [(int(y), int(x)) for x, y in re.findall(r"M(\d) (\d)h1v1h-1z", strongest)]
     assert int(first.argmax()) in {6 * y + x for y, x in drawn}
-    assert all("M0 0h" not in path for picture in found.real_pictures for _, path in picture)
+    assert all("M0 0h" not in path for image in found.real_images for _, path in image)
     page = render(model, None)
     read = Read(page)
-    assert page.count('<svg class="picture"') == 23
+    assert page.count('<svg class="image"') == 23
     assert "img" not in read.tags
     assert not [name for name, _ in read.attributes if name == "style"]
     assert "drawn 1 " not in read.text
 
 
-def test_large_pictures_are_drawn_with_fewer_points(monkeypatch):
+def test_large_images_are_drawn_with_fewer_points(monkeypatch):
     monkeypatch.setattr("keyhole.report.generation._judged", lambda model: [])  # takes its time
     x = pixels(rows=30, side=20)
-    model = with_prior(Autoencoder(Plain(1), plan=Plan(3, members=1), random_state=0).fit(x))
+    model = with_prior(
+        Autoencoder(Plain(1), training=TrainingConfig(3, members=1), random_state=0).fit(x)
+    )
     found = samples(model)
     assert found.side == 16
     assert len(render(model, None).encode()) < 1_000_000
 
 
-def test_a_square_table_of_different_measures_is_no_picture():
+def test_a_square_table_of_different_measures_is_no_image():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 36)) * 10.0 ** (np.arange(36) % 6)
-    model = with_prior(Autoencoder(Plain(1), plan=Plan(3), random_state=0).fit(x))
+    model = with_prior(Autoencoder(Plain(1), training=TrainingConfig(3), random_state=0).fit(x))
     assert samples(model).side == 0
 
 

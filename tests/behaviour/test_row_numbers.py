@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from keyhole import AnomalyDetector, Autoencoder, Plan, write_report
+from keyhole import AnomalyDetector, Autoencoder, TrainingConfig, write_report
 from keyhole.cli import run
 from keyhole.report.rows import asked_of
 
@@ -19,11 +19,11 @@ def folder(tmp_path_factory):
     """A detector, and twenty rows of which one is strange, as CSV and Parquet."""
     folder = tmp_path_factory.mktemp("rows")
     load = np.random.default_rng(0).normal(size=400)
-    rows = pd.DataFrame({"flow": load, "heat": 3 * load})
-    model = Autoencoder(plan=Plan(60, members=1), random_state=0)
-    AnomalyDetector(model, alarm_rate=0.05).fit(rows).save(str(folder / "m.keyhole"))
+    rows = pd.DataFrame({"flow": load, "anomaly_map": 3 * load})
+    model = Autoencoder(training=TrainingConfig(60, members=1), random_state=0)
+    AnomalyDetector(model, false_alarm_rate=0.05).fit(rows).save(str(folder / "m.keyhole"))
     rows = rows.head(20)
-    rows.loc[ODD - 1, "heat"] = 90.0
+    rows.loc[ODD - 1, "anomaly_map"] = 90.0
     rows.to_csv(folder / "new.csv", index=False)
     rows.to_parquet(folder / "new.parquet")
     return folder
@@ -47,8 +47,8 @@ def test_every_output_of_detect_and_explain_numbers_the_strange_row_alike(folder
         pd.DataFrame(lines),
     ):
         assert table["row"].tolist() == list(range(1, 21))
-        assert table["row"][table["surprise"].idxmax()] == ODD
-    assert ask(capfd, "explain", model, data, "--row", ODD).startswith(f"row {ODD}: surprise")
+        assert table["row"][table["anomaly_score"].idxmax()] == ODD
+    assert ask(capfd, "explain", model, data, "--row", ODD).startswith(f"row {ODD}: anomaly score")
     assert json.loads(ask(capfd, "explain", model, data, "--row", ODD, "--json"))["row"] == ODD
 
 
@@ -58,7 +58,7 @@ def test_a_page_numbers_rows_as_files_do_and_python_labels_them_by_the_index(fol
     answer = detector.answer(rows)
     place = answer.strongest(1)[0]
     assert (place, answer.rows[place], answer.name(place)) == (ODD - 1, 105, "index 105")
-    assert answer.table()["surprise"].idxmax() == 105
+    assert answer.table()["anomaly_score"].idxmax() == 105
     asked = asked_of(detector, rows)
     assert asked.ids[asked.strongest(1)[0]] == f"row {ODD}"
     write_report(str(folder / "page.html"), detector.autoencoder_, asked)

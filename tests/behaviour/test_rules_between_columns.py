@@ -13,12 +13,12 @@ from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.cli import run
 from keyhole.data import open_source
 from keyhole.errors import BundleError, SettingError
-from keyhole.modalities import Hints, Tabular
+from keyhole.modalities import Schema, Tabular
 from keyhole.model.bottlenecks import Variational
 from keyhole.model.heads import Mixed
 from keyhole.model.priors import Normal
 from keyhole.tasks import Generator, Impute
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 ROWS = 400
 
@@ -45,7 +45,7 @@ def stays(rows=ROWS):
 
 
 def learned(frame):
-    return Tabular.learn(open_source(frame), Hints())[0]
+    return Tabular.learn(open_source(frame), Schema())[0]
 
 
 def said(table):
@@ -54,7 +54,8 @@ def said(table):
 
 def fitted(frame, steps=40, **arguments):
     model = Autoencoder(
-        Variational(2, beta=0.5), head=Mixed(continuous="binned"), plan=Plan(steps, members=1),
+        Variational(2, beta=0.5), head=Mixed(continuous="binned"), training=TrainingConfig(steps,
+            members=1),
         random_state=0,
     )  # fmt: skip
     return Generator(model, prior=Normal(), random_state=0, **arguments).fit(frame)
@@ -216,7 +217,7 @@ def test_rules_are_kept_in_a_bundle_and_a_forged_one_is_refused(generator, tmp_p
     assert said(loaded.autoencoder_.table_) == said(generator.autoencoder_.table_)
     recipe = generator.autoencoder_.table_.recipe()
     for rule in (
-        {"kind": "order", "columns": ["net", "nothing"], "numbers": [0.0] * 42},
+        {"kind": "order", "columns": ["net", "none"], "numbers": [0.0] * 42},
         {"kind": "order", "columns": ["net", "tax"], "numbers": [0.0]},
         {"kind": "line", "columns": ["net", "tax"], "numbers": [0.0, 1.0]},
         {"kind": "spell", "columns": ["net", "tax"], "numbers": [1.0]},

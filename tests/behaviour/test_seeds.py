@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from keyhole import AnomalyDetector, Autoencoder, Generator
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 X = np.random.default_rng(0).normal(size=(80, 3))
 
 
 def scores(template):
-    return AnomalyDetector(template, random_state=0, alarm_rate=0.3).fit(X).score_samples(X)
+    return AnomalyDetector(template, random_state=0, false_alarm_rate=0.3).fit(X).score_samples(X)
 
 
 def draws(template):
@@ -21,6 +21,7 @@ def draws(template):
 @pytest.mark.parametrize("state", [None, 7])
 def test_the_seed_of_the_task_wins_over_its_template(answer, state):
     first, second = (
-        answer(Autoencoder(plan=Plan(steps=10, members=1), random_state=s)) for s in (None, state)
+        answer(Autoencoder(training=TrainingConfig(steps=10, members=1), random_state=s))
+        for s in (None, state)
     )
     np.testing.assert_array_equal(first, second)

@@ -19,7 +19,7 @@ from keyhole.core.files import beside, write_whole
 from keyhole.core.outputs import Scratch
 from keyhole.data import opening
 from keyhole.errors import FileError
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,10 @@ def place(tmp_path_factory):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"a": rng.normal(size=150), "b": rng.choice(["x", "y"], 150)})
     frame.to_csv(folder / "t.csv", index=False)
-    plan = Plan(steps=20)
-    AnomalyDetector(Autoencoder(plan=plan, random_state=0), alarm_rate=0.05).fit(frame).save(
-        str(folder / "m")
-    )
+    training = TrainingConfig(steps=20)
+    AnomalyDetector(Autoencoder(training=training, random_state=0), false_alarm_rate=0.05).fit(
+        frame
+    ).save(str(folder / "m"))
     return folder
 
 
@@ -132,14 +132,14 @@ def test_a_temporary_folder_that_is_not_needed_need_not_exist(place, tmp_path, m
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     out = str(tmp_path / "o.csv")
     assert run(["detect", str(place / "m"), str(place / "t.csv"), "-o", out, "--quiet"]) == 0
-    Autoencoder(plan=Plan(steps=3)).fit(str(place / "t.csv"))
+    Autoencoder(training=TrainingConfig(steps=3)).fit(str(place / "t.csv"))
 
 
 def test_a_temporary_folder_that_is_needed_and_absent_is_named(place, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     monkeypatch.setattr(opening, "HELD_BYTES", 0)
     with pytest.raises(FileError, match=r"no temporary folder can be made.*set TMPDIR"):
-        Autoencoder(plan=Plan(steps=3)).fit(str(place / "t.csv"))
+        Autoencoder(training=TrainingConfig(steps=3)).fit(str(place / "t.csv"))
 
 
 def fault(capfd, *arguments):

@@ -14,9 +14,9 @@ import pytest
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.data import open_source
 from keyhole.errors import DataError, FileError, KeyholeError, SettingError
-from keyhole.modalities import Hints, Tabular
+from keyhole.modalities import Schema, Tabular
 from keyhole.tasks import Impute
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 RNG = np.random.default_rng(0)
 ROWS = [(f"{RNG.normal():.3f}", RNG.choice(list("uvw")), f"{RNG.normal():.3f}") for _ in range(40)]
@@ -24,13 +24,15 @@ GOOD = "a,b,c\n" + "".join(",".join(row) + "\n" for row in ROWS)
 FRAME = pd.DataFrame(RNG.normal(size=(50, 3)), columns=list("abc"))
 
 
-def fitted(data, **hints):
-    return Autoencoder(plan=Plan(steps=2), hints=Hints(**hints), random_state=0).fit(data)
+def fitted(data, **schema):
+    return Autoencoder(
+        training=TrainingConfig(steps=2), schema=Schema(**schema), random_state=0
+    ).fit(data)
 
 
-def learnt(data, **hints):
+def learned(data, **schema):
     """The columns of a table by name, without training a net on them."""
-    return Tabular.learn(open_source(str(data)), Hints(**hints))[0].by_name
+    return Tabular.learn(open_source(str(data)), Schema(**schema))[0].by_name
 
 
 def refused(ask, *said, error=KeyholeError):
@@ -61,13 +63,13 @@ def cells(path):
 
 
 def numbers(path, name):
-    """A column's numbers, read as a model reads them that learnt from the file."""
-    column, rows = learnt(path)[name], [b.column(name) for b in open_source(path).blocks(9)]
+    """A column's numbers, read as a model reads them that learned from the file."""
+    column, rows = learned(path)[name], [b.column(name) for b in open_source(path).blocks(9)]
     return np.concatenate([column.numbers(values) for values in rows]).tolist()
 
 
 EMPTY = {
-    "nothing": ("", "is empty: a header line and rows were expected"),
+    "none": ("", "is empty: a header line and rows were expected"),
     "blank lines": ("\n\n", "is empty"),
     "a header": ("a,b\n", "holds a header but no rows"),
     "a header without an end": ("a,b", "holds a header but no rows"),
@@ -174,8 +176,8 @@ def test_some_texts_among_numbers_count_as_missing_with_a_caution(file):
     model = fitted(file(text))
     assert model.table_.by_name["a"].kind == "number"
     assert "2 cells are no numbers, such as 'n.a.'" in model.table_.reasons["a"]
-    batch = model.weigh(next(iter(open_source(file(text)).blocks(100)))).batch
-    assert (~batch.seen).sum() == 2
+    batch = model.score_block(next(iter(open_source(file(text)).blocks(100)))).batch
+    assert (~batch.observed).sum() == 2
     assert np.isfinite(model.score_samples(file("a,b,c\nodd,u,1.5\n"))).all()
 
 
@@ -231,7 +233,7 @@ def open_bytes(path):
         ("tble.csv", r"does not exist; did you mean .*table.csv"),
         ("*.parq", "does not exist"),
         ("empty", "folder .*empty holds no .parquet file"),
-        ("deep", r"holds no .parquet file and no picture; did you mean '.*deep/\*/\*.parquet'"),
+        ("deep", r"holds no .parquet file and no image; did you mean '.*deep/\*/\*.parquet'"),
         ("s3://bucket/x", "only local paths are read"),
         ("*.csv", "names 2 text files; give one CSV"),
     ],
@@ -244,11 +246,11 @@ def test_a_path_that_leads_nowhere_says_what_is_there(path, said, tmp_path, file
 
 
 @pytest.mark.parametrize(
-    ("hints", "said"),
+    ("schema", "said"),
     [
         ({"kinds": {"city": "number"}}, "column 'city' shall be a number, but it holds .*string"),
         ({"kinds": {"gap": "category"}}, "column 'gap' shall be a category, but .* no value"),
-        ({"kinds": {"a": "moment"}}, "column 'a' shall be a moment, but it holds double"),
+        ({"kinds": {"a": "datetime"}}, "column 'a' shall be a moment, but it holds double"),
         ({"kinds": {"city": "town"}}, r"a column is one of \['aside', 'category'"),
         ({"kinds": {"citi": "category"}}, "'citi', .* absent; did you mean 'city'"),
         ({"validation": "group"}, "write 'random', 'group:COLUMN' or 'time:COLUMN'"),
@@ -260,9 +262,9 @@ def test_a_path_that_leads_nowhere_says_what_is_there(path, said, tmp_path, file
         ({"only": ["gap"]}, "no column to learn from"),
     ],
 )
-def test_a_hint_that_the_table_does_not_bear_out_is_refused(hints, said):
+def test_a_hint_that_the_table_does_not_bear_out_is_refused(schema, said):
     frame = FRAME.assign(city=["Rome", "Bonn"] * 25, gap=None, one="x", zero=0.0)
-    refused(lambda: fitted(frame, **hints), said, error=(DataError, SettingError))
+    refused(lambda: fitted(frame, **schema), said, error=(DataError, SettingError))
 
 
 @pytest.mark.parametrize(
@@ -288,7 +290,7 @@ def test_what_is_no_table_is_refused(data, said):
 def test_floats_of_more_bits_than_arrow_has_are_numbers_and_come_back():
     wide = np.linspace(0, 1, 60, dtype=np.longdouble)
     frame = pd.DataFrame({"a": wide, "b": np.r_[np.nan, np.arange(59.0)]})
-    full = Impute(Autoencoder(plan=Plan(steps=2)).fit(frame)).answer(frame)
+    full = Impute(Autoencoder(training=TrainingConfig(steps=2)).fit(frame)).answer(frame)
     assert full["a"].dtype == wide.dtype
     np.testing.assert_array_equal(full["a"], wide)
 

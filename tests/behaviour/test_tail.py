@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole import Autoencoder, KeyholeWarning, Plan
+from keyhole import Autoencoder, KeyholeWarning, TrainingConfig
 from keyhole.errors import SettingError
 from keyhole.store import read_bundle
 from keyhole.tasks import AnomalyDetector
@@ -44,7 +44,7 @@ def test_a_p_value_falls_with_the_score_and_ends_at_a_hundredth_of_the_least_ran
 @given(st.integers(0, 50), st.floats(1.001 / 100, 0.999), st.floats(0, 30))
 def test_a_row_alarms_exactly_where_its_p_value_is_within_an_extrapolated_rate(seed, part, beyond):
     calibration = exponential(400, seed % 5)
-    score = calibration.surprises[-1] + beyond
+    score = calibration.anomaly_scores[-1] + beyond
     rate = part / 401
     alarms = score > calibration.threshold(rate)
     (p_value,) = calibration.p_value(np.array([score]))
@@ -89,10 +89,10 @@ def test_bad_rows_are_named_where_ranks_alone_could_name_none():
     rng, false, power = np.random.default_rng(0), [], []
     for _ in range(10):
         discoveries = Discoveries(Calibration.of(rng.exponential(size=500)), 0.1)
-        surprise = np.r_[rng.exponential(size=19_940), rng.uniform(40, 60, 60)]
-        discoveries.add(surprise)
-        rate = discoveries.alarm_rate()
-        alarms = surprise > discoveries.calibration.threshold(rate)
+        anomaly_score = np.r_[rng.exponential(size=19_940), rng.uniform(40, 60, 60)]
+        discoveries.add(anomaly_score)
+        rate = discoveries.false_alarm_rate()
+        alarms = anomaly_score > discoveries.calibration.threshold(rate)
         false.append(alarms[:-60].sum() / max(alarms.sum(), 1))
         power.append(alarms[-60:].mean())
     assert np.mean(power) > 0.9
@@ -104,7 +104,7 @@ def test_good_rows_alone_raise_hardly_an_alarm_together():
     for _ in range(20):
         discoveries = Discoveries(Calibration.of(rng.exponential(size=500)), 0.1)
         discoveries.add(rng.exponential(size=20_000))
-        raised.append(discoveries.alarm_rate() > 0)
+        raised.append(discoveries.false_alarm_rate() > 0)
     assert np.mean(raised) <= 0.15
 
 
@@ -112,13 +112,13 @@ def test_good_rows_alone_raise_hardly_an_alarm_together():
 def model():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 4)) @ rng.normal(size=(4, 4))
-    return Autoencoder(plan=Plan(30), random_state=0).fit(X), X
+    return Autoencoder(training=TrainingConfig(30), random_state=0).fit(X), X
 
 
 def test_a_rate_below_the_ranks_is_marked_as_extrapolated(model):
     fitted, X = model
     with pytest.warns(KeyholeWarning, match="extrapolated: 600 calibration rows promise rates"):
-        detector = AnomalyDetector.of(fitted, alarm_rate=0.0005)
+        detector = AnomalyDetector.of(fitted, false_alarm_rate=0.0005)
     alarm = detector.answer(np.r_[X, [[90.0] * 4]]).alarm
     assert alarm[-1]
     assert alarm[:-1].sum() <= 1
@@ -129,7 +129,7 @@ def test_a_rate_too_small_is_refused_for_a_loaded_model_and_said_for_others(mode
     AnomalyDetector.of(fitted).save(tmp_path / "m.keyhole")
     bundle = read_bundle(str(tmp_path / "m.keyhole"))
     with pytest.raises(SettingError, match=r"1e-09 is too small for 600 .*least rate possible"):
-        AnomalyDetector.from_bundle(bundle, alarm_rate=1e-9)
-    detector = AnomalyDetector.from_bundle(bundle).set_params(alarm_rate=1e-9)
+        AnomalyDetector.from_bundle(bundle, false_alarm_rate=1e-9)
+    detector = AnomalyDetector.from_bundle(bundle).set_params(false_alarm_rate=1e-9)
     with pytest.warns(KeyholeWarning, match="no alarm can be raised"):
         assert not detector.answer(X[:5]).alarm.any()

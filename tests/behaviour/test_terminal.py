@@ -16,7 +16,7 @@ from keyhole.core.progress import tell
 from keyhole.errors import DataError, KeyholeWarning, printable, printable_json
 from keyhole.jobs import open_sink
 from keyhole.report import asked_of, write_report
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 CLEAR, TITLE, CSI8 = "\x1b[2J", "\x1b]0;owned\x07", "\x9b2J"
 FORGED, BIDI, SEPARATOR = "a\nkeyhole: all is well", "invoice\u202egpj.exe", "a\u2028b"
@@ -55,10 +55,10 @@ def place(tmp_path_factory):
     frame["card"] = [f"c{i}\x07\x1b[1m" for i in range(120)]
     frame = frame.rename(columns=names)
     frame.to_parquet(folder / "t.parquet")
-    plan = Plan(steps=20)
-    AnomalyDetector(Autoencoder(plan=plan, random_state=0), alarm_rate=0.05).fit(frame).save(
-        str(folder / "m")
-    )
+    training = TrainingConfig(steps=20)
+    AnomalyDetector(Autoencoder(training=training, random_state=0), false_alarm_rate=0.05).fit(
+        frame
+    ).save(str(folder / "m"))
     return folder
 
 

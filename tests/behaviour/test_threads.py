@@ -11,7 +11,7 @@ import scipy.linalg  # noqa: F401, whose library has threads of its own
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from keyhole import MLP, AnomalyDetector, Autoencoder, Denoiser, Generator, Plan
+from keyhole import MLP, AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingConfig
 from keyhole.core.environment import PAYS, pass_work, tell_threads, threads_for
 from keyhole.modalities.tiles.noise import mixture
 from keyhole.modalities.tiles.noise.estimate import estimate
@@ -71,8 +71,8 @@ def test_what_the_user_said_is_taken_exactly(monkeypatch):
 
 @pytest.mark.usefixtures("four_threads")
 def test_a_small_net_trains_on_one_thread(rng, threads_of_steps):
-    model = Autoencoder(plan=Plan(3), random_state=0)
-    AnomalyDetector(model, alarm_rate=0.1).fit(rng.normal(size=(60, 4)))
+    model = Autoencoder(training=TrainingConfig(3), random_state=0)
+    AnomalyDetector(model, false_alarm_rate=0.1).fit(rng.normal(size=(60, 4)))
     assert set(threads_of_steps) == {1}
     assert torch.get_num_threads() == 4
 
@@ -81,8 +81,8 @@ def test_a_small_net_trains_on_one_thread(rng, threads_of_steps):
 def test_a_large_net_trains_on_as_many_threads_as_pay(rng, threads_of_steps, monkeypatch):
     """About 10^9 multiply-adds in a step of 128 rows, so three threads."""
     monkeypatch.setattr("keyhole.core.environment.PAYS", 3e8)
-    plan = Plan(1, batch=128, members=1)
-    Autoencoder(net=MLP([1024, 1024]), plan=plan).fit(rng.normal(size=(1_000, 10)))
+    training = TrainingConfig(1, batch=128, members=1)
+    Autoencoder(net=MLP([1024, 1024]), training=training).fit(rng.normal(size=(1_000, 10)))
     assert set(threads_of_steps) <= {2, 3, 4}
     assert torch.get_num_threads() == 4
 
@@ -90,12 +90,14 @@ def test_a_large_net_trains_on_as_many_threads_as_pay(rng, threads_of_steps, mon
 @pytest.mark.usefixtures("four_threads")
 def test_every_kind_of_fit_puts_the_callers_threads_back(rng):
     x = rng.normal(size=(60, 4))
-    generator = Generator(Autoencoder(plan=Plan(2)), random_state=0).fit(x)
+    generator = Generator(Autoencoder(training=TrainingConfig(2)), random_state=0).fit(x)
     generator.sample(3)
     generator.autoencoder_.score_samples(x)
     pytest.importorskip("skimage")
     noisy = 10 * np.cumsum(rng.normal(size=(24, 24)), 0) + rng.normal(size=(24, 24))
-    Denoiser(plan=Plan(2, batch=2), noise=1.0, random_state=0).fit(noisy).transform(noisy)
+    Denoiser(training=TrainingConfig(2, batch=2), noise=1.0, random_state=0).fit(noisy).transform(
+        noisy
+    )
     assert torch.get_num_threads() == 4
 
 
@@ -167,7 +169,7 @@ from keyhole import Autoencoder, Plan
 
 torch.set_num_threads(2)
 x = np.random.default_rng(0).normal(size=(300, 4))
-model = Autoencoder(plan=Plan(2), random_state=0).fit(x)
+model = Autoencoder(training=TrainingConfig(2), random_state=0).fit(x)
 large = torch.rand(1_500, 1_500)
 large @ large  # starts the threads of OpenMP, which a forked child has not
 child = os.fork()

@@ -9,15 +9,23 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, Hints, Impute, Plan
+from keyhole import (
+    AnomalyDetector,
+    Autoencoder,
+    Denoiser,
+    Generator,
+    Impute,
+    Schema,
+    TrainingConfig,
+)
 from keyhole.autoencoder.sampling import Sampler
 from keyhole.cli import run
 from keyhole.core import progress
 from keyhole.core.progress import advanced, shown, spoke, spoken_stages, stage
 from keyhole.data.csv import CsvSource
 from keyhole.errors import SettingError
-from keyhole.modalities.tabular.survey import Survey
-from keyhole.modalities.tiles.scaling import Measured
+from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.tiles.scaling import NoiseEstimates
 from keyhole.report import page, rows
 
 
@@ -64,18 +72,20 @@ def test_a_slow_file_is_no_silence_on_the_command_line(tmp_path, monkeypatch, ca
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A table with gaps, a detector of it, pictures and a denoiser of them."""
+    """A table with gaps, a detector of it, images and a denoiser of them."""
     folder = tmp_path_factory.mktemp("waiting")
     rng = np.random.default_rng(0)
     rows = [f"{a:.3f},{a + b:.3f}," + ("" if b > 1 else f"{b:.3f}") for a, b in
             rng.normal(size=(120, 2))]  # fmt: skip
     (folder / "rows.csv").write_text("\n".join(["a,b,c", *rows]))
-    detector = AnomalyDetector(Autoencoder(plan=Plan(2), random_state=0), alarm_rate=0.1)
+    detector = AnomalyDetector(
+        Autoencoder(training=TrainingConfig(2), random_state=0), false_alarm_rate=0.1
+    )
     detector.fit(str(folder / "rows.csv")).save(str(folder / "m"))
     noisy = 10 * np.cumsum(rng.normal(size=(40, 40)), 1) + rng.normal(size=(40, 40))
     np.save(folder / "p.npy", noisy.astype(np.float32))
-    plan = Plan(2, batch=2)
-    Denoiser(plan=plan, noise=1.0, random_state=0).fit(str(folder / "p.npy")).save(
+    training = TrainingConfig(2, batch=2)
+    Denoiser(training=training, noise=1.0, random_state=0).fit(str(folder / "p.npy")).save(
         str(folder / "d")
     )
     return folder
@@ -96,10 +106,11 @@ def slow(monkeypatch, where, method):
 
 
 COMMANDS = [
-    ("fit {0}/rows.csv -o {1}/n --steps 2 --no-report", (Survey, "__init__"), "looking at the"),
+    ("fit {0}/rows.csv -o {1}/n --steps 2 --no-report", (SourceProfile, "__init__"),
+        "looking at the"),
     ("fit {0}/rows.csv -o {1}/n --steps 2", (page, "fill"), "writing the page"),
     ("fit {0}/p.npy -o {1}/n --for denoise --steps 2 --batch 2 --no-report",
-     (Measured, "unit"), "measuring the noise"),
+     (NoiseEstimates, "unit"), "measuring the noise"),
     ("fit {0}/p.npy -o {1}/n --for denoise --steps 2 --batch 2",
      (Denoiser, "middle"), "writing the page"),
     ("detect {0}/m {0}/rows.csv -o {1}/o.csv", (AnomalyDetector, "answer_rows"), "detect"),
@@ -152,7 +163,7 @@ def test_a_verbose_model_says_what_takes_long(ask, expected, files, monkeypatch,
     monkeypatch.setattr(progress, "SILENCE_S", 0.25)
     path = str(files / "rows.csv")
     model = Autoencoder.load(str(files / "m")).set_params(verbose=True)
-    model.remember(AnomalyDetector.load(str(files / "m")).gauge_.memory)
+    model.remember(AnomalyDetector.load(str(files / "m")).scorer_.reference)
     slow(monkeypatch, CsvSource, "blocks")
     ask(model, path)
     assert f"wait      {expected}" in capsys.readouterr().err
@@ -217,7 +228,7 @@ def test_rows_on_a_terminal_have_a_bar_too(files, tmp_path, monkeypatch):
 @pytest.mark.parametrize("make", [Autoencoder, AnomalyDetector, Generator, Denoiser])
 def test_weights_as_an_array_are_refused_with_the_way_to_give_them(make, rng):
     x = rng.normal(size=(40, 3))
-    with pytest.raises(SettingError, match=r"Hints\(weight='COLUMN'\).*--weight COLUMN"):
+    with pytest.raises(SettingError, match=r"Schema\(weight='COLUMN'\).*--weight COLUMN"):
         make().fit(x, sample_weight=np.ones(40))
 
 
@@ -228,5 +239,5 @@ def test_the_way_that_is_named_works(rng):
     import pyarrow as pa
 
     table = pa.table(dict(zip(names, [*x.T, weights], strict=True)))
-    model = Autoencoder(plan=Plan(3), hints=Hints(weight="w"), random_state=0)
+    model = Autoencoder(training=TrainingConfig(3), schema=Schema(weight="w"), random_state=0)
     assert model.fit(table).rows_ == 200

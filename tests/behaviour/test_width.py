@@ -7,7 +7,7 @@ import pytest
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.robust import intrinsic_dimension
 from keyhole.model.bottlenecks import Plain, Variational
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 
 def factors(rank=3, rows=1_200, wide=12, noise=0.2):
@@ -20,7 +20,9 @@ def factors(rank=3, rows=1_200, wide=12, noise=0.2):
 
 @pytest.fixture(scope="module")
 def model():
-    return Autoencoder(Plain("auto"), plan=Plan(600, members=1), random_state=0).fit(factors())
+    return Autoencoder(Plain("auto"), training=TrainingConfig(600, members=1), random_state=0).fit(
+        factors()
+    )
 
 
 def test_three_factors_behind_twelve_columns_are_found(model):
@@ -52,7 +54,9 @@ def test_the_setting_stays_auto_and_a_kept_model_has_the_width_and_why(model, tm
 
 
 def test_a_width_that_was_told_is_no_choice():
-    model = Autoencoder(Plain(2), plan=Plan(2, members=1), random_state=0).fit(factors(rows=60))
+    model = Autoencoder(Plain(2), training=TrainingConfig(2, members=1), random_state=0).fit(
+        factors(rows=60)
+    )
     assert model.width_choice_ is None
 
 
@@ -60,7 +64,7 @@ def test_a_width_that_was_told_is_no_choice():
 def test_a_narrow_table_has_a_width_below_its_columns(wide):
     table = factors(1, 80, wide)
     part = Variational("auto")
-    model = Autoencoder(part, plan=Plan(20, members=1), random_state=0).fit(table)
+    model = Autoencoder(part, training=TrainingConfig(20, members=1), random_state=0).fit(table)
     assert 1 <= model.network_.width < wide
 
 

@@ -8,12 +8,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from keyhole import Autoencoder, Impute, Plan
+from keyhole import Autoencoder, Impute, TrainingConfig
 from keyhole.cli import run
 from keyhole.core.parts import build
 from keyhole.data import dates, open_source
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities import Hints, Tabular
+from keyhole.modalities import Schema, Tabular
 from keyhole.modalities.tabular.profile import study
 
 RNG = np.random.default_rng(0)
@@ -53,11 +53,11 @@ def file(tmp_path):
     return write
 
 
-def learnt(data, **hints):
-    return Tabular.learn(open_source(data), Hints(**hints))[0]
+def learned(data, **schema):
+    return Tabular.learn(open_source(data), Schema(**schema))[0]
 
 
-def rows_of(path):
+def decode_codes(path):
     return next(iter(open_source(path).blocks(10_000)))
 
 
@@ -67,12 +67,12 @@ def test_numbers_as_people_write_them_are_numbers_and_come_back_as_written(texts
         file(table_of({"x": texts, "y": LEVELS})),
         pd.DataFrame({"x": texts, "y": LEVELS}),
     ):
-        table = learnt(data)
+        table = learned(data)
         column = table.by_name["x"]
         assert column.kind == "number"
         wanted = np.where([t[0] == "(" for t in texts], -MONEY, MONEY)
         wanted = [float(t[:-1]) for t in texts] if "%" in texts[0] else wanted
-        rows = rows_of(data)
+        rows = decode_codes(data)
         np.testing.assert_allclose(column.numbers(rows.column("x")), wanted)
         again = build("modality", table.recipe())
         back = again.written(again.decode(again.encode(rows)))["x"].to_pylist()
@@ -81,40 +81,40 @@ def test_numbers_as_people_write_them_are_numbers_and_come_back_as_written(texts
 
 def test_a_text_scored_alone_means_what_it_means_in_its_file(file):
     values = [2069, 1234, 999_000, 45, 7] * 12
-    table = learnt(file(table_of({"x": [comma(f"{v:,}") for v in values], "y": LEVELS}, ";")))
-    alone = table.encode(rows_of(file("x;y\n2.069;a\n", "one.csv")))
+    table = learned(file(table_of({"x": [comma(f"{v:,}") for v in values], "y": LEVELS}, ";")))
+    alone = table.encode(decode_codes(file("x;y\n2.069;a\n", "one.csv")))
     assert table.decode(alone)["x"].to_pylist() == [pytest.approx(2069, rel=1e-5)]
-    frame = table.encode(rows_of(pd.DataFrame({"x": [2069], "y": ["a"]})))
+    frame = table.encode(decode_codes(pd.DataFrame({"x": [2069], "y": ["a"]})))
     np.testing.assert_allclose(alone.numbers, frame.numbers)
 
 
 def test_a_sign_that_may_be_decimal_or_thousands_is_shown_and_can_be_told(file):
     path = file(table_of({"x": [f"{v:.3f}" for v in RNG.uniform(1, 9, 60)], "y": LEVELS}))
-    text = rows_of(path).column("x")[0].as_py()
-    assert f"'{text}' is read as" in learnt(path).reasons["x"]
-    told = learnt(path, kinds={"x": "number:,"})
+    text = decode_codes(path).column("x")[0].as_py()
+    assert f"'{text}' is read as" in learned(path).reasons["x"]
+    told = learned(path, kinds={"x": "number:,"})
     assert told.by_name["x"].range[0] > 1000
     assert "is read as" not in told.reasons["x"]
     with pytest.raises(SettingError, match=r"x='number:;': write 'number:\.'"):
-        learnt(path, kinds={"x": "number:;"})
+        learned(path, kinds={"x": "number:;"})
 
 
 def test_other_columns_of_the_file_decide_an_ambiguous_sign(file):
     columns = {"x": ["2.069", "3.100", "2.500"] * 20, "y": [comma(f"{v:.2f}") for v in MONEY]}
-    assert learnt(file(table_of(columns, ";"))).by_name["x"].range == [2069, 3100]
+    assert learned(file(table_of(columns, ";"))).by_name["x"].range == [2069, 3100]
     columns["y"] = [f"{v:.2f}" for v in MONEY]
-    assert learnt(file(table_of(columns, ";"))).by_name["x"].range == [2.069, 3.1]
+    assert learned(file(table_of(columns, ";"))).by_name["x"].range == [2.069, 3.1]
 
 
 def test_a_text_that_is_no_number_in_the_columns_way_is_refused(file):
-    table = learnt(file(table_of({"x": WAYS["1.234,50"], "y": LEVELS}, ";")))
+    table = learned(file(table_of({"x": WAYS["1.234,50"], "y": LEVELS}, ";")))
     with pytest.raises(DataError, match=r"column 'x', data row 1: '3\.5' is no number"):
-        table.encode(rows_of(file("x;y\n3.5;a\n", "one.csv")))
+        table.encode(decode_codes(file("x;y\n3.5;a\n", "one.csv")))
 
 
 def test_two_currencies_in_one_column_are_levels_not_one_number(file):
     texts = [f"{'$' if i % 2 else '€'}{i % 7}" for i in range(60)]
-    table = learnt(file(table_of({"x": texts, "y": LEVELS})))
+    table = learned(file(table_of({"x": texts, "y": LEVELS})))
     assert table.by_name["x"].kind == "category"
     assert "more than one unit" in table.reasons["x"]
 
@@ -122,21 +122,21 @@ def test_two_currencies_in_one_column_are_levels_not_one_number(file):
 def test_digits_with_leading_zeros_are_codes(file):
     zips = [f"{int(v):05d}" for v in RNG.choice([501, 2139, 10001, 94105], 60)]
     path = file(table_of({"zip": zips, "n": RNG.integers(5, 99, 60), "y": LEVELS}))
-    table = learnt(path)
+    table = learned(path)
     assert {n: c.kind for n, c in table.by_name.items()} == {
         "zip": "category", "n": "number", "y": "category",
     }  # fmt: skip
-    assert table.decode(table.encode(rows_of(path)))["zip"].to_pylist() == zips
-    told = learnt(path, kinds={"zip": "number"})
+    assert table.decode(table.encode(decode_codes(path)))["zip"].to_pylist() == zips
+    told = learned(path, kinds={"zip": "number"})
     assert told.by_name["zip"].kind == "number"
-    assert told.written(told.decode(told.encode(rows_of(path))))["zip"].to_pylist() == zips
+    assert told.written(told.decode(told.encode(decode_codes(path))))["zip"].to_pylist() == zips
 
 
 def test_texts_of_digits_in_a_frame_stay_levels_unless_told(file):
     frame = pd.DataFrame({"code": [str(i % 7 + 10) for i in range(60)], "y": LEVELS})
-    assert learnt(frame).by_name["code"].kind == "category"
-    assert learnt(frame, kinds={"code": "number"}).by_name["code"].kind == "number"
-    assert learnt(file(frame.to_csv(index=False))).by_name["code"].kind == "number"
+    assert learned(frame).by_name["code"].kind == "category"
+    assert learned(frame, kinds={"code": "number"}).by_name["code"].kind == "number"
+    assert learned(file(frame.to_csv(index=False))).by_name["code"].kind == "number"
 
 
 MOMENTS = pd.Timestamp("2020-01-01") + pd.to_timedelta(RNG.integers(0, 60_000, 60), "min")
@@ -152,9 +152,9 @@ FORMATS = {
 def test_dates_are_guessed_and_come_back_as_they_were_written(form, file):
     texts = [moment.strftime(form) for moment in MOMENTS]
     path = file(table_of({"at": texts, "y": LEVELS}))
-    table = learnt(path)
-    assert table.by_name["at"].kind == "moment"
-    back = table.decode(table.encode(rows_of(path)))["at"].to_pylist()
+    table = learned(path)
+    assert table.by_name["at"].kind == "datetime"
+    back = table.decode(table.encode(decode_codes(path)))["at"].to_pylist()
     style = table.by_name["at"].style
     wanted, found = (dates.read(pa.array(t), style) for t in (texts, back))
     np.testing.assert_allclose(found, wanted, atol=60)
@@ -163,25 +163,25 @@ def test_dates_are_guessed_and_come_back_as_they_were_written(form, file):
 
 def test_digits_that_are_dates_in_a_frame_come_back_as_integers():
     days = [int(moment.strftime("%Y%m%d")) for moment in MOMENTS]
-    table = learnt(pd.DataFrame({"at": days, "y": LEVELS}))
-    assert table.by_name["at"].kind == "moment"
-    back = table.decode(table.encode(rows_of(pd.DataFrame({"at": days, "y": LEVELS}))))["at"]
+    table = learned(pd.DataFrame({"at": days, "y": LEVELS}))
+    assert table.by_name["at"].kind == "datetime"
+    back = table.decode(table.encode(decode_codes(pd.DataFrame({"at": days, "y": LEVELS}))))["at"]
     assert back.type == pa.int64()
     assert back.to_pylist() == days
 
 
 def test_digits_are_dates_beside_decimal_commas_too(file):
     lines = [f"{moment:%Y%m%d};{i % 7},5" for i, moment in enumerate(MOMENTS)]
-    table = learnt(file("\n".join(["at;x", *lines, ""])))
-    assert (table.by_name["at"].kind, table.by_name["x"].kind) == ("moment", "number")
+    table = learned(file("\n".join(["at;x", *lines, ""])))
+    assert (table.by_name["at"].kind, table.by_name["x"].kind) == ("datetime", "number")
 
 
 def test_digits_that_may_be_anything_stay_numbers():
     frame = pd.DataFrame({"x": [20201116, 20201117] * 30, "y": LEVELS})
-    assert learnt(frame).by_name["x"].kind != "moment"
-    assert learnt(frame, kinds={"x": "moment"}).by_name["x"].style == "%Y%m%d"
+    assert learned(frame).by_name["x"].kind != "datetime"
+    assert learned(frame, kinds={"x": "datetime"}).by_name["x"].style == "%Y%m%d"
     ids = pd.DataFrame({"x": RNG.integers(10**7, 10**8, 60), "y": LEVELS})
-    assert learnt(ids).by_name["x"].kind != "moment"
+    assert learned(ids).by_name["x"].kind != "datetime"
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 1_000), ("us", 10**6)])
@@ -189,8 +189,8 @@ def test_epochs_are_read_where_the_kind_is_told(unit, factor, file):
     counts = [int(m.timestamp()) * factor for m in MOMENTS]
     columns = {"at": counts, "y": LEVELS}
     for data in (pd.DataFrame(columns), file(table_of(columns))):
-        assert learnt(data).by_name["at"].kind != "moment"
-        column = learnt(data, kinds={"at": "moment"}).by_name["at"]
+        assert learned(data).by_name["at"].kind != "datetime"
+        column = learned(data, kinds={"at": "datetime"}).by_name["at"]
         assert column.style == f"epoch {unit}"
         assert column.range_s == [MOMENTS.min().timestamp(), MOMENTS.max().timestamp()]
 
@@ -198,14 +198,14 @@ def test_epochs_are_read_where_the_kind_is_told(unit, factor, file):
 def test_day_or_month_first_is_asked_where_the_data_does_not_tell(file):
     texts = [f"{a:02}/{b:02}/2020" for a, b in RNG.integers(1, 13, (60, 2))]
     path = file(table_of({"at": texts, "y": LEVELS}))
-    assert learnt(path).by_name["at"].kind != "moment"
-    assert "dates as %d/%m/%Y or %m/%d/%Y?" in learnt(path).reasons["at"]
+    assert learned(path).by_name["at"].kind != "datetime"
+    assert "dates as %d/%m/%Y or %m/%d/%Y?" in learned(path).reasons["at"]
     with pytest.raises(DataError, match=r"whether day or month comes first in .* cannot"):
-        learnt(path, kinds={"at": "moment"})
-    column = learnt(path, kinds={"at": "moment:%m/%d/%Y"}).by_name["at"]
+        learned(path, kinds={"at": "datetime"})
+    column = learned(path, kinds={"at": "moment:%m/%d/%Y"}).by_name["at"]
     assert column.range_s[1] < pd.Timestamp("2020-12-31").timestamp()
     with pytest.raises(SettingError, match="unsupported format"):
-        learnt(path, kinds={"at": "moment:%Q"})
+        learned(path, kinds={"at": "moment:%Q"})
 
 
 @pytest.mark.parametrize("style", ["%Y", "%n" * 40, "%d/%m", "%Y-%m-%d %I", "%Y-%m-%d|Z", "x", ""])
@@ -235,8 +235,10 @@ GAPPY = (
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gappy")
     (folder / "t.csv").write_bytes(GAPPY)
-    hints = Hints(exclude=["land"])
-    fitted = Autoencoder(plan=Plan(steps=3), hints=hints, random_state=0).fit(folder / "t.csv")
+    schema = Schema(exclude=["land"])
+    fitted = Autoencoder(training=TrainingConfig(steps=3), schema=schema, random_state=0).fit(
+        folder / "t.csv"
+    )
     fitted.save(str(folder / "m"))
     return folder
 

@@ -8,7 +8,7 @@ from scipy import integrate, stats
 from keyhole.core.layout import Layout, Shape, Slot
 from keyhole.core.parts import build, kinds
 from keyhole.modalities.tabular.columns.grids import bins
-from keyhole.model.heads import CellHead
+from keyhole.model.heads import FeatureHead
 
 import keyhole.model.heads.discrete as categorical  # isort: skip
 
@@ -31,11 +31,13 @@ SLOTS = {
         Slot(name, "number", "student_t", bins=tuple(map(tuple, bins(values))))
         for name, values in (("a", HEAPED), ("b", FEWER))
     ],
-    "bernoulli": [Slot("a", "flag", "bernoulli", center=c, nats_unseen=5.0) for c in (0.1, 0.6)],
-    "counts": [Slot("a", "count", "counts", center=c, nats_unseen=5.0) for c in (0.5, 3.0)],
+    "bernoulli": [
+        Slot("a", "boolean", "bernoulli", center=c, nats_unobserved=5.0) for c in (0.1, 0.6)
+    ],
+    "counts": [Slot("a", "count", "counts", center=c, nats_unobserved=5.0) for c in (0.5, 3.0)],
     "categorical": [
-        Slot("a", "category", "categorical", levels=4, nats_unseen=5.0, shares=SHARES),
-        Slot("b", "category", "categorical", levels=2, nats_unseen=4.0, shares=(0.9, 0.1)),
+        Slot("a", "category", "categorical", levels=4, nats_unobserved=5.0, shares=SHARES),
+        Slot("b", "category", "categorical", levels=2, nats_unobserved=4.0, shares=(0.9, 0.1)),
     ],
 }
 KINDS = pytest.mark.parametrize("kind", sorted(kinds("cells")))
@@ -51,7 +53,7 @@ def bound(kind, members=1):
     return head, torch.randn(1, members, BATCH, WIDE)
 
 
-def cells_of(kind, members=1):
+def features_of(kind, members=1):
     head, state = bound(kind, members)
     with torch.no_grad():
         return head(state, torch.ones(BATCH, 2, dtype=torch.bool))
@@ -77,7 +79,7 @@ def test_every_head_has_slots_to_be_tried_on():
 @KINDS
 @MEMBERS
 def test_log_prob_mean_interval_and_sample_have_a_value_for_every_cell(kind, members):
-    cells, shape = cells_of(kind, members), (1, members, BATCH, 2)
+    cells, shape = features_of(kind, members), (1, members, BATCH, 2)
     generator = torch.Generator().manual_seed(0)
     assert cells.log_prob(targets(kind)).shape == shape
     assert cells.mean.shape == cells.sample(generator).shape == shape
@@ -91,8 +93,8 @@ def test_log_prob_mean_interval_and_sample_have_a_value_for_every_cell(kind, mem
 @MEMBERS
 def test_a_gradient_reaches_every_parameter(kind, members):
     head, state = bound(kind, members)
-    seen = torch.arange(BATCH * 2).reshape(BATCH, 2) % 2 == 0
-    head(state, seen).log_prob(targets(kind)).sum().backward()
+    observed = torch.arange(BATCH * 2).reshape(BATCH, 2) % 2 == 0
+    head(state, observed).log_prob(targets(kind)).sum().backward()
     for name, weight in head.named_parameters():
         assert weight.grad is not None, name
         assert (weight.grad.flatten(1).abs().sum(1) > 0).all(), name
@@ -113,7 +115,7 @@ def test_a_gradient_stays_finite_far_from_the_data(kind):
 
 @KINDS
 def test_samples_have_the_distribution_that_log_prob_says(kind):
-    cells, generator = cells_of(kind), torch.Generator().manual_seed(0)
+    cells, generator = features_of(kind), torch.Generator().manual_seed(0)
     drawn = torch.stack([cells.sample(generator)[0, 0] for _ in range(4000)]).double()
     if kind == "categorical":
         for code in (1, 2):
@@ -131,7 +133,7 @@ def test_samples_have_the_distribution_that_log_prob_says(kind):
 
 
 def test_logistic_is_scipys_mass_between_half_steps_with_open_ends():
-    cells = cells_of("logistic")
+    cells = features_of("logistic")
     levels = np.arange(-4, 5) / 2
     location, scale = cells.location[0, 0, 0, 0].item(), cells.scale[0, 0, 0].item()
     edges = [-np.inf, *(levels[1:] - 0.25), np.inf]
@@ -147,7 +149,7 @@ def test_logistic_is_scipys_mass_between_half_steps_with_open_ends():
 
 
 def test_logistic_stays_a_number_far_out_and_a_level_costs_nothing_where_it_is_expected():
-    cells = cells_of("logistic")
+    cells = features_of("logistic")
     far = cells.log_prob(torch.full((BATCH, 2), 1.5) + 1e4)
     assert torch.isfinite(far).all()
     assert cells.deviance(cells.mean[0, 0])[0, 0, :, 1].abs().max() < 1e-5
@@ -155,7 +157,7 @@ def test_logistic_stays_a_number_far_out_and_a_level_costs_nothing_where_it_is_e
 
 
 def test_poisson_gaussian_is_scipys_with_a_variance_that_grows_with_light():
-    cells, target = cells_of("poisson_gaussian"), targets("poisson_gaussian")
+    cells, target = features_of("poisson_gaussian"), targets("poisson_gaussian")
     location = cells.location[0, 0]
     zero, spread = torch.tensor([-2.0, 0.0]), torch.tensor([1.0, 3.0])
     variance = 0.1 * spread * (location - zero).clamp(min=0) + (1.01 * spread).square()
@@ -164,7 +166,7 @@ def test_poisson_gaussian_is_scipys_with_a_variance_that_grows_with_light():
 
 
 def test_student_t_is_scipys():
-    cells, target = cells_of("student_t"), targets("student_t")
+    cells, target = features_of("student_t"), targets("student_t")
     wanted = stats.t.logpdf(target, cells.nu, cells.location[0, 0], cells.scale[0])
     np.testing.assert_allclose(cells.log_prob(target)[0, 0], wanted, rtol=1e-5, atol=1e-6)
     scale, location = cells.scale[0, 0, 0].item(), cells.location[0, 0, 0, 0].item()
@@ -174,7 +176,7 @@ def test_student_t_is_scipys():
 
 
 def test_student_t_integrates_to_one():
-    cells = cells_of("student_t")
+    cells = features_of("student_t")
 
     def density(x):
         target = torch.full((BATCH, 2), x, dtype=torch.float32)
@@ -218,7 +220,7 @@ def test_a_fixed_gaussian_scale_is_in_the_columns_own_units():
 
 
 def test_bins_integrate_to_one_with_what_is_beyond_them():
-    cells = cells_of("binned")
+    cells = features_of("binned")
     for cell in (0, 1):
         edges = cells.bins.edges[cell]
         edges = edges[torch.isfinite(edges)]
@@ -234,7 +236,7 @@ def test_bins_integrate_to_one_with_what_is_beyond_them():
 
 
 def test_draws_of_bins_fall_into_each_as_often_as_its_logit_says_and_heaps_are_exact():
-    cells, generator = cells_of("binned"), torch.Generator().manual_seed(0)
+    cells, generator = features_of("binned"), torch.Generator().manual_seed(0)
     drawn = torch.stack([cells.sample(generator)[0, 0, 0] for _ in range(4_000)])
     heaps = torch.arange(-2.0, 3.0)
     share = (drawn[:, 1:] == heaps).float().mean(0)
@@ -245,7 +247,7 @@ def test_draws_of_bins_fall_into_each_as_often_as_its_logit_says_and_heaps_are_e
 
 
 def test_the_mean_of_bins_is_that_of_their_draws_and_the_interval_holds_them():
-    cells, generator = cells_of("binned"), torch.Generator().manual_seed(0)
+    cells, generator = features_of("binned"), torch.Generator().manual_seed(0)
     drawn = torch.stack([cells.sample(generator)[0, 0] for _ in range(4_000)])
     torch.testing.assert_close(drawn.mean(0), cells.mean[0, 0], atol=0.08, rtol=0)
     low, high = (end[0, 0] for end in cells.interval(0.9))
@@ -256,7 +258,7 @@ def test_the_mean_of_bins_is_that_of_their_draws_and_the_interval_holds_them():
 
 
 def test_bins_deviate_by_the_nats_below_their_highest_density():
-    cells, target = cells_of("binned"), targets("binned")
+    cells, target = features_of("binned"), targets("binned")
     edges = cells.bins.edges
     middle = ((edges[:, 1:] + edges[:, :-1]) / 2).T  # of padded bins, not a number
     middle = torch.where(torch.isfinite(middle), middle, edges[:, :1].T)
@@ -268,7 +270,7 @@ def test_bins_deviate_by_the_nats_below_their_highest_density():
 
 
 def test_bernoulli_is_scipys_and_sums_to_one():
-    cells, target = cells_of("bernoulli"), targets("bernoulli")
+    cells, target = features_of("bernoulli"), targets("bernoulli")
     wanted = stats.bernoulli.logpmf(target, cells.mean[0, 0])
     np.testing.assert_allclose(cells.log_prob(target)[0, 0], wanted, rtol=1e-5, atol=1e-6)
     both = [cells.log_prob(torch.full((BATCH, 2), value)).exp() for value in (0.0, 1.0)]
@@ -276,24 +278,24 @@ def test_bernoulli_is_scipys_and_sums_to_one():
 
 
 def test_a_flags_third_value_costs_as_much_as_one_never_seen():
-    cells = cells_of("bernoulli")
+    cells = features_of("bernoulli")
     assert (cells.log_prob(torch.full((BATCH, 2), 2.0)) == -5.0).all()
 
 
 def test_counts_are_scipys_negative_binomial_and_sum_to_one():
-    cells, target = cells_of("counts"), targets("counts")
+    cells, target = features_of("counts"), targets("counts")
     mean, size = cells.log_mean[0, 0].double().exp().numpy(), cells.size[0].double().numpy()
     counts = np.round(np.expm1(target.double().numpy()))
     wanted = stats.nbinom.logpmf(counts, size, size / (size + mean))
     np.testing.assert_allclose(cells.log_prob(target)[0, 0], wanted, rtol=1e-4, atol=1e-4)
     every = torch.log1p(torch.arange(0.0, 20_000.0))[:, None].expand(-1, 2)
-    narrow = type(cells)(cells.log_mean[:, :, :1], cells.size, cells.nats_unseen)
+    narrow = type(cells)(cells.log_mean[:, :, :1], cells.size, cells.nats_unobserved)
     total = narrow.log_prob(every).double().exp().sum(-2)
     torch.testing.assert_close(total, torch.ones_like(total), atol=1e-3, rtol=0)
 
 
 def test_a_count_below_zero_costs_as_much_as_one_never_seen():
-    assert (cells_of("counts").log_prob(torch.full((BATCH, 2), -0.7)) == -5.0).all()
+    assert (features_of("counts").log_prob(torch.full((BATCH, 2), -0.7)) == -5.0).all()
 
 
 def level(code):
@@ -302,7 +304,7 @@ def level(code):
 
 
 def test_levels_sum_to_one_and_follow_the_softmax_of_their_logits():
-    cells = cells_of("categorical")
+    cells = features_of("categorical")
     prob = torch.stack([cells.log_prob(level(code)).exp()[..., 0] for code in range(1, 5)])
     torch.testing.assert_close(prob.sum(0), torch.ones(1, 1, BATCH))
     soft = torch.softmax(cells.logits[..., :4], -1).movedim(-1, 0)
@@ -312,7 +314,7 @@ def test_levels_sum_to_one_and_follow_the_softmax_of_their_logits():
 
 def test_levels_beyond_the_logits_share_one_and_still_sum_to_one(monkeypatch):
     monkeypatch.setattr(categorical, "MOST_LOGITS", 2)
-    cells = cells_of("categorical")
+    cells = features_of("categorical")
     prob = [cells.log_prob(level(code)).exp()[0, 0, :, 0] for code in range(1, 5)]
     torch.testing.assert_close(torch.stack(prob).sum(0), torch.ones(BATCH))
     torch.testing.assert_close(prob[2] / prob[3], torch.full((BATCH,), 3.0))  # as .15 to .05
@@ -321,7 +323,7 @@ def test_levels_beyond_the_logits_share_one_and_still_sum_to_one(monkeypatch):
 @KINDS
 @MEMBERS
 def test_deviance_is_a_number_for_every_cell_and_never_below_zero(kind, members):
-    cells, target = cells_of(kind, members), targets(kind)
+    cells, target = features_of(kind, members), targets(kind)
     deviance = cells.deviance(target)
     assert deviance.shape == (1, members, BATCH, 2)
     assert torch.isfinite(deviance).all()
@@ -343,25 +345,25 @@ def test_deviance_grows_by_what_the_log_probability_falls(kind):
 
 def test_a_number_or_count_that_is_expected_exactly_deviates_by_nothing():
     for kind in ("student_t", "gaussian"):
-        cells = cells_of(kind)
+        cells = features_of(kind)
         assert (cells.deviance(cells.location) == 0).all()
-    cells = cells_of("counts")
+    cells = features_of("counts")
     perfect = cells.deviance(torch.log1p(cells.log_mean.exp()))
     torch.testing.assert_close(perfect, torch.zeros_like(perfect), atol=1e-4, rtol=0)
 
 
 def test_levels_and_flags_deviate_by_all_their_nats():
     for kind in ("bernoulli", "categorical"):
-        cells, target = cells_of(kind), targets(kind)
+        cells, target = features_of(kind), targets(kind)
         torch.testing.assert_close(cells.deviance(target), -cells.log_prob(target))
 
 
 def test_deviance_is_scipys_log_probability_at_the_best_expectation_less_that_at_ours():
-    cells, target = cells_of("student_t"), targets("student_t")
+    cells, target = features_of("student_t"), targets("student_t")
     nu, location, scale = cells.nu, cells.location[0, 0], cells.scale[0]
     wanted = stats.t.logpdf(0, nu, 0, scale) - stats.t.logpdf(target, nu, location, scale)
     np.testing.assert_allclose(cells.deviance(target)[0, 0], wanted, rtol=1e-4, atol=1e-5)
-    cells, target = cells_of("counts"), targets("counts")
+    cells, target = features_of("counts"), targets("counts")
     mean, size = cells.log_mean[0, 0].double().exp().numpy(), cells.size[0].double().numpy()
     counts = np.round(np.expm1(target.double().numpy()))
     best, ours = (stats.nbinom.logpmf(counts, size, size / (size + m)) for m in (counts, mean))
@@ -370,13 +372,13 @@ def test_deviance_is_scipys_log_probability_at_the_best_expectation_less_that_at
 
 def test_a_value_that_no_training_row_could_have_deviates_by_as_much_as_one_never_seen():
     for kind, never in (("bernoulli", 2.0), ("counts", -0.7)):
-        assert (cells_of(kind).deviance(torch.full((BATCH, 2), never)) == 5.0).all()
+        assert (features_of(kind).deviance(torch.full((BATCH, 2), never)) == 5.0).all()
 
 
 @pytest.mark.parametrize("kind", ["student_t", "gaussian", "binned"])
 def test_a_number_too_large_to_square_has_a_finite_deviance(kind):
     far = torch.full((BATCH, 2), 1e30)
-    deviance = cells_of(kind).deviance(far)
+    deviance = features_of(kind).deviance(far)
     assert torch.isfinite(deviance).all()
     assert (deviance > 50).all()
 
@@ -402,5 +404,5 @@ def test_a_cell_head_starts_from_the_typical_values_of_its_slots(kind):
 def test_a_recipe_builds_the_same_head(kind):
     head = kinds("cells")[kind]()
     again = build("cells", head.recipe())
-    assert isinstance(again, CellHead)
+    assert isinstance(again, FeatureHead)
     assert again.recipe() == head.recipe()

@@ -18,24 +18,31 @@ from keyhole.core.parts import Described, build, copy, kinds, parse
 from keyhole.core.records import Batch
 from keyhole.data.opening import random_access
 from keyhole.errors import BundleError, SettingError
-from keyhole.modalities import Hints
+from keyhole.modalities import Schema
 from keyhole.model.heads import Mixed
 from keyhole.model.heads.mixed import CONTINUOUS
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 ROWS = 6
 LAYOUT = Layout.of(
     [
         Slot("size", "number", "student_t"),
-        Slot("seen", "flag", "bernoulli", center=0.3, scale=0.46, nats_unseen=4.0),
-        Slot("visits", "count", "counts", center=1.0, nats_unseen=4.0),
-        Slot("city", "category", "categorical", levels=3, nats_unseen=4.0, shares=(0.6, 0.3, 0.1)),
+        Slot("observed", "boolean", "bernoulli", center=0.3, scale=0.46, nats_unobserved=4.0),
+        Slot("visits", "count", "counts", center=1.0, nats_unobserved=4.0),
+        Slot(
+            "city",
+            "category",
+            "categorical",
+            levels=3,
+            nats_unobserved=4.0,
+            shares=(0.6, 0.3, 0.1),
+        ),
     ]
 )
 FRESH = [  # families whose kinds are made without arguments
     (family, kind)
     for family in (
-        "bottleneck", "net", "head", "corruption", "check", "plan", "hints", "cells", "prior"
+        "bottleneck", "net", "head", "corruption", "check", "training", "schema", "cells", "prior"
     )
     for kind in sorted(kinds(family))
 ]  # fmt: skip
@@ -45,26 +52,26 @@ MEMBERS = pytest.mark.parametrize("members", [1, 3])
 
 PIXELS = pixels(Slot("", "pixel", "student_t", ends=(-2.0, 2.0)), (5, 7, 2), 2)
 NETS = sorted(kind for kind, net in kinds("net").items() if not net.skips)
-TABLE_NETS = [kind for kind in NETS if not kinds("net")[kind].pictures]
+TABLE_NETS = [kind for kind in NETS if not kinds("net")[kind].images]
 
 
 def pixels_of(members=1):
     torch.manual_seed(0)
     lead = (members, ROWS)
-    seen = torch.rand(*lead, len(PIXELS)) < 0.8
-    numbers = torch.randn(*lead, len(PIXELS)) * seen
-    return Batch(numbers, torch.zeros(*lead, 0, dtype=torch.int64), seen)
+    observed = torch.rand(*lead, len(PIXELS)) < 0.8
+    numbers = torch.randn(*lead, len(PIXELS)) * observed
+    return Batch(numbers, torch.zeros(*lead, 0, dtype=torch.int64), observed)
 
 
 def batch_of(members=1):
     torch.manual_seed(0)
     lead = (members, ROWS)
-    seen = torch.rand(*lead, 4) < 0.8
+    observed = torch.rand(*lead, 4) < 0.8
     numbers = torch.stack(
         [torch.randn(lead), torch.randint(2, lead).float(), torch.randint(9, lead).log1p()], -1
     )
     codes = torch.randint(1, 4, (*lead, 1))
-    return Batch(numbers * seen[..., :3], codes * seen[..., 3:], seen)
+    return Batch(numbers * observed[..., :3], codes * observed[..., 3:], observed)
 
 
 def embedded(net, layout, members):
@@ -126,7 +133,7 @@ def test_a_kind_that_does_not_exist_is_answered_with_those_that_do(family):
 
 def test_two_classes_cannot_share_a_kind():
     with pytest.raises(TypeError, match="two classes call themselves plan 'steps'"):
-        type("Twin", (Described,), {"family": "plan", "kind": "steps"})
+        type("Twin", (Described,), {"family": "training", "kind": "steps"})
 
 
 @MEMBERS
@@ -145,7 +152,7 @@ def test_a_net_turns_cells_into_a_state_and_codes_into_another(kind, layout, mem
     z = torch.randn(4, members, ROWS, 2)
     assert decoder(z).shape == (4, members, ROWS, after.wide)
     assert after.members == members
-    if net.pictures:
+    if net.images:
         assert (after.site, after.wide) == ((5, 7), len(PIXELS))
 
 
@@ -210,9 +217,9 @@ def test_a_code_is_where_onto_leads_and_stays(kind):
     part = made("bottleneck", kind)
     after = part.bind(Shape(LAYOUT, 9, 1)).wide
     code = part.eval()(torch.randn(1, ROWS, 9)).mean[0]
-    torch.testing.assert_close(part.onto(code), code, atol=1e-6, rtol=0)
-    drawn = part.onto(torch.randn(200, after))
-    torch.testing.assert_close(part.onto(drawn), drawn, atol=1e-6, rtol=0)
+    torch.testing.assert_close(part.project(code), code, atol=1e-6, rtol=0)
+    drawn = part.project(torch.randn(200, after))
+    torch.testing.assert_close(part.project(drawn), drawn, atol=1e-6, rtol=0)
 
 
 @MEMBERS
@@ -225,7 +232,7 @@ def test_training_charges_a_finite_price_and_moves_every_weight_of_a_bottleneck(
     def encode(embedded):
         return part(embedded, None).mean
 
-    code = part.train().priced(part(state, noise), encode, state, noise)
+    code = part.train().penalised(part(state, noise), encode, state, noise)
     assert code.cost.shape == code.mean.shape
     assert torch.isfinite(code.cost).all()
     ratio = 0.0 if code.log_ratio is None else code.log_ratio.sum()
@@ -240,7 +247,7 @@ def test_training_charges_a_finite_price_and_moves_every_weight_of_a_bottleneck(
 def test_a_head_says_something_of_every_cell(kind, members):
     head, batch = made("head", kind), batch_of(members)
     head.bind(Shape(LAYOUT, 7, members))
-    said = head(torch.randn(2, members, ROWS, 7), batch.seen)
+    said = head(torch.randn(2, members, ROWS, 7), batch.observed)
     assert said.log_prob(batch).shape == (2, members, ROWS, 4)
     assert torch.isfinite(said.log_prob(batch)).all()
     for row in (said.mean, said.sample(torch.Generator().manual_seed(0))):
@@ -257,24 +264,24 @@ def test_a_head_says_something_of_every_cell(kind, members):
 @pytest.mark.parametrize("kind", sorted(kinds("corruption")))
 def test_a_corruption_asks_the_same_of_the_same_seed_and_never_scores_a_gap(kind, members):
     part = made("corruption", kind)
-    layout = PIXELS if part.pictures else LAYOUT
-    batch = pixels_of(members) if part.pictures else batch_of(members)
-    batch = replace(batch, partner=batch.numbers + 1) if part.pictures else batch
+    layout = PIXELS if part.images else LAYOUT
+    batch = pixels_of(members) if part.images else batch_of(members)
+    batch = replace(batch, partner=batch.numbers + 1) if part.images else batch
     asked = [part.ask(batch, layout, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
-    for question in asked:
-        assert question.scored.shape == batch.seen.shape
-        assert (question.scored >= 0).all()
-        assert (question.scored[~question.target.seen] == 0).all()
-        assert len(question.given) == len(question.target) == ROWS
+    for corrupted in asked:
+        assert corrupted.scored.shape == batch.observed.shape
+        assert (corrupted.scored >= 0).all()
+        assert (corrupted.scored[~corrupted.target.observed] == 0).all()
+        assert len(corrupted.given) == len(corrupted.target) == ROWS
     torch.testing.assert_close(asked[0].scored, asked[1].scored, atol=0, rtol=0)
     torch.testing.assert_close(asked[0].given.numbers, asked[1].given.numbers, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind, part in sorted(kinds("corruption").items()) if part.pictures]
+    "kind", [kind for kind, part in sorted(kinds("corruption").items()) if part.images]
 )
-def test_a_corruption_of_pictures_is_refused_on_a_table_with_that_reason(kind):
-    with pytest.raises(SettingError, match=r"pictures|partners"):
+def test_a_corruption_of_images_is_refused_on_a_table_with_that_reason(kind):
+    with pytest.raises(SettingError, match=r"images|partners"):
         made("corruption", kind).ask(batch_of(), LAYOUT, torch.Generator())
 
 
@@ -292,7 +299,7 @@ def frame(rows=40):
     return pd.DataFrame(
         {
             "size": rng.normal(size=rows),
-            "seen": rng.random(rows) < 0.4,
+            "observed": rng.random(rows) < 0.4,
             "visits": rng.poisson(1.0, rows),
             "city": rng.choice(["Rome", "Bonn", "Oslo"], rows),
         }
@@ -308,7 +315,7 @@ def test_every_bottleneck_goes_with_every_head_and_net(kind, continuous, net, me
         made("bottleneck", kind),
         net=made("net", net),
         head=Mixed(continuous=continuous),
-        plan=Plan(2, members=members),
+        training=TrainingConfig(2, members=members),
         random_state=0,
     )
     model.fit(frame())
@@ -328,7 +335,7 @@ def test_every_bottleneck_goes_with_every_head_and_net(kind, continuous, net, me
 SWAPPED = [
     *((f, k) for f in ("bottleneck", "head") for k in sorted(kinds(f))),
     *(("net", kind) for kind in TABLE_NETS),
-    *(("corruption", k) for k, part in sorted(kinds("corruption").items()) if not part.pictures),
+    *(("corruption", k) for k, part in sorted(kinds("corruption").items()) if not part.images),
 ]  # fmt: skip
 
 
@@ -338,7 +345,9 @@ def test_fit_leaves_the_part_it_was_given_alone_and_save_and_load_keep_every_bit
 ):
     part = made(family, kind)
     before = (dict(vars(part)), part.recipe())
-    model = Autoencoder(plan=Plan(steps=2), random_state=0).set_params(**{family: part})
+    model = Autoencoder(training=TrainingConfig(steps=2), random_state=0).set_params(
+        **{family: part}
+    )
     model.fit(frame())
     assert getattr(model, family) is part
     assert (dict(vars(part)), part.recipe()) == before
@@ -353,10 +362,10 @@ def test_fit_leaves_the_part_it_was_given_alone_and_save_and_load_keep_every_bit
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind, net in kinds("net").items() if net.pictures and not net.skips]
+    "kind", [kind for kind, net in kinds("net").items() if net.images and not net.skips]
 )
-def test_a_net_for_pictures_is_refused_on_a_table_with_that_reason(kind):
-    with pytest.raises(SettingError, match="is for pictures, and these rows are those of a table"):
+def test_a_net_for_images_is_refused_on_a_table_with_that_reason(kind):
+    with pytest.raises(SettingError, match="is for images, and these rows are those of a table"):
         Autoencoder(net=made("net", kind)).fit(frame())
 
 
@@ -370,13 +379,13 @@ def test_a_net_with_skip_connections_has_no_code(kind):
 def test_a_modality_is_restored_from_its_recipe_and_encodes_the_same(kind):
     from keyhole.data import open_source
 
-    held = np.random.default_rng(0).random((9, 5, 7)) if kind == "pictures" else frame()
+    held = np.random.default_rng(0).random((9, 5, 7)) if kind == "images" else frame()
     source = random_access(open_source(held), str)
-    modality, _ = kinds("modality")[kind].learn(source, Hints())
+    modality, _ = kinds("modality")[kind].learn(source, Schema())
     again = build("modality", json.loads(json.dumps(modality.recipe(), allow_nan=False)))
     assert again.layout == modality.layout
     rows = source.group(0)
     for a, b in zip(vars(again.encode(rows)).values(), vars(modality.encode(rows)).values()):
         assert (a is None and b is None) or torch.equal(a, b)
     empty = modality.encode(rows.take(slice(0, 0)))
-    assert empty.seen.shape == (0, len(modality.layout))
+    assert empty.observed.shape == (0, len(modality.layout))

@@ -17,11 +17,11 @@ from keyhole import (
     Denoiser,
     Embed,
     Generator,
-    Hints,
     Impute,
     KeyholeError,
-    Plan,
     Reconstruct,
+    Schema,
+    TrainingConfig,
     Variational,
     evaluate,
     write_report,
@@ -35,12 +35,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:X does not have valid feature names"),
 ]
 ROWS = 40
-SHORT = Plan(2, members=1)
+SHORT = TrainingConfig(2, members=1)
 LABELS = (np.arange(ROWS) % 10 == 0).astype(int)
 
 
 def small(**arguments):
-    return Autoencoder(Variational(2), plan=SHORT, random_state=0, **arguments)
+    return Autoencoder(Variational(2), training=SHORT, random_state=0, **arguments)
 
 
 # What each public method does with rows; None: it takes no rows, and other tests are about it.
@@ -52,8 +52,8 @@ AUTOENCODER = {
     "log_likelihood": lambda m, x: m["model"].log_likelihood(x, samples=2),
     "score": lambda m, x: m["model"].score(x),
     "inverse_transform": lambda m, x: m["two"].inverse_transform(x),
-    "open": lambda m, x: m["model"].open(x),
-    "numbered": lambda m, x: list(m["model"].numbered(x)),
+    "identity": lambda m, x: m["model"].open(x),
+    "numbered": lambda m, x: list(m["model"].iter_blocks(x)),
 }
 DETECTOR = {
     "fit": lambda m, x: AnomalyDetector(small()).fit(x),
@@ -91,15 +91,15 @@ WITHOUT_ROWS = {
     "Autoencoder": {"sample", "save", "load", "from_bundle", "remember", "sampler", "fit_prior",
                     "row_nats", "weigh", "expect", "code", "parts", "get_feature_names_out"},
     "AnomalyDetector": {"of", "save", "load", "from_bundle", "reads", "section", "rate_for",
-                        "answer_rows", "heat"},
+                        "answer_rows", "anomaly_map"},
     "Generator": {"of", "sample", "interpolate", "judge", "save", "load", "from_bundle"},
     "Denoiser": {"fit", "fit_transform", "transform", "planes", "bands", "middle", "measured",
-                 "judge", "save", "load", "from_bundle", "open", "parts"},
+                 "judge", "save", "load", "from_bundle", "identity", "parts"},
 }  # fmt: skip
 SKLEARN = {"set_params", "get_params", "get_metadata_routing", "set_output"}
 REST = {  # names whose arguments are no rows
-    "Answer", "Evaluation", "Hints", "KeyholeError", "KeyholeWarning", "MLP", "Masking", "Plain",
-    "Plan", "Variational", "Denoiser",
+    "Answer", "Evaluation", "Schema", "KeyholeError", "KeyholeWarning", "MLP", "Masking", "Plain",
+    "TrainingConfig", "Variational", "Denoiser",
 }  # fmt: skip
 
 SLOW = {"write_report", "Generator.fit"}  # a second each; they open rows as the others do
@@ -138,7 +138,7 @@ def made(tmp_path_factory):
         "folder": folder,
         "model": model,
         "two": model,  # its codes are as wide as the rows
-        "detector": AnomalyDetector.of(model, alarm_rate=0.1),
+        "detector": AnomalyDetector.of(model, false_alarm_rate=0.1),
         "generator": Generator(model, prior=Mixture(), random_state=0).fit(rows),
         "rows": containers(rows, folder, "rows"),
         "labelled": containers(rows.assign(label=LABELS), folder, "labelled"),
@@ -201,18 +201,18 @@ def test_a_page_is_of_any_model_and_any_rows(made):
         assert "The strongest anomalies" in page.read_text()
 
 
-def test_a_denoisers_page_and_pictures_are_of_arrays_and_refuse_tables(made, monkeypatch):
+def test_a_denoisers_page_and_images_are_of_arrays_and_refuse_tables(made, monkeypatch):
     monkeypatch.setattr("keyhole.denoising.fitted.MOST_LEAFY", 0.0)  # takes seconds
-    pictures = np.random.default_rng(0).normal(100, 5, (1, 16, 16)).astype(np.float32)
-    denoiser = Denoiser(plan=SHORT, random_state=0).fit(pictures)
-    write_report(made["folder"] / "d.html", denoiser, pictures)
+    images = np.random.default_rng(0).normal(100, 5, (1, 16, 16)).astype(np.float32)
+    denoiser = Denoiser(training=SHORT, random_state=0).fit(images)
+    write_report(made["folder"] / "d.html", denoiser, images)
     assert "Before and after" in (made["folder"] / "d.html").read_text()
-    with pytest.raises(KeyholeError, match="shows pictures"):
+    with pytest.raises(KeyholeError, match="shows images"):
         write_report(made["folder"] / "d.html", denoiser)
     for rows in (*made["rows"].values(), None, 7):
-        for use in (denoiser.transform, Denoiser(plan=SHORT).fit):
+        for use in (denoiser.transform, Denoiser(training=SHORT).fit):
             if isinstance(rows, np.ndarray | list):
-                continue  # a matrix is a picture
+                continue  # a matrix is an image
             with pytest.raises(KeyholeError) as fault:
                 use(rows)
             assert one_line(fault.value), str(fault.value)
@@ -241,8 +241,8 @@ WRONG = {
     "a task of a detector": lambda m: Embed(m["detector"]),
     "a task of nothing": lambda m: Impute(None),
     "a part of text": lambda m: Autoencoder("plain").fit(m["rows"]["pandas"]),
-    "hints of text": lambda m: Autoencoder(hints="x").fit(m["rows"]["pandas"]),
-    "an unknown hint": lambda m: small(hints=Hints(id="zz")).fit(m["rows"]["pandas"]),
+    "hints of text": lambda m: Autoencoder(schema="x").fit(m["rows"]["pandas"]),
+    "an unknown hint": lambda m: small(schema=Schema(id="zz")).fit(m["rows"]["pandas"]),
     "no seed": lambda m: Autoencoder(random_state="x").fit(m["rows"]["pandas"]),
     "no seed of a generator": lambda m: Generator(random_state=[1.5]).fit(m["rows"]["pandas"]),
     "given values of a list": lambda m: m["generator"].sample(2, ["a"]),

@@ -5,49 +5,51 @@ import inspect
 import numpy as np
 import pytest
 
-from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, Plan, Variational
+from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingConfig, Variational
 from keyhole.errors import SettingError
 from keyhole.model.nets.unet import UNet
 from keyhole.model.priors import Mixture
 
 pytestmark = pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning")
 X = np.random.default_rng(0).normal(size=(60, 3))
-PICTURE = np.random.default_rng(0).normal(100, 5, (1, 16, 16)).astype(np.float32)
+IMAGE = np.random.default_rng(0).normal(100, 5, (1, 16, 16)).astype(np.float32)
 SMALL = UNet([4, 8])
-PLAN = Plan(2, members=1, device="cpu")
+PLAN = TrainingConfig(2, members=1, device="cpu")
 
 
 @pytest.fixture(autouse=True)
-def _no_synthetic_pictures(monkeypatch):
+def _no_synthetic_images(monkeypatch):
     """Of so few pixels half the crops are drawn, which takes seconds and is not asked about."""
     monkeypatch.setattr("keyhole.denoising.fitted.MOST_LEAFY", 0.0)
 
 
-def inner(plan):
-    return Autoencoder(Variational(2), plan=plan)
+def inner(training):
+    return Autoencoder(Variational(2), training=training)
 
 
 # How each estimator is made with a plan, the rows it learns from, and what it then says of them.
 ESTIMATORS = {
     "Autoencoder": (
-        lambda plan, **own: inner(plan).set_params(**own),
+        lambda training, **own: inner(training).set_params(**own),
         X,
         lambda fitted: fitted.score_samples(X),
     ),
     "AnomalyDetector": (
-        lambda plan, **own: AnomalyDetector(inner(plan), alarm_rate=0.1, **own),
+        lambda training, **own: AnomalyDetector(inner(training), false_alarm_rate=0.1, **own),
         X,
         lambda fitted: fitted.score_samples(X),
     ),
     "Generator": (
-        lambda plan, **own: Generator(inner(plan), prior=Mixture(), **own),
+        lambda training, **own: Generator(inner(training), prior=Mixture(), **own),
         X,
         lambda fitted: fitted.sample(5),
     ),
     "Denoiser": (
-        lambda plan, **own: Denoiser(net=SMALL, plan=plan, noise=5.0, fallback=False, **own),
-        PICTURE,
-        lambda fitted: fitted.transform(PICTURE),
+        lambda training, **own: Denoiser(
+            net=SMALL, training=training, noise=5.0, fallback=False, **own
+        ),
+        IMAGE,
+        lambda fitted: fitted.transform(IMAGE),
     ),
 }
 EVERY = pytest.mark.parametrize("name", ESTIMATORS)
@@ -59,7 +61,7 @@ def test_every_estimator_has_the_same_arguments(name):
     own, fit = (inspect.signature(f).parameters for f in (cls.__init__, cls.fit))
     assert own["random_state"].default is None
     assert name == "Denoiser" or own["verbose"].default is False
-    for argument in ("checkpoint", "watch", "learnt"):
+    for argument in ("checkpoint", "watch", "learned"):
         assert fit[argument].default is None
         assert fit[argument].kind is inspect.Parameter.KEYWORD_ONLY
 
@@ -76,7 +78,7 @@ def test_equal_seeds_give_equal_answers_and_other_seeds_others(name):
 def test_a_plans_device_is_used_and_one_that_is_absent_is_refused(name):
     make, rows, _ = ESTIMATORS[name]
     with pytest.raises(SettingError, match=r"device='warp' cannot be used here"):
-        make(Plan(2, members=1, device="warp")).fit(rows)
+        make(TrainingConfig(2, members=1, device="warp")).fit(rows)
 
 
 @EVERY

@@ -11,7 +11,7 @@ import pytest
 from keyhole import AnomalyDetector, Autoencoder
 from keyhole.autoencoder import estimator
 from keyhole.data import cast, csv
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 SAME = {"rtol": 0, "atol": 1e-6}
 RNG = np.random.default_rng(1)
@@ -49,13 +49,13 @@ def containers(table, folder):
 @pytest.fixture(scope="module", params=["csv", "parquet", "pandas", "polars", "levels"])
 def model(request, tmp_path_factory):
     data = containers(TABLE, tmp_path_factory.mktemp("fit"))[request.param]
-    return Autoencoder(plan=Plan(steps=20, members=1), random_state=0).fit(data)
+    return Autoencoder(training=TrainingConfig(steps=20, members=1), random_state=0).fit(data)
 
 
 @pytest.fixture(scope="module")
 def detector():
-    fitted = Autoencoder(plan=Plan(steps=20, members=2), random_state=0).fit(TABLE)
-    return AnomalyDetector.of(fitted, alarm_rate=0.1)
+    fitted = Autoencoder(training=TrainingConfig(steps=20, members=2), random_state=0).fit(TABLE)
+    return AnomalyDetector.of(fitted, false_alarm_rate=0.1)
 
 
 def test_numbers_with_signs_of_thousands_are_numbers_in_every_container(model):
@@ -115,14 +115,14 @@ def test_dates_score_the_same_however_a_library_writes_them_as_csv(tmp_path):
     pl.from_arrow(table).write_csv(paths[1])
     pa_csv.write_csv(table, paths[2])
     for path in paths:
-        fitted = Autoencoder(plan=Plan(steps=5, members=1), random_state=0).fit(path)
+        fitted = Autoencoder(training=TrainingConfig(steps=5, members=1), random_state=0).fit(path)
         expected = fitted.score_samples(table)
         for other in paths:
             np.testing.assert_allclose(fitted.score_samples(other), expected, **SAME)
 
 
 @pytest.mark.parametrize(
-    ("style", "text", "moment"),
+    ("style", "text", "datetime"),
     [
         ("%d.%m.%Y", "2024-02-03", "2024-02-03"),
         ("%Y-%m-%d", "2024-02-03T04:05:06.789000000", "2024-02-03T04:05:06.789"),

@@ -15,11 +15,13 @@ from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.errors import SettingError
 from keyhole.model.bottlenecks import Plain
 from keyhole.tasks import AnomalyDetector
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 ESTIMATORS = {
-    "autoencoder": lambda: Autoencoder(plan=Plan(steps=2), random_state=0),
-    "detector": lambda: AnomalyDetector(Autoencoder(plan=Plan(steps=2), random_state=0)),
+    "autoencoder": lambda: Autoencoder(training=TrainingConfig(steps=2), random_state=0),
+    "detector": lambda: AnomalyDetector(
+        Autoencoder(training=TrainingConfig(steps=2), random_state=0)
+    ),
 }
 ROUNDING = (
     "nets run in float32, whose sums are rounded by a row's place in the batch: codes agree to "
@@ -42,8 +44,8 @@ def checks():
 def _contamination_is_no_share_of_alarms(monkeypatch):
     """scikit-learn asks for as many alarms among training rows as `contamination` says.
 
-    Ours says how far training rows are trusted; `alarm_rate` alone moves the threshold. All else
-    in its checks of outlier detectors holds.
+    Ours says how far training rows are trusted; `false_alarm_rate` alone moves the threshold.
+    All else in its checks of outlier detectors holds.
     """
     monkeypatch.setattr(estimator_checks, "check_outlier_corruption", lambda *_: None)
 
@@ -61,7 +63,7 @@ def test_scikit_learns_own_checks_pass(name, check):
 @pytest.mark.parametrize("order", [slice(None, None, -1), slice(0, 7)])
 def test_codes_do_not_depend_on_the_other_rows_of_a_batch(order, rng):
     X = rng.normal(size=(60, 5))
-    model = Autoencoder(plan=Plan(steps=2), random_state=0).fit(X)
+    model = Autoencoder(training=TrainingConfig(steps=2), random_state=0).fit(X)
     np.testing.assert_allclose(model.transform(X[order]), model.transform(X)[order], 1e-5, 1e-6)
     np.testing.assert_allclose(model.score_samples(X[order]), model.score_samples(X)[order], 1e-5)
 
@@ -89,14 +91,18 @@ def test_a_parameter_that_a_part_does_not_have_is_named():
 def test_grid_search_goes_over_parts_and_over_their_arguments(rng):
     X = rng.normal(size=(40, 4)) @ rng.normal(size=(4, 4))
     parts = [{"bottleneck": [Plain(width=1), Plain(width=3)]}, {"plan__learning_rate": [3e-3]}]
-    search = GridSearchCV(Autoencoder(plan=Plan(steps=2), random_state=0), parts, cv=2).fit(X)
+    search = GridSearchCV(
+        Autoencoder(training=TrainingConfig(steps=2), random_state=0), parts, cv=2
+    ).fit(X)
     assert len(search.cv_results_["params"]) == 3
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
 def test_a_pipeline_hands_arrays_on_without_a_warning(rng):
     X = rng.normal(size=(40, 4))
-    line = make_pipeline(StandardScaler(), Autoencoder(Plain(width=2), plan=Plan(steps=2)))
+    line = make_pipeline(
+        StandardScaler(), Autoencoder(Plain(width=2), training=TrainingConfig(steps=2))
+    )
     assert line.fit_transform(X).shape == (40, 2)
     assert line.get_feature_names_out().tolist() == ["code_0", "code_1"]
 
@@ -105,7 +111,9 @@ def test_output_is_a_frame_where_scikit_learn_is_told_so(rng):
     import pandas as pd
 
     frame = pd.DataFrame(rng.normal(size=(30, 3)), columns=list("abc"), index=range(5, 35))
-    model = Autoencoder(Plain(width=2), plan=Plan(steps=2)).set_output(transform="pandas")
+    model = Autoencoder(Plain(width=2), training=TrainingConfig(steps=2)).set_output(
+        transform="pandas"
+    )
     codes = model.fit(frame).transform(frame)
     assert codes.columns.tolist() == ["code_0", "code_1"]
     assert codes.index.equals(frame.index)

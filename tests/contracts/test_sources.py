@@ -18,7 +18,7 @@ from keyhole.data import open_source
 from keyhole.data.frames import same_kind
 from keyhole.data.opening import _open_pipe, all_rows, random_access
 from keyhole.errors import DataError
-from keyhole.modalities import Hints, Tabular
+from keyhole.modalities import Schema, Tabular
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.normal(size=(30, 3)).round(3)
@@ -87,8 +87,8 @@ def test_a_container_gives_the_same_numbers_whole_in_blocks_and_by_position(data
 
 @CONTAINERS
 def test_a_container_encodes_to_the_same_batch(data):
-    table, _ = Tabular.learn(open_source(data), Hints())
-    wanted, _ = Tabular.learn(open_source(VALUES), Hints())
+    table, _ = Tabular.learn(open_source(data), Schema())
+    wanted, _ = Tabular.learn(open_source(VALUES), Schema())
     found = table.encode(all_rows(open_source(data)))
     wanted = wanted.encode(all_rows(open_source(VALUES)))
     np.testing.assert_allclose(found.numbers, wanted.numbers, rtol=1e-6)
@@ -104,7 +104,7 @@ TYPED = pa.table(
         "day64": pa.array([dt.date(2024, 1, 1 + i) for i in range(5)], pa.date64()),
         "zoned": pa.array([i * 3_600_000 for i in range(5)], pa.timestamp("ms", "Europe/Paris")),
         "span": pa.array([0, 1, 2, 3, 5], pa.duration("ms")),
-        "flag": pa.array([True, None, False, True, False]),
+        "boolean": pa.array([True, None, False, True, False]),
         "half": pa.array(np.arange(5, dtype=np.float16)),
         "wide": pa.array([0, 1, 2, 3, 2**64 - 1], pa.uint64()),
         "null": pa.nulls(5),
@@ -116,9 +116,10 @@ TYPED = pa.table(
 )
 KIND = {
     "levels": "category", "decimal": "number", "large": "category", "view": "category",
-    "day": "moment", "day64": "moment", "zoned": "moment", "span": "number", "flag": "flag",
-    "half": "number", "wide": "number", "null": "aside", "struct": "aside", "list": "aside",
-    "bytes": "aside", "time": "aside",
+    "day": "datetime", "day64": "datetime", "zoned": "datetime", "span": "number",
+    "boolean": "boolean",
+    "half": "number", "wide": "number", "null": "ignored", "struct": "ignored", "list": "ignored",
+    "bytes": "ignored", "time": "ignored",
 }  # fmt: skip
 
 
@@ -134,7 +135,7 @@ def test_every_arrow_type_has_a_kind(through, tmp_path):
     elif through == "stream":
         data = Stream(TYPED)
     source = open_source(data)
-    table, _ = Tabular.learn(source, Hints())
+    table, _ = Tabular.learn(source, Schema())
     found = {name: column.kind for name, column in table.by_name.items()}
     assert found == {name: KIND[name] for name in source.names}
     assert table.encode(all_rows(source)).numbers.isfinite().all()
@@ -147,8 +148,11 @@ def test_mixed_objects_in_one_column_leave_the_others_as_they_are():
             "when": pd.date_range("2024", periods=27, freq="5h"),
         }
     )
-    table, _ = Tabular.learn(open_source(frame), Hints())
-    assert {n: c.kind for n, c in table.by_name.items()} == {"mixed": "category", "when": "moment"}
+    table, _ = Tabular.learn(open_source(frame), Schema())
+    assert {n: c.kind for n, c in table.by_name.items()} == {
+        "mixed": "category",
+        "when": "datetime",
+    }
     assert set(table.by_name["mixed"].levels) == {"1", "2.5", "a", "b"}
 
 

@@ -1,4 +1,4 @@
-"""The parts that surprise is made of: a trimmed core, points, the bank, memory, calibration."""
+"""The parts of an anomaly score: trimmed core, points, reference rows, calibration."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from keyhole.tasks.detect import views
 from keyhole.tasks.detect.calibration import Calibration, Discoveries
 from keyhole.tasks.detect.views import Bank
 from keyhole.training import reference
-from keyhole.training.reference import Memory
+from keyhole.training.reference import ReferenceSet
 
 
 def normal(rows, axes, seed=0):
@@ -99,10 +99,10 @@ LEVELS = Layout.of(
 )
 
 
-def batch(numbers, codes, seen=None):
+def batch(numbers, codes, observed=None):
     numbers, codes = torch.tensor(numbers).float(), torch.tensor(codes).long()
     every = torch.ones(len(numbers), numbers.shape[1] + codes.shape[1]).bool()
-    return Batch(numbers, codes, every if seen is None else torch.tensor(seen))
+    return Batch(numbers, codes, every if observed is None else torch.tensor(observed))
 
 
 def test_a_gap_is_nan_and_a_cell_that_does_not_apply_is_none():
@@ -225,7 +225,7 @@ def test_a_core_smaller_than_the_neighbours_that_count_is_asked_as_a_whole():
 # What is remembered.
 
 
-def numbered(start, count):
+def iter_blocks(start, count):
     """Rows that hold their own place in a stream."""
     numbers = torch.arange(start, start + count)[:, None].float()
     return Batch(numbers, torch.zeros(count, 0).long(), torch.ones(count, 1).bool())
@@ -234,10 +234,10 @@ def numbered(start, count):
 @pytest.mark.parametrize("size", [1, 7, 300])
 def test_of_all_rows_met_each_is_as_likely_to_be_remembered(size, monkeypatch):
     monkeypatch.setattr(reference, "MOST_ROWS", 200)
-    held = Memory(numbered(0, 200), np.full(200, -1), 1, np.ones(200))
+    held = ReferenceSet(iter_blocks(0, 200), np.full(200, -1), 1, np.ones(200))
     for met in range(200, 1_200, size):
         more = min(size, 1_200 - met)
-        held = held.with_rows(numbered(met, more), np.ones(more), met)
+        held = held.with_rows(iter_blocks(met, more), np.ones(more), met)
         assert len(held) == 200
     places = held.batch.numbers[:, 0].numpy()
     assert len(set(places.tolist())) == 200
@@ -248,8 +248,8 @@ def test_of_all_rows_met_each_is_as_likely_to_be_remembered(size, monkeypatch):
 def test_rows_that_only_calibrated_stay_while_others_change_places(monkeypatch):
     monkeypatch.setattr(reference, "MOST_ROWS", 100)
     fold = np.where(np.arange(150) < 50, 0, -1)
-    held = Memory(numbered(0, 150), fold, 1, np.ones(150), ["a"] * 150)
-    held = held.with_rows(numbered(150, 900), np.full(900, 2.0), 150)
+    held = ReferenceSet(iter_blocks(0, 150), fold, 1, np.ones(150), ["a"] * 150)
+    held = held.with_rows(iter_blocks(150, 900), np.full(900, 2.0), 150)
     assert len(held) == 150
     assert held.batch.numbers[:50, 0].tolist() == list(range(50))
     assert (held.fold[:50] == 0).all()
@@ -261,11 +261,11 @@ def test_rows_that_only_calibrated_stay_while_others_change_places(monkeypatch):
 
 
 def test_a_wide_table_remembers_fewer_rows_but_never_fewer_than_a_hundred():
-    wide = [reference.most_remembered(cells) for cells in (1, 838, 2_000, 10**6)]
+    wide = [reference.most_reference_rows(cells) for cells in (1, 838, 2_000, 10**6)]
     assert wide == [5_000, 5_000, 2_097, 100]
 
 
-# From surprise to alarm.
+# From anomaly score to alarm.
 
 SURPRISES = st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 9.0]), min_size=1, max_size=60)
 
@@ -283,15 +283,15 @@ def test_a_p_value_is_never_zero_and_never_above_one(held_out, asked):
 def test_discoveries_are_those_of_benjamini_and_hochberg(held_out, batch, share, cut):
     """The textbook's rule on the batch: the k least p-values, for the largest k within share."""
     calibration = Calibration.of(np.array(held_out))
-    surprise = np.array([*batch, np.nan])
+    anomaly_score = np.array([*batch, np.nan])
     found = Discoveries(calibration, share)
-    found.add(surprise[:cut])  # in two blocks, in any place, with a row that is no test
-    found.add(surprise[cut:])
-    p = calibration.p_value(surprise)
+    found.add(anomaly_score[:cut])  # in two blocks, in any place, with a row that is no test
+    found.add(anomaly_score[cut:])
+    p = calibration.p_value(anomaly_score)
     ranked = np.sort(p[~np.isnan(p)])
     within = ranked * len(ranked) <= share * np.arange(1, len(ranked) + 1) * (1 + 1e-12)
     wanted = p <= ranked[within].max() if within.any() else np.zeros(len(p), bool)
-    alarms = surprise > calibration.threshold(found.alarm_rate())
+    alarms = anomaly_score > calibration.threshold(found.false_alarm_rate())
     np.testing.assert_array_equal(alarms, wanted)
 
 
@@ -300,9 +300,9 @@ def test_of_the_alarms_raised_together_the_promised_share_is_false_on_average(sh
     rng, false, right = np.random.default_rng(0), [], []
     for _ in range(60):
         found = Discoveries(Calibration.of(rng.normal(size=2_000)), share)
-        surprise = np.r_[rng.normal(size=900), rng.normal(4, 1, size=100)]
-        found.add(surprise)
-        alarms = surprise > found.calibration.threshold(found.alarm_rate())
+        anomaly_score = np.r_[rng.normal(size=900), rng.normal(4, 1, size=100)]
+        found.add(anomaly_score)
+        alarms = anomaly_score > found.calibration.threshold(found.false_alarm_rate())
         false.append(alarms[:900].sum() / max(alarms.sum(), 1))
         right.append(alarms[900:].mean())
     assert np.mean(false) == pytest.approx(0.9 * share, abs=4 * np.std(false) / np.sqrt(60))
@@ -312,6 +312,6 @@ def test_of_the_alarms_raised_together_the_promised_share_is_false_on_average(sh
 def test_a_share_that_the_calibration_rows_cannot_support_raises_nothing_and_says_so():
     found = Discoveries(Calibration.of(np.arange(50.0)), 0.01)
     found.add(np.r_[np.zeros(98), 99.0, 99.0])
-    assert found.alarm_rate() == 0
+    assert found.false_alarm_rate() == 0
     assert found.calibration.threshold(0.0) == np.inf
     assert "at 50 calibration rows the least p-value is 0.02: of 100 rows" in found.shortage()

@@ -11,7 +11,7 @@ import pytest
 
 from keyhole import Autoencoder, Impute
 from keyhole.errors import KeyholeError
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 ROWS = 48
 GAPS = [3, 17, 30]
@@ -36,7 +36,7 @@ def without_gaps(values):
 
 
 def fitted(frame):
-    return Autoencoder(plan=Plan(steps=4, members=1), random_state=0).fit(frame)
+    return Autoencoder(training=TrainingConfig(steps=4, members=1), random_state=0).fit(frame)
 
 
 WHOLE = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(),
@@ -86,15 +86,15 @@ def test_arrow_cells_and_types_come_back_and_fills_lie_within_what_was_met(name,
     frame = pa.table({"x": column, "other": OTHER[: len(column)]})
     filled = Impute(fitted(frame)).answer(frame)
     assert filled.schema == frame.schema
-    seen = column.is_valid()
+    observed = column.is_valid()
     back = filled.column("x").combine_chunks()
     if pa.types.is_string_view(column.type):
         back, column = back.cast(pa.string()), column.cast(pa.string())
-    assert back.filter(seen).equals(column.filter(seen))
+    assert back.filter(observed).equals(column.filter(observed))
     kind = column.type
     if not gaps or pa.types.is_nested(kind) or pa.types.is_null(kind):
         return
-    fills = back.filter(pa.array(~np.array(seen))).drop_null()
+    fills = back.filter(pa.array(~np.array(observed))).drop_null()
     if pa.types.is_temporal(kind):
         whole = pa.int32() if kind.bit_width == 32 else pa.int64()
         fills, column = fills.cast(whole), column.cast(whole)
@@ -153,8 +153,8 @@ def test_pandas_cells_dtypes_labels_and_index_come_back(name):
     assert filled[0].dtype == frame[0].dtype
     pd.testing.assert_index_equal(filled.columns, frame.columns)
     pd.testing.assert_index_equal(filled.index, frame.index)
-    seen = frame[0].notna()
-    pd.testing.assert_series_equal(filled[0][seen], frame[0][seen])
+    observed = frame[0].notna()
+    pd.testing.assert_series_equal(filled[0][observed], frame[0][observed])
     assert filled[0].notna().all()
     assert frame.fillna(filled).notna().all().all()
 
@@ -180,8 +180,8 @@ def test_polars_cells_and_dtypes_come_back(name):
     frame = pl.DataFrame({"x": POLARS[name], "other": OTHER.to_numpy()})
     filled = Impute(fitted(frame)).answer(frame)
     assert filled.schema == frame.schema
-    seen = frame["x"].is_not_null()
-    assert filled["x"].filter(seen).equals(frame["x"].filter(seen))
+    observed = frame["x"].is_not_null()
+    assert filled["x"].filter(observed).equals(frame["x"].filter(observed))
 
 
 def test_labels_of_several_levels_come_back():

@@ -5,7 +5,7 @@ import datetime as dt
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_columns import learnt, profile_of
+from test_columns import learned, profile_of
 
 from keyhole.modalities.tabular.guess import guess
 
@@ -17,40 +17,40 @@ SAME = {
 }
 
 
-@pytest.mark.parametrize("kind", ["category", "flag"])
+@pytest.mark.parametrize("kind", ["category", "boolean"])
 @pytest.mark.parametrize("first", SAME)
 @pytest.mark.parametrize("second", SAME)
 def test_a_level_is_known_by_its_value_whatever_holds_it(kind, first, second):
     for trained in SAME[first]:
-        column = learnt(kind, trained.take(pa.array([0, 1] * 10)).dictionary_encode())
+        column = learned(kind, trained.take(pa.array([0, 1] * 10)).dictionary_encode())
         known = column.encode(trained)[0]
         for given in SAME[second]:
             np.testing.assert_array_equal(column.encode(given)[0], known)
 
 
-@pytest.mark.parametrize("kind", ["category", "flag"])
+@pytest.mark.parametrize("kind", ["category", "boolean"])
 def test_a_text_in_a_column_of_truth_values_is_a_level_never_met(kind):
-    column = learnt(kind, pa.array([True, False] * 10))
-    cells, seen = column.encode(pa.array(["unknown", "true", None]))
-    assert seen[:, 0].tolist() == [True, True, False]
+    column = learned(kind, pa.array([True, False] * 10))
+    cells, observed = column.encode(pa.array(["unknown", "true", None]))
+    assert observed[:, 0].tolist() == [True, True, False]
     assert cells[0] not in column.encode(pa.array([True, False]))[0]
 
 
 def test_a_code_with_a_leading_zero_is_not_the_number():
-    column = learnt("category", pa.array(["02139", "00501"] * 10))
+    column = learned("category", pa.array(["02139", "00501"] * 10))
     cells, _ = column.encode(pa.array(["2139", "02139"]))
     assert cells[0] != cells[1]
 
 
 def test_texts_of_one_value_stay_apart_where_training_met_both():
-    column = learnt("category", pa.array(["1.1", "1.10", "1.2"] * 10))
+    column = learned("category", pa.array(["1.1", "1.10", "1.2"] * 10))
     cells, _ = column.encode(pa.array(["1.1", "1.10", "1.2"]))
     assert len(np.unique(cells)) == 3
 
 
 def test_levels_of_eighteen_digits_are_told_apart_and_come_back():
     ids = [10**17 + i for i in range(5)]
-    column = learnt("category", pa.array(ids * 8).dictionary_encode())
+    column = learned("category", pa.array(ids * 8).dictionary_encode())
     decoded = column.decode(column.encode(pa.array(ids))[0])
     assert decoded.to_pylist() == ids
 
@@ -64,7 +64,7 @@ def test_levels_of_eighteen_digits_are_told_apart_and_come_back():
     pa.array([2**64 - 1, 5], pa.uint64()),
 ])  # fmt: skip
 def test_levels_of_any_type_come_back_exactly(values):
-    column = learnt("category", values.take(pa.array([0, 1] * 10)).dictionary_encode())
+    column = learned("category", values.take(pa.array([0, 1] * 10)).dictionary_encode())
     decoded = column.decode(column.encode(values)[0]).dictionary_decode()
     assert decoded.equals(values)
 
@@ -72,14 +72,14 @@ def test_levels_of_any_type_come_back_exactly(values):
 def test_levels_that_hardly_repeat_are_an_identifier():
     values = pa.array([f"c{i}" for i in range(2_000)]).dictionary_encode()
     found = guess(profile_of(values))
-    assert found.kind == "aside"
+    assert found.kind == "ignored"
     assert "identifier" in found.reason
 
 
 def test_whole_numbers_that_a_float_cannot_tell_apart_are_set_aside():
     rng = np.random.default_rng(0)
     found = guess(profile_of(pa.array(2**63 - 1 - rng.integers(0, 1_000, 200))))
-    assert found.kind == "aside"
+    assert found.kind == "ignored"
     assert "float" in found.reason
 
 
@@ -91,7 +91,7 @@ def test_ids_beyond_a_floats_digits_that_rise_by_one_are_an_identifier():
 @pytest.mark.parametrize("type", [pa.int64(), pa.duration("ns"), pa.uint64()])
 def test_numbers_come_back_within_the_exact_range_of_training(type):
     values = np.random.default_rng(0).integers(2**62, 2**63 - 1, 100)
-    column = learnt("number", pa.array(values).cast(type))
+    column = learned("number", pa.array(values).cast(type))
     guessed = column.decode(np.array([[-50.0], [0.0], [50.0]])).cast(pa.int64()).to_numpy()
     assert values.min() <= guessed.min()
     assert guessed.max() <= values.max()
@@ -107,28 +107,28 @@ def test_a_sentinel_date_does_not_stretch_the_range(sentinel, texts, share):
     rows = max(int(share * 200 / (1 - share)), 1)
     values = pa.array(DAYS + [sentinel] * rows)
     values = values.cast(pa.string()) if texts else values
-    column = learnt("moment", values)
+    column = learned("datetime", values)
     assert column.met() == ["2024-01-01", "2024-07-18"]
-    assert (column.atom is not None) == (share > 0.01)
-    if column.atom is not None:  # it is a value of its own, and comes back
-        cells, seen = column.encode(values[-1:])
-        assert seen[0].tolist() == [True] + [False] * (len(column.slots()) - 1)
+    assert (column.point_mass is not None) == (share > 0.01)
+    if column.point_mass is not None:  # it is a value of its own, and comes back
+        cells, observed = column.encode(values[-1:])
+        assert observed[0].tolist() == [True] + [False] * (len(column.slots()) - 1)
         assert column.text(column.decode(cells)) == [str(sentinel)]
 
 
 def test_two_sentinels_at_both_ends_are_both_left_out_of_the_range():
     values = pa.array([*DAYS, *[dt.date(9999, 12, 31)] * 20, *[dt.date(1900, 1, 1)] * 3])
-    assert learnt("moment", values).met() == ["2024-01-01", "2024-07-18"]
+    assert learned("datetime", values).met() == ["2024-01-01", "2024-07-18"]
 
 
 def test_dates_without_a_sentinel_keep_their_whole_range():
     values = pa.array([*DAYS, dt.date(2024, 12, 1), dt.date(2025, 3, 1)])
-    assert learnt("moment", values).met() == ["2024-01-01", "2025-03-01"]
+    assert learned("datetime", values).met() == ["2024-01-01", "2025-03-01"]
 
 
 def test_timestamps_beyond_the_year_9999_are_read_and_written():
     values = pa.array([2**38 + i * 86_400 for i in range(50)], pa.timestamp("s"))
-    column = learnt("moment", values)
+    column = learned("datetime", values)
     decoded = column.decode(column.encode(values)[0]).cast(pa.int64()).to_numpy()
     assert np.abs(decoded - (2**38 + np.arange(50) * 86_400)).max() <= 60
     assert column.text(values)[0].startswith("10680")

@@ -1,13 +1,13 @@
-"""Pictures in files and arrays: opened, read by window, and written back as they came.
+"""Images in files and arrays: opened, read by window, and written back as they came.
 
 A new format is one file with a subclass of `ImageFile`, and one line in the import below.
 """
 
 from keyhole.data.images import dicom, pillow, tiff, volumes  # noqa: F401
 from keyhole.data.images.arrays import Given
-from keyhole.data.images.image import Copy, ImageFile, Picture, Skipped
+from keyhole.data.images.image import Copy, Image, ImageFile, Skipped
 from keyhole.data.images.opening import (
-    Pictures,
+    Images,
     as_given,
     is_images,
     open_images,
@@ -18,9 +18,9 @@ from keyhole.data.images.opening import (
 __all__ = [
     "Copy",
     "Given",
+    "Image",
     "ImageFile",
-    "Picture",
-    "Pictures",
+    "Images",
     "Skipped",
     "as_given",
     "is_images",

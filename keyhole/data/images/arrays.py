@@ -1,10 +1,10 @@
 """Pixels that stand in a file as they are in memory: mapped for a moment, read or written.
 
-The plane that was decoded last: a compressed picture is not decoded again for every window.
+The plane that was decoded last: a compressed image is not decoded again for every window.
 
-Which axes of an array are a picture's height, width and channels, and which count pictures.
+Which axes of an array are an image's height, width and channels, and which count images.
 
-Pictures in memory: one array or a list of them, given back as they came.
+Images in memory: one array or a list of them, given back as they came.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.data.images.image import Asked, ImageFile, Picture, Put, check_dtype, limits_of
+from keyhole.data.images.image import Asked, Image, ImageFile, Put, check_dtype, limits_of
 from keyhole.errors import DataError, SettingError
 
 
@@ -209,7 +209,7 @@ def layout_of(
 def _guessed(shape: tuple[int, ...]) -> str:
     """The axes of an array of which nothing is said."""
     if len(shape) < 2:
-        raise DataError(f"shape {shape} is no picture; give an array of (height, width) or more")
+        raise DataError(f"shape {shape} is no image; give an array of (height, width) or more")
     if len(shape) == 3:
         colour = shape[2] in COLOURS and min(shape[:2]) > shape[2]
         return "YXC" if colour else "ZYX"
@@ -292,11 +292,11 @@ class ArrayFile(ImageFile):
         """
         out = np.empty_like(self.array, subok=False)
         total = 0
-        for picture, values in zip(self.pictures, planes, strict=True):
-            _check_shape(picture, values)
-            whole = slice(0, picture.height)
-            stored, clipped = self.stored_rows(picture.plane, whole, values)
-            self.layout.write(out, picture.plane, slice(None), stored)
+        for image, values in zip(self.images, planes, strict=True):
+            _check_shape(image, values)
+            whole = slice(0, image.height)
+            stored, clipped = self.stored_rows(image.plane, whole, values)
+            self.layout.write(out, image.plane, slice(None), stored)
             total += clipped
         if isinstance(self.mask, np.ndarray):
             out = np.ma.MaskedArray(out, self.mask)
@@ -305,7 +305,7 @@ class ArrayFile(ImageFile):
 
 @dataclass(frozen=True)
 class Given:
-    """Pictures in the form in which they came: an array, or a list of arrays.
+    """Images in the form in which they came: an array, or a list of arrays.
 
     `clipped` counts the pixels that did not fit the type.
     """
@@ -319,12 +319,12 @@ def filled(files: Sequence[ArrayFile], planes: Sequence[np.ndarray], *, listed: 
 
     Raises: DataError where the planes do not fit.
     """
-    wanted = sum(len(file.pictures) for file in files)
+    wanted = sum(len(file.images) for file in files)
     if len(planes) != wanted:
-        raise DataError(f"{wanted} pictures were given and {len(planes)} came back")
+        raise DataError(f"{wanted} images were given and {len(planes)} came back")
     arrays, clipped, at = [], 0, 0
     for file in files:
-        end = at + len(file.pictures)
+        end = at + len(file.images)
         array, count = file.filled(planes[at:end])
         arrays.append(array)
         clipped += count
@@ -332,7 +332,7 @@ def filled(files: Sequence[ArrayFile], planes: Sequence[np.ndarray], *, listed: 
     return Given(arrays if listed else arrays[0], clipped)
 
 
-def _check_shape(picture: Picture, values: np.ndarray) -> None:
-    size = (picture.height, picture.width, picture.channels)
+def _check_shape(image: Image, values: np.ndarray) -> None:
+    size = (image.height, image.width, image.channels)
     if values.shape != size:
-        raise DataError(f"{picture.name} has shape {size}; {values.shape} came back")
+        raise DataError(f"{image.name} has shape {size}; {values.shape} came back")

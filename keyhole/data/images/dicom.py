@@ -16,7 +16,7 @@ from keyhole.data.images.image import (
     Asked,
     ImageFile,
     Limits,
-    NoPictureError,
+    NoImageError,
     Put,
     check_dtype,
     limits_of,
@@ -56,7 +56,7 @@ def derived(file: "DicomFile", pixels: str, target: str, note: str) -> None:
         _refer(dataset, file.call, note)
         _drop(dataset, STALE)
         _describe(dataset, file)
-        keyword, vr = _element(file.pictures[0].dtype)
+        keyword, vr = _element(file.images[0].dtype)
         dataset.add(pydicom.DataElement(Tag(keyword), vr, frames))
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         pydicom.dcmwrite(
@@ -100,10 +100,10 @@ def _refer(dataset: Any, call: str, note: str) -> None:
 
 def _describe(dataset: Any, file: "DicomFile") -> None:
     """How the pixels are laid out now: not compressed, colours as RGB, pixel by pixel."""
-    picture = file.pictures[0]
-    bits = 8 * picture.dtype.itemsize
-    colours = picture.channels > 1
-    dataset.SamplesPerPixel = picture.channels
+    image = file.images[0]
+    bits = 8 * image.dtype.itemsize
+    colours = image.channels > 1
+    dataset.SamplesPerPixel = image.channels
     if colours:
         dataset.PhotometricInterpretation = "RGB"
         dataset.PlanarConfiguration = 0
@@ -113,11 +113,11 @@ def _describe(dataset: Any, file: "DicomFile") -> None:
     if file.colours:
         _drop(dataset, PALETTE)
         dataset.BitsStored = bits
-    if picture.dtype.kind in "iu":
+    if image.dtype.kind in "iu":
         stored = int(dataset.get("BitsStored") or bits)
         dataset.BitsStored = stored
         dataset.HighBit = stored - 1
-        dataset.PixelRepresentation = int(picture.dtype.kind == "i")
+        dataset.PixelRepresentation = int(image.dtype.kind == "i")
 
 
 def _element(dtype: np.dtype) -> tuple[str, str]:
@@ -164,7 +164,7 @@ class DicomFile(ImageFile):
         dataset = read_dataset(path)
         if not any(keyword in dataset for keyword in PIXELS):
             what = str(dataset.get("Modality") or "no modality")
-            raise NoPictureError(f"it holds no picture ({what})", f"DICOM without pixels: {what}")
+            raise NoImageError(f"it holds no image ({what})", f"DICOM without pixels: {what}")
         frames = int(dataset.get("NumberOfFrames") or 1)
         file.colours = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
         syntax = dataset.file_meta.get("TransferSyntaxUID") if dataset.file_meta else None
@@ -209,11 +209,11 @@ class DicomFile(ImageFile):
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[Put]:
         """Frames go to a file of their own, from which the derived instance takes them."""
-        picture = self.pictures[0]
-        size = (picture.height, picture.width, picture.channels)
-        dtype = picture.dtype.newbyteorder("<")
+        image = self.images[0]
+        size = (image.height, image.width, image.channels)
+        dtype = image.dtype.newbyteorder("<")
         with aside(path) as temporary, beside(path) as pixels:
-            raw = Raw(pixels, 0, dtype, (len(self.pictures), *size))
+            raw = Raw(pixels, 0, dtype, (len(self.images), *size))
             reserve(pixels, b"", raw.end + raw.end % 2)  # values have an even length
 
             def put(plane: int, y: slice, rows: np.ndarray) -> None:
@@ -286,7 +286,7 @@ def _stored_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | 
 
 
 def _padding(dataset: Any, dtype: np.dtype, bits: Limits | None) -> Limits | None:
-    """The range of stored values that pad a picture, by the tags for its kind of pixels.
+    """The range of stored values that pad an image, by the tags for its kind of pixels.
 
     A value written with the wrong sign, or in more bits than are stored, is taken as the pixels
     have it.

@@ -1,8 +1,8 @@
-"""What goes wrong while a picture file is read, as one line for people.
+"""What goes wrong while an image file is read, as one line for people.
 
 Between what a file stores and real values: rounding, and a count of what does not fit.
 
-A picture, the file it stands in, and the copy of that file with other pixels.
+An image, the file it stands in, and the copy of that file with other pixels.
 """
 
 import os
@@ -27,7 +27,7 @@ from keyhole.errors import (
 )
 
 
-class NoPictureError(DataError):
+class NoImageError(DataError):
     """A sound file without pixels, such as a report in DICOM; `reason` is for counts."""
 
     def __init__(self, text: str, reason: str = "") -> None:
@@ -44,8 +44,8 @@ def told(name: str, fault: Exception) -> KeyholeError:
     said = " ".join(str(fault).split()) or type(fault).__name__
     if isinstance(fault, OSError) and fault.strerror:
         return FileError(f"{name} cannot be read: {fault.strerror}")
-    if isinstance(fault, NoPictureError):
-        return NoPictureError(f"{name}: {said}", fault.reason)
+    if isinstance(fault, NoImageError):
+        return NoImageError(f"{name}: {said}", fault.reason)
     if isinstance(fault, KeyholeError):
         return type(fault)(f"{name}: {said}")
     return DataError(f"{name} is damaged, or not what its ending says: {said:.160}")
@@ -146,7 +146,7 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Image:
     """One plane, grey or colour, in real values; read by window.
 
     `dtype` is the stored one, `limits` the real values that it can hold (None for floats).
@@ -196,7 +196,7 @@ class Picture:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Height and width of the picture as it is shown, turned by its orientation tag."""
+        """Height and width of the image as it is shown, turned by its orientation tag."""
         if self.file.orientation >= FIRST_TURNED:
             return self.width, self.height
         return self.height, self.width
@@ -219,8 +219,8 @@ class ImageFile(ABC):
     kind: ClassVar[str]
     endings: ClassVar[tuple[str, ...]]
     folder: ClassVar[bool] = False  # the "file" is a folder
-    orientation = 1  # as Exif numbers them: how the picture is to be turned when it is shown
-    levels = 0  # reduced ones beside the full picture, a pyramid; copies have none
+    orientation = 1  # as Exif numbers them: how the image is to be turned when it is shown
+    levels = 0  # reduced ones beside the full image, a pyramid; copies have none
     lossy = False  # True where writing loses more than rounding does
 
     def __init_subclass__(cls) -> None:
@@ -231,7 +231,7 @@ class ImageFile(ABC):
     def __init__(self, path: str, asked: Asked) -> None:
         self.path = path
         self.name = asked.name
-        self.pictures: list[Picture] = []
+        self.images: list[Image] = []
 
     @classmethod
     @abstractmethod
@@ -266,23 +266,23 @@ class ImageFile(ABC):
 
         What is missing in the file and in the rows (NaN) is stored bit for bit as it was.
         """
-        picture = self.pictures[plane]
+        image = self.images[plane]
         values, missing = self.unreal(plane, np.asarray(rows)), np.isnan(rows)
         given = values
         if missing.any():
-            every = slice(0, picture.width)
-            given = self.stored(plane, y, every)[..., : picture.channels]
+            every = slice(0, image.width)
+            given = self.stored(plane, y, every)[..., : image.channels]
             gaps = self.gaps(plane, y, every, given)
             missing &= np.isnan(given) | (False if gaps is None else gaps)
             values = np.where(missing, 0, values)
-        stored, clipped = to_stored(values, picture.dtype, self.stored_limits(plane))
+        stored, clipped = to_stored(values, image.dtype, self.stored_limits(plane))
         if missing.any():
             stored[missing] = given[missing]
         return stored, clipped
 
     def stored_limits(self, plane: int) -> Limits | None:
         """The least and the largest stored value; None for floats."""
-        return limits_of(self.pictures[plane].dtype)
+        return limits_of(self.images[plane].dtype)
 
     def carries(self, plane: int) -> bool:
         """True where alpha, or the like, is copied as it is."""
@@ -324,9 +324,9 @@ class ImageFile(ABC):
     def add(
         self, size: tuple[int, int, int], dtype: np.dtype, limits: Limits | None, name: str = ""
     ) -> None:
-        """Append a picture of (height, width, channels)."""
-        plane = len(self.pictures)
-        self.pictures.append(Picture(name or self.name, *size, dtype, limits, self, plane))
+        """Append an image of (height, width, channels)."""
+        plane = len(self.images)
+        self.images.append(Image(name or self.name, *size, dtype, limits, self, plane))
 
 
 class Copy:
@@ -350,25 +350,25 @@ class Copy:
                 f"{self._file.name}: plane {plane_index}, row {y} was written where plane "
                 f"{self._next[0]}, row {self._next[1]} comes next"
             )
-        picture = self._file.pictures[plane_index]
+        image = self._file.images[plane_index]
         end = y + rows.shape[0]
-        if rows.shape[1:] != (picture.width, picture.channels) or end > picture.height:
+        if rows.shape[1:] != (image.width, image.channels) or end > image.height:
             raise SettingError(
-                f"{picture.name}: rows {y} to {end} of shape {rows.shape} were written into a "
-                f"picture of {(picture.height, picture.width, picture.channels)}"
+                f"{image.name}: rows {y} to {end} of shape {rows.shape} were written into a "
+                f"image of {(image.height, image.width, image.channels)}"
             )
         band = slice(y, end)
         stored, clipped = self._file.stored_rows(plane_index, band, rows)
         self.clipped += clipped
         if self._file.carries(plane_index):
-            given = self._file.stored(plane_index, band, slice(0, picture.width))
-            stored = np.concatenate([stored, given[..., picture.channels :]], -1)
+            given = self._file.stored(plane_index, band, slice(0, image.width))
+            stored = np.concatenate([stored, given[..., image.channels :]], -1)
         self._put(plane_index, band, stored)
-        self._next = (plane_index + 1, 0) if end == picture.height else (plane_index, end)
+        self._next = (plane_index + 1, 0) if end == image.height else (plane_index, end)
 
     def check_whole(self) -> None:
         """Raises: DataError where rows have not been written."""
-        if self._next != (len(self._file.pictures), 0):
+        if self._next != (len(self._file.images), 0):
             plane, row = self._next
             raise DataError(
                 f"the copy of {self._file.name} is not complete: plane {plane} lacks its rows "

@@ -1,4 +1,4 @@
-"""From what a user hands over to pictures: an array, a list, a file, a folder, a glob."""
+"""From what a user hands over to images: an array, a list, a file, a folder, a glob."""
 
 import glob
 import os
@@ -15,9 +15,9 @@ from keyhole.data.images.arrays import ArrayFile, Given, checked_axes, filled
 from keyhole.data.images.image import (
     FORMATS,
     Asked,
+    Image,
     ImageFile,
-    NoPictureError,
-    Picture,
+    NoImageError,
     Skipped,
     quiet,
     told,
@@ -25,7 +25,7 @@ from keyhole.data.images.image import (
 from keyhole.data.images.tree import (
     Tree,
     format_of,
-    holds_pictures,
+    holds_images,
     in_words,
     tree_of,
     tree_of_list,
@@ -37,11 +37,11 @@ HIDDEN = "hidden"  # the one reason to pass a file over that nobody needs to be 
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures in the order of their files.
+class Images:
+    """Images in the order of their files.
 
     `skipped` are bad files that were left out, `passed_over` counts the files of a folder that
-    are no pictures, by reason.
+    are no images, by reason.
     """
 
     name: str
@@ -49,36 +49,36 @@ class Pictures:
     skipped: Sequence[Skipped] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
     listed: bool = False
-    pictures: list[Picture] = field(init=False)
+    images: list[Image] = field(init=False)
 
     def __post_init__(self) -> None:
-        planes = [picture for file in self.files for picture in file.pictures]
-        object.__setattr__(self, "pictures", planes)
+        planes = [image for file in self.files for image in file.images]
+        object.__setattr__(self, "images", planes)
 
     @property
     def ignored(self) -> int:
-        """Files in a folder that are no pictures, hidden ones not counted."""
+        """Files in a folder that are no images, hidden ones not counted."""
         return sum(count for reason, count in self.passed_over.items() if reason != HIDDEN)
 
     def passed_over_in_words(self) -> str:
-        """How many files of a folder are no pictures, and why; empty where there are none."""
+        """How many files of a folder are no images, and why; empty where there are none."""
         return in_words(dict(self.passed_over))
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def __iter__(self) -> Iterator[Picture]:
-        return iter(self.pictures)
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self.images)
 
-    def __getitem__(self, index: int) -> Picture:
-        return self.pictures[index]
+    def __getitem__(self, index: int) -> Image:
+        return self.images[index]
 
 
-def open_images(data: Any, axes: str | None = None, bad: Bad = "refuse") -> Pictures:
-    """The pictures in an array, a list of arrays, a file, a folder, or what a glob names.
+def open_images(data: Any, axes: str | None = None, bad: Bad = "refuse") -> Images:
+    """The images in an array, a list of arrays, a file, a folder, or what a glob names.
 
     `axes` has a letter for each axis: Y and X are the plane, C the channels, others count planes.
-    Raises: FileError for a path that leads nowhere; DataError for what is no picture, unless
+    Raises: FileError for a path that leads nowhere; DataError for what is no image, unless
     `bad` is "skip", then only where nothing else is left.
     """
     if bad not in ("refuse", "skip"):
@@ -94,17 +94,17 @@ def open_images(data: Any, axes: str | None = None, bad: Bad = "refuse") -> Pict
         if any(np.ndim(one) > 1 for one in data) and not np.isscalar(data[0]):
             return _arrays(data, letters, listed=True)
     if isinstance(data, list | tuple) and not data:
-        raise DataError("no pictures were given: the list is empty")
+        raise DataError("no images were given: the list is empty")
     if hasattr(type(data), "columns"):
         raise DataError(
-            f"a {type(data).__name__} is a table and holds no pictures: give an array, a list of "
+            f"a {type(data).__name__} is a table and holds no images: give an array, a list of "
             "arrays, or a path"
         )
     return _arrays([data], letters, listed=False)
 
 
 def is_images(data: Any) -> bool:
-    """True for a path, folder or glob that names picture files; no pixel is read."""
+    """True for a path, folder or glob that names image files; no pixel is read."""
     if not isinstance(data, str | os.PathLike):
         return False
     path = os.fspath(data)
@@ -113,53 +113,53 @@ def is_images(data: Any) -> bool:
     if format_of(path) is not None:
         return True
     if os.path.isdir(path):
-        return holds_pictures(path)
+        return holds_images(path)
     return not os.path.exists(path) and any(
-        holds_pictures(one) if os.path.isdir(one) else format_of(one)
+        holds_images(one) if os.path.isdir(one) else format_of(one)
         for one in glob.iglob(path, recursive=True)
     )
 
 
-def warn_passed_over(pictures: Pictures) -> None:
+def warn_passed_over(images: Images) -> None:
     """Warn of files of a folder that were passed over, unless all of them are hidden."""
-    if pictures.ignored:
-        said = f"{pictures.name}: {pictures.passed_over_in_words()}"
+    if images.ignored:
+        said = f"{images.name}: {images.passed_over_in_words()}"
         warnings.warn(said, KeyholeWarning, stacklevel=3)
 
 
-def warn_infinite(pictures: Sequence[Picture]) -> None:
+def warn_infinite(images: Sequence[Image]) -> None:
     """Warn of infinite pixels: they are taken for missing, and come back as they are."""
-    counts = [picture.infinite() for picture in pictures]
+    counts = [image.infinite() for image in images]
     if any(counts):
         odd = sum(count > 0 for count in counts)
-        first = next(p.name for p, count in zip(pictures, counts, strict=True) if count)
-        said = f"{sum(counts):,} infinite pixels in {odd:,} of {len(counts):,} pictures ({first})"
+        first = next(p.name for p, count in zip(images, counts, strict=True) if count)
+        said = f"{sum(counts):,} infinite pixels in {odd:,} of {len(counts):,} images ({first})"
         warnings.warn(f"{said} are taken for missing", KeyholeWarning, stacklevel=3)
 
 
-def as_given(pictures: Pictures, planes: Sequence[np.ndarray]) -> Given:
+def as_given(images: Images, planes: Sequence[np.ndarray]) -> Given:
     """These planes of real values in the form, axes and type of the arrays that were opened.
 
-    Raises: SettingError for pictures from files (`copy_to` is for those), DataError where the
+    Raises: SettingError for images from files (`copy_to` is for those), DataError where the
     planes do not fit.
     """
-    files = [file for file in pictures.files if isinstance(file, ArrayFile)]
-    if len(files) != len(pictures.files):
-        raise SettingError(f"{pictures.name} came from files; write copies of them by copy_to")
-    return filled(files, planes, listed=pictures.listed)
+    files = [file for file in images.files if isinstance(file, ArrayFile)]
+    if len(files) != len(images.files):
+        raise SettingError(f"{images.name} came from files; write copies of them by copy_to")
+    return filled(files, planes, listed=images.listed)
 
 
-def _arrays(data: Sequence[Any], axes: str | None, *, listed: bool) -> Pictures:
+def _arrays(data: Sequence[Any], axes: str | None, *, listed: bool) -> Images:
     files: list[ImageFile] = []
     first = 0
     for number, one in enumerate(data):
         asked = Asked(f"array {number}" if listed else "the array", axes)
         files.append(ArrayFile.of(one, asked, first))
-        first += len(files[-1].pictures)
-    return Pictures(f"{len(data)} arrays" if listed else "the array", files, listed=listed)
+        first += len(files[-1].images)
+    return Images(f"{len(data)} arrays" if listed else "the array", files, listed=listed)
 
 
-def _opened(name: str, tree: Tree, axes: str | None, bad: Bad) -> Pictures:
+def _opened(name: str, tree: Tree, axes: str | None, bad: Bad) -> Images:
     """The files opened, the bad ones listed."""
     files: list[ImageFile] = []
     skipped: list[Skipped] = []
@@ -170,7 +170,7 @@ def _opened(name: str, tree: Tree, axes: str | None, bad: Bad) -> Pictures:
             files.append(_open_file(path, Asked(shown, axes, call)))
         except MissingExtraError as fault:
             raise MissingExtraError(f"{shown}: {fault}") from fault
-        except NoPictureError as fault:
+        except NoImageError as fault:
             if len(tree.files) == 1:
                 raise
             passed_over[fault.reason] += 1
@@ -180,13 +180,13 @@ def _opened(name: str, tree: Tree, axes: str | None, bad: Bad) -> Pictures:
                 raise type(fault)(f"{fault}{hint}") from fault
             skipped.append(Skipped(shown, str(fault).removeprefix(shown).lstrip(": ")))
     if not files and not skipped:
-        raise DataError(f"{name} holds no pictures; {in_words(passed_over)}")
+        raise DataError(f"{name} holds no images; {in_words(passed_over)}")
     if not files:
         first = f"{skipped[0].name}: {skipped[0].why}"
         raise DataError(
-            f"{name}: no picture is left, all {len(skipped)} files are bad ({first:.200})"
+            f"{name}: no image is left, all {len(skipped)} files are bad ({first:.200})"
         )
-    return Pictures(name, files, skipped, passed_over)
+    return Images(name, files, skipped, passed_over)
 
 
 def _open_file(path: str, asked: Asked) -> ImageFile:
@@ -195,7 +195,7 @@ def _open_file(path: str, asked: Asked) -> ImageFile:
     if kind is None and os.access(path, os.R_OK):
         known = sorted({end for cls in FORMATS.values() for end in cls.endings})
         raise DataError(
-            f"{asked.name}: it is no picture by its ending or its first bytes; known endings "
+            f"{asked.name}: it is no image by its ending or its first bytes; known endings "
             f"are {known}"
         )
     try:

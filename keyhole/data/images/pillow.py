@@ -1,4 +1,4 @@
-"""Everyday pictures by Pillow: PNG, JPEG, BMP, WebP, and the first frame of a GIF."""
+"""Everyday images by Pillow: PNG, JPEG, BMP, WebP, and the first frame of a GIF."""
 
 import io
 import os
@@ -30,14 +30,14 @@ ORIENTATION = 0x0112  # the Exif tag
 
 
 class PillowFile(ImageFile):
-    """One picture. It is decoded as a whole, and the last one that was stays in memory."""
+    """One image. It is decoded as a whole, and the last one that was stays in memory."""
 
     kind = "pillow"
     endings = tuple(end for ends in ENDINGS.values() for end in ends)
 
     @classmethod
     def opened(cls, path: str, asked: Asked) -> Self:
-        """The picture; decoded once, so that a truncated file is found now."""
+        """The image; decoded once, so that a truncated file is found now."""
         file = cls(path, asked)
         with _image(path) as image:
             file.format = "JPEG" if image.format == "MPO" else str(image.format)
@@ -69,15 +69,15 @@ class PillowFile(ImageFile):
         return ENDINGS[self.format]
 
     def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
-        """A window of the decoded picture."""
+        """A window of the decoded image."""
         return held(self.path, "pixels", self._decoded)[y, x]
 
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[Put]:
-        """Pixels are gathered, for the format encodes a picture at once."""
-        picture = self.pictures[0]
-        stored = picture.channels + self.carries(0)
-        pixels = np.zeros((picture.height, picture.width, stored), picture.dtype)
+        """Pixels are gathered, for the format encodes an image at once."""
+        image = self.images[0]
+        stored = image.channels + self.carries(0)
+        pixels = np.zeros((image.height, image.width, stored), image.dtype)
 
         def put(plane: int, y: slice, rows: np.ndarray) -> None:
             pixels[y] = rows
@@ -116,7 +116,7 @@ class PillowFile(ImageFile):
 def _image(path: str) -> Iterator[Any]:
     """The image, its header read.
 
-    Raises: DataError for a picture so large that it may be meant to harm.
+    Raises: DataError for an image so large that it may be meant to harm.
     """
     try:
         from PIL import Image

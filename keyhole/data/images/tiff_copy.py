@@ -79,7 +79,7 @@ def _encode_series(writer: Any, series: Any, raw: Raw) -> None:
     """Page after page; in one go where a text of tifffile's own on the first tells the shape."""
     pages = [series.keyframe if p is None else p.aspage() for p in series.pages]
     shape = (len(pages), *series.keyframe.shaped)
-    parts = [_segments(Part(raw, shape, number), page) for number, page in enumerate(pages)]
+    parts = [_groups_of_rows(Part(raw, shape, number), page) for number, page in enumerate(pages)]
     dtype = raw.dtype.newbyteorder(series.keyframe.parent.byteorder)
     own = _shape_text(pages[0])
     if own is not None:
@@ -120,7 +120,7 @@ class Part:
         return np.array(block[0] if size[0] == 1 else block, dtype)
 
 
-def _segments(part: Part, page: Any) -> Iterator[Any]:
+def _groups_of_rows(part: Part, page: Any) -> Iterator[Any]:
     """The tiles or encoded strips of a page, one at a time; strips of packed bits as a whole."""
     planes, depth, height, width, _ = page.shaped
     coding = _coding(page)

@@ -1,4 +1,4 @@
-"""Which files of a path, a folder tree or a glob are pictures, and why the others are not read."""
+"""Which files of a path, a folder tree or a glob are images, and why the others are not read."""
 
 import difflib
 import glob
@@ -13,7 +13,7 @@ from keyhole.data.images.image import FORMATS
 from keyhole.errors import DataError, FileError
 
 Named = tuple[str, str]  # a path, and the name that messages and copies use
-TABLES = (".parquet", ".pq")  # a folder of these holds a table, whatever pictures lie beside
+TABLES = (".parquet", ".pq")  # a folder of these holds a table, whatever images lie beside
 ZARR_HEADERS = ("zarr.json", ".zgroup", ".zarray")
 DICOM_INDEX = "dicomdir"  # begins like a DICOM file, but only lists others
 # First bytes of files whose name has no ending that says something: (offset, bytes, kind).
@@ -29,7 +29,7 @@ MOST_REASONS = 6
 
 @dataclass
 class Tree:
-    """Picture files in order, and why other entries were passed over: how many for each reason."""
+    """Image files in order, and why other entries were passed over: how many for each reason."""
 
     files: list[Named] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -49,7 +49,7 @@ def in_words(passed_over: dict[str, int]) -> str:
 
 
 def format_of(path: str) -> str | None:
-    """The kind of picture file by its ending, else by its first bytes; None for no picture."""
+    """The kind of image file by its ending, else by its first bytes; None for no image."""
     low = path.lower().rstrip("/")
     is_folder = os.path.isdir(path)
     if is_folder:
@@ -69,20 +69,20 @@ def format_of(path: str) -> str | None:
 
 
 def is_zarr(path: str) -> bool:
-    """True for a folder that is one picture."""
+    """True for a folder that is one image."""
     named = path.rstrip("/").lower().endswith(".zarr")
     return named or any(os.path.exists(os.path.join(path, name)) for name in ZARR_HEADERS)
 
 
-def holds_pictures(path: str) -> bool:
-    """True for a folder with a picture file anywhere in it and no Parquet file right in it."""
+def holds_images(path: str) -> bool:
+    """True for a folder with an image file anywhere in it and no Parquet file right in it."""
     if any(entry.name.endswith(TABLES) for entry in _entries(path)):
         return False
     return next((True for _, reason in _walked(path) if not reason), False)
 
 
 def tree_of(path: str) -> Tree:
-    """The picture files that a path names: a file, a folder with all below it, or a glob.
+    """The image files that a path names: a file, a folder with all below it, or a glob.
 
     Names are relative to the folder, or to the part of the glob without wildcards.
     Raises: FileError, DataError where there are none.
@@ -93,7 +93,7 @@ def tree_of(path: str) -> Tree:
         tree = _collected([path], path)
         if not tree.files:
             others = in_words(tree.passed_over)
-            raise DataError(f"folder {path} holds no pictures{others and f'; {others}'}")
+            raise DataError(f"folder {path} holds no images{others and f'; {others}'}")
         return tree
     if os.path.exists(path):
         if os.path.basename(path).lower() == DICOM_INDEX:
@@ -106,13 +106,13 @@ def tree_of(path: str) -> Tree:
     if not tree.files:
         others = in_words(tree.passed_over)
         raise DataError(
-            f"none of the {len(matches)} files that {path} names is a picture: {others}"
+            f"none of the {len(matches)} files that {path} names is an image: {others}"
         )
     return tree
 
 
 def tree_of_list(paths: Sequence[str]) -> Tree:
-    """The picture files of a list of paths, folders walked; names are as short as they can be."""
+    """The image files of a list of paths, folders walked; names are as short as they can be."""
     tree = Tree()
     for path in paths:
         walked = os.path.isdir(path) and not is_zarr(path)
@@ -146,10 +146,10 @@ def _collected(paths: Sequence[str], top: str) -> Tree:
 
 
 def _walked(top: str) -> Iterator[tuple[str, str]]:
-    """(path, "") of each picture below a folder, (path, reason) of what is passed over.
+    """(path, "") of each image below a folder, (path, reason) of what is passed over.
 
     A link to a folder outside the tree is followed once, one to a folder inside it never. A
-    folder below that cannot be listed is given like a picture: opening it tells the fault.
+    folder below that cannot be listed is given like an image: opening it tells the fault.
     """
     root = os.path.realpath(top)
     met = {root}
@@ -198,7 +198,7 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
 
 
 def _why_not(path: str) -> str:
-    """Why an entry is no picture file; empty for one that is."""
+    """Why an entry is no image file; empty for one that is."""
     name = os.path.basename(path.rstrip("/"))
     if name.lower() == DICOM_INDEX:
         return "an index of DICOM files"
@@ -210,7 +210,7 @@ def _why_not(path: str) -> str:
         return ""
     ending = os.path.splitext(name)[1].lower()
     if NO_WORD.fullmatch(ending):
-        return "no ending, and not the first bytes of a picture"
+        return "no ending, and not the first bytes of an image"
     return f"ending {ending:.12}"
 
 

@@ -227,7 +227,7 @@ HEADERS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
 
 class ZarrFile(ImageFile):
-    """The full level of a multiscale picture, or a plain array.
+    """The full level of a multiscale image, or a plain array.
 
     A copy has its chunks, codecs and attributes. Coarser levels would still show the old pixels,
     so the copy has none.
@@ -317,7 +317,7 @@ def _grouped(path: str) -> bool:
 
 
 def _full_level(node: Any) -> tuple[str, str | None]:
-    """Where in the group the full picture stands, and the letters of its axes if it says them."""
+    """Where in the group the full image stands, and the letters of its axes if it says them."""
     if not hasattr(node, "group_keys"):  # an array
         return "", _letters(node.metadata)
     scales = _multiscales(dict(node.attrs))

@@ -1,4 +1,4 @@
-"""Pictures of one shape: every pixel a cell, square patches in the place of columns."""
+"""Images of one shape: every pixel a cell, square patches in the place of columns."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ import torch
 
 from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.records import Batch
-from keyhole.data.image_rows import FILE, IMAGE, Form, form_of, pixels_of
+from keyhole.data.image_rows import FILE, IMAGE, ImageSpec, image_spec_of, pixels_of
 from keyhole.data.source import Rows, Source
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
-from keyhole.modalities.schema import Hints
+from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.given import check_columns
-from keyhole.modalities.tabular.survey import Survey
+from keyhole.modalities.tabular.source_profile import SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 MOST_PATCHES = 64
-MOST_CELLS = 1 << 17
-SAMPLE_BYTES = 128 << 20  # of pictures that a survey keeps
-NATS_UNSEEN = 9.0  # of a white pixel where all others were black
+MOST_FEATURES = 1 << 17
+SAMPLE_BYTES = 128 << 20  # of images that a survey keeps
+NATS_UNOBSERVED = 9.0  # of a white pixel where all others were black
 
 
 @dataclass(frozen=True)
 class Field:
-    """A column of the source (the picture, what names it), or a patch that stands for one."""
+    """A column of the source (the image, what names it), or a patch that stands for one."""
 
     name: str
     kind: str
 
 
-class Pictured(Modality):
-    """Pictures, their pixels by one measure: `center` and `scale`, the usual contrast within one.
+class ImageModality(Modality):
+    """Images, their pixels by one measure: `center` and `scale`, the usual contrast within one.
 
     `form` is their shape and type, `patch` a patch's side in pixels; `least` and `most` were met
-    in training; `binary` pictures hold zeros and ones alone.
+    in training; `binary` images hold zeros and ones alone.
     """
 
-    kind = "pictures"
+    kind = "images"
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class Pictured(Modality):
         reasons: dict[str, str],
         gaps: dict[str, float],
     ) -> None:
-        self.columns = [Field(name, "picture" if name == IMAGE else "aside") for name in columns]
-        self.form = Form.of(form)
+        self.columns = [Field(name, "image" if name == IMAGE else "ignored") for name in columns]
+        self.form = ImageSpec.of(form)
         self.measure = measure
         self.patch = patch
         self.binary = binary
@@ -69,37 +69,39 @@ class Pictured(Modality):
         self.gaps = gaps
 
     def check(self) -> None:
-        """Raises: SettingError for pictures that there cannot be."""
+        """Raises: SettingError for images that there cannot be."""
         grid, measure = self.form.grid, self.measure
-        if len(grid) != 3 or min(grid) < 1 or math.prod(grid) > MOST_CELLS:
-            raise SettingError(f"pictures of {grid}: at most {MOST_CELLS:,} cells")
+        if len(grid) != 3 or min(grid) < 1 or math.prod(grid) > MOST_FEATURES:
+            raise SettingError(f"images of {grid}: at most {MOST_FEATURES:,} cells")
         if not 1 <= self.patch <= max(grid):
-            raise SettingError(f"patch={self.patch}: a side of a square within the picture")
+            raise SettingError(f"patch={self.patch}: a side of a square within the image")
         if sorted(measure) != ["center", "least", "most", "scale"] or not measure["scale"] > 0:
             raise SettingError("measure: center, scale (above zero), least and most")
 
     @classmethod
-    def learn(cls, source: Source, hints: Hints) -> tuple[Self, Survey]:
-        """The pictures of a source, and the survey they were learnt from.
+    def learn(cls, source: Source, schema: Schema) -> tuple[Self, SourceProfile]:
+        """The images of a source, and the survey they were learned from.
 
         Raises: DataError where there is none, or no pixel was observed.
         """
-        check_columns(hints.named(), source.names, "a hint")
-        survey = Survey(source, source.names, profiled=False, most_bytes=SAMPLE_BYTES)
-        form = form_of(survey.sample)
-        if form is None or survey.rows == 0:
+        check_columns(schema.named(), source.names, "a hint")
+        source_profile = SourceProfile(
+            source, source.names, profiled=False, most_bytes=SAMPLE_BYTES
+        )
+        form = image_spec_of(source_profile.sample)
+        if form is None or source_profile.rows == 0:
             raise DataError(f"{source.name} holds 0 sample(s): a minimum of 1 is required")
-        if math.prod(form.grid) > MOST_CELLS:
+        if math.prod(form.grid) > MOST_FEATURES:
             raise DataError(
-                f"{source.name} holds pictures of {form.grid}: at most {MOST_CELLS:,} cells are "
-                "worked on; PictureHints(size=(height, width)) takes fewer"
+                f"{source.name} holds images of {form.grid}: at most {MOST_FEATURES:,} cells are "
+                "worked on; ImageSchema(size=(height, width)) takes fewer"
             )
-        x = _finite(pixels_of(survey.sample), 0)
+        x = _finite(pixels_of(source_profile.sample), 0)
         held = x[~np.isnan(x)]
         if not len(held):
             raise DataError(f"{source.name} holds no pixel that was observed")
         side = max(2, math.ceil(math.sqrt(form.grid[0] * form.grid[1] / MOST_PATCHES)))
-        names = {IMAGE: said_of(form, side), FILE: "names the pictures"}
+        names = {IMAGE: said_of(form, side), FILE: "names the images"}
         made = cls(
             columns=source.names, form=vars(form), measure=_measure(x, held), patch=side,
             binary=bool(np.isin(held, (0, 1)).all()) and len(np.unique(held)) == 2,
@@ -107,11 +109,11 @@ class Pictured(Modality):
         )  # fmt: skip
         empty = np.isnan(x).mean(0)
         for name in made.layout.columns if empty.any() else ():
-            made.gaps[name] = float(empty[made.cells_of(name)[0]])
-        return made, survey
+            made.gaps[name] = float(empty[made.features_of(name)[0]])
+        return made, source_profile
 
     def recipe(self) -> dict[str, Any]:
-        """What was learnt, as JSON."""
+        """What was learned, as JSON."""
         held = {name: getattr(self, name) for name in self.arguments()}
         form = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.form).items()}
         return {"kind": self.kind, **held, "columns": [c.name for c in self.columns],
@@ -122,7 +124,7 @@ class Pictured(Modality):
         """A cell for each pixel and channel, in patches."""
         center, scale = self.measure["center"], self.measure["scale"]
         if self.binary:
-            slot = Slot("", "pixel", "bernoulli", center=center, nats_unseen=NATS_UNSEEN,
+            slot = Slot("", "pixel", "bernoulli", center=center, nats_unobserved=NATS_UNOBSERVED,
                         scale=max(math.sqrt(center * (1 - center)), 1e-3))  # fmt: skip
             return pixels(slot, self.form.grid, self.patch)
         ends = self.form.limits or (self.measure["least"], self.measure["most"])
@@ -132,40 +134,40 @@ class Pictured(Modality):
         return pixels(slot, self.form.grid, self.patch)
 
     @cached_property
-    def celled(self) -> list[Field]:
+    def encoded_columns(self) -> list[Field]:
         """The patches."""
         return [Field(name, "patch") for name in self.layout.columns]
 
     @property
     def id_column(self) -> str | None:
-        """The file, where pictures are files."""
+        """The file, where images are files."""
         return FILE if FILE in [column.name for column in self.columns] else None
 
     def needs(self) -> list[str]:
-        """The pictures alone."""
+        """The images alone."""
         return [IMAGE]
 
     def encode(self, rows: Rows, start: int = 0) -> Batch:
-        """The pictures as cells; a NaN pixel is unseen.
+        """The images as cells; a NaN pixel is unseen.
 
-        Raises: DataError for pictures of another shape, or an infinite pixel.
+        Raises: DataError for images of another shape, or an infinite pixel.
         """
         check_columns(self.needs(), rows.names, "this model")
         table = rows.arrow().select([IMAGE])
-        form = form_of(table)
+        form = image_spec_of(table)
         x = pixels_of(table)
         if x.shape[1] != len(self.layout) or (form is not None and form.grid != self.form.grid):
             given = form.grid if form is not None else (x.shape[1],)
-            raise DataError(f"pictures are {given}, and this model takes {self.form.grid}")
+            raise DataError(f"images are {given}, and this model takes {self.form.grid}")
         x = _finite(x, start)
-        seen = ~np.isnan(x)
+        observed = ~np.isnan(x)
         numbers = x if self.binary else (x - self.measure["center"]) / self.measure["scale"]
-        numbers = np.where(seen, numbers, 0).astype(np.float32, copy=False)
+        numbers = np.where(observed, numbers, 0).astype(np.float32, copy=False)
         codes = torch.zeros((len(x), 0), dtype=torch.int64)
-        return Batch(torch.from_numpy(numbers), codes, torch.from_numpy(seen))
+        return Batch(torch.from_numpy(numbers), codes, torch.from_numpy(observed))
 
     def decode(self, batch: Batch) -> pa.Table:
-        """Expected pictures in the original units, as floats."""
+        """Expected images in the original units, as floats."""
         x = self._values(batch.numbers.cpu().numpy())
         ends = self.form.limits or (-np.inf, np.inf)
         return self._table(x.clip(*ends), replace(self.form, stored="float32"))
@@ -175,41 +177,41 @@ class Pictured(Modality):
         return self.decode(batch)
 
     def drawn(self, batch: Batch) -> pa.Table:
-        """Pictures of values that the type can hold, and that training met; unseen pixels NaN."""
+        """Images of values that the type can hold, and that training met; unseen pixels NaN."""
         x = self._values(batch.numbers.cpu().numpy())
         x = x.clip(self.measure["least"], self.measure["most"])
         x = x if self.form.limits is None else np.round(x)
-        seen = batch.seen.cpu().numpy()
-        if seen.all():
+        observed = batch.observed.cpu().numpy()
+        if observed.all():
             return self._table(x, self.form)
-        return self._table(np.where(seen, x, np.nan), replace(self.form, stored="float32"))
+        return self._table(np.where(observed, x, np.nan), replace(self.form, stored="float32"))
 
     def encode_given(self, given: Mapping[str, Any]) -> Batch:
         """Raises: SettingError: what is given are cells of a table."""
-        raise SettingError(f"given={dict(given)!r:.60}: pictures are drawn as a whole")
+        raise SettingError(f"given={dict(given)!r:.60}: images are drawn as a whole")
 
     def texts(self, rows: Rows, column: str) -> list[str]:
         """The mean of a patch."""
-        held = pixels_of(rows.arrow().select([IMAGE]))[:, self.cells_of(column)]
-        seen = ~np.isnan(held)
-        mean = np.where(seen, held, 0).sum(1) / np.maximum(seen.sum(1), 1)
-        said = number_texts(np.where(seen.any(1), mean, np.nan).astype(np.float64))
+        held = pixels_of(rows.arrow().select([IMAGE]))[:, self.features_of(column)]
+        observed = ~np.isnan(held)
+        mean = np.where(observed, held, 0).sum(1) / np.maximum(observed.sum(1), 1)
+        said = number_texts(np.where(observed.any(1), mean, np.nan).astype(np.float64))
         return [f"mean {text}" for text in said]
 
-    def expected(self, column: str, cells: np.ndarray, predicted: Prediction) -> Expected:
+    def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """The range of the patch's mean, or that its mean fits and its pattern does not."""
         ends = (predicted.low, predicted.high)
         low, high = (self._values(part).mean(1).astype(np.float64) for part in ends)
-        mean = self._values(cells).mean(1).astype(np.float64)
+        mean = self._values(features).mean(1).astype(np.float64)
         texts = [f"{text} {LEVEL}" for text in range_texts(low, high)]
         inside = (low <= mean) & (mean <= high)
         texts = [
             f"another pattern at a mean of {text}" if fits else text
             for text, fits in zip(texts, inside, strict=True)
         ]
-        return Expected(texts, np.zeros(len(cells), bool), np.ones(len(cells), bool))
+        return Expected(texts, np.zeros(len(features), bool), np.ones(len(features), bool))
 
-    def cells_of(self, column: str) -> list[int]:
+    def features_of(self, column: str) -> list[int]:
         """The positions of a patch's cells."""
         return self._places[column]
 
@@ -220,27 +222,27 @@ class Pictured(Modality):
             places.setdefault(slot.column, []).append(i)
         return places
 
-    def _values(self, cells: np.ndarray) -> np.ndarray:
+    def _values(self, features: np.ndarray) -> np.ndarray:
         """Cells in the original units."""
         if self.binary:
-            return cells
-        return cells * self.measure["scale"] + self.measure["center"]
+            return features
+        return features * self.measure["scale"] + self.measure["center"]
 
-    def _table(self, x: np.ndarray, form: Form) -> pa.Table:
+    def _table(self, x: np.ndarray, form: ImageSpec) -> pa.Table:
         import pyarrow as pa
 
         return pa.table([form.column(x)], schema=pa.schema([form.field()]))
 
 
-def said_of(form: Form, side: int) -> str:
-    """What pictures are, in words."""
+def said_of(form: ImageSpec, side: int) -> str:
+    """What images are, in words."""
     height, width, channels = form.grid
     kind = "grey" if channels == 1 else f"{channels} channels"
     said = f"{height}x{width} pixels, {kind}, stored as {form.stored}, patches of {side}x{side}"
     if form.resized:
         said += (
             f"; resized from {form.original[0]}x{form.original[1]}: "
-            "PictureHints(size=(height, width)) takes another size"
+            "ImageSchema(size=(height, width)) takes another size"
         )
     return said
 
@@ -266,6 +268,6 @@ def _finite(x: np.ndarray, start: int) -> np.ndarray:
     """Raises: DataError for an infinite pixel."""
     odd = np.isinf(x)
     if odd.any():
-        raise DataError(f"picture {start + int(np.argwhere(odd)[0][0]) + 1} holds infinity; "
+        raise DataError(f"image {start + int(np.argwhere(odd)[0][0]) + 1} holds infinity; "
                         "write NaN where a pixel is missing")  # fmt: skip
     return x

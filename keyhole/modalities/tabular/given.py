@@ -13,11 +13,19 @@ from keyhole.data import cast
 from keyhole.data.levels import value_key
 from keyhole.data.source import ArrowRows, Source
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.tabular.columns import Aside, Category, Column, Count, Flag, Moment, Number
+from keyhole.modalities.tabular.columns import (
+    Boolean,
+    Category,
+    Column,
+    Count,
+    Datetime,
+    Ignored,
+    Number,
+)
 from keyhole.modalities.tabular.columns.grids import Grid, bins, heaped
 from keyhole.modalities.tabular.columns.number import normal_scores
 from keyhole.modalities.tabular.rules import rules_of
-from keyhole.modalities.tabular.survey import Survey
+from keyhole.modalities.tabular.source_profile import SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,40 +49,40 @@ def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any])
             near = difflib.get_close_matches(str(name), list(by_name), 1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"columns: {list(by_name)[:20]}"
             raise DataError(f"given={name!r}: this model has no such column; {hint}")
-    cells = {}
+    features = {}
     for field in types:
         if field.name not in given:
-            cells[field.name] = pa.nulls(1, field.type)
+            features[field.name] = pa.nulls(1, field.type)
             continue
         value = given[field.name]
         _check(by_name[field.name], value)
         try:
-            cells[field.name] = _cell(value, field.type)
+            features[field.name] = _feature(value, field.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as fault:
             raise SettingError(
                 f"given {field.name}={value!r:.60}: the column holds {field.type}"
             ) from fault
-    return pa.table(cells)
+    return pa.table(features)
 
 
-def _cell(value: Any, wanted: Any) -> Any:
+def _feature(value: Any, wanted: Any) -> Any:
     import pyarrow as pa
 
     plain = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
     if isinstance(value, str) and pa.types.is_integer(plain):
-        return _cell(float(value), wanted)  # «1.0» is how some files write 1
+        return _feature(float(value), wanted)  # «1.0» is how some files write 1
     if isinstance(value, str) and not pa.types.is_string(plain):
-        cell = pa.array([value]).cast(plain)
+        feature = pa.array([value]).cast(plain)
     else:
-        cell = pa.array([value], plain)
-        if isinstance(value, float) and cell[0].as_py() != value and pa.types.is_integer(plain):
+        feature = pa.array([value], plain)
+        if isinstance(value, float) and feature[0].as_py() != value and pa.types.is_integer(plain):
             raise ValueError("not a whole number")
-    return cell.dictionary_encode().cast(wanted) if plain is not wanted else cell
+    return feature.dictionary_encode().cast(wanted) if plain is not wanted else feature
 
 
 def _check(column: Column, value: Any) -> None:
     """Raises: SettingError for a level or a size that training never met."""
-    if isinstance(column, Category | Flag):
+    if isinstance(column, Category | Boolean):
         levels = column.levels if isinstance(column, Category) else [column.no, column.yes]
         known = [str(level) for level in levels]
         if value_key(str(value)) not in {value_key(level) for level in known}:
@@ -83,8 +91,8 @@ def _check(column: Column, value: Any) -> None:
             raise SettingError(
                 f"given {column.name}={value!r:.60}: training never met this level; {hint}"
             )
-    if isinstance(column, Moment):
-        _check_moment(column, value)
+    if isinstance(column, Datetime):
+        _check_datetime(column, value)
     if isinstance(column, Number | Count):
         try:
             size = float(value)
@@ -97,14 +105,14 @@ def _check(column: Column, value: Any) -> None:
             )
 
 
-def _check_moment(column: Moment, value: Any) -> None:
+def _check_datetime(column: Datetime, value: Any) -> None:
     """Raises: SettingError for a moment that is none, or beyond those that training met."""
     import pyarrow as pa
 
     seconds, bad = cast.seconds(pa.array([value]), column.style)
     least, most = column.range_s
-    atom = column.atom is not None and seconds[0] == column.atom[0]
-    if len(bad) or not (least <= seconds[0] <= most or atom):
+    point_mass = column.point_mass is not None and seconds[0] == column.point_mass[0]
+    if len(bad) or not (least <= seconds[0] <= most or point_mass):
         met = column.met()
         raise SettingError(f"given {column.name}={value!s:.60}: training met {met[0]} to {met[1]}")
 
@@ -128,52 +136,54 @@ def check_columns(wanted: list[str], given: list[str], who: str) -> None:
 BINNED = {"student_t", "counts"}  # likelihoods that bins can stand for
 
 
-def bounds_of(columns: list[Column], survey: Survey) -> dict[str, Grid]:
+def bounds_of(columns: list[Column], source_profile: SourceProfile) -> dict[str, Grid]:
     """Which values may be drawn, by column."""
     bounds = {
-        c.name: c.bounds(survey.profiles[c.name]) for c in columns if not isinstance(c, Aside)
+        c.name: c.bounds(source_profile.profiles[c.name])
+        for c in columns
+        if not isinstance(c, Ignored)
     }
     return {name: grid for name, grid in bounds.items() if grid}
 
 
 def kept_rules(
-    source: Source, survey: Survey, columns: list[Column]
+    source: Source, source_profile: SourceProfile, columns: list[Column]
 ) -> list[dict[str, Any]] | None:
     """The rules between columns that all rows keep, as JSON; None without any."""
-    return [rule.to_json() for rule in rules_of(source, survey, columns)] or None
+    return [rule.to_json() for rule in rules_of(source, source_profile, columns)] or None
 
 
-def bins_of(table: Tabular, survey: Survey) -> dict[str, list[list[float]]]:
+def bins_of(table: Tabular, source_profile: SourceProfile) -> dict[str, list[list[float]]]:
     """The bins of cells whose values repeat, from the survey's sample.
 
     Number columns without heaps are turned to normal scores.
     """
-    for column in table.celled:
+    for column in table.encoded_columns:
         if isinstance(column, Number):
-            numbers = survey.profiles[column.name].numbers()
-            if column.atom is not None:
-                numbers = numbers[numbers != column.atom[0]]
+            numbers = source_profile.profiles[column.name].numbers()
+            if column.point_mass is not None:
+                numbers = numbers[numbers != column.point_mass[0]]
             if not heaped(numbers):
-                column.bent = normal_scores(numbers) or column.bent
-    batch, binned = table.encode(ArrowRows(survey.sample)), {}
+                column.transformed = normal_scores(numbers) or column.transformed
+    batch, binned = table.encode(ArrowRows(source_profile.sample)), {}
     for i, slot in enumerate(table.layout.slots):
-        cells = batch.numbers[:, i][batch.seen[:, i]].numpy() if not slot.coded else None
-        if slot.head in BINNED and cells is not None and heaped(cells):
-            binned[slot.name] = bins(cells)
+        features = batch.numbers[:, i][batch.observed[:, i]].numpy() if not slot.coded else None
+        if slot.head in BINNED and features is not None and heaped(features):
+            binned[slot.name] = bins(features)
     return binned
 
 
-def rows_of(table: Tabular, batch: Batch, grids: dict[str, Grid]) -> pa.Table:
+def decode_codes(table: Tabular, batch: Batch, grids: dict[str, Grid]) -> pa.Table:
     """Cells as rows of values that these grids allow; unseen ones missing."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    cells, seen = table.cells(batch), batch.seen.cpu().numpy()
+    features, observed = table.features(batch), batch.observed.cpu().numpy()
     columns = {}
-    for column in table.celled:
-        place = table.cells_of(column.name)
-        values = column.drawn(cells[:, place], grids.get(column.name))
-        gaps = ~seen[:, place].any(1)
+    for column in table.encoded_columns:
+        place = table.features_of(column.name)
+        values = column.drawn(features[:, place], grids.get(column.name))
+        gaps = ~observed[:, place].any(1)
         if gaps.any():
             values = pc.if_else(pa.array(gaps), pa.scalar(None, values.type), values)  # pyright: ignore
         columns[column.name] = values

@@ -1,6 +1,6 @@
 """Whole numbers that name rows and measure nothing: account numbers, phone numbers, keys.
 
-Many columns of one measure, as the pixels of small pictures: standardised by one scale.
+Many columns of one measure, as the pixels of small images: standardised by one scale.
 
 Each by its own would blow up the ones that hardly vary, such as a corner's.
 
@@ -110,7 +110,7 @@ def measure(profiles: Sequence[Profile]) -> float | None:
 
 def look_alike(profiles: Sequence[Profile]) -> bool:
     """True for many columns, all of numbers, with more than two values, over one range."""
-    held = [p for p in profiles if p.seen]
+    held = [p for p in profiles if p.observed]
     varying = [p for p in held if p.numeric and p.most > p.least]
     if len(varying) < LEAST_COLUMNS or not all(p.numeric and not p.not_numbers for p in held):
         return False
@@ -121,7 +121,7 @@ def look_alike(profiles: Sequence[Profile]) -> bool:
     return float(np.mean(wide)) >= LEAST_SHARE and not two
 
 
-LEAST_STEPS = 1_000  # floats between the least and the most number, so that numbers can be learnt
+LEAST_STEPS = 1_000  # floats between the least and the most number, so that numbers can be learned
 MOST_COUNT = 1_000  # larger whole numbers are amounts, not counts of things
 
 
@@ -139,26 +139,26 @@ def guess(profile: Profile) -> Guess:
     import pyarrow.types as pt
 
     kind = profile.arrow_type
-    if profile.seen <= 0:
-        return Guess("aside", "holds no value at all")
+    if profile.observed <= 0:
+        return Guess("ignored", "holds no value at all")
     if pt.is_boolean(kind):
-        return Guess("flag", "true or false")
+        return Guess("boolean", "true or false")
     if profile.dictionary and not profile.overflow and profile.levels:
         return _guess_levels(profile, "typed as levels, {} of them")
     if pt.is_timestamp(kind) or pt.is_date(kind):
-        return Guess("moment", "typed as dates")
+        return Guess("datetime", "typed as dates")
     if cast.is_text(kind):
         return _guess_text(profile)
     if pt.is_integer(kind) and profile.style:
-        return Guess("moment", f"digits read as dates ({profile.style})")
+        return Guess("datetime", f"digits read as dates ({profile.style})")
     if cast.is_numeric(kind):
         return _guess_number(profile, pt.is_integer(kind))
-    return Guess("aside", f"holds {kind}, which is no cell of a table")
+    return Guess("ignored", f"holds {kind}, which is no cell of a table")
 
 
 def _guess_text(profile: Profile) -> Guess:
     if profile.style:
-        return Guess("moment", f"texts read as dates ({profile.style})")
+        return Guess("datetime", f"texts read as dates ({profile.style})")
     if profile.numeric:
         number = _guess_number(profile, profile.whole)
         return Guess(number.kind, number.reason, "; ".join(_cautions(profile)))
@@ -194,36 +194,38 @@ def _guess_texts(profile: Profile) -> Guess:
         first, second = profile.ambiguous
         note = f"; dates as {first} or {second}? kind 'moment:{first}' says which"
     if len(profile.levels) == 2 and not profile.overflow:
-        return Guess("flag", "two texts", note[2:])
+        return Guess("boolean", "two texts", note[2:])
     if profile.heavy:
-        return Guess("aside", "its different texts take too much memory: an identifier")
+        return Guess("ignored", "its different texts take too much memory: an identifier")
     if profile.overflow:
-        return Guess("aside", f"more than {MOST_LEVELS:,} different texts: an identifier")
+        return Guess("ignored", f"more than {MOST_LEVELS:,} different texts: an identifier")
     return _guess_levels(profile, "{} different texts", note)
 
 
 def _guess_levels(profile: Profile, reason: str, note: str = "") -> Guess:
-    if profile.seen >= 20 and len(profile.levels) > 0.9 * profile.seen:
-        return Guess("aside", "nearly every row has a level of its own: an identifier", note[2:])
+    if profile.observed >= 20 and len(profile.levels) > 0.9 * profile.observed:
+        return Guess("ignored", "nearly every row has a level of its own: an identifier", note[2:])
     return Guess("category", reason.format(len(profile.levels)), note[2:])
 
 
 def _guess_number(profile: Profile, integer: bool) -> Guess:
     import pyarrow.types as pt
 
-    steps = profile.whole and profile.rising and profile.seen >= 20
+    steps = profile.whole and profile.rising and profile.observed >= 20
     if steps and profile.span + 1 == profile.rows:
-        return Guess("aside", "counts the rows one by one: an identifier")
-    if integer and profile.rising and profile.seen >= 20 and ID_NAME.search(profile.name):
-        return Guess("aside", "rises row by row and is named like an identifier")
+        return Guess("ignored", "counts the rows one by one: an identifier")
+    if integer and profile.rising and profile.observed >= 20 and ID_NAME.search(profile.name):
+        return Guess("ignored", "rises row by row and is named like an identifier")
     distinct = _distinct_numbers(profile)
     if distinct > 2 and _too_fine(profile):
-        return Guess("aside", "numbers closer together than a float of their size can tell apart")
+        return Guess(
+            "ignored", "numbers closer together than a float of their size can tell apart"
+        )
     if not pt.is_duration(profile.arrow_type) and (why := identifier(profile)):
-        told = f"--kind {profile.name}=number, or Hints(kinds=...), learns it all the same"
-        return Guess("aside", why, told)
+        told = f"--kind {profile.name}=number, or Schema(kinds=...), learns it all the same"
+        return Guess("ignored", why, told)
     if distinct == 2:
-        return Guess("flag", "two numbers")
+        return Guess("boolean", "two numbers")
     small = 0 <= profile.least <= 1 and profile.most <= MOST_COUNT
     if integer and distinct != 1 and small and profile.plain and _counts_things(profile):
         return Guess("count", "small whole numbers from 0 or 1 up")

@@ -50,7 +50,7 @@ class Lawful:
             wrong = np.flatnonzero(self.broken(values, free) | self._unlikely(values, free))
             if not len(wrong):
                 return table
-            some = {name: cells[wrong] for name, cells in free.items()}
+            some = {name: features[wrong] for name, features in free.items()}
             again = self._counted(draw(wrong), some, rng)
             place = np.arange(count)
             place[wrong] = count + np.arange(len(wrong))
@@ -78,7 +78,7 @@ class Lawful:
         """The rows with free cells changed where they break a rule, within what training met."""
         rng = np.random.default_rng(seed)
         values = values_of(table, self.columns)
-        before = {name: cells.copy() for name, cells in values.items()}
+        before = {name: features.copy() for name, features in values.items()}
         for _ in range(ROUNDS):
             wrong = self.broken(values, free)
             unlikely = self._unlikely(values, free)
@@ -122,16 +122,16 @@ class Lawful:
     def overlaid(self, table: pa.Table, rows: pa.Table, free: Free) -> pa.Table:
         """Drawn rows with the fixed cells exactly as `rows` hold them."""
         values, fixed = values_of(table, self.columns), values_of(rows, self.columns)
-        before = {name: cells.copy() for name, cells in values.items()}
-        for name, cells in fixed.items():
-            values[name] = np.where(free[name] | np.isnan(cells), values[name], cells)
+        before = {name: features.copy() for name, features in values.items()}
+        for name, features in fixed.items():
+            values[name] = np.where(free[name] | np.isnan(features), values[name], features)
         return self._put(table, values, before)
 
     def refuse(self, given: pa.Table, names: Sequence[str]) -> None:
         """Raises: SettingError for given values (one row) that no row can hold together."""
         fixed = [column for column in self.columns if column.name in names]
         values = {c.name: np.array([np.nan]) for c in self.columns} | values_of(given, fixed)
-        free = {name: np.isnan(cells) for name, cells in values.items()}
+        free = {name: np.isnan(features) for name, features in values.items()}
         for rule in self.rules:
             shown = ", ".join(
                 f"{n}={given.column(n)[0].as_py()}" for n in rule.columns if n in names
@@ -158,7 +158,7 @@ class Lawful:
     def _counted(self, table: pa.Table, free: Free, rng: np.random.Generator) -> pa.Table:
         """The rows with sums and lines counted, and close differences as those of training."""
         values = values_of(table, self.columns)
-        before = {name: cells.copy() for name, cells in values.items()}
+        before = {name: features.copy() for name, features in values.items()}
         for rule in self.rules:
             if rule.kind != "order":
                 self._count(rule, values, free)
@@ -181,9 +181,9 @@ class Lawful:
             wanted = _solved(rule, name, values)
             step = self.grids.get(name, {}).get("step")
             wanted = snapped(wanted, {"step": step}, 0.0) if step else wanted
-            cell = np.clip(wanted, *self._ranges[name]) if within else wanted
-            values[name] = np.where(rows, cell, values[name])
-            left = left & ~(rows & (cell == wanted))
+            feature = np.clip(wanted, *self._ranges[name]) if within else wanted
+            values[name] = np.where(rows, feature, values[name])
+            left = left & ~(rows & (feature == wanted))
 
     def _ordered(
         self, rule: Rule, values: dict[str, np.ndarray], free: Free, rng: np.random.Generator

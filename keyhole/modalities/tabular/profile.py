@@ -161,7 +161,7 @@ def _format(struct: Any, decimal: str, width: int) -> NumberFormat:
         thousands=Counter(seps).most_common(1)[0][0] if seps else "",
         prefix=_commonest(struct.field("prefix").to_pylist()),
         suffix=_commonest(struct.field("suffix").to_pylist()),
-        brackets="(" in struct.field("open").to_pylist(),
+        brackets="(" in struct.field("identity").to_pylist(),
         places=(int(lengths.min()) if len(lengths) else 0, most),
         width=width,
     )
@@ -213,7 +213,7 @@ class Profile:
     exact_ends: list[str] | None = None  # least and most exactly, where a float64 may round them
 
     @property
-    def seen(self) -> int:
+    def observed(self) -> int:
         """How many cells held a value."""
         return self.rows - self.missing
 
@@ -244,7 +244,7 @@ class Profile:
     @property
     def readable(self) -> bool:
         """True where at least nine cells in ten with a value hold a number."""
-        return self.seen > 0 and self.not_numbers <= 0.1 * self.seen
+        return self.observed > 0 and self.not_numbers <= 0.1 * self.observed
 
     @property
     def format(self) -> NumberFormat | None:

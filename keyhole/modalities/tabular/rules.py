@@ -17,9 +17,9 @@ from keyhole.core.parts import fits
 from keyhole.data import cast
 from keyhole.data.source import Source
 from keyhole.errors import SettingError
-from keyhole.modalities.tabular.columns import Column, Count, Moment, Number
+from keyhole.modalities.tabular.columns import Column, Count, Datetime, Number
 from keyhole.modalities.tabular.guess import look_alike
-from keyhole.modalities.tabular.survey import Survey
+from keyhole.modalities.tabular.source_profile import SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,10 +105,10 @@ def values_of(table: pa.Table, columns: Sequence[Column]) -> dict[str, np.ndarra
     """The columns of a table as float64, moments in seconds, NaN for missing."""
     values = {}
     for column in columns:
-        cells = table.column(column.name)
-        moment = isinstance(column, Moment)
+        features = table.column(column.name)
+        moment = isinstance(column, Datetime)
         values[column.name] = (
-            cast.seconds(cells, column.style) if moment else cast.floats(cells)
+            cast.seconds(features, column.style) if moment else cast.floats(features)
         )[0]
     return values
 
@@ -120,14 +120,14 @@ def exactness(columns: Sequence[Column]) -> dict[str, float]:
         low, high = range_of(column)
         share = EXACT_FLOAT32 if getattr(column, "type", "") == "float" else EXACT
         found[column.name] = share * max(abs(low), abs(high), 1e-300)
-        if isinstance(column, Moment):
+        if isinstance(column, Datetime):
             found[column.name] = 1e-5  # a float64 of seconds holds microseconds only just
     return found
 
 
 def range_of(column: Column) -> tuple[float, float]:
     """The least and the most that training met, moments in seconds."""
-    if isinstance(column, Moment):
+    if isinstance(column, Datetime):
         return column.range_s[0], column.range_s[1]
     if isinstance(column, Count):
         return column.least, column.most
@@ -138,16 +138,20 @@ def range_of(column: Column) -> tuple[float, float]:
 
 def ruled(columns: Sequence[Column]) -> list[Column]:
     """The columns that rules can be about: numbers, counts and moments that vary."""
-    kept = [c for c in columns if isinstance(c, Number | Count | Moment)]
+    kept = [c for c in columns if isinstance(c, Number | Count | Datetime)]
     return [c for c in kept if range_of(c)[0] < range_of(c)[1]]
 
 
-def rules_of(source: Source, survey: Survey, columns: Sequence[Column]) -> list[Rule]:
+def rules_of(
+    source: Source, source_profile: SourceProfile, columns: Sequence[Column]
+) -> list[Rule]:
     """The rules that all rows keep, of these columns."""
     every = columns = ruled(columns)
-    if len(columns) > MOST_COLUMNS or look_alike([survey.profiles[c.name] for c in columns]):
+    if len(columns) > MOST_COLUMNS or look_alike(
+        [source_profile.profiles[c.name] for c in columns]
+    ):
         return []
-    values, exact = values_of(survey.sample, columns), exactness(columns)
+    values, exact = values_of(source_profile.sample, columns), exactness(columns)
     lines = _lines(columns, values, exact)
     tied = {rule.columns[1] for rule in lines}
     columns = [c for c in columns if c.name not in tied]
@@ -161,7 +165,7 @@ def rules_of(source: Source, survey: Survey, columns: Sequence[Column]) -> list[
     }
     orders = [r for r in _orders(columns, values) if tuple(r.columns) not in implied]
     rules = lines + sums + orders
-    if rules and survey.rows > survey.sample.num_rows:
+    if rules and source_profile.rows > source_profile.sample.num_rows:
         rules = _kept_by_all(rules, source, every, exact)
     return _shortest(rules)
 
@@ -172,8 +176,8 @@ def _known(values: dict[str, np.ndarray], rule: Rule) -> np.ndarray:
 
 def _measure(column: Column) -> str:
     """What a column is measured in, as far as that is known: only alike ones are ordered."""
-    if isinstance(column, Moment):
-        return "moment"
+    if isinstance(column, Datetime):
+        return "datetime"
     return "duration" if column.type.startswith("duration") else "number"  # pyright: ignore
 
 
@@ -195,7 +199,7 @@ def _lines(
         slope = float(f"{slope:.12g}")
         offset = float(f"{y[low] - slope * x[low]:.12g}")
         offset = 0.0 if abs(offset) <= exact[b.name] else offset
-        if isinstance(a, Moment) and slope != 1:
+        if isinstance(a, Datetime) and slope != 1:
             continue
         rule = Rule("line", [a.name, b.name], [slope, offset])
         if slope and not rule.broken({a.name: x, b.name: y}, exact).any():
@@ -212,8 +216,8 @@ def _sums(
         if _measure(a) != _measure(c):
             continue
         for b in columns:
-            moments = _measure(a) == "moment"
-            if b in (a, c) or (moments and _measure(b) == "moment"):
+            moments = _measure(a) == "datetime"
+            if b in (a, c) or (moments and _measure(b) == "datetime"):
                 continue
             if not moments and (_measure(b) != _measure(a) or b.name < a.name):
                 continue  # a + b is b + a

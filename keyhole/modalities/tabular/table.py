@@ -1,4 +1,4 @@
-"""A table: columns of several kinds, each learnt from one survey of the source.
+"""A table: columns of several kinds, each learned from one survey of the source.
 
 Which columns of a table are of one measure, and so share a scale.
 """
@@ -24,22 +24,22 @@ from keyhole.data.source import ArrowRows, Rows, Source, finite_matrix, weights
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Expected, Prediction
-from keyhole.modalities.schema import Hints
-from keyhole.modalities.tabular.columns import Aside, Column, Number
+from keyhole.modalities.schema import Schema
+from keyhole.modalities.tabular.columns import Column, Ignored, Number
 from keyhole.modalities.tabular.columns.grids import as_met, odd
 from keyhole.modalities.tabular.columns.number import encode_matrix
 from keyhole.modalities.tabular.given import (
     bins_of,
     bounds_of,
     check_columns,
+    decode_codes,
     given_row,
     kept_rules,
-    rows_of,
 )
 from keyhole.modalities.tabular.guess import guess, look_alike, measure
 from keyhole.modalities.tabular.lawful import Lawful
 from keyhole.modalities.tabular.rules import Rule, check_rules
-from keyhole.modalities.tabular.survey import Survey
+from keyhole.modalities.tabular.source_profile import SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,51 +86,54 @@ class Tabular(Modality):
 
     @classmethod
     def learn(
-        cls, source: Source, hints: Hints, *, alike: bool = False, binned: bool = False
-    ) -> tuple[Self, Survey]:
-        """The table's columns, and the survey they were learnt from.
+        cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
+    ) -> tuple[Self, SourceProfile]:
+        """The table's columns, and the survey they were learned from.
 
         `alike`: numbers that look like one measure share a scale, unless a hint says otherwise;
         `binned`: continuous cells are given bins.
         Raises: DataError where no column is left to learn from.
         """
-        hints = hints.matched(source.names)
-        check_columns(hints.named(), source.names, "a hint")
-        survey = Survey(source, source.names, hints.kind_of, hints.format_of)
-        if survey.rows == 0:
+        schema = schema.matched(source.names)
+        check_columns(schema.named(), source.names, "a hint")
+        source_profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
+        if source_profile.rows == 0:
             raise DataError(
                 f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1 is "
                 "required"
             )
         columns, reasons = [], {}
-        for name, profile in survey.profiles.items():
-            found = hints.decide(profile) or guess(profile)
-            if found.kind != "aside" and profile.infinite:
+        for name, profile in source_profile.profiles.items():
+            found = schema.decide(profile) or guess(profile)
+            if found.kind != "ignored" and profile.infinite:
                 raise DataError(levels.infinity(name, profile.infinite))
             column = kinds("column")[found.kind].learn(profile)  # pyright: ignore
-            if isinstance(column, Aside):
+            if isinstance(column, Ignored):
                 column.reason = found.reason
             columns.append(column)
             reasons[name] = "; ".join(filter(None, [found.reason, column.remark, found.caution]))
-        columns = by_one_measure(columns, survey, hints, alike)
-        gaps = {name: p.missing / p.rows for name, p in survey.profiles.items()}
+        columns = by_one_measure(columns, source_profile, schema, alike)
+        gaps = {name: p.missing / p.rows for name, p in source_profile.profiles.items()}
         mixed = [
             c.name for c in columns
-            if c.kind in {"number", "count"} and survey.profiles[c.name].not_numbers
+            if c.kind in {"number", "count"} and source_profile.profiles[c.name].not_numbers
         ]  # fmt: skip
         table = cls(
-            columns=columns, reasons=reasons, gaps=gaps, weight=hints.weight, mixed=mixed or None
+            columns=columns, reasons=reasons, gaps=gaps, weight=schema.weight, mixed=mixed or None
         )
         if not len(table.layout):
             said = ", ".join(f"{name}: {why}" for name, why in list(reasons.items())[:5])
             alone = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
             parted = "; it was read as one column: is it parted by , ; | or tabs?" if alone else ""
             raise DataError(f"{source.name} has no column to learn from ({said}){parted}")
-        table.grids, table.rules = bounds_of(columns, survey), kept_rules(source, survey, columns)
+        table.grids, table.rules = (
+            bounds_of(columns, source_profile),
+            kept_rules(source, source_profile, columns),
+        )
         if binned:
-            table.bins = bins_of(table, survey)
+            table.bins = bins_of(table, source_profile)
             del table.layout  # it is made anew, with bins
-        return table, survey
+        return table, source_profile
 
     def recipe(self) -> dict[str, Any]:
         """Every column's recipe."""
@@ -149,9 +152,9 @@ class Tabular(Modality):
         return Layout.of([replace(s, bins=tuple(map(tuple, held.get(s.name, ())))) for s in slots])
 
     @cached_property
-    def celled(self) -> list[Column]:
+    def encoded_columns(self) -> list[Column]:
         """The columns that have cells, in the order of the table."""
-        return [column for column in self.columns if not isinstance(column, Aside)]
+        return [column for column in self.columns if not isinstance(column, Ignored)]
 
     @cached_property
     def by_name(self) -> dict[str, Column]:
@@ -160,7 +163,7 @@ class Tabular(Modality):
 
     def needs(self) -> list[str]:
         """The columns that scoring reads."""
-        return [column.name for column in self.celled]
+        return [column.name for column in self.encoded_columns]
 
     def encode(self, rows: Rows, start: int = 0) -> Batch:
         """The rows as cells.
@@ -171,48 +174,52 @@ class Tabular(Modality):
         mixed = self.mixed or []
         decimal = getattr(rows, "decimal", ".")
         numeric = [
-            c for c in self.celled
+            c for c in self.encoded_columns
             if isinstance(c, Number) and c.name not in mixed and c.reads_as(decimal)
         ]  # fmt: skip
         x = finite_matrix(rows, [column.name for column in numeric], start)
-        whole = encode_matrix(numeric, x) if len(numeric) == len(self.celled) else None
+        whole = encode_matrix(numeric, x) if len(numeric) == len(self.encoded_columns) else None
         if whole is not None:
             empty = torch.zeros((len(rows), 0), dtype=torch.int64)
-            numbers, seen = (torch.from_numpy(part) for part in whole)
-            return Batch(numbers, empty, seen, self._weight(rows))
+            numbers, observed = (torch.from_numpy(part) for part in whole)
+            return Batch(numbers, empty, observed, self._weight(rows))
         return self._encode_columns(rows, x, {c.name: i for i, c in enumerate(numeric)}, start)
 
     def decode(self, batch: Batch) -> pa.Table:
         """Cells of expected rows as a table in the original units and types."""
         import pyarrow as pa
 
-        cells = self.cells(batch)
-        columns = {c.name: c.decode(cells[:, self._places[c.name]]) for c in self.celled}
+        features = self.features(batch)
+        columns = {
+            c.name: c.decode(features[:, self._places[c.name]]) for c in self.encoded_columns
+        }
         return pa.table(columns)
 
     def guess(self, batch: Batch) -> pa.Table:
         """Cells that were hidden and guessed, as the values that would fill the gaps best."""
         import pyarrow as pa
 
-        cells = self.cells(batch)
-        return pa.table({c.name: c.guess(cells[:, self._places[c.name]]) for c in self.celled})
+        features = self.features(batch)
+        return pa.table(
+            {c.name: c.guess(features[:, self._places[c.name]]) for c in self.encoded_columns}
+        )
 
     def drawn(self, batch: Batch) -> pa.Table:
         """Cells that were drawn from a likelihood as rows of legal values; unseen ones missing."""
-        return rows_of(self, batch, self.grids or {})
+        return decode_codes(self, batch, self.grids or {})
 
-    def observed(self, batch: Batch) -> pa.Table:
+    def decode_observed(self, batch: Batch) -> pa.Table:
         """Encoded rows as they were met; unseen cells missing."""
-        return rows_of(self, batch, {n: as_met(g) for n, g in (self.grids or {}).items()})
+        return decode_codes(self, batch, {n: as_met(g) for n, g in (self.grids or {}).items()})
 
     def allowed(self, batch: Batch) -> torch.Tensor:
         """(row, cell): False where a drawn value is none that may be drawn."""
-        cells = self.cells(batch)
-        allowed = np.ones(cells.shape, bool)
-        for column in self.celled:
+        features = self.features(batch)
+        allowed = np.ones(features.shape, bool)
+        for column in self.encoded_columns:
             grid, place = (self.grids or {}).get(column.name), self._places[column.name]
             if grid:
-                allowed[:, place] = column.allows(cells[:, place], grid)[:, None]
+                allowed[:, place] = column.allows(features[:, place], grid)[:, None]
         return torch.from_numpy(allowed)
 
     @cached_property
@@ -222,7 +229,9 @@ class Tabular(Modality):
             return None
         rules = [Rule(**rule) for rule in self.rules]
         names = {name for rule in rules for name in rule.columns}
-        return Lawful(rules, [c for c in self.celled if c.name in names], self.grids or {})
+        return Lawful(
+            rules, [c for c in self.encoded_columns if c.name in names], self.grids or {}
+        )
 
     def without_rules(self) -> Self:
         """The same table, free of rules between columns."""
@@ -239,7 +248,7 @@ class Tabular(Modality):
         one = torch.zeros((1, len(self.layout)), dtype=torch.bool)
         numbers, codes = (torch.zeros(1, n) for n in (self.layout.numbers, self.layout.codes))
         types = self.decode(Batch(numbers, codes.long() + 1, one)).schema
-        return given_row(self.celled, types, given)
+        return given_row(self.encoded_columns, types, given)
 
     def written(self, table: pa.Table) -> pa.Table:
         """Decoded rows in the way that training wrote them: money and percent as texts."""
@@ -260,17 +269,17 @@ class Tabular(Modality):
         """What stands in a column, as a person would write it."""
         return self.by_name[column].text(rows.column(column))
 
-    def expected(self, column: str, cells: np.ndarray, predicted: Prediction) -> Expected:
+    def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected in place of a column's values, in words."""
-        return self.by_name[column].expected(cells, predicted)
+        return self.by_name[column].expected(features, predicted)
 
-    def cells_of(self, column: str) -> list[int]:
+    def features_of(self, column: str) -> list[int]:
         """The positions of a column's cells."""
         return self._places[column]
 
     @cached_property
     def _places(self) -> dict[str, list[int]]:
-        places: dict[str, list[int]] = {column.name: [] for column in self.celled}
+        places: dict[str, list[int]] = {column.name: [] for column in self.encoded_columns}
         for i, slot in enumerate(self.layout.slots):
             places[slot.column].append(i)
         return places
@@ -279,23 +288,23 @@ class Tabular(Modality):
         wide = self.layout.numbers
         numbers = np.zeros((len(rows), wide), np.float32)
         codes = np.zeros((len(rows), self.layout.codes), np.int64)
-        seen = np.zeros((len(rows), len(self.layout)), bool)
-        for column in self.celled:
+        observed = np.zeros((len(rows), len(self.layout)), bool)
+        for column in self.encoded_columns:
             place = self._places[column.name]
             if isinstance(column, Number) and column.name in at:
-                cells, cells_seen = column.encode_floats(x[:, at[column.name]])
+                features, features_observed = column.encode_floats(x[:, at[column.name]])
             else:
                 values = rows.column(column.name)
                 if column.name in (self.mixed or []):
                     format_ = getattr(column, "written_as", None) or NumberFormat()
                     values = cast.numbers_or_gaps(values, format_.decimal or ".", format_.unit)
-                cells, cells_seen = column.encode(values, start)
+                features, features_observed = column.encode(values, start)
             if place[0] < wide:
-                numbers[:, place] = cells
+                numbers[:, place] = features
             else:
-                codes[:, place[0] - wide] = cells[:, 0]
-            seen[:, place] = cells_seen
-        number, code, was = (torch.from_numpy(part) for part in (numbers, codes, seen))
+                codes[:, place[0] - wide] = features[:, 0]
+            observed[:, place] = features_observed
+        number, code, was = (torch.from_numpy(part) for part in (numbers, codes, observed))
         return Batch(number, code, was, self._weight(rows))
 
     def _weight(self, rows: Rows) -> torch.Tensor | None:
@@ -306,16 +315,16 @@ class Tabular(Modality):
 
 
 def by_one_measure(
-    columns: list[Column], survey: Survey, hints: Hints, alike: bool
+    columns: list[Column], source_profile: SourceProfile, schema: Schema, alike: bool
 ) -> list[Column]:
     """The columns, numbers by one scale where they are, or look, of one measure."""
-    held = [survey.profiles[c.name] for c in columns if not isinstance(c, Aside)]
-    wanted = hints.kinds == "alike" or (alike and look_alike(held))
+    held = [source_profile.profiles[c.name] for c in columns if not isinstance(c, Ignored)]
+    wanted = schema.kinds == "alike" or (alike and look_alike(held))
     scale = measure(held) if wanted else None
     if scale is None:
         return columns
-    numeric = {p.name for p in held if p.numeric and p.name not in (hints.kind_of)}
+    numeric = {p.name for p in held if p.numeric and p.name not in (schema.kind_of)}
     return [
-        Number.of_measure(survey.profiles[c.name], scale) if c.name in numeric else c
+        Number.of_measure(source_profile.profiles[c.name], scale) if c.name in numeric else c
         for c in columns
     ]

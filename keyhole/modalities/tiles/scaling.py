@@ -1,6 +1,6 @@
-"""A picture in units of its own noise: what a denoising net is given, and gives back.
+"""An image in units of its own noise: what a denoising net is given, and gives back.
 
-The noise of many pictures, and what white noise goes through to be like it.
+The noise of many images, and what white noise goes through to be like it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import ndimage
 
-from keyhole.data.images import Picture
+from keyhole.data.images import Image
 from keyhole.modalities.tiles.noise import (
     Noise,
     Stabiliser,
@@ -23,17 +23,17 @@ from keyhole.modalities.tiles.noise.estimate import estimate
 from keyhole.modalities.tiles.noise.impulses import background, impulses
 
 HALO = 4  # pixels around a pixel that tell whether it is an impulse, or background
-WINDOWS, WINDOW = 8, 512  # of a large picture that are looked at; its noise is the same all over
+WINDOWS, WINDOW = 8, 512  # of a large image that are looked at; its noise is the same all over
 
 
 @dataclass(frozen=True)
-class Unit:
-    """To noise of standard deviation 1 around a picture's own middle, and back.
+class NoiseScaler:
+    """To noise of standard deviation 1 around an image's own middle, and back.
 
-    A net without biases answers twice a picture with twice an answer, so one net serves every
-    noise level once pictures come in units of theirs. Impulses are missing to the net, which
+    A net without biases answers twice an image with twice an answer, so one net serves every
+    noise level once images come in units of theirs. Impulses are missing to the net, which
     guesses them; so is a constant `background`, which stays as it is. `impulse_scale` is 0 where
-    a picture has no impulses.
+    an image has no impulses.
     """
 
     noise: Noise
@@ -44,7 +44,7 @@ class Unit:
 
     @classmethod
     def of(cls, noise: Noise, windows: list[np.ndarray]) -> Self:
-        """The unit of a picture with this noise, of which these windows are."""
+        """The unit of an image with this noise, of which these windows are."""
         scale = impulse_scale(windows, sure=noise.impulses > 0)[1]
         unit = cls(noise, Stabiliser.of(noise), 0.0, scale, background_value(windows, noise))
         held = np.concatenate([unit.forward(window).ravel() for window in windows])
@@ -54,7 +54,7 @@ class Unit:
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Pixels in units of their noise, float32; missing ones, impulses and background are NaN.
 
-        Of a part of a picture, pixels nearer than `HALO` to its edge may be taken for neither.
+        Of a part of an image, pixels nearer than `HALO` to its edge may be taken for neither.
         """
         even = (self.stabiliser.forward(x) - self.center).astype(np.float32)
         if self.impulse_scale:
@@ -76,84 +76,85 @@ class Unit:
         return (np.interp(x, self.stabiliser.inverse(grid), grid) - self.center).astype(np.float32)
 
     def inverse(self, x: np.ndarray) -> np.ndarray:
-        """Denoised pixels in the picture's own units."""
+        """Denoised pixels in the image's own units."""
         return self.stabiliser.inverse(x.astype(np.float64) + self.center).astype(np.float32)
 
     def answered(self, window: np.ndarray, found: np.ndarray) -> np.ndarray:
-        """A denoised window in the picture's units; gaps and background are as they were."""
+        """A denoised window in the image's units; gaps and background are as they were."""
         stays = ~np.isfinite(window)
         if self.background is not None:
             stays |= background(window, self.background)
         return np.where(stays, window, self.inverse(found)).astype(np.float32)
 
 
-def windows_of(picture: Picture) -> list[np.ndarray]:
-    """The picture, or where it is large some windows spread over it; (height, width, channel)."""
-    if picture.height * picture.width <= WINDOWS * WINDOW**2:
-        return [picture.whole()]
+def windows_of(image: Image) -> list[np.ndarray]:
+    """The image, or where it is large some windows spread over it; (height, width, channel)."""
+    if image.height * image.width <= WINDOWS * WINDOW**2:
+        return [image.whole()]
     rng = np.random.default_rng(0)
     found = []
     for _ in range(WINDOWS):
-        y, x = (int(rng.integers(max(n - WINDOW, 0) + 1)) for n in (picture.height, picture.width))
-        found.append(picture.window(slice(y, y + WINDOW), slice(x, x + WINDOW)))
+        y, x = (int(rng.integers(max(n - WINDOW, 0) + 1)) for n in (image.height, image.width))
+        found.append(image.window(slice(y, y + WINDOW), slice(x, x + WINDOW)))
     return found
 
 
 def filled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A picture (height, width, channel) with its nearest pixel in each gap; what was seen."""
-    seen = np.isfinite(x)
-    if seen.all():
-        return x, seen
-    if not seen.any():
-        return np.zeros_like(x), seen
+    """An image (height, width, channel) with its nearest pixel in each gap; what was seen."""
+    observed = np.isfinite(x)
+    if observed.all():
+        return x, observed
+    if not observed.any():
+        return np.zeros_like(x), observed
     out = x.copy()
     for channel in range(x.shape[2]):
-        here = seen[..., channel]
+        here = observed[..., channel]
         if here.any() and not here.all():
             near: Any = ndimage.distance_transform_edt(
                 ~here, return_distances=False, return_indices=True
             )
             out[..., channel] = x[near[0], near[1], channel]
-    return np.nan_to_num(out), seen
+    return np.nan_to_num(out), observed
 
 
-SMALL = 100 * 100  # pixels; smaller pictures are measured together with others
-LEAST = 50 * 50  # pixels of small pictures that tell their noise better than training does
+SMALL = 100 * 100  # pixels; smaller images are measured together with others
+LEAST = 50 * 50  # pixels of small images that tell their noise better than training does
 MOST_SMALL = 500  # that are looked at together
 SIZE = 64  # of the square in which a filter is found
 
 
 @dataclass
-class Measured:
-    """The units of pictures of one call: small ones are measured together, in whatever order.
+class NoiseEstimates:
+    """The units of images of one call: small ones are measured together, in whatever order.
 
-    `told` is the noise of all where it is known; `learnt`, that of small ones too few to tell.
+    `told` is the noise of all where it is known; `on_data_ready`, that of small ones too few to
+    tell.
     """
 
-    pictures: Sequence[Picture]
+    images: Sequence[Image]
     told: Noise | None
-    learnt: Noise | None = None
+    on_data_ready: Noise | None = None
 
     @cached_property
     def of_small(self) -> Noise | None:
-        """The one noise of all small pictures; None where each must tell its own."""
-        small = [p for p in self.pictures if is_small(p)]
-        if sum(p.height * p.width for p in small) < LEAST and self.learnt is not None:
-            return self.learnt
+        """The one noise of all small images; None where each must tell its own."""
+        small = [p for p in self.images if is_small(p)]
+        if sum(p.height * p.width for p in small) < LEAST and self.on_data_ready is not None:
+            return self.on_data_ready
         some = np.linspace(0, len(small) - 1, min(len(small), MOST_SMALL)).astype(int)
         return estimate_many([small[int(place)].whole() for place in some])
 
-    def unit(self, picture: Picture) -> Unit:
-        """The unit of one of the pictures, by the noise that is told or found in it."""
-        windows, noise = windows_of(picture), self.told
-        if noise is None and is_small(picture):
+    def unit(self, image: Image) -> NoiseScaler:
+        """The unit of one of the images, by the noise that is told or found in it."""
+        windows, noise = windows_of(image), self.told
+        if noise is None and is_small(image):
             noise = self.of_small
-        return Unit.of(estimate(windows) if noise is None else noise, windows)
+        return NoiseScaler.of(estimate(windows) if noise is None else noise, windows)
 
 
-def is_small(picture: Picture) -> bool:
-    """True for a picture that tells little of its noise by itself."""
-    return picture.height * picture.width < SMALL
+def is_small(image: Image) -> bool:
+    """True for an image that tells little of its noise by itself."""
+    return image.height * image.width < SMALL
 
 
 def filter_of(noise: Noise) -> list[list[float]] | None:

@@ -1,8 +1,8 @@
-"""A picture of any size through a net or a filter, a tile at a time: memory is a tile's.
+"""An image of any size through a net or a filter, a tile at a time: memory is a tile's.
 
 A tile is read with a margin at least as wide as the net sees; what comes out of the margin is
 thrown away, so that neighbours agree to the last digits and no seam need be blended. Classical
-filters look at all of a picture: they are given it whole, or in tiles as large as there is room
+filters look at all of an image: they are given it whole, or in tiles as large as there is room
 for, whose seams may show a little.
 """
 
@@ -12,23 +12,23 @@ import numpy as np
 import torch
 
 from keyhole.core.environment import pass_work, threads_for
-from keyhole.data.images import Picture
-from keyhole.modalities.tiles.scaling import HALO, Unit, filled
+from keyhole.data.images import Image
+from keyhole.modalities.tiles.scaling import HALO, NoiseScaler, filled
 from keyhole.model.nets.unet import MOST_SCALES, UNet
 from keyhole.model.network import Network
 
 TILE = 256  # pixels of a side, without the margin
-PASS_CELLS = 1 << 20  # of small pictures that go through together, margins counted
+PASS_FEATURES = 1 << 20  # of small images that go through together, margins counted
 NEAR = 4  # pixels to each side that tell how good guesses are here
 ALIGNED = 2 ** (MOST_SCALES - 1)
-FILTER_TILE, FILTER_MARGIN = 2_048, 64  # a picture up to this side is filtered whole
+FILTER_TILE, FILTER_MARGIN = 2_048, 64  # an image up to this side is filtered whole
 
 
 class Denoise:
-    """What a net makes of pictures in units of their noise; `folds` turns and mirrorings of each.
+    """What a net makes of images in units of their noise; `folds` turns and mirrorings of each.
 
     The mean over eight symmetries is worth a tenth of a decibel and costs eight passes. `level` is
-    the noise of the pictures that it is given, usually 1. A `blind` net guesses each pixel from
+    the noise of the images that it is given, usually 1. A `blind` net guesses each pixel from
     around it alone: what it says and what the pixel says itself are mixed by their variances, that
     of the guess told by how far pixels near by are from theirs (the mean of the posterior of Laine
     et al. 2019, section 3.1, with a variance that is measured).
@@ -52,7 +52,7 @@ class Denoise:
 
     @torch.inference_mode()
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Pictures whose sides are multiples of `step`."""
+        """Images whose sides are multiples of `step`."""
         device = next(self.network.parameters()).device
         planes = torch.from_numpy(np.ascontiguousarray(x)).to(device).permute(0, 3, 1, 2)
         planes = planes / self.level
@@ -76,12 +76,12 @@ def _mixed(guess: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     near = torch.nn.functional.avg_pool2d(
         square, 2 * NEAR + 1, stride=1, padding=NEAR, count_include_pad=False
     )
-    doubt = (near - 1).clamp(min=0)  # of the guess; the pixel's own is 1
-    return guess + doubt / (1 + doubt) * (given - guess)
+    score_std = (near - 1).clamp(min=0)  # of the guess; the pixel's own is 1
+    return guess + score_std / (1 + score_std) * (given - guess)
 
 
 class Filtered:
-    """What a classical filter makes of pictures in units of their noise."""
+    """What a classical filter makes of images in units of their noise."""
 
     tile, margin, step, side = FILTER_TILE, FILTER_MARGIN, 1, 0
 
@@ -96,39 +96,39 @@ class Filtered:
 
 
 def bands(
-    picture: Picture, unit: Unit, answer: Denoise | Filtered, tile: int | None = None
+    image: Image, unit: NoiseScaler, answer: Denoise | Filtered, tile: int | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(y, rows) from top to bottom: the denoised picture in its own units, gaps as they were."""
+    """(y, rows) from top to bottom: the denoised image in its own units, gaps as they were."""
     tile = tile or answer.tile
-    for y in range(0, picture.height, tile):
-        high = min(tile, picture.height - y)
-        row = np.empty((high, picture.width, picture.channels), np.float32)
-        for x in range(0, picture.width, tile):
-            wide = min(tile, picture.width - x)
-            row[:, x : x + wide] = cut(picture, unit, answer, (y, x), (high, wide))
+    for y in range(0, image.height, tile):
+        high = min(tile, image.height - y)
+        row = np.empty((high, image.width, image.channels), np.float32)
+        for x in range(0, image.width, tile):
+            wide = min(tile, image.width - x)
+            row[:, x : x + wide] = cut(image, unit, answer, (y, x), (high, wide))
         yield y, row
 
 
 def middle(
-    picture: Picture, unit: Unit, answer: Denoise | Filtered, side: int
+    image: Image, unit: NoiseScaler, answer: Denoise | Filtered, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The middle of a picture, at most `side` wide and high: as it is, and denoised."""
-    here = middle_of(picture, side)
+    """The middle of an image, at most `side` wide and high: as it is, and denoised."""
+    here = middle_of(image, side)
     start, size = (here[0].start, here[1].start), tuple(part.stop - part.start for part in here)
-    return picture.window(*here), cut(picture, unit, answer, start, size)  # pyright: ignore
+    return image.window(*here), cut(image, unit, answer, start, size)  # pyright: ignore
 
 
-def middle_of(picture: Picture, side: int) -> tuple[slice, slice]:
-    """Where the middle of a picture is; it starts where every net's coarsest scale does."""
-    y, x = (max(n - side, 0) // 2 // ALIGNED * ALIGNED for n in (picture.height, picture.width))
-    return slice(y, min(y + side, picture.height)), slice(x, min(x + side, picture.width))
+def middle_of(image: Image, side: int) -> tuple[slice, slice]:
+    """Where the middle of an image is; it starts where every net's coarsest scale does."""
+    y, x = (max(n - side, 0) // 2 // ALIGNED * ALIGNED for n in (image.height, image.width))
+    return slice(y, min(y + side, image.height)), slice(x, min(x + side, image.width))
 
 
 def together(
-    pictures: list[Picture], units: list[Unit], answer: Denoise | Filtered
+    images: list[Image], units: list[NoiseScaler], answer: Denoise | Filtered
 ) -> list[np.ndarray]:
-    """Small pictures of one size, denoised in one pass."""
-    windows = [picture.whole() for picture in pictures]
+    """Small images of one size, denoised in one pass."""
+    windows = [image.whole() for image in images]
     cut = [unit.forward(window) for window, unit in zip(windows, units, strict=True)]
     found = whole(np.stack(cut), answer)
     rows = zip(units, windows, found, strict=True)
@@ -136,7 +136,7 @@ def together(
 
 
 def whole(x: np.ndarray, answer: Denoise | Filtered) -> np.ndarray:
-    """Pictures (picture, height, width, channel) in noise units, denoised at once.
+    """Images (image, height, width, channel) in noise units, denoised at once.
 
     What is missing (NaN) is guessed. What fits into a training crop is seen as in training:
     without a margin.
@@ -152,19 +152,19 @@ def whole(x: np.ndarray, answer: Denoise | Filtered) -> np.ndarray:
 
 
 def cut(
-    picture: Picture,
-    unit: Unit,
+    image: Image,
+    unit: NoiseScaler,
     answer: Denoise | Filtered,
     start: tuple[int, int],
     size: tuple[int, int],
 ) -> np.ndarray:
-    """One tile: read with its margin, mirrored where the picture ends, answered, cut out.
+    """One tile: read with its margin, mirrored where the image ends, answered, cut out.
 
     It starts at multiples of the answer's step.
     """
-    sides, margin = (picture.height, picture.width), answer.margin
+    sides, margin = (image.height, image.width), answer.margin
     if max(sides) <= answer.side:
-        window = picture.whole()
+        window = image.whole()
         found = whole(unit.forward(window)[None], answer)[0]
         inside = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
         return unit.answered(window, found)[inside]
@@ -173,7 +173,7 @@ def cut(
     # Read with a halo, so that impulses are told alike in every tile.
     read = [slice(max(s.start - HALO, 0), min(s.stop + HALO, side))
             for s, side in zip(here, sides, strict=True)]  # fmt: skip
-    window = picture.window(read[0], read[1])
+    window = image.window(read[0], read[1])
     y, x_ = (slice(s.start - r.start, s.stop - r.start) for s, r in zip(here, read, strict=True))
     x, _ = filled(unit.forward(window)[y, x_])
     edges = [_edge(a, n, side, answer) for a, n, side in zip(start, size, sides, strict=True)]
@@ -187,7 +187,7 @@ def cut(
 
 
 def _edge(start: int, size: int, side: int, answer: Denoise | Filtered) -> tuple[int, int]:
-    """Mirrored pixels before and after: as far as a margin leads beyond the picture's edge."""
+    """Mirrored pixels before and after: as far as a margin leads beyond the image's edge."""
     before, after = (max(answer.margin - room, 0) for room in (start, side - start - size))
     return before, after + -(size + 2 * answer.margin) % answer.step
 

@@ -49,10 +49,10 @@ class Bottleneck(Part):
 
         Here: the linear map, brought to a code of this kind; without noise or cost.
         """
-        mean = self.onto(self.to_code(state))
+        mean = self.project(self.to_code(state))
         return Code(z=mean[None], mean=mean, cost=torch.zeros_like(mean))
 
-    def priced(
+    def penalised(
         self,
         code: Code,
         encode: Encode,
@@ -62,7 +62,7 @@ class Bottleneck(Part):
         """The code with what only training charges for; `encode` leads from the embedded row."""
         return code
 
-    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
         """The nearest code that this bottleneck can make: what a prior's draw is brought to."""
         return z
 
@@ -72,9 +72,9 @@ class Bottleneck(Part):
         Half the cells led on the 22 ADBench tables; see docs/benchmarks.md. Raises: SettingError.
         """
         width: Any = self.width
-        cells, most = len(shape.layout), 65_536
+        features, most = len(shape.layout), 65_536
         if width is None or width == AUTO:  # «auto» is settled before a network is made
-            return max(self.least_width, min(cells // 2, 32))
+            return max(self.least_width, min(features // 2, 32))
         if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= most:
             raise SettingError(
                 f"width={width!r:.40}: a code has from 1 to {most:,} dimensions, or 'auto'"

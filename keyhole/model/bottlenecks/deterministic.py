@@ -38,7 +38,7 @@ class Plain(Bottleneck):
         self.width = width
 
 
-class Open(Bottleneck):
+class Identity(Bottleneck):
     """The state as it is, without cost; it has no `kind`, since nobody can choose it."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Contractive(Bottleneck):
         if not 0 <= self.weight < float("inf"):
             raise SettingError(f"weight={self.weight!r}: it must be zero or above")
 
-    def priced(
+    def penalised(
         self,
         code: Code,
         encode: Encode,
@@ -159,11 +159,13 @@ class L1(Bottleneck):
         if not 0 <= self.weight < float("inf"):
             raise SettingError(f"weight={self.weight!r}: it must be zero or above")
 
-    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
         """No unit below zero."""
         return functional.relu(z)
 
-    def priced(self, code: Code, encode: object, embedded: Tensor, generator: Generator) -> Code:
+    def penalised(
+        self, code: Code, encode: object, embedded: Tensor, generator: Generator
+    ) -> Code:
         """With each unit's price."""
         size = code.mean.square().mean(-2, keepdim=True).add(1e-8).sqrt()
         return Code(code.z, code.mean, self.weight * code.mean / size)
@@ -205,16 +207,18 @@ class TopK(Bottleneck):
     ) -> Code:
         """The kept units of each row, the same with and without a generator."""
         full = self.to_code(state)
-        z = self.onto(full)
+        z = self.project(full)
         return Code(z[None], z, torch.zeros_like(z), stats={"before": full})
 
-    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
         """The `k` largest units that are above zero, the rest zero."""
         k = min(self.k, z.shape[-1])
         kept = z.topk(k, -1)
         return torch.zeros_like(z).scatter(-1, kept.indices, functional.relu(kept.values))
 
-    def priced(self, code: Code, encode: object, embedded: Tensor, generator: Generator) -> Code:
+    def penalised(
+        self, code: Code, encode: object, embedded: Tensor, generator: Generator
+    ) -> Code:
         """With what idle units are charged on the rows that come nearest to them."""
         before, k = code.stats["before"], min(self.k, code.mean.shape[-1])
         needed = functional.relu(before.topk(k, -1).values[..., -1:]).detach()

@@ -72,16 +72,18 @@ class FSQ(Bottleneck):
         """The rounded code, the same with and without a generator."""
         with torch.autocast(state.device.type, enabled=False):
             free = 2 * torch.sigmoid(self.to_code(state.float())) - 1
-            z = free + (self.onto(free) - free).detach()
+            z = free + (self.project(free) - free).detach()
         return Code(z[None], z, torch.zeros_like(z), stats={"free": free})
 
-    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
         """The nearest values."""
         counts = self.get_buffer("counts")
         place = torch.floor((z + 1) / 2 * counts).clamp(min=0).minimum(counts - 1)
         return (place + 0.5) * 2 / counts - 1
 
-    def priced(self, code: Code, encode: object, embedded: Tensor, generator: Generator) -> Code:
+    def penalised(
+        self, code: Code, encode: object, embedded: Tensor, generator: Generator
+    ) -> Code:
         """With the entropy that the batch's codes lack, in even shares to rows' dimensions."""
         soft = [self._soft(code.stats["free"], j) for j in range(code.mean.shape[-1])]
         joint = math.prod(s.shape[-1] for s in soft) <= MOST_CODES
@@ -115,7 +117,7 @@ MOST_COMPARED = 1 << 22  # distances at once
 class ResidualVQ(Bottleneck):
     """`books` codebooks of `size` codewords; each quantises what the ones before left over.
 
-    A codebook is a fixed random one through a learnt linear map, so that all codewords move
+    A codebook is a fixed random one through a learned linear map, so that all codewords move
     together and none is left behind. `commitment` weighs how codes are held to their codewords.
     """
 
@@ -166,16 +168,18 @@ class ResidualVQ(Bottleneck):
     ) -> Code:
         """The sum of codewords, the same with and without a generator."""
         free = self.to_code(state)
-        z, price = self._quantised(free)
+        z, penalty = self._quantised(free)
         z = free + (z - free).detach()
-        return Code(z[None], z, torch.zeros_like(z), stats={"price": price})
+        return Code(z[None], z, torch.zeros_like(z), stats={"price": penalty})
 
-    def priced(self, code: Code, encode: object, embedded: Tensor, generator: Generator) -> Code:
+    def penalised(
+        self, code: Code, encode: object, embedded: Tensor, generator: Generator
+    ) -> Code:
         """With what holds codes and codewords together."""
         return replace(code, cost=code.stats["price"])
 
     @torch.no_grad()
-    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
         """The nearest sum of codewords, of the first member.
 
         Found by a beam: book by book, as `forward` does, a code would not be its own nearest.
@@ -197,14 +201,14 @@ class ResidualVQ(Bottleneck):
 
     def _quantised(self, free: Tensor) -> tuple[Tensor, Tensor]:
         """The quantised code, and its price of each dimension; both (member, batch, code)."""
-        left, whole, price = free, torch.zeros_like(free), torch.zeros_like(free)
+        left, whole, penalty = free, torch.zeros_like(free), torch.zeros_like(free)
         for book in range(self.books):
             words = self.get_buffer("words")[book] @ self.turn[book]  # (member, size, code)
             with torch.no_grad():
                 near = torch.cdist(left, words).argmin(-1)  # (member, batch)
             member = torch.arange(len(words), device=near.device)[:, None]
             chosen = words[member, near]
-            price = price + (left.detach() - chosen).square()
-            price = price + self.commitment * (left - chosen.detach()).square()
+            penalty = penalty + (left.detach() - chosen).square()
+            penalty = penalty + self.commitment * (left - chosen.detach()).square()
             whole, left = whole + chosen, left - chosen.detach()
-        return whole, price
+        return whole, penalty

@@ -41,7 +41,7 @@ class Variational(Bottleneck):
     formula = "beta KL(N(mu, sigma^2) || N(0, 1)), z = mu + sigma eps"
     source = "Kingma and Welling 2014, eq. 10; beta: Higgins et al. 2017, eq. 4"
     partners = {
-        "corruption": {"kind": "nothing"},
+        "corruption": {"kind": "none"},
         "head": {"kind": "mixed", "continuous": "gaussian"},
     }
 
@@ -100,13 +100,13 @@ class Variational(Bottleneck):
         nats = 0.5 * (mean.square() + variance - 1) - log_sd
         stats = {"nats": nats, "log_sd": log_sd}
         if generator is None:
-            return Code(mean[None], mean, self._price(nats), stats=stats)
+            return Code(mean[None], mean, self._penalty(nats), stats=stats)
         noise = noise_like(mean.expand(self.samples, *mean.shape), generator)
         z = mean + noise * log_sd.exp()
         ratio = 0.5 * (noise.square() - z.square()).sum(-1) + log_sd.sum(-1)
-        return Code(z, mean, self._price(nats), log_ratio=ratio, stats=stats)
+        return Code(z, mean, self._penalty(nats), log_ratio=ratio, stats=stats)
 
-    def _price(self, nats: Tensor) -> Tensor:
+    def _penalty(self, nats: Tensor) -> Tensor:
         if self.rate is not None:
             held = nats.mean(-2, keepdim=True).sum(-1, keepdim=True)  # of the batch, a member
             sign = RATE_WEIGHT * torch.sign(held - self.rate).detach()
@@ -143,7 +143,9 @@ class MMD(Bottleneck):
         if not 0 <= self.weight < float("inf"):
             raise SettingError(f"weight={self.weight!r}: it must be zero or above")
 
-    def priced(self, code: Code, encode: object, embedded: Tensor, generator: Generator) -> Code:
+    def penalised(
+        self, code: Code, encode: object, embedded: Tensor, generator: Generator
+    ) -> Code:
         """With the batch's discrepancy, in even shares to rows' dimensions."""
         z, wide = code.mean, code.mean.shape[-1]
         normal = noise_like(z, generator)
@@ -186,7 +188,7 @@ class Hyperspherical(Bottleneck):
     formula = "q(z|x) ~ (1 + mu z)^kappa on the sphere; beta KL(q || uniform)"
     source = "Davidson et al. 2018; the posterior: De Cao and Aziz 2020, eq. 3 and 8"
     partners = {
-        "corruption": {"kind": "nothing"},
+        "corruption": {"kind": "none"},
         "head": {"kind": "mixed", "continuous": "gaussian"},
     }
 
@@ -215,7 +217,7 @@ class Hyperspherical(Bottleneck):
         self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
     ) -> Code:
         """The direction; with a generator, one draw around it."""
-        mean = self.onto(self.to_mean(state))
+        mean = self.project(self.to_mean(state))
         kappa = functional.softplus(self.to_spread(state)).clamp(max=MOST_CONCENTRATION) + 1.0
         wide = mean.shape[-1]
         a, b = (wide - 1) / 2 + kappa, (wide - 1) / 2 + torch.zeros_like(kappa)
@@ -234,7 +236,7 @@ class Hyperspherical(Bottleneck):
             z[None], mean, self.beta * nats, log_ratio=(-log_area - log_q)[None], stats=stats
         )
 
-    def onto(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
         """The direction, of length one."""
         return functional.normalize(z, dim=-1, eps=1e-6)
 

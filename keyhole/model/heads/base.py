@@ -12,7 +12,7 @@ from keyhole.core.parts import Part
 from keyhole.core.records import Likelihood
 
 
-class Cells(Protocol):
+class FeatureLikelihood(Protocol):
     """A distribution over the cells of one likelihood; targets are (*lead, batch, cell)."""
 
     def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
@@ -40,7 +40,7 @@ class Cells(Protocol):
         ...
 
 
-class CellHead(Part):
+class FeatureHead(Part):
     """The head of all cells with one likelihood; bound to their slots and the decoder's shape."""
 
     family = "cells"
@@ -51,9 +51,9 @@ class CellHead(Part):
 
     @abstractmethod
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
-    ) -> Cells:
-        """The distribution of these cells of each row; `seen`: which stood in the net's input."""
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+    ) -> FeatureLikelihood:
+        """The distribution of these features; `observed`: which of them the net was given."""
 
 
 class Head(Part):
@@ -68,6 +68,6 @@ class Head(Part):
 
     @abstractmethod
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
     ) -> Likelihood:
-        """The distribution of each row; `seen`: which cells stood in the net's input."""
+        """The distribution of each row; `observed`: which cells stood in the net's input."""

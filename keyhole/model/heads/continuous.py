@@ -1,6 +1,6 @@
-"""Gaussian cells: a scale learnt from the data's own (shared, or one a column), or a fixed one.
+"""Gaussian cells: a scale learned from the data's own (shared, or one a column), or a fixed one.
 
-Student's t for continuous cells: robust, with a learnt and floored scale a column.
+Student's t for continuous cells: robust, with a learned and floored scale a column.
 
 Continuous cells as a histogram: any shape, heaps and gaps included, none assumed.
 """
@@ -14,15 +14,15 @@ from scipy import stats
 from torch import Tensor, nn
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.model.heads.base import CellHead, Cells
-from keyhole.model.layers import Linear, to_cells
+from keyhole.model.heads.base import FeatureHead, FeatureLikelihood
+from keyhole.model.layers import Linear, to_features
 
 GAIN = 10.0  # the scale is settled in a hundred steps, not in a thousand
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
-class GaussianCells:
+class GaussianFeatures:
     """Normal around `location`, `scale` wide."""
 
     location: Float[Tensor, "*lead batch cell"]
@@ -55,12 +55,12 @@ class GaussianCells:
         ).to(self.location)
 
 
-class Gaussian(CellHead):
+class Gaussian(FeatureHead):
     """Location from the state; the scale that fits best, "shared" by all cells or one a "column".
 
     A decoder whose scale is fixed at 1 («mean squared error») tells a code of cells scaled to
     [0, 1] that nothing is worth a nat, and it collapses. The shared scale that fits best is the
-    root mean square error (Rybkin et al. 2021, eq. 4); it is learnt here, from the data's own
+    root mean square error (Rybkin et al. 2021, eq. 4); it is learned here, from the data's own
     spread on, and floored. Hidden cells have a scale of their own, as for Student's t. A number
     for `scale` is fixed, in the columns' own units.
     """
@@ -74,7 +74,7 @@ class Gaussian(CellHead):
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Scales start at the columns' own spread."""
-        self.to_location = to_cells(shape, len(slots))
+        self.to_location = to_features(shape, len(slots))
         spread = torch.tensor([slot.scale for slot in slots])
         self.register_buffer("spread", spread, persistent=False)
         if not isinstance(self.scale, str):
@@ -85,19 +85,19 @@ class Gaussian(CellHead):
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, wide))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
-    ) -> Cells:
-        """The distribution of each cell; without `seen`, all are in sight."""
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+    ) -> FeatureLikelihood:
+        """The distribution of each cell; without `observed`, all are in sight."""
         if not isinstance(self.scale, str):
-            return GaussianCells(self.to_location(state), self.get_buffer("fixed"))
+            return GaussianFeatures(self.to_location(state), self.get_buffer("fixed"))
         wide = (GAIN * self.log_scale.clamp(-1.5, 1.5)).exp() + self.floor
         hidden, sight = wide * self.get_buffer("spread")
-        scale = sight if seen is None else torch.where(seen, sight, hidden)
-        return GaussianCells(self.to_location(state), scale)
+        scale = sight if observed is None else torch.where(observed, sight, hidden)
+        return GaussianFeatures(self.to_location(state), scale)
 
 
 @dataclass(frozen=True)
-class StudentTCells:
+class StudentTFeatures:
     """Student's t with `nu` degrees of freedom, around `location`, `scale` wide."""
 
     location: Float[Tensor, "*lead batch cell"]
@@ -139,7 +139,7 @@ class StudentTCells:
         return self.location + self.scale * normal / torch.sqrt(chi / self.nu)
 
 
-class StudentT(CellHead):
+class StudentT(FeatureHead):
     """Location from the state; two scales a column, for cells in sight and for hidden ones.
 
     What stands in the input is rebuilt more closely than what must be guessed: one scale for both
@@ -155,18 +155,18 @@ class StudentT(CellHead):
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """The scales start at the column's own spread."""
-        self.to_location = to_cells(shape, len(slots))
+        self.to_location = to_features(shape, len(slots))
         spread = torch.tensor([slot.scale for slot in slots])
         self.register_buffer("spread", spread, persistent=False)
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, len(slots)))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
-    ) -> Cells:
-        """The distribution of each continuous cell; without `seen`, all are in sight."""
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+    ) -> FeatureLikelihood:
+        """The distribution of each continuous cell; without `observed`, all are in sight."""
         hidden, sight = (self.log_scale.exp() + self.floor) * self.get_buffer("spread")
-        scale = sight if seen is None else torch.where(seen, sight, hidden)
-        return StudentTCells(self.to_location(state), scale, self.nu)
+        scale = sight if observed is None else torch.where(observed, sight, hidden)
+        return StudentTFeatures(self.to_location(state), scale, self.nu)
 
 
 FAR_SHARE = 1e-4  # of the probability, spread widely: a value beyond the last bin is possible
@@ -184,7 +184,7 @@ class Bins:
 
 
 @dataclass(frozen=True)
-class BinnedCells:
+class BinnedFeatures:
     """Even density within each bin, the bins with probabilities softmax(logits)."""
 
     logits: Float[Tensor, "*lead batch cell bin"]
@@ -243,7 +243,7 @@ class BinnedCells:
         return ends[0] + even.to(prob) * (ends[1] - ends[0])
 
 
-class Binned(CellHead):
+class Binned(FeatureHead):
     """Logits of bins that hold about equal shares of the training values (heaps by themselves).
 
     Source: the discrete softmax of van den Oord et al. 2016, section 3.3, over quantiles.
@@ -272,10 +272,10 @@ class Binned(CellHead):
             self.to_logits.bias.zero_()
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
-    ) -> Cells:
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+    ) -> FeatureLikelihood:
         """The distribution of each cell."""
         start = self.get_buffer("start")
         logits = self.to_logits(state).unflatten(-1, start.shape) + start
         bins = Bins(*(self.get_buffer(name) for name in ("edges", "low", "high", "spread")))
-        return BinnedCells(logits, bins)
+        return BinnedFeatures(logits, bins)

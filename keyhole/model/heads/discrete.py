@@ -15,22 +15,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.model.heads.base import CellHead, Cells
-from keyhole.model.layers import Linear, to_cells
+from keyhole.model.heads.base import FeatureHead, FeatureLikelihood
+from keyhole.model.layers import Linear, to_features
 
 
 @dataclass(frozen=True)
-class BernoulliCells:
+class BernoulliFeatures:
     """A flag is 1 with probability sigmoid(logit); any other value costs `nats_unseen`."""
 
     logit: Float[Tensor, "*lead batch cell"]
-    nats_unseen: Float[Tensor, " cell"]
+    nats_unobserved: Float[Tensor, " cell"]
 
     def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
         """Log sigmoid(logit) at 1, log sigmoid(-logit) at 0."""
         log_prob = torch.addcmul(functional.logsigmoid(-self.logit), target, self.logit)
-        unseen = target > 1  # of the rows alone, so few that to ask first is cheaper
-        return torch.where(unseen, -self.nats_unseen, log_prob) if bool(unseen.any()) else log_prob
+        unobserved = target > 1  # of the rows alone, so few that to ask first is cheaper
+        return (
+            torch.where(unobserved, -self.nats_unobserved, log_prob)
+            if bool(unobserved.any())
+            else log_prob
+        )
 
     def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
         """All of its nats: who expects a flag rightly pays none."""
@@ -50,16 +54,16 @@ class BernoulliCells:
         return torch.bernoulli(self.mean, generator=generator)
 
 
-class Bernoulli(CellHead):
+class Bernoulli(FeatureHead):
     """A logit from the state, bounded so that no value is thought rarer than one row in all."""
 
     kind = "bernoulli"
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Logits start at the flags' shares."""
-        self.to_logit = to_cells(shape, len(slots))
+        self.to_logit = to_features(shape, len(slots))
         share = torch.tensor([slot.center for slot in slots])
-        bound = torch.tensor([slot.nats_unseen for slot in slots])
+        bound = torch.tensor([slot.nats_unobserved for slot in slots])
         self.register_buffer("bound", bound, persistent=False)
         start = torch.logit(share).clamp(-0.99 * bound, 0.99 * bound)
         start = bound * torch.atanh(start / bound)
@@ -70,12 +74,12 @@ class Bernoulli(CellHead):
                 self.to_logit.bias.copy_(start.expand_as(self.to_logit.bias))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
-    ) -> Cells:
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+    ) -> FeatureLikelihood:
         """The distribution of each flag."""
         bound = self.get_buffer("bound")
         logit = self.to_logit(state) + self.get_buffer("start")
-        return BernoulliCells(bound * torch.tanh(logit / bound), bound)
+        return BernoulliFeatures(bound * torch.tanh(logit / bound), bound)
 
 
 MOST_LOGITS = 1_000  # levels with a logit of their own, per column
@@ -98,7 +102,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class CategoricalCells:
+class CategoricalFeatures:
     """Each column's levels with probabilities softmax(logits)."""
 
     logits: Float[Tensor, "*lead batch logit"]
@@ -152,7 +156,7 @@ class CategoricalCells:
         return torch.stack(found, -1)
 
 
-class Categorical(CellHead):
+class Categorical(FeatureHead):
     """Logits from the state; a column's last logit is that of all levels without their own."""
 
     kind = "categorical"
@@ -169,7 +173,7 @@ class Categorical(CellHead):
             self.register_buffer(f"log_share_{i}", torch.log(share), persistent=False)
             within = torch.log(share) - torch.log(logits)[own]
             self.register_buffer(f"log_within_{i}", within, persistent=False)
-            self.columns.append((wide, len(logits), slot.nats_unseen))
+            self.columns.append((wide, len(logits), slot.nats_unobserved))
             starts.append(torch.log(logits))
             wide += len(logits)
         self.to_logits = Linear(shape.wide, wide, shape.members)
@@ -177,8 +181,8 @@ class Categorical(CellHead):
             self.to_logits.bias.copy_(torch.cat(starts).expand_as(self.to_logits.bias))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
-    ) -> Cells:
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+    ) -> FeatureLikelihood:
         """The distribution of each code cell."""
         columns = [
             Column(
@@ -187,19 +191,19 @@ class Categorical(CellHead):
             )
             for i, (start, wide, nats) in enumerate(self.columns)
         ]  # fmt: skip
-        return CategoricalCells(self.to_logits(state), columns)
+        return CategoricalFeatures(self.to_logits(state), columns)
 
 
 MOST_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
 
 
 @dataclass(frozen=True)
-class CountCells:
+class CountFeatures:
     """Counts with mean exp(log_mean), variance mean + mean^2 / size; cells are log(1 + count)."""
 
     log_mean: Float[Tensor, "*lead batch cell"]
     size: Float[Tensor, "*member 1 cell"]
-    nats_unseen: Float[Tensor, " cell"]
+    nats_unobserved: Float[Tensor, " cell"]
 
     def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
         """The negative binomial's log-probability; below zero, where none is, `nats_unseen`."""
@@ -208,7 +212,7 @@ class CountCells:
         log_sum = torch.logaddexp(torch.log(size), log_mean)
         ways = torch.lgamma(count + size) - torch.lgamma(size) - torch.lgamma(count + 1)
         log_prob = ways + size * (torch.log(size) - log_sum) + count * (log_mean - log_sum)
-        return torch.where(target < 0, -self.nats_unseen, log_prob)
+        return torch.where(target < 0, -self.nats_unobserved, log_prob)
 
     def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
         """Nats beyond those of a negative binomial whose mean is the count itself."""
@@ -217,7 +221,7 @@ class CountCells:
         log_sum = torch.logaddexp(torch.log(size), log_mean)
         perfect = torch.xlogy(count, count) - torch.xlogy(count + size, count + size)
         deviance = perfect + (count + size) * log_sum - count * log_mean
-        return torch.where(target < 0, self.nats_unseen, deviance.clamp(min=0))
+        return torch.where(target < 0, self.nats_unobserved, deviance.clamp(min=0))
 
     @property
     def mean(self) -> Tensor:
@@ -244,28 +248,28 @@ class CountCells:
         return torch.log1p(counts).to(self.log_mean)
 
 
-class Counts(CellHead):
+class Counts(FeatureHead):
     """log mean from the state, in units of the column's spread; a size per column."""
 
     kind = "counts"
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Means start at the column's mean count."""
-        self.to_log_mean = to_cells(shape, len(slots))
+        self.to_log_mean = to_features(shape, len(slots))
         self.log_size = nn.Parameter(torch.zeros(shape.members, 1, len(slots)))
         mean = torch.expm1(torch.tensor([slot.center for slot in slots])).clamp(min=1e-3)
         for name, values in {
             "start": torch.log(mean),
             "spread": torch.tensor([slot.scale for slot in slots]),
-            "bound": torch.tensor([slot.nats_unseen for slot in slots]),
+            "bound": torch.tensor([slot.nats_unobserved for slot in slots]),
         }.items():
             self.register_buffer(name, values, persistent=False)
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
-    ) -> Cells:
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+    ) -> FeatureLikelihood:
         """The distribution of each count."""
         start, spread = self.get_buffer("start"), self.get_buffer("spread")
         log_mean = start + self.to_log_mean(state) * spread
         size = self.log_size.clamp(-6, 8).exp()
-        return CountCells(log_mean.clamp(-12, MOST_LOG_MEAN), size, self.get_buffer("bound"))
+        return CountFeatures(log_mean.clamp(-12, MOST_LOG_MEAN), size, self.get_buffer("bound"))

@@ -13,7 +13,7 @@ from keyhole.core.layout import Shape, Slot
 from keyhole.core.parts import kinds
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
-from keyhole.model.heads.base import CellHead, Cells, Head
+from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, Head
 from keyhole.model.heads.continuous import Gaussian, StudentT
 
 CONTINUOUS = ("student_t", "gaussian", "binned", "logistic", "poisson_gaussian")
@@ -23,7 +23,7 @@ CONTINUOUS = ("student_t", "gaussian", "binned", "logistic", "poisson_gaussian")
 class Group:
     """The cells of one likelihood: their distribution and where they stand in the layout."""
 
-    cells: Cells
+    features: FeatureLikelihood
     places: Tensor
     coded: bool
 
@@ -45,48 +45,54 @@ class MixedLikelihood:
 
     def log_prob(self, batch: Batch) -> Float[Tensor, "*lead batch cell"]:
         """Log-probability of each cell in nats."""
-        return self._ordered([group.cells.log_prob(group.target(batch)) for group in self.groups])
+        return self._ordered(
+            [group.features.log_prob(group.target(batch)) for group in self.groups]
+        )
 
     def deviance(self, batch: Batch) -> Float[Tensor, "*lead batch cell"]:
         """Each cell's nats beyond what a perfect expectation would have cost."""
-        return self._ordered([group.cells.deviance(group.target(batch)) for group in self.groups])
+        return self._ordered(
+            [group.features.deviance(group.target(batch)) for group in self.groups]
+        )
 
     @property
     def mean(self) -> Batch:
         """The expected row, every cell of it seen."""
-        return self._batch(lambda cells: cells.mean)
+        return self._batch(lambda features: features.mean)
 
     def interval(self, share: float) -> tuple[Tensor, Tensor]:
         """The ends of each cell's central interval, codes as floats."""
-        pairs = [group.cells.interval(share) for group in self.groups]
+        pairs = [group.features.interval(share) for group in self.groups]
         low, high = ([pair[i].double() for pair in pairs] for i in (0, 1))
         return self._ordered(low), self._ordered(high)
 
-    def levels(self, cell: int) -> Float[Tensor, "*lead batch level"]:
+    def levels(self, feature: int) -> Float[Tensor, "*lead batch level"]:
         """The probabilities of the levels of a code cell."""
         for group in self.groups:
-            place = torch.nonzero(group.places == cell)
+            place = torch.nonzero(group.places == feature)
             if group.coded and len(place):
-                return group.cells.levels(int(place[0]))  # pyright: ignore
-        raise ValueError(f"cell {cell} has no levels")
+                return group.features.levels(int(place[0]))  # pyright: ignore
+        raise ValueError(f"cell {feature} has no levels")
 
     def sample(self, generator: torch.Generator) -> Batch:
         """One draw of each row."""
-        return self._batch(lambda cells: cells.sample(generator))
+        return self._batch(lambda features: features.sample(generator))
 
     def _ordered(self, parts: list[Tensor]) -> Tensor:
         if len(parts) == 1:
             return parts[0]
         return torch.cat(parts, -1)[..., self.order]
 
-    def _batch(self, ask: Callable[[Cells], Tensor]) -> Batch:
-        parts = [(group.coded, ask(group.cells)) for group in self.groups]
+    def _batch(self, ask: Callable[[FeatureLikelihood], Tensor]) -> Batch:
+        parts = [(group.coded, ask(group.features)) for group in self.groups]
         lead = parts[0][1].shape[:-1]
-        cells = self._ordered([part.double() for _, part in parts])
+        features = self._ordered([part.double() for _, part in parts])
         wide = sum(part.shape[-1] for coded, part in parts if not coded)
-        numbers, codes = cells[..., :wide].float(), cells[..., wide:].long()
-        seen = torch.ones((*lead, cells.shape[-1]), dtype=torch.bool, device=cells.device)
-        return Batch(numbers, codes, seen)
+        numbers, codes = features[..., :wide].float(), features[..., wide:].long()
+        observed = torch.ones(
+            (*lead, features.shape[-1]), dtype=torch.bool, device=features.device
+        )
+        return Batch(numbers, codes, observed)
 
 
 class Mixed(Head):
@@ -136,15 +142,15 @@ class Mixed(Head):
     def bind(self, shape: Shape) -> Shape:
         """Bind one cell head for each likelihood in the layout."""
         self.check()
-        self.cells = nn.ModuleDict()
+        self.features = nn.ModuleDict()
         order: list[int] = []
         places_of: dict[str, list[int]] = {}
         for i, slot in enumerate(shape.layout.slots):
             places_of.setdefault(self._name(slot), []).append(i)
         for name, places in places_of.items():
-            head = self._cell_head(name)
+            head = self._feature_head(name)
             head.bind_slots(shape, [shape.layout.slots[i] for i in places])
-            self.cells[name] = head
+            self.features[name] = head
             self.register_buffer(f"places_{name}", torch.tensor(places), persistent=False)
             order += places
         self.register_buffer("order", torch.argsort(torch.tensor(order)), persistent=False)
@@ -153,15 +159,15 @@ class Mixed(Head):
         return shape.widened(len(shape.layout))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
     ) -> MixedLikelihood:
         """The distribution of each row."""
         groups = []
-        for name, head in self.cells.items():
+        for name, head in self.features.items():
             places = self.get_buffer(f"places_{name}")
             groups.append(
                 Group(
-                    head(state, None if seen is None else seen[..., places]),
+                    head(state, None if observed is None else observed[..., places]),
                     places,
                     self.coded[name],
                 )
@@ -176,7 +182,7 @@ class Mixed(Head):
             return slot.head
         return "gaussian" if self.binned else self.continuous
 
-    def _cell_head(self, name: str) -> CellHead:
+    def _feature_head(self, name: str) -> FeatureHead:
         if name == "student_t":
             return StudentT(self.nu, floor=self.floor)
         if name == "gaussian":

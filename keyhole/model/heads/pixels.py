@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.model.heads.base import CellHead, Cells
-from keyhole.model.heads.continuous import GAIN, GaussianCells
-from keyhole.model.layers import to_cells
+from keyhole.model.heads.base import FeatureHead, FeatureLikelihood
+from keyhole.model.heads.continuous import GAIN, GaussianFeatures
+from keyhole.model.layers import to_features
 
 FARTHEST = 1e15  # scales away, that a float32 can still tell
 
 
 @dataclass(frozen=True)
-class LogisticCells:
+class LogisticFeatures:
     """Logistic around `location`, its mass between halves of a `step`; the density at step 0.
 
     The least and the most level, `low` and `high`, hold all that lies beyond them.
@@ -98,7 +98,7 @@ class LogisticCells:
         return torch.where(self._discrete, self.low + place * step, values)
 
 
-class Logistic(CellHead):
+class Logistic(FeatureHead):
     """Location from the state; two scales shared by all cells, for those in sight and hidden."""
 
     kind = "logistic"
@@ -109,7 +109,7 @@ class Logistic(CellHead):
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Scales start at the cells' own spread."""
-        self.to_location = to_cells(shape, len(slots))
+        self.to_location = to_features(shape, len(slots))
         ends = [slot.ends if slot.step > 0 and slot.ends else (-1e9, 1e9) for slot in slots]
         for name, values in {
             "spread": [slot.scale * math.sqrt(3) / math.pi for slot in slots],
@@ -121,21 +121,21 @@ class Logistic(CellHead):
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
-    ) -> Cells:
-        """The distribution of each cell; without `seen`, all are in sight."""
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+    ) -> FeatureLikelihood:
+        """The distribution of each cell; without `observed`, all are in sight."""
         wide = (10.0 * self.log_scale.clamp(-1.5, 1.5)).exp() + self.floor
         hidden, sight = wide * self.get_buffer("spread")
-        scale = sight if seen is None else torch.where(seen, sight, hidden)
+        scale = sight if observed is None else torch.where(observed, sight, hidden)
         ends = (self.get_buffer(name) for name in ("step", "low", "high"))
-        return LogisticCells(self.to_location(state), scale, *ends)
+        return LogisticFeatures(self.to_location(state), scale, *ends)
 
 
 SHARE = 0.1  # of the variance at the start, that light makes
 
 
 @dataclass(frozen=True)
-class PoissonGaussianCells:
+class PoissonGaussianFeatures:
     """Normal around `location`, its variance gain * (location - zero) + own."""
 
     location: Float[Tensor, "*lead batch cell"]
@@ -143,12 +143,12 @@ class PoissonGaussianCells:
     own: Float[Tensor, "*row cell"]
     zero: Float[Tensor, " cell"]
 
-    def _at(self, location: Tensor) -> GaussianCells:
+    def _at(self, location: Tensor) -> GaussianFeatures:
         light = (location - self.zero).clamp(min=0)
-        return GaussianCells(location, (self.gain * light + self.own).sqrt())
+        return GaussianFeatures(location, (self.gain * light + self.own).sqrt())
 
     @property
-    def _here(self) -> GaussianCells:
+    def _here(self) -> GaussianFeatures:
         return self._at(self.location)
 
     def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
@@ -179,8 +179,8 @@ class PoissonGaussianCells:
         return self._here.sample(generator)
 
 
-class PoissonGaussian(CellHead):
-    """Location from the state; variance gain * (location - zero) + sigma^2, both learnt.
+class PoissonGaussian(FeatureHead):
+    """Location from the state; variance gain * (location - zero) + sigma^2, both learned.
 
     `zero` is the least value that can be stored (no light), 0 where that is not known. Hidden
     cells have a gain and a sigma of their own, as other heads have scales.
@@ -196,7 +196,7 @@ class PoissonGaussian(CellHead):
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """The noise starts at the cells' own spread."""
-        self.to_location = to_cells(shape, len(slots))
+        self.to_location = to_features(shape, len(slots))
         spread = torch.tensor([slot.scale for slot in slots])
         zero = torch.tensor([slot.ends[0] if slot.ends else 0.0 for slot in slots])
         for name, values in {"spread": spread, "zero": zero}.items():
@@ -205,15 +205,15 @@ class PoissonGaussian(CellHead):
         self.log_gain = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], seen: Bool[Tensor, "*row cell"] | None
-    ) -> Cells:
-        """The distribution of each cell; without `seen`, all are in sight."""
+        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+    ) -> FeatureLikelihood:
+        """The distribution of each cell; without `observed`, all are in sight."""
         location, spread = self.to_location(state), self.get_buffer("spread")
         sigma = ((GAIN * self.log_sigma.clamp(-1.5, 1.5)).exp() + self.floor) * spread
         gain = SHARE * (GAIN * self.log_gain.clamp(-1.5, 1.5)).exp() * spread
         own = sigma.square()
         gain, own = (
-            part[1] if seen is None else torch.where(seen, part[1], part[0])
+            part[1] if observed is None else torch.where(observed, part[1], part[0])
             for part in (gain, own)
         )  # fmt: skip
-        return PoissonGaussianCells(location, gain, own, self.get_buffer("zero"))
+        return PoissonGaussianFeatures(location, gain, own, self.get_buffer("zero"))

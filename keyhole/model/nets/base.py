@@ -2,7 +2,7 @@
 
 The stem: a batch of cells becomes one vector a row, gaps included as a state of their own.
 
-The stem of pictures: pixels, and whether each was seen, side by side at its place.
+The stem of images: pixels, and whether each was seen, side by side at its place.
 """
 
 import math
@@ -24,7 +24,7 @@ class Net(Described):
     """A family: an encoder and the decoder that mirrors it, sized by the data unless told."""
 
     family = "net"
-    pictures: ClassVar[bool] = False  # True: rows must be pictures, with a grid
+    images: ClassVar[bool] = False  # True: rows must be images, with a grid
     skips: ClassVar[bool] = False  # True: the decoder sees more than a code, so there is none
 
     def stem(self) -> Part:
@@ -69,12 +69,12 @@ class Stem(Part):
     def forward(self, batch: Batch) -> Float[Tensor, "member batch wide"]:
         """One vector a row and member; member axis 1 where all members see the same rows."""
         if batch.numbers.dim() == 2:
-            batch = Batch(batch.numbers[None], batch.codes[None], batch.seen[None])
+            batch = Batch(batch.numbers[None], batch.codes[None], batch.observed[None])
         wide = batch.numbers.shape[-1]
-        seen = batch.seen[..., :wide].to(batch.numbers.dtype)
+        observed = batch.observed[..., :wide].to(batch.numbers.dtype)
         center, scale = self.get_buffer("center"), self.get_buffer("scale")
-        numbers = ((batch.numbers - center) / scale).clamp(-REACH, REACH) * seen
-        parts = [numbers, seen]
+        numbers = ((batch.numbers - center) / scale).clamp(-REACH, REACH) * observed
+        parts = [numbers, observed]
         if self.wide:
             embedded = self._embed(batch.codes)  # (member, batch, code * wide)
             parts = [*(part.expand(*embedded.shape[:-1], -1) for part in parts), embedded]
@@ -92,11 +92,11 @@ class Pixels(Part):
     def bind(self, shape: Shape) -> Shape:
         """Two numbers for each cell.
 
-        Raises: SettingError where rows are no pictures.
+        Raises: SettingError where rows are no images.
         """
         if shape.layout.grid is None:
             raise SettingError(
-                "this net is for pictures, and the rows are those of a table; use MLP, or give "
+                "this net is for images, and the rows are those of a table; use MLP, or give "
                 "an array (n, height, width)"
             )
         slots = shape.layout.slots
@@ -107,10 +107,10 @@ class Pixels(Part):
 
     def forward(self, batch: Batch) -> Float[Tensor, "member batch wide"]:
         """One vector a row and member; member axis 1 where all members see the same rows."""
-        numbers, seen = batch.numbers, batch.seen.to(batch.numbers.dtype)
+        numbers, observed = batch.numbers, batch.observed.to(batch.numbers.dtype)
         if numbers.dim() == 2:
-            numbers, seen = numbers[None], seen[None]
+            numbers, observed = numbers[None], observed[None]
         center, scale = self.get_buffer("center"), self.get_buffer("scale")
-        numbers = ((numbers - center) / scale).clamp(-REACH, REACH) * seen
-        pair = [part.unflatten(-1, (-1, self.channels)) for part in (numbers, seen)]
+        numbers = ((numbers - center) / scale).clamp(-REACH, REACH) * observed
+        pair = [part.unflatten(-1, (-1, self.channels)) for part in (numbers, observed)]
         return torch.cat(pair, -1).flatten(-2)  # (member, B, h * w * 2 channels)

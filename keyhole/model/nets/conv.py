@@ -1,4 +1,4 @@
-"""Convolutional nets: the code of a whole picture, and the picture of a code."""
+"""Convolutional nets: the code of a whole image, and the image of a code."""
 
 from itertools import pairwise
 from typing import Any
@@ -11,16 +11,16 @@ from keyhole.core.layout import Layout, Shape
 from keyhole.core.parts import Part
 from keyhole.errors import SettingError
 from keyhole.model.layers import Conv as Convolution
-from keyhole.model.layers import Linear, UpConv, to_pictures, to_states
+from keyhole.model.layers import Linear, UpConv, to_images, to_states
 from keyhole.model.nets.base import Net, Pixels
 from keyhole.model.nets.mlp import ACTIVATIONS
 
-SMALLEST = 7  # side at which a picture is small enough to be taken as a whole
+SMALLEST = 7  # side at which an image is small enough to be taken as a whole
 FEWEST, MOST = 16, 64  # channels of the first stage, and of any
 
 
 class Conv(Net):
-    """Convolutions that halve a picture a stage, `channels` wide; the decoder doubles it again.
+    """Convolutions that halve an image a stage, `channels` wide; the decoder doubles it again.
 
     Unless told, stages of 16, 32, 64, 64, ... channels until at most 7 pixels a side are left.
     With `skip`, each body passes its input on beside its last layer, as an MLP does: a linear map
@@ -28,7 +28,7 @@ class Conv(Net):
     """
 
     kind = "conv"
-    pictures = True
+    images = True
 
     def __init__(
         self, channels: list[int] | None = None, *, activation: str = "silu", skip: bool = True
@@ -73,7 +73,7 @@ class Conv(Net):
 
 
 def sites_of(shape: Shape, stages: int) -> list[tuple[int, int]]:
-    """The (height, width) of the picture and after each stage."""
+    """The (height, width) of the image and after each stage."""
     height, width, _ = shape.layout.grid or (1, 1, 1)
     sites = [(height, width)]
     for _ in range(stages):
@@ -82,7 +82,7 @@ def sites_of(shape: Shape, stages: int) -> list[tuple[int, int]]:
 
 
 class Inward(Part):
-    """Strided convolutions; the flat picture of the last, beside the input where that is asked."""
+    """Strided convolutions; the flat image of the last, beside the input where that is asked."""
 
     def __init__(self, stages: list[int], activation: str, skip: bool) -> None:
         super().__init__()
@@ -104,16 +104,16 @@ class Inward(Part):
         return shape.widened(wide + shape.wide if self.skip else wide)
 
     def forward(self, x: Float[Tensor, "*lead batch wide"]) -> Float[Tensor, "*out batch state"]:
-        """The state of each picture."""
-        h = to_pictures(x, self.sites[0], self.members)
+        """The state of each image."""
+        h = to_images(x, self.sites[0], self.members)
         for layer in self.layers:
-            h = self.squash(layer(h))  # (M, picture, channel, height / 2, width / 2)
+            h = self.squash(layer(h))  # (M, image, channel, height / 2, width / 2)
         h = to_states(h, (*x.shape[:-3], x.shape[-2]))
         return torch.cat([x.expand(*h.shape[:-1], -1), h], -1) if self.skip else h
 
 
 class Outward(Part):
-    """Transposed convolutions from a code to one number a cell, on a picture of their own."""
+    """Transposed convolutions from a code to one number a cell, on an image of their own."""
 
     def __init__(self, stages: list[int], activation: str, skip: bool) -> None:
         super().__init__()
@@ -125,22 +125,22 @@ class Outward(Part):
         """Make the stages."""
         self.members, self.sites = shape.members, sites_of(shape, len(self.stages))[::-1]
         height, width = self.sites[0]
-        cells, channels = len(shape.layout), shape.layout.grid[2] if shape.layout.grid else 1
+        features, channels = len(shape.layout), shape.layout.grid[2] if shape.layout.grid else 1
         self.first = Linear(shape.wide, height * width * self.stages[-1], shape.members)
         self.layers = nn.ModuleList(
             UpConv(wide, after, shape.members)
             for wide, after in pairwise([*self.stages[::-1], channels])
         )
         self.squash = ACTIVATIONS[self.activation]()
-        self.usual = nn.Parameter(torch.zeros(shape.members, 1, cells))
+        self.usual = nn.Parameter(torch.zeros(shape.members, 1, features))
         if self.skip:
-            self.beside = Linear(shape.wide, cells, shape.members)
-        return Shape(shape.layout, cells, shape.members, self.sites[-1])
+            self.beside = Linear(shape.wide, features, shape.members)
+        return Shape(shape.layout, features, shape.members, self.sites[-1])
 
     def forward(self, z: Float[Tensor, "*lead batch code"]) -> Float[Tensor, "*lead batch cell"]:
         """One number for each cell."""
-        h = to_pictures(self.first(z), self.sites[0], self.members)
+        h = to_images(self.first(z), self.sites[0], self.members)
         for layer, site in zip(self.layers, self.sites[1:], strict=True):
-            h = layer(self.squash(h), site)  # (M, picture, channel, 2 height, 2 width)
+            h = layer(self.squash(h), site)  # (M, image, channel, 2 height, 2 width)
         h = to_states(h, (*z.shape[:-3], z.shape[-2])) + self.usual
         return h + self.beside(z) if self.skip else h

@@ -1,6 +1,6 @@
 """Where a patch stands: sines and cosines of its row and of its column.
 
-A small transformer over the patches of a picture: a masked autoencoder.
+A small transformer over the patches of an image: a masked autoencoder.
 """
 
 import math
@@ -40,14 +40,14 @@ class Patches(Net):
     """Square patches attend to each other; a patch of which a pixel is hidden is one mask token.
 
     The code comes from the mean token; the decoder places it at every patch and attends again.
-    `patch` is a patch's side in pixels, that of the pictures' own patches unless told.
+    `patch` is a patch's side in pixels, that of the images' own patches unless told.
 
     Source: He et al. 2022, with the mask token in the encoder, so that its cost does not depend
     on what is hidden.
     """
 
     kind = "patches"
-    pictures = True
+    images = True
 
     def __init__(
         self, wide: int = 64, *, layers: int = 2, heads: int = 4, patch: int | None = None
@@ -81,7 +81,7 @@ class Patches(Net):
 
 
 class Block(nn.Module):
-    """Attention among a picture's tokens, and two layers for each; both beside their input."""
+    """Attention among an image's tokens, and two layers for each; both beside their input."""
 
     def __init__(self, wide: int, heads: int, members: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Block(nn.Module):
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(-3, -2).flatten(0, -4)
             for part in asked.chunk(3, -1)
-        )  # (all pictures, heads, token, wide / heads)
+        )  # (all images, heads, token, wide / heads)
         read = functional.scaled_dot_product_attention(query, key, value)
         read = read.transpose(-3, -2).flatten(-2).reshape(x.shape)
         x = x + each(self.answer, read)
@@ -137,11 +137,11 @@ class Inward(Part):
         return shape.widened(self.wide)
 
     def forward(self, x: Float[Tensor, "*lead batch wide"]) -> Float[Tensor, "*out batch state"]:
-        """The mean token of each picture."""
+        """The mean token of each image."""
         x = x.expand(*x.shape[:-3], self.members, *x.shape[-2:])
         patches = self.cut.apart(x)  # (*lead, B, token, pixel * 2 channels)
-        seen = self.cut.apart(x, filled=1.0).unflatten(-1, (self.patch**2, 2, -1))[..., 1, :]
-        whole = (seen > 0.5).all(-1).all(-1)[..., None]
+        observed = self.cut.apart(x, filled=1.0).unflatten(-1, (self.patch**2, 2, -1))[..., 1, :]
+        whole = (observed > 0.5).all(-1).all(-1)[..., None]
         tokens = torch.where(whole, each(self.embed, patches), self.hidden)
         tokens = tokens + self.get_buffer("positions")
         for block in self.blocks:
@@ -162,8 +162,8 @@ class Outward(Part):
     def bind(self, shape: Shape) -> Shape:
         """Make the blocks."""
         self.cut = Cut.of(shape.layout, self.patch)
-        cells = len(shape.layout)
-        channels = cells // (self.cut.height * self.cut.width)
+        features = len(shape.layout)
+        channels = features // (self.cut.height * self.cut.width)
         self.embed = Linear(shape.wide, self.wide, shape.members)
         at = positions(self.cut.down, self.cut.across, self.wide)
         self.register_buffer("positions", at, persistent=False)
@@ -171,10 +171,10 @@ class Outward(Part):
             Block(self.wide, self.heads, shape.members) for _ in range(self.layers)
         )
         self.pixels = Linear(self.wide, self.patch**2 * channels, shape.members)
-        self.usual = nn.Parameter(torch.zeros(shape.members, 1, cells))
-        self.beside = Linear(shape.wide, cells, shape.members)
+        self.usual = nn.Parameter(torch.zeros(shape.members, 1, features))
+        self.beside = Linear(shape.wide, features, shape.members)
         site = (self.cut.height, self.cut.width)
-        return Shape(shape.layout, cells, shape.members, site)
+        return Shape(shape.layout, features, shape.members, site)
 
     def forward(self, z: Float[Tensor, "*lead batch code"]) -> Float[Tensor, "*lead batch cell"]:
         """One number for each cell."""
@@ -186,7 +186,7 @@ class Outward(Part):
 
 
 class Cut:
-    """How a picture is cut into square patches; a size that is no multiple is padded."""
+    """How an image is cut into square patches; a size that is no multiple is padded."""
 
     def __init__(self, height: int, width: int, patch: int) -> None:
         self.height, self.width, self.patch = height, width, patch
@@ -194,7 +194,7 @@ class Cut:
 
     @classmethod
     def of(cls, layout: Layout, patch: int) -> "Cut":
-        """That of a layout's pictures."""
+        """That of a layout's images."""
         height, width, _ = layout.grid or (1, 1, 1)
         return cls(height, width, patch)
 

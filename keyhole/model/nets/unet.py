@@ -1,4 +1,4 @@
-"""A residual U-Net: for pictures of any size, one number a pixel, and no code."""
+"""A residual U-Net: for images of any size, one number a pixel, and no code."""
 
 from itertools import pairwise
 from typing import Literal
@@ -16,21 +16,21 @@ from keyhole.model.nets.base import Net
 from keyhole.model.nets.mlp import Through
 
 MOST_SCALES = 6  # the coarsest is then 32 times as coarse, which parts a tile evenly
-START = 0.1  # of the last layer's own size: the net begins as the picture itself
+START = 0.1  # of the last layer's own size: the net begins as the image itself
 
 
 class UNet(Net):
     """Convolutions at `len(channels)` scales, each half as fine, with skips between the two ways.
 
-    It says what the picture has beside it (residual learning; Zhang et al. 2017), and no layer
+    It says what the image has beside it (residual learning; Zhang et al. 2017), and no layer
     has a bias, so that what holds at one noise level holds at others (Mohan et al. 2020): twice
-    the picture, twice the answer. Source: Ronneberger et al. 2015; blocks of He et al. 2016.
+    the image, twice the answer. Source: Ronneberger et al. 2015; blocks of He et al. 2016.
     `precision` is that of training: "bfloat16" halves the time where a processor computes in it,
     "auto" asks the processor. Weights and answers are float32.
     """
 
     kind = "unet"
-    pictures = True
+    images = True
     skips = True
 
     def __init__(
@@ -103,11 +103,11 @@ class Pixels(Part):
     """The numbers of each row, with a member axis; whether they were seen does not matter."""
 
     def bind(self, shape: Shape) -> Shape:
-        """As wide as the picture has cells."""
+        """As wide as the image has cells."""
         return shape.widened(len(shape.layout))
 
     def forward(self, batch: Batch) -> Float[Tensor, "member batch cell"]:
-        """One row of cells a picture."""
+        """One row of cells an image."""
         return batch.numbers if batch.numbers.dim() == 3 else batch.numbers[None]
 
 
@@ -124,7 +124,7 @@ class Body(Part):
         """Make the layers. Raises: SettingError without a grid, or for nets side by side."""
         grid, wide = shape.layout.grid, self.widths
         if grid is None:
-            raise SettingError("a U-Net is for pictures; these rows are none")
+            raise SettingError("a U-Net is for images; these rows are none")
         if shape.members != 1:
             raise SettingError(f"members={shape.members}: a U-Net trains alone; give members=1")
         self.grid = grid
@@ -153,7 +153,7 @@ class Body(Part):
     def planes(
         self, x: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch channel height width"]:
-        """What each pixel should be, of pictures whose sides are multiples of the net's step."""
+        """What each pixel should be, of images whose sides are multiples of the net's step."""
         h, met = self.first(x), []
         for level, blocks in enumerate(self.down):
             h = blocks(h)
@@ -172,7 +172,7 @@ class Block(nn.Module):
         super().__init__()
         self.one, self.two = _conv(channels, channels), _conv(channels, channels)
 
-    def forward(self, x: Float[Tensor, "*picture"]) -> Float[Tensor, "*picture"]:
+    def forward(self, x: Float[Tensor, "*image"]) -> Float[Tensor, "*image"]:
         """The input, and what the convolutions add."""
         return x + self.two(functional.relu(self.one(functional.relu(x))))
 

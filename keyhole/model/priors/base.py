@@ -27,7 +27,7 @@ class Prior(Part):
         raise NotImplementedError
 
     def bind_codes(self, width: int, rows: int) -> None:
-        """Make room for what is learnt from so many codes of this width.
+        """Make room for what is learned from so many codes of this width.
 
         Raises: SettingError where they are too few.
         """

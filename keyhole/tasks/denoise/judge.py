@@ -1,4 +1,4 @@
-"""What can be said of a denoised picture, without truth and with it."""
+"""What can be said of a denoised image, without truth and with it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keyhole.data.images import Picture
+from keyhole.data.images import Image
 from keyhole.errors import DataError
 from keyhole.modalities.tiles.noise import Noise, Residual, psnr, residual_report, ssim
 from keyhole.modalities.tiles.noise.estimate import estimate
-from keyhole.modalities.tiles.scaling import Unit
+from keyhole.modalities.tiles.scaling import NoiseScaler
 from keyhole.modalities.tiles.tiling import middle_of
 
 if TYPE_CHECKING:
     from keyhole.tasks.denoise.denoiser import Denoiser
 
 
-MOST_SIDE = 512  # of the window of a large picture that is judged
+MOST_SIDE = 512  # of the window of a large image that is judged
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One picture before and after: its noise, what was taken away, what noise is left.
+    """One image before and after: its noise, what was taken away, what noise is left.
 
     `psnr` (dB) and `ssim` are (before, after) against the truth, over its `data_range`; None
     without truth. Both are clipped: to what the type holds, floats to the truth's range.
@@ -49,36 +49,36 @@ class Judged:
         return said
 
 
-def judged(denoiser: Denoiser, picture: Picture, unit: Unit, clean: Picture | None) -> Judged:
-    """The judgement of one picture, of a large one by its middle.
+def judged(denoiser: Denoiser, image: Image, unit: NoiseScaler, clean: Image | None) -> Judged:
+    """The judgement of one image, of a large one by its middle.
 
     Raises: DataError where the truth is of another size.
     """
-    noisy, after = denoiser.middle(picture, unit, MOST_SIDE)
-    truth = None if clean is None else _middle_of(clean, picture)
-    span = data_range(picture, noisy if truth is None else truth)
-    found = Judged(picture.name, unit.noise, estimate([after]),
+    noisy, after = denoiser.middle(image, unit, MOST_SIDE)
+    truth = None if clean is None else _middle_of(clean, image)
+    span = data_range(image, noisy if truth is None else truth)
+    found = Judged(image.name, unit.noise, estimate([after]),
                    residual_report(noisy, after, unit.noise), span)  # fmt: skip
     if truth is None:
         return found
     low = float(np.nanmin(truth))
-    pair = [np.clip(part, *(picture.limits or (low, low + span))) for part in (noisy, after)]
+    pair = [np.clip(part, *(image.limits or (low, low + span))) for part in (noisy, after)]
     scores = [tuple(of(truth, part, span) for part in pair) for of in (psnr, ssim)]
     return replace(found, psnr=scores[0], ssim=scores[1])  # pyright: ignore
 
 
-def _middle_of(clean: Picture, picture: Picture) -> np.ndarray:
-    """The window of the true picture that was judged of the noisy one."""
-    sides = [(p.height, p.width, p.channels) for p in (picture, clean)]
+def _middle_of(clean: Image, image: Image) -> np.ndarray:
+    """The window of the true image that was judged of the noisy one."""
+    sides = [(p.height, p.width, p.channels) for p in (image, clean)]
     if sides[0] != sides[1]:
-        raise DataError(f"{picture.name} is {sides[0]} and its truth {sides[1]}")
-    return clean.window(*middle_of(picture, MOST_SIDE))
+        raise DataError(f"{image.name} is {sides[0]} and its truth {sides[1]}")
+    return clean.window(*middle_of(image, MOST_SIDE))
 
 
-def data_range(picture: Picture, pixels: np.ndarray) -> float:
+def data_range(image: Image, pixels: np.ndarray) -> float:
     """What the stored type spans for 8 bits, else what the pixels span."""
-    if picture.limits is not None and picture.dtype.itemsize == 1:
-        return float(picture.limits[1] - picture.limits[0])
+    if image.limits is not None and image.dtype.itemsize == 1:
+        return float(image.limits[1] - image.limits[0])
     if not np.isfinite(pixels).any():
         return 1.0
     return float(np.nanmax(pixels) - np.nanmin(pixels)) or 1.0

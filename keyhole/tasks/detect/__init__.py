@@ -1,5 +1,5 @@
-"""How surprising is a row? One scale from four questions, in multiples of the usual."""
+"""How anomalous is a row? One scale from four questions, in multiples of the usual."""
 
-from keyhole.tasks.detect.views import QUESTIONS, Asked, Surprise, Weighed
+from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, Asked, ScoredViews
 
-__all__ = ["QUESTIONS", "Asked", "Surprise", "Weighed"]
+__all__ = ["QUESTIONS", "AnomalyScore", "Asked", "ScoredViews"]

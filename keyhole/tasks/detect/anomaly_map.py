@@ -1,4 +1,4 @@
-"""Where in a picture is what is surprising? Nats of every pixel, in multiples of its usual."""
+"""Where in an image is what is anomalous? Nats of every pixel, in multiples of its usual."""
 
 import numpy as np
 import torch
@@ -9,10 +9,10 @@ from keyhole.core.coordinates import contrast
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.model.network import Network
-from keyhole.training.reference import Memory
+from keyhole.training.reference import ReferenceSet
 
 GROUPS = 8  # of patches hidden together
-LEAST_USUAL = 0.1  # of the mean over pixels: one that was black in all pictures is not all noise
+LEAST_USUAL = 0.1  # of the mean over pixels: one that was black in all images is not all noise
 PASS_ROWS = 1_024
 
 
@@ -32,7 +32,7 @@ def masks(layout: Layout) -> list[Tensor]:
 def pixel_nats(network: Network, batch: Batch) -> Float[Tensor, "member row pixel"]:
     """Nats of each pixel beyond a perfect guess from what is around its patch.
 
-    Summed over channels, averaged over two ways to cut patches, and as if the picture had the
+    Summed over channels, averaged over two ways to cut patches, and as if the image had the
     usual contrast. NaN where no channel was observed.
     """
     layout = network.shape.layout
@@ -44,20 +44,20 @@ def pixel_nats(network: Network, batch: Batch) -> Float[Tensor, "member row pixe
         total = torch.zeros((), device=device)
         for hidden in masks(layout):
             found = network(here.hide(hidden.to(device))).likelihood.deviance(here)[0]
-            total = total + torch.where(hidden.to(device) & here.seen, found, 0.0)
+            total = total + torch.where(hidden.to(device) & here.observed, found, 0.0)
         if layout.slots[0].head != "bernoulli":
             total = total / contrast(here).square()[:, None]
         nats = total.unflatten(-1, (-1, channels)).sum(-1) / 2  # (M, B, pixel)
-        blind = ~here.seen.unflatten(-1, (-1, channels)).any(-1)
+        blind = ~here.observed.unflatten(-1, (-1, channels)).any(-1)
         parts.append(nats.masked_fill(blind, torch.nan).cpu())
     return torch.cat(parts, 1)
 
 
-def usual_nats(network: Network, memory: Memory) -> Float[np.ndarray, " pixel"]:
-    """The mean nats of each pixel over pictures that calibrate, by nets that never saw them."""
-    judged = memory.take(memory.judged)
+def usual_nats(network: Network, reference: ReferenceSet) -> Float[np.ndarray, " pixel"]:
+    """The mean nats of each pixel over images that calibrate, by nets that never saw them."""
+    judged = reference.take(reference.judged)
     nats = pixel_nats(network, judged.batch)
-    if memory.folds > 1:
+    if reference.folds > 1:
         fold = torch.from_numpy(judged.fold)
         mine = nats[fold.clamp(min=0), torch.arange(len(fold))]
         nats = torch.where((fold >= 0)[:, None], mine, nats.mean(0))[None]

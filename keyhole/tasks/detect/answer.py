@@ -1,4 +1,4 @@
-"""What a detector says of some rows: surprise, p-value, alarm, and the cells that caused it.
+"""What a detector says of some rows: anomaly score, p-value, alarm, and the cells that caused it.
 
 What a detector's answers add up to: kept part by part, so that a resumed run counts all.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from keyhole.data.frames import Label, label_of, outline, same_kind
 from keyhole.tasks.detect.patterns import Pattern, direction, shared
-from keyhole.tasks.monitor.drift import Likeness
+from keyhole.tasks.monitor.drift import Drift
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell that made its row surprising; `share` is its part of the row's excess nats.
+    """A cell that made its row anomalous; `share` is its part of the row's excess nats.
 
     `expected` says with its level what the rest of the row lets expect. `partners` are values of
     other columns that this one, usual by itself, does not go together with: "currency = USD".
@@ -58,7 +58,7 @@ class Cell:
 
 
 def in_words(cells: Sequence[Cell], alarm: bool = True) -> str:
-    """Why a row is surprising, in one sentence; "" where nothing was asked of it."""
+    """Why a row is anomalous, in one sentence; "" where nothing was asked of it."""
     if not cells or cells[0].stands_out:
         return "; ".join(map(str, cells))
     return f"{nothing_stands_out(alarm)} (most: {', '.join(map(str, cells))})"
@@ -72,21 +72,22 @@ def nothing_stands_out(alarm: bool) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """One entry a row, in the order asked; `because` holds the cells of rows that were explained.
+    """One entry a row, in the order asked; `reasons` holds the cells of rows that were explained.
 
-    `surprise` is in multiples of the usual: 1 is, 3 is three times as far out; NaN for a row with
-    no observed cell (never an alarm). `doubt` is its standard deviation between nets. Arrays,
-    `because` and `strongest` go by position, from 0; `rows` holds the label of each position:
+    `anomaly_score` is in multiples of the usual: 1 is, 3 is three times as far out; NaN for a
+    row with
+    no observed cell (never an alarm). `score_std` is its standard deviation between nets. Arrays,
+    `reasons` and `strongest` go by position, from 0; `rows` holds the label of each position:
     a pandas index (`label` "index"), the position itself, or the data row of a file, from 1
     ("row"). `like` is the frame that was given, without its columns.
     """
 
     rows: np.ndarray
-    surprise: np.ndarray
-    doubt: np.ndarray
+    anomaly_score: np.ndarray
+    score_std: np.ndarray
     p_value: np.ndarray
     alarm: np.ndarray
-    because: dict[int, list[Cell]]
+    reasons: dict[int, list[Cell]]
     ids: Any = None
     id_name: str | None = None
     label: Label = "position"
@@ -111,13 +112,13 @@ class Answer:
         return replace(self, rows=rows, label=label, like=like)
 
     def strongest(self, most: int = 10) -> np.ndarray:
-        """The places of the most surprising rows, strongest first."""
-        order = np.argsort(-np.nan_to_num(self.surprise, nan=-np.inf), kind="stable")
-        return order[:most][~np.isnan(self.surprise[order[:most]])]
+        """The places of the most anomalous rows, strongest first."""
+        order = np.argsort(-np.nan_to_num(self.anomaly_score, nan=-np.inf), kind="stable")
+        return order[:most][~np.isnan(self.anomaly_score[order[:most]])]
 
     def patterns(self) -> list[Pattern]:
         """What groups of the explained alarms share, at most five; `str` makes each a sentence."""
-        return shared(self.because, np.flatnonzero(self.alarm).tolist())
+        return shared(self.reasons, np.flatnonzero(self.alarm).tolist())
 
     def table(self) -> Any:
         """The answer, one line a row, as the kind of frame that was given; Arrow for the others.
@@ -131,33 +132,33 @@ class Answer:
         """The answer as an Arrow table, one line a row."""
         import pyarrow as pa
 
-        because = [None] * len(self)
-        for place, cells in self.because.items():
-            because[place] = in_words(cells, bool(self.alarm[place]))  # pyright: ignore
+        reasons = [None] * len(self)
+        for place, cells in self.reasons.items():
+            reasons[place] = in_words(cells, bool(self.alarm[place]))  # pyright: ignore
         first = {} if self.label == "index" else {self.label: self.rows}
         first = first if self.ids is None else {self.id_name: self.ids}
         return pa.table(
             first
             | {
-                "surprise": pa.array(self.surprise.astype(np.float32), from_pandas=True),
-                "doubt": pa.array(self.doubt.astype(np.float32), from_pandas=True),
+                "anomaly_score": pa.array(self.anomaly_score.astype(np.float32), from_pandas=True),
+                "score_std": pa.array(self.score_std.astype(np.float32), from_pandas=True),
                 "p_value": pa.array(self.p_value.astype(np.float32), from_pandas=True),
                 "alarm": self.alarm,
-                "because": pa.array(because, pa.string()),
+                "reasons": pa.array(reasons, pa.string()),
             }
         )
 
     def _repr_html_(self) -> str:
         lines = []
         for place in self.strongest():
-            said = in_words(self.because.get(int(place), []), bool(self.alarm[place]))
+            said = in_words(self.reasons.get(int(place), []), bool(self.alarm[place]))
             alarm = "alarm" if self.alarm[place] else ""
             lines.append(
-                f"<tr><td>{html.escape(self.name(place))}</td><td>{self.surprise[place]:.2f} "
-                f"± {self.doubt[place]:.2f}</td>"
+                f"<tr><td>{html.escape(self.name(place))}</td><td>{self.anomaly_score[place]:.2f} "
+                f"± {self.score_std[place]:.2f}</td>"
                 f"<td>{self.p_value[place]:.3g}</td><td>{alarm}</td><td>{html.escape(said)}</td></tr>"
             )
-        head = "".join(f"<th>{h}</th>" for h in ("row", "surprise", "p", "", "because"))
+        head = "".join(f"<th>{h}</th>" for h in ("row", "anomaly_score", "p", "", "reasons"))
         found = "".join(f"<li>{html.escape(str(pattern))}</li>" for pattern in self.patterns())
         return (
             f"<p>{len(self):,} rows, {int(self.alarm.sum()):,} alarms; the strongest:</p>"
@@ -170,17 +171,17 @@ def join(answers: list[Answer]) -> Answer:
     """Answers of consecutive blocks as one."""
     import pyarrow as pa
 
-    because, start = {}, 0
+    reasons, start = {}, 0
     for answer in answers:
-        because |= {start + place: cells for place, cells in answer.because.items()}
+        reasons |= {start + place: cells for place, cells in answer.reasons.items()}
         start += len(answer)
     ids = None
     if answers[0].ids is not None:
         ids = pa.chunked_array([answer.ids for answer in answers]).combine_chunks()
-    whole = ("rows", "surprise", "doubt", "p_value", "alarm")
+    whole = ("rows", "anomaly_score", "score_std", "p_value", "alarm")
     return Answer(
         **{name: np.concatenate([getattr(answer, name) for answer in answers]) for name in whole},
-        because=because,
+        reasons=reasons,
         ids=ids,
         id_name=answers[0].id_name,
         label=answers[0].label,
@@ -194,24 +195,24 @@ MOST_SHARED = 10_000  # alarms that are looked through for what they share
 class Counts:
     """Alarms, the reasons of some of them by row, and how alike the rows are."""
 
-    likeness: Likeness
+    drift: Drift
     alarms: int = 0
-    because: dict[int, list[Cell]] = field(default_factory=dict)
+    reasons: dict[int, list[Cell]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The counts as JSON."""
-        because = {row: [asdict(cell) for cell in cells] for row, cells in self.because.items()}
-        return {"alarms": self.alarms, "because": because, "likeness": self.likeness.to_json()}
+        reasons = {row: [asdict(cell) for cell in cells] for row, cells in self.reasons.items()}
+        return {"alarms": self.alarms, "reasons": reasons, "drift": self.drift.to_json()}
 
     def add_json(self, counts: dict[str, Any]) -> None:
         """Add counts that `to_json` made. Raises: KeyError, TypeError, ValueError for others."""
-        because = {
-            int(row): [Cell(**cell) for cell in cells] for row, cells in counts["because"].items()
+        reasons = {
+            int(row): [Cell(**cell) for cell in cells] for row, cells in counts["reasons"].items()
         }
-        self.likeness.add_json(counts["likeness"])
+        self.drift.add_json(counts["drift"])
         self.alarms += int(counts["alarms"])
-        if len(self.because) < MOST_SHARED:
-            self.because.update(because)
+        if len(self.reasons) < MOST_SHARED:
+            self.reasons.update(reasons)
 
 
 class Detecting:
@@ -226,11 +227,11 @@ class Detecting:
     def __call__(self, rows: Rows, start: int) -> pa.Table:
         """The answer for a block of rows whose first stands at `start`, one line a row."""
         counts = self.part
-        answer = self.detector.answer_rows(rows, start, likeness=counts.likeness, rate=self.rate)
+        answer = self.detector.answer_rows(rows, start, drift=counts.drift, rate=self.rate)
         with self.lock:
             counts.alarms += int(answer.alarm.sum())
-            if len(counts.because) < MOST_SHARED:
-                counts.because.update({start + i: c for i, c in answer.because.items()})
+            if len(counts.reasons) < MOST_SHARED:
+                counts.reasons.update({start + i: c for i, c in answer.reasons.items()})
         return answer.arrow()
 
     def end_part(self) -> dict[str, Any]:
@@ -249,10 +250,10 @@ class Detecting:
 
     def patterns(self) -> list[Pattern]:
         """What groups of all alarms share."""
-        return shared(self.total.because, sorted(self.total.because))
+        return shared(self.total.reasons, sorted(self.total.reasons))
 
     def _empty(self) -> Counts:
-        return Counts(Likeness(self.detector.autoencoder_.table_))
+        return Counts(Drift(self.detector.autoencoder_.table_))
 
 
 class Filling:

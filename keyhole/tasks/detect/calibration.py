@@ -1,9 +1,10 @@
 """How many alarms there are beside those that chance alone would raise.
 
-From a surprise to a p-value, from a promised rate to a threshold, from a batch to its alarms.
+From an anomaly score to a p-value, from a promised rate to a threshold, from a batch to its
+alarms.
 
 Split-conformal: among n calibration rows that no net trained on, and one more row like them,
-every rank is equally likely, so p = (1 + how many are at least as surprising) / (n + 1) is at
+every rank is equally likely, so p = (1 + how many are at least as anomalous) / (n + 1) is at
 most a with probability at most a. Source: Vovk, Gammerman and Shafer 2005, chapter 2; with
 folds, cross-conformal (Vovk 2015), whose guarantee holds up to the difference between nets.
 Beyond the largest of them a fitted tail refines the least p-value, where it fits (tail.py).
@@ -25,7 +26,7 @@ CHANCE = 0.95  # quantile of the alarms that normal rows raise: what lies beyond
 def beyond_chance(alarms: int, rows: int, rate: float, calibrated_on: int = 0) -> str:
     """How many of the rows alarm, how many would if all were normal, and how many more that is.
 
-    `rate` is the false-alarm rate; by how much it may be missed depends on how many rows it was
+    `rate` is the false alarm rate; by how much it may be missed depends on how many rows it was
     calibrated on, 0 where that is not known.
     """
     said = f"{alarms:,} {'alarm' if alarms == 1 else 'alarms'} in {rows:,} "
@@ -58,56 +59,57 @@ def most_by_chance(rows: int, rate: float, calibrated_on: int = 0) -> float:
 
 
 APART = 0.05  # share of rows that may stand apart without a word: a few do on any table
-ALIKE = 0.5  # rows that are all alike are a third as surprising as usual: at no distance
+ALIKE = 0.5  # rows that are all alike are a third as anomalous as usual: at no distance
 LEVELS = 400  # of p-values below the least rank
 MOST_ROWS = 20_000  # that calibrate; more make no rate that anyone asks for more certain
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Sorted surprises of rows that no net trained on."""
+    """Sorted anomaly scores of rows that no net trained on."""
 
-    surprises: np.ndarray
+    anomaly_scores: np.ndarray
 
     @classmethod
-    def of(cls, surprises: np.ndarray, seed: int = 0) -> "Calibration":
+    def of(cls, anomaly_scores: np.ndarray, seed: int = 0) -> "Calibration":
         """The calibration by these rows, or by as many of them, drawn evenly, as are of use."""
-        known = surprises[~np.isnan(surprises)]
+        known = anomaly_scores[~np.isnan(anomaly_scores)]
         if len(known) > MOST_ROWS:
             known = np.random.default_rng(seed).choice(known, MOST_ROWS, replace=False)
         return cls(np.sort(known.astype(float)))
 
     @cached_property
     def tail(self) -> Tail | None:
-        """The distribution beyond the largest surprise; None where none fits."""
-        return Tail.fit(self.surprises)
+        """The distribution beyond the largest anomaly score; None where none fits."""
+        return Tail.fit(self.anomaly_scores)
 
-    def p_value(self, surprise: np.ndarray) -> np.ndarray:
-        """The share of rows like those of training that are at least as surprising; NaN for NaN.
+    def p_value(self, anomaly_score: np.ndarray) -> np.ndarray:
+        """The share of rows like those of training that are at least as anomalous; NaN for NaN.
 
-        Ranks down to 1 / (n + 1). Beyond the largest calibration surprise, where a tail fits, as
-        little as a hundredth of that. Never 0 and never above 1.
+        Ranks down to 1 / (n + 1). Beyond the largest calibration anomaly score, where a tail
+        fits, as little as a hundredth of that. Never 0 and never above 1.
         """
-        n = len(self.surprises)
+        n = len(self.anomaly_scores)
         places = torch.searchsorted(
-            torch.from_numpy(self.surprises), torch.from_numpy(np.ascontiguousarray(surprise))
+            torch.from_numpy(self.anomaly_scores),
+            torch.from_numpy(np.ascontiguousarray(anomaly_score)),
         )  # on all threads, where NumPy's uses one
         p_value = (1 + n - places.numpy()) / (n + 1)
-        beyond = (places.numpy() == n) & ~np.isnan(surprise)
+        beyond = (places.numpy() == n) & ~np.isnan(anomaly_score)
         if beyond.any() and self.tail is not None:
-            tail = self.tail.p_value(surprise[beyond])
+            tail = self.tail.p_value(anomaly_score[beyond])
             p_value[beyond] = np.clip(tail, self.least_rate(), 1 / (n + 1))
-        return np.where(np.isnan(surprise), np.nan, p_value)
+        return np.where(np.isnan(anomaly_score), np.nan, p_value)
 
-    def threshold(self, alarm_rate: float) -> float:
-        """Rows more surprising than this have a p-value of at most the rate; inf if none can."""
-        n = len(self.surprises)
-        allowed = int(np.floor(alarm_rate * (n + 1) * (1 + 1e-12))) - 1
+    def threshold(self, false_alarm_rate: float) -> float:
+        """Rows more anomalous than this have a p-value of at most the rate; inf if none can."""
+        n = len(self.anomaly_scores)
+        allowed = int(np.floor(false_alarm_rate * (n + 1) * (1 + 1e-12))) - 1
         if allowed >= 0:
-            return float(self.surprises[n - 1 - allowed]) if allowed < n else float("-inf")
-        if self.tail is None or alarm_rate < self.least_rate():
+            return float(self.anomaly_scores[n - 1 - allowed]) if allowed < n else float("-inf")
+        if self.tail is None or false_alarm_rate < self.least_rate():
             return float("inf")
-        score = max(self.tail.score_at(alarm_rate), float(self.surprises[-1]))
+        score = max(self.tail.score_at(false_alarm_rate), float(self.anomaly_scores[-1]))
         return float(np.nextafter(score, -np.inf))  # a p-value equal to the rate alarms
 
     def apart(self) -> float:
@@ -116,68 +118,75 @@ class Calibration:
         Three times the quartiles' distance above the upper one (Tukey 1977, chapter 2). Bad rows
         that hide among good ones are not counted: it is the least that can be told without labels.
         """
-        if len(self.surprises) < 4:
+        if len(self.anomaly_scores) < 4:
             return 0.0
-        low, high = np.quantile(self.surprises, (0.25, 0.75))
-        return float((self.surprises > high + 3 * (high - low)).mean())
+        low, high = np.quantile(self.anomaly_scores, (0.25, 0.75))
+        return float((self.anomaly_scores > high + 3 * (high - low)).mean())
 
     def least_rank(self) -> float:
         """The smallest rate that ranks alone can promise."""
-        return 1 / (len(self.surprises) + 1)
+        return 1 / (len(self.anomaly_scores) + 1)
 
     def least_rate(self) -> float:
-        """The smallest alarm rate possible: by the tail where one fits, else by ranks."""
+        """The smallest false alarm rate possible: by the tail where one fits, else by ranks."""
         return self.least_rank() / (1 if self.tail is None else REACH)
 
-    def shortage(self, alarm_rate: float) -> str | None:
+    def shortage(self, false_alarm_rate: float) -> str | None:
         """A sentence where the rate is smaller than the rows allow, else None."""
-        if alarm_rate > 0 and self.threshold(alarm_rate) < float("inf"):
+        if false_alarm_rate > 0 and self.threshold(false_alarm_rate) < float("inf"):
             return None
-        n = len(self.surprises)
+        n = len(self.anomaly_scores)
         why = "no tail fits beyond them" if self.tail is None else "that is too far beyond them"
         return (
-            f"an alarm rate of {alarm_rate:g} is too small for {n:,} calibration rows ({why}): "
-            f"no alarm can be raised; the least rate possible is {self.least_rate():.2g}"
+            f"a false alarm rate of {false_alarm_rate:g} is too small for {n:,} calibration "
+            f"rows ({why}): no alarm can be raised; "
+            f"the least rate possible is {self.least_rate():.2g}"
         )
 
-    def extrapolation(self, alarm_rate: float) -> str | None:
+    def extrapolation(self, false_alarm_rate: float) -> str | None:
         """A sentence where a rate rests on the fitted tail, else None."""
         tail = self.tail
-        if tail is None or not self.least_rate() <= alarm_rate < self.least_rank():
+        if tail is None or not self.least_rate() <= false_alarm_rate < self.least_rank():
             return None
         return (
-            f"extrapolated: {len(self.surprises):,} calibration rows promise rates from "
+            f"extrapolated: {len(self.anomaly_scores):,} calibration rows promise rates from "
             f"{self.least_rank():.2g} up; a generalised Pareto tail fitted to the "
             f"{tail.exceedances:,} largest of them answers below (goodness of fit p = "
             f"{tail.fit_p:.2f})"
         )
 
-    def remarks(self, alarm_rate: float) -> list[str]:
+    def remarks(self, false_alarm_rate: float) -> list[str]:
         """What a user of this rate should know, in sentences."""
-        notes = self.shortage(alarm_rate), self.extrapolation(alarm_rate), self.sameness()
+        notes = (
+            self.shortage(false_alarm_rate),
+            self.extrapolation(false_alarm_rate),
+            self.sameness(),
+        )
         return [note for note in notes if note is not None]
 
-    def basis(self, alarm_rate: float) -> str:
+    def basis(self, false_alarm_rate: float) -> str:
         """What p-values up to this rate rest on, in words: ranks, or the fitted tail."""
-        ranks = f"ranks among {len(self.surprises):,} calibration rows"
-        return self.extrapolation(alarm_rate) or ranks
+        ranks = f"ranks among {len(self.anomaly_scores):,} calibration rows"
+        return self.extrapolation(false_alarm_rate) or ranks
 
     def sameness(self) -> str | None:
-        """A sentence where every calibration row is as surprising as every other, else None."""
-        s = self.surprises
+        """A sentence where every calibration row is as anomalous as every other, else None."""
+        s = self.anomaly_scores
         if len(s) < 2 or (s[0] < s[-1] and s[-1] >= ALIKE):
             return None
         return (
-            f"all {len(self.surprises):,} calibration rows are equally surprising (all alike, or "
-            "all columns constant): whatever differs from them alarms, and nothing else is known"
+            f"all {len(self.anomaly_scores):,} calibration rows are equally anomalous "
+            "(all alike, or all columns constant): whatever differs from them "
+            "alarms, and nothing else is known"
         )
 
 
-def check_rate(alarm_rate: object) -> None:
-    """Refuse what is no alarm rate. Raises: SettingError."""
-    if not isinstance(alarm_rate, int | float) or not 0 < alarm_rate < 1:
+def check_rate(false_alarm_rate: object) -> None:
+    """Refuse what is no false alarm rate. Raises: SettingError."""
+    if not isinstance(false_alarm_rate, int | float) or not 0 < false_alarm_rate < 1:
         raise SettingError(
-            f"alarm_rate={alarm_rate!r:.40}: it must be above 0 and below 1, such as 0.01"
+            f"false_alarm_rate={false_alarm_rate!r:.40}: "
+            "it must be above 0 and below 1, such as 0.01"
         )
 
 
@@ -205,21 +214,21 @@ class Discoveries:
     share: float
 
     def __post_init__(self) -> None:
-        n, least = len(self.calibration.surprises), self.calibration.least_rank()
+        n, least = len(self.calibration.anomaly_scores), self.calibration.least_rank()
         tail = np.geomspace(self.calibration.least_rate(), least, LEVELS, endpoint=False)
         ranks = np.arange(1, n + 2) / (n + 1)
         self.levels = ranks if self.calibration.tail is None else np.concatenate([tail, ranks])
         self.counts = np.zeros(len(self.levels), np.int64)
 
-    def add(self, surprise: np.ndarray) -> None:
+    def add(self, anomaly_score: np.ndarray) -> None:
         """Count some rows in; an empty one is no test."""
-        p_value = self.calibration.p_value(surprise[~np.isnan(surprise)])
+        p_value = self.calibration.p_value(anomaly_score[~np.isnan(anomaly_score)])
         place = np.searchsorted(self.levels, p_value * (1 - 1e-12))
         self.counts += np.bincount(place, minlength=len(self.levels))
 
     def shortage(self) -> str | None:
         """A sentence where the calibration rows are too few for any row to alarm alone."""
-        n, tests = len(self.calibration.surprises), int(self.counts.sum())
+        n, tests = len(self.calibration.anomaly_scores), int(self.counts.sum())
         least = float(self.levels[0])
         needed = int(np.ceil(tests * least / self.share * (1 - 1e-12)))
         beyond = int(self.counts[0])
@@ -231,7 +240,7 @@ class Discoveries:
             f"to be promised; {beyond:,} are. Calibrate on more rows that are normal"
         )
 
-    def alarm_rate(self) -> float:
+    def false_alarm_rate(self) -> float:
         """The largest p-value that alarms, 0 where none does."""
         tests = int(self.counts.sum())
         within = self.levels * tests <= self.share * np.cumsum(self.counts) * (1 + 1e-12)

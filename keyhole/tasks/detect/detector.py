@@ -1,6 +1,6 @@
-"""Heat maps: how surprising each pixel of a picture is, 1 where it is as usual.
+"""Anomaly maps: how anomalous each pixel of an image is, 1 where it is as usual.
 
-The detector: how surprising is each row, how sure is that, and which cells caused it?
+The detector: how anomalous is each row, how sure is that, and which cells caused it?
 
 Detect as a verb: the detector's answers as lines of a table.
 """
@@ -19,48 +19,56 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.autoencoder.input_validation import without_weights
-from keyhole.core.progress import Watcher, heard_if_verbose
+from keyhole.core.progress import EvaluateCallback, heard_if_verbose
 from keyhole.data import Rows, Source
 from keyhole.data.image_rows import resized
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
-from keyhole.store import Bundle, blamed, read_bundle
+from keyhole.store import Bundle, read_bundle, wrap_errors
 from keyhole.tasks.base import Task, an_autoencoder, seeded
 from keyhole.tasks.detect.anomaly_map import pixel_nats
 from keyhole.tasks.detect.answer import Answer, join
 from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rate
 from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
-from keyhole.tasks.detect.scorer import Gauge, Judged, kept_of
-from keyhole.tasks.monitor.drift import Likeness
+from keyhole.tasks.detect.scorer import Judged, Scorer, kept_of
+from keyhole.tasks.monitor.drift import Drift
 
 
-def heat_of(gauge: Gauge, blocks: Any) -> np.ndarray:
-    """(picture, height, width) of all blocks, at the size that pictures came in.
+def anomaly_map_of(scorer: Scorer, blocks: Any) -> np.ndarray:
+    """(image, height, width) of all blocks, at the size that images came in.
 
     Raises: SettingError for the rows of a table.
     """
-    grid = gauge.table.layout.grid
-    if grid is None or gauge.usual is None:
-        raise SettingError("a heat map is of pictures; answer() names the columns of a table")
-    form, found = gauge.table.form, []  # pyright: ignore
+    grid = scorer.table.layout.grid
+    if grid is None or scorer.usual is None:
+        raise SettingError("a anomaly map is of images; answer() names the columns of a table")
+    form, found = scorer.table.form, []  # pyright: ignore
     for start, rows in blocks:
-        nats = pixel_nats(gauge.surprise.network, gauge.table.encode(rows, start)).mean(0).numpy()
-        heat = (nats / gauge.usual).reshape(-1, *grid[:2])
+        nats = (
+            pixel_nats(scorer.anomaly_score.network, scorer.table.encode(rows, start))
+            .mean(0)
+            .numpy()
+        )
+        anomaly_map = (nats / scorer.usual).reshape(-1, *grid[:2])
         if form.resized:
-            heat = resized(np.nan_to_num(heat, nan=1.0)[..., None], form.original)[..., 0]
-        found.append(heat)
+            anomaly_map = resized(np.nan_to_num(anomaly_map, nan=1.0)[..., None], form.original)[
+                ..., 0
+            ]
+        found.append(anomaly_map)
     return np.concatenate(found)
 
 
-@heard_if_verbose("fit", "partial_fit", "calibrate", "score_samples", "heat", "answer")
+@heard_if_verbose("fit", "partial_fit", "calibrate", "score_samples", "anomaly_map", "answer")
 class AnomalyDetector(OutlierMixin, BaseEstimator):
     """Alarms at a promised rate, from an Autoencoder and rows it has not trained on.
 
-    `alarm_rate` is the share of false alarms promised on rows like those of training; it moves
-    after the fit without refitting: `set_params(alarm_rate=.05)`. `contamination` is the assumed
+    `false_alarm_rate` is the share of false alarms promised on rows like those of training; it
+    moves
+    after the fit without refitting: `set_params(false_alarm_rate=.05)`. `contamination` is the
+    assumed
     share of bad training rows ("auto": unknown, "none", or a number below .5) and decides how far
-    they are trusted, never the threshold. `segment` names a column, such as a machine's id: each
+    they are trusted, never the threshold. `group` names a column, such as a machine's id: each
     of its values is judged by its own measure. `verbose` shows what takes long.
     """
 
@@ -68,16 +76,16 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self,
         autoencoder: Autoencoder | None = None,
         *,
-        alarm_rate: float = 0.01,
+        false_alarm_rate: float = 0.01,
         contamination: str | float = "auto",
-        segment: str | None = None,
+        group: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
         self.autoencoder = autoencoder
-        self.alarm_rate = alarm_rate
+        self.false_alarm_rate = false_alarm_rate
         self.contamination = contamination
-        self.segment = segment
+        self.group = group
         self.random_state = random_state
         self.verbose = verbose
 
@@ -88,17 +96,19 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         y: Any = None,
         *,
         checkpoint: str | None = None,
-        watch: Watcher | None = None,
-        learnt: Callable[[Modality, Source, int], None] | None = None,
+        on_evaluate: EvaluateCallback | None = None,
+        on_data_ready: Callable[[Modality, Source, int], None] | None = None,
     ) -> Self:
         """Fit an Autoencoder on the rows, and settle what is usual on held-out ones.
 
         `y` is ignored. Hooks as in `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
         """
-        check_rate(self.alarm_rate)
+        check_rate(self.false_alarm_rate)
         model: Any = seeded(self.autoencoder, self.random_state, self.verbose)
-        model.set_params(hints=model.parts()["hints"].told(self.contamination, self.segment))
-        self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
+        model.set_params(schema=model.parts()["schema"].told(self.contamination, self.group))
+        self.autoencoder_ = model.fit(
+            X, checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready
+        )
         return self._settle()
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -109,23 +119,25 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """
         if not hasattr(self, "autoencoder_"):
             return self.fit(X)
-        self.gauge_ = self.gauge_.taught(self.autoencoder_.numbered(X))
-        self.autoencoder_.remember(self.gauge_.memory)
+        self.scorer_ = self.scorer_.taught(self.autoencoder_.iter_blocks(X))
+        self.autoencoder_.remember(self.scorer_.reference)
         return self
 
     def calibrate(self, X: Any, y: Any = None) -> Self:
-        """Promise alarm rates on these rows in place of held-out ones; no refit.
+        """Promise false alarm rates on these rows in place of held-out ones; no refit.
 
         `y` marks anomalies, which are left out: 1 or true, or -1 among -1 and 1; None: all rows
         are good. It is the cure for calibration rows that were themselves contaminated.
         """
-        surprise = -self.score_samples(X)
-        good = np.ones(len(surprise), bool) if y is None else ~anomalies(y, len(surprise))
-        self.gauge_ = self.gauge_.recalibrated(surprise[good])
+        anomaly_score = -self.score_samples(X)
+        good = (
+            np.ones(len(anomaly_score), bool) if y is None else ~anomalies(y, len(anomaly_score))
+        )
+        self.scorer_ = self.scorer_.recalibrated(anomaly_score[good])
         return self._warned()
 
     def choose_rate(self, X: Any, y: Any) -> float:
-        """The alarm rate whose alarms agree best (F1) with these few labels.
+        """The false alarm rate whose alarms agree best (F1) with these few labels.
 
         Raises: DataError where the labels hold no anomaly or no other row.
         """
@@ -133,16 +145,16 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return best_rate(p_value, anomalies(y, len(p_value)))
 
     @classmethod
-    def of(cls, autoencoder: Autoencoder, *, alarm_rate: float = 0.01) -> Self:
+    def of(cls, autoencoder: Autoencoder, *, false_alarm_rate: float = 0.01) -> Self:
         """The detector of an Autoencoder that is fitted already, with its hints' contamination."""
         check_is_fitted(an_autoencoder(autoencoder, "AnomalyDetector.of"))
-        return cls._over(autoencoder, alarm_rate)._settle()
+        return cls._over(autoencoder, false_alarm_rate)._settle()
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """The negative of each row's surprise: -1 is usual, -3 three times as far out."""
+        """The negative of each row's anomaly score: -1 is usual, -3 three times as far out."""
         check_is_fitted(self)
-        judged = self.gauge_.through(self.autoencoder_.numbered(X))
-        return np.concatenate([-block.surprise for block in judged])
+        judged = self.scorer_.through(self.autoencoder_.iter_blocks(X))
+        return np.concatenate([-block.anomaly_score for block in judged])
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score above the threshold, negative for an alarm; a row with no observed cell is 0."""
@@ -153,41 +165,44 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def p_value(self, X: Any) -> np.ndarray:
-        """The share of rows like those of training that are at least as surprising."""
+        """The share of rows like those of training that are at least as anomalous."""
         return self.calibration_.p_value(-self.score_samples(X))
 
-    def heat(self, X: Any) -> np.ndarray:
-        """How surprising each pixel is, (picture, height, width): 1 where it is as usual."""
+    def anomaly_map(self, X: Any) -> np.ndarray:
+        """How anomalous each pixel is, (image, height, width): 1 where it is as usual."""
         check_is_fitted(self)
-        return heat_of(self.gauge_, self.autoencoder_.numbered(X))
+        return anomaly_map_of(self.scorer_, self.autoencoder_.iter_blocks(X))
 
     def answer(self, X: Any, *, explain_rows: str = "alarms", fdr: float | None = None) -> Answer:
-        """Surprise, p-value, alarm and causes of every row; `explain_rows`: "alarms" or "all".
+        """Anomaly score, p-value, alarm and causes of every row; `explain_rows`: "alarms" or
+        "all".
 
         With `fdr` the alarms are those that Benjamini and Hochberg's rule raises over all rows of
-        X: of them, on average, at most this share is false. Warns of an unattainable alarm rate.
+        X: of them, on average, at most this share is false. Warns of an unattainable false alarm
+        rate.
         """
         check_is_fitted(self)
         check_explained(explain_rows)
         source = self.autoencoder_.open(X)
         rate = None if fdr is None else self.rate_for(source, fdr)
-        if fdr is None and (short := self.calibration_.shortage(self.alarm_rate)):
+        if fdr is None and (short := self.calibration_.shortage(self.false_alarm_rate)):
             warnings.warn(short, KeyholeWarning, stacklevel=2)
-        judged = self.gauge_.through(self.autoencoder_.numbered(source))
+        judged = self.scorer_.through(self.autoencoder_.iter_blocks(source))
         answers = [self._answer(some, explain_rows, MOST_CELLS, rate) for some in judged]
         return join(answers).labelled_like(X)
 
     def rate_for(self, source: Source, fdr: float) -> float:
-        """The alarm rate at which a share `fdr` of the source's alarms is false; reads it once.
+        """The false alarm rate at which a share `fdr` of the source's alarms is false; reads it
+        once.
 
         0 where no row may alarm. Raises: SettingError.
         """
         if not isinstance(fdr, int | float) or not 0 < fdr < 1:
             raise SettingError(f"fdr={fdr!r}: it must be above 0 and below 1, such as 0.1")
         found = Discoveries(self.calibration_, fdr)
-        for judged in self.gauge_.through(self.autoencoder_.numbered(source)):
-            found.add(judged.surprise)
-        rate, short = found.alarm_rate(), found.shortage()
+        for judged in self.scorer_.through(self.autoencoder_.iter_blocks(source)):
+            found.add(judged.anomaly_score)
+        rate, short = found.false_alarm_rate(), found.shortage()
         if rate == 0 and short is not None:
             warnings.warn(short, KeyholeWarning, stacklevel=3)
         return rate
@@ -198,35 +213,44 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         start: int = 0,
         *,
         explain_rows: str = "alarms",
-        most_cells: int = MOST_CELLS,
-        likeness: Likeness | None = None,
+        most_features: int = MOST_CELLS,
+        drift: Drift | None = None,
         rate: float | None = None,
     ) -> Answer:
         """The answer for a block of rows whose first stands at `start`; `likeness` counts it in.
 
-        `explain_rows` is "alarms", "all" or "none"; `rate` stands in place of `alarm_rate`.
+        `explain_rows` is "alarms", "all" or "none"; `rate` stands in place of `false_alarm_rate`.
         """
-        judged = self.gauge_.weigh(rows, start)
-        answer = self._answer(judged, explain_rows, most_cells, rate)
-        if likeness is not None:
-            likeness.add(judged.batch, answer.p_value, judged.unmet)
+        judged = self.scorer_.score_block(rows, start)
+        answer = self._answer(judged, explain_rows, most_features, rate)
+        if drift is not None:
+            drift.add(judged.batch, answer.p_value, judged.unmet)
         return answer
 
     def _answer(
-        self, judged: Judged, explain_rows: str, most_cells: int, rate: float | None
+        self, judged: Judged, explain_rows: str, most_features: int, rate: float | None
     ) -> Answer:
-        rows, surprise = judged.rows, judged.surprise
-        alarm = surprise > self.calibration_.threshold(self.alarm_rate if rate is None else rate)
-        chosen = {"alarms": alarm, "all": ~np.isnan(surprise), "none": np.zeros(len(rows), bool)}
-        p_value, places = self.calibration_.p_value(surprise), np.flatnonzero(chosen[explain_rows])
+        rows, anomaly_score = judged.rows, judged.anomaly_score
+        alarm = anomaly_score > self.calibration_.threshold(
+            self.false_alarm_rate if rate is None else rate
+        )
+        chosen = {
+            "alarms": alarm,
+            "all": ~np.isnan(anomaly_score),
+            "none": np.zeros(len(rows), bool),
+        }
+        p_value, places = (
+            self.calibration_.p_value(anomaly_score),
+            np.flatnonzero(chosen[explain_rows]),
+        )
         id_name = name if (name := self.autoencoder_.id_column) in rows.names else None
         return Answer(
             rows=judged.start + 1 + np.arange(len(rows)),
-            surprise=surprise,
-            doubt=judged.doubt,
+            anomaly_score=anomaly_score,
+            score_std=judged.score_std,
             p_value=p_value,
             alarm=alarm,
-            because=explain(self.gauge_, judged, places, most_cells),
+            reasons=explain(self.scorer_, judged, places, most_features),
             ids=None if id_name is None else rows.column(id_name),
             id_name=id_name,
             label="row",
@@ -234,23 +258,23 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def reads(self) -> list[str]:
         """The columns that an answer reads: the net's, and those that name rows and segments."""
-        named = [self.autoencoder_.id_column, self.autoencoder_.parts()["hints"].segment]
+        named = [self.autoencoder_.id_column, self.autoencoder_.parts()["schema"].group]
         return [*self.autoencoder_.table_.needs(), *(name for name in named if name)]
 
     @property
     def calibration_(self) -> Calibration:
-        """The surprises of rows that no net trained on."""
-        return self.gauge_.calibration
+        """The anomaly scores of rows that no net trained on."""
+        return self.scorer_.calibration
 
     @property
     def contamination_(self) -> float:
         """The share of training rows that stand apart from the others, as far as can be told."""
-        return self.gauge_.apart
+        return self.scorer_.apart
 
     @property
     def offset_(self) -> float:
-        """The score below which a row alarms, at today's `alarm_rate`."""
-        return -self.calibration_.threshold(self.alarm_rate)
+        """The score below which a row alarms, at today's `false_alarm_rate`."""
+        return -self.calibration_.threshold(self.false_alarm_rate)
 
     @property
     def n_features_in_(self) -> int:
@@ -264,7 +288,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def section(self) -> dict[str, Any]:
         """What a bundle keeps of the detector beside the Autoencoder."""
-        return self.gauge_.section(self.alarm_rate)
+        return self.scorer_.section(self.false_alarm_rate)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Keep detector and Autoencoder in a folder, whole or not at all."""
@@ -277,41 +301,49 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return cls.from_bundle(read_bundle(path))
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, *, alarm_rate: float | None = None) -> Self:
-        """The detector of a bundle, at its own alarm rate unless another is given.
+    def from_bundle(cls, bundle: Bundle, *, false_alarm_rate: float | None = None) -> Self:
+        """The detector of a bundle, at its own false alarm rate unless another is given.
 
         Raises: BundleError, SettingError for an invalid rate, or one too small to be promised.
         """
         model = Autoencoder.from_bundle(bundle)
         if "detect" not in bundle.sections:
-            return cls.of(model, alarm_rate=0.01 if alarm_rate is None else alarm_rate)
+            return cls.of(
+                model, false_alarm_rate=0.01 if false_alarm_rate is None else false_alarm_rate
+            )
         kept = kept_of(bundle.sections["detect"])
-        with blamed("section 'detect'"):
-            gauge = Gauge.restored(kept, model)
-        detector = cls._over(model, kept.alarm_rate if alarm_rate is None else alarm_rate)
-        detector.gauge_ = gauge
-        if alarm_rate is not None and (short := gauge.calibration.shortage(alarm_rate)):
+        with wrap_errors("section 'detect'"):
+            scorer = Scorer.restored(kept, model)
+        detector = cls._over(
+            model, kept.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+        )
+        detector.scorer_ = scorer
+        if false_alarm_rate is not None and (
+            short := scorer.calibration.shortage(false_alarm_rate)
+        ):
             raise SettingError(short)
         return detector._warned()
 
     @classmethod
-    def _over(cls, model: Autoencoder, alarm_rate: float) -> Self:
+    def _over(cls, model: Autoencoder, false_alarm_rate: float) -> Self:
         """A detector of what the model's hints say, without a gauge."""
-        hints = model.parts()["hints"]
-        share = "auto" if hints.contamination is None else hints.contamination
-        detector = cls(model, alarm_rate=alarm_rate, contamination=share, segment=hints.segment)
-        check_rate(alarm_rate)
+        schema = model.parts()["schema"]
+        share = "auto" if schema.contamination is None else schema.contamination
+        detector = cls(
+            model, false_alarm_rate=false_alarm_rate, contamination=share, group=schema.group
+        )
+        check_rate(false_alarm_rate)
         detector.autoencoder_ = model
         return detector
 
     def _settle(self) -> Self:
-        self.gauge_ = Gauge.settle(self.autoencoder_)
-        self.autoencoder_.remember(self.gauge_.memory)
+        self.scorer_ = Scorer.settle(self.autoencoder_)
+        self.autoencoder_.remember(self.scorer_.reference)
         return self._warned()
 
     def _warned(self) -> Self:
         """Warn if the rate is unattainable or extrapolated, or if all scores tie."""
-        for message in self.calibration_.remarks(self.alarm_rate):
+        for message in self.calibration_.remarks(self.false_alarm_rate):
             warnings.warn(message, KeyholeWarning, stacklevel=3)
         return self
 
@@ -324,13 +356,13 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
 
 class Detect(Task):
-    """Surprise, doubt, p-value, alarm and causes of each row."""
+    """Anomaly score, doubt, p-value, alarm and causes of each row."""
 
     verb = "detect"
 
-    def __init__(self, autoencoder: Autoencoder, *, alarm_rate: float = 0.01) -> None:
+    def __init__(self, autoencoder: Autoencoder, *, false_alarm_rate: float = 0.01) -> None:
         super().__init__(autoencoder)
-        self.detector = AnomalyDetector.of(autoencoder, alarm_rate=alarm_rate)
+        self.detector = AnomalyDetector.of(autoencoder, false_alarm_rate=false_alarm_rate)
 
     def reads(self) -> list[str]:
         """The columns that the detector reads."""

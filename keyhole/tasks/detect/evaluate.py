@@ -1,4 +1,4 @@
-"""How good were the surprises, where someone knows the truth? Labels are used here only."""
+"""How good were the anomaly scores, where someone knows the truth? Labels are used here only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keyhole.tasks.detect.labels import label_array, truth_of
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Ranking by surprise, and the alarms at the detector's own threshold, against labels."""
+    """Ranking by anomaly score, and the alarms at the detector's own threshold, against labels."""
 
     rows: int
     anomalies: int
@@ -35,7 +35,7 @@ class Evaluation:
 
 
 def evaluate(detector: AnomalyDetector, X: Any, label: Any) -> Evaluation:
-    """Compare the surprises of a frame, an array or a path with labels.
+    """Compare the anomaly scores of a frame, an array or a path with labels.
 
     `label` names a column of X, or holds one label a row. Raises: DataError where the label is
     absent or holds only one class, SettingError for what is no detector.
@@ -48,11 +48,11 @@ def evaluate(detector: AnomalyDetector, X: Any, label: Any) -> Evaluation:
     check_is_fitted(detector)
     name = str(label) if isinstance(label, str | int) else None
     source = detector.autoencoder_.open(X) if name is None else _labelled(detector, X, name)
-    surprise, alarm, labels = [], [], []
+    anomaly_score, alarm, labels = [], [], []
     start = 0
     for rows in source.blocks(detector.autoencoder_.chunk_rows):
         answer = detector.answer_rows(rows, start, explain_rows="none")
-        surprise.append(answer.surprise)
+        anomaly_score.append(answer.anomaly_score)
         alarm.append(answer.alarm)
         if name is not None:
             labels.append(rows.column(name))
@@ -60,7 +60,7 @@ def evaluate(detector: AnomalyDetector, X: Any, label: Any) -> Evaluation:
     if start == 0:
         raise DataError(f"{source.name} holds no rows")
     labels = labels if name is not None else [label_array(label, start)]
-    return _compared(name or "y", labels, np.concatenate(surprise), np.concatenate(alarm))
+    return _compared(name or "y", labels, np.concatenate(anomaly_score), np.concatenate(alarm))
 
 
 def _labelled(detector: AnomalyDetector, X: Any, label: str) -> Source:
@@ -77,7 +77,7 @@ def _labelled(detector: AnomalyDetector, X: Any, label: str) -> Source:
 
 
 def _compared(label: str, labels: list[Any], scored: np.ndarray, alarms: np.ndarray) -> Evaluation:
-    """Surprises and alarms of all rows against their labels."""
+    """Anomaly scores and alarms of all rows against their labels."""
     truth, positive, known = truth_of(label, labels)
     kept = known & ~np.isnan(scored)
     truth, scored, alarms = truth[kept], scored[kept], alarms[kept]

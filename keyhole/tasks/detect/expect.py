@@ -16,7 +16,7 @@ from keyhole.modalities.expected import SHARE, Prediction
 from keyhole.model.network import Network
 
 if TYPE_CHECKING:
-    from keyhole.tasks.detect.scorer import Gauge, Judged
+    from keyhole.tasks.detect.scorer import Judged, Scorer
 
 
 MOST_PARTNERS = 2
@@ -25,7 +25,7 @@ OF_TRAINING = f"({100 * SHARE:.0f} % of training rows)"
 SETTLED = 1.0  # nats beyond the usual: the rest of a conflict is not worth a partner
 LEAST_DROP = 0.25  # of a value's nats, that a partner's hiding takes away
 ALONE = 2 * np.log(10)  # nats of the edge: at most a hundredth of training rows lie as far out
-PASS_ROWS, PASS_CELLS = 4_096, 1 << 18  # of rows with a column hidden that are held at once
+PASS_ROWS, PASS_FEATURES = 4_096, 1 << 18  # of rows with a column hidden that are held at once
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Predicted:
 
 @torch.no_grad()
 def predict(
-    gauge: Gauge,
+    scorer: Scorer,
     judged: Judged,
     places: Int64[np.ndarray, " line"],
     asked: Int64[np.ndarray, " line"],
@@ -56,18 +56,18 @@ def predict(
 
     `edge` are the nats of a value that lies at the end of its own column.
     """
-    table, network = gauge.table, gauge.surprise.network
+    table, network = scorer.table, scorer.anomaly_score.network
     batch = judged.batch.take(torch.from_numpy(places)).to(_device(network))
-    covered = torch.from_numpy(hidden[:, table.layout.column_of_cell]).to(batch.seen.device)
+    covered = torch.from_numpy(hidden[:, table.layout.column_of_feature]).to(batch.observed.device)
     likelihood = network(batch.hide(covered)).likelihood
-    nats, _ = column_nats(-likelihood.deviance(batch)[0].mean(0), batch.seen, table.layout)
-    said = gauge.intervals.predict(likelihood)
-    whole = (table.cells(batch), said.middle, said.low, said.high)
+    nats, _ = column_nats(-likelihood.deviance(batch)[0].mean(0), batch.observed, table.layout)
+    said = scorer.intervals.predict(likelihood)
+    whole = (table.features(batch), said.middle, said.low, said.high)
     values, expected = [""] * len(places), [""] * len(places)
     stands_out, paired = np.zeros((2, len(places)), bool)
     for c in np.unique(asked).tolist():
         lines, name = np.flatnonzero(asked == c), table.layout.columns[c]
-        own, levels = table.cells_of(name), None
+        own, levels = table.features_of(name), None
         if table.layout.slots[own[0]].coded:
             share = likelihood.levels(own[0])[0].mean(0)
             levels = share.cpu().double().numpy()[lines]
@@ -76,14 +76,14 @@ def predict(
         found = table.expected(name, cells, Prediction(middle, low, high, levels))
         alone = (edge[lines] >= ALONE) & (levels is None)
         by_itself = alone & (found.fits | ~found.known)
-        usual = _usual_ends(gauge, c)
+        usual = _usual_ends(scorer, c)
         texts = table.texts(judged.rows.take(places[lines]), name)
         for i, line in enumerate(lines.tolist()):
             values[line], expected[line] = texts[i], found.texts[i]
             if by_itself[i] and usual is not None and isinstance(table, Tabular):
                 expected[line] = f"{table.by_name[name].usual(*usual)} {OF_TRAINING}"
         stands_out[lines] = ~found.fits | alone
-        paired[lines] = ~found.fits & ~by_itself & _is_usual(gauge, c, cells, usual)
+        paired[lines] = ~found.fits & ~by_itself & _is_usual(scorer, c, cells, usual)
     return Predicted(
         nats.cpu().double().numpy()[np.arange(len(places)), asked], values, expected,
         stands_out, paired,
@@ -91,7 +91,7 @@ def predict(
 
 
 def partners(
-    gauge: Gauge,
+    scorer: Scorer,
     judged: Judged,
     places: Int64[np.ndarray, " line"],
     asked: Int64[np.ndarray, " line"],
@@ -99,16 +99,16 @@ def partners(
 ) -> list[list[int]]:
     """The columns whose values the asked one does not go together with, the strongest first.
 
-    Each is the one whose hiding makes the asked value least surprising, given those before it.
+    Each is the one whose hiding makes the asked value least anomalous, given those before it.
     """
-    batch, typical = judged.batch.take(torch.from_numpy(places)), gauge.surprise.typical
-    nats = hidden_nats(gauge, batch, hidden, asked)
+    batch, typical = judged.batch.take(torch.from_numpy(places)), scorer.anomaly_score.typical
+    nats = hidden_nats(scorer, batch, hidden, asked)
     deviance = judged.asked.deviance[:, torch.from_numpy(places)].mean(0).numpy()
-    seen, hidden = judged.asked.seen[torch.from_numpy(places)].numpy(), hidden.copy()
+    observed, hidden = judged.asked.observed[torch.from_numpy(places)].numpy(), hidden.copy()
     found: list[list[int]] = [[] for _ in places]
     left = np.arange(len(places))
     for _ in range(MOST_PARTNERS):
-        loud = np.where(seen & ~hidden, deviance, -np.inf)[left]
+        loud = np.where(observed & ~hidden, deviance, -np.inf)[left]
         tried = np.argsort(-loud, axis=1, kind="stable")[:, :MOST_TRIED]
         open_ = np.take_along_axis(loud, tried, 1) > -np.inf
         count = tried.shape[1]
@@ -116,7 +116,7 @@ def partners(
         covered = hidden[lines]
         covered[np.arange(len(lines)), tried.ravel()] = True
         some = batch.take(torch.from_numpy(lines))
-        without = hidden_nats(gauge, some, covered, asked[lines]).reshape(-1, count)
+        without = hidden_nats(scorer, some, covered, asked[lines]).reshape(-1, count)
         without = np.where(open_, without, np.inf)
         best = without.argmin(1)
         least = without[np.arange(len(left)), best]
@@ -134,29 +134,31 @@ def partners(
 
 @torch.no_grad()
 def hidden_nats(
-    gauge: Gauge, batch: Batch, hidden: Bool[np.ndarray, "line column"], asked: np.ndarray
+    scorer: Scorer, batch: Batch, hidden: Bool[np.ndarray, "line column"], asked: np.ndarray
 ) -> Float[np.ndarray, " line"]:
     """The nats of one column in each line, beyond a perfect guess, where these are hidden."""
-    layout, network = gauge.table.layout, gauge.surprise.network
-    found, step = np.zeros(len(asked)), max(min(PASS_ROWS, PASS_CELLS // len(layout)), 1)
+    layout, network = scorer.table.layout, scorer.anomaly_score.network
+    found, step = np.zeros(len(asked)), max(min(PASS_ROWS, PASS_FEATURES // len(layout)), 1)
     for start in range(0, len(asked), step):
         part = slice(start, start + step)
         rows = batch.take(part).to(_device(network))
-        covered = torch.from_numpy(hidden[part][:, layout.column_of_cell]).to(rows.seen.device)
+        covered = torch.from_numpy(hidden[part][:, layout.column_of_feature]).to(
+            rows.observed.device
+        )
         deviance = network(rows.hide(covered)).likelihood.deviance(rows)[0].mean(0)
-        nats, _ = column_nats(-deviance, rows.seen, layout)
+        nats, _ = column_nats(-deviance, rows.observed, layout)
         found[part] = nats.cpu().double().numpy()[np.arange(len(rows)), asked[part]]
     return found
 
 
-def _usual_ends(gauge: Gauge, column: int) -> tuple[float, float] | None:
+def _usual_ends(scorer: Scorer, column: int) -> tuple[float, float] | None:
     """The ends between which nine tenths of remembered values lie, of a column of numbers."""
-    layout, met = gauge.table.layout, gauge.memory.batch
-    for cell in np.flatnonzero(layout.column_of_cell == column).tolist():
+    layout, met = scorer.table.layout, scorer.reference.batch
+    for cell in np.flatnonzero(layout.column_of_feature == column).tolist():
         slot = layout.slots[cell]
         if slot.coded or slot.head == "bernoulli" or layout.grid is not None:
             continue
-        numbers = met.numbers[met.seen[:, cell], cell].numpy()
+        numbers = met.numbers[met.observed[:, cell], cell].numpy()
         if len(numbers):
             low, high = np.quantile(numbers, [(1 - SHARE) / 2, (1 + SHARE) / 2])
             return float(low), float(high)
@@ -164,18 +166,18 @@ def _usual_ends(gauge: Gauge, column: int) -> tuple[float, float] | None:
 
 
 def _is_usual(
-    gauge: Gauge, column: int, cells: np.ndarray, usual: tuple[float, float] | None
+    scorer: Scorer, column: int, cells: np.ndarray, usual: tuple[float, float] | None
 ) -> Bool[np.ndarray, " line"]:
     """True where a value may be unlikely beside others alone: a level, or a usual number."""
-    layout = gauge.table.layout
-    slots = [layout.slots[cell] for cell in np.flatnonzero(layout.column_of_cell == column)]
+    layout = scorer.table.layout
+    slots = [layout.slots[cell] for cell in np.flatnonzero(layout.column_of_feature == column)]
     if layout.grid is not None:
         return np.zeros(len(cells), bool)
     if usual is None:  # levels: a rare one may still not go together with another value
         return np.ones(len(cells), bool)
     place = int(slots[0].head == "bernoulli")
-    at_atom = cells[:, 0] > 0.5 if place else np.zeros(len(cells), bool)
-    return at_atom | ((usual[0] <= cells[:, place]) & (cells[:, place] <= usual[1]))
+    at_point_mass = cells[:, 0] > 0.5 if place else np.zeros(len(cells), bool)
+    return at_point_mass | ((usual[0] <= cells[:, place]) & (cells[:, place] <= usual[1]))
 
 
 def _device(network: Network) -> torch.device:

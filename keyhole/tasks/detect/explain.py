@@ -1,4 +1,4 @@
-"""Why a row is surprising: the cells without which it would be less so, and what was expected.
+"""Why a row is anomalous: the cells without which it would be less so, and what was expected.
 
 A strange cell drags its neighbours along: the net reads it and expects them to be strange too. So
 the loudest columns are hidden one at a time, and the cause is the one with which most of the
@@ -20,7 +20,7 @@ from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.tasks.detect.answer import Cell
 from keyhole.tasks.detect.expect import (
-    PASS_CELLS,
+    PASS_FEATURES,
     PASS_ROWS,
     Predicted,
     hidden_nats,
@@ -31,7 +31,7 @@ from keyhole.tasks.detect.views import hidden_deviance
 
 if TYPE_CHECKING:
     from keyhole.data import Rows
-    from keyhole.tasks.detect.scorer import Gauge, Judged
+    from keyhole.tasks.detect.scorer import Judged, Scorer
 
 
 MOST_CELLS = 3
@@ -72,9 +72,9 @@ class Cause:
 
 
 def explain(
-    gauge: Gauge, judged: Judged, places: np.ndarray, most: int = MOST_CELLS
+    scorer: Scorer, judged: Judged, places: np.ndarray, most: int = MOST_CELLS
 ) -> dict[int, list[Cell]]:
-    """The cells that made the rows at these places of a block surprising, strongest first.
+    """The cells that made the rows at these places of a block anomalous, strongest first.
 
     The share of the first is the part of the row's excess over its usual cost that goes when the
     cell is hidden. A further cell counts for what it still costs, and is expected, with those
@@ -84,8 +84,8 @@ def explain(
     """
     if not len(places):
         return {}
-    ranked = _rank(gauge, judged, places, max(CANDIDATES, most))
-    naming = Naming(gauge, judged, places, ranked, most)
+    ranked = _rank(scorer, judged, places, max(CANDIDATES, most))
+    naming = Naming(scorer, judged, places, ranked, most)
     for rank in range(ranked.columns.shape[1]):
         naming.try_rank(rank)
     naming.try_together()
@@ -97,7 +97,7 @@ def explain(
 class Naming:
     """The causes of some rows while they are named, (line, column); `hidden` are those so far."""
 
-    gauge: Gauge
+    scorer: Scorer
     judged: Judged
     places: np.ndarray
     ranked: Ranked
@@ -117,7 +117,7 @@ class Naming:
         asked, share, hidden = ranked.columns[lines, rank], share[lines], self.hidden[lines]
         hidden[np.arange(len(lines)), asked] = True
         at = predict(
-            self.gauge, self.judged, self.places[lines], asked, hidden, ranked.edge[lines, asked]
+            self.scorer, self.judged, self.places[lines], asked, hidden, ranked.edge[lines, asked]
         )
         further = np.array([bool(self.found[line]) for line in lines])
         still = (at.nats + ranked.beyond[lines, asked]) / ranked.excess[lines]
@@ -135,10 +135,10 @@ class Naming:
             if not len(lines):
                 continue
             asked, first = ranked.columns[lines, rank], ranked.columns[lines, 0]
-            hidden = np.zeros((len(lines), len(self.gauge.table.layout.columns)), bool)
+            hidden = np.zeros((len(lines), len(self.scorer.table.layout.columns)), bool)
             hidden[np.arange(len(lines)), asked] = hidden[np.arange(len(lines)), first] = True
             at = predict(
-                self.gauge, self.judged, self.places[lines], asked, hidden,
+                self.scorer, self.judged, self.places[lines], asked, hidden,
                 ranked.edge[lines, asked],
             )  # fmt: skip
             share = ranked.share[lines, rank]
@@ -157,7 +157,7 @@ class Naming:
         for i in np.flatnonzero(named).tolist():
             line = lines[i]
             self.hidden[line] = hidden[i]
-            name = self.gauge.table.layout.columns[asked[i]]
+            name = self.scorer.table.layout.columns[asked[i]]
             cell = Cell(name, at.values[i], at.expected[i], float(share[i]))
             others = [] if with_ is None else [int(with_[i])]
             paired = bool(at.paired[i]) and not others
@@ -175,13 +175,13 @@ class Naming:
             places = self.places[[line for line, _ in paired]]
             asked = np.array([cause.column for _, cause in paired])
             hidden = np.stack([cause.hidden for _, cause in paired])
-            found = partners(self.gauge, self.judged, places, asked, hidden)
+            found = partners(self.scorer, self.judged, places, asked, hidden)
             for (_, cause), others in zip(paired, found, strict=True):
                 cause.partners.extend(others)
 
     def cells(self) -> dict[int, list[Cell]]:
         """The causes of each row by its place; where there is none, the loudest cells."""
-        table, columns = self.gauge.table, self.gauge.table.layout.columns
+        table, columns = self.scorer.table, self.scorer.table.layout.columns
         named: dict[int, list[Cell]] = {}
         for line, place in enumerate(self.places.tolist()):
             row = self.judged.rows.take(slice(place, place + 1))
@@ -199,7 +199,7 @@ class Naming:
 
     def _nearest(self, line: int, row: Rows) -> list[Cell]:
         """The loudest cells of a row in which no value stands out."""
-        table, shares = self.gauge.table, self.ranked.share[line]
+        table, shares = self.scorer.table, self.ranked.share[line]
         ranks = [rank for rank in range(min(self.most, MOST_CELLS, len(shares)))
                  if shares[rank] >= (LEAST_SHARE if rank else 0)]  # fmt: skip
         names = [table.layout.columns[self.ranked.columns[line, rank]] for rank in ranks]
@@ -209,17 +209,17 @@ class Naming:
         ]
 
 
-def _rank(gauge: Gauge, judged: Judged, places: np.ndarray, most: int) -> Ranked:
+def _rank(scorer: Scorer, judged: Judged, places: np.ndarray, most: int) -> Ranked:
     """The loudest columns of each row, hidden one at a time."""
-    usual, rows = gauge.surprise.typical, torch.from_numpy(places)
-    batch, seen = judged.batch.take(rows), judged.asked.seen[rows].numpy()
-    nats = np.where(seen, judged.asked.deviance[:, rows].mean(0).double().numpy(), usual)
-    edge = _edges(gauge, batch)
-    loud = np.where(seen, nats - usual + edge, -np.inf)
+    usual, rows = scorer.anomaly_score.typical, torch.from_numpy(places)
+    batch, observed = judged.batch.take(rows), judged.asked.observed[rows].numpy()
+    nats = np.where(observed, judged.asked.deviance[:, rows].mean(0).double().numpy(), usual)
+    edge = _edges(scorer, batch)
+    loud = np.where(observed, nats - usual + edge, -np.inf)
     asked = np.argsort(-loud, axis=1, kind="stable")[:, :most]
-    own, left = _tried(gauge, batch, asked)
+    own, left = _tried(scorer, batch, asked)
     gone = own + np.take_along_axis(edge - nats, asked, 1) + nats.sum(1)[:, None] - left
-    gone = np.where(np.take_along_axis(seen, asked, 1), gone, -np.inf)
+    gone = np.where(np.take_along_axis(observed, asked, 1), gone, -np.inf)
     order = np.argsort(-gone, axis=1, kind="stable")
     asked, gone = (np.take_along_axis(part, order, 1) for part in (asked, gone))
     excess = np.maximum((nats - usual + edge).sum(1), gone[:, 0]).clip(LEAST_EXCESS)
@@ -227,23 +227,25 @@ def _rank(gauge: Gauge, judged: Judged, places: np.ndarray, most: int) -> Ranked
     return Ranked(asked, share, edge - usual, excess, edge)
 
 
-def _edges(gauge: Gauge, batch: Batch) -> np.ndarray:
+def _edges(scorer: Scorer, batch: Batch) -> np.ndarray:
     """(line, column): nats of values that stand at the edge of all that were met, else 0."""
-    layout, met = gauge.table.layout, gauge.memory.batch
+    layout, met = scorer.table.layout, scorer.reference.batch
     found = np.zeros((len(batch), len(layout.columns)))
     for cell, slot in enumerate(layout.slots):
-        if slot.kind == "pixel" or (slot.kind == "moment" and slot.part != TREND):
+        if slot.kind == "pixel" or (slot.kind == "datetime" and slot.part != TREND):
             continue  # the top of a wave is an hour like any other, and white a shade
         if slot.coded:
             rarer = _rarer(slot, batch.codes[:, cell - layout.numbers].numpy())
         else:
-            held = met.numbers[met.seen[:, cell], cell].numpy()
+            held = met.numbers[met.observed[:, cell], cell].numpy()
             rarer = _beyond(held, batch.numbers[:, cell].numpy())
         edge = RARE if slot.coded or slot.head == "bernoulli" else EDGE
         nats = EDGE_WEIGHT * np.log(edge / rarer).clip(0)
-        column = found[:, layout.column_of_cell[cell]]
-        np.maximum(column, np.where(batch.seen[:, cell].numpy(), nats, 0), out=column)
-    tails = gauge.surprise.outliers.rarity(batch).cells.numpy()  # these go on beyond what was met
+        column = found[:, layout.column_of_feature[cell]]
+        np.maximum(column, np.where(batch.observed[:, cell].numpy(), nats, 0), out=column)
+    tails = scorer.anomaly_score.outliers.rarity(
+        batch
+    ).cells.numpy()  # these go on beyond what was met
     return np.maximum(found, EDGE_WEIGHT * (tails + np.log(EDGE)).clip(0))
 
 
@@ -263,21 +265,21 @@ def _rarer(slot: Slot, codes: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def _tried(gauge: Gauge, batch: Batch, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _tried(scorer: Scorer, batch: Batch, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(line, candidate): its nats as guessed from all others, and those of the row without it."""
-    layout, (lines, count) = gauge.table.layout, asked.shape
-    network, usual = gauge.surprise.network, torch.from_numpy(gauge.surprise.typical)
+    layout, (lines, count) = scorer.table.layout, asked.shape
+    network, usual = scorer.anomaly_score.network, torch.from_numpy(scorer.anomaly_score.typical)
     device = next(network.parameters()).device
     own, left = np.zeros((lines, count)), np.zeros((lines, count))
-    step = max(min(PASS_ROWS, PASS_CELLS // len(layout)) // count, 1)
+    step = max(min(PASS_ROWS, PASS_FEATURES // len(layout)) // count, 1)
     for start in range(0, lines, step):
         tried = asked[start : start + step].ravel()
         whole = batch.take(torch.from_numpy(start + np.arange(len(tried)) // count)).to(device)
         covered = tried[:, None] == np.arange(len(layout.columns))
-        given = whole.hide(torch.from_numpy(covered[:, layout.column_of_cell]).to(device))
-        nats = hidden_nats(gauge, whole, covered, tried)
-        deviance, seen = hidden_deviance(network, given)
-        rest = row_nats(deviance.mean(0).cpu().double(), seen.cpu(), usual)
+        given = whole.hide(torch.from_numpy(covered[:, layout.column_of_feature]).to(device))
+        nats = hidden_nats(scorer, whole, covered, tried)
+        deviance, observed = hidden_deviance(network, given)
+        rest = row_nats(deviance.mean(0).cpu().double(), observed.cpu(), usual)
         own[start : start + step] = nats.reshape(-1, count)
         left[start : start + step] = rest.nan_to_num(float(usual.sum())).reshape(-1, count)
     return own, left

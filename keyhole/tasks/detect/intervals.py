@@ -1,6 +1,6 @@
 """Intervals that hold nine in ten of held-out values: the likelihood's own, corrected.
 
-A likelihood's scale is learnt for robust training, so its intervals are too wide or too narrow.
+A likelihood's scale is learned for robust training, so its intervals are too wide or too narrow.
 Residuals of held-out rows, in units of the likelihood's own reach, say by how much: their 5 % and
 95 % quantiles are the ends. Source: split-conformal quantile regression (Romano, Patterson and
 Candes 2019), a correction for each cell and side.
@@ -19,7 +19,7 @@ from keyhole.core.records import Batch, Likelihood
 from keyhole.modalities.expected import SHARE, Prediction
 from keyhole.model.network import Network
 from keyhole.training.calibrate import members_mean
-from keyhole.training.reference import Memory
+from keyhole.training.reference import ReferenceSet
 
 MOST_ROWS = 1_000  # that intervals rest on
 MOST_PASSES = 64  # of more columns some are hidden together
@@ -28,7 +28,7 @@ LEAST_ROWS = 20  # with a value in a cell; with fewer the likelihood's own inter
 LEAST_REACH = 0.05  # of a cell's spread
 QUANTILES = ((1 - SHARE) / 2, (1 + SHARE) / 2)
 
-Cells = Float[np.ndarray, "row cell"]
+FeatureLikelihood = Float[np.ndarray, "row cell"]
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Intervals:
 
     @classmethod
     @torch.no_grad()
-    def settle(cls, network: Network, memory: Memory) -> Intervals:
+    def settle(cls, network: Network, reference: ReferenceSet) -> Intervals:
         """By the rows that no net trained on, each column hidden and predicted from the others."""
         layout, device = network.shape.layout, next(network.parameters()).device
-        some = np.random.default_rng(0).permutation(memory.judged)[:MOST_ROWS]
-        rows = memory.take(np.sort(some))
-        fold, batch = rows.fold if memory.folds > 1 else None, rows.batch.to(device)
+        some = np.random.default_rng(0).permutation(reference.judged)[:MOST_ROWS]
+        rows = reference.take(np.sort(some))
+        fold, batch = rows.fold if reference.folds > 1 else None, rows.batch.to(device)
         residuals = np.full((len(rows), len(layout)), np.nan)
         for group in layout.groups(MOST_PASSES if layout.grid is None else IMAGE_PASSES):
             hidden = torch.zeros(len(layout), dtype=torch.bool, device=device)
@@ -72,7 +72,9 @@ class Intervals:
         return Prediction(middle, low, high)
 
 
-def _own(likelihood: Likelihood, layout: Layout, fold: np.ndarray | None) -> tuple[Cells, Cells]:
+def _own(
+    likelihood: Likelihood, layout: Layout, fold: np.ndarray | None
+) -> tuple[FeatureLikelihood, FeatureLikelihood]:
     """What is expected in each cell, and half of the likelihood's own interval.
 
     The mean of the nets; with `fold`, for each row that of the net that has not seen it.
@@ -93,23 +95,30 @@ def _own(likelihood: Likelihood, layout: Layout, fold: np.ndarray | None) -> tup
     return middle.numpy(), np.maximum((high - low).numpy() / 2, LEAST_REACH * spread)
 
 
-def _residuals(batch: Batch, middle: Cells, reach: Cells, layout: Layout) -> Cells:
+def _residuals(
+    batch: Batch, middle: FeatureLikelihood, reach: FeatureLikelihood, layout: Layout
+) -> FeatureLikelihood:
     """How far cells lie from what was expected, in reaches; angles of cycles, NaN for gaps.
 
     The cells of an image's patch hold the residual of its mean.
     """
     wide = layout.numbers
-    numbers, seen = batch.numbers.cpu().double().numpy(), batch.seen.cpu().numpy()[:, :wide]
+    numbers, observed = (
+        batch.numbers.cpu().double().numpy(),
+        batch.observed.cpu().numpy()[:, :wide],
+    )
     residuals = np.full(middle.shape, np.nan)
-    residuals[:, :wide] = np.where(seen, (numbers - middle[:, :wide]) / reach[:, :wide], np.nan)
+    residuals[:, :wide] = np.where(
+        observed, (numbers - middle[:, :wide]) / reach[:, :wide], np.nan
+    )
     for sine, cosine in _cycles(layout):
         observed = np.arctan2(numbers[:, sine], numbers[:, cosine])
         turn = observed - np.arctan2(middle[:, sine], middle[:, cosine])
         turn = (turn + np.pi) % (2 * np.pi) - np.pi
-        residuals[:, sine] = np.where(seen[:, sine], turn, np.nan)
+        residuals[:, sine] = np.where(observed[:, sine], turn, np.nan)
     if layout.grid is not None:
         for place in range(len(layout.columns)):
-            patch = layout.column_of_cell == place
+            patch = layout.column_of_feature == place
             known = ~np.isnan(residuals[:, patch])
             mean = np.where(known, residuals[:, patch], 0).sum(1) / known.sum(1).clip(1)
             residuals[:, patch] = np.where(known.any(1), mean, np.nan)[:, None]
@@ -121,5 +130,5 @@ def _cycles(layout: Layout) -> list[tuple[int, int]]:
     return [
         (cell, cell + 1)
         for cell, slot in enumerate(layout.slots)
-        if slot.kind == "moment" and slot.part.startswith("sin")
+        if slot.kind == "datetime" and slot.part.startswith("sin")
     ]

@@ -58,7 +58,7 @@ def truth_of(label: str, blocks: Sequence[Any]) -> tuple[np.ndarray, str, np.nda
 
 
 def best_rate(p_value: np.ndarray, bad: np.ndarray) -> float:
-    """The alarm rate, among the p-values, whose alarms agree best with the labels (F1).
+    """The false alarm rate, among the p-values, whose alarms agree best with the labels (F1).
 
     Raises: DataError where rows of one kind are absent.
     """

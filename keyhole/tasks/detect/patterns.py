@@ -71,7 +71,7 @@ def direction(value: str, expected: str) -> str:
     return "above" if here > max(known) else "below" if here < min(known) else ""
 
 
-def shared(because: Mapping[int, Sequence[Cell]], places: Iterable[int]) -> list[Pattern]:
+def shared(reasons: Mapping[int, Sequence[Cell]], places: Iterable[int]) -> list[Pattern]:
     """What groups of these rows share, the largest first: at most five patterns.
 
     A pattern is the first cell of some row: its column, and its direction or level. It holds
@@ -79,12 +79,12 @@ def shared(because: Mapping[int, Sequence[Cell]], places: Iterable[int]) -> list
     before it holds, at least two of them; rows without a cell are not counted, and those in which
     no value stands out share nothing.
     """
-    explained = [int(place) for place in places if because.get(int(place))]
-    firsts = {_key(because[place][0]) for place in explained if because[place][0].stands_out}
+    explained = [int(place) for place in places if reasons.get(int(place))]
+    firsts = {_key(reasons[place][0]) for place in explained if reasons[place][0].stands_out}
     held: dict[Key, dict[int, str]] = {key: {} for key in sorted(firsts)}
     for place in explained:
-        for cell in because[place]:
-            speaks = cell.stands_out and cell.share >= SPEAKS * because[place][0].share
+        for cell in reasons[place]:
+            speaks = cell.stands_out and cell.share >= SPEAKS * reasons[place][0].share
             if speaks and _key(cell) in held:
                 held[_key(cell)][place] = cell.value
     found, covered = [], set()

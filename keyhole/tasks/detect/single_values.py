@@ -33,7 +33,7 @@ LEAST_VALUES = 8  # without them nothing is known about a tail
 CENSORED = 0.1  # share of a tail
 POINTS = 64  # values, evenly by rank, that stand for a tail
 # Shapes are negative for a tail that ends, 0 for an exponential one, positive for a heavy one.
-PRIOR, PRIOR_BENT = (
+PRIOR, PRIOR_TRANSFORMED = (
     (0.0, 0.15),
     (-0.1, 0.1),
 )  # mean and deviation; a bent column's is a logarithm's
@@ -67,11 +67,13 @@ class Tails:
         cls,
         values: Float[np.ndarray, "row column"],
         rows: Columns,
-        bent: Bool[np.ndarray, " column"],
+        transformed: Bool[np.ndarray, " column"],
     ) -> Self:
         """The tails of these values, NaN where there is none, in tables of so many rows."""
         values = values if len(values) else np.full((1, values.shape[1]), np.nan)
-        prior = np.where(bent, np.array(PRIOR_BENT)[:, None], np.array(PRIOR)[:, None])
+        prior = np.where(
+            transformed, np.array(PRIOR_TRANSFORMED)[:, None], np.array(PRIOR)[:, None]
+        )
         some = [slice(c, c + PASS_TAILS) for c in range(0, max(values.shape[1], 1), PASS_TAILS)]
         parts = [_fit(values[:, part], rows[part], prior[:, part]) for part in some]
         return cls(*(np.concatenate(part, -1) for part in zip(*parts, strict=True)))
@@ -190,7 +192,7 @@ def _beyond(excess: np.ndarray, scale: np.ndarray, shape: np.ndarray) -> np.ndar
 COMMON, RARE = 0.02, 0.005  # shares of rows between which a tail of rows is measured
 LEAST_TAIL_ROWS = 5  # rows beyond the first of the two
 TOO_MANY = 20.0
-PASS_CELLS = 1 << 21  # looked at at once
+PASS_FEATURES = 1 << 21  # looked at at once
 MOST_LOG = 50.0  # of a count
 
 
@@ -232,15 +234,15 @@ class Outliers:
 
     @classmethod
     def of(cls, batch: Batch, layout: Layout) -> "Outliers":
-        """The tails and levels of these rows; of pictures none: their pixels are no columns."""
+        """The tails and levels of these rows; of images none: their pixels are no columns."""
         slots = () if layout.grid is not None else layout.slots
         discrete = [slot.coded or slot.head == "bernoulli" for slot in slots]
-        waves = [slot.kind == "moment" and slot.part not in (TREND, CLOCK) for slot in slots]
+        waves = [slot.kind == "datetime" and slot.part not in (TREND, CLOCK) for slot in slots]
         numbers = np.flatnonzero(~np.array([*discrete], bool) & ~np.array([*waves], bool))
         levels = np.flatnonzero(np.array([*discrete], bool))
         x = _numbers(batch, layout, numbers)
         rows = (~gaps(batch, layout)).sum(0).numpy()[numbers].astype(float)
-        bent = np.array([slots[cell].bent for cell in numbers], bool)
+        transformed = np.array([slots[cell].transformed for cell in numbers], bool)
         ordered = np.sort(x, axis=0)  # gaps last
         last = np.isfinite(x).sum(0)
         ends = np.stack([_at(ordered, last, rank) for rank in (0, 1, last - 2, last - 1)])
@@ -252,7 +254,7 @@ class Outliers:
         counts = [_count(batch, layout, int(cell)) for cell in levels]
         once = np.array([(count == 1).sum() for count in counts])
         new = np.array([(once[once <= few].sum() + 0.5) / max(len(batch), 1) for few in once])
-        above, below = Tails.fit(x, rows, bent), Tails.fit(-x, rows, bent)
+        above, below = Tails.fit(x, rows, transformed), Tails.fit(-x, rows, transformed)
         counted = np.array([slots[cell].head == "counts" for cell in numbers], bool)
         apart = np.stack([_apart(x, above), _apart(-x, below)])
         apart[:, ~counted] = np.inf  # of measured numbers a tail may well have heaps
@@ -263,17 +265,21 @@ class Outliers:
 
     def rarity(self, batch: Batch, own: Int64[Tensor, " row"] | None = None) -> Rarity:
         """How rare each cell is, and each row; `own` as in Bank: those rows do not count."""
-        step = max(PASS_CELLS // max(len(self.layout), 1), 1)
+        step = max(PASS_FEATURES // max(len(self.layout), 1), 1)
         parts = []
         for first in range(0, max(len(batch), 1), step):
             part = slice(first, first + step)
-            mine = np.zeros(len(batch.seen[part]), bool) if own is None else own[part].numpy() >= 0
+            mine = (
+                np.zeros(len(batch.observed[part]), bool)
+                if own is None
+                else own[part].numpy() >= 0
+            )
             parts.append(self._rarity(batch.take(part), mine))
         cells, row = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
         return Rarity(cells, row)
 
     def _rarity(self, batch: Batch, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x, place = _numbers(batch, self.layout, self.numbers), self.layout.column_of_cell
+        x, place = _numbers(batch, self.layout, self.numbers), self.layout.column_of_feature
         tails, beyond = self._tails(x, own)
         columns = np.zeros((len(batch), len(self.layout.columns)))
         for i, cell in enumerate(self.numbers):
@@ -285,7 +291,7 @@ class Outliers:
             row = np.where(far > 0, (far - low) / unit - np.log(COMMON), 0.0).clip(0)
         for i, cell in enumerate(self.levels):
             codes = _codes(batch, self.layout, cell).clip(max=len(self.counts[i]) - 1)
-            new = batch.seen[:, cell].numpy() & (self.counts[i][codes] <= own)
+            new = batch.observed[:, cell].numpy() & (self.counts[i][codes] <= own)
             nats = np.where(new, -np.log(self.new[i]), 0.0).clip(0)
             np.maximum(columns[:, place[cell]], nats, out=columns[:, place[cell]])
             np.maximum(row, nats, out=row)
@@ -325,7 +331,7 @@ def _numbers(batch: Batch, layout: Layout, cells: np.ndarray) -> Float[np.ndarra
     for i, cell in enumerate(cells):
         if layout.slots[cell].head == "counts":
             x[:, i] = np.sign(x[:, i]) * np.expm1(np.abs(x[:, i]).clip(max=MOST_LOG))
-    return np.where(batch.seen.numpy()[:, cells], x, np.nan)
+    return np.where(batch.observed.numpy()[:, cells], x, np.nan)
 
 
 def _codes(batch: Batch, layout: Layout, cell: int) -> Int64[np.ndarray, " row"]:
@@ -337,7 +343,7 @@ def _codes(batch: Batch, layout: Layout, cell: int) -> Int64[np.ndarray, " row"]
 
 def _count(batch: Batch, layout: Layout, cell: int) -> Int64[np.ndarray, " code"]:
     """In how many rows each code stands."""
-    codes = _codes(batch, layout, cell)[batch.seen[:, cell].numpy()]
+    codes = _codes(batch, layout, cell)[batch.observed[:, cell].numpy()]
     return np.bincount(codes, minlength=max(layout.slots[cell].levels + 1, 3))
 
 

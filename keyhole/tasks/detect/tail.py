@@ -94,8 +94,8 @@ def _log_survival(distance: np.ndarray, exceedances: np.ndarray) -> np.ndarray:
     scales, shapes, weight = _posterior(exceedances)
     scaled = np.maximum(distance, 0)[:, None] / scales  # (point, draw)
     flat = shapes == 0
-    bent = np.where(flat, 1.0, shapes)
-    log_survival = np.where(flat, -scaled, -np.log1p(bent * scaled) / bent)
+    transformed = np.where(flat, 1.0, shapes)
+    log_survival = np.where(flat, -scaled, -np.log1p(transformed * scaled) / transformed)
     order = np.argsort(log_survival, axis=1)
     place = (np.cumsum(weight[order], axis=1) < CREDIBLE).sum(1).clip(max=len(weight) - 1)
     points = np.arange(len(distance))
@@ -126,8 +126,8 @@ def goodness_of_fit(exceedances: np.ndarray) -> float:
     shape, scale = _estimated(exceedances[None])
     observed = _anderson_darling(exceedances[None], shape, scale)[0]
     uniform = np.random.default_rng(0).random((SIMULATIONS, len(exceedances)))
-    bent = _nonzero(shape[0])
-    drawn = np.sort((uniform**-bent - 1) / bent * scale[0], axis=1)
+    transformed = _nonzero(shape[0])
+    drawn = np.sort((uniform**-transformed - 1) / transformed * scale[0], axis=1)
     drawn = np.maximum(drawn, 1e-12 * scale[0])
     simulated = _anderson_darling(drawn, *_estimated(drawn))
     return float((1 + (simulated >= observed).sum()) / (SIMULATIONS + 1))
@@ -153,9 +153,9 @@ def _estimated(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _anderson_darling(samples: np.ndarray, shape: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """The statistic of each sorted sample (sample, exceedance) under its own distribution."""
-    bent = _nonzero(shape)[:, None]
-    inside = np.maximum(1 + bent * samples / scale[:, None], 1e-12)
-    log_above = np.minimum(-np.log(inside) / bent, -1e-12)
+    transformed = _nonzero(shape)[:, None]
+    inside = np.maximum(1 + transformed * samples / scale[:, None], 1e-12)
+    log_above = np.minimum(-np.log(inside) / transformed, -1e-12)
     log_below = np.log(-np.expm1(log_above))
     count = samples.shape[1]
     odd = 2 * np.arange(1, count + 1) - 1

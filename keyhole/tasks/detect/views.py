@@ -9,14 +9,14 @@ Questions put to a row, and one answer: how many times the usual is it?
     how badly are hidden cells guessed?             the net: sees what breaks a pattern
 
 Each is measured in its own median over rows that no net trained on, so that all three count
-alike, and their mean is the surprise: 1 is usual, 3 is three times as far out. A blend of tail
-probabilities would be blind beyond the farthest training row; ratios keep counting.
+alike, and their mean is the anomaly score: 1 is usual, 3 is three times as far out. A blend of
+tail probabilities would be blind beyond the farthest training row; ratios keep counting.
 
 A fourth question is silent for nearly all rows:
 
     is one cell far beyond all that its column held?  sees one strange cell among a hundred
 
-Its answer is how rare such a row is. The row is then at least as surprising as a row is that is
+Its answer is how rare such a row is. The row is then at least as anomalous as a row is that is
 as rare by the mean of the three.
 """
 
@@ -35,7 +35,7 @@ from keyhole.core.robust import Robust, trimmed
 from keyhole.model.network import Network
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
 from keyhole.training.calibrate import members_mean
-from keyhole.training.reference import Memory
+from keyhole.training.reference import ReferenceSet
 
 NEIGHBOURS = 10  # core rows whose mean distance counts: one may itself be odd
 CHUNK_ROWS = 512  # rows whose distances are held at once
@@ -138,19 +138,19 @@ def hidden_deviance(
 
     A column is hidden with every eighth one and guessed from the rest.
     """
-    return _columns(hidden_cells(network, batch), batch, network.shape.layout)
+    return _columns(masked_values(network, batch), batch, network.shape.layout)
 
 
-def hidden_cells(network: Network, batch: Batch) -> Float[Tensor, "member row cell"]:
+def masked_values(network: Network, batch: Batch) -> Float[Tensor, "member row cell"]:
     """Nats of each cell beyond a perfect guess, hidden with its column and every eighth one.
 
-    Those of a picture as if it had the usual contrast: else what is faint were never surprising,
-    and a picture that is lit strongly always.
+    Those of an image as if it had the usual contrast: else what is faint were never anomalous,
+    and an image that is lit strongly always.
     """
     layout = network.shape.layout
-    cells = torch.zeros((), device=batch.seen.device)
+    cells = torch.zeros((), device=batch.observed.device)
     for group in layout.groups(GROUPS):
-        hidden = torch.zeros(len(layout), dtype=torch.bool, device=batch.seen.device)
+        hidden = torch.zeros(len(layout), dtype=torch.bool, device=batch.observed.device)
         hidden[group] = True
         found = network(batch.hide(hidden)).likelihood.deviance(batch)[0]  # (M, B, cell)
         cells = torch.where(hidden, found, cells)
@@ -162,14 +162,14 @@ def hidden_cells(network: Network, batch: Batch) -> Float[Tensor, "member row ce
 def _columns(
     cells: Float[Tensor, "member row cell"], batch: Batch, layout: Layout
 ) -> tuple[Tensor, Tensor]:
-    found = [column_nats(-member, batch.seen, layout) for member in cells]
+    found = [column_nats(-member, batch.observed, layout) for member in cells]
     return torch.stack([nats for nats, _ in found]), found[0][1]
 
 
 PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 LEAST_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
 QUESTIONS = ("nearest", "core", "hidden")
-SPOKEN = 0.004  # share of rows that the fourth question raises: half of a usual alarm rate
+SPOKEN = 0.004  # share of rows that the fourth question raises: half of a usual false alarm rate
 TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count by their logarithm
 
 
@@ -177,28 +177,29 @@ TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count b
 class Asked:
     """The answers for some rows, and the columns' part in the third and the fourth.
 
-    `deviance` is (member, row, column) in nats beyond a perfect guess; `seen` says which columns
+    `deviance` is (member, row, column) in nats beyond a perfect guess; `observed` says which
+    columns
     were observed; `tails` is -log of the share of rows whose cell is as far out in that column
     or as new, 0 for a usual one, and `rarity` that of rows with a cell as rare.
     """
 
     distances: Float[Tensor, "2 row"]
     deviance: Float[Tensor, "member row column"]
-    seen: Bool[Tensor, "row column"]
+    observed: Bool[Tensor, "row column"]
     tails: Float[Tensor, "row column"]
     rarity: Float[Tensor, " row"]
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """The surprise of some rows, and its standard deviation between nets as doubt."""
+class ScoredViews:
+    """The anomaly score of some rows, and its standard deviation between nets as doubt."""
 
-    surprise: np.ndarray
-    doubt: np.ndarray
+    anomaly_score: np.ndarray
+    score_std: np.ndarray
 
 
 @dataclass(frozen=True)
-class Surprise:
+class AnomalyScore:
     """A scale for rows: a network, a bank, its columns' tails, and what is usual.
 
     `typical` is each column's mean deviance on held-out rows, so that a gap makes a row neither
@@ -214,46 +215,46 @@ class Surprise:
     rare: np.ndarray
 
     @classmethod
-    def settle(cls, network: Network, memory: Memory, core: float) -> "Surprise":
+    def settle(cls, network: Network, reference: ReferenceSet, core: float) -> "AnomalyScore":
         """The scale of a memory whose core is this share of it, in units of its judged rows."""
-        bare = cls.unsettled(network, memory, core)
-        asked = bare._ask_judged(memory)
-        bare = replace(bare, typical=_typical(asked.deviance.mean(0), asked.seen))
+        bare = cls.unsettled(network, reference, core)
+        asked = bare._ask_judged(reference)
+        bare = replace(bare, typical=_typical(asked.deviance.mean(0), asked.observed))
         answers = bare.answers(asked).mean(1).numpy()
         bare = replace(bare, units=np.array([_unit(answer) for answer in answers]))
         means = bare.answers(asked).mean((0, 1)).numpy()
         common, step = exceeded(means[~np.isnan(means)])
         return replace(bare, rare=np.array([common + step * np.log(COMMON / SPOKEN), step]))
 
-    def judge(self, memory: Memory) -> np.ndarray:
-        """The surprises of the rows that calibrate.
+    def judge(self, reference: ReferenceSet) -> np.ndarray:
+        """The anomaly scores of the rows that calibrate.
 
         Each is asked of the nets that have not seen it, and as if it were not remembered.
         """
-        return self.weigh(self._ask_judged(memory)).surprise
+        return self.score_block(self._ask_judged(reference)).anomaly_score
 
-    def _ask_judged(self, memory: Memory) -> Asked:
-        judged = memory.take(memory.judged)
-        asked = self.ask(judged.batch, torch.from_numpy(memory.own))
-        if memory.folds == 1:
+    def _ask_judged(self, reference: ReferenceSet) -> Asked:
+        judged = reference.take(reference.judged)
+        asked = self.ask(judged.batch, torch.from_numpy(reference.own))
+        if reference.folds == 1:
             return asked
         fold = torch.from_numpy(judged.fold)
         mine = asked.deviance[fold.clamp(min=0), torch.arange(len(fold))]
         return replace(asked, deviance=torch.where((fold >= 0)[:, None], mine, asked.deviance))
 
     @classmethod
-    def unsettled(cls, network: Network, memory: Memory, core: float) -> "Surprise":
+    def unsettled(cls, network: Network, reference: ReferenceSet, core: float) -> "AnomalyScore":
         """A scale without units: the bank alone is there."""
         layout = network.shape.layout
-        batch = _whole(network, memory.take(memory.remembered).batch)
+        batch = _whole(network, reference.take(reference.reference_rows).batch)
         bank = Bank.of(coordinates(batch, layout), core)
-        outliers = Outliers.of(memory.take(memory.remembered).batch, layout)
+        outliers = Outliers.of(reference.take(reference.reference_rows).batch, layout)
         typical, units = np.zeros(len(layout.columns)), np.ones(len(QUESTIONS))
         return cls(network, bank, outliers, typical, units, np.array([0.0, 0.0]))
 
-    def remembering(self, memory: Memory, core: float) -> "Surprise":
+    def with_reference(self, reference: ReferenceSet, core: float) -> "AnomalyScore":
         """The same scale on another bank."""
-        other = self.unsettled(self.network, memory, core)
+        other = self.unsettled(self.network, reference, core)
         return replace(self, bank=other.bank, outliers=other.outliers)
 
     @torch.no_grad()
@@ -268,37 +269,37 @@ class Surprise:
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 part = slice(first, first + PASS_ROWS)
                 here = even.take(part).to(device)
-                deviance, seen = hidden_deviance(self.network, here)
+                deviance, observed = hidden_deviance(self.network, here)
                 x = coordinates(_whole(self.network, here), layout)
                 far = self.bank.distances(x, None if own is None else own[part])
-                parts.append((far.cpu(), deviance.cpu(), seen.cpu()))
-        distances, deviance, seen = zip(*parts, strict=True)
+                parts.append((far.cpu(), deviance.cpu(), observed.cpu()))
+        distances, deviance, observed = zip(*parts, strict=True)
         rows, rarity = slice(0, len(batch)), self.outliers.rarity(even, own)
         return Asked(
             torch.cat(distances, 1)[:, rows], torch.cat(deviance, 1)[:, rows],
-            torch.cat(seen)[rows], rarity.cells[rows], rarity.row[rows],
+            torch.cat(observed)[rows], rarity.cells[rows], rarity.row[rows],
         )  # fmt: skip
 
     def answers(self, asked: Asked) -> Float[Tensor, "question member row"]:
         """The questions' answers in their units, by each net; NaN where nothing was asked."""
         typical = torch.from_numpy(self.typical).to(asked.deviance)
         depth = [
-            row_nats(net, asked.seen, typical).clamp(min=0).sqrt() for net in asked.deviance
+            row_nats(net, asked.observed, typical).clamp(min=0).sqrt() for net in asked.deviance
         ]  # a length, as the distances are
         hidden = torch.stack(depth).double()[None]
         near = asked.distances.double()[:, None].expand(-1, hidden.shape[1], -1)
         return torch.cat([near, hidden]) / torch.from_numpy(self.units)[:, None, None]
 
-    def weigh(self, asked: Asked) -> Weighed:
-        """The surprise of rows that no net trained on, or that hardly any did.
+    def score_block(self, asked: Asked) -> ScoredViews:
+        """The anomaly score of rows that no net trained on, or that hardly any did.
 
         NaN for a row with no observed cell: nothing was asked of it.
         """
         total = self.answers(asked).mean(0)  # (member, row)
-        doubt = total.std(0) if len(total) > 1 else torch.full_like(total[0], torch.nan)
-        surprise = total.mean(0).numpy()
-        raised = np.where(np.isnan(surprise), np.nan, self._raised(asked.rarity.numpy()))
-        return Weighed(np.maximum(surprise, raised), doubt.numpy())
+        score_std = total.std(0) if len(total) > 1 else torch.full_like(total[0], torch.nan)
+        anomaly_score = total.mean(0).numpy()
+        raised = np.where(np.isnan(anomaly_score), np.nan, self._raised(asked.rarity.numpy()))
+        return ScoredViews(np.maximum(anomaly_score, raised), score_std.numpy())
 
     def _raised(self, rarity: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
         """What rows so rare by the mean of the three have as a mean; 0 for a row not so rare."""
@@ -318,9 +319,9 @@ def _whole(network: Network, batch: Batch) -> Batch:
 
 
 def _typical(
-    deviance: Float[Tensor, "row column"], seen: Bool[Tensor, "row column"]
+    deviance: Float[Tensor, "row column"], observed: Bool[Tensor, "row column"]
 ) -> np.ndarray:
-    held = torch.where(seen, deviance, 0.0).double().sum(0) / seen.sum(0).clamp(min=1)
+    held = torch.where(observed, deviance, 0.0).double().sum(0) / observed.sum(0).clamp(min=1)
     return held.numpy()
 
 

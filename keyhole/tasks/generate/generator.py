@@ -14,14 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.autoencoder.input_validation import as_fitted, without_weights
-from keyhole.autoencoder.sampling import MOST_CODES, NO_PRIOR, remembered
+from keyhole.autoencoder.sampling import MOST_CODES, NO_PRIOR, reference_rows
 from keyhole.core.environment import seed_from
-from keyhole.core.progress import Watcher, clock, heard_if_verbose, stage, wall_clock
+from keyhole.core.progress import EvaluateCallback, clock, heard_if_verbose, stage, wall_clock
 from keyhole.core.records import Batch
 from keyhole.data import Source, cast
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Modality
-from keyhole.modalities.tabular.columns import Moment
+from keyhole.modalities.tabular.columns import Datetime
 from keyhole.model.bottlenecks import Variational
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import MLP
@@ -30,7 +30,7 @@ from keyhole.store import Bundle, read_bundle
 from keyhole.tasks.base import an_autoencoder
 from keyhole.tasks.generate.judge import Judgement, judge
 from keyhole.tasks.impute import Impute
-from keyhole.training import Plan
+from keyhole.training import TrainingConfig
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,25 +38,25 @@ if TYPE_CHECKING:
 
 MANY_ROWS = 1_000  # from which on a diffusion prior is worth its seconds
 LARGE_NET_ROWS = 5_000
-OWN_PLAN = {"steps": 5_000, "members": 1, "learning_rate": 1e-3, "weight_decay": 3e-2}
+OWN_TRAINING = {"steps": 5_000, "members": 1, "learning_rate": 1e-3, "weight_decay": 3e-2}
 PRIOR_SHARE = 0.25  # of a time budget
 LEAST_PRIOR_S = 3.0  # with less time than that a mixture does better
 SECTION = "generate"  # of a bundle: rows are remembered, so that draws can be judged
 
 
-def generating(X: Any, plan: Plan | None = None) -> Autoencoder:
+def generating(X: Any, training: TrainingConfig | None = None) -> Autoencoder:
     """The model that a Generator fits to X where none is given; a plan's open ends are filled in.
 
     Cells by bins, so that heaps and gaps within a column are kept; one net, as nobody asks for
     doubt.
     """
-    held, usual = (plan or Plan()).get_params(), Plan().get_params()
-    held |= {name: value for name, value in OWN_PLAN.items() if held[name] == usual[name]}
+    held, usual = (training or TrainingConfig()).get_params(), TrainingConfig().get_params()
+    held |= {name: value for name, value in OWN_TRAINING.items() if held[name] == usual[name]}
     return Autoencoder(
         Variational(beta=0.5),
         net=MLP([256, 256]) if _many(X) else None,
         head=Mixed(continuous="binned"),
-        plan=Plan(**held),
+        training=TrainingConfig(**held),
     )
 
 
@@ -115,8 +115,8 @@ class Generator(BaseEstimator):
         y: Any = None,
         *,
         checkpoint: str | None = None,
-        watch: Watcher | None = None,
-        learnt: Callable[[Modality, Source, int], None] | None = None,
+        on_evaluate: EvaluateCallback | None = None,
+        on_data_ready: Callable[[Modality, Source, int], None] | None = None,
     ) -> Self:
         """Learn from the rows of a frame, an array or a path; `y` is ignored.
 
@@ -134,7 +134,9 @@ class Generator(BaseEstimator):
             model.random_state = self._seed()
         model.verbose = model.verbose or self.verbose
         with wall_clock(reserved=PRIOR_SHARE):
-            self.autoencoder_ = model.fit(X, checkpoint=checkpoint, watch=watch, learnt=learnt)
+            self.autoencoder_ = model.fit(
+                X, checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready
+            )
         if not self.rules:
             forget_rules(self.autoencoder_)
         return self._settle(self._training_rows(X))
@@ -151,7 +153,7 @@ class Generator(BaseEstimator):
         if prior is None:
             autoencoder.sampler()  # has one, or fits a mixture
             return made
-        batch = remembered(autoencoder.memory_, held_out=False)
+        batch = reference_rows(autoencoder.reference_, held_out=False)
         if batch is None:
             raise SettingError(NO_PRIOR)
         return made._settle(iter([batch]))
@@ -204,8 +206,8 @@ class Generator(BaseEstimator):
         check_is_fitted(self, "autoencoder_")
         model = self.autoencoder_
         if model.table_.layout.grid is not None:
-            raise SettingError("drawn rows of a table are judged; pictures are looked at")
-        train, held = (remembered(model.memory_, held_out=held) for held in (False, True))
+            raise SettingError("drawn rows of a table are judged; images are looked at")
+        train, held = (reference_rows(model.reference_, held_out=held) for held in (False, True))
         if train is None or held is None or not len(held):
             raise SettingError("this model remembers no rows to compare with: fit it again")
         stage("drawing rows to judge")
@@ -246,7 +248,7 @@ class Generator(BaseEstimator):
         """The rows that the first net trained on, or a fair share of them where they are many."""
         model = self.autoencoder_
         share, rng = min(1.0, MOST_CODES / max(model.rows_, 1)), np.random.default_rng(0)
-        for start, rows in model.numbered(X):
+        for start, rows in model.iter_blocks(X):
             trained = model._fitted.trained_on(rows, start)
             kept = np.flatnonzero(trained & (rng.random(len(rows)) < share))
             yield model.table_.encode(rows, start).take(torch.from_numpy(kept))
@@ -255,15 +257,15 @@ class Generator(BaseEstimator):
         """The rows with moments as seconds: a judge would take their texts for levels."""
         import pyarrow as pa
 
-        for column in self.autoencoder_.table_.celled:
-            if isinstance(column, Moment):
+        for column in self.autoencoder_.table_.encoded_columns:
+            if isinstance(column, Datetime):
                 place = table.column_names.index(column.name)
                 seconds, _ = cast.seconds(table.column(column.name), column.style)
                 table = table.set_column(place, column.name, pa.array(seconds, from_pandas=True))
         return table
 
     def _rows(self, batch: Batch) -> pa.Table:
-        return self.autoencoder_.table_.observed(batch)
+        return self.autoencoder_.table_.decode_observed(batch)
 
     def _seed(self) -> int:
         return seed_from(self.random_state)

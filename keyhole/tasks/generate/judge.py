@@ -11,7 +11,14 @@ import numpy as np
 
 from keyhole.core.progress import stage
 from keyhole.errors import DataError, SettingError
-from keyhole.tasks.generate.tables import LARGE, MOST_LEVELS, Cells, few, shape_error, trend_error
+from keyhole.tasks.generate.tables import (
+    LARGE,
+    MOST_LEVELS,
+    FeatureLikelihood,
+    few,
+    shape_error,
+    trend_error,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,7 +105,7 @@ def judge(
     stage("judging drawn rows")
     _check(tables, target)
     rng = np.random.default_rng(seed)
-    cells = Cells.of([_some(table, rng) for table in tables.values()])
+    cells = FeatureLikelihood.of([_some(table, rng) for table in tables.values()])
     real = cells.held_out
     if len(real) < ENOUGH_HELD_OUT:
         real = np.vstack([cells.train, real])
@@ -144,7 +151,7 @@ def _some(table: pa.Table, rng: np.random.Generator) -> pa.Table:
     return table.take(np.sort(rng.choice(table.num_rows, MOST_ROWS, replace=False)))
 
 
-def _c2st(real: np.ndarray, cells: Cells, rng: np.random.Generator) -> float:
+def _c2st(real: np.ndarray, cells: FeatureLikelihood, rng: np.random.Generator) -> float:
     """Mean AUROC over five folds of a classifier between as many real as made rows.
 
     Source: Lopez-Paz and Oquab 2017, with boosted trees.
@@ -177,7 +184,7 @@ def _boosted(kind: Literal["levels", "numbers"], levels: np.ndarray, seed: int) 
 
 
 def _usefulness(
-    cells: Cells, target: str | None, rng: np.random.Generator
+    cells: FeatureLikelihood, target: str | None, rng: np.random.Generator
 ) -> tuple[float | None, float | None]:
     """Mean score of made rows as teachers, and that of as many training rows."""
     n, seed = min(len(cells.train), len(cells.made)), int(rng.integers(2**31))
@@ -193,7 +200,7 @@ def _usefulness(
     return useful, real_useful
 
 
-def _targets(cells: Cells) -> list[int]:
+def _targets(cells: FeatureLikelihood) -> list[int]:
     """The first columns of 2 to 20 levels, or else of numbers that vary."""
     real = np.vstack([cells.train, cells.held_out])
     count = [len(np.unique(x[~np.isnan(x)])) for x in real.T]
@@ -248,7 +255,7 @@ def _numbers_score(x: Any, y: Any, asked: Any, truth: Any, levels: Any, seed: in
     return float(r2_score(truth, told))
 
 
-def _closer_share(cells: Cells, rng: np.random.Generator) -> float:
+def _closer_share(cells: FeatureLikelihood, rng: np.random.Generator) -> float:
     """Share of made rows nearer to a training row than to one of as many held-out rows.
 
     A number counts in training spreads, at most five from the median; a level that differs, or a
@@ -277,7 +284,7 @@ def _closer_share(cells: Cells, rng: np.random.Generator) -> float:
     return float(np.mean(np.where(tie, 0.5, to_train < to_held_out)))
 
 
-def _measured(rows: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+def _measured(rows: np.ndarray, cells: FeatureLikelihood) -> tuple[np.ndarray, np.ndarray]:
     """Numbers in training spreads, 0 in a gap; and codes of levels and of gaps."""
     numbers, codes = [np.empty((len(rows), 0))], [np.empty((len(rows), 0))]
     for i, level in enumerate(cells.levels):

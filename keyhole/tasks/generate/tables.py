@@ -27,7 +27,7 @@ LARGE = 1e30  # forests compute in single precision
 
 
 @dataclass(frozen=True)
-class Cells:
+class FeatureLikelihood:
     """Three tables as (row, column) floats: numbers with NaN for gaps, or codes of levels.
 
     Code 0 is a gap, 1 the level most frequent in real rows, and so on; levels of made rows alone
@@ -41,7 +41,7 @@ class Cells:
     made: np.ndarray
 
     @classmethod
-    def of(cls, tables: list[pa.Table]) -> Cells:
+    def of(cls, tables: list[pa.Table]) -> FeatureLikelihood:
         """The cells of training, held-out and made rows, columns in the order of the first."""
         names, levels, columns = tables[0].column_names, [], []
         ends = np.cumsum([table.num_rows for table in tables])
@@ -113,7 +113,7 @@ def shape_error(real: np.ndarray, made: np.ndarray, level: bool) -> float:
     return float(abs(held[0] - held[1]) + min(held) * apart)
 
 
-def trend_error(real: np.ndarray, cells: Cells, rng: np.random.Generator) -> float:
+def trend_error(real: np.ndarray, cells: FeatureLikelihood, rng: np.random.Generator) -> float:
     """Mean over pairs of columns, 5,000 of them at most; 0 where there is only one column."""
     from scipy.stats import rankdata
 

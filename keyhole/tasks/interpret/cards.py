@@ -72,7 +72,7 @@ class Card:
 def cards(model: Autoencoder, rows: Any = None, *, most: int | None = None) -> list[Card]:
     """A card of each code dimension (or of so many), the one with most nats or variance first.
 
-    None of pictures: what moves there are not columns.
+    None of images: what moves there are not columns.
 
     Codes are the first net's, of these rows (a frame, an array or a path; 5,000 of the first at
     most) or of those that the model remembers. Raises: SettingError where it remembers none,
@@ -162,12 +162,12 @@ def _encode(model: Autoencoder, batch: Batch) -> tuple[torch.Tensor, np.ndarray 
 def _rows(model: Autoencoder, rows: Any) -> Batch:
     """The rows to read, as cells."""
     if rows is None:
-        if model.memory_ is None:
+        if model.reference_ is None:
             raise SettingError(NO_ROWS)
-        batch = model.memory_.batch
+        batch = model.reference_.batch
     else:
         parts = []
-        for start, block in model.numbered(rows):
+        for start, block in model.iter_blocks(rows):
             parts.append(model.table_.encode(block, start))
             if start + len(block) >= MOST_ROWS:
                 break
@@ -213,8 +213,8 @@ def _driven_by(read: _Read, moved: dict[int, list[Effect]]) -> dict[int, list[tu
     found: dict[int, list[tuple[str, float]]] = {dim: [] for dim in dims}
     for name in names:
         hidden = torch.zeros(len(layout), dtype=torch.bool)
-        hidden[read.table.cells_of(name)] = True
-        met = batch.seen[:, hidden].any(1)
+        hidden[read.table.features_of(name)] = True
+        met = batch.observed[:, hidden].any(1)
         without = _encode(read.model, batch.take(met).hide(hidden))[0][0][:, dims]
         square = (without - codes[met]).double().square().sum(0) / max(len(met), 1)
         for dim, change in zip(dims, square.sqrt().numpy() / spread, strict=True):
@@ -258,7 +258,7 @@ def _examples(read: _Read, dim: int, names: list[str]) -> list[dict[str, str]]:
     """These columns of the rows at the dimension's quantiles, as a person would write them."""
     order = np.argsort(read.codes[0][:, dim].numpy(), kind="stable")
     places = order[[round(end * (len(order) - 1)) for end in ENDS]]
-    table = read.table.observed(read.batch.take(torch.from_numpy(places)))
+    table = read.table.decode_observed(read.batch.take(torch.from_numpy(places)))
     texts = {name: read.table.by_name[name].text(table.column(name)) for name in names}
     return [{name: texts[name][i] for name in names} for i in range(len(ENDS))]
 

@@ -15,7 +15,7 @@ from keyhole.data import cast
 from keyhole.errors import SettingError
 from keyhole.modalities import Tabular
 from keyhole.modalities.expected import number_texts
-from keyhole.modalities.tabular.columns import Category, Column, Count, Flag, Moment, Number
+from keyhole.modalities.tabular.columns import Boolean, Category, Column, Count, Datetime, Number
 from keyhole.modalities.tabular.columns.base import shorten
 from keyhole.training.calibrate import members_mean
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from keyhole.autoencoder.estimator import Autoencoder
 
 
-Unit = Literal["", "points", "s"]
+NoiseScaler = Literal["", "points", "s"]
 Options = dict[str, np.ndarray]  # of each column (row, option): its number, or levels' shares
 MOST_LEVELS = 12  # of a column: the commonest
 LEAST_SPREAD = 0.2  # of a level's share: rare levels shall not look as if they moved far
@@ -43,7 +43,7 @@ class Effect:
 
     column: str
     change: float
-    unit: Unit
+    unit: NoiseScaler
     level: str | None
     strength: float
     monotone: bool
@@ -63,10 +63,10 @@ class Effect:
 def tabular(model: Autoencoder) -> Tabular:
     """The model's table.
 
-    Raises: SettingError for a model of pictures.
+    Raises: SettingError for a model of images.
     """
     if not isinstance(model.table_, Tabular):
-        raise SettingError("a card names columns, and this model's rows are pictures")
+        raise SettingError("a card names columns, and this model's rows are images")
     return model.table_
 
 
@@ -108,7 +108,7 @@ class Effects:
         spread = float(self.spread[column.name][best])
         if unit == "points":
             level = _levels(column)[best]
-            if isinstance(column, Flag) and size < 0:
+            if isinstance(column, Boolean) and size < 0:
                 level, size = shorten(str(column.no)), -size
         slack = TURN * abs(size) + 1e-12
         monotone = bool((turns >= -slack).all() or (turns <= slack).all())
@@ -119,7 +119,7 @@ class Effects:
 
 def decode_first(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> Likelihood:
     """What the first member, whose codes these are, expects; they are brought to legal ones."""
-    z = model.network_.bottleneck.onto(z.to(next(model.network_.parameters()).device))
+    z = model.network_.bottleneck.project(z.to(next(model.network_.parameters()).device))
     return model.network_.decode(z.expand(1, model.network_.shape.members, *z.shape))
 
 
@@ -127,11 +127,11 @@ def decode_first(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> Like
 def expected_options(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> Options:
     """Each column's expected number, or the shares of its levels, of rows with these codes."""
     table, likelihood = model.table_, decode_first(model, z)
-    cells = table.cells(members_mean(likelihood.mean, first=True))
+    cells = table.features(members_mean(likelihood.mean, first=True))
     shares = _level_shares(likelihood, table.layout, len(z))
     found: Options = {}
-    for column in table.celled:
-        place = table.cells_of(column.name)
+    for column in table.encoded_columns:
+        place = table.features_of(column.name)
         if isinstance(column, Category):
             found[column.name] = shares[:, place[0] - table.layout.numbers, : _known(column)]
         else:
@@ -141,12 +141,12 @@ def expected_options(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> 
 
 def _spreads(table: Tabular, batch: Batch) -> dict[str, np.ndarray]:
     """The spread of each column in these rows: robust for numbers, binomial for levels."""
-    cells, seen = table.cells(batch), batch.seen.cpu().numpy()
+    cells, observed = table.features(batch), batch.observed.cpu().numpy()
     found = {}
-    for column in table.celled:
-        place = table.cells_of(column.name)
-        held = cells[:, place][seen[:, place].any(1)]
-        if isinstance(column, Category | Flag):
+    for column in table.encoded_columns:
+        place = table.features_of(column.name)
+        held = cells[:, place][observed[:, place].any(1)]
+        if isinstance(column, Category | Boolean):
             codes = np.arange(1, _known(column) + 1) if isinstance(column, Category) else [1]
             share = np.array([(held[:, 0] == code).mean() if len(held) else 0.0 for code in codes])
             found[column.name] = np.sqrt(share * (1 - share)).clip(LEAST_SPREAD)
@@ -166,9 +166,9 @@ def _spread(numbers: np.ndarray) -> float:
 
 def _numbers(column: Column, cells: np.ndarray) -> np.ndarray:
     """The column's values of (row, cell) as floats, finer than its type would hold them."""
-    if isinstance(column, Flag):
+    if isinstance(column, Boolean):
         return cells[:, 0]
-    if isinstance(column, Moment):
+    if isinstance(column, Datetime):
         return column.seconds(cells)
     if isinstance(column, Count):
         return np.expm1(cells[:, 0]).clip(0, column.most)
@@ -184,11 +184,11 @@ def _level_shares(
     levels = torch.tensor([slot.levels for slot in layout.slots[layout.numbers :]])
     most = min(int(levels.max()), MOST_LEVELS) if len(levels) else 0
     found = np.zeros((rows, layout.codes, most))
-    numbers, seen = torch.zeros(rows, layout.numbers), torch.ones(rows, len(layout)).bool()
-    device = likelihood.mean.seen.device
+    numbers, observed = torch.zeros(rows, layout.numbers), torch.ones(rows, len(layout)).bool()
+    device = likelihood.mean.observed.device
     for code in range(1, most + 1):
         asked = torch.full((rows, layout.codes), code).minimum(levels)
-        log_prob = likelihood.log_prob(Batch(numbers, asked, seen).to(device))[0, 0]
+        log_prob = likelihood.log_prob(Batch(numbers, asked, observed).to(device))[0, 0]
         found[:, :, code - 1] = log_prob[:, layout.numbers :].exp().cpu().numpy()
     return found
 
@@ -198,11 +198,11 @@ def _known(column: Category) -> int:
 
 
 def _levels(column: Any) -> list[str]:
-    held = [column.yes] if isinstance(column, Flag) else column.levels[: _known(column)]
+    held = [column.yes] if isinstance(column, Boolean) else column.levels[: _known(column)]
     return [shorten(str(level)) for level in held]
 
 
-def _unit(column: Column) -> Unit:
-    if isinstance(column, Category | Flag):
+def _unit(column: Column) -> NoiseScaler:
+    if isinstance(column, Category | Boolean):
         return "points"
-    return "s" if isinstance(column, Moment) else ""
+    return "s" if isinstance(column, Datetime) else ""

@@ -11,7 +11,7 @@ import numpy as np
 
 from keyhole.core.records import Batch
 from keyhole.modalities import Modality
-from keyhole.modalities.tabular.columns import Category, Flag
+from keyhole.modalities.tabular.columns import Boolean, Category
 from keyhole.modalities.tabular.columns.category import NEITHER
 from keyhole.tasks.detect.scorer import unmet_in_words
 
@@ -21,13 +21,13 @@ FAR = 0.15  # distance between distribution functions that a person should know 
 
 
 @dataclass
-class Likeness:
+class Drift:
     """Counts over the blocks of an answer: gaps, unseen levels, p-values."""
 
     table: Modality
     rows: int = 0
     gaps: dict[str, int] = field(default_factory=dict)
-    unseen: dict[str, int] = field(default_factory=dict)
+    unobserved: dict[str, int] = field(default_factory=dict)
     unmet: set[str] = field(default_factory=set)  # segments
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -43,23 +43,23 @@ class Likeness:
         at = np.clip((p_value[~np.isnan(p_value)] * BINS).astype(np.int64), 0, BINS - 1)
         self.counts += np.bincount(at, minlength=BINS)
         wide = self.table.layout.numbers
-        missing_of = (~batch.seen).sum(0).tolist()
-        for column in self.table.celled:
-            cell = self.table.cells_of(column.name)[0]
+        missing_of = (~batch.observed).sum(0).tolist()
+        for column in self.table.encoded_columns:
+            cell = self.table.features_of(column.name)[0]
             missing = missing_of[cell]
             self.gaps[column.name] = self.gaps.get(column.name, 0) + missing
             if isinstance(column, Category):
                 strange = int((batch.codes[:, cell - wide] == len(column.levels) + 1).sum())
-            elif isinstance(column, Flag):
+            elif isinstance(column, Boolean):
                 strange = int((batch.numbers[:, cell] == NEITHER).sum())
             else:
                 continue
-            self.unseen[column.name] = self.unseen.get(column.name, 0) + strange
+            self.unobserved[column.name] = self.unobserved.get(column.name, 0) + strange
 
     def to_json(self) -> dict[str, Any]:
         """The counts as JSON."""
         return {
-            "rows": self.rows, "gaps": self.gaps, "unseen": self.unseen,
+            "rows": self.rows, "gaps": self.gaps, "unseen": self.unobserved,
             "unmet": sorted(self.unmet), "counts": self.counts.tolist(),
         }  # fmt: skip
 
@@ -77,18 +77,18 @@ class Likeness:
 
     def remarks(self) -> list[str]:
         """Sentences on what differs; one that says so where nothing does."""
-        found = [*self._segments(), *self._unseen(), *self._gaps(), *self._p_values()]
+        found = [*self._groups_of_rows(), *self._unobserved(), *self._gaps(), *self._p_values()]
         if self.rows < LEAST_ROWS:
             found.append(
                 f"{self.rows:,} rows are too few to tell whether all look like training's"
             )
         return found or ["these rows look like the training data"]
 
-    def _segments(self) -> list[str]:
+    def _groups_of_rows(self) -> list[str]:
         return [unmet_in_words(self.unmet)] if self.unmet else []
 
-    def _unseen(self) -> list[str]:
-        held = {name: count for name, count in self.unseen.items() if count}
+    def _unobserved(self) -> list[str]:
+        held = {name: count for name, count in self.unobserved.items() if count}
         return [
             f"column {name!r}: {count:,} of {self.rows:,} rows hold a level "
             "that training never met"
@@ -115,6 +115,6 @@ class Likeness:
         word = "stranger" if distance[worst] > 0 else "calmer"
         return [
             f"these rows are {word} than training rows: {share:.0%} have a p-value up to "
-            f"{usual:.2g}, {usual:.0%} would; alarm rates promised on training rows do not "
+            f"{usual:.2g}, {usual:.0%} would; false alarm rates promised on training rows do not "
             "hold here"
         ]

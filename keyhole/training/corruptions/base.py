@@ -13,7 +13,7 @@ from keyhole.core.records import Batch
 
 
 @dataclass(frozen=True)
-class Question:
+class CorruptedBatch:
     """`given` goes into the net; its likelihood is asked for `target`; cells count by `scored`."""
 
     given: Batch
@@ -25,8 +25,8 @@ class Corruption(Described):
     """A way to ask; every one is answered under the same likelihood."""
 
     family = "corruption"
-    hides: ClassVar[bool] = False  # True: the net learns to guess cells that it is not given
-    pictures: ClassVar[bool] = False  # True: rows must be pictures
+    masks: ClassVar[bool] = False  # True: the net learns to guess cells that it is not given
+    images: ClassVar[bool] = False  # True: rows must be images
 
     blind: ClassVar[bool] = False  # True: the net learns to guess a pixel from around it alone
 
@@ -36,7 +36,7 @@ class Corruption(Described):
         return 1.0
 
     @abstractmethod
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """A question about these rows; randomness from the generator alone."""
 
 

@@ -18,17 +18,17 @@ from torch import Generator
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
-from keyhole.training.corruptions.base import Corruption, Question
+from keyhole.training.corruptions.base import CorruptedBatch, Corruption
 
 
-class Nothing(Corruption):
+class NoCorruption(Corruption):
     """The plain reconstruction: nats of the seen cells, none weighed."""
 
-    kind = "nothing"
+    kind = "none"
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """The rows as they are."""
-        return Question(batch, batch, batch.seen.to(batch.numbers.dtype))
+        return CorruptedBatch(batch, batch, batch.observed.to(batch.numbers.dtype))
 
 
 class Masking(Corruption):
@@ -39,24 +39,24 @@ class Masking(Corruption):
     """
 
     kind = "masking"
-    hides = True
+    masks = True
 
     def __init__(self, most: float = 0.5, *, sight: float = 0.1) -> None:
         self.most = most
         self.sight = sight
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """Hide columns, all cells of one together; an unseen cell never counts."""
         if not (0 <= self.most < 1 and self.sight >= 0 and self.most + self.sight > 0):
             raise SettingError(f"{self!r}: most is in [0, 1), sight at least 0, not both 0")
-        rows = batch.seen.shape[:-1]
+        rows = batch.observed.shape[:-1]
         share = torch.rand((*rows, 1), generator=generator) * self.most
         hidden = torch.rand((*rows, len(layout.columns)), generator=generator) < share
         if len(layout.columns) < len(layout):
-            hidden = hidden[..., torch.from_numpy(layout.column_of_cell)]
+            hidden = hidden[..., torch.from_numpy(layout.column_of_feature)]
         even = torch.tensor([slot.weight for slot in layout.slots])
-        weight = torch.where(hidden, 1.0, self.sight) * even * batch.seen
-        return Question(batch.hide(hidden), batch, weight)
+        weight = torch.where(hidden, 1.0, self.sight) * even * batch.observed
+        return CorruptedBatch(batch.hide(hidden), batch, weight)
 
 
 class Swapping(Corruption):
@@ -79,20 +79,22 @@ class Swapping(Corruption):
                 f"{self!r}: share is in [0, 1), kept at least 0, and not both are 0"
             )
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """Rows with foreign cells in sight; a gap stays a gap."""
         self.check()
-        rows = batch.seen.shape[-2]
+        rows = batch.observed.shape[-2]
         order = torch.randperm(rows, generator=generator)
-        swapped = torch.rand((*batch.seen.shape[:-1], len(layout.columns)), generator=generator)
-        swapped = (swapped < self.share)[..., torch.from_numpy(layout.column_of_cell)]
-        other = batch.seen[..., order, :]
-        swapped &= batch.seen & other
+        swapped = torch.rand(
+            (*batch.observed.shape[:-1], len(layout.columns)), generator=generator
+        )
+        swapped = (swapped < self.share)[..., torch.from_numpy(layout.column_of_feature)]
+        other = batch.observed[..., order, :]
+        swapped &= batch.observed & other
         wide = layout.numbers
         numbers = torch.where(swapped[..., :wide], batch.numbers[..., order, :], batch.numbers)
         codes = torch.where(swapped[..., wide:], batch.codes[..., order, :], batch.codes)
-        weight = torch.where(swapped, 1.0, self.kept) * batch.seen
-        return Question(Batch(numbers, codes, batch.seen, batch.weight), batch, weight)
+        weight = torch.where(swapped, 1.0, self.kept) * batch.observed
+        return CorruptedBatch(Batch(numbers, codes, batch.observed, batch.weight), batch, weight)
 
 
 class Noise(Corruption):
@@ -117,12 +119,12 @@ class Noise(Corruption):
         """The noise that is put on."""
         return self.scale
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """Noisy numbers in sight, every seen cell scored, none weighed."""
         self.check()
-        slots = layout.slots[: layout.numbers]  # a picture of any size has none: its unit is 1
+        slots = layout.slots[: layout.numbers]  # an image of any size has none: its unit is 1
         reach = torch.tensor([s.scale * (s.head == "student_t") for s in slots] or [1.0])
         noise = torch.randn(batch.numbers.shape, generator=generator) * (self.scale * reach)
-        seen = batch.seen[..., : batch.numbers.shape[-1]]
-        given = Batch(batch.numbers + noise * seen, batch.codes, batch.seen, batch.weight)
-        return Question(given, batch, batch.seen.to(batch.numbers.dtype))
+        observed = batch.observed[..., : batch.numbers.shape[-1]]
+        given = Batch(batch.numbers + noise * observed, batch.codes, batch.observed, batch.weight)
+        return CorruptedBatch(given, batch, batch.observed.to(batch.numbers.dtype))

@@ -2,7 +2,7 @@
 
 The blind spot: some pixels are replaced by neighbours, and must be guessed from around them.
 
-Recorrupted noise: two noisy pictures of one, whose noises know nothing of each other.
+Recorrupted noise: two noisy images of one, whose noises know nothing of each other.
 """
 
 from dataclasses import replace
@@ -15,27 +15,29 @@ from torch.nn import functional
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
-from keyhole.training.corruptions.base import Corruption, Question, counted
+from keyhole.training.corruptions.base import CorruptedBatch, Corruption, counted
 
 
 class Pairs(Corruption):
-    """A noisy picture and its clean one, or two exposures of one scene.
+    """A noisy image and its clean one, or two exposures of one scene.
 
-    A second exposure teaches as much as a clean picture, since the mean of its noise is zero.
+    A second exposure teaches as much as a clean image, since the mean of its noise is zero.
     Source: Lehtinen et al. 2018, section 3.
     """
 
     kind = "pairs"
-    pictures = True
+    images = True
 
     def __init__(self) -> None:
         """Nothing to choose."""
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """The partner of each row. Raises: SettingError where rows have none."""
         if batch.partner is None:
             raise SettingError("these rows have no partners: give fit(noisy, clean)")
-        return Question(batch, replace(batch, numbers=batch.partner), counted(batch.seen))
+        return CorruptedBatch(
+            batch, replace(batch, numbers=batch.partner), counted(batch.observed)
+        )
 
 
 class BlindSpot(Corruption):
@@ -47,7 +49,7 @@ class BlindSpot(Corruption):
     """
 
     kind = "blind_spot"
-    pictures = True
+    images = True
     blind = True
 
     def __init__(
@@ -65,14 +67,14 @@ class BlindSpot(Corruption):
         if len(reach) != 2 or any(not isinstance(r, int) or r < 0 for r in reach):
             raise SettingError(f"reach={self.reach!r:.40}: pixels down and across, such as [0, 2]")
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
-        """The picture with foreign pixels, where the true ones are asked for.
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
+        """The image with foreign pixels, where the true ones are asked for.
 
-        Raises: SettingError for rows that are no pictures.
+        Raises: SettingError for rows that are no images.
         """
         self.check()
         if layout.grid is None:
-            raise SettingError("a blind spot is for pictures; these rows are none")
+            raise SettingError("a blind spot is for images; these rows are none")
         height, width, channels = layout.grid
         planes = batch.numbers.reshape(-1, height, width, channels)
         down, across = self.reach or [0, 0]
@@ -81,13 +83,15 @@ class BlindSpot(Corruption):
         far = [max(self.radius, down + self.radius), max(self.radius, across + self.radius)]
         foreign = _neighbours(planes, far, [down, across], generator)
         given = torch.where(hidden[..., None], foreign, planes).reshape(batch.numbers.shape)
-        asked = spots[..., None].expand(planes.shape).reshape(batch.seen.shape)
-        return Question(replace(batch, numbers=given), batch, counted(batch.seen & asked))
+        asked = spots[..., None].expand(planes.shape).reshape(batch.observed.shape)
+        return CorruptedBatch(
+            replace(batch, numbers=given), batch, counted(batch.observed & asked)
+        )
 
 
 def _spread(
-    spots: Bool[Tensor, "picture height width"], down: int, across: int
-) -> Bool[Tensor, "picture height width"]:
+    spots: Bool[Tensor, "image height width"], down: int, across: int
+) -> Bool[Tensor, "image height width"]:
     """The spots and all pixels within reach of one."""
     if not down and not across:
         return spots
@@ -99,11 +103,11 @@ def _spread(
 
 
 def _neighbours(
-    planes: Float[Tensor, "picture height width channel"],
+    planes: Float[Tensor, "image height width channel"],
     far: list[int],
     near: list[int],
     generator: Generator,
-) -> Float[Tensor, "picture height width channel"]:
+) -> Float[Tensor, "image height width channel"]:
     """For each pixel one at most `far` away and outside `near`, by rows and columns; never it."""
     count, height, width, _ = planes.shape
     moves = [
@@ -113,7 +117,7 @@ def _neighbours(
         if abs(y) > near[0] or abs(x) > near[1]
     ]
     drawn = torch.randint(len(moves), (count, height, width), generator=generator)
-    step = torch.tensor(moves)[drawn]  # (picture, height, width, 2)
+    step = torch.tensor(moves)[drawn]  # (image, height, width, 2)
     rows = _moved(torch.arange(height)[:, None], step[..., 0], height)
     columns = _moved(torch.arange(width), step[..., 1], width)
     return planes[torch.arange(count)[:, None, None], rows, columns]
@@ -128,8 +132,8 @@ def _moved(place: Tensor, step: Tensor, size: int) -> Tensor:
 class Recorrupted(Corruption):
     """Noise is added to what is given, and taken from what is asked for: y + a n and y - n / a.
 
-    Where n is like the noise that is in y already, both are the clean picture with independent
-    noise, so the best answer to the one is the clean picture behind the other. Numbers are in
+    Where n is like the noise that is in y already, both are the clean image with independent
+    noise, so the best answer to the one is the clean image behind the other. Numbers are in
     units of their noise: n has standard deviation 1. `filter` is what white noise went through
     where neighbours share noise. Source: Pang et al. 2021, equations 6 and 7.
     """
@@ -148,15 +152,15 @@ class Recorrupted(Corruption):
         if len(rows) % 2 != 1 or any(len(row) != len(rows) for row in rows):
             raise SettingError(f"filter={rows!r:.60}: a square of odd sides")
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> Question:
+    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """The row with more noise; asked for, the row with as much noise of its own."""
         self.check()
         noise = torch.randn(batch.numbers.shape, generator=generator)
         if self.filter is not None:
-            noise = _like_pictures(noise, self.filter, layout)
-        given = Batch(batch.numbers + self.a * noise, batch.codes, batch.seen, batch.weight)
-        target = Batch(batch.numbers - noise / self.a, batch.codes, batch.seen, batch.weight)
-        return Question(given, target, counted(batch.seen))
+            noise = _like_images(noise, self.filter, layout)
+        given = Batch(batch.numbers + self.a * noise, batch.codes, batch.observed, batch.weight)
+        target = Batch(batch.numbers - noise / self.a, batch.codes, batch.observed, batch.weight)
+        return CorruptedBatch(given, target, counted(batch.observed))
 
     @property
     def noisier(self) -> float:
@@ -164,22 +168,22 @@ class Recorrupted(Corruption):
         return (1 + self.a**2) ** 0.5
 
 
-def _like_pictures(noise: Tensor, rows: list[list[float]], layout: Layout) -> Tensor:
-    """The noise of flat rows through a filter. Raises: SettingError where they are no pictures."""
+def _like_images(noise: Tensor, rows: list[list[float]], layout: Layout) -> Tensor:
+    """The noise of flat rows through a filter. Raises: SettingError where they are no images."""
     if layout.grid is None:
-        raise SettingError("filter is for pictures; these rows are none")
+        raise SettingError("filter is for images; these rows are none")
     return filtered(noise.reshape(-1, *layout.grid), rows).reshape(noise.shape)
 
 
 def filtered(
-    noise: Float[Tensor, "picture height width channel"], rows: list[list[float]]
-) -> Float[Tensor, "picture height width channel"]:
+    noise: Float[Tensor, "image height width channel"], rows: list[list[float]]
+) -> Float[Tensor, "image height width channel"]:
     """White noise through a filter, channel by channel; it goes on beyond the edges."""
     count, height, width, channels = noise.shape
     weight = noise.new_tensor(rows)
     weight = weight / weight.square().sum().sqrt().clamp(min=1e-12)  # the deviation stays 1
     around, planes = len(rows) // 2, noise.permute(0, 3, 1, 2).reshape(-1, 1, height, width)
-    for axis in (2, 3):  # as often round as a small picture needs
+    for axis in (2, 3):  # as often round as a small image needs
         size = planes.shape[axis]
         places = torch.arange(-around, size + around, device=noise.device) % size
         planes = planes.index_select(axis, places)

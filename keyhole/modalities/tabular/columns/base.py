@@ -1,7 +1,7 @@
 """A column kind: what its values mean, how they become cells, and how cells are said again.
 
-A kind is learnt from a `Profile` (one streaming pass), then frozen; its constructor
-arguments are all that it learnt, so they are what the manifest holds.
+A kind is learned from a `Profile` (one streaming pass), then frozen; its constructor
+arguments are all that it learned, so they are what the manifest holds.
 
 A column that is set aside: an identifier, an empty one, or one that the user excludes.
 """
@@ -20,7 +20,7 @@ from keyhole.modalities.tabular.profile import Profile
 
 
 class Column(Described):
-    """One column of a table, learnt and frozen."""
+    """One column of a table, learned and frozen."""
 
     family = "column"
     matrix: ClassVar[bool] = False  # True: encodes from floats, many columns at once
@@ -50,27 +50,27 @@ class Column(Described):
         """
 
     @abstractmethod
-    def decode(self, cells: np.ndarray) -> Any:
+    def decode(self, features: np.ndarray) -> Any:
         """The values, as an Arrow array of the column's own type, that cells (rows, cells) mean.
 
         Cells are those of an expected row: a Bernoulli cell holds a probability.
         """
 
-    def guess(self, cells: np.ndarray) -> Any:
+    def guess(self, features: np.ndarray) -> Any:
         """The values for a gap, from guesses of its hidden cells; `decode` unless they differ."""
-        return self.decode(cells)
+        return self.decode(features)
 
     def bounds(self, profile: Profile) -> Grid:
         """Which values may be drawn; empty where all that cells can mean may be."""
         return {}
 
-    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+    def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
         """The values that cells drawn from a likelihood mean, each one that `grid` allows."""
-        return self.decode(cells)
+        return self.decode(features)
 
-    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+    def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
         """True for rows whose drawn cells mean a value that may be drawn as it stands."""
-        return np.ones(len(cells), bool)
+        return np.ones(len(features), bool)
 
     def written(self, values: Any) -> Any:
         """Decoded values in the way that training wrote them: texts for money, numbers as are."""
@@ -91,7 +91,7 @@ class Column(Described):
     def text(self, values: Any) -> list[str]:
         """Values of this column as a person would write them."""
 
-    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+    def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected in place of these values, (row, cell), in words."""
         raise NotImplementedError(f"nothing is expected of a column that is {self.kind}")
 
@@ -100,7 +100,7 @@ class Column(Described):
         raise NotImplementedError(f"a {self.kind} has no range")
 
 
-def atom_slot(column: Column, share: float) -> Slot:
+def point_mass_slot(column: Column, share: float) -> Slot:
     """The Bernoulli cell that says whether a row holds its column's atom."""
     spread, nats = float(np.sqrt(share * (1 - share))), -float(np.log1p(-share))
     return Slot(column.name, column.kind, "bernoulli", "atom", 0, share, spread, nats)
@@ -116,10 +116,10 @@ def shorten(text: str, most: int = 40) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-class Aside(Column):
+class Ignored(Column):
     """No cells: the net never sees this column; answers carry it along where asked."""
 
-    kind = "aside"
+    kind = "ignored"
 
     def __init__(self, name: str, *, reason: str = "") -> None:
         self.name = name
@@ -138,11 +138,11 @@ class Aside(Column):
         """No cells for each row."""
         return np.empty((len(values), 0), np.float32), np.empty((len(values), 0), bool)
 
-    def decode(self, cells: np.ndarray) -> Any:
+    def decode(self, features: np.ndarray) -> Any:
         """Nothing is known of an aside column: all null."""
         import pyarrow as pa
 
-        return pa.nulls(len(cells))
+        return pa.nulls(len(features))
 
     def text(self, values: Any) -> list[str]:
         """Values as text."""

@@ -21,7 +21,7 @@ from keyhole.modalities.tabular.profile import MOST_LEVELS, Profile
 class Category(Column):
     """A column with levels, most frequent first; one more code stands for all that are not listed.
 
-    A level never met in training is at least as surprising as the rarest one.
+    A level never met in training is at least as anomalous as the rarest one.
     """
 
     kind = "category"
@@ -45,7 +45,7 @@ class Category(Column):
             levels=[level for level, _ in found[:MOST_LEVELS]],
             counts=[count for _, count in found[:MOST_LEVELS]],
             type=kind,
-            rows=profile.seen,
+            rows=profile.observed,
         )
 
     @cached_property
@@ -66,11 +66,11 @@ class Category(Column):
         codes = levels.places(values, self._texts) + 1
         return codes[:, None], (codes > 0)[:, None]
 
-    def decode(self, cells: np.ndarray) -> Any:
+    def decode(self, features: np.ndarray) -> Any:
         """The level of each code; an «other» becomes null: nothing says which."""
         import pyarrow as pa
 
-        place = cells[:, 0].astype(np.int64) - 1
+        place = features[:, 0].astype(np.int64) - 1
         missing = (place < 0) | (place >= len(self.levels))
         return arrow_types.picked(self.levels, pa.array(place, mask=missing), self.type)
 
@@ -78,15 +78,15 @@ class Category(Column):
         """The rows that must hold a level; where none is held by so many, as many as there are."""
         return {"rows": [float(min(FEW_ROWS, max(self.counts, default=0)))]}
 
-    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+    def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn level; in place of one that may not be drawn, the most frequent one."""
         if not grid:
-            return self.decode(cells)
-        return self.decode(np.where(self.allows(cells, grid), cells[:, 0], 1.0)[:, None])
+            return self.decode(features)
+        return self.decode(np.where(self.allows(features, grid), features[:, 0], 1.0)[:, None])
 
-    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+    def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
         """True for a level that rows enough hold."""
-        place = cells[:, 0].astype(np.int64) - 1
+        place = features[:, 0].astype(np.int64) - 1
         known = (place >= 0) & (place < len(self.levels))
         rows = np.array([*self.counts, 0])[np.where(known, place, -1)]
         return known & (rows >= grid.get("rows", [1.0])[0])
@@ -95,12 +95,12 @@ class Category(Column):
         """Levels, cut where they are long."""
         return [shorten(text) for text in levels_text(values)]
 
-    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+    def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likeliest levels that hold the share together."""
         if predicted.levels is None:
             raise ValueError("a category is predicted by the probabilities of its levels")
         last = predicted.levels.shape[1] - 1  # stands for all levels without their own
-        place = np.minimum(cells[:, 0].astype(np.int64) - 1, last)
+        place = np.minimum(features[:, 0].astype(np.int64) - 1, last)
         named = [shorten(text) for text in self._texts[:last]]
         return expected_levels(predicted.levels, place, [*named, "another level"])
 
@@ -108,10 +108,10 @@ class Category(Column):
 NEITHER = 2.0  # the cell of a value that is neither of the two
 
 
-class Flag(Column):
+class Boolean(Column):
     """A column with two values; a third one, met later, costs as much as a value never seen."""
 
-    kind = "flag"
+    kind = "boolean"
 
     def __init__(
         self, name: str, *, no: Any, yes: Any, type: str, share: float, rows: int
@@ -170,19 +170,19 @@ class Flag(Column):
         places = levels.places(values, self._texts)  # NEITHER for a value never seen
         return places.clip(0).astype(np.float32)[:, None], (places >= 0)[:, None]
 
-    def decode(self, cells: np.ndarray) -> Any:
+    def decode(self, features: np.ndarray) -> Any:
         """The more probable value of each row."""
         import pyarrow as pa
 
-        likely = (cells[:, 0] > 0.5).astype(np.int64)
+        likely = (features[:, 0] > 0.5).astype(np.int64)
         return arrow_types.picked([self.no, self.yes], pa.array(likely), self.type)
 
     def text(self, values: Any) -> list[str]:
         """Values as text."""
         return levels_text(values)
 
-    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+    def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likelier value and its probability, or both values where neither is likely."""
         share = np.stack([1 - predicted.middle[:, 0], predicted.middle[:, 0]], 1)
-        place = np.where(cells[:, 0] == NEITHER, 2, cells[:, 0] > 0.5)
+        place = np.where(features[:, 0] == NEITHER, 2, features[:, 0] > 0.5)
         return expected_levels(share, place, self.text(self.decode(np.array([[0.0], [1.0]]))))

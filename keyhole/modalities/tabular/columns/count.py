@@ -55,7 +55,7 @@ class Count(Column):
             center=float(np.log1p(numbers.mean())) if len(numbers) else 0.0,
             scale=spread if spread > 0 else 1.0,
             most=float(profile.most),
-            rows=profile.seen,
+            rows=profile.observed,
             type="int64" if kind == "string" else kind,
             least=float(profile.least),
         )
@@ -68,14 +68,14 @@ class Count(Column):
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """log(1 + count), and which are observed; below zero, where no count is, its mirror."""
         numbers = levels.numbers(self.name, values, start)
-        seen = ~np.isnan(numbers)
-        numbers = np.where(seen, numbers, 0.0)
-        cells = np.sign(numbers) * np.log1p(np.abs(numbers))
-        return cells.astype(np.float32)[:, None], seen[:, None]
+        observed = ~np.isnan(numbers)
+        numbers = np.where(observed, numbers, 0.0)
+        features = np.sign(numbers) * np.log1p(np.abs(numbers))
+        return features.astype(np.float32)[:, None], observed[:, None]
 
-    def decode(self, cells: np.ndarray) -> Any:
+    def decode(self, features: np.ndarray) -> Any:
         """The expected count, rounded where the column holds whole numbers."""
-        return self.typed(self._counts(cells))
+        return self.typed(self._counts(features))
 
     def bounds(self, profile: Profile) -> Grid:
         """The ends of what was met, where rows share them."""
@@ -83,16 +83,16 @@ class Count(Column):
         found = {"values": found["values"]} if "values" in found else {"step": [1.0]}
         return {**found, "between": between((self.least, self.most), profile.ends, 1.0)}
 
-    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+    def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn count, within what was met."""
-        return self.typed(legal(self._counts(cells), grid or {}, 0.0))
+        return self.typed(legal(self._counts(features), grid or {}, 0.0))
 
-    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+    def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
         """True where the count lies between the ends."""
-        return inside(snapped(self._counts(cells), grid, 0.0), grid)
+        return inside(snapped(self._counts(features), grid, 0.0), grid)
 
-    def _counts(self, cells: np.ndarray) -> np.ndarray:
-        return np.expm1(cells[:, 0].astype(np.float64).clip(0, 50)).round()
+    def _counts(self, features: np.ndarray) -> np.ndarray:
+        return np.expm1(features[:, 0].astype(np.float64).clip(0, 50)).round()
 
     def typed(self, counts: np.ndarray) -> Any:
         """Numbers, within what training met, as values of the column's own type."""
@@ -103,11 +103,11 @@ class Count(Column):
         """Counts as text."""
         return number_texts(cast.floats(values)[0])
 
-    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+    def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likely range of the count."""
         low, high = self._ends(predicted.low[:, 0], predicted.high[:, 0])
-        cell = cells[:, 0].astype(np.float64)
-        counts = np.round(np.sign(cell) * np.expm1(np.abs(cell)))
+        feature = features[:, 0].astype(np.float64)
+        counts = np.round(np.sign(feature) * np.expm1(np.abs(feature)))
         return expected_range(counts, low, high, [0, self.most])
 
     def usual(self, low: float, high: float) -> str:

@@ -10,12 +10,19 @@ import numpy as np
 from keyhole.core.layout import CLOCK, TREND, Slot
 from keyhole.data import arrow_types, cast, dates, levels
 from keyhole.errors import SettingError
-from keyhole.modalities.expected import LEVEL, Expected, Prediction, known_only, outside, with_atom
-from keyhole.modalities.tabular.columns.base import Column, atom_slot
+from keyhole.modalities.expected import (
+    LEVEL,
+    Expected,
+    Prediction,
+    known_only,
+    outside,
+    with_point_mass,
+)
+from keyhole.modalities.tabular.columns.base import Column, point_mass_slot
 from keyhole.modalities.tabular.columns.grids import Grid, between, inside, legal
 from keyhole.modalities.tabular.profile import Profile
 
-LEAST_ATOM = 0.01  # share of rows that makes a moment far from all others a value of its own
+LEAST_POINT_MASS = 0.01  # share of rows that makes a moment far from all others a value of its own
 LEAST_VALUES = 5  # distinct moments from which on some of them can be called far from the others
 APART = 3.0  # times the middle half of the distinct moments: a gap beyond which moments are far
 FEW = 0.01  # share of distinct moments that may be far from the others
@@ -44,7 +51,7 @@ def ordinary_of(met: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
     ordinary &= (met >= values[first]) & (met <= values[last])
     apart = np.r_[counts[:first], np.zeros(last + 1 - first), counts[last + 1 :]]
     share = float(apart.max() / counts.sum())
-    if share < LEAST_ATOM:
+    if share < LEAST_POINT_MASS:
         return ordinary, None
     return ordinary, [float(values[apart.argmax()]), min(share, 1 - 0.5 / float(counts.sum()))]
 
@@ -74,7 +81,7 @@ MOMENTS_S = (-62_135_596_800.0, 253_402_300_799.0)  # of the years 1 to 9999
 MOST_TURN = 0.8  # of a cycle or of all time met: a wider part of it is no expectation
 
 
-class Moment(Column):
+class Datetime(Column):
     """A moment in UTC; its cells are a standardised trend and a sine and cosine for each cycle.
 
     A cycle is kept where the data goes round it twice and resolves it: dates without times have
@@ -86,7 +93,7 @@ class Moment(Column):
     moment as far beyond the range as the range is long, or less, has the trend of that end.
     """
 
-    kind = "moment"
+    kind = "datetime"
 
     def __init__(
         self,
@@ -98,7 +105,7 @@ class Moment(Column):
         parts: list[str],
         style: str,
         type: str,
-        atom: list[float] | None = None,
+        point_mass: list[float] | None = None,
     ) -> None:
         self.name = name
         self.trend_s = trend_s
@@ -107,7 +114,7 @@ class Moment(Column):
         self.parts = parts
         self.style = style
         self.type = type
-        self.atom = atom
+        self.point_mass = point_mass
 
     @property
     def clock(self) -> bool:
@@ -131,7 +138,7 @@ class Moment(Column):
             raise SettingError(
                 f"parts={self.parts!r:.40}: not {TREND} or {CLOCK}, then cycles once"
             )
-        pairs = [self.trend_s, self.range_s, self.atom or [0.0, 0.5]]
+        pairs = [self.trend_s, self.range_s, self.point_mass or [0.0, 0.5]]
         if any(len(pair) != 2 for pair in pairs) or not (self.trend_s[1] > 0 < pairs[2][1] < 1):
             raise SettingError(f"trend_s, range_s, atom={pairs!r:.60}: pairs, a share below 1")
 
@@ -140,14 +147,14 @@ class Moment(Column):
         """Trend, step and cycles from the sample."""
         style = profile.style or cast.ISO
         met, _ = cast.seconds(profile.sample, style)
-        ordinary, atom = ordinary_of(met)
+        ordinary, point_mass = ordinary_of(met)
         moments = met[ordinary] if ordinary.any() else np.zeros(1)
         step = next((s for s in (DAY_S, 60.0, 1.0) if not np.any(moments % s)), 1e-6)
         span = float(np.ptp(moments))
         cycles = [name for name, s in CYCLES_S.items() if span >= 2 * s and step < s]
         kind = arrow_types.name(profile.arrow_type)
         range_s = [float(moments.min()), float(moments.max())]
-        if arrow_types.is_moment(kind):
+        if arrow_types.is_datetime(kind):
             ends = arrow_types.ends_of(profile.sample.filter(ordinary))
             range_s = arrow_types.narrowed(
                 range_s, ends, lambda s: arrow_types.of_seconds(s, kind)
@@ -160,7 +167,7 @@ class Moment(Column):
             parts=[CLOCK if is_ordered(moments) else TREND, *cycles],
             style=style,
             type=kind,
-            atom=atom,
+            point_mass=point_mass,
         )
 
     @property
@@ -172,24 +179,30 @@ class Moment(Column):
         """The atom where there is one, the trend, then sine and cosine of each cycle."""
         parts = [self.parts[0], *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
         slots = [Slot(self.name, self.kind, "student_t", part) for part in parts]
-        return slots if self.atom is None else [atom_slot(self, self.atom[1]), *slots]
+        return (
+            slots
+            if self.point_mass is None
+            else [point_mass_slot(self, self.point_mass[1]), *slots]
+        )
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Trend and waves, all missing together."""
         moments, bad = cast.seconds(values, self.style)
         levels.unreadable(self.name, cast.plain(values), bad, start, "date or time")
-        seen = ~np.isnan(moments)
-        moments = np.where(seen, moments, self.trend_s[0])
-        cells = [(self._within_reach(moments) - self.trend_s[0]) / self.trend_s[1]]
+        observed = ~np.isnan(moments)
+        moments = np.where(observed, moments, self.trend_s[0])
+        features = [(self._within_reach(moments) - self.trend_s[0]) / self.trend_s[1]]
         for cycle in self.cycles:
             turn = 2 * np.pi * (moments % CYCLES_S[cycle]) / CYCLES_S[cycle]
-            cells += [np.sin(turn) * np.sqrt(2), np.cos(turn) * np.sqrt(2)]  # unit variance
-        found, observed = np.stack(cells, 1), np.repeat(seen[:, None], len(cells), 1)
-        if self.atom is not None:
-            at_atom = seen & (moments == self.atom[0])
-            found = np.column_stack([at_atom, np.where(at_atom[:, None], 0.0, found)])
-            observed = np.column_stack([seen, observed & ~at_atom[:, None]])
-        return found.astype(np.float32), observed
+            features += [np.sin(turn) * np.sqrt(2), np.cos(turn) * np.sqrt(2)]  # unit variance
+        values, each_seen = np.stack(features, 1), np.repeat(observed[:, None], len(features), 1)
+        if self.point_mass is not None:
+            at_point_mass = observed & (moments == self.point_mass[0])
+            values = np.column_stack(
+                [at_point_mass, np.where(at_point_mass[:, None], 0.0, values)]
+            )
+            each_seen = np.column_stack([observed, each_seen & ~at_point_mass[:, None]])
+        return values.astype(np.float32), each_seen
 
     def _within_reach(self, moments: np.ndarray) -> np.ndarray:
         """The moments, those shortly before or after the rows of training as at their end."""
@@ -199,13 +212,13 @@ class Moment(Column):
         near = (moments >= 2 * first - last) & (moments <= 2 * last - first)
         return np.where(near, moments.clip(first, last), moments)
 
-    def decode(self, cells: np.ndarray) -> Any:
+    def decode(self, features: np.ndarray) -> Any:
         """The moment that the trend gives, to the step of the column and within its range.
 
         The atom where that is likelier.
         """
-        return self._or_atom(
-            cells, np.clip(self._moments(cells), self.range_s[0], self.range_s[1])
+        return self._or_point_mass(
+            features, np.clip(self._moments(features), self.range_s[0], self.range_s[1])
         )
 
     def bounds(self, profile: Profile) -> Grid:
@@ -215,47 +228,49 @@ class Moment(Column):
         first, last = self.range_s
         return {"between": between((first, last), (rows[0], rows[1]), self.step_s)}
 
-    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+    def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn moment, within what was met, or the atom."""
-        return self._or_atom(cells, legal(self._moments(cells), grid or {}, 0.0))
+        return self._or_point_mass(features, legal(self._moments(features), grid or {}, 0.0))
 
-    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+    def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
         """True where the moment lies between the first and the last, or is the atom."""
-        return inside(self._moments(cells), grid) | self._at_atom(cells)
+        return inside(self._moments(features), grid) | self._at_point_mass(features)
 
-    def seconds(self, cells: np.ndarray) -> np.ndarray:
+    def seconds(self, features: np.ndarray) -> np.ndarray:
         """The moments that the trend alone gives, in seconds since 1970."""
-        trend = cells[:, int(self.atom is not None)].astype(np.float64)
+        trend = features[:, int(self.point_mass is not None)].astype(np.float64)
         return self.trend_s[0] + self.trend_s[1] * trend
 
     def met(self) -> list[str]:
         """The first and the last ordinary moment of training, as texts."""
         return self.text(self.typed(np.array(self.range_s)))
 
-    def _moments(self, cells: np.ndarray) -> np.ndarray:
+    def _moments(self, features: np.ndarray) -> np.ndarray:
         """Seconds since 1970 that the trend gives, to the step, wherever they lie."""
-        return np.round(self.seconds(cells) / self.step_s) * self.step_s
+        return np.round(self.seconds(features) / self.step_s) * self.step_s
 
-    def _at_atom(self, cells: np.ndarray) -> np.ndarray:
-        return cells[:, 0] > 0.5 if self.atom is not None else np.zeros(len(cells), bool)
+    def _at_point_mass(self, features: np.ndarray) -> np.ndarray:
+        return (
+            features[:, 0] > 0.5 if self.point_mass is not None else np.zeros(len(features), bool)
+        )
 
-    def _or_atom(self, cells: np.ndarray, moments: np.ndarray) -> Any:
+    def _or_point_mass(self, features: np.ndarray, moments: np.ndarray) -> Any:
         """The moments in the column's type, the atom where its cell says so."""
-        atom = moments if self.atom is None else self.atom[0]
-        return self.typed(np.where(self._at_atom(cells), atom, moments))
+        point_mass = moments if self.point_mass is None else self.point_mass[0]
+        return self.typed(np.where(self._at_point_mass(features), point_mass, moments))
 
     def text(self, values: Any) -> list[str]:
         """Moments in ISO 8601, without a time where the column has none."""
         return self._stamps(cast.seconds(values, self.style)[0])
 
-    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+    def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likely span of time, and of each cycle the part that the value falls out of.
 
         The atom where that is likely.
         """
-        trend = int(self.atom is not None)
+        trend = int(self.point_mass is not None)
         low, high = self._ends(predicted.low[:, trend], predicted.high[:, trend])
-        moments = self.seconds(cells)
+        moments = self.seconds(features)
         slack = self.step_s / 2 + 1e-6 * self.trend_s[1]  # cells are float32
         in_span = (low - slack <= moments) & (moments <= high + slack)
         wide = high - low > MOST_TURN * (self.range_s[1] - self.range_s[0])
@@ -264,16 +279,18 @@ class Moment(Column):
             wide & (self.range_s[0] - slack <= moments) & (moments <= self.range_s[1] + slack)
         )
         known, spans = ~outside(low, high, self.range_s), self._span_texts(low, high)
-        odd = self._odd_cycles(cells[:, trend + 1 :], predicted, trend + 1)
+        odd = self._odd_cycles(features[:, trend + 1 :], predicted, trend + 1)
         texts = [
             f"{' and '.join(parts) if inside and parts else ' and '.join([span, *parts])} {LEVEL}"
             for span, inside, parts in zip(spans, in_span, odd, strict=True)
         ]
         fits = in_span & np.array([not parts for parts in odd], bool)
-        if self.atom is not None:
-            atom = self.text(self.typed(np.array(self.atom[:1])))[0]
+        if self.point_mass is not None:
+            point_mass = self.text(self.typed(np.array(self.point_mass[:1])))[0]
             share = predicted.middle[:, 0]
-            return with_atom(atom, self._at_atom(cells), share, Expected(texts, fits, known))
+            return with_point_mass(
+                point_mass, self._at_point_mass(features), share, Expected(texts, fits, known)
+            )
         return known_only(texts, fits, known)
 
     def _odd_cycles(

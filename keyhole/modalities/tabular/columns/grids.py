@@ -32,18 +32,18 @@ def heaped(values: np.ndarray) -> bool:
     return repeated(values) or bool(counts.max(initial=0) >= max(HEAP * len(values), 3))
 
 
-def bins(cells: np.ndarray) -> list[Bin]:
+def bins(features: np.ndarray) -> list[Bin]:
     """The bins of a cell's values; edges lie midway between values of neighbouring bins.
 
     A value that holds more than an even share has a bin of its own, as narrow as its neighbours
     allow: draws from it are that value.
     """
-    values, counts = np.unique(cells, return_counts=True)
+    values, counts = np.unique(features, return_counts=True)
     if not len(values):
         values, counts = np.zeros(1), np.ones(1)
     most = int(np.clip(counts.sum() / ROWS_A_BIN, 1, MOST_BINS))
     groups = _groups(counts, counts.sum() / most)
-    if len(values) <= MOST_BINS and repeated(cells):  # a scale of levels: each by itself
+    if len(values) <= MOST_BINS and repeated(features):  # a scale of levels: each by itself
         groups = [(i, i) for i in range(len(values))]
     low, high = (np.array([values[g[i]] for g in groups]) for i in (0, -1))
     room = float(np.ptp(values)) / len(values) or 1.0

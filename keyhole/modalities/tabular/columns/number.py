@@ -21,25 +21,25 @@ from keyhole.modalities.expected import (
     number_texts,
     range_texts,
     whole,
-    with_atom,
+    with_point_mass,
 )
-from keyhole.modalities.tabular.columns.base import Column, atom_slot
+from keyhole.modalities.tabular.columns.base import Column, point_mass_slot
 from keyhole.modalities.tabular.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.modalities.tabular.profile import Profile
 
-LEAST_ATOM = 0.5  # share of rows that makes one value an atom
+LEAST_POINT_MASS = 0.5  # share of rows that makes one value an atom
 LONG_TAIL = 8.0  # outer 1 % this many times as far out as the quartiles: the column is bent
 MOST_SCORES, LEAST_SCORES = 200, 10  # knots of normal scores
 
 
-def atom_of(numbers: np.ndarray) -> list[float] | None:
+def point_mass_of(numbers: np.ndarray) -> list[float] | None:
     """The value that holds a large share of rows, and that share, short of all by half a row."""
     if not len(numbers):
         return None
     values, counts = np.unique(numbers, return_counts=True)
     share = counts.max() / len(numbers)
     # With few values each holds a large share; that is a small scale, not an atom.
-    if share < LEAST_ATOM or (len(values) > 1 and share < 3 / len(values)):
+    if share < LEAST_POINT_MASS or (len(values) > 1 and share < 3 / len(values)):
         return None
     return [float(values[counts.argmax()]), float(min(share, 1 - 0.5 / len(numbers)))]
 
@@ -100,8 +100,8 @@ class Number(Column):
         *,
         center: float,
         scale: float,
-        bent: bool | list[list[float]],
-        atom: list[float] | None,
+        transformed: bool | list[list[float]],
+        point_mass: list[float] | None,
         range: list[float],
         type: str | dict[str, Any],
         knots: list[list[float]] | None = None,
@@ -109,8 +109,8 @@ class Number(Column):
         self.name = name
         self.center = center
         self.scale = scale
-        self.bent = bent
-        self.atom = atom
+        self.transformed = transformed
+        self.point_mass = point_mass
         self.range = range
         self.written_as = None if isinstance(type, str) else NumberFormat.of(type)
         self.type = type if isinstance(type, str) else str(type.get("of", "double"))
@@ -118,7 +118,7 @@ class Number(Column):
 
     def check(self) -> None:
         """Raises: SettingError for a range or an atom that is no pair."""
-        pairs = [self.range, self.atom or [0.0, 0.0]]
+        pairs = [self.range, self.point_mass or [0.0, 0.0]]
         if any(len(pair) != 2 for pair in pairs):
             raise SettingError(f"range, atom={pairs!r:.60}: pairs of numbers")
 
@@ -138,10 +138,10 @@ class Number(Column):
     def learn(cls, profile: Profile) -> Self:
         """Center and scale from the sample, robust ones where the tails are long."""
         numbers = profile.numbers()
-        atom = atom_of(numbers)
-        rest = numbers if atom is None else numbers[numbers != atom[0]]
-        bent = long_tailed(rest)
-        center, scale = spread_of(rest, bent)
+        point_mass = point_mass_of(numbers)
+        rest = numbers if point_mass is None else numbers[numbers != point_mass[0]]
+        transformed = long_tailed(rest)
+        center, scale = spread_of(rest, transformed)
         kind = arrow_types.name(profile.arrow_type)
         if kind == "string":
             kind = "int64" if profile.whole and profile.most < 2**53 else "double"
@@ -149,8 +149,8 @@ class Number(Column):
             profile.name,
             center=center,
             scale=scale,
-            bent=bent,
-            atom=atom,
+            transformed=transformed,
+            point_mass=point_mass,
             range=arrow_types.narrowed(
                 [profile.least, profile.most],
                 profile.exact_ends,
@@ -165,17 +165,17 @@ class Number(Column):
         number = cls.learn(profile)
         numbers = profile.numbers()
         number.center = float(numbers.mean()) if len(numbers) else 0.0
-        number.scale, number.bent, number.atom = scale, False, None
+        number.scale, number.transformed, number.point_mass = scale, False, None
         return number
 
     def slots(self) -> list[Slot]:
         """The number cell, and «atom» before it where there is one; a constant is all atom."""
-        bent = self.bent is True
-        value = Slot(self.name, self.kind, "student_t", unit=self.scale, bent=bent)
-        if self.atom is None:
+        transformed = self.transformed is True
+        value = Slot(self.name, self.kind, "student_t", unit=self.scale, transformed=transformed)
+        if self.point_mass is None:
             return [value]
-        atom = atom_slot(self, self.atom[1])
-        return [atom] if self._constant else [atom, value]
+        point_mass = point_mass_slot(self, self.point_mass[1])
+        return [point_mass] if self._constant else [point_mass, value]
 
     @property
     def _constant(self) -> bool:
@@ -207,28 +207,30 @@ class Number(Column):
 
     def encode_floats(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The cells of float values, NaN for missing."""
-        seen = ~np.isnan(numbers)
-        numbers = np.where(seen, numbers, self.center)
-        cells = self._bend(numbers)
-        if self.atom is None:
-            return cells.astype(np.float32)[:, None], seen[:, None]
-        at_atom = (numbers == self.atom[0]) & seen
-        pair = np.stack([at_atom, np.where(at_atom, 0.0, cells)], 1).astype(np.float32)
-        pair_seen = np.stack([seen, seen & ~at_atom], 1)
-        return pair[:, : len(self.slots())], pair_seen[:, : len(self.slots())]
+        observed = ~np.isnan(numbers)
+        numbers = np.where(observed, numbers, self.center)
+        features = self._bend(numbers)
+        if self.point_mass is None:
+            return features.astype(np.float32)[:, None], observed[:, None]
+        at_point_mass = (numbers == self.point_mass[0]) & observed
+        pair = np.stack([at_point_mass, np.where(at_point_mass, 0.0, features)], 1).astype(
+            np.float32
+        )
+        pair_observed = np.stack([observed, observed & ~at_point_mass], 1)
+        return pair[:, : len(self.slots())], pair_observed[:, : len(self.slots())]
 
-    def decode(self, cells: np.ndarray) -> Any:
+    def decode(self, features: np.ndarray) -> Any:
         """The mean on the original scale, within the range met in training."""
-        mean = self._unbend(cells[:, -1].astype(np.float64))
-        if self.atom is not None:
-            share = cells[:, 0].astype(np.float64)
-            rest = self.atom[0] if self._constant else mean
-            mean = share * self.atom[0] + (1 - share) * rest
+        mean = self._unbend(features[:, -1].astype(np.float64))
+        if self.point_mass is not None:
+            share = features[:, 0].astype(np.float64)
+            rest = self.point_mass[0] if self._constant else mean
+            mean = share * self.point_mass[0] + (1 - share) * rest
         return self.typed(mean)
 
-    def guess(self, cells: np.ndarray) -> Any:
+    def guess(self, features: np.ndarray) -> Any:
         """The mean of a gap: as `decode`, corrected by what such guesses were worth."""
-        guessed, _ = cast.floats(self.decode(cells))
+        guessed, _ = cast.floats(self.decode(features))
         return self.typed(
             guessed if self.knots is None else np.interp(guessed, self.knots[0], self.knots[1])
         )
@@ -241,21 +243,21 @@ class Number(Column):
         ends = stored(profile.least), stored(profile.most)
         return {**found, "between": between(ends, profile.ends, step)}
 
-    def drawn(self, cells: np.ndarray, grid: Grid | None = None) -> Any:
+    def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn number, on the grid that training values lie on."""
-        return self.typed(legal(self._free(cells), grid or {}, NEAR * self.scale))
+        return self.typed(legal(self._free(features), grid or {}, NEAR * self.scale))
 
-    def allows(self, cells: np.ndarray, grid: Grid) -> np.ndarray:
+    def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
         """True where the number lies between the ends."""
-        return inside(snapped(self._free(cells), grid, NEAR * self.scale), grid)
+        return inside(snapped(self._free(features), grid, NEAR * self.scale), grid)
 
-    def _free(self, cells: np.ndarray) -> np.ndarray:
+    def _free(self, features: np.ndarray) -> np.ndarray:
         """The number, wherever it lies."""
-        values = cells.astype(np.float64)
+        values = features.astype(np.float64)
         number = self._unbend(values[:, -1])
-        if self.atom is not None:
-            at_atom = values[:, 0] > 0.5
-            number = np.where(at_atom | self._constant, self.atom[0], number)
+        if self.point_mass is not None:
+            at_point_mass = values[:, 0] > 0.5
+            number = np.where(at_point_mass | self._constant, self.point_mass[0], number)
         return number
 
     def typed(self, mean: np.ndarray) -> Any:
@@ -288,17 +290,19 @@ class Number(Column):
         """Numbers with four digits, whole ones in full."""
         return number_texts(cast.floats(values)[0])
 
-    def expected(self, cells: np.ndarray, predicted: Prediction) -> Expected:
+    def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likely range, the atom, or both, where neither holds the share alone."""
         if self._constant:
             said = f"{number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
-            return Expected([said] * len(cells), cells[:, 0] > 0.5, np.ones(len(cells), bool))
+            return Expected(
+                [said] * len(features), features[:, 0] > 0.5, np.ones(len(features), bool)
+            )
         ends = self._ends(predicted.low[:, -1], predicted.high[:, -1])
-        said = expected_range(self._unbend(cells[:, -1].astype(np.float64)), *ends, self.range)
-        if self.atom is None:
+        said = expected_range(self._unbend(features[:, -1].astype(np.float64)), *ends, self.range)
+        if self.point_mass is None:
             return said
-        atom = number_texts(np.array(self.atom[:1]))[0]
-        return with_atom(atom, cells[:, 0] > 0.5, predicted.middle[:, 0], said)
+        point_mass = number_texts(np.array(self.point_mass[:1]))[0]
+        return with_point_mass(point_mass, features[:, 0] > 0.5, predicted.middle[:, 0], said)
 
     def usual(self, low: float, high: float) -> str:
         """The range between two values of the number cell."""
@@ -314,21 +318,23 @@ class Number(Column):
         return ends[0], ends[1]
 
     def _bend(self, numbers: np.ndarray) -> np.ndarray:
-        cells = ((numbers - self.center) / self.scale).clip(-FAR, FAR)
-        if isinstance(self.bent, list):  # beyond the outermost scores, in units of the spread
-            values, scores = (np.array(part) for part in self.bent)
+        features = ((numbers - self.center) / self.scale).clip(-FAR, FAR)
+        if isinstance(
+            self.transformed, list
+        ):  # beyond the outermost scores, in units of the spread
+            values, scores = (np.array(part) for part in self.transformed)
             beyond = numbers - numbers.clip(values[0], values[-1])
             return np.interp(numbers, values, scores) + (beyond / self.scale).clip(-FAR, FAR)
-        return np.arcsinh(cells) if self.bent else cells
+        return np.arcsinh(features) if self.transformed else features
 
-    def _unbend(self, cells: np.ndarray) -> np.ndarray:
-        if isinstance(self.bent, list):
-            values, scores = (np.array(part) for part in self.bent)
-            beyond = cells - cells.clip(scores[0], scores[-1])
-            return np.interp(cells, scores, values) + self.scale * beyond
-        if self.bent:
-            cells = np.sinh(np.clip(cells, -50, 50))
-        return self.center + self.scale * cells
+    def _unbend(self, features: np.ndarray) -> np.ndarray:
+        if isinstance(self.transformed, list):
+            values, scores = (np.array(part) for part in self.transformed)
+            beyond = features - features.clip(scores[0], scores[-1])
+            return np.interp(features, scores, values) + self.scale * beyond
+        if self.transformed:
+            features = np.sinh(np.clip(features, -50, 50))
+        return self.center + self.scale * features
 
 
 def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -339,12 +345,12 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
     """
     import torch
 
-    if any(c.bent or c.atom is not None for c in columns):
+    if any(c.transformed or c.point_mass is not None for c in columns):
         return None
     fit = x.dtype in (np.float32, np.float64) and x.flags.writeable and min(x.strides) >= 0
     held = torch.from_numpy(x if fit else np.array(x, np.float64))  # torch takes no other array
     center = torch.tensor([column.center for column in columns], dtype=held.dtype)
     scale = torch.tensor([column.scale for column in columns], dtype=held.dtype)
-    cells = ((held - center) / scale).to(torch.float32)
-    seen = ~torch.isnan(cells)
-    return cells.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), seen.numpy()
+    features = ((held - center) / scale).to(torch.float32)
+    observed = ~torch.isnan(features)
+    return features.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), observed.numpy()

@@ -1,4 +1,4 @@
-"""What noise a picture has, how it is made even, classical filters, and judging a result."""
+"""What noise an image has, how it is made even, classical filters, and judging a result."""
 
 from keyhole.modalities.tiles.noise.estimate import estimate, estimate_many, pooled
 from keyhole.modalities.tiles.noise.filters import FILTERS, classical

@@ -2,7 +2,7 @@
 
 Noise that all pixels of a row, or of a column, share: stripes.
 
-The noise of pictures, told from the pictures alone.
+The noise of images, told from the images alone.
 """
 
 from collections.abc import Sequence
@@ -106,7 +106,7 @@ def _line(
     return Line(float(base), float(slope), 0.0)
 
 
-SEGMENTS = 4  # parts of a row whose medians are compared: noise is in all of them, content rarely
+GROUPS = 4  # parts of a row whose medians are compared: noise is in all of them, content rarely
 LEAST_SIDE = 32  # pixels; of less there is nothing to tell stripes from
 STRIPES_SURELY = 6.0  # standard errors
 MEDIAN_SQUARE = 0.455  # the median of the square of a standard normal number
@@ -127,7 +127,7 @@ def _rows(channels: list[np.ndarray]) -> float:
     as a whole is shifted. Their products over pairs of segments have a median above zero then;
     an edge along a row makes few large ones, which a median does not see.
     """
-    products, doubts = [np.zeros(0)], []
+    products, score_stds = [np.zeros(0)], []
     for channel in channels:
         if min(channel.shape) < LEAST_SIDE:
             continue
@@ -135,18 +135,18 @@ def _rows(channels: list[np.ndarray]) -> float:
         if np.isnan(x).mean() > 0.2:
             continue
         steps = x[1:-1] - (x[:-2] + x[2:]) / 2
-        parts = np.array_split(steps, SEGMENTS, axis=1)
+        parts = np.array_split(steps, GROUPS, axis=1)
         middles = np.array([np.nanmedian(part, axis=1) for part in parts])
-        pairs = [(i, j) for i in range(SEGMENTS) for j in range(i)]
+        pairs = [(i, j) for i in range(GROUPS) for j in range(i)]
         products.append(np.mean([middles[i] * middles[j] for i, j in pairs], 0))
         apart = [np.median(np.abs(middles[i] - middles[j])) for i, j in pairs]
-        doubts.append(float(np.median(apart)) ** 2)
+        score_stds.append(float(np.median(apart)) ** 2)
     together = np.concatenate(products)
     together = together[np.isfinite(together)]
     if not len(together):
         return 0.0
     middle = float(np.median(together))
-    error = float(np.mean(doubts)) / np.sqrt(len(together))
+    error = float(np.mean(score_stds)) / np.sqrt(len(together))
     if middle <= STRIPES_SURELY * error or middle <= 0:
         return 0.0
     return float(np.sqrt(middle / (MEDIAN_SQUARE * OF_DIFFERENCE)))
@@ -155,41 +155,41 @@ def _rows(channels: list[np.ndarray]) -> float:
 REACH = 2  # noise is told from content only where it reaches no further than two pixels
 TINY = 256  # pixels under which a mixture has nothing to hold on to
 FEW = 4_000  # blocks on which white and correlated noise compete
-# Nats a block by which correlated noise must be likelier. Measured on fifteen pictures: at most
+# Nats a block by which correlated noise must be likelier. Measured on fifteen images: at most
 # 0.19 for white noise, at least 0.56 for noise blurred by a 3x3 box.
 CLEARLY = 0.35
 # The same for noise that grows with the value: at most 0.09 for noise that does not, at least
-# 0.10 for counts, and there on a picture of nearly one brightness.
+# 0.10 for counts, and there on an image of nearly one brightness.
 RISING = 0.1
 FREEDOM = (REACH + 1) ** 2 - 1  # numbers that correlated noise has over white
 FAINT = 0.15  # a correlation between neighbours below this is called none
-SEEN = 0.15  # of the noise of single pixels: fainter stripes cannot be seen in it
+OBSERVED = 0.15  # of the noise of single pixels: fainter stripes cannot be seen in it
 ROUNDING = 1e-6  # of the largest value
 BROAD, CLOSE = 0.5, 0.15  # how much the amounts of content are smoothed: to decide, to measure
 
 
 def estimate(windows: Any) -> Noise:
-    """The noise of one picture, from the whole of it or from windows of it.
+    """The noise of one image, from the whole of it or from windows of it.
 
     Pixels that are gaps (NaN), clipped or empty background are left out. Without anything to
-    tell it from (one pixel, a constant picture) the noise is 0.
+    tell it from (one pixel, a constant image) the noise is 0.
     """
     return estimate_many([windows] if isinstance(windows, np.ndarray) else list(windows))
 
 
 @threads_for(0)
-def estimate_many(pictures: Sequence[Any]) -> Noise:
-    """The one noise of many pictures of a kind, from their evidence together.
+def estimate_many(images: Sequence[Any]) -> Noise:
+    """The one noise of many images of a kind, from their evidence together.
 
     Raises:
-        DataError: A picture has not two or three axes, or is not made of numbers.
+        DataError: An image has not two or three axes, or is not made of numbers.
 
     """
-    arrays = [np.asarray(picture) for picture in pictures]
+    arrays = [np.asarray(image) for image in images]
     for array in arrays:
         if array.ndim not in {2, 3} or array.dtype.kind not in "biuf":
             raise DataError(
-                f"a picture is an array of numbers with axes (row, column[, channel]); given was "
+                f"an image is an array of numbers with axes (row, column[, channel]); given was "
                 f"{array.dtype} of shape {array.shape}"
             )
     evidence = gather(arrays)
@@ -220,7 +220,7 @@ def _with_rest(noise: Noise, arrays: list[np.ndarray]) -> Noise:
     """The noise with impulses, and with stripes that stand out of it."""
     planes = [array if array.ndim == 3 else array[..., None] for array in arrays]
     middle = float(np.nanmedian(np.concatenate([plane.ravel() for plane in planes])))
-    least = SEEN * float(noise.level(middle))
+    least = OBSERVED * float(noise.level(middle))
     rows, columns = (level if level > least else 0.0 for level in stripes(planes))
     return replace(noise, rows=rows, columns=columns, impulses=impulse_scale(planes)[0])
 
@@ -272,11 +272,11 @@ def _kernel(lags: np.ndarray) -> tuple[tuple[float, ...], ...]:
         return WHITE
     quarter = np.clip(lags / lags[0], -1, 1).reshape(REACH + 1, REACH + 1)
     at = np.abs(np.arange(-REACH, REACH + 1))
-    return tuple(tuple(float(cell) for cell in row) for row in quarter[np.ix_(at, at)])
+    return tuple(tuple(float(feature) for feature in row) for row in quarter[np.ix_(at, at)])
 
 
 def _of_differences(arrays: list[np.ndarray]) -> Noise:
-    """White noise from the median difference of neighbours: all that tiny pictures allow."""
+    """White noise from the median difference of neighbours: all that tiny images allow."""
     steps = [np.zeros(0)]
     for array in arrays:
         x = np.asarray(array[:64, :64], float)
@@ -287,9 +287,9 @@ def _of_differences(arrays: list[np.ndarray]) -> Noise:
 
 
 def pooled(noises: Sequence[Noise], weights: Sequence[float] | None = None) -> Noise:
-    """One noise for many pictures of a kind, from the noise of each.
+    """One noise for many images of a kind, from the noise of each.
 
-    Variances are averaged, never standard deviations. Where the pictures are at hand,
+    Variances are averaged, never standard deviations. Where the images are at hand,
     `estimate_many` is better: it pools what was seen, not what was made of it.
 
     Raises:

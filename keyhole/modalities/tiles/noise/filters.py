@@ -1,6 +1,6 @@
-"""Classical filters: each takes a picture and its noise level, nothing else.
+"""Classical filters: each takes an image and its noise level, nothing else.
 
-All work on the picture scaled so that its noise has the level the settings were tuned at, so the
+All work on the image scaled so that its noise has the level the settings were tuned at, so the
 answer does not depend on units: `f(a x, a sigma)` is `a f(x, sigma)`.
 """
 
@@ -21,7 +21,7 @@ SMALL = 7  # below this side there is nothing to compare a patch with
 
 
 def total_variation(x: np.ndarray, sigma: float) -> np.ndarray:
-    """The picture with flat areas and sharp edges: total variation by Chambolle's method."""
+    """The image with flat areas and sharp edges: total variation by Chambolle's method."""
     tool = _restoration()
     # The default eps stops so early that more weight can mean less smoothing.
     done = tool.denoise_tv_chambolle(
@@ -31,7 +31,7 @@ def total_variation(x: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def wavelets(x: np.ndarray, sigma: float) -> np.ndarray:
-    """The mean over nine shifts of the picture with its wavelet coefficients shrunk (BayesShrink).
+    """The mean over nine shifts of the image with its wavelet coefficients shrunk (BayesShrink).
 
     Source: Chang, Yu & Vetterli 2000; Coifman & Donoho 1995 for the shifts.
     """
@@ -84,9 +84,9 @@ FILTERS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 
 def classical(x: np.ndarray, sigma: float, name: str) -> np.ndarray:
-    """The picture denoised by the filter `name`; gaps (NaN) stay gaps.
+    """The image denoised by the filter `name`; gaps (NaN) stay gaps.
 
-    A picture too small for patches is drawn towards its mean, as far as its variance is noise.
+    An image too small for patches is drawn towards its mean, as far as its variance is noise.
 
     Raises:
         SettingError: No filter has that name.
@@ -94,22 +94,22 @@ def classical(x: np.ndarray, sigma: float, name: str) -> np.ndarray:
     """
     if name not in FILTERS:
         raise SettingError(f"unknown filter {name!r}; there are: {', '.join(FILTERS)}")
-    picture = np.asarray(x, float)
-    if picture.ndim not in {2, 3}:
-        raise DataError(f"a picture has two or three axes, not {picture.ndim}")
-    whole = picture if picture.ndim == 3 else picture[..., None]
+    image = np.asarray(x, float)
+    if image.ndim not in {2, 3}:
+        raise DataError(f"an image has two or three axes, not {image.ndim}")
+    whole = image if image.ndim == 3 else image[..., None]
     gaps = ~np.isfinite(whole)
     if not sigma > 0 or gaps.all():
-        return picture.copy()
+        return image.copy()
     filled = _filled(whole, gaps)
     small = min(filled.shape[:2]) < SMALL
     done = _towards_mean(filled, sigma) if small else FILTERS[name](filled, sigma)
     done = np.where(gaps, whole, done)
-    return done if picture.ndim == 3 else done[..., 0]
+    return done if image.ndim == 3 else done[..., 0]
 
 
 def _filled(x: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-    """The picture with each gap as its nearest pixel of the same channel."""
+    """The image with each gap as its nearest pixel of the same channel."""
     if not gaps.any():
         return x
     out = np.full_like(x, x[~gaps].mean())
@@ -145,4 +145,4 @@ def _pywt() -> Any:
 
 
 def _needed(package: str) -> MissingExtraError:
-    return missing_extra(package, "filter pictures", "images")
+    return missing_extra(package, "filter images", "images")

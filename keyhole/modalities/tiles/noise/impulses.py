@@ -4,7 +4,7 @@ Impulse noise: single pixels far from all their neighbours, such as hot and dead
 
 A lens spreads a star or a glint over neighbours, and an edge or a line goes on; an impulse does
 neither. So a pixel counts as one where it is far from its eight neighbours, measured both by the
-noise of the picture and by how much those differ among themselves, and where its neighbours are
+noise of the image and by how much those differ among themselves, and where its neighbours are
 no nearer to it than the ring around them is.
 """
 
@@ -24,7 +24,7 @@ NOISY = 0.25  # noise on its value against that elsewhere; where there is none, 
 
 
 def background_value(windows: Sequence[np.ndarray], noise: Noise) -> float | None:
-    """The value of a background that is constant though the picture has noise; else None."""
+    """The value of a background that is constant though the image has noise; else None."""
     together = np.concatenate([np.ravel(window) for window in windows])
     together = together[np.isfinite(together)]
     if not len(together) or noise.kind == "none":
@@ -58,8 +58,8 @@ def background(x: np.ndarray, value: float) -> np.ndarray:
 DEVIATIONS = 8.0  # of the noise: chance does not reach them
 RANGES = 2.5  # of the neighbours' own range: edges and lines do not reach them
 SPREAD, SLACK = 0.05, 1.5  # a neighbour's share of a point that light made, and noise on it
-LEAST_COUNT, LEAST_SHARE = 4, 1e-4  # fewer are as well points of the picture
-MOST_SHARE = 0.1  # more are no rare event: the picture is made so
+LEAST_COUNT, LEAST_SHARE = 4, 1e-4  # fewer are as well points of the image
+MOST_SHARE = 0.1  # more are no rare event: the image is made so
 REACH = 2  # pixels to each side that are looked at
 TO_DEVIATION = 1.4826 / 1.09  # of a pixel, from the median distance to the median of neighbours
 NEAR = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
@@ -69,7 +69,7 @@ RING[1:4, 1:4] = False
 
 
 def impulse_scale(windows: Sequence[np.ndarray], *, sure: bool = False) -> tuple[float, float]:
-    """The share of impulses in windows of a picture, and the scale that `impulses` needs.
+    """The share of impulses in windows of an image, and the scale that `impulses` needs.
 
     Both are 0 where impulses are so few, or so many, that they are none; `sure` says that there
     are some, however few are in these windows.
@@ -90,7 +90,7 @@ def impulse_scale(windows: Sequence[np.ndarray], *, sure: bool = False) -> tuple
 
 
 def impulses(x: np.ndarray, scale: float) -> np.ndarray:
-    """True for the impulses of a picture (height, width, channel) whose noise has this scale."""
+    """True for the impulses of an image (height, width, channel) whose noise has this scale."""
     planes = _planes(x)
     return np.zeros(planes.shape, bool) if scale <= 0 else _impulses(planes, _near(planes), scale)
 
@@ -132,8 +132,8 @@ def _each(planes: np.ndarray, filter: object) -> np.ndarray:
 
 def _filled(planes: np.ndarray) -> np.ndarray:
     """Gaps as the median of what is seen."""
-    seen = np.isfinite(planes)
-    if seen.all():
+    observed = np.isfinite(planes)
+    if observed.all():
         return planes
-    middle = float(np.median(planes[seen])) if seen.any() else 0.0
-    return np.where(seen, planes, np.float32(middle))
+    middle = float(np.median(planes[observed])) if observed.any() else 0.0
+    return np.where(observed, planes, np.float32(middle))

@@ -1,4 +1,4 @@
-"""How good a denoised picture is: with the truth at hand, and without."""
+"""How good a denoised image is: with the truth at hand, and without."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +16,13 @@ FAINT = 0.05  # a correlation below this is not worth a sentence
 
 @dataclass(frozen=True)
 class Residual:
-    """What was taken away from a picture, against what its noise should look like.
+    """What was taken away from an image, against what its noise should look like.
 
-    `mean` and `deviation` are in the picture's units. `below` and `beside` are correlations of
+    `mean` and `deviation` are in the image's units. `below` and `beside` are correlations of
     neighbouring residuals; `white_p` is the p-value of «no more correlated than the noise is».
     `edges` and `brightness` are rank correlations of the residual's size, in units of the
-    expected noise, with the denoised picture's gradient and value; `leak` is the residual's
-    own correlation with the denoised picture. All would be near 0 if only noise was removed.
+    expected noise, with the denoised image's gradient and value; `leak` is the residual's
+    own correlation with the denoised image. All would be near 0 if only noise was removed.
     """
 
     mean: float
@@ -39,10 +39,10 @@ class Residual:
     def sentences(self) -> list[str]:
         """What the figures say, for people."""
         if self.pixels < 2:
-            return ["The picture is too small to judge what was removed."]
+            return ["The image is too small to judge what was removed."]
         said = [_amount(self)]
         if abs(self.mean) > max(4 * self.deviation / np.sqrt(self.pixels), 0.02 * self.expected):
-            said.append(f"The picture was shifted by {self.mean:.3g} on average.")
+            said.append(f"The image was shifted by {self.mean:.3g} on average.")
         far = max(self.below, self.beside, key=abs)
         if self.white_p < 0.01 and abs(far) > FAINT:
             said.append(f"Neighbours in what was removed correlate by {far:.2f}: not only noise.")
@@ -64,7 +64,7 @@ def _amount(residual: Residual) -> str:
     if share < 0.9:
         verdict = "less than the noise: some is left"
     elif share > 1.1:
-        verdict = "more than the noise: some of the picture went with it"
+        verdict = "more than the noise: some of the image went with it"
     return (
         f"What was removed has standard deviation {residual.deviation:.3g}, expected "
         f"{residual.expected:.3g}: {verdict}."
@@ -72,7 +72,7 @@ def _amount(residual: Residual) -> str:
 
 
 def residual_report(noisy: Any, denoised: Any, noise: Noise) -> Residual:
-    """The removed part of a picture judged without the truth; gaps (NaN) are left out."""
+    """The removed part of an image judged without the truth; gaps (NaN) are left out."""
     x, clean = _alike(noisy, denoised)
     removed = x - clean
     kept = np.isfinite(removed)
@@ -141,23 +141,23 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return _correlation(stats.rankdata(a), stats.rankdata(b))
 
 
-def psnr(truth: Any, picture: Any, data_range: float) -> float:
+def psnr(truth: Any, image: Any, data_range: float) -> float:
     """Peak signal-to-noise ratio in decibels, over the pixels known in both; inf if equal."""
-    a, b = _alike(truth, picture)
+    a, b = _alike(truth, image)
     error = np.nanmean((a - b) ** 2)
     return float(10 * np.log10(data_range**2 / error)) if error > 0 else float("inf")
 
 
-def ssim(truth: Any, picture: Any, data_range: float) -> float:
-    """Mean structural similarity, 1 for equal pictures; colours are averaged.
+def ssim(truth: Any, image: Any, data_range: float) -> float:
+    """Mean structural similarity, 1 for equal images; colours are averaged.
 
-    The window is 7x7, less where the picture is smaller. NaN below 3x3.
+    The window is 7x7, less where the image is smaller. NaN below 3x3.
     """
     try:
         from skimage.metrics import structural_similarity
     except ImportError as missing:
         raise missing_extra("scikit-image", "measure SSIM", "images") from missing
-    a, b = _alike(truth, picture)
+    a, b = _alike(truth, image)
     side = min(7, *a.shape[:2])
     side -= 1 - side % 2
     if side < 3:
@@ -170,5 +170,5 @@ def _alike(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
     """Both as (h, w, c) floats."""
     a, b = np.asarray(one, float), np.asarray(other, float)
     if a.shape != b.shape or a.ndim not in {2, 3}:
-        raise DataError(f"two pictures of one shape are compared; given: {a.shape}, {b.shape}")
+        raise DataError(f"two images of one shape are compared; given: {a.shape}, {b.shape}")
     return (a, b) if a.ndim == 3 else (a[..., None], b[..., None])

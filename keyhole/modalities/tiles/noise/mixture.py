@@ -1,9 +1,9 @@
-"""What pictures tell about noise: small blocks, each as its mean and its cosine coefficients.
+"""What images tell about noise: small blocks, each as its mean and its cosine coefficients.
 
-Noise under a picture: blocks as a scale mixture, fitted by expectation-maximisation.
+Noise under an image: blocks as a scale mixture, fitted by expectation-maximisation.
 
 The energy of a block's cosine coefficient f has expectation N(f) + t S(f): N is the noise, the
-same in every block; S one of a few spectra of picture content; t, from zero up over several
+same in every block; S one of a few spectra of image content; t, from zero up over several
 decades, how much of it is in this block. No block has to be flat, only t has to vary.
 """
 
@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import dct
 
 SIDE, LEAST_SIDE = 8, 4
-BLOCKS = 10_000  # 640,000 pixels are looked at, however large the pictures
+BLOCKS = 10_000  # 640,000 pixels are looked at, however large the images
 SPARE = 2  # drawn over that, for those that gaps and clipped pixels spoil
 HEAP = 4
 MOST_FILLS = 4  # values that padding, background and both ends of a range may have
@@ -24,7 +24,7 @@ ENOUGH = 100  # blocks that must remain for a rule that drops some to hold
 
 @dataclass(frozen=True)
 class Evidence:
-    """Blocks drawn from pictures.
+    """Blocks drawn from images.
 
     `means` are (n,), `energies` (n, side² − 1) squared cosine coefficients without the first.
     `fresh` is the share of the blocks that would be as many without overlap. `still` says that
@@ -43,9 +43,9 @@ def cosines(side: int) -> np.ndarray:
     return np.asarray(dct(np.eye(side), norm="ortho", axis=0))
 
 
-def gather(pictures: Sequence[np.ndarray]) -> Evidence:
-    """The evidence of all pictures together, each in proportion to its pixels."""
-    planes = [p if p.ndim == 3 else p[..., None] for p in pictures if p.size]
+def gather(images: Sequence[np.ndarray]) -> Evidence:
+    """The evidence of all images together, each in proportion to its pixels."""
+    planes = [p if p.ndim == 3 else p[..., None] for p in images if p.size]
     widest = max((min(p.shape[:2]) for p in planes), default=0)
     side = min(SIDE, widest)
     if side < LEAST_SIDE:
@@ -94,7 +94,7 @@ def _usable(blocks: np.ndarray) -> tuple[np.ndarray, bool]:
     low, high = blocks.min((1, 2)), blocks.max((1, 2))
     flat = high - low <= 1e-9 * np.abs(blocks).max()
     values = np.unique(low[flat])
-    # A few values without noise are background, padding or clipped; many are a clean picture.
+    # A few values without noise are background, padding or clipped; many are a clean image.
     still = bool(flat.all() or (flat.mean() > 0.05 and len(values) > MOST_FILLS))
     blocks = blocks[~flat]
     if still or not len(blocks) or len(np.unique(blocks[:ENOUGH])) <= 4:
@@ -109,7 +109,7 @@ def _usable(blocks: np.ndarray) -> tuple[np.ndarray, bool]:
 def _clipped(blocks: np.ndarray) -> np.ndarray:
     """Pixels at an end of the range where values heap up: far more than at the value beside.
 
-    The zeros of a dark count picture are no such heap, its ones are nearly as common.
+    The zeros of a dark count image are no such heap, its ones are nearly as common.
     """
     clipped = np.zeros(blocks.shape, bool)
     for end, beyond in ((blocks.min(), np.min), (blocks.max(), np.max)):
@@ -123,7 +123,7 @@ def _clipped(blocks: np.ndarray) -> np.ndarray:
 AMOUNTS = 4.0 ** np.arange(-5, 4)
 SHAPES = 3  # one for all directions, one that leans to rows, one to columns
 LEAST = 1e-6
-# A content spectrum is drawn towards a power law as by so many blocks: a small picture has too
+# A content spectrum is drawn towards a power law as by so many blocks: a small image has too
 # few of its own, and would call part of its noise content.
 POWER, PRIOR = 2.5, 5.0
 
@@ -132,7 +132,7 @@ POWER, PRIOR = 2.5, 5.0
 class Mixture:
     """A fitted mixture.
 
-    `lags` are autocovariances, `noise` (f,) their spectrum, `content` (shape, f) the picture's,
+    `lags` are autocovariances, `noise` (f,) their spectrum, `content` (shape, f) the image's,
     `shares` (component,) how common each amount of each is; `nats` a block's log-likelihood.
     """
 
@@ -181,9 +181,9 @@ def begin(energies: np.ndarray, design: np.ndarray) -> Mixture:
         total = (energies / mean).mean(1)
         edge = np.quantile(total, 0.1)
         kept = energies[total <= edge]
-        seen = kept.mean(0) * edge / total[total <= edge].mean()
-        lags = np.linalg.lstsq(design / seen[:, None], np.ones(len(seen)), rcond=None)[0]
-        noise = np.maximum(design @ lags, 1e-2 * seen.max())
+        observed = kept.mean(0) * edge / total[total <= edge].mean()
+        lags = np.linalg.lstsq(design / observed[:, None], np.ones(len(observed)), rcond=None)[0]
+        noise = np.maximum(design @ lags, 1e-2 * observed.max())
     side = int(np.sqrt(len(mean) + 1))
     down, right = np.divmod(np.arange(1, side**2), side)
     base = np.maximum(mean - noise, 0.02 * mean)

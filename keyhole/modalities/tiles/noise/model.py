@@ -1,4 +1,4 @@
-"""The noise of a picture as a few numbers.
+"""The noise of an image as a few numbers.
 
 Noise made even: after `forward` its standard deviation is 1, whatever the value.
 """
@@ -18,7 +18,7 @@ class Noise:
     """Noise whose variance is `sigma`² + `gain` · max(value − `offset`, 0).
 
     `kernel` is its autocorrelation: odd, square, 1 in the centre; `((1.0,),)` says that no two
-    pixels share noise. `sigma` and `offset` are in the picture's units, and so are `rows` and
+    pixels share noise. `sigma` and `offset` are in the image's units, and so are `rows` and
     `columns`: standard deviations of further noise that all pixels of a row or a column share,
     which denoising leaves. `impulses` is the share of single pixels far from all around them.
     """
@@ -85,7 +85,7 @@ class Noise:
     @classmethod
     def of_recipe(cls, recipe: dict[str, Any]) -> "Noise":
         """The noise that `recipe` describes."""
-        rows = tuple(tuple(float(cell) for cell in row) for row in recipe["kernel"])
+        rows = tuple(tuple(float(feature) for feature in row) for row in recipe["kernel"])
         numbers = (float(recipe[name]) for name in ("sigma", "gain", "offset"))
         further = {name: float(recipe[name]) for name in ("rows", "columns", "impulses")}
         return cls(*numbers, kernel=rows, **further)
@@ -93,7 +93,7 @@ class Noise:
     def describe(self, span: float | None = 1.0) -> str:
         """One sentence for people; `span` is the range of its values, None if unknown."""
         if self.kind == "none":
-            return "no noise that could be told from the picture"
+            return "no noise that could be told from the image"
         level = f"standard deviation {self.sigma:.3g}"
         if span:
             level += f" ({100 * self.sigma / span:.1f} % of the range)"
@@ -131,7 +131,7 @@ class Noise:
         return said
 
     def __str__(self) -> str:
-        # A deviation over 1 is no picture in [0, 1]; whoever knows the range calls `describe`.
+        # A deviation over 1 is no image in [0, 1]; whoever knows the range calls `describe`.
         return self.describe(1.0 if self.sigma <= 1 else None)
 
 
@@ -164,9 +164,9 @@ class Stabiliser:
         """The variance of the signal-independent part, in counts."""
         return (self.sigma / self.gain) ** 2
 
-    def forward(self, picture: Any) -> np.ndarray:
-        """The picture in units of its own noise; it rises with the value everywhere."""
-        x = _floating(picture)
+    def forward(self, image: Any) -> np.ndarray:
+        """The image in units of its own noise; it rises with the value everywhere."""
+        x = _floating(image)
         if not self.gain:
             return x / x.dtype.type(self.sigma)
         counts = (x - self.offset) / self.gain
@@ -177,7 +177,7 @@ class Stabiliser:
         return (root + np.minimum(under - foot, 0) / np.sqrt(foot)).astype(x.dtype)
 
     def inverse(self, even: Any) -> np.ndarray:
-        """The picture whose noisy versions, once made even, have `even` as their mean."""
+        """The image whose noisy versions, once made even, have `even` as their mean."""
         d = _floating(even)
         if not self.gain:
             return d * d.dtype.type(self.sigma)

@@ -106,10 +106,10 @@ SAMPLE_BYTES = 256 << 20
 BLOCK_ROWS = 65_536
 
 
-class Survey:
+class SourceProfile:
     """Profiles and a uniform sample of at most `SAMPLE_ROWS` rows, in their order.
 
-    Pictures are not profiled; `most_bytes` bounds the sample. `formats` say how columns write
+    Images are not profiled; `most_bytes` bounds the sample. `formats` say how columns write
     numbers or moments, where a user tells it.
     """
 

@@ -1,14 +1,14 @@
-"""Whole pictures: pneumonia found without a case of it, and codes of 16 dimensions for digits.
+"""Whole images: pneumonia found without a case of it, and codes of 16 dimensions for digits.
 
-    python -m benchmarks.pictures [--seeds 3] [--seconds 120] [--only pneumonia digits]
+    python -m benchmarks.images [--seeds 3] [--seconds 120] [--only pneumonia digits]
 
-*Pneumonia* (PneumoniaMNIST, 28x28): fitted on the 388 normal training pictures alone, AUROC of
-the 624 test pictures, beside the error of PCA (16 components) and PyOD's AutoEncoder and KNN on
-the pixels, by their defaults. *Digits*: MNIST's 10,000 test pictures, 8,000 to train on, 1,000 to
+*Pneumonia* (PneumoniaMNIST, 28x28): fitted on the 388 normal training images alone, AUROC of
+the 624 test images, beside the error of PCA (16 components) and PyOD's AutoEncoder and KNN on
+the pixels, by their defaults. *Digits*: MNIST's 10,000 test images, 8,000 to train on, 1,000 to
 stop by, 1,000 to test: the accuracy of five neighbours among the training codes, and the mean
-squared error of the pictures rebuilt (of pixels from 0 to 1), beside PCA and pythae's AE, each
+squared error of the images rebuilt (of pixels from 0 to 1), beside PCA and pythae's AE, each
 trained on one thread for the same seconds. pythae's own net for MNIST does not end a second epoch
-in four minutes on one core; its default net, at the better of two learning rates (on the pictures
+in four minutes on one core; its default net, at the better of two learning rates (on the images
 to stop by), is what stands here. keyhole is given those to train and those to stop by together and
 parts them itself. Bars: ahead of each peer.
 """
@@ -33,9 +33,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from benchmarks.anomaly import pyod
 from benchmarks.common import data, emit
 from benchmarks.peers import environment
-from keyhole import AnomalyDetector, Autoencoder, Plan
+from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
 from keyhole.model.bottlenecks import Plain
-from keyhole.training.corruptions import Nothing
+from keyhole.training.corruptions import NoCorruption
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 16
@@ -61,7 +61,7 @@ def pneumonia(seeds: int) -> None:
         took = time.process_time() - began
         normal = held["test_images"][labels["test"] == 0]
         alarms = float((detector.p_value(normal) <= 0.05).mean())
-        emit("pictures", line="pneumonia", method="keyhole", seed=seed, **figures,
+        emit("images", line="pneumonia", method="keyhole", seed=seed, **figures,
              alarms_at_5_percent=alarms, cpu_seconds=took)  # fmt: skip
         for name in ("PCA error", "AutoEncoder", "KNN"):
             figures = {
@@ -70,12 +70,12 @@ def pneumonia(seeds: int) -> None:
                 )
                 for part in ("val", "test")
             }
-            emit("pictures", line="pneumonia", method=name, seed=seed, **figures)
+            emit("images", line="pneumonia", method=name, seed=seed, **figures)
 
 
-def peer(name: str, train: np.ndarray, pictures: np.ndarray, seed: int) -> np.ndarray:
-    """The scores of pictures by one of the others, higher = odder."""
-    x = pictures.reshape(len(pictures), -1) / 255.0
+def peer(name: str, train: np.ndarray, images: np.ndarray, seed: int) -> np.ndarray:
+    """The scores of images by one of the others, higher = odder."""
+    x = images.reshape(len(images), -1) / 255.0
     if name != "PCA error":
         return pyod(name)(train, x, seed)[0]
     pca = PCA(WIDTH, random_state=seed).fit(train)
@@ -83,41 +83,41 @@ def peer(name: str, train: np.ndarray, pictures: np.ndarray, seed: int) -> np.nd
 
 
 def digits(seeds: int, seconds: float) -> None:
-    """Five neighbours on codes, and the error of rebuilt pictures."""
+    """Five neighbours on codes, and the error of rebuilt images."""
     folder = data("images")
     raw = gzip.decompress((folder / "mnist-t10k-images-idx3-ubyte.gz").read_bytes())
-    pictures = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28)
+    images = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28)
     raw = gzip.decompress((folder / "mnist-t10k-labels-idx1-ubyte.gz").read_bytes())
     labels = np.frombuffer(raw, np.uint8, offset=8)
-    order = np.random.default_rng(0).permutation(len(pictures))
+    order = np.random.default_rng(0).permutation(len(images))
     train, stop, test = np.split(order, CUTS)
 
     def said(codes: np.ndarray, asked: np.ndarray, rebuilt: np.ndarray) -> dict[str, float]:
         near = KNeighborsClassifier(5).fit(codes, labels[train])
-        error = ((rebuilt - pictures[test] / 255.0) ** 2).mean()
+        error = ((rebuilt - images[test] / 255.0) ** 2).mean()
         return {"knn": float(near.score(asked, labels[test])), "mse": float(error)}
 
-    flat = pictures.reshape(len(pictures), -1) / 255.0
+    flat = images.reshape(len(images), -1) / 255.0
     pca = PCA(WIDTH, random_state=0).fit(flat[train])
     asked = pca.transform(flat[test])
     rebuilt = pca.inverse_transform(asked).reshape(-1, 28, 28)
-    emit(
-        "pictures", line="digits", method="PCA", **said(pca.transform(flat[train]), asked, rebuilt)
-    )
+    emit("images", line="digits", method="PCA", **said(pca.transform(flat[train]), asked, rebuilt))
     for seed in range(seeds):
-        plan = Plan(time_budget_s=0.75 * seconds, members=1, patience=None)
-        model = Autoencoder(Plain(WIDTH), corruption=Nothing(), plan=plan, random_state=seed)
+        training = TrainingConfig(time_budget_s=0.75 * seconds, members=1, patience=None)
+        model = Autoencoder(
+            Plain(WIDTH), corruption=NoCorruption(), training=training, random_state=seed
+        )
         began = time.monotonic()
-        model.fit(pictures[np.concatenate([train, stop])])
+        model.fit(images[np.concatenate([train, stop])])
         took = time.monotonic() - began
-        codes, asked = model.transform(pictures[train]), model.transform(pictures[test])
+        codes, asked = model.transform(images[train]), model.transform(images[test])
         figures = said(codes, asked, model.inverse_transform(asked) / 255.0)
-        emit("pictures", line="digits", method="keyhole", seed=seed, **figures, seconds=took,
+        emit("images", line="digits", method="keyhole", seed=seed, **figures, seconds=took,
              steps=model.run_.planned)  # fmt: skip
         parts = {"train": train, "stop": stop, "test": test}
-        held = {name: pictures[part].astype(np.float32) / 255 for name, part in parts.items()}
+        held = {name: images[part].astype(np.float32) / 255 for name, part in parts.items()}
         found, spent = pythae(held, seconds=seconds, seed=seed)
-        emit("pictures", line="digits", method="pythae AE", seed=seed, **spent,
+        emit("images", line="digits", method="pythae AE", seed=seed, **spent,
              **said(found["train"], found["test"], found["rebuilt"]))  # fmt: skip
 
 
