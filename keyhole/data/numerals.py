@@ -115,7 +115,7 @@ def parts(values: Any, decimal: str) -> Any:
     struct = pc.extract_regex(values, pattern=pattern(decimal))  # pyright: ignore
     opened, closed, sign, inner, before, after = (
         pc.binary_length(struct.field(name))  # pyright: ignore
-        for name in ("identity", "close", "sign", "inner", "prefix", "suffix")
+        for name in ("open", "close", "sign", "inner", "prefix", "suffix")
     )
     one_unit = pc.equal(pc.multiply(before, after), 0)  # pyright: ignore
     signs = pc.add(pc.add(opened, sign), inner)  # pyright: ignore
@@ -141,7 +141,7 @@ def sizes(struct: Any, decimal: str, unit: str | None = None) -> np.ndarray:
     body = pc.replace_substring(body, ",", ".")  # pyright: ignore
     size = body.cast(pa.float64())
     sign = pc.binary_join_element_wise(  # pyright: ignore
-        struct.field("identity"), struct.field("sign"), struct.field("inner"), ""
+        struct.field("open"), struct.field("sign"), struct.field("inner"), ""
     )
     negative = pc.match_substring_regex(sign, rf"[(\-{MINUS}]")  # pyright: ignore
     read = pc.if_else(negative, pc.negate(size), size)  # pyright: ignore

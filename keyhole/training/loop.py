@@ -263,7 +263,7 @@ def train(run: Run) -> Trained:
         with threads_for(run.step_work()):
             return run.loop()
     except (MemoryError, RuntimeError) as fault:
-        if isinstance(fault, MemoryError) or "reference" in str(fault):
+        if isinstance(fault, MemoryError) or "memory" in str(fault):
             raise FitError(
                 f"memory ran out at batch={run.batch}; {kept(run)}; try a smaller batch"
             ) from fault

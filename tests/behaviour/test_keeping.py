@@ -314,7 +314,7 @@ def test_ten_kills_leave_a_bundle_that_loads_and_a_run_that_ends_the_same(tmp_pa
     assert line["killed_training"] >= 1  # where each was cut depends on the load of the machine
 
 
-STEPS = ("replace", "mkdir", "fsync", "identity", "unlink", "rmdir")
+STEPS = ("replace", "mkdir", "fsync", "open", "unlink", "rmdir")
 
 
 def test_a_save_killed_at_any_step_leaves_the_old_bundle_or_the_new(model, other, tmp_path):

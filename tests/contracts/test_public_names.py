@@ -52,7 +52,7 @@ AUTOENCODER = {
     "log_likelihood": lambda m, x: m["model"].log_likelihood(x, samples=2),
     "score": lambda m, x: m["model"].score(x),
     "inverse_transform": lambda m, x: m["two"].inverse_transform(x),
-    "identity": lambda m, x: m["model"].open(x),
+    "open": lambda m, x: m["model"].open(x),
     "numbered": lambda m, x: list(m["model"].iter_blocks(x)),
 }
 DETECTOR = {
@@ -94,7 +94,7 @@ WITHOUT_ROWS = {
                         "answer_rows", "anomaly_map"},
     "Generator": {"of", "sample", "interpolate", "judge", "save", "load", "from_bundle"},
     "Denoiser": {"fit", "fit_transform", "transform", "planes", "bands", "middle", "measured",
-                 "judge", "save", "load", "from_bundle", "identity", "parts"},
+                 "judge", "save", "load", "from_bundle", "open", "parts"},
 }  # fmt: skip
 SKLEARN = {"set_params", "get_params", "get_metadata_routing", "set_output"}
 REST = {  # names whose arguments are no rows

@@ -161,7 +161,7 @@ def _format(struct: Any, decimal: str, width: int) -> NumberFormat:
         thousands=Counter(seps).most_common(1)[0][0] if seps else "",
         prefix=_commonest(struct.field("prefix").to_pylist()),
         suffix=_commonest(struct.field("suffix").to_pylist()),
-        brackets="(" in struct.field("identity").to_pylist(),
+        brackets="(" in struct.field("open").to_pylist(),
         places=(int(lengths.min()) if len(lengths) else 0, most),
         width=width,
     )
