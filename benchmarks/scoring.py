@@ -81,7 +81,7 @@ def main() -> float:
     network, none = model.network_, torch.empty((ROWS, 0), dtype=torch.int64)
     whole = Batch(torch.from_numpy(x), none, torch.ones((ROWS, COLUMNS), dtype=torch.bool))
     stem, layers = network.stem, [network.encoder, network.bottleneck.to_code, network.decoder]
-    locate = network.head.cells["student_t"].to_location
+    locate = network.head.features["student_t"].to_location
     vectors = torch.cat(
         [stem(whole.take(slice(i, i + 65_536)))[0] for i in range(0, ROWS, 65_536)]
     )

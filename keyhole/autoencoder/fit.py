@@ -178,27 +178,21 @@ def learn(source: Source, parts: dict[str, Any], seed: int, callbacks: Callbacks
     callbacks.check(source)
     schema = parts["schema"]
     clock().allow(parts["training"].time_budget_s)
-    table, source_profile = _surveyed(source, parts)
+    table, profile = _surveyed(source, parts)
     if callbacks.on_data_ready is not None:
-        callbacks.on_data_ready(table, source, source_profile.rows)
+        callbacks.on_data_ready(table, source, profile.rows)
     source = narrow(source, {*table.needs(), *schema.named()})
-    split = Split.of(
-        source_profile.rows,
-        seed,
-        schema.validation,
-        source_profile.sample,
-        parts["training"].members,
-    )
+    members = parts["training"].members
+    split = Split.of(profile.rows, seed, schema.validation, profile.sample, members)
     stage("choosing held-out rows")
     held = HeldOut.gather(source, split, len(table.layout))
     taught = table
     if schema.contamination is not None and schema.support_fraction < 1:
         stage("weighing rows by how far they agree")
-        taught = RobustWeights.learn(
-            table, ArrowRows(source_profile.sample), schema.support_fraction
-        )
-    mark = fingerprint(source_profile.rows, table, held, parts, seed)
-    feed, stop = Feed(source, taught, split, seed, source_profile.rows), held.stopping(taught)
+        taught = RobustWeights.learn(table, ArrowRows(profile.sample), schema.support_fraction)
+    mark = fingerprint(profile.rows, table, held, parts, seed)
+    feed, stop = Feed(source, taught, split, seed, profile.rows), held.stopping(taught)
+    judged = len(held.calibration()[1])
 
     def run_with(
         bottleneck: Bottleneck, training: TrainingConfig, checkpoint: Checkpoint | None
@@ -206,23 +200,20 @@ def learn(source: Source, parts: dict[str, Any], seed: int, callbacks: Callbacks
         shape = Shape(table.layout, members=split.members)
         network = Network(parts["net"], bottleneck, parts["head"], shape, seed=seed)
         return Run(network, feed, stop, parts["corruption"], training, seed,
-            callbacks.on_evaluate, checkpoint,
-                   judged=len(held.calibration()[1]))  # fmt: skip
+                   callbacks.on_evaluate, checkpoint, judged=judged)  # fmt: skip
 
     choice, bottleneck = None, parts["bottleneck"]
     if bottleneck.width == AUTO:
-        training = shorter(parts["training"], source_profile.rows)
-        choice = _width(
-            table, source_profile.sample, lambda ordered: run_with(ordered, training, None)
-        )
+        training = shorter(parts["training"], profile.rows)
+        choice = _width(table, profile.sample, lambda ordered: run_with(ordered, training, None))
         bottleneck = with_width(bottleneck, choice.width)
-    predict_collapse(bottleneck, parts["head"], table, source_profile.sample)
+    predict_collapse(bottleneck, parts["head"], table, profile.sample)
     checkpoint = Checkpoint(callbacks.checkpoint, mark, seed) if callbacks.checkpoint else None
     reference = held.reference(table, schema.group)
     stage("training")
     trained = train(run_with(bottleneck, parts["training"], checkpoint))
     warm = round(KL_WARM_UP * trained.history.planned)
-    asked = Asked(source_profile.rows, held.split.folds, parts["corruption"].masks, warm)
+    asked = Asked(profile.rows, held.split.folds, parts["corruption"].masks, warm)
     return replace(_judged(trained, table, held, asked), reference=reference, fingerprint=mark,
                    choice=choice)  # fmt: skip
 

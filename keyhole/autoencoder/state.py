@@ -28,7 +28,11 @@ MOST_MEMBERS = 64
 MOST_NATS = 1e9
 MOST_FIGURES = 1 << 17  # of held-out rows, or of codes
 MOST_PRIOR_ROWS = 1 << 40
-CELLS, FOLD, FACTOR = "memory.cells", "memory.fold", "memory.factor"  # beside the weights
+CELLS, FOLD, FACTOR = (
+    "reference.features",
+    "reference.fold",
+    "reference.factor",
+)  # beside the weights
 PRIOR = "prior."
 UNOBSERVED = 3e38  # marks a cell that was not seen: no column makes such a number
 CONTAINERS = {"array", "images", "arrow", "pandas", "polars", "modin", "cudf"}

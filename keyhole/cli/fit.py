@@ -109,8 +109,8 @@ SAMPLE = "sample"  # a task that answers with rows of its own
 )
 @click.option("--columns", multiple=True, help="Only these columns, written as for --exclude.")
 @click.option("--kind", multiple=True, metavar="COLUMN=KIND",
-              help="number, count, category, flag, moment or aside, "
-              "where the guess is wrong; number:, for a decimal comma, moment:%d/%m/%Y for a "
+              help="number, count, category, boolean, datetime or ignored, "
+              "where the guess is wrong; number:, for a decimal comma, datetime:%d/%m/%Y for a "
               "date format.")  # fmt: skip
 @click.option("--weight", help="Column with row weights.")
 @click.option("--validation", default="random", show_default=True,

@@ -81,7 +81,7 @@ class Schema(Described):
 
     @property
     def format_of(self) -> dict[str, str]:
-        """How columns write numbers or moments, as told: "number:," or "moment:%d/%m/%Y"."""
+        """How columns write numbers or moments, as told: "number:," or "datetime:%d/%m/%Y"."""
         kinds = self.kinds if isinstance(self.kinds, dict) else {}
         return {name: kind.partition(":")[2] for name, kind in kinds.items() if ":" in kind}
 
@@ -193,7 +193,7 @@ def _told(profile: Profile, kind: str, form: str) -> Guess:
     elif form and not (kind == "number" and form in OPPOSITE):
         raise SettingError(
             f"{name}='{kind}:{form}': write 'number:.' or 'number:,' for the decimal sign, "
-            "'moment:FORMAT' for dates"
+            "'datetime:FORMAT' for dates"
         )
     if not _can_be(profile, kind):
         values = profile.sample.drop_null()
@@ -213,7 +213,7 @@ def _style(profile: Profile, form: str) -> str | None:
     if form:
         if not dates.check(form):
             raise SettingError(
-                f"{profile.name}='moment:{form}': unsupported format; write one such as %d/%m/%Y, "
+                f"{profile.name}='datetime:{form}': unsupported format; write one such as %d/%m/%Y, "
                 f"or one of {list(dates.EPOCHS)}"
             )
         return form
@@ -222,7 +222,7 @@ def _style(profile: Profile, form: str) -> str | None:
         text = levels.said(profile.sample.drop_null(), 0)
         raise DataError(
             f"column {profile.name!r}: whether day or month comes first in {text} cannot be told; "
-            f"write kind 'moment:{first}' or 'moment:{second}'"
+            f"write kind 'datetime:{first}' or 'datetime:{second}'"
         )
     if profile.style is not None or not profile.readable:
         return profile.style

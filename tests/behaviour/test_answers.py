@@ -29,7 +29,7 @@ def sensors(rows: int = 400, seed: int = 0) -> pd.DataFrame:
         {
             "unit": [f"u{i}" for i in range(rows)],
             "flow": 10 + load + 0.1 * rng.normal(size=rows),
-            "anomaly_map": 300 + 20 * load + rng.normal(size=rows),
+            "heat": 300 + 20 * load + rng.normal(size=rows),
             "noise": rng.normal(size=rows),
             "mode": np.where(load > 0, "high", "low"),
         }
@@ -44,12 +44,12 @@ def detector() -> AnomalyDetector:
 
 def test_a_row_that_breaks_the_pattern_alarms_and_names_the_cell(detector):
     rows = sensors(50, seed=1)
-    rows.loc[7, "anomaly_map"] = 300 - 20 * (rows.loc[7, "flow"] - 10) + 80
+    rows.loc[7, "heat"] = 300 - 20 * (rows.loc[7, "flow"] - 10) + 80
     answer = detector.answer(rows)
     assert answer.alarm[7]
     assert answer.strongest(1)[0] == 7
     cell = answer.reasons[7][0]
-    assert cell.column == "anomaly_map"
+    assert cell.column == "heat"
     low, high = (
         float(end.replace(",", "")) for end in cell.expected.removesuffix(" (90 %)").split(" to ")
     )
@@ -78,7 +78,7 @@ def test_the_answer_for_a_pandas_frame_is_pandas_and_has_its_index(detector):
 
 def test_a_repeated_index_keeps_every_row_and_its_causes(detector):
     rows = sensors(50, seed=1)
-    rows.loc[[7, 9], "anomaly_map"] += [500, -500]
+    rows.loc[[7, 9], "heat"] += [500, -500]
     rows.index = pd.Index([5] * 50)
     answer = detector.answer(rows)
     assert {7, 9} <= set(answer.reasons)  # by position
@@ -118,7 +118,7 @@ def test_a_gap_makes_a_row_neither_calm_nor_loud(detector):
 
 def test_a_row_with_no_observed_cell_scores_nan_and_never_alarms(detector):
     rows = sensors(3).astype({"mode": object})
-    rows.loc[1, ["flow", "anomaly_map", "noise"]] = np.nan
+    rows.loc[1, ["flow", "heat", "noise"]] = np.nan
     rows.loc[1, "mode"] = None
     answer = detector.answer(rows)
     assert np.isnan(answer.anomaly_score[1])
@@ -178,14 +178,14 @@ def test_false_alarms_stay_near_the_promise_on_rows_like_those_of_training(detec
 def test_seen_cells_stay_untouched_and_gaps_are_filled_near_the_truth(detector):
     rows = sensors(100, seed=7)
     gappy = rows.copy()
-    gappy.loc[::2, "anomaly_map"] = np.nan
+    gappy.loc[::2, "heat"] = np.nan
     gappy.loc[1::4, "mode"] = None
     full = Impute(detector.autoencoder_).answer(gappy)
-    assert not full[["flow", "anomaly_map", "noise", "mode"]].isna().any().any()
-    pd.testing.assert_series_equal(full["anomaly_map"][1::2], rows["anomaly_map"][1::2])
+    assert not full[["flow", "heat", "noise", "mode"]].isna().any().any()
+    pd.testing.assert_series_equal(full["heat"][1::2], rows["heat"][1::2])
     assert full["unit"].tolist() == rows["unit"].tolist()
-    off = (full["anomaly_map"] - rows["anomaly_map"])[::2]
-    assert off.std() < 0.6 * rows["anomaly_map"].std()
+    off = (full["heat"] - rows["heat"])[::2]
+    assert off.std() < 0.6 * rows["heat"].std()
     assert (full["mode"] == rows["mode"])[1::4].mean() > 0.7
 
 
@@ -194,7 +194,7 @@ def test_the_same_kind_of_frame_comes_back(detector):
     assert Embed(detector.autoencoder_).answer(pandas).index.tolist() == list(range(100, 110))
     polars = Reconstruct(detector.autoencoder_).answer(pl.from_pandas(sensors(10)))
     assert isinstance(polars, pl.DataFrame)
-    assert polars.columns == ["flow", "anomaly_map", "noise", "mode"]
+    assert polars.columns == ["flow", "heat", "noise", "mode"]
     assert polars["mode"].dtype == pl.String
 
 

@@ -330,7 +330,7 @@ def test_ordered_codes_of_a_linear_net_are_the_principal_components_in_order():
     ).fit(values)
     cells = model.table_.encode(model.open(values).group(0)).numbers.numpy()
     vectors = np.linalg.eigh(np.cov(cells, rowvar=False))[1]
-    weight = model.network_.head.cells["gaussian"].to_location.weight[0].detach().numpy()
+    weight = model.network_.head.features["gaussian"].to_location.weight[0].detach().numpy()
     for j in range(3):
         column = weight[:, j] / np.linalg.norm(weight[:, j])
         angle = np.degrees(np.arccos(min(abs(column @ vectors[:, -1 - j]), 1.0)))

@@ -51,8 +51,8 @@ def test_fit_shows_what_it_made_of_the_columns_and_how_far_to_trust_the_model(pl
     code, _, err = ask(capfd, "fit", place / "train.csv", "-o", place / "n.keyhole",
                        "--steps", "30", "--no-report")  # fmt: skip
     assert code == 0
-    assert "card    aside     nearly every row has a level of its own: an identifier" in err
-    assert "kind    flag      two texts" in err
+    assert "card    ignored   nearly every row has a level of its own: an identifier" in err
+    assert "kind    boolean   two texts" in err
     assert "verdict " in err
     assert "about" in err
 
@@ -94,7 +94,7 @@ def test_csv_and_parquet_give_the_same_surprise(place, capfd):
 def test_alarms_exit_with_one_only_if_asked(place, capfd):
     code, out, _ = ask(capfd, "detect", place / "m.keyhole", place / "new.csv", "--fail-on-alarm")
     assert code == 1
-    assert out.startswith('"card","anomaly score","doubt","p_value","alarm","because"')
+    assert out.startswith('"card","anomaly_score","score_std","p_value","alarm","reasons"')
     assert ask(capfd, "detect", place / "m.keyhole", place / "new.csv")[0] == 0
 
 

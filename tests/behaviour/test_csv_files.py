@@ -146,7 +146,7 @@ def test_long_texts_are_counted_up_to_a_bound_of_bytes(monkeypatch):
 
 
 def test_a_group_too_large_for_a_pool_is_trained_on_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("keyhole.training.feed.POOL_CELLS", 6_000)
+    monkeypatch.setattr("keyhole.training.feed.POOL_FEATURES", 6_000)
     frame = pd.DataFrame({"row": np.arange(4_000) + 0.5, "x": RNG.normal(size=4_000)})
     pq.write_table(pa.table(frame), tmp_path / "t.parquet", row_group_size=4_000)
     source = open_source(tmp_path / "t.parquet")

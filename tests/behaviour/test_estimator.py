@@ -179,7 +179,7 @@ def test_a_table_larger_than_memory_is_learnt_pool_by_pool_the_same_each_time(
     grouped, monkeypatch
 ):
     """Takes seconds: three fits, which read row groups anew for every pool."""
-    monkeypatch.setattr("keyhole.training.feed.POOL_CELLS", 2 * 250 * 4)
+    monkeypatch.setattr("keyhole.training.feed.POOL_FEATURES", 2 * 250 * 4)
     first, again = (fitted(grouped, steps=40) for _ in range(2))
     assert same_model(first, again)
     np.testing.assert_array_equal(first.score_samples(grouped), again.score_samples(grouped))
@@ -188,7 +188,7 @@ def test_a_table_larger_than_memory_is_learnt_pool_by_pool_the_same_each_time(
 
 
 def test_pools_go_through_every_training_row_and_no_other(grouped, monkeypatch):
-    monkeypatch.setattr("keyhole.training.feed.POOL_CELLS", 2 * 250 * 4)
+    monkeypatch.setattr("keyhole.training.feed.POOL_FEATURES", 2 * 250 * 4)
     model, source = fitted(grouped), open_source(grouped)
     split = Split(1500, seed=3)
     feed = Feed(source, model.table_, split, seed=3, rows=1500)

@@ -350,10 +350,10 @@ def test_the_likelihood_of_a_linear_gaussian_model_is_the_exact_one():
     model = Autoencoder(
         Variational(2), net=LinearNet(), training=TrainingConfig(600, members=1), random_state=0
     ).fit(values)
-    head = model.network_.head.cells["gaussian"]
+    head = model.network_.head.features["gaussian"]
     weight, bias = head.to_location.weight[0].detach(), head.to_location.bias[0, 0].detach()
     likelihood = model.network_.decode(torch.zeros(1, 1, 1, 2))
-    scale = likelihood.groups[0].cells.scale.detach().expand(1, 1, 5)[0, 0]
+    scale = likelihood.groups[0].features.scale.detach().expand(1, 1, 5)[0, 0]
     exact = torch.distributions.MultivariateNormal(
         bias.double(), (weight @ weight.T + torch.diag(scale**2)).double()
     )

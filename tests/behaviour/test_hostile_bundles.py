@@ -87,7 +87,7 @@ def test_lists_of_numbers_are_bound_before_work(bundle):
     modality = ("autoencoder", "modality")
     places = [
         (*modality, "columns", 0, "range"), (*modality, "grids", "hurdle", "heaps"),
-        ("autoencoder", "held_out_nats"), ("detect", "anomaly scores"),
+        ("autoencoder", "held_out_nats"), ("detect", "anomaly_scores"),
     ]  # fmt: skip
     for place in places:
         manifest = json.loads(json.dumps(whole))

@@ -19,11 +19,11 @@ def folder(tmp_path_factory):
     """A detector, and twenty rows of which one is strange, as CSV and Parquet."""
     folder = tmp_path_factory.mktemp("rows")
     load = np.random.default_rng(0).normal(size=400)
-    rows = pd.DataFrame({"flow": load, "anomaly_map": 3 * load})
+    rows = pd.DataFrame({"flow": load, "heat": 3 * load})
     model = Autoencoder(training=TrainingConfig(60, members=1), random_state=0)
     AnomalyDetector(model, false_alarm_rate=0.05).fit(rows).save(str(folder / "m.keyhole"))
     rows = rows.head(20)
-    rows.loc[ODD - 1, "anomaly_map"] = 90.0
+    rows.loc[ODD - 1, "heat"] = 90.0
     rows.to_csv(folder / "new.csv", index=False)
     rows.to_parquet(folder / "new.parquet")
     return folder

@@ -165,7 +165,7 @@ AFTER_A_FORK = """
 import os, signal, sys
 import numpy as np
 import torch
-from keyhole import Autoencoder, Plan
+from keyhole import Autoencoder, TrainingConfig
 
 torch.set_num_threads(2)
 x = np.random.default_rng(0).normal(size=(300, 4))

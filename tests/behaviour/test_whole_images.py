@@ -219,9 +219,9 @@ def test_resizing_keeps_the_mean_and_halves_by_the_mean_of_blocks(rng):
 
 @pytest.fixture
 def folder(tmp_path):
-    image = pytest.importorskip("PIL.Image")
+    pil = pytest.importorskip("PIL.Image")
     for i, image in enumerate(DIGITS[:40]):
-        image.fromarray(image * 15).save(tmp_path / f"{i:02}.png")
+        pil.fromarray(image * 15).save(tmp_path / f"{i:02}.png")
     return tmp_path
 
 
@@ -239,8 +239,8 @@ def test_a_folder_of_files_gives_codes_with_the_files_names(folder):
 
 
 def test_a_file_of_another_size_is_named_and_size_resizes_it(folder):
-    image = pytest.importorskip("PIL.Image")
-    image.fromarray(np.zeros((5, 9), np.uint8)).save(folder / "zz.png")
+    pil = pytest.importorskip("PIL.Image")
+    pil.fromarray(np.zeros((5, 9), np.uint8)).save(folder / "zz.png")
     with pytest.raises(DataError, match=r"zz.png is 5x9.*ImageSchema\(size=.*resizes all"):
         model().fit(str(folder))
     made = model(schema=ImageSchema(size=[8, 8]), training=TrainingConfig(steps=2, members=1))
@@ -259,11 +259,11 @@ def test_a_folder_of_images_is_fitted_asked_embedded_and_drawn_from_on_the_comma
     tmp_path, capsys
 ):
     """Takes 3 s: a fit, and four commands."""
-    image = pytest.importorskip("PIL.Image")
+    pil = pytest.importorskip("PIL.Image")
     folder = tmp_path / "digits"
     folder.mkdir()
     for i, digit in enumerate(load_digits().images[:60]):
-        image.fromarray((16 * digit).clip(0, 255).astype(np.uint8)).save(folder / f"{i:02d}.png")
+        pil.fromarray((16 * digit).clip(0, 255).astype(np.uint8)).save(folder / f"{i:02d}.png")
     model, anomaly_map = str(tmp_path / "d.keyhole"), tmp_path / "maps"
     said = ["--for", "detect", "--for", "sample", "--prior", "normal", "--steps", "3", "--quiet"]
     assert run(["fit", str(folder), "-o", model, *said]) == 0

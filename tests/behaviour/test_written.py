@@ -171,7 +171,7 @@ def test_digits_that_are_dates_in_a_frame_come_back_as_integers():
 
 
 def test_digits_are_dates_beside_decimal_commas_too(file):
-    lines = [f"{moment:%Y%m%d};{i % 7},5" for i, moment in enumerate(MOMENTS)]
+    lines = [f"{datetime:%Y%m%d};{i % 7},5" for i, moment in enumerate(MOMENTS)]
     table = learned(file("\n".join(["at;x", *lines, ""])))
     assert (table.by_name["at"].kind, table.by_name["x"].kind) == ("datetime", "number")
 
@@ -202,10 +202,10 @@ def test_day_or_month_first_is_asked_where_the_data_does_not_tell(file):
     assert "dates as %d/%m/%Y or %m/%d/%Y?" in learned(path).reasons["at"]
     with pytest.raises(DataError, match=r"whether day or month comes first in .* cannot"):
         learned(path, kinds={"at": "datetime"})
-    column = learned(path, kinds={"at": "moment:%m/%d/%Y"}).by_name["at"]
+    column = learned(path, kinds={"at": "datetime:%m/%d/%Y"}).by_name["at"]
     assert column.range_s[1] < pd.Timestamp("2020-12-31").timestamp()
     with pytest.raises(SettingError, match="unsupported format"):
-        learned(path, kinds={"at": "moment:%Q"})
+        learned(path, kinds={"at": "datetime:%Q"})
 
 
 @pytest.mark.parametrize("style", ["%Y", "%n" * 40, "%d/%m", "%Y-%m-%d %I", "%Y-%m-%d|Z", "x", ""])

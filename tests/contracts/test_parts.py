@@ -132,7 +132,7 @@ def test_a_kind_that_does_not_exist_is_answered_with_those_that_do(family):
 
 
 def test_two_classes_cannot_share_a_kind():
-    with pytest.raises(TypeError, match="two classes call themselves plan 'steps'"):
+    with pytest.raises(TypeError, match="two classes call themselves training 'steps'"):
         type("Twin", (Described,), {"family": "training", "kind": "steps"})
 
 

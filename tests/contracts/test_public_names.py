@@ -53,7 +53,7 @@ AUTOENCODER = {
     "score": lambda m, x: m["model"].score(x),
     "inverse_transform": lambda m, x: m["two"].inverse_transform(x),
     "open": lambda m, x: m["model"].open(x),
-    "numbered": lambda m, x: list(m["model"].iter_blocks(x)),
+    "iter_blocks": lambda m, x: list(m["model"].iter_blocks(x)),
 }
 DETECTOR = {
     "fit": lambda m, x: AnomalyDetector(small()).fit(x),
@@ -89,7 +89,7 @@ USES = (
 # Public methods that take no rows of a table, or that belong to scikit-learn.
 WITHOUT_ROWS = {
     "Autoencoder": {"sample", "save", "load", "from_bundle", "remember", "sampler", "fit_prior",
-                    "row_nats", "weigh", "expect", "code", "parts", "get_feature_names_out"},
+                    "row_nats", "score_block", "expect", "code", "parts", "get_feature_names_out"},
     "AnomalyDetector": {"of", "save", "load", "from_bundle", "reads", "section", "rate_for",
                         "answer_rows", "anomaly_map"},
     "Generator": {"of", "sample", "interpolate", "judge", "save", "load", "from_bundle"},

@@ -133,8 +133,8 @@ def test_dates_score_the_same_however_a_library_writes_them_as_csv(tmp_path):
         ("%d.%m.%Y", "02/03/2024", "NaT"),
     ],
 )
-def test_only_a_date_that_can_be_read_in_one_way_is_read_beside_the_format(style, text, moment):
+def test_only_a_date_that_can_be_read_in_one_way_is_read_beside_the_format(style, text, datetime):
     seconds, bad = cast.seconds(pa.array([text]), style)
-    expected = np.datetime64(moment, "us").astype("M8[us]")
+    expected = np.datetime64(datetime, "us").astype("M8[us]")
     assert len(bad) == np.isnat(expected)
     assert np.isnat(expected) or seconds[0] == expected.astype(np.int64) / 1e6

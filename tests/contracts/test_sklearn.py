@@ -90,7 +90,7 @@ def test_a_parameter_that_a_part_does_not_have_is_named():
 
 def test_grid_search_goes_over_parts_and_over_their_arguments(rng):
     X = rng.normal(size=(40, 4)) @ rng.normal(size=(4, 4))
-    parts = [{"bottleneck": [Plain(width=1), Plain(width=3)]}, {"plan__learning_rate": [3e-3]}]
+    parts = [{"bottleneck": [Plain(width=1), Plain(width=3)]}, {"training__learning_rate": [3e-3]}]
     search = GridSearchCV(
         Autoencoder(training=TrainingConfig(steps=2), random_state=0), parts, cv=2
     ).fit(X)

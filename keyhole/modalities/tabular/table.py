@@ -99,8 +99,7 @@ class Tabular(Modality):
         source_profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
         if source_profile.rows == 0:
             raise DataError(
-                f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1 is "
-                "required"
+                f"{source.name} has a header but no rows: 0 sample(s), a minimum of 1 is required"
             )
         columns, reasons = [], {}
         for name, profile in source_profile.profiles.items():
@@ -126,10 +125,8 @@ class Tabular(Modality):
             alone = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
             parted = "; it was read as one column: is it parted by , ; | or tabs?" if alone else ""
             raise DataError(f"{source.name} has no column to learn from ({said}){parted}")
-        table.grids, table.rules = (
-            bounds_of(columns, source_profile),
-            kept_rules(source, source_profile, columns),
-        )
+        table.grids = bounds_of(columns, source_profile)
+        table.rules = kept_rules(source, source_profile, columns)
         if binned:
             table.bins = bins_of(table, source_profile)
             del table.layout  # it is made anew, with bins

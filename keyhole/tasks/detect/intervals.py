@@ -112,8 +112,8 @@ def _residuals(
         observed, (numbers - middle[:, :wide]) / reach[:, :wide], np.nan
     )
     for sine, cosine in _cycles(layout):
-        observed = np.arctan2(numbers[:, sine], numbers[:, cosine])
-        turn = observed - np.arctan2(middle[:, sine], middle[:, cosine])
+        turn = np.arctan2(numbers[:, sine], numbers[:, cosine])
+        turn = turn - np.arctan2(middle[:, sine], middle[:, cosine])
         turn = (turn + np.pi) % (2 * np.pi) - np.pi
         residuals[:, sine] = np.where(observed[:, sine], turn, np.nan)
     if layout.grid is not None:

@@ -27,7 +27,7 @@ class Drift:
     table: Modality
     rows: int = 0
     gaps: dict[str, int] = field(default_factory=dict)
-    unobserved: dict[str, int] = field(default_factory=dict)
+    unseen: dict[str, int] = field(default_factory=dict)
     unmet: set[str] = field(default_factory=set)  # segments
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -54,12 +54,12 @@ class Drift:
                 strange = int((batch.numbers[:, cell] == NEITHER).sum())
             else:
                 continue
-            self.unobserved[column.name] = self.unobserved.get(column.name, 0) + strange
+            self.unseen[column.name] = self.unseen.get(column.name, 0) + strange
 
     def to_json(self) -> dict[str, Any]:
         """The counts as JSON."""
         return {
-            "rows": self.rows, "gaps": self.gaps, "unseen": self.unobserved,
+            "rows": self.rows, "gaps": self.gaps, "unseen": self.unseen,
             "unmet": sorted(self.unmet), "counts": self.counts.tolist(),
         }  # fmt: skip
 
@@ -77,7 +77,7 @@ class Drift:
 
     def remarks(self) -> list[str]:
         """Sentences on what differs; one that says so where nothing does."""
-        found = [*self._groups_of_rows(), *self._unobserved(), *self._gaps(), *self._p_values()]
+        found = [*self._groups_of_rows(), *self._unseen(), *self._gaps(), *self._p_values()]
         if self.rows < LEAST_ROWS:
             found.append(
                 f"{self.rows:,} rows are too few to tell whether all look like training's"
@@ -87,8 +87,8 @@ class Drift:
     def _groups_of_rows(self) -> list[str]:
         return [unmet_in_words(self.unmet)] if self.unmet else []
 
-    def _unobserved(self) -> list[str]:
-        held = {name: count for name, count in self.unobserved.items() if count}
+    def _unseen(self) -> list[str]:
+        held = {name: count for name, count in self.unseen.items() if count}
         return [
             f"column {name!r}: {count:,} of {self.rows:,} rows hold a level "
             "that training never met"
