@@ -45,7 +45,7 @@ def write_image(path: Path, side: int = 256, seed: int = 0) -> None:
 
 def fit(data: Path, out: Path, budget: float, task: str) -> bool:
     """Print a line for one fit; True where it reached the bar."""
-    command = [sys.executable, "-m", "keyhole.cli", "fit", str(data), "-o", str(out), "--quiet",
+    command = [sys.executable, "-m", "keyhole", "fit", str(data), "-o", str(out), "--quiet",
                "--force", "--for", task, "--time-budget", f"{budget:g}"]  # fmt: skip
     began = time.monotonic()
     done = subprocess.run(command, check=False, stderr=subprocess.DEVNULL)

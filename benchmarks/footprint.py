@@ -71,7 +71,7 @@ def main() -> None:
     more = tree(("keyhole",)) - tree(BASE) - {"keyhole"}
     emit(
         "footprint",
-        help_seconds=best([sys.executable, "-m", "keyhole.cli", "--help"]),
+        help_seconds=best([sys.executable, "-m", "keyhole", "--help"]),
         import_seconds=bare,
         import_estimators_seconds=whole,
         loaded_by_import=loaded,

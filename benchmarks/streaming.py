@@ -44,7 +44,7 @@ def loaded() -> float:
     import pyarrow.parquet  # noqa: F401
     import torch
 
-    import keyhole.cli.ask
+    import keyhole.cli.tasks
     import keyhole.jobs
     import keyhole.tasks  # noqa: F401
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from keyhole.cli import COMMANDS, cli
+from keyhole.cli import cli
 
 PAGE = Path(__file__).with_name("cli.md")
 
@@ -13,11 +13,11 @@ def page() -> str:
     """Every command's --help, in the order of `keyhole --help`."""
     parts = [
         "# The command line\n\nWritten by `python docs/write_cli.py` from the commands themselves. "
-        "Exit codes: 0 done, 1 alarms with `--fail-on-alarm`, 2 a fault said in one line, 130 stopped.\n",
+        "Exit codes: 0 success, 1 alarms with `--fail-on-alarm`, 2 an error, reported in one line, 130 stopped.\n",
         _block("keyhole", cli),
     ]
     with click.Context(cli, info_name="keyhole") as above:
-        for name in COMMANDS:
+        for name in cli.list_commands(above):
             command = cli.get_command(above, name)
             assert command is not None
             parts.append(_block(f"keyhole {name}", command))

@@ -13,6 +13,7 @@ HOUSE = Path(__file__).parent.parent / "keyhole"
 FLOORS = {
     "errors": 0, "core": 1, "data": 2, "model": 2, "store": 2, "modalities": 3, "training": 4,
     "checks": 5, "autoencoder": 6, "denoising": 6.5, "tasks": 7, "jobs": 8, "report": 8, "cli": 9,
+    "__main__": 10,
 }  # fmt: skip
 FRAMES = {"pandas", "polars", "pyarrow", "narwhals"}
 LATE = {

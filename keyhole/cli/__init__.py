@@ -1,6 +1,5 @@
-"""The command line: verbs that mirror the Python names, each loaded only when it is called."""
+"""The command line: the commands of tasks come from the task registry."""
 
-import importlib
 import os
 import signal
 import sys
@@ -10,47 +9,26 @@ from typing import Any
 import click
 
 from keyhole import __version__
+from keyhole.cli import demo, denoise, fit, inspect, keep, sample, tasks
 from keyhole.cli.common import speaking
-
-COMMANDS = {
-    "fit": ("fit", "Train on a table and keep the model."),
-    "detect": ("ask", "Anomaly score, p-value, alarm and causes of every row."),
-    "explain": ("inspect", "Why one row is anomalous."),
-    "embed": ("ask", "The code of every row."),
-    "denoise": ("denoise", "Images without their noise, files in the formats they came in."),
-    "impute": ("ask", "Fill gaps; seen cells stay as they are."),
-    "sample": ("sample", "New rows that pass for real ones."),
-    "reconstruct": ("ask", "The row that the model expects in place of each."),
-    "score": ("ask", "The log-likelihood of every row."),
-    "update": ("keep", "Take new rows into the bank and the calibration."),
-    "calibrate": ("keep", "Promise false alarm rates on rows known to be good."),
-    "evaluate": ("inspect", "Compare alarms with a label column."),
-    "inspect": ("inspect", "What a model is, what it was trained on, how far to trust it."),
-    "demo": ("demo", "The whole path on data that ships with scikit-learn."),
-}
+from keyhole.tasks import Task
 
 
-class Lazy(click.Group):
-    """Finds a command's module when the command is called: --help loads no torch."""
+class Commands(click.Group):
+    """The commands that are written by hand, and one for each task in the registry."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs, in the order a newcomer needs them."""
-        return list(COMMANDS)
+        """The verbs: fit, those of tasks, the others."""
+        return list(dict.fromkeys(["fit", *Task.registry, *self.commands]))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"keyhole.cli.{COMMANDS[cmd_name][0]}")
-        return speaking(getattr(module, cmd_name))
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The verbs and what they answer."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, said) for name, (_, said) in COMMANDS.items()])
+        if cmd_name not in self.commands and cmd_name in Task.registry:
+            return speaking(tasks.task_command(Task.registry[cmd_name]))
+        return super().get_command(ctx, cmd_name)
 
 
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
     """Autoencoders that people put to work.
@@ -59,6 +37,13 @@ def cli() -> None:
     belongs in the gaps, what would new rows be. DATA is a CSV or Parquet file, a folder or glob of
     Parquet files, or - for standard input.
     """
+
+
+for _command in (
+    fit.fit, tasks.detect, inspect.explain, denoise.denoise, sample.sample, keep.update,
+    keep.calibrate, inspect.evaluate, inspect.inspect, demo.demo,
+):  # fmt: skip
+    cli.add_command(speaking(_command))
 
 
 class Terminated(KeyboardInterrupt):

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from keyhole.cli.common import Say, spoken_warnings
-from keyhole.core.environment import install_command
 
 SIGMA = 25 / 255
 IMAGE_STEPS, BATCH = 900, 8
@@ -21,6 +20,8 @@ def clean_images(page: str, seed: int, say: Say) -> None:
     try:
         clean, scan = _camera(), _slice()
     except ImportError as missing:
+        from keyhole.core.environment import install_command
+
         command = install_command("images", "medical")
         say("images", f"left out: {missing}; {command} installs all that this part needs")
         return
@@ -79,7 +80,7 @@ FALSE_ALARM_RATE = 0.05  # promised on rows like those of training
 FALSE_SHARE = 0.1  # of alarms
 
 
-@click.command()
+@click.command(short_help="The whole path on data that ships with scikit-learn.")
 @click.option("--out", default="demo.keyhole", show_default=True, type=click.Path())
 @click.option("--report", default="report.html", show_default=True, type=click.Path())
 @click.option("--digits", default="digits.html", show_default=True, type=click.Path(),

@@ -85,7 +85,7 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
         say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
 
 
-@click.command()
+@click.command(short_help="Images without their noise, in the formats they came in.")
 @model_argument
 @click.argument("data", type=click.Path())
 @click.option("-o", "--out", required=True, type=click.Path(),

@@ -98,7 +98,7 @@ def _size(text: str) -> list[int]:
 SAMPLE = "sample"  # a task that answers with rows of its own
 
 
-@click.command()
+@click.command(short_help="Train on a table or images, and save the model.")
 @data_argument
 @click.option("-o", "--out", required=True, type=click.Path(), help="Folder for the model.")
 @click.option("--id", "id_column", help="Column that names rows; never learned from.")
@@ -300,7 +300,7 @@ def _check_tasks(options: dict[str, Any]) -> None:
     """Tasks that there are, and a prior that can be used: said before anything is read."""
     from keyhole.tasks import Task
 
-    verbs = [*Task.verbs, SAMPLE, denoise.VERB]
+    verbs = [*Task.registry, SAMPLE, denoise.VERB]
     if denoise.VERB in options["tasks"] and len(options["tasks"]) > 1:
         raise click.UsageError("--for denoise: a denoiser has a net of its own; fit it by itself")
     for task in options["tasks"]:

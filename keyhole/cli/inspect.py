@@ -28,7 +28,7 @@ from keyhole.cli.common import (
 )
 
 
-@click.command()
+@click.command(short_help="Compare alarms with a label column.")
 @model_argument
 @data_argument
 @click.option("--label", required=True, help="Column that says which rows are anomalies.")
@@ -69,7 +69,7 @@ def _evaluation_text(found: Any, detector: Any) -> list[str]:
 MOST_CELLS = 10
 
 
-@click.command()
+@click.command(short_help="Why one row is anomalous.")
 @model_argument
 @data_argument
 @click.option("--row", type=click.IntRange(1), help="The data row, counted from 1.")
@@ -163,7 +163,7 @@ MOST_CARDS = 32
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-@click.command()
+@click.command(short_help="What a model is, what it was trained on, how far to trust it.")
 @model_argument
 @click.option(
     "--codes", is_flag=True, help="What each code dimension (32 at most) stands for, instead."

@@ -27,7 +27,7 @@ def _keeping(command: Any) -> Any:
     return command
 
 
-@click.command()
+@click.command(short_help="Add new rows to the reference rows and the calibration.")
 @model_argument
 @data_argument
 @_keeping
@@ -41,7 +41,7 @@ def update(model: str, data: str, **options: Any) -> None:
         _keep(detector, model, options, say)
 
 
-@click.command()
+@click.command(short_help="Calibrate false alarm rates on rows known to be normal.")
 @model_argument
 @data_argument
 @click.option("--label", help="Column that says which rows are anomalies; they are left out.")

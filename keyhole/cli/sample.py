@@ -19,7 +19,7 @@ from keyhole.cli.common import (
 BLOCK_ROWS = 16_384  # drawn together
 
 
-@click.command()
+@click.command(short_help="New rows, drawn from the model.")
 @model_argument
 @click.option("-n", "--rows", type=int, default=1_000, show_default=True, help="How many rows.")
 @click.option("--given", multiple=True, metavar="COLUMN=VALUE",

@@ -1,16 +1,26 @@
-"""One file a verb: a question put to the distribution that an Autoencoder is."""
+"""Tasks: questions put to a fitted Autoencoder. A task of rows is one file and one import here.
+
+The task modules imported here are light: they import torch and pyarrow when they answer, so that
+`keyhole --help` can list them. The other names are imported when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from keyhole.tasks.base import Task
-from keyhole.tasks.denoise.denoiser import Denoiser
-from keyhole.tasks.detect.answer import Answer, Cell
-from keyhole.tasks.detect.detector import AnomalyDetector, Detect
-from keyhole.tasks.detect.evaluate import Evaluation, evaluate
+from keyhole.tasks.detect.task import Detect
 from keyhole.tasks.embed import Embed
-from keyhole.tasks.generate.generator import Generator
-from keyhole.tasks.generate.judge import Judgement, judge
 from keyhole.tasks.impute import Impute
 from keyhole.tasks.reconstruct import Reconstruct
 from keyhole.tasks.score import Score
+
+if TYPE_CHECKING:
+    from keyhole.tasks.denoise.denoiser import Denoiser
+    from keyhole.tasks.detect.answer import Answer, Cell
+    from keyhole.tasks.detect.detector import AnomalyDetector
+    from keyhole.tasks.detect.evaluate import Evaluation, evaluate
+    from keyhole.tasks.generate.generator import Generator
+    from keyhole.tasks.generate.judge import Judgement, judge
 
 __all__ = [
     "AnomalyDetector",
@@ -29,3 +39,21 @@ __all__ = [
     "evaluate",
     "judge",
 ]  # fmt: skip
+
+_LATE = {
+    "AnomalyDetector": "detect.detector",
+    "Answer": "detect.answer",
+    "Cell": "detect.answer",
+    "Denoiser": "denoise.denoiser",
+    "Evaluation": "detect.evaluate",
+    "Generator": "generate.generator",
+    "Judgement": "generate.judge",
+    "evaluate": "detect.evaluate",
+    "judge": "generate.judge",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'keyhole.tasks' has no attribute {name!r}")
+    return getattr(import_module(f"keyhole.tasks.{_LATE[name]}"), name)

@@ -1,27 +1,26 @@
-"""A task is a verb and what it answers, block by block, so that files of any size pass through."""
+"""The interface of a task of rows, and the registry that the command line is built from."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from sklearn.base import clone
-
-from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.progress import advanced, heard_if_verbose
-from keyhole.data import Rows, Source
-from keyhole.data.frames import is_frame, same_kind
-from keyhole.data.image_rows import as_images, image_spec_of
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.tabular.given import check_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from keyhole.autoencoder.estimator import Autoencoder
+    from keyhole.data import Rows, Source
+
 
 def an_autoencoder(given: Any, taker: str) -> Autoencoder:
-    """What was given, which has to be an Autoencoder. Raises: SettingError."""
+    """The given Autoencoder. Raises: SettingError if it is something else."""
+    from keyhole.autoencoder.estimator import Autoencoder
+
     if isinstance(given, Autoencoder):
         return given
     own = "; take the one inside, .autoencoder_" if hasattr(given, "autoencoder_") else ""
@@ -31,12 +30,16 @@ def an_autoencoder(given: Any, taker: str) -> Autoencoder:
 def seeded(
     autoencoder: Autoencoder | None, random_state: Any, verbose: bool = False
 ) -> Autoencoder:
-    """A fresh copy of a template; a task's own `random_state` decides where it has one.
+    """A clone of a template, with the task's `random_state` if it has one.
 
-    It is verbose where the template or the task is.
+    The clone is verbose if the template or the task is.
     """
-    given = Autoencoder() if autoencoder is None else autoencoder
-    model: Any = clone(an_autoencoder(given, "AnomalyDetector"))
+    from sklearn.base import clone
+
+    from keyhole.autoencoder.estimator import Autoencoder
+
+    template = Autoencoder() if autoencoder is None else autoencoder
+    model: Any = clone(an_autoencoder(template, "AnomalyDetector"))
     if random_state is not None:
         model.set_params(random_state=random_state)
     if verbose:
@@ -44,33 +47,80 @@ def seeded(
     return model
 
 
+@dataclass(frozen=True)
+class Option:
+    """An argument of a task's constructor that its command offers as `--name`."""
+
+    name: str
+    type: type[int] | type[float] | type[str]
+    help: str
+    default: Any = None
+    metavar: str | None = None
+
+
 class Task(ABC):
-    """A question put to a fitted Autoencoder."""
+    """A question put to a fitted Autoencoder, answered with one or more lines a row.
+
+    A class that sets `verb` is registered, and `keyhole VERB MODEL DATA` runs it. Its module is
+    imported by `keyhole --help`: import torch, numpy and pyarrow inside its methods.
+    """
 
     verb: ClassVar[str]
-    verbs: ClassVar[dict[str, type[Task]]] = {}
+    summary: ClassVar[str]  # its line in `keyhole --help`
+    help: ClassVar[str]  # the text of `keyhole VERB --help`
+    options: ClassVar[tuple[Option, ...]] = ()
+    passes: int = 1  # how often the source is read
+    registry: ClassVar[dict[str, type[Task]]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "verb" in cls.__dict__:
-            Task.verbs[cls.verb] = heard_if_verbose("answer")(cls)
+            Task.registry[cls.verb] = heard_if_verbose("answer")(cls)
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         self.autoencoder = an_autoencoder(autoencoder, type(self).__name__)
 
+    @classmethod
+    def load(cls, path: str, options: Mapping[str, Any]) -> Self:
+        """The task on the model of a bundle; `options` are arguments of the constructor.
+
+        Raises: BundleError, SettingError.
+        """
+        from keyhole.autoencoder.estimator import Autoencoder
+
+        return cls(Autoencoder.load(path), **options)
+
     @abstractmethod
     def table(self, rows: Rows, start: int) -> pa.Table:
-        """The answer for a block of rows whose first stands at `start`, one line a row."""
+        """The answer for a block of rows; the first row has the index `start`."""
 
     def accept(self, names: list[str]) -> None:  # noqa: B027
-        """Refuse data with these columns where the answer has no room for them."""
+        """Raises: DataError if the answer cannot be added to data with these columns."""
+
+    def prepare(self, source: Source) -> None:  # noqa: B027
+        """Read the source once before it is answered, if `passes` is 2."""
+
+    def answerer(self) -> Callable[[Rows, int], pa.Table]:
+        """The function that answers a block; a `Counting` if `messages` needs counts."""
+        return self.table
+
+    def messages(self, rows: int) -> Iterator[tuple[str, str]]:
+        """What the command line prints once `rows` rows are answered: a label and a text each."""
+        yield self.verb, f"{rows:,} rows"
+
+    def settings(self) -> list[Any]:
+        """What the answers depend on, as JSON: parts of an interrupted run are reused if equal."""
+        options = {option.name: getattr(self, option.name) for option in self.options}
+        return [self.autoencoder.fingerprint_, self.verb, options]
 
     def reads(self) -> list[str] | None:
-        """The columns that this task reads; None: all, because it carries rows along."""
+        """The columns that this task reads; None: all, because the answer contains them."""
         return self.autoencoder.table_.needs()
 
     def tables(self, source: Source, chunk: int) -> Iterator[pa.Table]:
-        """The answers for a source, a chunk at a time, in its order."""
+        """The answers for a source, `chunk` rows at a time, in its order."""
+        from keyhole.modalities.tabular.given import check_columns
+
         check_columns(self.autoencoder.table_.needs(), source.names, "this model")
         self.accept(source.names)
         start = 0
@@ -85,6 +135,9 @@ class Task(ABC):
         """The answers for a frame, an array or a path, as the same kind of frame."""
         import pyarrow as pa
 
+        from keyhole.data.frames import is_frame
+        from keyhole.data.image_rows import as_images, image_spec_of
+
         source = self.autoencoder.open(X)
         table = pa.concat_tables(list(self.tables(source, self.autoencoder.chunk_rows)))
         if image_spec_of(table) is not None:
@@ -93,4 +146,6 @@ class Task(ABC):
 
     def back(self, table: pa.Table, X: Any) -> Any:
         """A table of answers as the kind of frame that was given."""
+        from keyhole.data.frames import same_kind
+
         return same_kind(table, X)

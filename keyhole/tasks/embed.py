@@ -1,23 +1,31 @@
 """Embed: the code of each row."""
 
-from typing import Any
+from __future__ import annotations
 
-from keyhole.data import Rows
+from typing import TYPE_CHECKING
+
 from keyhole.tasks.base import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from keyhole.data import Rows
 
 
 class Embed(Task):
     """Codes named `code_0`, `code_1`, ...; deterministic, one line a row."""
 
     verb = "embed"
+    summary = "The code of every row."
+    help = "The code of every row of DATA: code_0, code_1, ..."
 
-    def table(self, rows: Rows, start: int) -> Any:
-        """The codes of a block of rows."""
+    def table(self, rows: Rows, start: int) -> pa.Table:
+        """The codes of a block of rows, after the id column if there is one."""
         import pyarrow as pa
 
         model = self.autoencoder
         codes = model.code(rows, start)
-        named = dict(zip(model.get_feature_names_out(), codes.T, strict=True))
+        columns = dict(zip(model.get_feature_names_out(), codes.T, strict=True))
         name = model.table_.id_column
-        held = {} if name is None or name not in rows.names else {name: rows.column(name)}
-        return pa.table(held | named)
+        ids = {} if name is None or name not in rows.names else {name: rows.column(name)}
+        return pa.table(ids | columns)

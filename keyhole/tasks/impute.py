@@ -1,23 +1,22 @@
 """Impute: gaps are filled with what is expected there; what was seen stays as it was."""
 
+from __future__ import annotations
+
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from keyhole.autoencoder.estimator import Autoencoder
-from keyhole.autoencoder.sampling import draw_gaps
-from keyhole.core.records import Batch
-from keyhole.data import Rows, cast
-from keyhole.data.csv_dialect import dialect_of
-from keyhole.data.frames import as_container, is_frame
-from keyhole.data.frames_out import filled, filled_frame, interleaved, with_column
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.tabular.given import check_columns
-from keyhole.modalities.tabular.lawful import Lawful
-from keyhole.tasks.base import Task
-from keyhole.training.feed import hash_of
+from keyhole.tasks.base import Option, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keyhole.autoencoder.estimator import Autoencoder
+    from keyhole.core.records import Batch
+    from keyhole.data import Rows
+    from keyhole.modalities.tabular.lawful import Lawful
+    from keyhole.tasks.detect.answer import Filling
 
 MOST_DRAWS = 1_000
 
@@ -35,6 +34,15 @@ class Impute(Task):
     """
 
     verb = "impute"
+    summary = "Fill gaps; observed values stay as they are."
+    help = "Fill the gaps of DATA; all other values stay as they were written."
+    options = (
+        Option("draws", int, "Each row N times, its gaps drawn anew in each.", metavar="N"),
+        Option("mark", str,
+               "Add a column that says which values were filled: COLUMN and this suffix.",
+               metavar="COLUMN_SUFFIX"),
+        Option("seed", int, "Of the draws.", default=0),
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -77,6 +85,7 @@ class Impute(Task):
         """A block of rows without gaps; with draws, a first column tells which one a row is of."""
         if self.draws is None:
             return self._filled(rows, *self._guess(rows, start))
+        import numpy as np
         import pyarrow as pa
 
         self.accept(rows.names)
@@ -106,6 +115,11 @@ class Impute(Task):
 
     def _drawn(self, rows: Rows, batch: Batch, start: int, draw: int) -> Any:
         """A table of values drawn for the gaps; rules between columns are kept."""
+        import torch
+
+        from keyhole.autoencoder.sampling import draw_gaps
+        from keyhole.training.feed import hash_of
+
         fitted = self.autoencoder
         noise = torch.Generator().manual_seed(hash_of(self.seed, draw * (1 << 40) + start))
         lawful = fitted.table_.lawful if self.rules else None
@@ -123,6 +137,8 @@ class Impute(Task):
 
     def _free(self, batch: Batch, lawful: Lawful) -> dict[str, np.ndarray]:
         """For each column of a rule the rows with a gap there."""
+        import numpy as np
+
         table, observed = self.autoencoder.table_, batch.observed.cpu().numpy()
         return {
             c.name: np.logical_not(observed[:, table.features_of(c.name)].any(1))
@@ -134,6 +150,12 @@ class Impute(Task):
 
         A row's draws stand together, and share its label.
         """
+        import numpy as np
+
+        from keyhole.data.frames import is_frame
+        from keyhole.data.frames_out import interleaved, with_column
+        from keyhole.modalities.tabular.given import check_columns
+
         if not is_frame(X):
             return super().answer(X)
         source = self.autoencoder.open(X)
@@ -148,6 +170,10 @@ class Impute(Task):
 
     def _filled_frame(self, X: Any, draw: int | None = None) -> Any:
         """A copy of the frame without gaps, marked and counted."""
+        import numpy as np
+
+        from keyhole.data.frames_out import filled_frame, with_column
+
         guessed, gaps = self._guesses(X, draw)
         self.counts.append({name: int(g.sum()) for name, g in gaps.items() if g.any()})
         frame = filled_frame(X, guessed)
@@ -159,7 +185,10 @@ class Impute(Task):
 
     def _guesses(self, X: Any, draw: int | None = None) -> tuple[Any, dict[str, np.ndarray]]:
         """A value for each row and column that the net knows; and where such a cell is a gap."""
+        import numpy as np
         import pyarrow as pa
+
+        from keyhole.data import cast
 
         model, tables, marks = self.autoencoder, [], []
         for start, rows in model.iter_blocks(X):
@@ -180,6 +209,8 @@ class Impute(Task):
         """X once for each draw, in its own kind of frame."""
         import pyarrow as pa
 
+        from keyhole.data.frames import as_container, is_frame
+
         if is_frame(X):
             draws = range(self.draws or 1)
             return [self._filled_frame(X, draw) for draw in draws]
@@ -195,6 +226,10 @@ class Impute(Task):
 
         All other cells stay as they were written.
         """
+        from keyhole.data import cast
+        from keyhole.data.csv_dialect import dialect_of
+        from keyhole.data.frames_out import filled
+
         table = rows.arrow()
         if bool(batch.observed.all()):
             return self._marked(table, {})
@@ -214,6 +249,7 @@ class Impute(Task):
 
     def _marked(self, table: Any, gaps: dict[str, Any]) -> Any:
         """Count the filled cells; with `mark`, add a truth value for each column."""
+        import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -224,6 +260,21 @@ class Impute(Task):
             for name in self.autoencoder.table_.needs():
                 table = table.append_column(name + self.mark, gaps.get(name, none))
         return table
+
+    def answerer(self) -> Filling:
+        """Fills blocks, and counts what was filled."""
+        from keyhole.tasks.detect.answer import Filling
+
+        return Filling(self)
+
+    def messages(self, rows: int) -> Iterator[tuple[str, str]]:
+        """How many values were filled, and in which columns most."""
+        filled = self.filled
+        most = sorted(filled.items(), key=lambda item: -item[1])
+        columns = ", ".join(f"{name} {count:,}" for name, count in most[:5])
+        more = f" and {len(most) - 5} more columns" if len(most) > 5 else ""
+        message = f"{rows:,} rows, {sum(filled.values()):,} values filled"
+        yield self.verb, message + (f": {columns}{more}" if most else "")
 
     @property
     def filled(self) -> dict[str, int]:

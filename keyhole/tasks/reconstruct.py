@@ -1,22 +1,31 @@
-"""Reconstruct: the row that the net expects where it sees this one."""
+"""Reconstruct: the expected row given the code of each row."""
 
-from typing import Any
+from __future__ import annotations
 
-from keyhole.data import Rows
-from keyhole.data.frames_out import restored
+from typing import TYPE_CHECKING, Any
+
 from keyhole.tasks.base import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from keyhole.data import Rows
 
 
 class Reconstruct(Task):
-    """Expected rows in original units and types, the columns that the net knows."""
+    """Expected rows in original units and types, with the columns that the model learned."""
 
     verb = "reconstruct"
+    summary = "The row that the model expects, for every row."
+    help = "The row that the model expects, for every row of DATA."
 
-    def table(self, rows: Rows, start: int) -> Any:
+    def table(self, rows: Rows, start: int) -> pa.Table:
         """The expected rows of a block."""
         model = self.autoencoder
         return model.table_.written(model.table_.decode(model.expect(rows, start)[1]))
 
-    def back(self, table: Any, X: Any) -> Any:
+    def back(self, table: pa.Table, X: Any) -> Any:
         """The expected rows in the dtypes, labels and index of the frame that was given."""
+        from keyhole.data.frames_out import restored
+
         return restored(table, X)

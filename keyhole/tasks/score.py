@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyhole.data import Rows
 from keyhole.tasks.base import Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from keyhole.data import Rows
+
 
 class Score(Task):
-    """log p(x | code(x)) in nats, higher = more normal; null for a row with no observed cell."""
+    """log p(x | code(x)) in nats, higher = more normal; null for a row with no observed value."""
 
     verb = "score"
+    summary = "The log-likelihood of every row."
+    help = "The log-likelihood of every row of DATA, in nats; one forward pass."
 
     def table(self, rows: Rows, start: int) -> pa.Table:
-        """The log-likelihood of a block of rows."""
+        """The log-likelihood of each row of a block."""
         import pyarrow as pa
 
         model = self.autoencoder

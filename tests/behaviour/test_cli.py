@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from keyhole.cli import COMMANDS, run
+from keyhole.cli import cli, run
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_standard_input_and_output_are_a_dash(place):
     command = [
         sys.executable,
         "-m",
-        "keyhole.cli",
+        "keyhole",
         "detect",
         str(place / "m.keyhole"),
         "-",
@@ -260,7 +261,7 @@ def test_help_is_there_for_every_command_without_loading_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
-    for name in COMMANDS:
+    for name in cli.list_commands(click.Context(cli)):
         assert f"\n  {name}" in done.stdout
 
 

@@ -19,7 +19,7 @@ def rows(count, seed=0, shift=0.0):
     flow = 10 + load + shift + 0.2 * rng.normal(size=count)
     frame = pd.DataFrame({"unit": [f"u{i}" for i in range(count)], "flow": flow})
     return frame.assign(
-        anomaly_map=300 + 20 * load + 2 * rng.normal(size=count),
+        heat=300 + 20 * load + 2 * rng.normal(size=count),
         machine=rng.choice(["m1", "m2"], count),
         bad=int(shift != 0),
     ).round(4)

@@ -184,7 +184,7 @@ def piped(place, output):
     command = [
         sys.executable,
         "-m",
-        "keyhole.cli",
+        "keyhole",
         "score",
         str(place / "m"),
         str(place / "t.csv"),

@@ -1,8 +1,6 @@
 """Anomaly maps: how anomalous each pixel of an image is, 1 where it is as usual.
 
 The detector: how anomalous is each row, how sure is that, and which cells caused it?
-
-Detect as a verb: the detector's answers as lines of a table.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from keyhole.data.image_rows import resized
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.store import Bundle, read_bundle, wrap_errors
-from keyhole.tasks.base import Task, an_autoencoder, seeded
+from keyhole.tasks.base import an_autoencoder, seeded
 from keyhole.tasks.detect.anomaly_map import pixel_nats
 from keyhole.tasks.detect.answer import Answer, join
 from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rate
@@ -353,25 +351,3 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         tags.input_tags.sparse = True
         tags.input_tags.string = True
         return tags
-
-
-class Detect(Task):
-    """Anomaly score, doubt, p-value, alarm and causes of each row."""
-
-    verb = "detect"
-
-    def __init__(self, autoencoder: Autoencoder, *, false_alarm_rate: float = 0.01) -> None:
-        super().__init__(autoencoder)
-        self.detector = AnomalyDetector.of(autoencoder, false_alarm_rate=false_alarm_rate)
-
-    def reads(self) -> list[str]:
-        """The columns that the detector reads."""
-        return self.detector.reads()
-
-    def table(self, rows: Rows, start: int) -> Any:
-        """The answer for a block of rows."""
-        return self.detector.answer_rows(rows, start).arrow()
-
-    def answer(self, X: Any) -> Any:
-        """The answers as the kind of frame that was given, labelled as `Answer` says."""
-        return self.detector.answer(X).table()

@@ -26,10 +26,10 @@ from keyhole.errors import BundleError, DataError, KeyholeWarning
 from keyhole.modalities import Modality
 from keyhole.modalities.tabular.given import check_columns
 from keyhole.store import record
-from keyhole.tasks.detect import QUESTIONS, AnomalyScore, Asked
 from keyhole.tasks.detect.anomaly_map import usual_nats
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.intervals import Intervals
+from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, Asked
 from keyhole.training.reference import ReferenceSet
 
 MOST_ANOMALY_SCORE = 1e12

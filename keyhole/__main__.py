@@ -1,0 +1,5 @@
+"""`python -m keyhole`: the command line."""
+
+from keyhole.cli import main
+
+main()

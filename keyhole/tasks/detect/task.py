@@ -1,0 +1,120 @@
+"""Detect as a task: the detector's answers as lines of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from keyhole.tasks.base import Option, Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from keyhole.autoencoder.estimator import Autoencoder
+    from keyhole.data import Rows, Source
+    from keyhole.tasks.detect.answer import Detecting
+    from keyhole.tasks.detect.detector import AnomalyDetector
+
+
+class Detect(Task):
+    """Anomaly score, standard deviation of the score, p-value, alarm and reasons of each row.
+
+    With `fdr`, alarms are chosen over all rows such that about this share of them is false.
+    """
+
+    verb = "detect"
+    summary = "Anomaly score, p-value, alarm and reasons of every row."
+    help = "Anomaly score, p-value, alarm and reasons of every row of DATA, in order."
+    options = (
+        Option("false_alarm_rate", float, "Another rate than the model's; no refit."),
+        Option("fdr", float, "Alarms of which at most this share is false, over all of DATA.",
+               metavar="SHARE"),
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        *,
+        false_alarm_rate: float = 0.01,
+        fdr: float | None = None,
+        detector: AnomalyDetector | None = None,
+    ) -> None:
+        from keyhole.tasks.detect.detector import AnomalyDetector
+
+        super().__init__(autoencoder)
+        self.detector = (
+            AnomalyDetector.of(autoencoder, false_alarm_rate=false_alarm_rate)
+            if detector is None
+            else detector
+        )
+        self.fdr = fdr
+        self.passes = 1 if fdr is None else 2
+        self.rate: float | None = None  # of false alarms; None: the detector's
+        self.counting: Detecting | None = None
+
+    @classmethod
+    def load(cls, path: str, options: Mapping[str, Any]) -> Self:
+        """The task on the detector of a bundle."""
+        from keyhole.store import read_bundle
+        from keyhole.tasks.detect.detector import AnomalyDetector
+
+        detector = AnomalyDetector.from_bundle(
+            read_bundle(path), false_alarm_rate=options["false_alarm_rate"]
+        )
+        return cls(detector.autoencoder_, fdr=options["fdr"], detector=detector)
+
+    def reads(self) -> list[str]:
+        """The columns that the detector reads."""
+        return self.detector.reads()
+
+    def prepare(self, source: Source) -> None:
+        """Find the false alarm rate that keeps the share of false alarms at `fdr`."""
+        if self.fdr is not None:
+            self.rate = self.detector.rate_for(source, self.fdr)
+
+    def table(self, rows: Rows, start: int) -> pa.Table:
+        """The answer for a block of rows."""
+        return self.detector.answer_rows(rows, start, rate=self.rate).arrow()
+
+    def answer(self, X: Any) -> Any:
+        """The answers as the kind of frame that was given, labelled as `Answer` says."""
+        return self.detector.answer(X, fdr=self.fdr).table()
+
+    def settings(self) -> list[Any]:
+        """The model, the detector's state and the rate."""
+        return [self.autoencoder.fingerprint_, self.detector.section(), self.rate]
+
+    def answerer(self) -> Detecting:
+        """Answers blocks, and counts alarms, patterns and drift."""
+        from keyhole.tasks.detect.answer import Detecting
+
+        self.counting = Detecting(self.detector, self.rate)
+        return self.counting
+
+    @property
+    def alarms(self) -> int:
+        """How many rows of the last answer alarm."""
+        return 0 if self.counting is None else self.counting.total.alarms
+
+    def messages(self, rows: int) -> Iterator[tuple[str, str]]:
+        """How many rows alarm and how many would by chance; patterns of alarms; data drift."""
+        from keyhole.tasks.detect.calibration import beyond_chance
+
+        if self.counting is None:
+            return
+        detector, rate = self.detector, self.detector.false_alarm_rate
+        calibration_rows = len(detector.calibration_.anomaly_scores)
+        chance = rate if self.fdr is None else 0.0
+        message = beyond_chance(self.alarms, rows, chance, calibration_rows)
+        if self.fdr is None:
+            yield self.verb, message
+        else:
+            share = f"at most {100 * self.fdr:.2g} % of them are expected to be false"
+            yield self.verb, f"{message}; {share}"
+            basis = detector.calibration_.basis(rate if self.rate is None else self.rate)
+            more = "; calibrated on more normal rows (keyhole calibrate) they may be smaller"
+            yield "p-values", basis if self.alarms else basis + more
+        for pattern in self.counting.patterns():
+            yield "pattern", str(pattern)
+        for remark in self.counting.total.drift.remarks():
+            yield "data", remark
