@@ -126,7 +126,7 @@ def imputation(model: Autoencoder, train: pd.DataFrame, test: pd.DataFrame, seed
 
 
 def main(seeds: tuple[int, ...] = (0, 1, 2)) -> None:
-    from keyhole.report import asked_of, write_report
+    from keyhole.report import score_rows, write_report
 
     train, test, y, truth = split()
     wide = one_hot(train)
@@ -142,7 +142,7 @@ def main(seeds: tuple[int, ...] = (0, 1, 2)) -> None:
         fitted = time.perf_counter() - began
         with tempfile.TemporaryDirectory() as folder:
             page = os.path.join(folder, "report.html")
-            write_report(page, model, asked_of(AnomalyDetector.of(model), train))
+            write_report(page, model, score_rows(AnomalyDetector.of(model), train))
         whole = time.perf_counter() - began
         auc = codes_auc(model.transform(train), model.transform(test), y, truth)
         emit("adult codes", seed=seed, width=WIDTH, auc=auc, **{"floors": baselines},

@@ -103,7 +103,7 @@ def demo(out: str, report: str, digits: str, denoised: str, seed: int) -> None:
 
 
 def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say) -> None:
-    from keyhole.report import asked_of, write_report
+    from keyhole.report import score_rows, write_report
 
     train, test, truth = _biopsies(seed)
     say("data", f"{len(train) + len(test)} biopsies x {train.shape[1]} measurements (ships with "
@@ -128,7 +128,7 @@ def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say
     _say_peers(train, test, truth, answer, say)
     _say_causes(answer, detector, say)
     detector.save(out)
-    write_report(report, model, asked_of(detector, test, name="held-out biopsies"))
+    write_report(report, model, score_rows(detector, test, name="held-out biopsies"))
     say("wrote", f"{report} ({os.path.getsize(report) / 1000:,.0f} kB, opens offline)   {out}")
     _draw_digits(digits, seed, say)
     clean_images(denoised, seed, say)

@@ -288,11 +288,11 @@ def _say_verdict(model: Any, say: Say) -> None:
 
 
 def _report(model: Any, detector: Any, data: str, page: str) -> None:
-    from keyhole.report import asked_of, write_report
+    from keyhole.report import score_rows, write_report
 
     asked = None
     if detector is not None and data != "-" and clock().left() > 0:
-        asked = asked_of(detector, data)
+        asked = score_rows(detector, data)
     write_report(page, model, asked)
 
 

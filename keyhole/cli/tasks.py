@@ -102,9 +102,9 @@ def _page_and_maps(task: Detect, data: str, options: dict[str, Any], say: Say) -
     """Write the page and the anomaly maps; the exit code is 1 for alarms with --fail-on-alarm."""
     detector, page, folder = task.detector, options["report"], options["anomaly_map"]
     if page:
-        from keyhole.report import asked_of, write_report
+        from keyhole.report import score_rows, write_report
 
-        write_report(page, detector.autoencoder_, asked_of(detector, data, rate=task.rate))
+        write_report(page, detector.autoencoder_, score_rows(detector, data, rate=task.rate))
         say("wrote", page)
     if folder:
         from keyhole.report.anomaly_maps import HOTTEST, write_anomaly_maps

@@ -1,7 +1,7 @@
-"""One self-contained page on a fitted model, and on the rows that a detector was asked about."""
+"""One self-contained page on a fitted model, and on the rows that a detector scored."""
 
 from keyhole.report.page import render
-from keyhole.report.rows import Asked, asked_of
+from keyhole.report.rows import ScoredRows, score_rows
 from keyhole.report.write import write_report
 
-__all__ = ["Asked", "asked_of", "render", "write_report"]
+__all__ = ["ScoredRows", "render", "score_rows", "write_report"]

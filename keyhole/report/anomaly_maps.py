@@ -1,7 +1,4 @@
-"""Images as PNG: in a page as data, or as a file.
-
-Anomaly maps as files: where in each image the anomaly score is.
-"""
+"""Images and anomaly maps as PNG: as data inside a page, or as files."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from keyhole.data.image_rows import as_images, resized
 from keyhole.errors import FileError
 from keyhole.tasks.detect.detector import AnomalyDetector, anomaly_map_of
 
-STRETCH = 0.5  # per cent of the pixels at either end that may be cut off when shown
+STRETCH = 0.5  # per cent of the pixels at each end that may be clipped when shown
 
 
 def ends_of(x: np.ndarray) -> tuple[float, float]:
@@ -32,7 +29,7 @@ def ends_of(x: np.ndarray) -> tuple[float, float]:
 
 
 def png(x: np.ndarray, ends: tuple[float, float] | None = None) -> str:
-    """An image as the data of an image element, grey or its first three channels."""
+    """An image as the URL of an image element, grey or its first three channels."""
     low, high = ends or ends_of(x)
     tone = np.clip((np.nan_to_num(x, nan=low) - low) / (high - low), 0, 1)
     data = base64.b64encode(png_bytes(tone[..., :3] if tone.shape[2] >= 3 else tone[..., 0]))
@@ -43,19 +40,19 @@ def png_bytes(tone: np.ndarray) -> bytes:
     """A PNG of tones from 0 to 1, (height, width) or (height, width, 3)."""
     from PIL import Image
 
-    held = io.BytesIO()
-    Image.fromarray((255 * tone + 0.5).astype(np.uint8)).save(held, "png", optimize=True)
-    return held.getvalue()
+    buffer = io.BytesIO()
+    Image.fromarray((255 * tone + 0.5).astype(np.uint8)).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
 
 
-HOTTEST = 6.0  # times the usual, from which on the map is at its brightest
+HOTTEST = 6.0  # times the usual: the map is brightest from here on
 
 
 def write_anomaly_maps(folder: str, detector: AnomalyDetector, data: Any) -> int:
-    """One PNG an image into a new folder: the image, and beside it its heat; how many.
+    """Write one PNG an image into a folder: the image, and beside it its anomaly map.
 
-    Dark is usual, bright is `HOTTEST` times the usual or more. Raises: FileError, SettingError
-    for the rows of a table.
+    Dark is usual, bright is `HOTTEST` times the usual or more. Returns the number of images.
+    Raises: FileError, SettingError for the rows of a table.
     """
     stage("drawing anomaly maps")
     model, count, taken = detector.autoencoder_, 0, set[str]()
@@ -67,7 +64,7 @@ def write_anomaly_maps(folder: str, detector: AnomalyDetector, data: Any) -> int
             inside = _own_name(os.path.normpath(name), taken)
             if os.path.isabs(inside) or inside.startswith(".."):  # a table may name anything
                 raise FileError(
-                    f"{name!r:.80} leads out of {folder}: no anomaly map is written there"
+                    f"{name!r:.80} points outside {folder}: its anomaly map is not written"
                 )
             path = Path(folder, inside)
             try:
@@ -80,17 +77,17 @@ def write_anomaly_maps(folder: str, detector: AnomalyDetector, data: Any) -> int
 
 
 def _own_name(name: str, taken: set[str]) -> str:
-    """The name of an image's map, which no other has, in capitals or not: `a.png.heat.png`."""
-    own, number = f"{name}.heat.png", 1
+    """A unique file name for an image's map, ignoring case: `a.png.map.png`."""
+    own, number = f"{name}.map.png", 1
     while own.casefold() in taken:
         number += 1
-        own = f"{name}.{number}.heat.png"
+        own = f"{name}.{number}.map.png"
     taken.add(own.casefold())
     return own
 
 
 def beside(image: np.ndarray, anomaly_map: np.ndarray) -> bytes:
-    """A PNG of an image (height, width[, channel]) and its heat (height, width) beside it."""
+    """A PNG of an image (height, width[, channel]) and its anomaly map (height, width)."""
     from matplotlib import colormaps
 
     image = image if image.ndim == 3 else image[..., None]
@@ -105,7 +102,7 @@ def beside(image: np.ndarray, anomaly_map: np.ndarray) -> bytes:
 
 
 def _names(rows: Any, start: int) -> list[str]:
-    """What names each image: its file, else its place."""
+    """The name of each image: its file, else its number."""
     if "file" in rows.names:
         return [str(name) for name in rows.column("file").to_pylist()]
     return [f"image {start + i + 1}" for i in range(len(rows))]

@@ -1,4 +1,4 @@
-"""The map of the codes, packed: four bytes a point, one for its anomaly score, one for its row."""
+"""The map of the codes, packed for the page: about six bytes a point."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.report.rows import ALL_NAMED, MOST_STRONGEST, Asked
+from keyhole.report.rows import ALL_NAMED, MOST_STRONGEST, ScoredRows
 from keyhole.report.words import plain
 
 MOST_POINTS = 100_000
-MOST_CELLS = 3  # of a row, said where the pointer stands
+MOST_CELLS = 3  # of a row, shown at the pointer
 EMPTY = 255  # the level of a row without anomaly score
 
 
 @dataclass(frozen=True)
 class CodeMap:
-    """What the page needs to draw the map, and to say what is on it."""
+    """The data of the map, and what its caption says."""
 
     data: dict[str, Any]  # JSON for map.js
-    rows: np.ndarray  # the places of the rows shown, in order
+    rows: np.ndarray  # indices of the rows shown, in order
     shown: int
     alarms: int
     all_alarms: bool
-    far: int  # points that lie further out than the edge they are drawn at
+    far: int  # points beyond the edge, drawn on it
     shares: list[float]  # of the codes' variance, across and up
-    narrow: bool  # a code of one number: anomaly score goes up
+    narrow: bool  # a code of one number: the anomaly score is the height
 
 
-def pack(asked: Asked, most: int = MOST_POINTS) -> CodeMap:
-    """The map of the rows asked about: alarms and the strongest first, then a random sample."""
-    rows = choose(asked, most)
-    place, shares = plane(asked)
-    grid, far = on_grid(place[rows])
-    anomaly_score = np.nan_to_num(asked.anomaly_score[rows], posinf=np.nan, neginf=np.nan)
+def pack(scored: ScoredRows, most: int = MOST_POINTS) -> CodeMap:
+    """The map of the scored rows: all, or the strongest, alarms and a random sample."""
+    rows = choose(scored, most)
+    points, shares = plane(scored)
+    grid, far = on_grid(points[rows])
+    anomaly_score = np.nan_to_num(scored.anomaly_score[rows], posinf=np.nan, neginf=np.nan)
     knots = levels(anomaly_score)
     level = np.full(len(rows), EMPTY, np.uint8)
-    known = ~np.isnan(asked.anomaly_score[rows])
-    filled = np.nan_to_num(asked.anomaly_score[rows][known])
+    known = ~np.isnan(scored.anomaly_score[rows])
+    filled = np.nan_to_num(scored.anomaly_score[rows][known])
     level[known] = np.searchsorted((knots[1:] + knots[:-1]) / 2, filled)
-    alarm = asked.alarm[rows]
+    alarm = scored.alarm[rows]
     ends = (
         np.nanquantile(anomaly_score, [0.01, 0.995])
         if np.isfinite(anomaly_score).any()
@@ -54,23 +54,23 @@ def pack(asked: Asked, most: int = MOST_POINTS) -> CodeMap:
         "knots": [round(float(knot), 4) for knot in knots],
         "ends": [round(float(end), 4) for end in ends],
         "alarm": _base64(np.packbits(alarm, bitorder="little")),
-        "row": "" if len(rows) == len(asked) else _base64(varints(np.diff(rows, prepend=0))),
-        "named": named(asked, rows),
+        "row": "" if len(rows) == len(scored) else _base64(varints(np.diff(rows, prepend=0))),
+        "named": named(scored, rows),
     }
-    shown, every = int(alarm.sum()), int(alarm.sum()) == int(asked.alarm.sum())
-    narrow = asked.codes.shape[1] < 2
+    shown, every = int(alarm.sum()), int(alarm.sum()) == int(scored.alarm.sum())
+    narrow = scored.codes.shape[1] < 2
     return CodeMap(data, rows, len(rows), shown, every, far, shares, narrow)
 
 
-def choose(asked: Asked, most: int) -> np.ndarray:
-    """The places of the rows shown, in order: all where they are few enough."""
-    total = len(asked)
+def choose(scored: ScoredRows, most: int) -> np.ndarray:
+    """The indices of the rows shown, in order: all if there are at most `most`."""
+    total = len(scored)
     if total <= most:
         return np.arange(total)
-    first = np.nan_to_num(asked.anomaly_score, nan=-np.inf)
+    first = np.nan_to_num(scored.anomaly_score, nan=-np.inf)
     wanted = np.zeros(total, bool)
-    wanted[asked.strongest(min(most, MOST_STRONGEST))] = True
-    alarms = np.flatnonzero(asked.alarm & ~wanted)
+    wanted[scored.strongest(min(most, MOST_STRONGEST))] = True
+    alarms = np.flatnonzero(scored.alarm & ~wanted)
     room = most - int(wanted.sum())
     wanted[alarms[np.argsort(-first[alarms], kind="stable")[:room]]] = True
     room = most - int(wanted.sum())
@@ -79,15 +79,15 @@ def choose(asked: Asked, most: int) -> np.ndarray:
     return np.flatnonzero(wanted)
 
 
-def plane(asked: Asked) -> tuple[np.ndarray, list[float]]:
-    """Each row's two coordinates, and the share of the codes' variance that each carries.
+def plane(scored: ScoredRows) -> tuple[np.ndarray, list[float]]:
+    """Each row's two coordinates, and the share of the codes' variance along each.
 
-    They are the principal components of the codes; a code of one number goes across, with the
-    row's anomaly score as the height.
+    They are the first two principal components of the codes; for a code of one number, the code
+    and the row's anomaly score.
     """
-    codes = np.nan_to_num(np.asarray(asked.codes, np.float64), posinf=0, neginf=0)
+    codes = np.nan_to_num(np.asarray(scored.codes, np.float64), posinf=0, neginf=0)
     if codes.shape[1] == 1:
-        height = np.nan_to_num(asked.anomaly_score.astype(float), posinf=0, neginf=0)
+        height = np.nan_to_num(scored.anomaly_score.astype(float), posinf=0, neginf=0)
         return np.stack([codes[:, 0], height], 1), [1.0, 0.0]
     centred = codes - codes.mean(0)
     variance, axes = np.linalg.eigh(centred.T @ centred)
@@ -97,31 +97,32 @@ def plane(asked: Asked) -> tuple[np.ndarray, list[float]]:
     return centred @ axes, [float(part) / whole for part in variance[::-1][:2].clip(0)]
 
 
-def on_grid(place: np.ndarray) -> tuple[np.ndarray, int]:
-    """The coordinates as whole numbers from 0 to 65,535, and how many points lie further out.
+def on_grid(points: np.ndarray) -> tuple[np.ndarray, int]:
+    """The coordinates as integers from 0 to 65,535, and how many points lie beyond the edge.
 
-    Points beyond twice the usual reach stand at the edge, so that a few do not squeeze the rest.
+    Points beyond twice the usual range are drawn at the edge, so that a few outliers do not
+    compress the rest.
     """
-    low, high = np.quantile(place, [0.002, 0.998], axis=0)
+    low, high = np.quantile(points, [0.002, 0.998], axis=0)
     reach = 0.5 * (high - low)
-    low, high = np.maximum(place.min(0), low - reach), np.minimum(place.max(0), high + reach)
-    far = int(((place < low) | (place > high)).any(1).sum())
+    low, high = np.maximum(points.min(0), low - reach), np.minimum(points.max(0), high + reach)
+    far = int(((points < low) | (points > high)).any(1).sum())
     span = np.where(high > low, high - low, 1.0)
-    share = np.where(high > low, (place - low) / span, 0.5)
+    share = np.where(high > low, (points - low) / span, 0.5)
     return np.round(share.clip(0, 1) * 65_535), far
 
 
 def levels(anomaly_score: np.ndarray) -> np.ndarray:
-    """At most 255 values that stand for all: half evenly by rank, half evenly by value."""
-    held = anomaly_score[~np.isnan(anomaly_score)]
-    if not len(held):
+    """At most 255 levels of the anomaly score: half spaced by rank, half by value."""
+    known = anomaly_score[~np.isnan(anomaly_score)]
+    if not len(known):
         return np.zeros(1)
-    by_rank = np.quantile(held, np.linspace(0, 1, 128))
-    return np.unique(np.concatenate([by_rank, np.linspace(held.min(), held.max(), 127)]))
+    by_rank = np.quantile(known, np.linspace(0, 1, 128))
+    return np.unique(np.concatenate([by_rank, np.linspace(known.min(), known.max(), 127)]))
 
 
 def varints(numbers: np.ndarray) -> np.ndarray:
-    """Whole numbers as bytes, seven bits each, the highest bit set where more follow."""
+    """Integers as bytes, seven bits each; the highest bit is set if more bytes follow."""
     out = bytearray()
     for value in numbers.tolist():
         left = value
@@ -132,25 +133,25 @@ def varints(numbers: np.ndarray) -> np.ndarray:
     return np.frombuffer(bytes(out), np.uint8)
 
 
-def named(asked: Asked, rows: np.ndarray) -> list[Any]:
-    """[point, name, anomaly score, cells, doubt] of the strongest rows, then of others."""
+def named(scored: ScoredRows, rows: np.ndarray) -> list[Any]:
+    """[point, name, score, reasons, score_std] of the strongest rows, then of others."""
     point = {int(row): i for i, row in enumerate(rows)}
-    strongest = [int(row) for row in asked.strongest(MOST_STRONGEST) if int(row) in point]
-    found: list[Any] = []
+    strongest = [int(row) for row in scored.strongest(MOST_STRONGEST) if int(row) in point]
+    entries: list[Any] = []
     for row in strongest:
         cells = [
             [plain(column, 40), plain(value, 40), plain(expected, 40), round(float(share), 3)]
-            for column, value, expected, share in asked.reasons.get(row, [])[:MOST_CELLS]
+            for column, value, expected, share in scored.reasons.get(row, [])[:MOST_CELLS]
         ]
-        said = [
+        score, score_std = (
             round(value, 3) if np.isfinite(value) else None
-            for value in (float(asked.anomaly_score[row]), float(asked.score_std[row]))
-        ]
-        found.append([point[row], plain(asked.ids[row]), said[0], cells, said[1]])
-    if len(asked) <= ALL_NAMED:
+            for value in (float(scored.anomaly_score[row]), float(scored.score_std[row]))
+        )
+        entries.append([point[row], plain(scored.ids[row]), score, cells, score_std])
+    if len(scored) <= ALL_NAMED:
         others = set(point) - set(strongest)
-        found += [[point[row], plain(asked.ids[row]), None, [], None] for row in sorted(others)]
-    return found
+        entries += [[point[row], plain(scored.ids[row]), None, [], None] for row in sorted(others)]
+    return entries
 
 
 def _base64(values: np.ndarray) -> str:

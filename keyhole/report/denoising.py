@@ -1,4 +1,4 @@
-"""The page on a denoiser: before, after and what was taken away, side by side."""
+"""The page on a denoiser: images before and after, and what was removed."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 6
 SIDE = 320  # pixels of an image that are shown
-REACH = 3.0  # standard deviations of noise from the middle grey of a residual to its ends
+REACH = 3.0  # standard deviations of noise that a residual shows as black and white
 WIDEST_SMALL = 64  # smaller images are shown larger, their pixels as squares
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image on the page: three images as data, and what can be said of it."""
+class DenoisedExample:
+    """An image on the page: before, after and residual as data, and sentences on it."""
 
     name: str
     before: str
     after: str
     residual: str
-    said: list[str]
+    sentences: list[str]
     width: int
     note: str
 
@@ -46,7 +46,7 @@ class Shown:
 def write_denoising(
     path: str | os.PathLike[str], denoiser: Denoiser, images: Images, truth: Any = None
 ) -> None:
-    """Write the page, whole or not at all; `truth` are clean images where there are any.
+    """Atomically write the page; `truth` are the clean images, if known.
 
     Raises: FileError, DataError.
     """
@@ -54,7 +54,7 @@ def write_denoising(
 
 
 def render(denoiser: Denoiser, images: Images, truth: Any = None) -> str:
-    """The page on a fitted denoiser, with some of these images; none where time is over."""
+    """The page on a fitted denoiser, with some of these images; without any if time is over."""
     stage("writing the page")
     clean = None if truth is None else denoiser.open(truth).images
     if clean is not None and len(clean) != len(images):
@@ -62,7 +62,7 @@ def render(denoiser: Denoiser, images: Images, truth: Any = None) -> str:
     measured = denoiser.measured(images.images)
     shown = [
         _shown(denoiser, p, measured.unit(p), None if clean is None else clean[i])
-        for i, p in while_time_is_left((i, images[i]) for i in _places(len(images)))
+        for i, p in while_time_is_left((i, images[i]) for i in _indices(len(images)))
     ]
     fitted = denoiser._fitted
     head, colon, rest = denoiser.verdict_.partition(": ")
@@ -96,16 +96,16 @@ def render(denoiser: Denoiser, images: Images, truth: Any = None) -> str:
 
 
 def _left_out(images: Images) -> list[tuple[str, str]]:
-    """Which bad files were left out, and why; then how many were no images."""
+    """The unreadable files with the reason, then the number of files that are not images."""
     bad = [(plain(file.name), plain(file.why, 200)) for file in images.skipped]
     passed_over = plain(images.passed_over_in_words(), 400) if images.ignored else ""
     return bad + ([("No images", passed_over)] if passed_over else [])
 
 
-def _places(count: int) -> list[int]:
-    """Which of so many images are shown: some spread over all, none where time is over."""
-    places = np.unique(np.linspace(0, count - 1, MOST_SHOWN).astype(int))
-    return places.tolist() if clock().left() > 0 else []
+def _indices(count: int) -> list[int]:
+    """The indices of the images shown, spread over all; none if time is over."""
+    indices = np.unique(np.linspace(0, count - 1, MOST_SHOWN).astype(int))
+    return indices.tolist() if clock().left() > 0 else []
 
 
 def _facts(denoiser: Denoiser) -> list[Fact]:
@@ -114,14 +114,18 @@ def _facts(denoiser: Denoiser) -> list[Fact]:
     steps = fitted.history.steps[-1] if fitted.history.steps else 0
     return [
         Fact("images", f"{fitted.images:,}", f"{fitted.pixels:,} pixels"),
-        Fact("question", fitted.corruption.kind.replace("_", " "), "what the net was asked"),
+        Fact(
+            "corruption",
+            fitted.corruption.kind.replace("_", " "),
+            "of the training inputs",
+        ),
         Fact("steps", f"{steps:,}", fitted.history.ended),
         Fact("weights", f"{weights:,}", "learned"),
     ]
 
 
 def _scores(denoiser: Denoiser) -> list[tuple[str, str, str, float, bool]]:
-    """Each rival's error on held-out pixels, and how much more that is than the best one's."""
+    """The error of the net and each filter on held-out pixels, and its excess over the least."""
     choice = denoiser.choice_
     least = min(choice.scores.values())
     most = max(choice.scores.values()) - least or 1.0
@@ -137,28 +141,30 @@ def _scores(denoiser: Denoiser) -> list[tuple[str, str, str, float, bool]]:
     ]
 
 
-def _shown(denoiser: Denoiser, image: Image, unit: NoiseScaler, clean: Image | None) -> Shown:
-    found = judged(denoiser, image, unit, clean)
+def _shown(
+    denoiser: Denoiser, image: Image, unit: NoiseScaler, clean: Image | None
+) -> DenoisedExample:
+    judgement = judged(denoiser, image, unit, clean)
     before, after = denoiser.middle(image, unit, SIDE)
     ends = ends_of(before)
-    level = found.before.level(np.nan_to_num(after))
+    level = judgement.before.level(np.nan_to_num(after))
     residual = (before - after) / np.where(level > 0, level, 1.0)
     high, wide = after.shape[:2]
     cut = f"the middle {high} x {wide} of {image.height} x {image.width}"
-    return Shown(
+    return DenoisedExample(
         name=plain(image.name),
         before=png(before, ends),
         after=png(after, ends),
         residual=png(residual, (-REACH, REACH)),
-        said=[plain(text, 300) for text in found.sentences()],
+        sentences=[plain(text, 300) for text in judgement.sentences()],
         width=SIDE if max(high, wide) > WIDEST_SMALL else 192,
         note=cut if (high, wide) != (image.height, image.width) else f"{high} x {wide}",
     )
 
 
 def in_words(denoiser: Denoiser) -> str:
-    """How the net and the filters compare, in a line."""
+    """The errors of the net and the filters, in a line."""
     choice = denoiser.choice_
     errors = dict(sorted(choice.scores.items(), key=lambda pair: pair[1]))
-    said = ", ".join(f"{name} {score:.4f}" for name, score in errors.items())
-    return f"error on {count(choice.pixels, 'pixel')} in noise variances, least first: {said}"
+    texts = ", ".join(f"{name} {score:.4f}" for name, score in errors.items())
+    return f"error on {count(choice.pixels, 'pixel')} in noise variances, least first: {texts}"

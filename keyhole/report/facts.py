@@ -1,4 +1,4 @@
-"""What a page says of a model, gathered and put in words; the template only sets it out."""
+"""Texts and figures of a page, ready for the template."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.environment import version_of
-from keyhole.report.rows import Asked
+from keyhole.report.rows import ScoredRows
 from keyhole.report.words import chance, count, number, percent, plain, rate, times
 from keyhole.tasks.detect.answer import nothing_stands_out
 from keyhole.tasks.detect.calibration import beyond_chance, expected_alarms, trust_in_words
 
-MOST_SKILLS = 60
+MOST_EXPLAINED = 60  # columns
 MOST_COLUMNS = 400
 MOST_ANOMALIES = 50
-MOST_RULES = 6  # that are shown
-MOST_BESIDE = 12  # rows in the table beside the map
+MOST_RULES = 6
+MOST_BESIDE_MAP = 12  # rows in the table beside the map
 LIBRARIES = ("keyhole", "torch", "numpy", "scikit-learn", "pyarrow")
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A figure, what it is of, and a word more."""
+    """A number with its label and a note."""
 
     label: str
     value: str
@@ -34,37 +34,37 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """The net beside its floors on one question; a bar is nats saved against the mean, 0 to 1."""
+class Comparison:
+    """The net beside its baselines; a bar is the nats saved against the mean, 0 to 100."""
 
     title: str
     text: str
-    lines: list[tuple[str, str, str, float, bool]]  # who, nats, saved, bar, best
+    lines: list[tuple[str, str, str, float, bool]]  # model, nats, saved, bar, best
 
 
 @dataclass(frozen=True)
-class Skill:
-    """A column's skills as said and as bars: hidden by net and PCA, in sight by net and PCA."""
+class ExplainedVariance:
+    """A column's explained variance, as texts of net and PCA and as bars of net and PCA."""
 
     column: str
-    hidden: tuple[str, str, float, float]
-    sight: tuple[str, str, float, float]
+    masked: tuple[str, str, float, float]
+    visible: tuple[str, str, float, float]
 
 
 @dataclass(frozen=True)
 class Anomaly:
-    """A row among the strongest, in words; cells are column, value, expected, share, bar."""
+    """One of the most anomalous rows; cells are column, value, expected, share, bar."""
 
     name: str
     anomaly_score: str
     p_value: str
     alarm: bool
     point: int | None
-    nothing: str  # what to say where no cell stands out
+    nothing: str  # the text if no cell stands out
     cells: list[tuple[str, str, str, str, float]]
 
 
-def judged(model: Autoencoder) -> dict[str, Any]:
+def verdict(model: Autoencoder) -> dict[str, Any]:
     """The verdict in two parts, and the findings."""
     head, colon, rest = model.verdict_.partition(": ")
     return {
@@ -76,9 +76,9 @@ def judged(model: Autoencoder) -> dict[str, Any]:
 
 
 def facts(model: Autoencoder) -> list[Fact]:
-    """The figures that a reader asks for first."""
+    """The numbers at the top of the page."""
     columns, run = model.table_.columns, model.run_
-    aside = len(columns) - len(model.table_.encoded_columns)
+    ignored = len(columns) - len(model.table_.encoded_columns)
     best = f"best at step {run.best_step:,}" if run.best_step else ""
     weights = sum(weight.numel() for weight in model.network_.parameters())
     return [
@@ -86,7 +86,7 @@ def facts(model: Autoencoder) -> list[Fact]:
         Fact(
             "columns",
             f"{len(model.table_.encoded_columns):,}",
-            f"{aside:,} set aside" if aside else "",
+            f"{ignored:,} ignored" if ignored else "",
         ),
         Fact("code", f"{model.network_.width:,}", "numbers a row"),
         Fact("steps", f"{run.steps[-1] if run.steps else run.planned:,}", run.ended or best),
@@ -96,7 +96,7 @@ def facts(model: Autoencoder) -> list[Fact]:
 
 
 def _rules(model: Autoencoder) -> list[Fact]:
-    """How many rules between columns drawn rows keep, and the first of them."""
+    """How many rules between columns drawn rows satisfy, and the first of them."""
     lawful = model.table_.lawful
     if lawful is None:
         return []
@@ -104,69 +104,71 @@ def _rules(model: Autoencoder) -> list[Fact]:
     return [Fact("rules", f"{len(lawful.rules):,}", first)]
 
 
-def contests(model: Autoencoder) -> list[Contest]:
-    """Held-out nats of the net, PCA and the mean, for hidden cells and for cells in sight."""
-    said = model.evidence_
-    pairs = [
+def comparisons(model: Autoencoder) -> list[Comparison]:
+    """Held-out nats of the net, PCA and the mean, for masked and for visible values."""
+    evidence = model.evidence_
+    questions = [
         (
-            "Cells that were hidden",
-            "guessed from the rest of the row",
+            "Masked values",
+            "predicted from the rest of the row",
             "guessed_nats",
         ),
         (
-            "Cells in sight",
-            "read, squeezed through the code, and said again",
+            "Visible values",
+            "reconstructed from the code of the whole row",
             "rebuilt_nats",
         ),
     ]
     return [
-        _contest(title, text, said.get(name), said.get(f"pca_{name}"), model)
-        for title, text, name in pairs
+        _comparison(title, text, evidence.get(name), evidence.get(f"pca_{name}"), model)
+        for title, text, name in questions
     ]
 
 
-def _contest(
+def _comparison(
     title: str, text: str, net: float | None, pca: float | None, model: Autoencoder
-) -> Contest:
+) -> Comparison:
     mean = model.evidence_.get("mean_nats")
-    held = [("this model", net), (f"PCA, width {model.network_.width}", pca), ("mean", mean)]
-    saved = [None if nats is None or mean is None else mean - nats for _, nats in held]
+    rows = [("this model", net), (f"PCA, width {model.network_.width}", pca), ("mean", mean)]
+    saved = [None if nats is None or mean is None else mean - nats for _, nats in rows]
     most = max([gain for gain in saved if gain is not None] + [1e-9])
-    known = [nats for _, nats in held if nats is not None]
+    known = [nats for _, nats in rows if nats is not None]
     lines = []
-    for (who, nats), gain in zip(held, saved, strict=True):
+    for (label, nats), gain in zip(rows, saved, strict=True):
         best = nats is not None and nats == min(known)
         lines.append(
             (
-                who,
+                label,
                 number(nats),
-                number(gain) if who != "mean" else "",
+                number(gain) if label != "mean" else "",
                 bar_length((gain or 0.0) / most),
                 best,
             )
         )
-    return Contest(title, text, lines)
+    return Comparison(title, text, lines)
 
 
-def skills(model: Autoencoder) -> tuple[list[Skill], int]:
-    """The columns that are told best from the others, and how many more there are."""
-    said = model.evidence_
+def explained_variances(model: Autoencoder) -> tuple[list[ExplainedVariance], int]:
+    """The columns that are predicted best from the others, and how many more there are."""
+    evidence = model.evidence_
     pairs = ("guessed_skill", "pca_guessed_skill"), ("rebuilt_skill", "pca_rebuilt_skill")
-    names = sorted(said["guessed_skill"], key=lambda name: -(said["guessed_skill"][name] or 0))
-    found = []
-    for name in names[:MOST_SKILLS]:
+    names = sorted(
+        evidence["guessed_skill"], key=lambda name: -(evidence["guessed_skill"][name] or 0)
+    )
+    lines = []
+    for name in names[:MOST_EXPLAINED]:
         both = []
         for net, pca in pairs:
-            values = [said[kind].get(name) for kind in (net, pca)]
+            values = [evidence[kind].get(name) for kind in (net, pca)]
             both.append((*map(percent, values), *map(bar_length, values)))
-        found.append(Skill(plain(name), both[0], both[1]))
-    return found, max(0, len(names) - MOST_SKILLS)
+        lines.append(ExplainedVariance(plain(name), both[0], both[1]))
+    return lines, max(0, len(names) - MOST_EXPLAINED)
 
 
-def anomalies(asked: Asked, points: dict[int, int]) -> list[Anomaly]:
-    """The strongest rows in words; `points` says where on the map a row stands."""
-    found = []
-    for row in map(int, asked.strongest(MOST_ANOMALIES)):
+def anomalies(scored: ScoredRows, points: dict[int, int]) -> list[Anomaly]:
+    """The most anomalous rows; `points` maps a row to its point on the map."""
+    rows = []
+    for row in map(int, scored.strongest(MOST_ANOMALIES)):
         cells = [
             (
                 plain(column),
@@ -175,14 +177,14 @@ def anomalies(asked: Asked, points: dict[int, int]) -> list[Anomaly]:
                 percent(share),
                 bar_length(share),
             )
-            for column, value, expected, share in asked.reasons.get(row, [])
+            for column, value, expected, share in scored.reasons.get(row, [])
         ]
-        value = times(float(asked.anomaly_score[row]), float(asked.score_std[row]))
-        p_value, alarm = chance(float(asked.p_value[row])), bool(asked.alarm[row])
-        name = plain(asked.ids[row])
+        value = times(float(scored.anomaly_score[row]), float(scored.score_std[row]))
+        p_value, alarm = chance(float(scored.p_value[row])), bool(scored.alarm[row])
+        name = plain(scored.ids[row])
         nothing = nothing_stands_out(alarm)
-        found.append(Anomaly(name, value, p_value, alarm, points.get(row), nothing, cells))
-    return found
+        rows.append(Anomaly(name, value, p_value, alarm, points.get(row), nothing, cells))
+    return rows
 
 
 def columns(model: Autoencoder) -> tuple[list[tuple[str, str, str]], int]:
@@ -196,14 +198,14 @@ def columns(model: Autoencoder) -> tuple[list[tuple[str, str, str]], int]:
 
 
 def making(model: Autoencoder) -> dict[str, Any]:
-    """Versions, the parts with their settings, and what tells one model from another."""
+    """The parts with their settings, versions and fingerprint."""
     return made_with(model.parts(), model.fingerprint_)
 
 
-def made_with(used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
-    """How a model of these parts was made."""
+def made_with(parts_used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    """The parts with their settings, versions and fingerprint, for a template."""
     parts = []
-    for name, part in used.items():
+    for name, part in parts_used.items():
         recipe = dict(part.recipe())
         kind = recipe.pop("kind")
         settings = [f"{key} = {value}" for key, value in recipe.items() if value is not None]
@@ -217,48 +219,50 @@ def made_with(used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
     }
 
 
-def asked_in_words(asked: Asked) -> str:
-    """How many rows were asked about, and how many raised an alarm."""
-    alarms, empty = int(asked.alarm.sum()), int(np.isnan(asked.anomaly_score).sum())
-    rows = len(asked) - empty
-    said = beyond_chance(alarms, rows, asked.false_alarm_rate, asked.calibrated_on)
-    said = f"{plain(asked.name, 120)}: {said}"
-    return said + (f"; {count(empty, 'row')} held nothing to judge." if empty else ".")
+def rows_in_words(scored: ScoredRows) -> str:
+    """How many rows were scored, and how many raised an alarm."""
+    alarms, empty = int(scored.alarm.sum()), int(np.isnan(scored.anomaly_score).sum())
+    rows = len(scored) - empty
+    alarms_text = beyond_chance(alarms, rows, scored.false_alarm_rate, scored.calibrated_on)
+    text = f"{plain(scored.name, 120)}: {alarms_text}"
+    return text + (f"; {count(empty, 'row')} had no observed value." if empty else ".")
 
 
-def calibrated(asked: Asked) -> list[Fact]:
-    """How many rows alarm beside how many were promised, from where on, and how sure that is."""
-    judged, alarms = int((~np.isnan(asked.anomaly_score)).sum()), int(asked.alarm.sum())
-    if not judged:
+def calibrated(scored: ScoredRows) -> list[Fact]:
+    """How many rows alarm, how many are expected to by chance, and the threshold."""
+    rows, alarms = int((~np.isnan(scored.anomaly_score)).sum()), int(scored.alarm.sum())
+    if not rows:
         return []
-    like = f"{rate(asked.false_alarm_rate)} of {count(judged, 'row')}, if all are normal"
-    found = [
-        Fact("alarms", f"{alarms:,}", f"{rate(alarms / judged)} of {count(judged, 'row')}"),
-        Fact("expected by chance", expected_alarms(judged, asked.false_alarm_rate), like),
+    note = f"{rate(scored.false_alarm_rate)} of {count(rows, 'row')}, if all are normal"
+    figures = [
+        Fact("alarms", f"{alarms:,}", f"{rate(alarms / rows)} of {count(rows, 'row')}"),
+        Fact("expected by chance", expected_alarms(rows, scored.false_alarm_rate), note),
     ]
-    if np.isfinite(asked.threshold):
-        found.append(Fact("threshold", number(asked.threshold), "times the usual anomaly score"))
-    if np.isfinite(asked.score_std).any():
-        middle = number(float(np.nanmedian(asked.score_std)))
-        found.append(Fact("score_std", f"± {middle}", "between nets, the median"))
-    return found
+    if np.isfinite(scored.threshold):
+        figures.append(
+            Fact("threshold", number(scored.threshold), "times the usual anomaly score")
+        )
+    if np.isfinite(scored.score_std).any():
+        middle = number(float(np.nanmedian(scored.score_std)))
+        figures.append(Fact("score_std", f"± {middle}", "between ensemble members, the median"))
+    return figures
 
 
-def trust(asked: Asked) -> str | None:
-    """What training rows that stand apart do to the promise; None where hardly any do."""
-    said = trust_in_words(asked.contamination)
-    return None if said is None else f"{said[0].upper()}{said[1:]}."
+def trust(scored: ScoredRows) -> str | None:
+    """How outliers in training weaken the false alarm rate; None if there are hardly any."""
+    text = trust_in_words(scored.contamination)
+    return None if text is None else f"{text[0].upper()}{text[1:]}."
 
 
-def patterns(asked: Asked) -> list[tuple[str, str, float]]:
-    """Each pattern in words: how many alarms of how many, what they share, and a bar."""
+def patterns(scored: ScoredRows) -> list[tuple[str, str, float]]:
+    """Each pattern: how many of how many alarms, what they share, and a bar."""
     return [
         (
-            f"{len(found.rows):,} of {found.of:,}",
-            plain(found.cell, 160),
-            bar_length(len(found.rows) / found.of),
+            f"{len(pattern.rows):,} of {pattern.of:,}",
+            plain(pattern.cell, 160),
+            bar_length(len(pattern.rows) / pattern.of),
         )
-        for found in asked.patterns
+        for pattern in scored.patterns
     ]
 
 

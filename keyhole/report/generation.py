@@ -1,4 +1,4 @@
-"""What a page shows of codes and of drawn rows: how wide, what they mean, how real they look."""
+"""What a page shows of the codes and of drawn rows."""
 
 from __future__ import annotations
 
@@ -30,105 +30,107 @@ if TYPE_CHECKING:
     from keyhole.core.records import Batch
 
 
-MOST_CARDS, MOST_SAID = 8, 3  # of a card: columns that it drives, and that drive it
-DRAWN, REAL, STEPS = 10, 5, 8  # rows that are shown; steps from one real row to another
+MOST_CARDS, MOST_EFFECTS = 8, 3  # dimensions; columns listed for each
+DRAWN, REAL, STEPS = 10, 5, 8  # rows shown; steps from one real row to another
 MOST_SHOWN = 8  # columns of a drawn row
-JUDGE_S = 30.0  # that a time budget must leave for a judgement of drawn rows
+JUDGE_S = 30.0  # seconds that a time budget must leave to judge drawn rows
 MOST_TICKS = 12  # of the width curve
 LEAST_PIXELS, MOST_SIDE, GREYS = 36, 16, 12
-REACH = 0.5  # of the common range, that at least `REACHING` of the pixels go over
-REACHING = 0.3
+# Columns are pixels if at least WIDE_PIXELS of them span WIDE_RANGE of the common range.
+WIDE_RANGE, WIDE_PIXELS = 0.5, 0.3
 
-Greys = list[tuple[str, str]]  # of an image: an opacity, and the path of its pixels
+Greys = list[tuple[str, str]]  # an image: for each opacity the path of its pixels
 
 
 @dataclass(frozen=True)
 class CodeRow:
-    """A card in words: `bar` is the length of its share, from 0 to 100."""
+    """The texts of a card: `bar` is the length of its share, from 0 to 100."""
 
     name: str
     share: str
     bar: float
     drives: list[str]
     read_from: str
-    ends: list[str]  # columns of two rows, at the dimension's 5 % and 95 % quantiles
+    ends: list[str]  # columns of two rows, at the 5 % and 95 % quantiles of the dimension
     stability: str
     moves: bool
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Drawn rows beside real ones: texts a column, or images where the columns are pixels."""
+class DrawnRows:
+    """Drawn rows beside real ones: texts of columns, or images if the columns are pixels."""
 
     prior: str
-    prior_rows: int  # that it was fitted to
+    prior_rows: int  # rows that the prior was fitted to
     columns: list[str]
     more: int
     drawn: list[list[str]]
     real: list[list[str]]
-    side: int  # of an image; 0 where there are none
+    side: int  # of an image; 0 if there are none
     drawn_images: list[Greys]
     real_images: list[Greys]
     way: list[Greys]
-    judged: list[str]
-    images: list[tuple[str, list[str]]] = field(default_factory=list)  # of images, by kind
+    judgement: list[str]
+    images: list[tuple[str, list[str]]] = field(default_factory=list)  # URLs of images, by kind
 
 
 def width_curve(choice: WidthChoice | None) -> str | None:
-    """Held-out nats by width, the taken one marked; None where the width was given."""
+    """Held-out nats by width, with the chosen width marked; None if the width was given."""
     if choice is None or not choice.nats:
         return None
     nats = np.array(choice.nats, float)
     widths = np.arange(1, len(nats) + 1)
-    taken = int(np.clip(choice.width, 1, len(nats)))
+    chosen = int(np.clip(choice.width, 1, len(nats)))
     figure, axes = canvas(3.0)
-    axes.axvline(taken, color=INK, lw=1.2, ls=(0, (5, 3)))
+    axes.axvline(chosen, color=INK, lw=1.2, ls=(0, (5, 3)))
     bound = float(nats.min()) + choice.tolerance
     axes.plot(widths[[0, -1]], [bound, bound], color=OTHER, lw=1.2, ls=(0, (1, 2)))
     axes.plot(widths, nats, color=NET, lw=2.2, marker="o", ms=4)
-    axes.plot([taken], nats[[taken - 1]], color=INK, marker="o", ms=9, ls="")
+    axes.plot([chosen], nats[[chosen - 1]], color=INK, marker="o", ms=9, ls="")
     axes.set(xlabel="code dimensions kept", ylabel="held-out nats per row")
     axes.set_xticks(widths[:: -(-len(nats) // MOST_TICKS)])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
-    key(axes, [("held out", NET, "━━"), ("taken", INK, "●"),
+    key(axes, [("held out", NET, "━━"), ("chosen", INK, "●"),
                ("as good as the best", OTHER, "┈┈")])  # fmt: skip
-    said = (
+    label = (
         f"Held-out nats per row by the width of the code: {number(nats[0])} at 1, "
-        f"{number(nats[taken - 1])} at {taken}, the width that was taken, and "
+        f"{number(nats[chosen - 1])} at {chosen}, the chosen width, and "
         f"{number(nats[-1])} at {len(nats)}."
     )
-    return svg(figure, "width", said)
+    return svg(figure, "width", label)
 
 
 def own_dimension(choice: WidthChoice | None) -> str:
-    """What the rows' own dimension was estimated as, as a sentence; empty where it was not."""
-    held = [] if choice is None else [choice.two_nn, choice.likelihood]
-    known = [number(dimension, 1) for dimension in held if dimension is not None]
+    """A sentence on the estimated intrinsic dimension of the rows; empty if unknown."""
+    estimates = [] if choice is None else [choice.two_nn, choice.likelihood]
+    known = [number(dimension, 1) for dimension in estimates if dimension is not None]
     if not known:
         return ""
-    said = " and ".join(known)
-    ways = "by two estimates from near neighbours" if len(known) > 1 else "by near neighbours"
-    return f"The rows themselves fill about {said} dimensions, {ways}."
+    count = "two estimates" if len(known) > 1 else "an estimate"
+    dimensions = " and ".join(known)
+    return (
+        f"The rows themselves fill about {dimensions} dimensions, by {count} from near neighbours."
+    )
 
 
 def code_rows(model: Autoencoder) -> tuple[list[CodeRow], int]:
     """The cards of the dimensions with most nats or variance, and how many more there are."""
     if model.reference_ is None or len(model.reference_) < 2:
         return [], 0
-    found = [_code_row(card) for card in cards(model, most=MOST_CARDS)]
-    return found, model.network_.width - len(found)
+    rows = [_code_row(card) for card in cards(model, most=MOST_CARDS)]
+    return rows, model.network_.width - len(rows)
 
 
 def _code_row(card: Card) -> CodeRow:
     share = card.variance if card.nats is None else card.nats
-    drives = [plain(effect) for effect in card.drives[:MOST_SAID]]
+    drives = [plain(effect) for effect in card.drives[:MOST_EFFECTS]]
     if drives and not card.monotone:
-        drives[0] += " (turns on the way)"
-    read_from = ", ".join(plain(name, 30) for name, _ in card.driven_by[:MOST_SAID])
+        drives[0] += " (not monotone)"
+    read_from = ", ".join(plain(name, 30) for name, _ in card.driven_by[:MOST_EFFECTS])
     low, *_, high = card.examples or [{}, {}]
     ends = [
         f"{plain(name, 30)}: {plain(text, 30)} → {plain(high[name], 30)}"
-        for name, text in list(low.items())[:MOST_SAID]
+        for name, text in list(low.items())[:MOST_EFFECTS]
     ]
     return CodeRow(
         card.name, percent(share), bar_length(share), drives, read_from, ends,
@@ -136,8 +138,8 @@ def _code_row(card: Card) -> CodeRow:
     )  # fmt: skip
 
 
-def samples(model: Autoencoder) -> Samples | None:
-    """Ten drawn rows, five real ones, and what a judge says; None where there is no prior."""
+def samples(model: Autoencoder) -> DrawnRows | None:
+    """Ten drawn rows, five real ones, and a judgement; None if the model has no prior."""
     if model.prior_ is None:
         return None
     table, batch = model.table_, reference_rows(model.reference_, held_out=True)
@@ -157,7 +159,7 @@ def samples(model: Autoencoder) -> Samples | None:
         if part is not None
     ]
     images = [[] if part is None or not pixels else pixels.drawn(part) for part in (drawn, real)]
-    return Samples(
+    return DrawnRows(
         prior=model.prior_.kind,
         prior_rows=model.sampler().fitted.prior_rows,
         columns=[plain(column.name, 30) for column in shown],
@@ -168,12 +170,12 @@ def samples(model: Autoencoder) -> Samples | None:
         drawn_images=images[0],
         real_images=images[1],
         way=pixels.drawn(_way(model, batch)) if pixels and real is not None and batch else [],
-        judged=_judged(model),
+        judgement=_judgement(model),
     )
 
 
-def _of_images(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> Samples:
-    """Drawn and real images, each as the data of an image."""
+def _of_images(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> DrawnRows:
+    """Drawn and real images, each as a URL."""
     images = [
         (kind, [png(image if image.ndim == 3 else image[..., None])
                 for image in as_images(part).astype(np.float32)])
@@ -181,24 +183,24 @@ def _of_images(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> Sa
         if part is not None
     ]  # fmt: skip
     rows = model.sampler().fitted.prior_rows
-    return Samples(prior=model.prior_.kind, prior_rows=rows, columns=[], more=0, drawn=[],  # pyright: ignore
-                   real=[], side=0, drawn_images=[], real_images=[], way=[], judged=[],
+    return DrawnRows(prior=model.prior_.kind, prior_rows=rows, columns=[], more=0, drawn=[],  # pyright: ignore
+                   real=[], side=0, drawn_images=[], real_images=[], way=[], judgement=[],
                    images=images)  # fmt: skip
 
 
-def _judged(model: Autoencoder) -> list[str]:
+def _judgement(model: Autoencoder) -> list[str]:
     if clock().left() < JUDGE_S:
         return ["not judged in the time budget: keyhole sample MODEL --judge, or Generator.judge"]
     try:
-        said = Generator.of(model).judge().lines()
-    except SettingError:  # it remembers no rows to compare with
+        lines = Generator.of(model).judge().lines()
+    except SettingError:  # there are no reference rows to compare with
         return []
-    return [plain(f"{line[:1].upper()}{line[1:]}.", 400) for line in said]
+    return [plain(f"{line[:1].upper()}{line[1:]}.", 400) for line in lines]
 
 
 @torch.no_grad()
 def _way(model: Autoencoder, batch: Batch) -> pa.Table:
-    """The rows that are expected on the straight way from one row's code to the farthest one's."""
+    """The expected rows on the straight line from one row's code to the farthest one's."""
     network = model.network_
     codes = network(batch.to(next(network.parameters()).device)).code.mean[0]
     far = int(torch.cdist(codes[:1], codes)[0].argmax())
@@ -209,27 +211,27 @@ def _way(model: Autoencoder, batch: Batch) -> pa.Table:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """How rows are drawn as images, `side` x `side` after down-sampling, white at `least`."""
+    """How rows are drawn as images: `side` x `side` after down-sampling, white at `least`."""
 
-    names: list[str | None]  # in reading order; None for a column without cells
+    names: list[str | None]  # in reading order; None for an ignored column
     side: int
     least: float
     most: float
 
     @classmethod
     def of(cls, table: Tabular) -> _Pixels | None:
-        """Where the table has as many columns as a square, all of numbers over one range."""
+        """For a table with a square number of columns, all numbers over one range; else None."""
         side = round(len(table.columns) ** 0.5)
         if side**2 != len(table.columns) or side**2 < LEAST_PIXELS:
             return None
         ends = {column.name: _ends(column) for column in table.encoded_columns}
-        held = np.array([pair for pair in ends.values() if pair is not None], float)
-        if len(held) < len(ends) or not len(held):
+        ranges = np.array([pair for pair in ends.values() if pair is not None], float)
+        if len(ranges) < len(ends) or not len(ranges):
             return None
-        low, high = held.T
+        low, high = ranges.T
         least, most = float(low.min()), float(high.max())
-        wide = (high - low)[high > low] >= REACH * (most - least)
-        if not len(wide) or wide.mean() < REACHING:
+        wide = (high - low)[high > low] >= WIDE_RANGE * (most - least)
+        if not len(wide) or wide.mean() < WIDE_PIXELS:
             return None
         names = [c.name if c.name in ends else None for c in table.columns]
         return cls(names, min(side, MOST_SIDE), least, most)
@@ -243,25 +245,25 @@ class _Pixels:
         whole = round(len(flat) ** 0.5)
         x = (np.stack(flat, 1).reshape(-1, whole, whole) - self.least) / (self.most - self.least)
         x = np.nan_to_num(x).clip(0, 1)
-        places = [part[0] for part in np.array_split(np.arange(whole), self.side)]
-        size = np.diff([*places, whole])
-        x = np.add.reduceat(np.add.reduceat(x, places, 1), places, 2) / np.outer(size, size)
+        starts = [part[0] for part in np.array_split(np.arange(whole), self.side)]
+        size = np.diff([*starts, whole])
+        x = np.add.reduceat(np.add.reduceat(x, starts, 1), starts, 2) / np.outer(size, size)
         return [_greys(image) for image in np.round(x * GREYS).astype(int)]
 
 
 def _greys(levels: np.ndarray) -> Greys:
     """The pixels of each level that is not white, as one path."""
-    found = []
+    greys = []
     for level in range(1, GREYS + 1):
-        at = np.argwhere(levels == level)
-        if len(at):
-            path = "".join(f"M{x} {y}h1v1h-1z" for y, x in at.tolist())
-            found.append((f"{level / GREYS:.2f}", path))
-    return found
+        pixels = np.argwhere(levels == level)
+        if len(pixels):
+            path = "".join(f"M{x} {y}h1v1h-1z" for y, x in pixels.tolist())
+            greys.append((f"{level / GREYS:.2f}", path))
+    return greys
 
 
 def _ends(column: Column) -> tuple[float, float] | None:
-    """The least and the largest value met in training; None for a column without numbers."""
+    """The least and the largest value in training; None for a column without numbers."""
     if isinstance(column, Number):
         return column.range[0], column.range[1]
     if isinstance(column, Count):

@@ -1,8 +1,8 @@
 'use strict';
-// The map of the codes: points stamped into an image, so that 100,000 of them move smoothly.
+// The map of the codes: points are drawn into an image, so that 100,000 of them move smoothly.
 (() => {
   const canvas = document.getElementById('map');
-  const told = document.getElementById('told');
+  const tooltip = document.getElementById('tooltip');
   const data = JSON.parse(document.getElementById('map-data').textContent);
   const ctx = canvas.getContext('2d');
   const EMPTY = 255, EDGE = 65535, GRID = 256, REACH = 12, WHOLE = 1.08;
@@ -99,16 +99,16 @@
   }
   function show() {
     ctx.putImageData(image, 0, 0);
-    if (chosen < 0) { told.hidden = true; return; }
+    if (chosen < 0) { tooltip.hidden = true; return; }
     const dpr = devicePixelRatio || 1, x = toX(chosen), y = toY(chosen);
     Object.assign(ctx, { strokeStyle: css('--ink'), lineWidth: 2 * dpr });
     ctx.beginPath();
     ctx.arc(x, y, 8 * dpr, 0, 7);
     ctx.stroke();
     const box = canvas.getBoundingClientRect(), left = x / dpr, top = y / dpr;
-    told.hidden = left < 0 || top < 0 || left > box.width || top > box.height;
+    tooltip.hidden = left < 0 || top < 0 || left > box.width || top > box.height;
     const right = left > box.width / 2, low = top > box.height / 2;
-    told.style.transform = `translate(${left + (right ? -14 : 14)}px, ${top + (low ? -14 : 14)}px) ` +
+    tooltip.style.transform = `translate(${left + (right ? -14 : 14)}px, ${top + (low ? -14 : 14)}px) ` +
       `translate(${right ? -100 : 0}%, ${low ? -100 : 0}%)`;
   }
   function again() { if (!queued) { queued = true; requestAnimationFrame(draw); } }
@@ -118,12 +118,12 @@
     chosen = i;
     if (i >= 0) {
       const line = (kind, text) => Object.assign(document.createElement(kind), { textContent: text });
-      const [, name, exact, because, doubt] = named.get(i) || [i, `row ${row[i] + 1}`, null, [], null];
-      const about = exact ?? data.knots[level[i]];
-      const times = about.toFixed(2) + (doubt === null ? '' : ` ± ${doubt.toFixed(2)}`);
-      const said = level[i] === EMPTY ? 'no cell to judge' : `anomaly score ${times} × the usual`;
-      told.replaceChildren(line('b', name), line('span', said + (alarm(i) ? ', alarm' : '')),
-        ...because.map(([column, value, expected, share]) =>
+      const [, name, exact, reasons, std] = named.get(i) || [i, `row ${row[i] + 1}`, null, [], null];
+      const score = exact ?? data.knots[level[i]];
+      const times = score.toFixed(2) + (std === null ? '' : ` ± ${std.toFixed(2)}`);
+      const text = level[i] === EMPTY ? 'no observed value' : `anomaly score ${times} × the usual`;
+      tooltip.replaceChildren(line('b', name), line('span', text + (alarm(i) ? ', alarm' : '')),
+        ...reasons.map(([column, value, expected, share]) =>
           line('span', `${column} = ${value}${expected && `, expected ${expected}`}: ${Math.round(100 * share)} % of it`)));
     }
     show();

@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens offline, and that runs and loads nothing but itself."""
+"""The report: one self-contained HTML file that opens offline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.progress import stage
 from keyhole.report import facts, figures, generation
 from keyhole.report.codemap import MOST_POINTS, CodeMap, pack
-from keyhole.report.rows import Asked
+from keyhole.report.rows import ScoredRows
 from keyhole.report.words import percent, plain, script_json
 
 if TYPE_CHECKING:
@@ -22,21 +22,22 @@ if TYPE_CHECKING:
 MOST_BYTES = 1_000_000
 POINT_BYTES = 8  # of the page, for a point of the map, after base64
 HERE = Path(__file__).parent
+TEMPLATE = "page.html.j2"
 
 
-def render(model: Autoencoder, asked: Asked | None) -> str:
-    """The page on a fitted model, and on the rows asked about where there are any.
+def render(model: Autoencoder, scored: ScoredRows | None) -> str:
+    """The page on a fitted model, and on scored rows if there are any.
 
-    At most a megabyte: the map shows fewer points where names and texts need the room.
+    At most about a megabyte: the map shows fewer points if names and texts need the space.
     """
     stage("writing the page")
-    said = _of_model(model)
-    if asked is None or not len(asked):
-        return _fill(said)
+    values = _of_model(model)
+    if scored is None or not len(scored):
+        return fill(TEMPLATE, values)
     most, page = MOST_POINTS, ""
     for _ in range(4):
-        packed = pack(asked, most)
-        page = _fill(said | _of_rows(asked, packed))
+        packed = pack(scored, most)
+        page = fill(TEMPLATE, values | _of_rows(scored, packed))
         excess = len(page.encode()) - MOST_BYTES
         if excess <= 0:
             break
@@ -45,14 +46,14 @@ def render(model: Autoencoder, asked: Asked | None) -> str:
 
 
 def _of_model(model: Autoencoder) -> dict[str, Any]:
-    skills, more_skills = facts.skills(model)
+    explained, more_explained = facts.explained_variances(model)
     columns, more_columns = facts.columns(model)
     code_rows, more_codes = generation.code_rows(model)
     choice = model.width_choice_
     return {
-        "verdict": facts.judged(model),
+        "verdict": facts.verdict(model),
         "facts": facts.facts(model),
-        "contests": facts.contests(model),
+        "comparisons": facts.comparisons(model),
         "curve": figures.learning_curve(model.run_),
         "width": model.network_.width,
         "width_curve": generation.width_curve(choice),
@@ -60,47 +61,40 @@ def _of_model(model: Autoencoder) -> dict[str, Any]:
         "own_dimension": generation.own_dimension(choice),
         "code_rows": code_rows,
         "more_codes": more_codes,
-        "priced": bool(model.network_.bottleneck.noisy),
+        "in_nats": bool(model.network_.bottleneck.noisy),
         "samples": generation.samples(model),
-        "skills": skills,
-        "more_skills": more_skills,
+        "explained": explained,
+        "more_explained": more_explained,
         "columns": columns,
         "more_columns": more_columns,
         "making": facts.making(model),
-        "asked": None,
+        "scored": None,
     }
 
 
-def _of_rows(asked: Asked, packed: CodeMap) -> dict[str, Any]:
+def _of_rows(scored: ScoredRows, packed: CodeMap) -> dict[str, Any]:
     points = {int(row): point for point, row in enumerate(packed.rows)}
-    strongest = facts.anomalies(asked, points)
+    strongest = facts.anomalies(scored, points)
     return {
-        "asked": asked,
-        "name": plain(asked.name, 120),
-        "summary": facts.asked_in_words(asked),
-        "remarks": [plain(remark, 400) for remark in asked.remarks],
-        "calibrated": facts.calibrated(asked),
-        "trust": facts.trust(asked),
-        "histogram": figures.anomaly_score_histogram(asked),
-        "p_values": figures.p_value_histogram(asked),
-        "patterns": facts.patterns(asked),
+        "scored": scored,
+        "name": plain(scored.name, 120),
+        "summary": facts.rows_in_words(scored),
+        "remarks": [plain(remark, 400) for remark in scored.remarks],
+        "calibrated": facts.calibrated(scored),
+        "trust": facts.trust(scored),
+        "histogram": figures.anomaly_score_histogram(scored),
+        "p_values": figures.p_value_histogram(scored),
+        "patterns": facts.patterns(scored),
         "map": packed,
         "shares": [percent(share) for share in packed.shares],
         "map_json": script_json(packed.data),
         "anomalies": strongest,
-        "beside": strongest[: facts.MOST_BESIDE],
+        "beside": strongest[: facts.MOST_BESIDE_MAP],
     }
 
 
-def _fill(said: dict[str, Any]) -> str:
-    return fill("page.html.j2", said)
-
-
-def fill(template: str, said: dict[str, Any]) -> str:
-    """A template filled in; its policy allows the page's own style and scripts by their hash.
-
-    Images are those that stand in the page as data.
-    """
+def fill(template: str, values: dict[str, Any]) -> str:
+    """A filled-in template whose security policy allows only its own style, scripts and data."""
     from markupsafe import Markup
 
     own = {name: _file(name) for name in ("style.css", "theme.js", "map.js")}
@@ -110,21 +104,21 @@ def fill(template: str, said: dict[str, Any]) -> str:
         "img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    whole = ("curve", "width_curve", "histogram", "p_values", "map_json")
-    drawn = {name: Markup(said[name]) for name in whole if said.get(name)}
+    drawn_names = ("curve", "width_curve", "histogram", "p_values", "map_json")
+    drawn = {name: Markup(values[name]) for name in drawn_names if values.get(name)}
     inside = {name.partition(".")[0]: Markup(text) for name, text in own.items()}
-    return _template(template).render(said | drawn | {"own": inside, "policy": policy})
+    return _template(template).render(values | drawn | {"own": inside, "policy": policy})
 
 
 @cache
 def _template(name: str) -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    rooms = Environment(
+    environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    return rooms.get_template(name)
+    return environment.get_template(name)
 
 
 def _file(name: str) -> str:

@@ -1,7 +1,4 @@
-"""What a detector said of the rows that a page shows.
-
-What a page shows of some rows, gathered from a detector in one pass of even memory a block.
-"""
+"""The scores, codes and reasons of the rows that a page shows, collected in one pass."""
 
 from __future__ import annotations
 
@@ -18,22 +15,22 @@ from keyhole.tasks.detect.explain import explain
 from keyhole.tasks.detect.patterns import Pattern, shared
 from keyhole.tasks.monitor.drift import Drift
 
-ALL_NAMED = 2_000  # rows; of more, the strongest have names and the others numbers
-MOST_STRONGEST = 200  # rows of the map that carry their name and cells
+ALL_NAMED = 2_000  # rows; if there are more, only the strongest have names
+MOST_STRONGEST = 200  # rows of the map that have a name and reasons
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One entry a row, in the order asked.
+class ScoredRows:
+    """The scores of a detector: one entry a row, in the order of the input.
 
     `anomaly_score` is in multiples of the usual, NaN for an empty row; `score_std` is its standard
-    deviation between nets, NaN where there is one net. An alarm is raised above `threshold` (NaN
-    or infinite where none is); `contamination` is the share of training rows that stand apart.
-    `ids` name the rows, «row 17» counted from 1 where no column does; of more than `ALL_NAMED`
-    rows only those of the strongest are read. `reasons` holds, by the row's place from 0, its
-    strongest cells: column, value, what was expected ("" where no value of the row stands out),
-    and the share of the row's excess, from 0 to 1; `patterns` what groups of the strongest alarms
-    share. `remarks` are sentences on whether the rows look like those of training.
+    deviation between ensemble members, NaN if there is one member. A row alarms above `threshold`
+    (NaN or infinite if no row can); `contamination` is the estimated share of outliers in
+    training. `ids` name the rows, "row 17" counted from 1 if there is no id column; if there are
+    more than `ALL_NAMED` rows, only the strongest have one. `reasons` maps a row's index to its
+    strongest cells: column, value, expected value ("" if no value of the row stands out), and
+    share of the row's excess score, from 0 to 1. `patterns` are shared by groups of the strongest
+    alarms. `remarks` are sentences on data drift.
     """
 
     name: str
@@ -49,91 +46,90 @@ class Asked:
     reasons: dict[int, list[tuple[str, str, str, float]]]
     patterns: list[Pattern]
     remarks: list[str]
-    calibrated_on: int = 0  # rows, 0 where it is not known
+    calibrated_on: int = 0  # rows; 0 if unknown
 
     def __len__(self) -> int:
         return len(self.anomaly_score)
 
     def strongest(self, most: int) -> np.ndarray:
-        """The places of the most anomalous rows, strongest first; empty ones left out."""
+        """The indices of the most anomalous rows, strongest first, without empty rows."""
         return strongest(self.anomaly_score, most)
 
 
 def strongest(anomaly_score: np.ndarray, most: int) -> np.ndarray:
-    """The places of so many of the highest anomaly scores, the highest first; NaN left out."""
+    """The indices of the `most` highest anomaly scores, highest first, without NaN."""
     order = np.argsort(-np.nan_to_num(anomaly_score, nan=-np.inf), kind="stable")[:most]
     return order[~np.isnan(anomaly_score[order])]
 
 
-BLOCKS_LEFT = 2.0  # a block, and a page, must fit into what a fit's time budget leaves
+BLOCKS_LEFT = 2.0  # times of a block: one more block and the page must fit the time budget
 
 
-def asked_of(
+def score_rows(
     detector: AnomalyDetector, data: Any, *, name: str | None = None, rate: float | None = None
-) -> Asked:
-    """What the detector says of the rows of a frame, an array, or a path.
+) -> ScoredRows:
+    """Score the rows of a frame, an array, or a path for the page.
 
-    `rate` stands in place of the detector's own false alarm rate. Only rows that may be among the
-    strongest are explained and carry their id; the others are known by their number.
+    `rate` replaces the detector's own false alarm rate. Only rows that may be among the strongest
+    are explained and have their id.
     Raises: DataError.
     """
     model = detector.autoencoder_
     source = model.open(data)
     if hasattr(source, "wanted"):
         source.wanted = [column for column in detector.reads() if column in source.names]
-    observed = _Seen(detector)
+    collector = _RowCollector(detector)
     began, remarks = clock().left(), [*filter(None, [getattr(source, "passed_over", "")])]
     for start, rows in model.iter_blocks(source):
         block_s = began - clock().left() if start else 0.0
         if start and clock().left() < BLOCKS_LEFT * block_s:
-            remarks += [f"only the first {start:,} rows are shown: the time budget was spent"]
+            remarks += [f"only the first {start:,} rows are shown: the time budget is spent"]
             break
         began = clock().left()
-        observed.add(rows, start)
-    anomaly_score = np.concatenate(observed.anomaly_score)
+        collector.add(rows, start)
+    anomaly_score = np.concatenate(collector.anomaly_score)
     rate = detector.false_alarm_rate if rate is None else rate
     threshold = detector.calibration_.threshold(rate)
     alarm = anomaly_score > threshold
-    ids = [""] * len(anomaly_score)
-    for row, said in observed.names.items():
-        ids[row] = said
-    return Asked(
+    return ScoredRows(
         name=name
         or (os.path.basename(data) if isinstance(data, str | os.PathLike) else source.name),
         anomaly_score=anomaly_score,
-        score_std=np.concatenate(observed.score_std),
+        score_std=np.concatenate(collector.score_std),
         p_value=detector.calibration_.p_value(anomaly_score),
         alarm=alarm,
         threshold=threshold,
         false_alarm_rate=rate,
         contamination=detector.calibration_.apart(),
-        codes=np.concatenate(observed.codes),
-        ids=ids,
-        reasons={row: [_told(cell) for cell in cells] for row, cells in observed.reasons.items()},
-        patterns=_patterns(observed.reasons, anomaly_score, alarm),
-        remarks=[*observed.drift.remarks(), *remarks],
+        codes=np.concatenate(collector.codes),
+        ids=[collector.names.get(row, "") for row in range(len(anomaly_score))],
+        reasons={
+            row: [_reason(cell) for cell in cells] for row, cells in collector.reasons.items()
+        },
+        patterns=_patterns(collector.reasons, anomaly_score, alarm),
+        remarks=[*collector.drift.remarks(), *remarks],
         calibrated_on=len(detector.calibration_.anomaly_scores),
     )
 
 
-def _told(cell: Cell) -> tuple[str, str, str, float]:
+def _reason(cell: Cell) -> tuple[str, str, str, float]:
     return cell.column, cell.described, cell.expected, cell.share
 
 
 def _patterns(
     reasons: dict[int, list[Cell]], anomaly_score: np.ndarray, alarm: np.ndarray
 ) -> list[Pattern]:
-    """What the strongest alarms share, which are the ones that were explained."""
+    """The patterns of the strongest alarms, which are the explained ones."""
     return shared(
         reasons, [int(row) for row in strongest(anomaly_score, MOST_STRONGEST) if alarm[row]]
     )
 
 
-class _Seen:
-    """What has been seen of the rows so far; `top` holds the strongest anomaly scores, rising."""
+class _RowCollector:
+    """Collects scores block by block; `top` holds the highest anomaly scores, ascending."""
 
     def __init__(self, detector: AnomalyDetector) -> None:
-        stage("looking at the rows for the page")
+        stage("scoring the rows for the page")
         self.detector = detector
         self.drift = Drift(detector.autoencoder_.table_)
         self.anomaly_score: list[np.ndarray] = []
@@ -145,27 +141,27 @@ class _Seen:
 
     def add(self, rows: Any, start: int) -> None:
         model, scorer = self.detector.autoencoder_, self.detector.scorer_
-        judged = scorer.score_block(rows, start)
-        anomaly_score = judged.anomaly_score
-        self.drift.add(judged.batch, scorer.calibration.p_value(anomaly_score), judged.unmet)
+        block = scorer.score_block(rows, start)
+        anomaly_score = block.anomaly_score
+        self.drift.add(block.batch, scorer.calibration.p_value(anomaly_score), block.unmet)
         self.anomaly_score.append(anomaly_score)
-        self.score_std.append(judged.score_std)
+        self.score_std.append(block.score_std)
         self.codes.append(model.code(rows, start))
-        places = self._strong(anomaly_score)
-        for place, cells in explain(scorer, judged, places).items():
-            self.reasons[start + place] = cells
+        strong = self._strong(anomaly_score)
+        for index, cells in explain(scorer, block, strong).items():
+            self.reasons[start + index] = cells
         first = range(max(0, min(len(anomaly_score), ALL_NAMED - start)))
         ids = rows.column(model.id_column) if model.id_column in rows.names else None
-        for place in {*first, *places.tolist()}:
-            said = f"row {start + place + 1}"
+        for index in {*first, *strong.tolist()}:
+            name = f"row {start + index + 1}"
             if ids is not None:
-                said = f"{model.id_column} {ids[place].as_py()}"
-            self.names[start + place] = said
+                name = f"{model.id_column} {ids[index].as_py()}"
+            self.names[start + index] = name
 
     def _strong(self, anomaly_score: np.ndarray) -> np.ndarray:
-        """The places in this block that may be among the strongest rows of all."""
-        held = np.nan_to_num(anomaly_score, nan=-np.inf)
-        places = np.argsort(-held, kind="stable")[:MOST_STRONGEST]
-        places = places[held[places] > self.top[0]]
-        self.top = np.sort(np.concatenate([self.top, held[places]]))[-MOST_STRONGEST:]
-        return places
+        """The indices in this block that may be among the strongest rows of all."""
+        scores = np.nan_to_num(anomaly_score, nan=-np.inf)
+        order = np.argsort(-scores, kind="stable")[:MOST_STRONGEST]
+        order = order[scores[order] > self.top[0]]
+        self.top = np.sort(np.concatenate([self.top, scores[order]]))[-MOST_STRONGEST:]
+        return order

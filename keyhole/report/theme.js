@@ -1,5 +1,5 @@
 'use strict';
-// Light, dark, or what the system asks for; remembered where the browser lets a file remember.
+// Light, dark or the system theme, stored if the browser allows storage for a file.
 (() => {
   const root = document.documentElement;
   const order = ['auto', 'light', 'dark'];

@@ -1,4 +1,4 @@
-"""The page of whatever was fitted, about whatever rows or images are given."""
+"""Writes the page of a fitted model, on given rows or images."""
 
 import os
 from typing import Any
@@ -10,17 +10,17 @@ from keyhole.core.files import write_whole
 from keyhole.errors import SettingError
 from keyhole.report.denoising import write_denoising
 from keyhole.report.page import render
-from keyhole.report.rows import Asked, asked_of
+from keyhole.report.rows import ScoredRows, score_rows
 from keyhole.tasks.denoise.denoiser import Denoiser
 from keyhole.tasks.detect.detector import AnomalyDetector
 
 
 def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> None:
-    """Write the page on a fitted model, whole or not at all.
+    """Atomically write the page on a fitted model.
 
-    `model`: an Autoencoder, AnomalyDetector, Generator or Denoiser. `data`: rows to be judged, or
-    images to be denoised, as a frame, an array or a path; or what `asked_of` made of them.
-    Raises: FileError, DataError, SettingError for what is no model.
+    `model`: an Autoencoder, AnomalyDetector, Generator or Denoiser. `data`: rows to score, or
+    images to denoise, as a frame, an array or a path; or the result of `score_rows`.
+    Raises: FileError, DataError, SettingError if `model` is something else.
     """
     if not isinstance(path, str | os.PathLike):
         raise SettingError(
@@ -39,7 +39,7 @@ def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> 
             f"got {type(model).__name__:.40}"
         )
     check_is_fitted(fitted)
-    if data is not None and not isinstance(data, Asked):
+    if data is not None and not isinstance(data, ScoredRows):
         detector = model if isinstance(model, AnomalyDetector) else AnomalyDetector.of(fitted)
-        data = asked_of(detector, data)
+        data = score_rows(detector, data)
     return write_whole(path, render(fitted, data))

@@ -189,7 +189,7 @@ def test_every_anomaly_map_has_a_file_of_its_own(tmp_path):
     taken = set()
     given = ["a.png", "a.tif", "A.png", "p/a.png", "a.png"]
     own = [_own_name(name, taken) for name in given]
-    assert own[:2] == ["a.png.heat.png", "a.tif.heat.png"]
+    assert own[:2] == ["a.png.map.png", "a.tif.map.png"]
     assert len({name.casefold() for name in own}) == 5
 
 

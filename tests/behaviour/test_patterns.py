@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from keyhole.report import Asked
+from keyhole.report import ScoredRows
 from keyhole.report.codemap import levels, on_grid
-from keyhole.report.facts import asked_in_words, calibrated, trust
+from keyhole.report.facts import calibrated, rows_in_words, trust
 from keyhole.report.figures import p_value_histogram
 from keyhole.report.words import number, plain, rate, script_json, times
 from keyhole.tasks import Answer, Cell
@@ -145,7 +145,7 @@ def asked(p_value, **more):
         "contamination": 0.0, "codes": np.zeros((rows, 2)), "ids": [""] * rows, "reasons": {},
         "patterns": [], "remarks": [],
     }  # fmt: skip
-    return Asked(**said | more)
+    return ScoredRows(**said | more)
 
 
 UNEVEN = np.concatenate([np.full(60, 0.05), np.arange(1, 41) / 40])
@@ -157,9 +157,9 @@ def test_alarms_stand_beside_those_promised_with_threshold_and_doubt():
         ("alarms", "62", "62 % of 100 rows"),
         ("expected by chance", "5", "5 % of 100 rows, if all are normal"),
         ("threshold", "9.00", "times the usual anomaly score"),
-        ("score_std", "± 0.25", "between nets, the median"),
+        ("score_std", "± 0.25", "between ensemble members, the median"),
     ]
-    assert asked_in_words(said) == (
+    assert rows_in_words(said) == (
         "new.csv: 62 alarms in 100 rows; if all rows were normal, about 5 would be expected "
         "at 5 %: about 57 more than chance."
     )
@@ -181,7 +181,7 @@ def test_empty_rows_are_not_promised_anything():
 
 def test_all_rows_may_alarm_and_are_said_as_a_hundred_percent():
     said = asked(np.full(40, 0.01))
-    assert "40 alarms in 40 rows" in asked_in_words(said)
+    assert "40 alarms in 40 rows" in rows_in_words(said)
 
 
 def test_the_figure_of_p_values_says_how_many_are_low_and_how_many_would_be():

@@ -13,7 +13,7 @@ import pytest
 from keyhole import Autoencoder
 from keyhole.core.files import FileError
 from keyhole.model.bottlenecks import Plain
-from keyhole.report import Asked, asked_of, render, write_report
+from keyhole.report import ScoredRows, render, score_rows, write_report
 from keyhole.report.codemap import choose, pack
 from keyhole.tasks import AnomalyDetector
 from keyhole.tasks.detect.patterns import Pattern
@@ -93,7 +93,7 @@ def asked(rows, width=2, **more):
     anomaly_score = rng.gamma(2, 2, rows)
     pattern = Pattern("left", "above", "", tuple(range(min(rows, 20))), max(rows // 2, 20))
     threshold = float(np.quantile(anomaly_score, 0.99))
-    said = Asked(
+    said = ScoredRows(
         name="new.csv", anomaly_score=anomaly_score, score_std=np.full(rows, 0.25),
         p_value=rng.random(rows),
         alarm=anomaly_score >= threshold, threshold=threshold, false_alarm_rate=0.01,
@@ -212,14 +212,14 @@ def test_a_single_row_or_a_single_column_can_be_shown(model):
     read = Read(render(model, asked(1)))
     assert "The only row is shown" in read.text
     page = render(fitted(table()[["left"]], width=1), asked(30, width=1))
-    assert "the row's anomaly score goes up" in page
+    assert "the row's anomaly score is the vertical axis" in page
 
 
 def test_empty_rows_are_on_the_map_but_among_no_anomalies(model):
     said = asked(30)
     said.anomaly_score[4], said.p_value[4], said.alarm[4] = np.nan, np.nan, False
     read = Read(render(model, said))
-    assert "1 row held nothing to judge" in read.text
+    assert "1 row had no observed value" in read.text
     assert base64.b64decode(read.map["level"])[4] == 255
     assert [point for point, _, value, *_ in read.map["named"] if value is None] == [4]
     assert "The 29 most anomalous of 30 rows" in read.text
@@ -230,7 +230,7 @@ def test_rows_that_are_all_empty_give_a_page_that_says_so(model):
     said = asked(
         5, anomaly_score=nothing, p_value=nothing, alarm=np.zeros(5, bool), threshold=np.nan
     )
-    assert "No row held a cell that could be judged." in Read(render(model, said)).text
+    assert "No row has an observed value." in Read(render(model, said)).text
 
 
 def test_infinite_surprise_and_equal_codes_do_no_harm(model):
@@ -263,7 +263,7 @@ def test_a_page_tells_what_alarms_share_how_many_are_promised_and_how_sure_that_
     assert "expected by chance 3 5 % of 60 rows, if all are normal" in text
     assert "About 6 % of the training rows stand apart" in text
     assert "anomaly score, × the usual" in text
-    assert "of the 30 strongest alarms; a row may stand in more than one" in text
+    assert "of the 30 strongest alarms; a row may have more than one" in text
     assert "left above what was expected 20 of 30" in text
     assert text.index("what was expected 20 of 30") < text.index("50 most anomalous of 60")
     assert "patterns they share" not in Read(render(model, asked(60, patterns=[]))).text
@@ -275,7 +275,7 @@ def test_a_detector_is_asked_in_blocks_and_says_what_its_answer_says(model, monk
     frame = table()
     frame.loc[33, "left"] = 40.0
     frame.loc[5] = [np.nan, np.nan, None]
-    said, answer = asked_of(detector, frame, name="here"), detector.answer(frame)
+    said, answer = score_rows(detector, frame, name="here"), detector.answer(frame)
     np.testing.assert_array_equal(said.anomaly_score, answer.anomaly_score)
     np.testing.assert_array_equal(said.score_std, answer.score_std)
     np.testing.assert_array_equal(said.alarm, answer.alarm)

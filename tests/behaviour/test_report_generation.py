@@ -61,8 +61,11 @@ def test_the_width_curve_marks_the_taken_width_and_says_why(plain):
         plain.width_choice_ = None
     read = Read(page)
     assert "Width 3: <b>it</b>." in read.text
-    assert "The rows themselves fill about 2.4 dimensions, by near neighbours." in read.text
-    assert "2.00 at 3, the width that was taken, and 2.20 at 6" in page
+    assert (
+        "The rows themselves fill about 2.4 dimensions, by an estimate from near neighbours."
+        in read.text
+    )
+    assert "2.00 at 3, the chosen width, and 2.20 at 6" in page
     assert not [name for name, _ in read.attributes if name == "style"]
     assert read.open == []
 
@@ -141,7 +144,7 @@ def test_rows_of_pixels_are_shown_as_images_made_of_classes_and_paths():
 
 
 def test_large_images_are_drawn_with_fewer_points(monkeypatch):
-    monkeypatch.setattr("keyhole.report.generation._judged", lambda model: [])  # takes its time
+    monkeypatch.setattr("keyhole.report.generation._judgement", lambda model: [])  # takes its time
     x = pixels(rows=30, side=20)
     model = with_prior(
         Autoencoder(Plain(1), training=TrainingConfig(3, members=1), random_state=0).fit(x)
@@ -161,7 +164,7 @@ def test_a_square_table_of_different_measures_is_no_image():
 def test_a_model_that_remembers_nothing_still_shows_what_it_draws(drawing, tmp_path):
     drawing.save(str(tmp_path / "alone"))
     found = samples(Autoencoder.load(str(tmp_path / "alone")))
-    assert (len(found.drawn), found.real, found.judged) == (10, [], [])
+    assert (len(found.drawn), found.real, found.judgement) == (10, [], [])
 
 
 def test_hostile_names_and_levels_come_out_as_text_in_cards_and_samples():

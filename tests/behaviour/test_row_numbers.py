@@ -9,7 +9,7 @@ import pytest
 
 from keyhole import AnomalyDetector, Autoencoder, TrainingConfig, write_report
 from keyhole.cli import run
-from keyhole.report.rows import asked_of
+from keyhole.report.rows import score_rows
 
 ODD = 6  # the strange row, counted from 1
 
@@ -59,7 +59,7 @@ def test_a_page_numbers_rows_as_files_do_and_python_labels_them_by_the_index(fol
     place = answer.strongest(1)[0]
     assert (place, answer.rows[place], answer.name(place)) == (ODD - 1, 105, "index 105")
     assert answer.table()["anomaly_score"].idxmax() == 105
-    asked = asked_of(detector, rows)
+    asked = score_rows(detector, rows)
     assert asked.ids[asked.strongest(1)[0]] == f"row {ODD}"
     write_report(str(folder / "page.html"), detector.autoencoder_, asked)
     assert f"row {ODD}" in (folder / "page.html").read_text()

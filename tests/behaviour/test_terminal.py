@@ -15,7 +15,7 @@ from keyhole.cli.common import Say, show
 from keyhole.core.progress import tell
 from keyhole.errors import DataError, KeyholeWarning, printable, printable_json
 from keyhole.jobs import open_sink
-from keyhole.report import asked_of, write_report
+from keyhole.report import score_rows, write_report
 from keyhole.training import TrainingConfig
 
 CLEAR, TITLE, CSI8 = "\x1b[2J", "\x1b]0;owned\x07", "\x9b2J"
@@ -142,7 +142,7 @@ def test_errors_warnings_progress_and_logs_hold_printable_text(capsys):
 
 def test_a_page_shows_hostile_names_as_text(place, tmp_path):
     detector = AnomalyDetector.load(str(place / "m"))
-    asked = asked_of(detector, str(place / "t.parquet"), name="<img src=x>\u202e")
+    asked = score_rows(detector, str(place / "t.parquet"), name="<img src=x>\u202e")
     write_report(str(tmp_path / "r.html"), detector.autoencoder_, asked)
     page = (tmp_path / "r.html").read_text("utf8")
     assert "<b>k</b>" not in page

@@ -115,7 +115,7 @@ COMMANDS = [
      (Denoiser, "middle"), "writing the page"),
     ("detect {0}/m {0}/rows.csv -o {1}/o.csv", (AnomalyDetector, "answer_rows"), "detect"),
     ("detect {0}/m {0}/rows.csv -o {1}/o.csv --report {1}/o.html",
-     (rows._Seen, "add"), "looking at the rows"),
+     (rows._RowCollector, "add"), "scoring the rows for the page"),
     ("embed {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "embed"),
     ("impute {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "impute"),
     ("reconstruct {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "reconstruct"),
