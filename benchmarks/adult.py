@@ -142,7 +142,7 @@ def main(seeds: tuple[int, ...] = (0, 1, 2)) -> None:
         fitted = time.perf_counter() - began
         with tempfile.TemporaryDirectory() as folder:
             page = os.path.join(folder, "report.html")
-            write_report(page, model, score_rows(AnomalyDetector.of(model), train))
+            write_report(page, model, score_rows(AnomalyDetector.from_fitted(model), train))
         whole = time.perf_counter() - began
         auc = codes_auc(model.transform(train), model.transform(test), y, truth)
         emit("adult codes", seed=seed, width=WIDTH, auc=auc, **{"floors": baselines},

@@ -116,7 +116,7 @@ def meet(path: Path, rows: pa.Table) -> dict[str, Any]:
 
 def watched(rows: int) -> AnomalyDetector:
     """A detector after a few steps: its bundle holds rows beside the weights."""
-    return AnomalyDetector.of(fit(table(rows), 0, 120), false_alarm_rate=0.05)
+    return AnomalyDetector.from_fitted(fit(table(rows), 0, 120), false_alarm_rate=0.05)
 
 
 def asked(model: AnomalyDetector, rows: pa.Table) -> str:

@@ -68,7 +68,9 @@ def keyhole_rows(
     print(f"fit {time.perf_counter() - began:.0f} s", file=sys.stderr)
     for prior in PRIORS:
         began = time.perf_counter()
-        made = Generator(first.autoencoder_, prior=prior(), random_state=seed).fit(frame)
+        made = Generator.from_fitted(
+            first.autoencoder_, prior=prior(), rows=frame, random_state=seed
+        )
         rows = made.sample(n)
         yield prior.kind, rows, time.perf_counter() - began
 

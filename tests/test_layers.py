@@ -138,6 +138,8 @@ def test_a_function_has_few_arguments(path):
         given = function.args
         names = [a.arg for a in [*given.posonlyargs, *given.args, *given.kwonlyargs]]
         count = len([name for name in names if name not in {"self", "cls"}])
-        assert count <= ARGUMENTS, f"{function.name} has {count} arguments"
+        # A scikit-learn estimator takes each of its parts and settings as an argument of its own.
+        constructs = function.name == "__init__" and room_of(path) in {"autoencoder", "tasks"}
+        assert count <= (10 if constructs else ARGUMENTS), f"{function.name}: {count} arguments"
         if function.name != "set_params" and room_of(path) != "cli":  # scikit-learn's, and click's
             assert given.kwarg is None, f"{function.name} takes arguments of any name"

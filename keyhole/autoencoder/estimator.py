@@ -50,10 +50,10 @@ CHUNK_ROWS = 16_384  # read and encoded together
 class Autoencoder(TransformerMixin, BaseEstimator):
     """Learns a narrow code for each row of a table, and the distribution of rows given codes.
 
-    Every argument but `random_state` and `verbose` is a part with arguments of its own
-    (`bottleneck=Plain(width=8)`, `training=TrainingConfig(steps=2000)`); None means: chosen by
-    the data. After a
-    fit, `verdict_` and `findings_` say how far to trust it; `verbose` shows progress and both.
+    A part is given by name or as an object with settings of its own (`"variational"`,
+    `Variational(beta=2)`, `training=TrainingConfig(steps=2000)`); None: chosen by the data.
+    `width` is the number of code dimensions, "auto" or None: the bottleneck's own. After a fit,
+    `verdict_` and `findings_` say how far to trust it; `verbose` shows progress and both.
     """
 
     container_: str
@@ -64,17 +64,19 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        bottleneck: Bottleneck | None = None,
+        bottleneck: Bottleneck | str | None = None,
         *,
-        net: Net | None = None,
-        head: Head | None = None,
-        corruption: Corruption | None = None,
+        width: int | str | None = None,
+        net: Net | str | None = None,
+        head: Head | str | None = None,
+        corruption: Corruption | str | None = None,
         training: TrainingConfig | None = None,
         schema: Schema | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
         self.bottleneck = bottleneck
+        self.width = width
         self.net = net
         self.head = head
         self.corruption = corruption
@@ -297,7 +299,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     def parts(self) -> dict[str, Any]:
         """The parts as given, else those that the bottleneck works best with, else defaults."""
         opened = getattr(self, "container_", None)
-        return parts_of({name: getattr(self, name) for name in PARTS}, opened)
+        given = {name: getattr(self, name) for name in PARTS}
+        return parts_of(given, opened, width=self.width)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -186,12 +186,10 @@ def learn(source: Source, parts: dict[str, Any], seed: int, callbacks: Callbacks
     split = Split.of(profile.rows, seed, schema.validation, profile.sample, members)
     stage("choosing held-out rows")
     held = HeldOut.gather(source, split, len(table.layout))
-    taught = table
-    if schema.contamination is not None and schema.support_fraction < 1:
-        stage("weighing rows by how far they agree")
-        taught = RobustWeights.learn(table, ArrowRows(profile.sample), schema.support_fraction)
+    weighted_table = _with_robust_weights(table, schema, profile.sample)
     mark = fingerprint(profile.rows, table, held, parts, seed)
-    feed, stop = Feed(source, taught, split, seed, profile.rows), held.stopping(taught)
+    feed = Feed(source, weighted_table, split, seed, profile.rows)
+    stop = held.stopping(weighted_table)
     judged = len(held.calibration()[1])
 
     def run_with(
@@ -216,6 +214,14 @@ def learn(source: Source, parts: dict[str, Any], seed: int, callbacks: Callbacks
     asked = Asked(profile.rows, held.split.folds, parts["corruption"].masks, warm)
     return replace(_judged(trained, table, held, asked), reference=reference, fingerprint=mark,
                    choice=choice)  # fmt: skip
+
+
+def _with_robust_weights(table: Modality, schema: Any, sample: Any) -> Modality | RobustWeights:
+    """The table, its rows weighted by how far they agree where some may be contaminated."""
+    if schema.contamination is None or schema.support_fraction >= 1:
+        return table
+    stage("weighing rows by how far they agree")
+    return RobustWeights.learn(table, ArrowRows(sample), schema.support_fraction)
 
 
 def _width(table: Modality, sample: Any, run_with: Callable[[Bottleneck], Run]) -> WidthChoice:

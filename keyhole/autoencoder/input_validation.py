@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from keyhole.core.parts import build
+from keyhole.core.parts import build, parse
 from keyhole.data import Source, open_source
 from keyhole.data.frames import array_names, as_container, container_of, is_frame, renamed
 from keyhole.data.frames_out import restored, template
@@ -22,6 +22,7 @@ from keyhole.data.source import TableSource
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Schema
 from keyhole.model.bottlenecks import Bottleneck, Plain
+from keyhole.model.bottlenecks.base import AUTO, with_width
 from keyhole.model.heads import Head, Mixed
 from keyhole.model.nets import MLP, Conv, Net
 from keyhole.training import Corruption, Masking, TrainingConfig
@@ -133,24 +134,35 @@ PARTS = {
 OF_IMAGES: dict[str, Any] = {"net": Conv, "head": lambda: Mixed(continuous="gaussian")}
 
 
-def parts_of(given: dict[str, Any], container: str | None = None) -> dict[str, Any]:
-    """All parts by name, from those that were given; None: none was.
+def parts_of(
+    given: dict[str, Any], container: str | None = None, *, width: int | str | None = None
+) -> dict[str, Any]:
+    """All parts by family: a part, its name, or None for what suits the bottleneck and the rows.
 
-    `container` is what the rows came in, where that is known. Raises: SettingError for what is no
-    such part, or does not go with such rows.
+    `container` is what the rows came in, where that is known; `width` is that of the code, None:
+    the bottleneck's own. Raises: SettingError for an invalid part or width, or a part that does
+    not suit such rows.
     """
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for name, (base, default) in PARTS.items():
         part = given[name]
+        if isinstance(part, str) and name != "schema":
+            part = parse(name, part)
         if part is None:
-            asked = found["bottleneck"].partners.get(name) if found else None
+            recommended = parts["bottleneck"].partners.get(name) if parts else None
             made = OF_IMAGES.get(name, default) if container == "images" else default
-            part = made() if asked is None else build(name, asked)
+            part = made() if recommended is None else build(name, recommended)
         if not isinstance(part, base):
-            raise SettingError(f"{name}={part!r:.80}: expected a {base.__name__}")
-        found[name] = part
-    _check_net(found["net"], container)
-    return found
+            raise SettingError(f"{name}={part!r:.80}: expected a {base.__name__} or its name")
+        parts[name] = part
+    if width is not None:
+        if width != AUTO and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
+            raise SettingError(
+                f"width={width!r:.40}: expected a whole number from 1 up, or 'auto'"
+            )
+        parts["bottleneck"] = with_width(parts["bottleneck"], width)
+    _check_net(parts["net"], container)
+    return parts
 
 
 def _check_net(net: Net, container: str | None) -> None:

@@ -218,7 +218,7 @@ def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
     if options["no_rules"]:
         forget_rules(fitted.autoencoder_)
     if adds_prior:
-        _add_prior(fitted.autoencoder_, data, options)
+        fitted.autoencoder_ = _with_prior(fitted.autoencoder_, data, options)
     return fitted
 
 
@@ -240,15 +240,14 @@ def _learner(data: str, options: dict[str, Any]) -> Any:
     )
 
 
-def _add_prior(model: Any, data: str, options: dict[str, Any]) -> None:
-    """Give a fitted model a prior: over all rows, or those remembered of standard input."""
+def _with_prior(model: Any, data: str, options: dict[str, Any]) -> Any:
+    """A fitted model with a prior over all rows, or over the reference rows of standard input."""
     from keyhole.tasks import Generator
 
-    prior = prior_of(options)
-    if data == "-":
-        Generator.of(model, prior=prior)
-    else:
-        Generator(model, prior=prior, random_state=options["seed"]).fit(data)
+    rows, prior = None if data == "-" else data, prior_of(options)
+    return Generator.from_fitted(
+        model, prior=prior, rows=rows, random_state=options["seed"]
+    ).autoencoder_
 
 
 def say_guess(table: Any, source: Any, rows: int, say: Say) -> None:

@@ -213,8 +213,8 @@ def _style(profile: Profile, form: str) -> str | None:
     if form:
         if not dates.check(form):
             raise SettingError(
-                f"{profile.name}='datetime:{form}': unsupported format; write one such as %d/%m/%Y, "
-                f"or one of {list(dates.EPOCHS)}"
+                f"{profile.name}='datetime:{form}': unsupported format; write one such as "
+                f"%d/%m/%Y, or one of {list(dates.EPOCHS)}"
             )
         return form
     if profile.ambiguous is not None:

@@ -192,7 +192,7 @@ def _judgement(model: Autoencoder) -> list[str]:
     if clock().left() < JUDGE_S:
         return ["not judged in the time budget: keyhole sample MODEL --judge, or Generator.judge"]
     try:
-        lines = Generator.of(model).judge().lines()
+        lines = Generator.from_fitted(model).judge().lines()
     except SettingError:  # there are no reference rows to compare with
         return []
     return [plain(f"{line[:1].upper()}{line[1:]}.", 400) for line in lines]

@@ -27,19 +27,14 @@ def an_autoencoder(given: Any, taker: str) -> Autoencoder:
     raise SettingError(f"{taker} takes an Autoencoder, got {type(given).__name__:.40}{own}")
 
 
-def seeded(
-    autoencoder: Autoencoder | None, random_state: Any, verbose: bool = False
-) -> Autoencoder:
-    """A clone of a template, with the task's `random_state` if it has one.
+def seeded(template: Any, taker: str, random_state: Any, verbose: bool) -> Autoencoder:
+    """A clone of a task's template; the task's own `random_state` decides where it has one.
 
-    The clone is verbose if the template or the task is.
+    It is verbose where the template or the task is. Raises: SettingError for no Autoencoder.
     """
     from sklearn.base import clone
 
-    from keyhole.autoencoder.estimator import Autoencoder
-
-    template = Autoencoder() if autoencoder is None else autoencoder
-    model: Any = clone(an_autoencoder(template, "AnomalyDetector"))
+    model: Any = clone(an_autoencoder(template, taker))
     if random_state is not None:
         model.set_params(random_state=random_state)
     if verbose:

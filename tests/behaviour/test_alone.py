@@ -12,7 +12,9 @@ CLOSE = {"rtol": 1e-6, "atol": 1e-6}  # what docs/detection.md promises
 
 @pytest.fixture(scope="module", params=[300, 1_200])  # five nets side by side, and one
 def detector(request):
-    return AnomalyDetector.of(estimator(0, 60).fit(table(request.param)), false_alarm_rate=0.05)
+    return AnomalyDetector.from_fitted(
+        estimator(0, 60).fit(table(request.param)), false_alarm_rate=0.05
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 1_000])

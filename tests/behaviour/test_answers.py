@@ -143,8 +143,8 @@ def test_a_level_never_met_is_surprising_and_is_remarked(detector):
 
 def test_thresholds_move_without_refitting(detector):
     rows = sensors(300, seed=5)
-    tight = AnomalyDetector.of(detector.autoencoder_, false_alarm_rate=0.01).answer(rows)
-    loose = AnomalyDetector.of(detector.autoencoder_, false_alarm_rate=0.2).answer(rows)
+    tight = AnomalyDetector.from_fitted(detector.autoencoder_, false_alarm_rate=0.01).answer(rows)
+    loose = AnomalyDetector.from_fitted(detector.autoencoder_, false_alarm_rate=0.2).answer(rows)
     assert tight.alarm.sum() < loose.alarm.sum()
     np.testing.assert_array_equal(tight.anomaly_score, loose.anomaly_score)
     assert (loose.p_value[loose.alarm] <= 0.2).all()
@@ -154,7 +154,7 @@ def test_thresholds_move_without_refitting(detector):
 def test_a_rate_that_the_rows_cannot_promise_is_said_with_the_rate_that_is_possible():
     model = Autoencoder(training=TrainingConfig(20), random_state=0).fit(sensors(60))
     with pytest.warns(KeyholeWarning, match=r"too small for 60 calibration rows.*least rate"):
-        detector = AnomalyDetector.of(model, false_alarm_rate=0.001)
+        detector = AnomalyDetector.from_fitted(model, false_alarm_rate=0.001)
     assert (detector.predict(sensors(60)) == 1).all()
 
 

@@ -362,6 +362,6 @@ def test_a_column_that_names_every_row_is_no_segment():
 
 def test_a_detector_of_a_model_that_was_told_nothing_is_found_again_as_it_was(tmp_path):
     model = Autoencoder(training=TrainingConfig(2), random_state=0).fit(draw(60))
-    made = AnomalyDetector.of(model, false_alarm_rate=0.05)
+    made = AnomalyDetector.from_fitted(model, false_alarm_rate=0.05)
     made.save(str(tmp_path / "m"))
     assert AnomalyDetector.load(str(tmp_path / "m")).contamination == made.contamination == "auto"

@@ -189,7 +189,7 @@ def test_what_is_given_and_is_rare_is_warned_of():
 def test_a_path_leads_from_one_row_to_the_other():
     table = shop()
     model = small(Plain(4), 400, head=Mixed()).fit(table)
-    made = Generator.of(model, prior=Normal())
+    made = Generator.from_fitted(model, prior=Normal())
     a, b = table.nsmallest(1, "price"), table.nlargest(1, "price")
     path = made.interpolate(a, b, steps=5)
     assert len(path) == 5
@@ -274,7 +274,7 @@ def test_a_detectors_bundle_draws_from_a_prior_over_the_rows_it_remembers(tmp_pa
     detector.save(tmp_path / "d.keyhole")
     model = Autoencoder.load(tmp_path / "d.keyhole")
     assert model.prior_ is None
-    made = Generator.of(model)
+    made = Generator.from_fitted(model)
     assert made.autoencoder_.prior_ is not None
     assert set(made.sample(50)["city"]) <= set(CITIES)
 
@@ -282,16 +282,26 @@ def test_a_detectors_bundle_draws_from_a_prior_over_the_rows_it_remembers(tmp_pa
 def test_a_model_without_prior_or_rows_says_what_to_do(tmp_path):
     small(Plain(3), 5).fit(shop(60)).save(tmp_path / "a.keyhole")
     model = Autoencoder.load(tmp_path / "a.keyhole")
-    for ask in (lambda: Generator.of(model), lambda: model.sample(3)):
+    for ask in (lambda: Generator.from_fitted(model), lambda: model.sample(3)):
         with pytest.raises(SettingError, match=r"no prior.*remembers no rows.*keyhole fit --for"):
             ask()
 
 
-def test_a_fitted_model_is_taken_as_it_is():
+def test_a_generator_of_a_fitted_model_leaves_it_as_it_is():
     model = small(steps=20).fit(shop())
-    made = Generator(model, prior=Normal(), random_state=0).fit(shop())
-    assert made.autoencoder_ is model
-    assert len(made.sample(5)) == 5
+    generator = Generator.from_fitted(model, prior=Normal(), rows=shop())
+    assert generator.autoencoder_.network_ is model.network_
+    assert model.prior_ is None
+    assert generator.autoencoder_.prior_.kind == "normal"
+    assert len(generator.sample(5)) == 5
+
+
+def test_standard_input_is_read_once_and_its_reference_rows_give_the_prior(tmp_path, monkeypatch):
+    shop().to_csv(tmp_path / "shop.csv", index=False)
+    with open(tmp_path / "shop.csv") as rows:
+        monkeypatch.setattr("sys.stdin", rows)
+        generator = Generator(small(steps=2), random_state=0).fit("-")
+    assert len(generator.sample(5)) == 5
 
 
 def test_a_diffusion_prior_on_few_rows_is_refused():

@@ -26,7 +26,7 @@ def model():
 
 @pytest.fixture
 def bundle(model, tmp_path):
-    AnomalyDetector.of(model, false_alarm_rate=0.05).save(str(tmp_path / "m"))
+    AnomalyDetector.from_fitted(model, false_alarm_rate=0.05).save(str(tmp_path / "m"))
     return tmp_path / "m"
 
 

@@ -88,13 +88,13 @@ def hidden(folder):
 
 
 def test_a_model_saved_and_loaded_scores_in_the_same_bits(model, rows, tmp_path):
-    AnomalyDetector.of(model).save(str(tmp_path / "m"))
+    AnomalyDetector.from_fitted(model).save(str(tmp_path / "m"))
     found = AnomalyDetector.load(str(tmp_path / "m"))
     assert np.array_equal(found.autoencoder_.score_samples(rows), model.score_samples(rows))
     assert found.autoencoder_.inverse_transform(np.zeros((3, model.network_.width))).equals(
         model.inverse_transform(np.zeros((3, model.network_.width)))
     )
-    assert np.array_equal(found.p_value(rows), AnomalyDetector.of(model).p_value(rows))
+    assert np.array_equal(found.p_value(rows), AnomalyDetector.from_fitted(model).p_value(rows))
     assert found.autoencoder_.run_ == model.run_
     assert found.autoencoder_.findings_ == model.findings_
 
@@ -298,7 +298,7 @@ def test_a_pipe_or_a_device_in_a_bundle_is_not_read(bundle):
 
 def test_two_hundred_broken_bundles_meet_only_our_own_errors(bundle, model, tmp_path):
     """Takes seconds. Half of them keep a detector too, and the rows that it compares with."""
-    AnomalyDetector.of(model).save(str(tmp_path / "d"))
+    AnomalyDetector.from_fitted(model).save(str(tmp_path / "d"))
     line = durability.mutations(200, 7, tmp_path, [bundle, tmp_path / "d"])
     assert durability.held(line), line
     assert line["refused"] + line["answered"] + line["rows_refused"] == 200

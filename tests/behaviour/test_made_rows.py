@@ -60,7 +60,7 @@ def check_dtypes(made: pd.DataFrame) -> None:
 
 
 def test_drawn_rows_have_the_dtypes_and_levels_of_training(model):
-    made = Generator(model, prior=Mixture(), random_state=0).fit(frame())
+    made = Generator.from_fitted(model, prior=Mixture(), rows=frame())
     for rows in (made.sample(20), model.sample(20), made.interpolate(*[frame().head(1)] * 2)):
         check_dtypes(rows)
     drawn = made.sample(20, gaps=False)
@@ -140,7 +140,7 @@ def test_polars_enumerations_and_small_types_come_back():
 
 
 def test_a_loaded_model_draws_the_same_values_in_the_types_of_arrow(model, tmp_path):
-    made = Generator(model, prior=Mixture(), random_state=0).fit(frame())
+    made = Generator.from_fitted(model, prior=Mixture(), rows=frame())
     made.save(tmp_path / "m.keyhole")
     again = Generator.load(tmp_path / "m.keyhole").set_params(random_state=0).sample(10)
     rows = made.sample(10)

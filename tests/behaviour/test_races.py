@@ -95,7 +95,7 @@ def test_a_model_that_changed_since_it_was_read_is_not_written_over(place):
 def test_a_fit_onto_a_model_that_is_being_updated_is_not_lost(place):
     detector = AnomalyDetector.load(str(place / "m"))
     fresh = Autoencoder(training=TrainingConfig(steps=3), random_state=1).fit(rows(60, 9))
-    AnomalyDetector.of(fresh, false_alarm_rate=0.1).save(str(place / "m"))
+    AnomalyDetector.from_fitted(fresh, false_alarm_rate=0.1).save(str(place / "m"))
     with pytest.raises(FileError, match="has changed since"):
         detector.partial_fit(rows(40, 1)).save(str(place / "m"))
     assert AnomalyDetector.load(str(place / "m")).autoencoder_.rows_ == 60

@@ -104,7 +104,7 @@ def test_ten_drawn_rows_stand_beside_five_real_ones_with_five_judgements(drawing
     assert "drawn 11" not in read.text
     assert "real 6" not in read.text
     assert "10 drawn rows and 5 real ones." in read.text
-    judged = Generator.of(drawing).judge().lines()
+    judged = Generator.from_fitted(drawing).judge().lines()
     assert len(judged) == 5
     assert all(line[1:] in read.text for line in judged)
     held = reference_rows(drawing.reference_, held_out=True)

@@ -148,8 +148,7 @@ def test_stays_are_as_long_as_those_of_training(generator):
 
 
 def test_rules_can_be_switched_off(generator):
-    free = Generator(generator.autoencoder_, rules=False, random_state=0)
-    free.autoencoder_ = generator.autoencoder_
+    free = Generator.from_fitted(generator.autoencoder_, rules=False)
     drawn = free.sample(500)
     assert (drawn["checkin"] > drawn["checkout"]).mean() > 0.1
     assert (cents(drawn, "net") + cents(drawn, "tax") != cents(drawn, "gross")).mean() > 0.5
@@ -184,8 +183,7 @@ def test_given_values_that_break_a_rule_are_refused(generator, values, message):
 
 @pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning")
 def test_given_values_may_break_a_rule_that_is_switched_off(generator):
-    free = Generator(generator.autoencoder_, rules=False, random_state=0)
-    free.autoencoder_ = generator.autoencoder_
+    free = Generator.from_fitted(generator.autoencoder_, rules=False)
     assert len(free.sample(5, {"checkin": "2024-06-02", "checkout": "2024-06-01"})) == 5
 
 
@@ -286,8 +284,7 @@ def test_all_draws_keep_the_rules_of_random_tables(frame):
         off = rule.off(values)
         bound = 0.0 if rule.kind == "order" else 1e-6 * frame["e"].abs().max()
         assert not (off > bound).any(), rule
-    free = Generator(made.autoencoder_, rules=False, random_state=0)
-    free.autoencoder_ = made.autoencoder_
+    free = Generator.from_fitted(made.autoencoder_, rules=False)
     loose = free.sample(200)
     assert ((loose["c"] + loose["d"] - loose["e"]).abs() > 1e-3 * frame["e"].std()).any()
 

@@ -118,7 +118,7 @@ def model():
 def test_a_rate_below_the_ranks_is_marked_as_extrapolated(model):
     fitted, X = model
     with pytest.warns(KeyholeWarning, match="extrapolated: 600 calibration rows promise rates"):
-        detector = AnomalyDetector.of(fitted, false_alarm_rate=0.0005)
+        detector = AnomalyDetector.from_fitted(fitted, false_alarm_rate=0.0005)
     alarm = detector.answer(np.r_[X, [[90.0] * 4]]).alarm
     assert alarm[-1]
     assert alarm[:-1].sum() <= 1
@@ -126,7 +126,7 @@ def test_a_rate_below_the_ranks_is_marked_as_extrapolated(model):
 
 def test_a_rate_too_small_is_refused_for_a_loaded_model_and_said_for_others(model, tmp_path):
     fitted, X = model
-    AnomalyDetector.of(fitted).save(tmp_path / "m.keyhole")
+    AnomalyDetector.from_fitted(fitted).save(tmp_path / "m.keyhole")
     bundle = read_bundle(str(tmp_path / "m.keyhole"))
     with pytest.raises(SettingError, match=r"1e-09 is too small for 600 .*least rate possible"):
         AnomalyDetector.from_bundle(bundle, false_alarm_rate=1e-9)

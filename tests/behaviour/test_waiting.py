@@ -153,7 +153,7 @@ def test_quiet_stays_quiet(files, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("ask", "expected"),
     [
-        (lambda model, path: AnomalyDetector.of(model).answer(path), "comparing rows"),
+        (lambda model, path: AnomalyDetector.from_fitted(model).answer(path), "comparing rows"),
         (lambda model, path: model.score_samples(path), "score_samples"),
         (lambda model, path: Impute(model).answer(path), "answer"),
         (lambda model, path: clone(model).fit(path), "fit"),

@@ -275,11 +275,11 @@ def test_a_folder_of_images_is_fitted_asked_embedded_and_drawn_from_on_the_comma
     assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith('"00.png",')
     maps = sorted(anomaly_map.iterdir())
     assert len(maps) == 60
-    assert np.asarray(image.open(maps[0])).shape == (8, 16, 3)
+    assert np.asarray(pil.open(maps[0])).shape == (8, 16, 3)
     assert run(["embed", model, str(folder), "-o", str(tmp_path / "c.csv")]) == 0
     assert run(["sample", model, "-n", "3", "-o", f"{tmp_path}/made/", "--quiet"]) == 0
     made = sorted(p.name for p in (tmp_path / "made").iterdir())
     assert made == ["00001.png", "00002.png", "00003.png"]
-    assert np.asarray(image.open(tmp_path / "made" / made[0])).shape == (8, 8)
+    assert np.asarray(pil.open(tmp_path / "made" / made[0])).shape == (8, 8)
     assert run(["sample", model, "-n", "3", "--judge", "-o", str(tmp_path / "s.csv")]) == 2
     assert "images are looked at" in capsys.readouterr().err

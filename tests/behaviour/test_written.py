@@ -171,7 +171,7 @@ def test_digits_that_are_dates_in_a_frame_come_back_as_integers():
 
 
 def test_digits_are_dates_beside_decimal_commas_too(file):
-    lines = [f"{datetime:%Y%m%d};{i % 7},5" for i, moment in enumerate(MOMENTS)]
+    lines = [f"{moment:%Y%m%d};{i % 7},5" for i, moment in enumerate(MOMENTS)]
     table = learned(file("\n".join(["at;x", *lines, ""])))
     assert (table.by_name["at"].kind, table.by_name["x"].kind) == ("datetime", "number")
 

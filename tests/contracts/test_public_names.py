@@ -58,8 +58,8 @@ AUTOENCODER = {
 DETECTOR = {
     "fit": lambda m, x: AnomalyDetector(small()).fit(x),
     "fit_predict": lambda m, x: AnomalyDetector(small()).fit_predict(x),
-    "partial_fit": lambda m, x: AnomalyDetector.of(m["model"]).partial_fit(x),
-    "calibrate": lambda m, x: AnomalyDetector.of(m["model"]).calibrate(x, LABELS),
+    "partial_fit": lambda m, x: AnomalyDetector.from_fitted(m["model"]).partial_fit(x),
+    "calibrate": lambda m, x: AnomalyDetector.from_fitted(m["model"]).calibrate(x, LABELS),
     "choose_rate": lambda m, x: m["detector"].choose_rate(x, LABELS),
     "score_samples": lambda m, x: m["detector"].score_samples(x),
     "decision_function": lambda m, x: m["detector"].decision_function(x),
@@ -90,9 +90,9 @@ USES = (
 WITHOUT_ROWS = {
     "Autoencoder": {"sample", "save", "load", "from_bundle", "remember", "sampler", "fit_prior",
                     "row_nats", "score_block", "expect", "code", "parts", "get_feature_names_out"},
-    "AnomalyDetector": {"of", "save", "load", "from_bundle", "reads", "section", "rate_for",
-                        "answer_rows", "anomaly_map"},
-    "Generator": {"of", "sample", "interpolate", "judge", "save", "load", "from_bundle"},
+    "AnomalyDetector": {"from_fitted", "save", "load", "from_bundle", "reads", "section",
+                        "rate_for", "answer_rows", "anomaly_map"},
+    "Generator": {"from_fitted", "sample", "interpolate", "judge", "save", "load", "from_bundle"},
     "Denoiser": {"fit", "fit_transform", "transform", "planes", "bands", "middle", "measured",
                  "judge", "save", "load", "from_bundle", "open", "parts"},
 }  # fmt: skip
@@ -138,8 +138,8 @@ def made(tmp_path_factory):
         "folder": folder,
         "model": model,
         "two": model,  # its codes are as wide as the rows
-        "detector": AnomalyDetector.of(model, false_alarm_rate=0.1),
-        "generator": Generator(model, prior=Mixture(), random_state=0).fit(rows),
+        "detector": AnomalyDetector.from_fitted(model, false_alarm_rate=0.1),
+        "generator": Generator.from_fitted(model, prior=Mixture(), rows=rows),
         "rows": containers(rows, folder, "rows"),
         "labelled": containers(rows.assign(label=LABELS), folder, "labelled"),
     }
@@ -232,15 +232,15 @@ def test_models_are_saved_and_loaded_by_text_or_path(made):
 
 
 WRONG = {
-    "a detector for a detector": lambda m: AnomalyDetector.of(m["detector"]),
+    "a detector for a detector": lambda m: AnomalyDetector.from_fitted(m["detector"]),
     "a detector of a detector": lambda m: AnomalyDetector(m["detector"]).fit(m["rows"]["pandas"]),
     "a detector of a text": lambda m: AnomalyDetector("x").fit(m["rows"]["pandas"]),
     "a generator of a text": lambda m: Generator("x").fit(m["rows"]["pandas"]),
-    "a generator of a detector": lambda m: Generator.of(m["detector"]),
-    "a prior of text": lambda m: Generator(m["model"], prior="mixture").fit(m["rows"]["pandas"]),
+    "a generator of a detector": lambda m: Generator.from_fitted(m["detector"]),
+    "a prior of text": lambda m: Generator.from_fitted(m["model"], prior="mixture"),
     "a task of a detector": lambda m: Embed(m["detector"]),
     "a task of nothing": lambda m: Impute(None),
-    "a part of text": lambda m: Autoencoder("plain").fit(m["rows"]["pandas"]),
+    "a part of text": lambda m: Autoencoder("plan").fit(m["rows"]["pandas"]),
     "hints of text": lambda m: Autoencoder(schema="x").fit(m["rows"]["pandas"]),
     "an unknown hint": lambda m: small(schema=Schema(id="zz")).fit(m["rows"]["pandas"]),
     "no seed": lambda m: Autoencoder(random_state="x").fit(m["rows"]["pandas"]),
@@ -265,7 +265,7 @@ def test_a_wrong_argument_is_refused_in_one_line(made, wrong):
 
 def test_what_is_not_fitted_says_so_as_scikit_learn_does(made):
     for use in (
-        lambda: AnomalyDetector.of(Autoencoder()),
+        lambda: AnomalyDetector.from_fitted(Autoencoder()),
         lambda: Generator().sample(),
         lambda: evaluate(AnomalyDetector(), made["labelled"]["pandas"], "label"),
         lambda: write_report(made["folder"] / "no.html", Autoencoder()),

@@ -55,7 +55,7 @@ def model(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def detector():
     fitted = Autoencoder(training=TrainingConfig(steps=20, members=2), random_state=0).fit(TABLE)
-    return AnomalyDetector.of(fitted, false_alarm_rate=0.1)
+    return AnomalyDetector.from_fitted(fitted, false_alarm_rate=0.1)
 
 
 def test_numbers_with_signs_of_thousands_are_numbers_in_every_container(model):

@@ -99,7 +99,7 @@ class Tabular(Modality):
         source_profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
         if source_profile.rows == 0:
             raise DataError(
-                f"{source.name} has a header but no rows: 0 sample(s), a minimum of 1 is required"
+                f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1"
             )
         columns, reasons = [], {}
         for name, profile in source_profile.profiles.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -102,7 +103,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         `y` is ignored. Hooks as in `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
         """
         check_rate(self.false_alarm_rate)
-        model: Any = seeded(self.autoencoder, self.random_state, self.verbose)
+        template = Autoencoder() if self.autoencoder is None else self.autoencoder
+        model: Any = seeded(template, "AnomalyDetector", self.random_state, self.verbose)
         model.set_params(schema=model.parts()["schema"].told(self.contamination, self.group))
         self.autoencoder_ = model.fit(
             X, checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready
@@ -143,10 +145,13 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return best_rate(p_value, anomalies(y, len(p_value)))
 
     @classmethod
-    def of(cls, autoencoder: Autoencoder, *, false_alarm_rate: float = 0.01) -> Self:
-        """The detector of an Autoencoder that is fitted already, with its hints' contamination."""
-        check_is_fitted(an_autoencoder(autoencoder, "AnomalyDetector.of"))
-        return cls._over(autoencoder, false_alarm_rate)._settle()
+    def from_fitted(cls, autoencoder: Autoencoder, *, false_alarm_rate: float = 0.01) -> Self:
+        """The detector of a fitted Autoencoder, without training; the Autoencoder stays as it is.
+
+        Contamination and group are those of its schema.
+        """
+        check_is_fitted(an_autoencoder(autoencoder, "AnomalyDetector.from_fitted"))
+        return cls._over(copy(autoencoder), false_alarm_rate)._settle()
 
     def score_samples(self, X: Any) -> np.ndarray:
         """The negative of each row's anomaly score: -1 is usual, -3 three times as far out."""
@@ -306,7 +311,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """
         model = Autoencoder.from_bundle(bundle)
         if "detect" not in bundle.sections:
-            return cls.of(
+            return cls.from_fitted(
                 model, false_alarm_rate=0.01 if false_alarm_rate is None else false_alarm_rate
             )
         kept = kept_of(bundle.sections["detect"])

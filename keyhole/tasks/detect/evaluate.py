@@ -43,7 +43,7 @@ def evaluate(detector: AnomalyDetector, X: Any, label: Any) -> Evaluation:
     if not isinstance(detector, AnomalyDetector):
         raise SettingError(
             f"evaluate takes an AnomalyDetector, got {type(detector).__name__:.40}; a fitted "
-            "Autoencoder becomes one by AnomalyDetector.of(model)"
+            "Autoencoder becomes one by AnomalyDetector.from_fitted(model)"
         )
     check_is_fitted(detector)
     name = str(label) if isinstance(label, str | int) else None

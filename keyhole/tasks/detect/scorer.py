@@ -221,7 +221,7 @@ def _reference(model: Autoencoder) -> ReferenceSet:
     if model.reference_ is None or not len(model.reference_.judged):
         raise BundleError(
             "this model was saved without rows to compare with: save the detector "
-            "(AnomalyDetector.of(model).save) where the model was fitted, or fit again"
+            "(AnomalyDetector.from_fitted(model).save) where the model was fitted, or fit again"
         )
     return model.reference_
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.estimator import Autoencoder
@@ -27,7 +28,7 @@ from keyhole.model.heads import Mixed
 from keyhole.model.nets import MLP
 from keyhole.model.priors import Diffusion, Mixture, Prior
 from keyhole.store import Bundle, read_bundle
-from keyhole.tasks.base import an_autoencoder
+from keyhole.tasks.base import an_autoencoder, seeded
 from keyhole.tasks.generate.judge import Judgement, judge
 from keyhole.tasks.impute import Impute
 from keyhole.training import TrainingConfig
@@ -81,13 +82,12 @@ def _many(X: Any) -> bool:
 class Generator(BaseEstimator):
     """Fits an Autoencoder and a prior over its codes; then rows can be drawn.
 
-    `autoencoder` may be any, fitted or not; None: one made for generation. `prior` is a part of
-    `keyhole.model.priors`; None: diffusion from 1,000 rows up, a Gaussian mixture below. Rows
-    come out
-    legal: types, ranges, levels and grids of the training data are kept. Rules between columns
-    that all training rows keep (`checkin <= checkout`, `net + tax = gross`) are kept unless
-    `rules` is False. `verbose` shows what takes long. No row is copied, but that is no promise of
-    privacy.
+    `autoencoder` is a template, which is cloned; None: one made for generation. `from_fitted`
+    takes a fitted one. `prior` is a part of `keyhole.priors`; None: diffusion from 1,000 rows up,
+    a Gaussian mixture below. Drawn rows are legal: types, ranges, levels and grids of the
+    training data hold. Rules between columns that all training rows keep (`checkin <= checkout`,
+    `net + tax = gross`) hold too unless `rules` is False. `verbose` shows what takes long. No row
+    is copied, but that is no promise of privacy.
     """
 
     autoencoder_: Autoencoder
@@ -120,43 +120,44 @@ class Generator(BaseEstimator):
     ) -> Self:
         """Learn from the rows of a frame, an array or a path; `y` is ignored.
 
-        A fitted Autoencoder is taken as it is. The hooks are those of `Autoencoder.fit`. Raises:
-        DataError, SettingError, FileError, FitError.
+        The callbacks are those of `Autoencoder.fit`. Standard input can be read once, so the prior
+        is then fitted to the reference rows. Raises: DataError, SettingError, FileError, FitError.
         """
-        given = self.autoencoder
-        if given is not None:
-            an_autoencoder(given, "Generator")
-        if given is not None and hasattr(given, "network_"):
-            self.autoencoder_ = given
-            return self._settle(self._training_rows(X))
-        model: Any = generating(X) if given is None else clone(given)
-        if self.random_state is not None or model.random_state is None:
-            model.random_state = self._seed()
-        model.verbose = model.verbose or self.verbose
+        template = generating(X) if self.autoencoder is None else self.autoencoder
+        model = seeded(template, "Generator", self.random_state, self.verbose)
         with wall_clock(reserved=PRIOR_SHARE):
             self.autoencoder_ = model.fit(
                 X, checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready
             )
         if not self.rules:
             forget_rules(self.autoencoder_)
-        return self._settle(self._training_rows(X))
+        return self._with_prior(None if isinstance(X, str) and X == "-" else X)
 
     @classmethod
-    def of(cls, autoencoder: Autoencoder, *, prior: Prior | None = None) -> Self:
-        """The generator of a fitted Autoencoder: with its prior, or one over rows it remembers.
+    def from_fitted(
+        cls,
+        autoencoder: Autoencoder,
+        *,
+        prior: Prior | None = None,
+        rows: Any = None,
+        rules: bool = True,
+        random_state: Any = 0,
+    ) -> Self:
+        """The generator of a fitted Autoencoder, without training; the Autoencoder stays as it is.
 
-        Raises: SettingError where it has no prior and remembers no rows.
+        It draws from `prior`, fitted to the codes of `rows` (those of the fit), else of the
+        model's reference rows; without both, from the prior that the model has, else from a
+        mixture. Raises: SettingError where there is neither a prior nor a row to fit one to.
         """
-        check_is_fitted(an_autoencoder(autoencoder, "Generator.of"))
-        made = cls(autoencoder, prior=prior, random_state=0)
-        made.autoencoder_ = autoencoder
-        if prior is None:
-            autoencoder.sampler()  # has one, or fits a mixture
-            return made
-        batch = reference_rows(autoencoder.reference_, held_out=False)
-        if batch is None:
-            raise SettingError(NO_PRIOR)
-        return made._settle(iter([batch]))
+        check_is_fitted(an_autoencoder(autoencoder, "Generator.from_fitted"))
+        generator = cls(autoencoder, prior=prior, rules=rules, random_state=random_state)
+        generator.autoencoder_ = copy(autoencoder)
+        if not rules:
+            forget_rules(generator.autoencoder_)
+        if prior is None and rows is None:
+            generator.autoencoder_.sampler()  # has a prior, or fits a mixture
+            return generator
+        return generator._with_prior(rows)
 
     def sample(
         self, n: int = 1, given: Mapping[str, Any] | None = None, *, gaps: bool = True
@@ -234,9 +235,16 @@ class Generator(BaseEstimator):
 
         Raises: BundleError, SettingError.
         """
-        return cls.of(Autoencoder.from_bundle(bundle))
+        return cls.from_fitted(Autoencoder.from_bundle(bundle))
 
-    def _settle(self, batches: Iterator[Batch]) -> Self:
+    def _with_prior(self, X: Any) -> Self:
+        """Fit the prior to the codes of these rows; None: of the model's reference rows."""
+        if X is not None:
+            batches = self._training_rows(X)
+        elif (batch := reference_rows(self.autoencoder_.reference_, held_out=False)) is not None:
+            batches = iter([batch])
+        else:
+            raise SettingError(NO_PRIOR)
         prior = self.prior
         if prior is None:
             many = self.autoencoder_.rows_ >= MANY_ROWS and clock().left() > LEAST_PRIOR_S
