@@ -23,7 +23,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from benchmarks.common import data, emit
-from keyhole import AnomalyDetector, Autoencoder, Impute, Plain
+from keyhole import AnomalyDetector, Autoencoder
+from keyhole.bottlenecks import Plain
+from keyhole.tasks import Impute
 
 WIDTH = 8
 HIDDEN_SHARE = 0.2

@@ -23,7 +23,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import RESULTS, data, emit
-from keyhole import Autoencoder, KeyholeWarning, Schema, TrainingConfig, Variational
+from keyhole import Autoencoder, KeyholeWarning, Schema, TrainingConfig
+from keyhole.bottlenecks import Variational
 from keyhole.core.parts import kinds
 from keyhole.model.bottlenecks import FSQ, Ordered, Plain, TopK
 from keyhole.model.heads import Mixed

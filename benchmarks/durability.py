@@ -29,8 +29,9 @@ import torch
 
 from benchmarks.kills import fit, forked, in_child, kills, table
 from benchmarks.mutants import mutated
-from keyhole import AnomalyDetector, Impute
+from keyhole import AnomalyDetector
 from keyhole.errors import KeyholeError
+from keyhole.tasks import Impute
 
 MOST_S = 3.0  # of the processor, for a load: other jobs may share it
 MOST_WALL_S = 10.0  # nothing waits, on a pipe say

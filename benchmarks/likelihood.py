@@ -22,7 +22,9 @@ import numpy as np
 
 from benchmarks.common import data, emit
 from benchmarks.peers import environment
-from keyhole import MLP, Autoencoder, TrainingConfig, Variational
+from keyhole import Autoencoder, TrainingConfig
+from keyhole.bottlenecks import Variational
+from keyhole.nets import MLP
 
 ROOT = Path(__file__).parents[1]
 ROWS = {"train": 8_000, "stop": 1_000, "test": 1_000}

@@ -17,7 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.common import emit
-from keyhole import MLP, Autoencoder, Denoiser, TrainingConfig
+from keyhole import Autoencoder, Denoiser, TrainingConfig
+from keyhole.nets import MLP
 
 SETTINGS = {"default": None, "1": "1", "2": "2"}
 WORKERS_SPIN = (0, 1, 2)

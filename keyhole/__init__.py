@@ -1,82 +1,114 @@
-"""Autoencoders that people put to work: an autoencoder is a distribution p(x | code(x)).
+"""Autoencoders for practical use: an autoencoder is a distribution p(x | code(x)).
 
-The public names; each is imported when it is first asked for, so that `import keyhole` and
-`keyhole --help` cost next to nothing.
+The estimators, `Schema`, `TrainingConfig`, `evaluate` and the errors are imported from here,
+parts from `keyhole.bottlenecks`, `heads`, `nets`, `priors` and `corruptions`. Each is loaded at
+its first use, so that `import keyhole` and `keyhole --help` cost next to nothing.
 """
 
 import os
 import sys
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keyhole.autoencoder.estimator import Autoencoder
-    from keyhole.errors import KeyholeError, KeyholeWarning
-    from keyhole.modalities import Schema
-    from keyhole.model.bottlenecks import Plain, Variational
-    from keyhole.model.nets import MLP
-    from keyhole.report import write_report
-    from keyhole.tasks import (
-        AnomalyDetector,
-        Answer,
-        Denoiser,
-        Embed,
-        Evaluation,
-        Generator,
-        Impute,
-        Reconstruct,
+    from keyhole.autoencoder import Autoencoder
+    from keyhole.errors import (
+        BundleError,
+        ColumnTypeError,
+        DataError,
+        FileError,
+        FitError,
+        KeyholeError,
+        KeyholeWarning,
+        MissingExtraError,
+        SettingError,
     )
-    from keyhole.tasks.detect.evaluate import evaluate
-    from keyhole.training import Masking, TrainingConfig
+    from keyhole.modalities import ImageSchema, Schema
+    from keyhole.model import bottlenecks, heads, nets, priors
+    from keyhole.tasks import AnomalyDetector, Denoiser, Generator, evaluate
+    from keyhole.training import TrainingConfig, corruptions
 
 # OpenMP's threads spin while they wait: beside another busy process a step on two threads then
-# takes ten to fifty times as long. It reads this when torch is loaded; the user's word stands.
+# takes ten to fifty times as long. It reads this when torch is loaded; the user's value stays.
 if "torch" not in sys.modules:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 __all__ = [
-    "MLP",
     "AnomalyDetector",
-    "Answer",
     "Autoencoder",
+    "BundleError",
+    "ColumnTypeError",
+    "DataError",
     "Denoiser",
-    "Embed",
-    "Evaluation",
+    "FileError",
+    "FitError",
     "Generator",
-    "Impute",
+    "ImageSchema",
     "KeyholeError",
     "KeyholeWarning",
-    "Masking",
-    "Plain",
-    "Reconstruct",
+    "MissingExtraError",
     "Schema",
+    "SettingError",
     "TrainingConfig",
-    "Variational",
+    "bottlenecks",
+    "corruptions",
     "evaluate",
-    "write_report",
-]  # fmt: skip
+    "heads",
+    "nets",
+    "priors",
+]
 
-_ROOMS = {
-    "model.bottlenecks": ("Plain", "Variational"),
-    "errors": ("KeyholeError", "KeyholeWarning"),
+_MODULES = {
     "autoencoder": ("Autoencoder",),
-    "modalities": ("Schema",),
-    "model.nets": ("MLP",),
-    "report": ("write_report",),
-    "tasks": (
-        "Answer", "AnomalyDetector", "Denoiser", "Embed", "Evaluation", "Generator", "Impute",
-        "Reconstruct", "evaluate",
+    "errors": (
+        "BundleError", "ColumnTypeError", "DataError", "FileError", "FitError", "KeyholeError",
+        "KeyholeWarning", "MissingExtraError", "SettingError",
     ),
-    "training": ("Masking", "TrainingConfig"),
+    "modalities": ("ImageSchema", "Schema"),
+    "tasks": ("AnomalyDetector", "Denoiser", "Generator", "evaluate"),
+    "training": ("TrainingConfig",),
 }  # fmt: skip
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+_PARTS = {
+    "bottlenecks": "model", "heads": "model", "nets": "model", "priors": "model",
+    "corruptions": "training",
+}  # fmt: skip
+
+
+class _PartModules(MetaPathFinder, Loader):
+    """Makes `keyhole.bottlenecks` and the like: the public names of folders further down."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The module of a family of parts; None for any other."""
+        package, _, family = fullname.partition(".")
+        return ModuleSpec(fullname, self) if package == __name__ and family in _PARTS else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """The default one."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Take the public names of the family's folder."""
+        family = module.__name__.partition(".")[2]
+        folder = import_module(f"{__name__}.{_PARTS[family]}.{family}")
+        vars(module).update(
+            {name: getattr(folder, name) for name in folder.__all__},
+            __all__=folder.__all__, __doc__=folder.__doc__,
+        )  # fmt: skip
+
+
+sys.meta_path.append(_PartModules())
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOM_OF:
+    if name in _PARTS:
+        return import_module(f"{__name__}.{name}")
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'keyhole' has no attribute {name!r}")
-    return getattr(import_module(f"keyhole.{_ROOM_OF[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

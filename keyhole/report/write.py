@@ -40,6 +40,8 @@ def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> 
         )
     check_is_fitted(fitted)
     if data is not None and not isinstance(data, ScoredRows):
-        detector = model if isinstance(model, AnomalyDetector) else AnomalyDetector.from_fitted(fitted)
+        detector = (
+            model if isinstance(model, AnomalyDetector) else AnomalyDetector.from_fitted(fitted)
+        )
         data = score_rows(detector, data)
     return write_whole(path, render(fitted, data))

@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole import (
-    AnomalyDetector,
-    Autoencoder,
-    Embed,
-    Impute,
-    KeyholeWarning,
-    Reconstruct,
-    TrainingConfig,
-)
+from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
+from keyhole.tasks import Embed, Impute, Reconstruct
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.monitor.drift import Drift
 

@@ -221,9 +221,10 @@ def test_standard_input_and_output_are_a_dash(place):
 
 
 def test_a_run_that_was_killed_does_only_the_parts_that_are_missing(place, monkeypatch):
-    from keyhole import Autoencoder, Embed
+    from keyhole import Autoencoder
     from keyhole.data import open_source
     from keyhole.jobs import answer_file, files
+    from keyhole.tasks import Embed
 
     monkeypatch.setattr(files, "PART_ROWS", 100)
     rows = pd.read_parquet(place / "new.parquet")

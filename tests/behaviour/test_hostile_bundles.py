@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.kills import estimator, table
 from benchmarks.mutants import manifest_of, seal
-from keyhole import AnomalyDetector, Autoencoder, Generator, Impute, Reconstruct
+from keyhole import AnomalyDetector, Autoencoder, Generator
 from keyhole.errors import BundleError
 from keyhole.model.priors import Mixture
 from keyhole.store.strict import strict_json
+from keyhole.tasks import Impute, Reconstruct
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from keyhole import Autoencoder, Generator, Impute, Reconstruct, TrainingConfig, Variational
+from keyhole import Autoencoder, Generator, TrainingConfig
+from keyhole.bottlenecks import Variational
 from keyhole.model.priors import Mixture
+from keyhole.tasks import Impute, Reconstruct
 
 ROWS = 80
 X = np.random.default_rng(0).normal(size=ROWS)

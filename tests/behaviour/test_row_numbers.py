@@ -7,8 +7,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from keyhole import AnomalyDetector, Autoencoder, TrainingConfig, write_report
+from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
 from keyhole.cli import run
+from keyhole.report import write_report
 from keyhole.report.rows import score_rows
 
 ODD = 6  # the strange row, counted from 1

@@ -11,10 +11,11 @@ import scipy.linalg  # noqa: F401, whose library has threads of its own
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from keyhole import MLP, AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingConfig
+from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingConfig
 from keyhole.core.environment import PAYS, pass_work, tell_threads, threads_for
 from keyhole.modalities.tiles.noise import mixture
 from keyhole.modalities.tiles.noise.estimate import estimate
+from keyhole.nets import MLP
 from keyhole.training.loop import Run
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from keyhole import Autoencoder, Plain, TrainingConfig
+from keyhole import Autoencoder, TrainingConfig
+from keyhole.bottlenecks import Plain
 
 
 def test_columns_that_tell_nothing_of_each_other_are_said_to(rng):

@@ -9,15 +9,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from keyhole import (
-    AnomalyDetector,
-    Autoencoder,
-    Denoiser,
-    Generator,
-    Impute,
-    Schema,
-    TrainingConfig,
-)
+from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, Schema, TrainingConfig
 from keyhole.autoencoder.sampling import Sampler
 from keyhole.cli import run
 from keyhole.core import progress
@@ -27,6 +19,7 @@ from keyhole.errors import SettingError
 from keyhole.modalities.tabular.source_profile import SourceProfile
 from keyhole.modalities.tiles.scaling import NoiseEstimates
 from keyhole.report import page, rows
+from keyhole.tasks import Impute
 
 
 def test_a_stage_that_says_nothing_is_spoken_for_again_and_again():

@@ -8,13 +8,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from keyhole import Autoencoder, Impute, TrainingConfig
+from keyhole import Autoencoder, TrainingConfig
 from keyhole.cli import run
 from keyhole.core.parts import build
 from keyhole.data import dates, open_source
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Schema, Tabular
 from keyhole.modalities.tabular.profile import study
+from keyhole.tasks import Impute
 
 RNG = np.random.default_rng(0)
 MONEY = RNG.lognormal(6, 1, 60).round(2)

@@ -15,19 +15,17 @@ from keyhole import (
     AnomalyDetector,
     Autoencoder,
     Denoiser,
-    Embed,
     Generator,
-    Impute,
     KeyholeError,
-    Reconstruct,
     Schema,
     TrainingConfig,
-    Variational,
     evaluate,
-    write_report,
+    tasks,
 )
+from keyhole.bottlenecks import Variational
 from keyhole.model.priors import Mixture
-from keyhole.tasks import Answer, Evaluation
+from keyhole.report import write_report
+from keyhole.tasks import Answer, Embed, Evaluation, Impute, Reconstruct
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning"),
@@ -98,8 +96,9 @@ WITHOUT_ROWS = {
 }  # fmt: skip
 SKLEARN = {"set_params", "get_params", "get_metadata_routing", "set_output"}
 REST = {  # names whose arguments are no rows
-    "Answer", "Evaluation", "Schema", "KeyholeError", "KeyholeWarning", "MLP", "Masking", "Plain",
-    "TrainingConfig", "Variational", "Denoiser",
+    "Schema", "ImageSchema", "TrainingConfig", "Denoiser", "bottlenecks", "corruptions", "heads",
+    "nets", "priors", "BundleError", "ColumnTypeError", "DataError", "FileError", "FitError",
+    "KeyholeError", "KeyholeWarning", "MissingExtraError", "SettingError",
 }  # fmt: skip
 
 SLOW = {"write_report", "Generator.fit"}  # a second each; they open rows as the others do
@@ -151,7 +150,8 @@ def one_line(fault: BaseException) -> bool:
 
 def test_every_public_name_and_method_is_in_this_contract():
     used = {use.partition(".")[0].partition(" ")[0] for use in USES}
-    assert used | REST == set(keyhole.__all__)
+    assert (used & set(keyhole.__all__)) | REST == set(keyhole.__all__)
+    assert used <= set(keyhole.__all__) | set(tasks.__all__) | {"write_report"}
     for name in keyhole.__all__:
         cls = getattr(keyhole, name)
         if inspect.isclass(cls) and issubclass(cls, BaseEstimator):

@@ -5,7 +5,8 @@ import inspect
 import numpy as np
 import pytest
 
-from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingConfig, Variational
+from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingConfig
+from keyhole.bottlenecks import Variational
 from keyhole.errors import SettingError
 from keyhole.model.nets.unet import UNet
 from keyhole.model.priors import Mixture

@@ -9,8 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from keyhole import Autoencoder, Impute
+from keyhole import Autoencoder
 from keyhole.errors import KeyholeError
+from keyhole.tasks import Impute
 from keyhole.training import TrainingConfig
 
 ROWS = 48

@@ -93,7 +93,7 @@ class Bottleneck(Part):
         return width
 
 
-def with_width(bottleneck: Any, width: int) -> Any:
+def with_width(bottleneck: Any, width: int | str) -> Any:
     """A bottleneck like this one, of another width."""
     return type(bottleneck)(**{**bottleneck.get_params(), "width": width})
 

@@ -43,7 +43,7 @@ class Detect(Task):
 
         super().__init__(autoencoder)
         self.detector = (
-            AnomalyDetector.of(autoencoder, false_alarm_rate=false_alarm_rate)
+            AnomalyDetector.from_fitted(autoencoder, false_alarm_rate=false_alarm_rate)
             if detector is None
             else detector
         )
