@@ -29,7 +29,7 @@ from keyhole.model.network import Network
 from keyhole.model.priors import Prior
 from keyhole.store import Save
 from keyhole.training import History, TrainingConfig
-from keyhole.training.calibrate import held_out_nats, members_mean, settle_means
+from keyhole.training.calibrate import calibrate_means, held_out_nats, members_mean
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.config import KL_WARM_UP, shorter
 from keyhole.training.feed import Feed
@@ -251,7 +251,7 @@ def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> F
     network = trained.network
     stage("judging by held-out rows")
     block, member = held.calibration()
-    settle_means(network, table, *held.fresh())
+    table = calibrate_means(network, table, *held.fresh())
     nats, observed = held_out_nats(network, table, block, member)
     typical, total = _typical(nats, observed)
     evidence = gather(network, table.encode(block), member, trained.history, asked)

@@ -89,6 +89,10 @@ class Modality(Described):
         """The same modality, free of rules between columns."""
         return self
 
+    def calibrated(self, expected: dict[str, np.ndarray], observed: dict[str, np.ndarray]) -> Self:
+        """The same modality, means calibrated by expected and observed masked values."""
+        return self
+
     def allowed(self, batch: Batch) -> torch.Tensor:
         """(row, cell): False where a drawn value is none that may be drawn."""
         return torch.ones_like(batch.observed)

@@ -34,14 +34,14 @@ def held_out_nats(
     return np.concatenate(nats_of_rows), np.concatenate(seen_of_rows)
 
 
-def settle_means(network: Network, table: Modality, rows: Rows, member: np.ndarray) -> None:
-    """Have each number column learn what its expected values are worth on the original scale.
+def calibrate_means(network: Network, table: Modality, rows: Rows, member: np.ndarray) -> Modality:
+    """The modality whose number columns map expected values to observed means.
 
-    Cells are hidden at random and guessed from the rest, as in a gap.
+    Values are masked at random and expected from the rest, as in a gap.
     """
     columns = [column for column in table.encoded_columns if isinstance(column, Number)]
     if not columns:
-        return
+        return table
     rng = np.random.default_rng(0)
     place = {name: i for i, name in enumerate(table.layout.columns)}
     guessed: dict[str, list[np.ndarray]] = {column.name: [] for column in columns}
@@ -61,8 +61,10 @@ def settle_means(network: Network, table: Modality, rows: Rows, member: np.ndarr
                 at = hidden[:, place[column.name]]
                 guessed[column.name].append(floats(decoded.column(column.name))[0][at])
                 observed[column.name].append(true[column.name][at])
-    for column in columns:
-        column.settle(np.concatenate(guessed[column.name]), np.concatenate(observed[column.name]))
+    return table.calibrated(
+        {name: np.concatenate(parts) for name, parts in guessed.items()},
+        {name: np.concatenate(parts) for name, parts in observed.items()},
+    )
 
 
 def members_mean(mean: Batch, *, first: bool = False) -> Batch:

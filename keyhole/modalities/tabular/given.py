@@ -23,7 +23,6 @@ from keyhole.modalities.tabular.columns import (
     Number,
 )
 from keyhole.modalities.tabular.columns.grids import Grid, bins, heaped
-from keyhole.modalities.tabular.columns.number import normal_scores
 from keyhole.modalities.tabular.rules import rules_of
 from keyhole.modalities.tabular.source_profile import SourceProfile
 
@@ -153,18 +152,18 @@ def kept_rules(
     return [rule.to_json() for rule in rules_of(source, source_profile, columns)] or None
 
 
-def bins_of(table: Tabular, source_profile: SourceProfile) -> dict[str, list[list[float]]]:
-    """The bins of cells whose values repeat, from the survey's sample.
+def normalized(column: Column, source_profile: SourceProfile) -> Column:
+    """A number column without repeated values, transformed to normal scores; others unchanged."""
+    if not isinstance(column, Number):
+        return column
+    numbers = source_profile.profiles[column.name].numbers()
+    if column.point_mass is not None:
+        numbers = numbers[numbers != column.point_mass[0]]
+    return column if heaped(numbers) else column.normalized(numbers)
 
-    Number columns without heaps are turned to normal scores.
-    """
-    for column in table.encoded_columns:
-        if isinstance(column, Number):
-            numbers = source_profile.profiles[column.name].numbers()
-            if column.point_mass is not None:
-                numbers = numbers[numbers != column.point_mass[0]]
-            if not heaped(numbers):
-                column.transformed = normal_scores(numbers) or column.transformed
+
+def bins_of(table: Tabular, source_profile: SourceProfile) -> dict[str, list[list[float]]]:
+    """The bins of features whose values repeat, from the profile's sample."""
     batch, binned = table.encode(ArrowRows(source_profile.sample)), {}
     for i, slot in enumerate(table.layout.slots):
         features = batch.numbers[:, i][batch.observed[:, i]].numpy() if not slot.coded else None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +34,7 @@ from keyhole.modalities.tabular.given import (
     decode_codes,
     given_row,
     kept_rules,
+    normalized,
 )
 from keyhole.modalities.tabular.guess import guess, look_alike, measure
 from keyhole.modalities.tabular.lawful import Lawful
@@ -101,16 +101,7 @@ class Tabular(Modality):
             raise DataError(
                 f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1"
             )
-        columns, reasons = [], {}
-        for name, profile in source_profile.profiles.items():
-            found = schema.decide(profile) or guess(profile)
-            if found.kind != "ignored" and profile.infinite:
-                raise DataError(levels.infinity(name, profile.infinite))
-            column = kinds("column")[found.kind].learn(profile)  # pyright: ignore
-            if isinstance(column, Ignored):
-                column.reason = found.reason
-            columns.append(column)
-            reasons[name] = "; ".join(filter(None, [found.reason, column.remark, found.caution]))
+        columns, reasons = columns_of(source_profile, schema)
         columns = by_one_measure(columns, source_profile, schema, alike)
         gaps = {name: p.missing / p.rows for name, p in source_profile.profiles.items()}
         mixed = [
@@ -121,16 +112,31 @@ class Tabular(Modality):
             columns=columns, reasons=reasons, gaps=gaps, weight=schema.weight, mixed=mixed or None
         )
         if not len(table.layout):
-            said = ", ".join(f"{name}: {why}" for name, why in list(reasons.items())[:5])
+            ignored = ", ".join(f"{name}: {why}" for name, why in list(reasons.items())[:5])
             alone = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
-            parted = "; it was read as one column: is it parted by , ; | or tabs?" if alone else ""
-            raise DataError(f"{source.name} has no column to learn from ({said}){parted}")
-        table.grids = bounds_of(columns, source_profile)
-        table.rules = kept_rules(source, source_profile, columns)
+            hint = "; it was read as one column: is its separator , ; | or a tab?" if alone else ""
+            raise DataError(f"{source.name} has no column to learn from ({ignored}){hint}")
+        grids = bounds_of(columns, source_profile)
+        rules = kept_rules(source, source_profile, columns)
         if binned:
-            table.bins = bins_of(table, source_profile)
-            del table.layout  # it is made anew, with bins
+            columns = [normalized(column, source_profile) for column in columns]
+        table = table._with({"columns": columns, "grids": grids, "rules": rules})
+        if binned:
+            table = table._with({"bins": bins_of(table, source_profile)})
         return table, source_profile
+
+    def calibrated(self, expected: dict[str, np.ndarray], observed: dict[str, np.ndarray]) -> Self:
+        """The same table, number columns calibrated by expected and observed masked values."""
+        columns = [
+            c.calibrated(expected[c.name], observed[c.name])
+            if isinstance(c, Number) and c.name in expected
+            else c
+            for c in self.columns
+        ]
+        return self._with({"columns": columns})
+
+    def _with(self, changed: dict[str, Any]) -> Self:
+        return type(self)(**{**self.get_params(), **changed})
 
     def recipe(self) -> dict[str, Any]:
         """Every column's recipe."""
@@ -231,11 +237,8 @@ class Tabular(Modality):
         )
 
     def without_rules(self) -> Self:
-        """The same table, free of rules between columns."""
-        free = copy(self)
-        free.rules = None
-        free.__dict__.pop("lawful", None)  # it is made anew
-        return free
+        """The same table without rules between columns."""
+        return self._with({"rules": None})
 
     def given_row(self, given: Mapping[str, Any]) -> pa.Table:
         """One row of which only these cells hold a value.
@@ -309,6 +312,27 @@ class Tabular(Modality):
             return None
         weight = weights(rows, self.weight)
         return torch.from_numpy(weight.astype(np.float32))
+
+
+def columns_of(
+    source_profile: SourceProfile, schema: Schema
+) -> tuple[list[Column], dict[str, str]]:
+    """The columns of a table, and why each has its kind.
+
+    Raises: DataError for infinite numbers.
+    """
+    columns, reasons = [], {}
+    for name, profile in source_profile.profiles.items():
+        decision = schema.decide(profile) or guess(profile)
+        if decision.kind == "ignored":
+            column = Ignored(name, reason=decision.reason)
+        elif profile.infinite:
+            raise DataError(levels.infinity(name, profile.infinite))
+        else:
+            column = kinds("column")[decision.kind].learn(profile)  # pyright: ignore
+        columns.append(column)
+        reasons[name] = "; ".join(filter(None, [decision.reason, column.remark, decision.caution]))
+    return columns, reasons
 
 
 def by_one_measure(

@@ -77,7 +77,7 @@ def normal_scores(numbers: np.ndarray) -> list[list[float]] | None:
     return [values.tolist(), stats.norm.ppf(levels[first]).tolist()]
 
 
-GUESSES_A_BIN = 250  # whose mean is taken, when guesses are compared with what was observed
+VALUES_PER_BIN = 250  # whose means are compared: expected and observed
 NEAR = 1e-5  # of the spread: two such numbers are one
 FAR = 1e30  # cells end here: a float32 would be infinite a little further out
 
@@ -162,11 +162,19 @@ class Number(Column):
     @classmethod
     def of_measure(cls, profile: Profile, scale: float) -> Self:
         """The column by a scale that it shares with others, without bend or atom."""
-        number = cls.learn(profile)
         numbers = profile.numbers()
-        number.center = float(numbers.mean()) if len(numbers) else 0.0
-        number.scale, number.transformed, number.point_mass = scale, False, None
-        return number
+        shared = {
+            "center": float(numbers.mean()) if len(numbers) else 0.0,
+            "scale": scale,
+            "transformed": False,
+            "point_mass": None,
+        }
+        return cls(**{**cls.learn(profile).get_params(), **shared})
+
+    def normalized(self, numbers: np.ndarray) -> Self:
+        """The same column, transformed to the normal scores of these numbers if they suffice."""
+        transformed = normal_scores(numbers) or self.transformed
+        return type(self)(**{**self.get_params(), "transformed": transformed})
 
     def slots(self) -> list[Slot]:
         """The number cell, and «atom» before it where there is one; a constant is all atom."""
@@ -265,26 +273,27 @@ class Number(Column):
         mean = np.clip(mean, self.range[0], self.range[1])
         return arrow_types.of_numbers(mean, self.type)
 
-    def settle(self, expected: np.ndarray, observed: np.ndarray) -> None:
-        """Learn `knots`: the least-squares rising map from what was expected to what was observed.
+    def calibrated(self, expected: np.ndarray, observed: np.ndarray) -> Self:
+        """The same column with `knots`: the least-squares increasing map, expected to observed.
 
-        `expected` are decoded means of hidden cells of rows that the net has not trained on.
+        `expected` are decoded means of masked values of rows that the net has not trained on.
         Source: isotonic regression; see scikit-learn's IsotonicRegression.
         """
         from sklearn.isotonic import IsotonicRegression
 
-        kept = np.isfinite(expected) & np.isfinite(observed)
-        expected, observed = expected[kept], observed[kept]
-        if len(expected) < 4 * GUESSES_A_BIN or np.ptp(expected) == 0:
-            return  # beyond its outermost bins a map is flat: of two it would clip half of all
+        finite = np.isfinite(expected) & np.isfinite(observed)
+        expected, observed = expected[finite], observed[finite]
+        if len(expected) < 4 * VALUES_PER_BIN or np.ptp(expected) == 0:
+            return self  # the map is flat beyond its outermost bins: two would clip half the rows
         order = np.argsort(expected, kind="stable")
-        # Few rows a bin would follow the noise of a long tail: a bin's mean needs hundreds.
-        bins = np.array_split(order, int(min(len(order) // GUESSES_A_BIN, 32)))
-        at = np.array([expected[b].mean() for b in bins])
-        mean = np.array([observed[b].mean() for b in bins])
-        rising = IsotonicRegression().fit_transform(at, mean)
-        at, first = np.unique(at, return_index=True)
-        self.knots = [at.tolist(), rising[first].tolist()]
+        # Few rows per bin would follow the noise of a long tail: a bin's mean needs hundreds.
+        bins = np.array_split(order, int(min(len(order) // VALUES_PER_BIN, 32)))
+        expected_means = np.array([expected[b].mean() for b in bins])
+        observed_means = np.array([observed[b].mean() for b in bins])
+        increasing = IsotonicRegression().fit_transform(expected_means, observed_means)
+        expected_means, first = np.unique(expected_means, return_index=True)
+        knots = [expected_means.tolist(), increasing[first].tolist()]
+        return type(self)(**{**self.get_params(), "knots": knots})
 
     def text(self, values: Any) -> list[str]:
         """Numbers with four digits, whole ones in full."""
