@@ -33,9 +33,9 @@ class Commands(click.Group):
 def cli() -> None:
     """Autoencoders that people put to work.
 
-    Train on rows without labels, then ask: which rows are odd and why, what is their code, what
-    belongs in the gaps, what would new rows be. DATA is a CSV or Parquet file, a folder or glob of
-    Parquet files, or - for standard input.
+    Train on rows without labels, then find anomalies and their reasons, compute codes, fill
+    gaps, draw new rows, or remove noise from images. DATA is a CSV or Parquet file, a folder or
+    glob of Parquet files, or - for standard input.
     """
 
 
@@ -47,7 +47,7 @@ for _command in (
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asks the process to end: on the way out, what is temporary is removed."""
+    """Raised for a signal that ends the process, so that temporary files are removed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -55,7 +55,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 alarms with --fail-on-alarm, 2 a fault said in one line."""
+    """Run the command line and exit: 0 success, 1 alarms with --fail-on-alarm, 2 an error."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
@@ -64,17 +64,17 @@ def main() -> None:
 
 
 def _terminate(number: int, _frame: Any) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a second one must not cut the clearing up short
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the cleanup
     raise Terminated(number)
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of these arguments."""
+    """Run a command; returns the exit code."""
     code = _run(arguments)
     try:
         sys.stdout.flush()
     except OSError as fault:
-        with suppress(OSError, ValueError):  # what is left to write must not fail once more
+        with suppress(OSError, ValueError):  # the rest of the output must not fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code if code == 2 or isinstance(fault, BrokenPipeError) else _fail(fault)
     return code
@@ -83,8 +83,8 @@ def run(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         result: Any = cli.main(arguments, standalone_mode=False)
-    except click.exceptions.Exit as done:
-        return done.exit_code
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.exceptions.NoArgsIsHelpError as fault:
         fault.show()
         return 2
@@ -97,9 +97,9 @@ def _run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt) as stop:
         _complain("stopped")
         return next((s.code for s in (stop, stop.__cause__) if isinstance(s, Terminated)), 130)
-    except (BrokenPipeError, SystemExit):  # click ends so where the reader of a pipe has gone
+    except (BrokenPipeError, SystemExit):  # click raises these if the reader of a pipe is gone
         return 0
-    except Exception as fault:  # the last line of defence: a person never sees a traceback
+    except Exception as fault:  # users never see a traceback
         return _fail(fault)
     return result if isinstance(result, int) else 0
 
@@ -117,7 +117,7 @@ def _complain(text: str) -> None:
 
 
 def _in_words(fault: Exception) -> str:
-    """A fault in one line."""
+    """An error in one line."""
     from keyhole.core.files import reason
     from keyhole.errors import KeyholeError, printable
 
@@ -129,5 +129,5 @@ def _in_words(fault: Exception) -> str:
         return printable(f"{where} cannot be read or written: {reason(fault)}")
     if isinstance(fault, MemoryError):
         return f"not enough memory: {text[:300] or 'close other programs, or give fewer rows'}"
-    ours = "a fault of keyhole's own; KEYHOLE_DEBUG=1 shows where"
-    return f"{type(fault).__name__}: {text[:300]} ({ours})"
+    hint = "a bug in keyhole; KEYHOLE_DEBUG=1 shows where"
+    return f"{type(fault).__name__}: {text[:300]} ({hint})"

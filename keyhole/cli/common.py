@@ -1,7 +1,4 @@
-"""What the commands share: options, how things are said, progress over rows.
-
-What every command says: errors and warnings in terms of its options, and what it waits for.
-"""
+"""Shared by the commands: options, printing, progress, and messages in terms of options."""
 
 import functools
 import json
@@ -19,17 +16,26 @@ from keyhole.core.progress import Clock, advanced, shown, spoke, stage, wall_clo
 from keyhole.errors import KeyholeError, KeyholeWarning, printable, printable_json
 
 Command = Callable[..., Any]
-WRITE_S, PAGE_SHARE, PAGE_S = 1.0, 0.1, 3.0  # of a time budget, for the model and its page
+# Reserved of a time budget: seconds for the model; a share and seconds for the page.
+WRITE_S, PAGE_SHARE, PAGE_S = 1.0, 0.1, 3.0
 
 model_argument = click.argument("model", type=click.Path())
 data_argument = click.argument("data", type=click.Path(allow_dash=True))
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
+class OnlyFor(click.Option):
+    """An option of `fit` that applies only to `tables`, or only to `denoise`."""
+
+    def __init__(self, *names: Any, only: str, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.only = only
+
+
 def machine_options(command: Command) -> Command:
     """--threads, --device and --quiet."""
     for option in (
-        click.option("--quiet", is_flag=True, help="Say nothing but warnings and errors."),
+        click.option("--quiet", is_flag=True, help="Print only warnings and errors."),
         click.option(
             "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps."
         ),
@@ -42,8 +48,8 @@ def machine_options(command: Command) -> Command:
 def output_options(command: Command) -> Command:
     """-o, --force, --raw-text."""
     for option in (
-        click.option("--raw-text", is_flag=True, help="Leave texts that a spreadsheet would run."),
-        click.option("--force", is_flag=True, help="Replace the output where it exists."),
+        click.option("--raw-text", is_flag=True, help="Do not escape spreadsheet formulas."),
+        click.option("--force", is_flag=True, help="Replace the output if it exists."),
         click.option("-o", "--out", default="-", type=click.Path(allow_dash=True),
                      help="A .csv, .parquet or .jsonl file; - for standard output."),
     ):  # fmt: skip
@@ -52,35 +58,35 @@ def output_options(command: Command) -> Command:
 
 
 class Say:
-    """Lines for a person, on standard error: a word on what they are about, then the text."""
+    """Prints lines on standard error: a label, then the text."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
 
-    def __call__(self, about: str, text: str) -> None:
-        """One line, unless quiet."""
+    def __call__(self, label: str, text: str) -> None:
+        """Print one line, unless quiet."""
         if not self.quiet:
             spoke()
-            complain(f"{printable(about):<9} {printable(text)}")
+            complain(f"{printable(label):<9} {printable(text)}")
 
     def warn(self, text: str) -> None:
-        """One line, always."""
+        """Print one line, always."""
         complain(f"{'warning':<10}{printable(text)}")
 
 
 def complain(line: str) -> None:
-    """A line on standard error; where that cannot be written, the work goes on without."""
+    """Print a line on standard error; failures to write are ignored."""
     with suppress(OSError):
         click.echo(line, err=True)
 
 
 def show(lines: Iterable[str]) -> None:
-    """Lines for a person, on standard output."""
+    """Print lines on standard output."""
     click.echo("\n".join(map(printable, lines)))
 
 
 def show_json(value: Any) -> None:
-    """A value as one line of JSON, on standard output."""
+    """Print a value as one line of JSON on standard output."""
     click.echo(printable_json(json.dumps(value, ensure_ascii=False)))
 
 
@@ -88,33 +94,33 @@ _reword: ContextVar[Callable[[str], str]] = ContextVar("reword", default=str)
 
 
 def time_to_write(*, page: bool) -> AbstractContextManager[Clock]:
-    """Keep time of a budget for what follows inside: the model is written, and a page."""
+    """Reserve time of a budget for writing the model, and the page if there is one."""
     return wall_clock(PAGE_SHARE, PAGE_S) if page else wall_clock(0.0, WRITE_S)
 
 
 @contextmanager
 def spoken_warnings(say: Say, reword: Callable[[str], str] | None = None) -> Iterator[None]:
-    """The library's warnings as lines, each once and at once.
+    """Print the library's warnings as lines, each once, as soon as they occur.
 
-    `reword` puts them in terms of the command's options; calls inside this block use it too.
+    `reword` puts them in terms of the command's options; nested calls use it too.
     """
-    said: set[str] = set()
+    printed: set[str] = set()
     token = _reword.set(reword or _reword.get())
 
     def show(message: Any, *_: Any) -> None:
-        if str(message) not in said:
-            said.add(str(message))
+        if str(message) not in printed:
+            printed.add(str(message))
             say.warn(_reword.get()(str(message)))
 
     try:
-        with _shown(show):
+        with _warnings_to(show):
             yield
     finally:
         _reword.reset(token)
 
 
 @contextmanager
-def _shown(show: Callable[..., None]) -> Iterator[None]:
+def _warnings_to(show: Callable[..., None]) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", KeyholeWarning)
@@ -126,7 +132,7 @@ def _shown(show: Callable[..., None]) -> Iterator[None]:
 def rows_progress(
     verb: str, total: int | None, quiet: bool, what: str = "rows"
 ) -> Iterator[Callable[[int], None]]:
-    """A callback for rows done: a bar on a terminal, elsewhere a line after two seconds."""
+    """A callback for finished rows: a bar on a terminal, elsewhere a line after two seconds."""
     stage(verb, total, what)
     if quiet or not sys.stderr.isatty():
         yield advanced
@@ -148,7 +154,7 @@ def rows_progress(
 
 
 def load_detector(path: str, say: Say, false_alarm_rate: float | None = None) -> Any:
-    """The detector of a bundle, at another false alarm rate where one is given.
+    """The detector of a bundle, at another false alarm rate if one is given.
 
     Raises: BundleError, SettingError.
     """
@@ -160,30 +166,30 @@ def load_detector(path: str, say: Say, false_alarm_rate: float | None = None) ->
 
 
 def nats(value: float | None) -> str:
-    """A figure of the checks; a manifest holds null for what was no number."""
+    """A number of the checks; the manifest holds null for NaN."""
     return "?" if value is None else f"{value:.2f}"
 
 
 def alarms_in_words(detector: Any) -> str:
-    """What is promised, from where on, and how far it can be trusted."""
+    """The false alarm rate, the threshold, and the limits of the calibration."""
     from keyhole.tasks.detect.calibration import trust_in_words
 
     calibration, share = detector.calibration_, detector.calibration_.apart()
     shortage = calibration.shortage(detector.false_alarm_rate)
     if shortage is not None:
         return shortage
-    said = (
+    text = (
         f"at most {detector.false_alarm_rate:.2%} of normal rows alarm, above an anomaly score of "
         f"{-detector.offset_:.2f} times the usual; calibrated on "
-        f"{len(calibration.anomaly_scores):,} rows, least rate {calibration.least_rank():.3%}"
+        f"{len(calibration.anomaly_scores):,} rows, smallest rate {calibration.least_rank():.3%}"
     )
     if calibration.tail is not None:
-        said += f", {calibration.least_rate():.2g} extrapolated"
-    return "; ".join(filter(None, [said, trust_in_words(share)]))
+        text += f", {calibration.least_rate():.2g} extrapolated"
+    return "; ".join(filter(None, [text, trust_in_words(share)]))
 
 
 def use_machine(model: Any, threads: int | None, device: str) -> None:
-    """Put a loaded model where it is asked to work."""
+    """Move a loaded model to a device, and set the number of threads."""
     from keyhole.core.environment import tell_threads
     from keyhole.training import TrainingConfig
 
@@ -192,24 +198,21 @@ def use_machine(model: Any, threads: int | None, device: str) -> None:
 
 
 def match_columns(model: Any, names: list[str], say: Say) -> None:
-    """Say how the data's columns fit the model's, before anything is asked.
-
-    Raises: DataError where one is absent.
-    """
+    """Print how the data's columns match the model's. Raises: DataError if one is missing."""
     from keyhole.modalities.tabular.given import check_columns
 
     needed = model.table_.needs()
     check_columns(needed, names, "this model")
     known = set(model.feature_names_in_.tolist())
     extra = [name for name in names if name not in known]
-    said = f"{len(needed)} of {len(needed)} matched"
+    text = f"{len(needed)} of {len(needed)} matched"
     if extra:
-        said += f"; {len(extra)} unknown ones ignored: {', '.join(extra[:5])}"
-    say("columns", said)
+        text += f"; {len(extra)} unknown ones ignored: {', '.join(extra[:5])}"
+    say("columns", text)
 
 
 def check_answers(options: dict[str, Any], model: str, data: str | None) -> None:
-    """Faults of --out, --report and --anomaly-map are said before anything is loaded.
+    """Check --out, --report and --anomaly-map before anything is loaded.
 
     Raises: SettingError, FileError.
     """
@@ -230,19 +233,19 @@ def check_answers(options: dict[str, Any], model: str, data: str | None) -> None
 
 
 def rules_in_words(table: Any, most: int = 20) -> str:
-    """The rules between columns of a table that has some."""
+    """The rules between columns of a table, which must have some."""
     rules = [str(rule) for rule in table.lawful.rules]
     more = f", and {len(rules) - most} more" if len(rules) > most else ""
     return ", ".join(rules[:most]) + more
 
 
-# Arguments whose option is called something else; an empty option is one that there is not.
+# Arguments whose option has another name.
 OTHER_NAMES = {
     "time_budget_s": "--time-budget", "random_state": "--seed", "kinds": "--kind",
     "only": "--columns", "exclude": "--exclude", "clean": "--clean", "bad": "--bad",
     "noise": "--noise", "axes": "--axes",
 }  # fmt: skip
-# Advice in Python that has a form of its own on the command line.
+# Advice for Python users, and its form on the command line.
 ADVICE = (
     ("ImageSchema(size=(height, width))", "--size HEIGHTxWIDTH"),
     ("Pairs() and fit(noisy, clean)", "--corruption pairs and --clean"),
@@ -259,11 +262,10 @@ ADVISED = re.compile(r"(give|write|add|use|with|such as|;|and|or) $")
 
 
 def in_options(text: str, options: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """The text with `false_alarm_rate=2.0` as `--false-alarm-rate 2.0`; `names` are the
-    command's options.
+    """The text with `false_alarm_rate=2.0` written as `--false-alarm-rate 2.0`.
 
-    Only the value that was given for an option, or advice to give one, is rewritten: arguments
-    of a part (`--bottleneck plain:width=4`) are written with `=` on the command line too.
+    `names` are the command's options. Only a value that was given for an option, or advice to
+    give one, is rewritten: arguments of a part (`--bottleneck plain:width=4`) keep their `=`.
     """
     for python, command_line in ADVICE:
         text = text.replace(python, command_line)
@@ -273,7 +275,7 @@ def in_options(text: str, options: Mapping[str, Any], names: Mapping[str, str]) 
         option = OTHER_NAMES.get(name) or names.get(name)
         if option is None or option not in names.values():
             return match[0]
-        key = next(k for k, said in names.items() if said == option)
+        key = next(k for k, name_of in names.items() if name_of == option)
         given = options.get(key)
         is_given = given not in (None, ()) and value in {repr(given), str(given)}
         if not is_given and not ADVISED.search(text[: match.start()]):
@@ -285,14 +287,13 @@ def in_options(text: str, options: Mapping[str, Any], names: Mapping[str, str]) 
 
 
 def names_of(command: click.Command) -> dict[str, str]:
-    """Each option of a command by the name of its parameter, as it is written."""
+    """The option of each parameter of a command, as it is written."""
     options = [p for p in command.params if isinstance(p, click.Option) and p.name]
     return {str(p.name): max(p.opts, key=len) for p in options}
 
 
 def speaking(command: click.Command) -> click.Command:
-    """The command, its errors and warnings in terms of its options, its silent stages named."""
-    pass
+    """The command with messages in terms of its options, and with lines for long stages."""
     from keyhole.core.progress import lines_for_stages
 
     run = command.callback

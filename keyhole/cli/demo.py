@@ -1,7 +1,4 @@
-"""The part of the demo that takes noise from an image and from an MR slice.
-
-keyhole demo: the whole path on scikit-learn's breast-cancer table, in under a minute.
-"""
+"""keyhole demo: detect, sample and denoise on data of installed libraries, in about a minute."""
 
 import os
 import time
@@ -16,14 +13,14 @@ IMAGE_STEPS, BATCH = 900, 8
 
 
 def clean_images(page: str, seed: int, say: Say) -> None:
-    """A denoiser fitted on a noisy image and a real MR slice; both, cleaned, on a page."""
+    """Fit a denoiser on a noisy image and a real MR slice, and write a page with both."""
     try:
         clean, scan = _camera(), _slice()
     except ImportError as missing:
         from keyhole.core.environment import install_command
 
         command = install_command("images", "medical")
-        say("images", f"left out: {missing}; {command} installs all that this part needs")
+        say("images", f"skipped: {missing}; {command} installs what this part needs")
         return
     import numpy as np
 
@@ -45,15 +42,15 @@ def clean_images(page: str, seed: int, say: Say) -> None:
     if camera.psnr is not None and camera.ssim is not None:
         (before, after), (from_ssim, to_ssim) = camera.psnr, camera.ssim
         say("camera", f"{before:.2f} -> {after:.2f} dB, SSIM {from_ssim:.2f} -> {to_ssim:.2f}, "
-            "learned without any clean image")  # fmt: skip
+            "learned without a clean image")  # fmt: skip
     say("MR slice", f"MR_small.dcm (ships with pydicom): {mr.sentences()[0]}; "
         f"{mr.sentences()[1][:1].lower()}{mr.sentences()[1][1:]}")  # fmt: skip
     write_denoising(page, denoiser, open_images([noisy, scan]))
-    say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB): before, after, taken away")
+    say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB): before, after, removed")
 
 
 def _camera() -> Any:
-    """The middle 256 x 256 of the image, in [0, 1]."""
+    """The middle 256 x 256 pixels of the camera image, in [0, 1]."""
     from pathlib import Path
 
     import numpy as np
@@ -65,7 +62,7 @@ def _camera() -> Any:
 
 
 def _slice() -> Any:
-    """The real MR slice that pydicom's tests use, as it came from the scanner."""
+    """The real MR slice that ships with pydicom, in the scanner's values."""
     from pydicom.data import get_testdata_file
 
     from keyhole.data.images import open_images
@@ -76,7 +73,7 @@ def _slice() -> Any:
 WIDTH = 5
 STEPS, LEARNING_RATE = 2_000, 1e-2
 DIGIT_WIDTH = 16
-FALSE_ALARM_RATE = 0.05  # promised on rows like those of training
+FALSE_ALARM_RATE = 0.05  # on rows like the training rows
 FALSE_SHARE = 0.1  # of alarms
 
 
@@ -86,12 +83,12 @@ FALSE_SHARE = 0.1  # of alarms
 @click.option("--digits", default="digits.html", show_default=True, type=click.Path(),
               help="Page with digits drawn and interpolated.")  # fmt: skip
 @click.option("--denoised", default="denoised.html", show_default=True, type=click.Path(),
-              help="Page with an image and an MR slice without their noise.")  # fmt: skip
+              help="Page with a denoised image and MR slice.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the split and the training.")
 def demo(out: str, report: str, digits: str, denoised: str, seed: int) -> None:
-    """Train on half of the benign biopsies, ask about the rest; draw new digits; clean images.
+    """Detect malignant biopsies after training on benign ones; draw new digits; denoise images.
 
-    Labels only judge.
+    Labels are used only to judge the results.
     """
     from keyhole.core.outputs import Output, check_outputs
 
@@ -107,18 +104,19 @@ def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say
 
     train, test, truth = _biopsies(seed)
     say("data", f"{len(train) + len(test)} biopsies x {train.shape[1]} measurements (ships with "
-        f"scikit-learn); trained on {len(train)} benign, asked about {len(test)}")  # fmt: skip
+        f"scikit-learn); trained on {len(train)} benign, scored {len(test)}")  # fmt: skip
     began = time.monotonic()
     with spoken_warnings(say):
         detector = _fit(train, seed)
     model = detector.autoencoder_
-    found = model.evidence_
+    evidence = model.evidence_
     size = sum(p.numel() for p in model.network_.parameters())
-    say("model", f"{len(model.table_.layout)} cells -> {found['width']} codes, Student-t head, "
-        f"{model.network_.shape.members} nets side by side, {size:,} weights")  # fmt: skip
-    say("train", f"{model.run_.steps[-1]:,} steps in {time.monotonic() - began:.0f} s; hidden "
-        f"cells cost {found['guessed_nats']:.1f} nats a row (PCA-{WIDTH} "
-        f"{found['pca_guessed_nats']:.1f}, mean only {found['mean_nats']:.1f})")  # fmt: skip
+    say("model", f"{len(model.table_.layout)} features -> {evidence['width']} codes, "
+        f"Student-t head, {model.network_.shape.members} ensemble members, "
+        f"{size:,} weights")  # fmt: skip
+    say("train", f"{model.run_.steps[-1]:,} steps in {time.monotonic() - began:.0f} s; masked "
+        f"values cost {evidence['guessed_nats']:.1f} nats a row (PCA-{WIDTH} "
+        f"{evidence['pca_guessed_nats']:.1f}, mean {evidence['mean_nats']:.1f})")  # fmt: skip
     say("verdict", model.verdict_)
     for finding in model.findings_:
         say.warn(f"{finding.code} {finding.title}: {finding.text}")
@@ -126,7 +124,7 @@ def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say
     _say_alarms(answer, truth, detector, say)
     _say_discoveries(detector.answer(test, explain_rows="none", fdr=FALSE_SHARE), truth, say)
     _say_peers(train, test, truth, answer, say)
-    _say_causes(answer, detector, say)
+    _say_reasons(answer, detector, say)
     detector.save(out)
     write_report(report, model, score_rows(detector, test, name="held-out biopsies"))
     say("wrote", f"{report} ({os.path.getsize(report) / 1000:,.0f} kB, opens offline)   {out}")
@@ -136,7 +134,7 @@ def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say
 
 
 def _draw_digits(page: str, seed: int, say: Say) -> None:
-    """A variational code of scikit-learn's digits, a prior over it, new digits on a page."""
+    """Fit a variational code and a prior on scikit-learn's digits, and draw new digits."""
     from sklearn.datasets import load_digits
 
     from keyhole.autoencoder.estimator import Autoencoder
@@ -145,38 +143,38 @@ def _draw_digits(page: str, seed: int, say: Say) -> None:
     from keyhole.report import write_report
     from keyhole.tasks import Generator
 
-    held: Any = load_digits()
-    pixels, began = held.data, time.monotonic()
+    digits: Any = load_digits()
+    pixels, began = digits.data, time.monotonic()
     model = Autoencoder(bottleneck=Variational(width=DIGIT_WIDTH))
     with spoken_warnings(say):
-        drawn = Generator(model, prior=Mixture(), random_state=seed).fit(pixels)
-    fitted = drawn.autoencoder_
-    back = fitted.inverse_transform(fitted.transform(pixels))
-    kept = 1 - ((back - pixels) ** 2).sum() / ((pixels - pixels.mean(0)) ** 2).sum()
+        generator = Generator(model, prior=Mixture(), random_state=seed).fit(pixels)
+    fitted = generator.autoencoder_
+    rebuilt = fitted.inverse_transform(fitted.transform(pixels))
+    explained = 1 - ((rebuilt - pixels) ** 2).sum() / ((pixels - pixels.mean(0)) ** 2).sum()
     nats = fitted.evidence_["code_nats"]
-    say("digits", f"{len(pixels):,} images of 8 x 8 -> {DIGIT_WIDTH} codes with noise in "
-        f"{time.monotonic() - began:.0f} s; {sum(nats):.0f} nats an image keep {kept:.0%} of the "
-        "variance; a mixture over them draws new ones")  # fmt: skip
+    say("digits", f"{len(pixels):,} images of 8 x 8 -> {DIGIT_WIDTH} stochastic codes in "
+        f"{time.monotonic() - began:.0f} s; {sum(nats):.0f} nats an image explain "
+        f"{explained:.0%} of the variance; a mixture over the codes draws new digits")  # fmt: skip
     write_report(page, fitted, None)
     say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB): drawn, interpolated, judged")
 
 
 def _biopsies(seed: int) -> tuple[Any, Any, Any]:
-    """Half of the benign rows to train on; the other half and the malignant ones to ask about."""
+    """Half of the benign rows for training; the other half and the malignant ones for the test."""
     import numpy as np
     import pyarrow as pa
     from sklearn.datasets import load_breast_cancer
 
-    held: Any = load_breast_cancer()
-    names = [str(name) for name in held.feature_names]
-    benign = np.random.default_rng(seed).permutation(np.flatnonzero(held.target == 1))
+    data: Any = load_breast_cancer()
+    names = [str(name) for name in data.feature_names]
+    benign = np.random.default_rng(seed).permutation(np.flatnonzero(data.target == 1))
     half = len(benign) // 2
-    rest = np.sort(np.concatenate([benign[half:], np.flatnonzero(held.target == 0)]))
+    rest = np.sort(np.concatenate([benign[half:], np.flatnonzero(data.target == 0)]))
 
     def table(rows: Any) -> Any:
-        return pa.table(dict(zip(names, held.data[rows].T, strict=True)))
+        return pa.table(dict(zip(names, data.data[rows].T, strict=True)))
 
-    return table(np.sort(benign[:half])), table(rest), held.target[rest] == 0
+    return table(np.sort(benign[:half])), table(rest), data.target[rest] == 0
 
 
 def _fit(train: Any, seed: int) -> Any:
@@ -191,13 +189,13 @@ def _fit(train: Any, seed: int) -> Any:
         training=TrainingConfig(STEPS, learning_rate=LEARNING_RATE),
         random_state=seed,
     )
-    # Only benign rows are trained on, and a user who knows that says so.
+    # Training has only benign rows, and a user who knows that should say so.
     detector = AnomalyDetector(model, false_alarm_rate=FALSE_ALARM_RATE, contamination="none")
     return detector.fit(train, on_evaluate=progress())
 
 
 def _say_alarms(answer: Any, truth: Any, detector: Any, say: Say) -> None:
-    """Alarms at the promised rate: how many, and how well the promise is kept."""
+    """The alarms at the false alarm rate, and how many were expected."""
     benign, false = int((~truth).sum()), int((answer.alarm & ~truth).sum())
     say("detect", f"{int(answer.alarm.sum())} alarms: {int((answer.alarm & truth).sum())} of "
         f"{int(truth.sum())} malignant, {false} of {benign} benign ({false / benign:.1%}; at "
@@ -206,44 +204,46 @@ def _say_alarms(answer: Any, truth: Any, detector: Any, say: Say) -> None:
 
 
 def _say_discoveries(answer: Any, truth: Any, say: Say) -> None:
-    """Alarms of which a share may be false, whatever the share of bad rows is."""
+    """The alarms at a false discovery rate."""
     alarms, false = int(answer.alarm.sum()), int((answer.alarm & ~truth).sum())
     say("detect", f"at most {FALSE_SHARE:.0%} of alarms false (Benjamini-Hochberg): "
         f"{alarms} alarms, {false} of them benign: {false / max(alarms, 1):.1%}")  # fmt: skip
 
 
-def _say_causes(answer: Any, detector: Any, say: Say) -> None:
-    """Why the strongest row is strange, and what the alarms have in common."""
+def _say_reasons(answer: Any, detector: Any, say: Say) -> None:
+    """The reasons of the most anomalous row, and the patterns of the alarms."""
     from keyhole.tasks.detect.answer import in_words
 
-    place = int(answer.strongest(1)[0])
-    name = answer.name(place)
+    row = int(answer.strongest(1)[0])
+    name = answer.name(row)
     say(name,
-        f"anomaly score {answer.anomaly_score[place]:.2f} ± {answer.score_std[place]:.2f} "
-        f"times the usual (± between nets), alarm above {-detector.offset_:.1f}")  # fmt: skip
-    say(name, in_words(answer.reasons.get(place, [])))
+        f"anomaly score {answer.anomaly_score[row]:.2f} ± {answer.score_std[row]:.2f} "
+        f"times the usual (± between members), alarm above {-detector.offset_:.1f}")  # fmt: skip
+    say(name, in_words(answer.reasons.get(row, [])))
     for pattern in answer.patterns():
         say("pattern", str(pattern))
 
 
 def _say_peers(train: Any, test: Any, truth: Any, answer: Any, say: Say) -> None:
-    """The same split through PCA's reconstruction error and an isolation forest."""
+    """Compare with PCA's reconstruction error and an isolation forest on the same split."""
     import numpy as np
     from sklearn.decomposition import PCA
     from sklearn.ensemble import IsolationForest
     from sklearn.metrics import average_precision_score, roc_auc_score
     from sklearn.preprocessing import StandardScaler
 
-    known, asked = (np.stack([c.to_numpy() for c in t.columns], 1) for t in (train, test))
-    scaler = StandardScaler().fit(known)
-    known, asked = scaler.transform(known), scaler.transform(asked)
-    pca = PCA(WIDTH).fit(known)
-    forest = IsolationForest(random_state=0).fit(known)
+    train_rows, test_rows = (np.stack([c.to_numpy() for c in t.columns], 1) for t in (train, test))
+    scaler = StandardScaler().fit(train_rows)
+    train_rows, test_rows = scaler.transform(train_rows), scaler.transform(test_rows)
+    pca = PCA(WIDTH).fit(train_rows)
+    forest = IsolationForest(random_state=0).fit(train_rows)
     anomaly_scores = {
         "keyhole": answer.anomaly_score,
-        f"PCA-{WIDTH}": ((asked - pca.inverse_transform(pca.transform(asked))) ** 2).sum(1),
-        "IsolationForest": -forest.score_samples(asked),
+        f"PCA-{WIDTH}": ((test_rows - pca.inverse_transform(pca.transform(test_rows))) ** 2).sum(
+            1
+        ),
+        "IsolationForest": -forest.score_samples(test_rows),
     }
-    for about, metric in (("AUROC", roc_auc_score), ("AP", average_precision_score)):
-        said = "   ".join(f"{name} {metric(truth, s):.3f}" for name, s in anomaly_scores.items())
-        say(about, f"{said}   (same split; labels used only here)")
+    for label, metric in (("AUROC", roc_auc_score), ("AP", average_precision_score)):
+        text = "   ".join(f"{name} {metric(truth, s):.3f}" for name, s in anomaly_scores.items())
+        say(label, f"{text}   (same split; labels used only here)")

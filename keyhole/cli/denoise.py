@@ -1,4 +1,4 @@
-"""keyhole fit --for denoise and keyhole denoise: noisy images in, clean ones out."""
+"""keyhole denoise, and the part of keyhole fit that trains a denoiser."""
 
 import os
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from keyhole.cli.common import (
+    OnlyFor,
     Say,
     machine_options,
     model_argument,
@@ -17,46 +18,44 @@ from keyhole.cli.common import (
 from keyhole.core.progress import stage
 
 VERB = "denoise"
-TABLE_OPTIONS = ("id_column", "exclude", "columns", "kind", "weight", "group", "bottleneck",
-                 "prior")  # fmt: skip
 bad_option = click.option(
     "--bad",
     type=click.Choice(["refuse", "skip"]),
     default="refuse",
     show_default=True,
-    help="What to do with files that cannot be read.",
+    help="Refuse or skip files that cannot be read.",
 )
-noise_option = click.option(
-    "--noise", type=float, metavar="SD",
-    help="The noise's standard deviation.  [default: measured]",
-)  # fmt: skip
+noise_settings: dict[str, Any] = {
+    "type": float, "metavar": "SD", "help": "The noise's standard deviation.  [default: measured]",
+}  # fmt: skip
+axes_settings: dict[str, Any] = {
+    "metavar": "LETTERS",
+    "help": "Axes of stacks, such as ZYX or TYXC.",
+}
 
 
 def image_options(command: Any) -> Any:
-    """--noise, --clean, --axes, --bad, --no-fallback: what a denoiser is told."""
+    """--noise, --clean, --axes, --bad, --no-fallback: the options of `fit` for images."""
+    denoise_only: dict[str, Any] = {"cls": OnlyFor, "only": VERB}
     for option in (
-        click.option("--no-fallback", is_flag=True,
-                     help="Images: let the net answer though a filter does better."),
+        click.option("--no-fallback", is_flag=True, **denoise_only,
+                     help="Images: use the net even if a filter does better."),
         bad_option,
-        click.option("--axes", metavar="LETTERS", help="Axes of stacks, such as ZYX or TYXC."),
-        click.option("--clean", type=click.Path(),
+        click.option("--axes", **denoise_only, **axes_settings),
+        click.option("--clean", type=click.Path(), **denoise_only,
                      help="Images: clean or second ones, one for each."),
-        noise_option,
+        click.option("--noise", **denoise_only, **noise_settings),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
 def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: Say) -> None:
-    """Fit a denoiser to the images of DATA, keep it, and write its page."""
+    """Fit a denoiser to the images of DATA, save it, and write its page."""
     from keyhole.core.progress import progress
     from keyhole.data.images import open_images
     from keyhole.tasks.denoise.denoiser import Denoiser
 
-    for name in TABLE_OPTIONS:
-        if options[name]:
-            said = name.removesuffix("_column")
-            raise click.UsageError(f"--{said} is for tables; images to denoise have none")
     denoiser = Denoiser(**_arguments(options), random_state=options["seed"])
     with spoken_warnings(say), time_to_write(page=not options["no_report"]):
         stage("opening the images")
@@ -68,11 +67,12 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
         try:
             denoiser.fit(images, truth, checkpoint=checkpoint,
                          on_evaluate=None if options["quiet"] else progress(),
-                         on_data_ready=lambda held, noise: _say_noise(held, noise,
-                         say))  # fmt: skip
+                         on_data_ready=lambda x, noise: _say_noise(x, noise, say))  # fmt: skip
         except KeyboardInterrupt:
-            kept = f"kept in {checkpoint}: the same command goes on from there"
-            say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learned")
+            saved = f"saved in {checkpoint}: the same command continues from there"
+            say.warn(
+                saved if os.path.exists(checkpoint) else "stopped before anything was learned"
+            )
             raise
     _say_verdict(denoiser, say)
     denoiser.save(out)
@@ -90,18 +90,18 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
 @click.argument("data", type=click.Path())
 @click.option("-o", "--out", required=True, type=click.Path(),
               help="A file for one file, else a folder.")  # fmt: skip
-@noise_option
-@click.option("--axes", metavar="LETTERS", help="Axes of stacks, such as ZYX or TYXC.")
+@click.option("--noise", **noise_settings)
+@click.option("--axes", **axes_settings)
 @bad_option
-@click.option("--force", is_flag=True, help="Replace files in OUT where they exist.")
+@click.option("--force", is_flag=True, help="Replace files in OUT if they exist.")
 @click.option("--report", type=click.Path(), help="Write a page about these images.")
 @machine_options
 def denoise(model: str, data: str, out: str, **options: Any) -> None:
-    """The images of DATA without their noise, in the formats and types they came in.
+    """Remove noise from the images of DATA; formats and types stay the same.
 
-    Memory is that of a tile for files that can be read by window (TIFF, DICOM frames, NIfTI, Zarr,
-    npy); others are decoded whole. Killed at any moment, the same command goes on
-    where it was. Not a medical device.
+    Files that can be read by window (TIFF, DICOM frames, NIfTI, Zarr, npy) need the memory of a
+    tile; others are decoded whole. If the command is killed, run it again to continue. Not a
+    medical device.
     """
     from keyhole.core.environment import tell_threads
     from keyhole.core.outputs import Output, check_outputs
@@ -118,15 +118,15 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     tell_threads(options["threads"])
     with spoken_warnings(say):
         denoiser = Denoiser.load(model)
-        _told(denoiser, options)
+        _configure(denoiser, options)
         denoiser._take(with_device(denoiser._fitted, options["device"]))
         images = open_images(data, axes=denoiser.axes, bad=options["bad"])
         _say_skipped(images, say)
         with rows_progress(VERB, len(images), options["quiet"], "images") as heard:
             done = denoise_files(denoiser, images, out, force=options["force"], heard=heard)
-    who = denoiser._fitted.used
-    kept = f", {done.kept:,} of them by an earlier run" if done.kept else ""
-    say(VERB, f"{done.images:,} images in {done.files:,} files{kept}, by the {who}")
+    method = denoiser._fitted.used
+    earlier = f", {done.kept:,} of them by an earlier run" if done.kept else ""
+    say(VERB, f"{done.images:,} images in {done.files:,} files{earlier}, by the {method}")
     _say_rest(done, say)
     say("wrote", out)
     if options["report"]:
@@ -137,22 +137,22 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
 
 
 def _say_rest(done: Any, say: Say) -> None:
-    """What did not fit, what was left as it was, and what stays."""
+    """Print which pixels were clipped, which images were unchanged, and which noise remains."""
     if done.clipped:
-        say("clipped", f"{done.clipped:,} pixels did not fit the files' type")
+        say("clipped", f"{done.clipped:,} pixels are outside the range of the files' type")
     if done.noiseless:
         some = ", ".join(done.noiseless[:5])
-        say("as it is", f"no noise was found in {len(done.noiseless):,} images: {some}")
+        say("unchanged", f"no noise was found in {len(done.noiseless):,} images: {some}")
     if done.striped:
         some = ", ".join(done.striped[:5])
-        say.warn(f"rows or columns share noise, which is not removed, in {len(done.striped):,} "
+        say.warn(f"noise shared by rows or columns is not removed in {len(done.striped):,} "
                  f"images: {some}")  # fmt: skip
     if done.lossy:
         say.warn(f"{len(done.lossy):,} files were written in a lossy format: {done.lossy[0]}")
 
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """The denoiser's arguments that the options of fit describe."""
+    """The denoiser's arguments from the options of fit."""
     from keyhole.core.parts import parse
     from keyhole.denoising.fitted import own_training
 
@@ -168,16 +168,16 @@ def _arguments(options: dict[str, Any]) -> dict[str, Any]:
     training.time_budget_s = options["time_budget"]
     if options["learning_rate"] is not None:
         training.learning_rate = options["learning_rate"]
-    told = {"noise": options["noise"], "axes": options["axes"]}
-    return {**parts, "training": training, **told, "fallback": not options["no_fallback"]}
+    images = {"noise": options["noise"], "axes": options["axes"]}
+    return {**parts, "training": training, **images, "fallback": not options["no_fallback"]}
 
 
-def _told(denoiser: Any, options: dict[str, Any]) -> None:
-    """Have the denoiser take what the command line says in place of what fit was told."""
+def _configure(denoiser: Any, options: dict[str, Any]) -> None:
+    """Replace the settings of fit by those of the command line."""
     for name in ("noise", "axes"):
         if options[name] is not None:
             denoiser.set_params(**{name: options[name]})
-    denoiser.parts()  # says what cannot be used
+    denoiser.parts()  # raises for invalid settings
 
 
 def _say_noise(images: Sequence[Any], noise: Any, say: Say) -> None:
@@ -192,10 +192,10 @@ def _say_noise(images: Sequence[Any], noise: Any, say: Say) -> None:
 
 
 def _say_pairs(images: Any, others: Any, say: Say) -> None:
-    """Pairs go by the order of their names; where those differ, say how the first one goes."""
+    """Warn if the names of a pair differ: pairs are matched by the order of their names."""
     for one, other in zip(images, others or [], strict=False):
         if one.name != other.name:
-            say.warn(f"pairs go by order: {one.name} with {other.name}, and so on")
+            say.warn(f"pairs are matched by order: {one.name} with {other.name}, and so on")
             return
 
 
@@ -215,8 +215,8 @@ def _say_verdict(denoiser: Any, say: Say) -> None:
     from keyhole.report.denoising import in_words
 
     size = sum(weight.numel() for weight in denoiser.network_.parameters())
-    asked = denoiser._fitted.corruption
-    say("model", f"{size:,} weights, asked by {asked.kind.replace('_', ' ')}")
+    kind = denoiser._fitted.corruption.kind.replace("_", " ")
+    say("model", f"{size:,} weights, trained with the corruption {kind}")
     say("scores", in_words(denoiser))
     say("verdict", denoiser.verdict_)
     for finding in denoiser.findings_:

@@ -1,7 +1,4 @@
-"""What the options of keyhole fit mean: parts of an Autoencoder, a prior, names and sizes.
-
-keyhole fit: a table goes in, a model comes out, with a verdict on how far to trust it.
-"""
+"""keyhole fit: trains a model, and prints a verdict on how far to trust it."""
 
 import os
 from typing import Any
@@ -10,6 +7,7 @@ import click
 
 from keyhole.cli import denoise
 from keyhole.cli.common import (
+    OnlyFor,
     Say,
     alarms_in_words,
     data_argument,
@@ -21,19 +19,21 @@ from keyhole.cli.common import (
 )
 from keyhole.core.progress import clock, stage, wall_clock
 
+TABLES_ONLY: dict[str, Any] = {"cls": OnlyFor, "only": "tables"}
 PART_OPTIONS = ("bottleneck", "net", "head", "corruption")
 
 
 def part_options(command: Any) -> Any:
     """--bottleneck, --net, --head, --corruption: a kind and its arguments."""
     for name in PART_OPTIONS:
-        said = f"The {name}, as kind:name=value,..."
-        command = click.option(f"--{name}", metavar="KIND[:ARGS]", help=said)(command)
+        text = f"The {name}, as kind:name=value,..."
+        only = TABLES_ONLY if name == "bottleneck" else {}
+        command = click.option(f"--{name}", **only, metavar="KIND[:ARGS]", help=text)(command)
     return command
 
 
 def prior_of(options: dict[str, Any]) -> Any:
-    """The prior asked for, checked; None: chosen by the rows."""
+    """The prior of --prior; None: chosen by the number of rows."""
     import keyhole.model.priors  # noqa: F401  (registers its kinds)
     from keyhole.core.parts import parse
 
@@ -41,7 +41,7 @@ def prior_of(options: dict[str, Any]) -> Any:
 
 
 def share_of(text: str) -> str | float:
-    """A share of rows as a number, a word as it is."""
+    """A number if the text is one, else the text."""
     try:
         return float(text)
     except ValueError:
@@ -49,7 +49,7 @@ def share_of(text: str) -> str | float:
 
 
 def parts_of(options: dict[str, Any]) -> dict[str, Any]:
-    """The Autoencoder's parts that the options describe."""
+    """The Autoencoder's arguments from the options."""
     from keyhole.core.parts import parse
     from keyhole.modalities import ImageSchema, Schema
     from keyhole.training import TrainingConfig
@@ -74,17 +74,17 @@ def parts_of(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _names(given: tuple[str, ...]) -> list[str]:
-    return [text for text in given if text.strip(", ")]  # Schema knows the table's columns
+    return [text for text in given if text.strip(", ")]  # Schema splits at commas
 
 
 def _kinds(given: tuple[str, ...]) -> dict[str, str]:
-    found = {}
+    kinds = {}
     for text in given:
         name, equals, kind = text.rpartition("=")
         if not equals:
             raise click.UsageError(f"--kind {text!r}: write COLUMN=KIND")
-        found[name] = kind
-    return found
+        kinds[name] = kind
+    return kinds
 
 
 def _size(text: str) -> list[int]:
@@ -95,58 +95,61 @@ def _size(text: str) -> list[int]:
     return [int(side) for side in sides]
 
 
-SAMPLE = "sample"  # a task that answers with rows of its own
+SAMPLE = "sample"  # a task that needs a prior
 
 
 @click.command(short_help="Train on a table or images, and save the model.")
 @data_argument
-@click.option("-o", "--out", required=True, type=click.Path(), help="Folder for the model.")
-@click.option("--id", "id_column", help="Column that names rows; never learned from.")
+@click.option("-o", "--out", required=True, type=click.Path(), help="Where to save the model.")
+@click.option("--id", "id_column", **TABLES_ONLY,
+              help="Column that names rows; not used for training.")  # fmt: skip
 @click.option(
     "--exclude",
     multiple=True,
-    help="Columns to leave out; a,b or repeated. A name with a comma is a name.",
+    **TABLES_ONLY,
+    help="Columns to leave out; a,b or repeated. A name may contain a comma.",
 )
-@click.option("--columns", multiple=True, help="Only these columns, written as for --exclude.")
-@click.option("--kind", multiple=True, metavar="COLUMN=KIND",
+@click.option("--columns", multiple=True, **TABLES_ONLY,
+              help="Only these columns, written as for --exclude.")  # fmt: skip
+@click.option("--kind", multiple=True, **TABLES_ONLY, metavar="COLUMN=KIND",
               help="number, count, category, boolean, datetime or ignored, "
-              "where the guess is wrong; number:, for a decimal comma, datetime:%d/%m/%Y for a "
+              "if the guess is wrong; number:, for a decimal comma, datetime:%d/%m/%Y for a "
               "date format.")  # fmt: skip
-@click.option("--weight", help="Column with row weights.")
+@click.option("--weight", **TABLES_ONLY, help="Column with row weights.")
 @click.option("--validation", default="random", show_default=True,
               help="Held-out rows: random, group:COLUMN or time:COLUMN.")  # fmt: skip
 @part_options
 @click.option("--for", "tasks", multiple=True, default=("detect",), show_default=True,
-              help="Tasks the model is kept for; sample alone trains for new rows.")  # fmt: skip
-@click.option("--prior", metavar="KIND[:ARGS]",
-              help="Density over codes, kept for sample.  [default: by the rows]")  # fmt: skip
+              help="Tasks of the model; sample alone trains for new rows.")  # fmt: skip
+@click.option("--prior", **TABLES_ONLY, metavar="KIND[:ARGS]",
+              help="Density over codes, for --for sample.  [default: by the rows]")  # fmt: skip
 @denoise.image_options
 @click.option("--false-alarm-rate", type=float, default=0.01, show_default=True,
-              help="Share of false alarms promised.")  # fmt: skip
+              help="Share of normal rows that may alarm.")  # fmt: skip
 @click.option("--contamination", metavar="SHARE", default="auto", show_default=True,
-              help="Share of bad training rows: auto, none, or below 0.5.")  # fmt: skip
-@click.option("--group", metavar="COLUMN",
-              help="Column of machines: each is judged by its own measure.")  # fmt: skip
+              help="Share of anomalies in training: auto, none, or below 0.5.")  # fmt: skip
+@click.option("--group", **TABLES_ONLY, metavar="COLUMN",
+              help="Column of groups (machines), each with a scale of its own.")  # fmt: skip
 @click.option("--size", metavar="HEIGHTxWIDTH",
-              help="Images: bring all to this size, in pixels.")  # fmt: skip
+              help="Images: resize all to this size, in pixels.")  # fmt: skip
 @click.option("--steps", type=int, help="Training steps.  [default: by the data]")
 @click.option("--batch", type=int, help="Rows in a step.  [default: by the data]")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option(
-    "--time-budget", type=float, metavar="SECONDS", help="Wall time from start to written model."
+    "--time-budget", type=float, metavar="SECONDS", help="Wall time from start to saved model."
 )
 @click.option("--no-rules", is_flag=True,
-              help="Keep no rules between columns in draws.")  # fmt: skip
+              help="Do not enforce rules between columns in drawn rows.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same model.")
 @click.option("--report", type=click.Path(), help="Page to write.  [default: OUT.report.html]")
 @click.option("--no-report", is_flag=True, help="Write no page.")
-@click.option("--force", is_flag=True, help="Replace the model where it exists.")
+@click.option("--force", is_flag=True, help="Replace the model if it exists.")
 @machine_options
 @wall_clock()
 def fit(data: str, out: str, **options: Any) -> None:
-    """Train on the rows of DATA and keep the model in the folder OUT.
+    """Train on the rows of DATA and save the model as OUT.
 
-    Killed at any moment, the same command goes on where it was.
+    If the command is killed, run it again to continue.
     """
     from keyhole.core.environment import tell_threads
 
@@ -162,7 +165,7 @@ def fit(data: str, out: str, **options: Any) -> None:
 
 
 def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say) -> None:
-    """Fit to the rows of a table or to whole images, keep the model, and write its page."""
+    """Fit to the rows of a table or to whole images, save the model, and write its page."""
     stage("opening the rows")
     with spoken_warnings(say), time_to_write(page=not options["no_report"]):
         fitted = _learn(data, out, options, say)
@@ -194,16 +197,16 @@ def _check_outputs(data: str, out: str, page: str, options: dict[str, Any]) -> N
 
 
 def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
-    """The fitted detector, or the generator where only new rows are asked for."""
+    """The fitted detector, or the generator for --for sample alone."""
     from keyhole.core.progress import progress
     from keyhole.tasks.generate.generator import PRIOR_SHARE, forget_rules
 
     checkpoint = f"{out.rstrip('/')}.part"
-    learner = _learner(data, options)
+    estimator = _estimator(data, options)
     adds_prior = SAMPLE in options["tasks"] and options["tasks"] != (SAMPLE,)
     try:
         with wall_clock(reserved=PRIOR_SHARE if adds_prior else 0.0):
-            fitted = learner.fit(
+            fitted = estimator.fit(
                 data,
                 checkpoint=checkpoint,
                 on_evaluate=None if options["quiet"] else progress(),
@@ -212,8 +215,8 @@ def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
                 ),
             )
     except KeyboardInterrupt:
-        kept = f"kept in {checkpoint}: the same command goes on from there"
-        say.warn(kept if os.path.exists(checkpoint) else "stopped before anything was learned")
+        saved = f"saved in {checkpoint}: the same command continues from there"
+        say.warn(saved if os.path.exists(checkpoint) else "stopped before anything was learned")
         raise
     if options["no_rules"]:
         forget_rules(fitted.autoencoder_)
@@ -222,7 +225,7 @@ def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
     return fitted
 
 
-def _learner(data: str, options: dict[str, Any]) -> Any:
+def _estimator(data: str, options: dict[str, Any]) -> Any:
     from keyhole.autoencoder.estimator import Autoencoder
     from keyhole.tasks import AnomalyDetector, Generator
     from keyhole.tasks.generate.generator import generating
@@ -251,35 +254,34 @@ def _with_prior(model: Any, data: str, options: dict[str, Any]) -> Any:
 
 
 def say_guess(table: Any, source: Any, rows: int, say: Say) -> None:
-    """What was made of the data, before training."""
+    """Print the columns and their kinds, before training."""
     delimiter = getattr(source, "delimiter", None)
-    cut = f", cells divided by {delimiter!r}" if delimiter else ""
-    say("data", f"{rows:,} rows x {len(table.columns)} columns from {source.name}{cut}")
-    wide = max(len(column.name) for column in table.columns[:60])
+    dialect = f", separated by {delimiter!r}" if delimiter else ""
+    say("data", f"{rows:,} rows x {len(table.columns)} columns from {source.name}{dialect}")
+    width = max(len(column.name) for column in table.columns[:60])
     for column in table.columns[:60]:
         name = column.name if len(column.name) <= 30 else column.name[:29] + "…"
-        said = f"{name:<{min(wide, 30)}}  {column.kind:<9} {table.reasons[column.name]}"
-        say("", said)
+        say("", f"{name:<{min(width, 30)}}  {column.kind:<9} {table.reasons[column.name]}")
     if len(table.columns) > 60:
         say("", f"and {len(table.columns) - 60} more columns")
     if table.lawful is not None:
-        say("rules", f"{rules_in_words(table)}; drawn rows keep them (--no-rules)")
+        say("rules", f"{rules_in_words(table)}; drawn rows satisfy them (--no-rules)")
 
 
 def _say_verdict(model: Any, say: Say) -> None:
-    found = model.evidence_
-    shape = f"{len(model.table_.layout)} cells -> {found['width']} codes"
+    evidence = model.evidence_
+    shape = f"{len(model.table_.layout)} features -> {evidence['width']} codes"
     size = sum(p.numel() for p in model.network_.parameters())
     members = model.network_.shape.members
-    folds = f", {members} nets side by side" if members > 1 else ""
-    folds += ", each without its fold" if found["folds"] else ""
+    folds = f", {members} ensemble members" if members > 1 else ""
+    folds += ", each trained without its fold" if evidence["folds"] else ""
     if model.width_choice_ is not None:
         say("width", model.width_choice_.why)
     say("model", f"{shape}, {size:,} weights{folds}")
     say("held out", (
-        f"hidden cells cost {nats(found['guessed_nats'])} nats a row (PCA-{found['width']} "
-        f"{nats(found['pca_guessed_nats'])}, mean {nats(found['mean_nats'])}); in sight "
-        f"{nats(found['rebuilt_nats'])} (PCA {nats(found['pca_rebuilt_nats'])})"
+        f"masked values cost {nats(evidence['guessed_nats'])} nats a row (PCA-{evidence['width']} "
+        f"{nats(evidence['pca_guessed_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
+        f"{nats(evidence['rebuilt_nats'])} (PCA {nats(evidence['pca_rebuilt_nats'])})"
     ))  # fmt: skip
     say("verdict", model.verdict_)
     for finding in model.findings_:
@@ -289,24 +291,30 @@ def _say_verdict(model: Any, say: Say) -> None:
 def _report(model: Any, detector: Any, data: str, page: str) -> None:
     from keyhole.report import score_rows, write_report
 
-    asked = None
+    scored = None
     if detector is not None and data != "-" and clock().left() > 0:
-        asked = score_rows(detector, data)
-    write_report(page, model, asked)
+        scored = score_rows(detector, data)
+    write_report(page, model, scored)
 
 
 def _check_tasks(options: dict[str, Any]) -> None:
-    """Tasks that there are, and a prior that can be used: said before anything is read."""
+    """Check the tasks and the options that depend on them, before anything is read."""
     from keyhole.tasks import Task
 
     verbs = [*Task.registry, SAMPLE, denoise.VERB]
     if denoise.VERB in options["tasks"] and len(options["tasks"]) > 1:
-        raise click.UsageError("--for denoise: a denoiser has a net of its own; fit it by itself")
+        raise click.UsageError("--for denoise: a denoiser is a model of its own; fit it by itself")
     for task in options["tasks"]:
         if task not in verbs:
             raise click.UsageError(f"--for {task!r}: choose from {', '.join(verbs)}")
-    told = [n for n in ("noise", "clean", "axes", "no_fallback") if options[n]]
-    if told and denoise.VERB not in options["tasks"]:
-        raise click.UsageError(f"--{told[0].replace('_', '-')} is for --for denoise")
+    denoises = denoise.VERB in options["tasks"]
+    for option in click.get_current_context().command.params:
+        if isinstance(option, OnlyFor) and options[str(option.name)]:
+            if option.only == denoise.VERB and not denoises:
+                raise click.UsageError(f"{option.opts[0]} is for --for denoise")
+            if option.only != denoise.VERB and denoises:
+                raise click.UsageError(
+                    f"{option.opts[0]} is for tables; images to denoise have none"
+                )
     if prior_of(options) is not None and SAMPLE not in options["tasks"]:
-        raise click.UsageError("--prior is kept for sampling: add --for sample")
+        raise click.UsageError("--prior needs --for sample")

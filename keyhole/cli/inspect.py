@@ -1,9 +1,4 @@
-"""keyhole evaluate: alarms against labels, which are used here and nowhere else.
-
-keyhole explain: one row, its cells, and what was expected in their place.
-
-keyhole inspect: what a model is, what it was trained on, how far to trust it.
-"""
+"""keyhole evaluate, explain and inspect: what a model is, and how well it works."""
 
 from dataclasses import asdict
 from typing import Any
@@ -45,24 +40,27 @@ def evaluate(model: str, data: str, **options: Any) -> None:
     use_machine(detector.autoencoder_, options["threads"], options["device"])
     source = open_source(data)
     match_columns(detector.autoencoder_, source.names, say)
-    found = compare(detector, source, options["label"])
-    show_json(asdict(found)) if options["as_json"] else show(_evaluation_text(found, detector))
+    evaluation = compare(detector, source, options["label"])
+    if options["as_json"]:
+        show_json(asdict(evaluation))
+    else:
+        show(_evaluation_text(evaluation, detector))
 
 
-def _evaluation_text(found: Any, detector: Any) -> list[str]:
+def _evaluation_text(result: Any, detector: Any) -> list[str]:
     from keyhole.tasks.detect.calibration import expected_alarms
 
-    at = "   ".join(f"at {k}: {share:.3f}" for k, share in found.precision_at.items())
-    calm = found.false_alarms + found.true_calm
+    precision = "   ".join(f"at {k}: {share:.3f}" for k, share in result.precision_at.items())
+    normal = result.false_alarms + result.true_calm
     return [
-        f"rows      {found.rows:,}, {found.anomalies:,} anomalies (label {found.positive!r})",
-        f"ranking   AUROC {found.auroc:.4f}   average precision {found.average_precision:.4f}",
-        f"precision {at}",
-        f"alarms    {found.true_alarms:,} right, {found.false_alarms:,} false "
-        f"({found.false_alarms / calm:.2%} of {calm:,} normal rows; at "
+        f"rows      {result.rows:,}, {result.anomalies:,} anomalies (label {result.positive!r})",
+        f"ranking   AUROC {result.auroc:.4f}   average precision {result.average_precision:.4f}",
+        f"precision {precision}",
+        f"alarms    {result.true_alarms:,} right, {result.false_alarms:,} false "
+        f"({result.false_alarms / normal:.2%} of {normal:,} normal rows; at "
         f"{detector.false_alarm_rate:.2%} about "
-        f"{expected_alarms(calm, detector.false_alarm_rate)} would be expected), "
-        f"{found.missed:,} missed",
+        f"{expected_alarms(normal, detector.false_alarm_rate)} would be expected), "
+        f"{result.missed:,} missed",
     ]
 
 
@@ -93,10 +91,7 @@ def explain(model: str, data: str, **options: Any) -> None:
 
 
 def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
-    """The one row that was asked for, and its place.
-
-    Raises: DataError where there is no such row.
-    """
+    """The chosen row, and its index. Raises: DataError if there is no such row."""
     from keyhole.data.cast import texts
     from keyhole.errors import DataError
     from keyhole.modalities.tabular.given import check_columns
@@ -104,19 +99,19 @@ def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
     wanted, start = options["id_value"], 0
     if wanted is not None:
         if model.id_column is None:
-            raise DataError("the model was trained without --id: name the row by --row")
+            raise DataError("the model was trained without --id: choose the row by --row")
         check_columns([model.id_column], source.names, "explain --id")
     for block in source.blocks(model.chunk_rows):
         if wanted is None:
-            place = options["row"] - 1 - start
+            index = options["row"] - 1 - start
         else:
-            held = texts(block.column(model.id_column)).to_pylist()
-            place = held.index(wanted) if wanted in held else len(block)
-        if place < len(block):
-            return block.take(slice(place, place + 1)), start + place
+            ids = texts(block.column(model.id_column)).to_pylist()
+            index = ids.index(wanted) if wanted in ids else len(block)
+        if index < len(block):
+            return block.take(slice(index, index + 1)), start + index
         start += len(block)
-    what = f"row {options['row']:,}" if wanted is None else f"id {wanted!r}"
-    raise DataError(f"{source.name} has no {what}; it has {start:,} rows")
+    row = f"row {options['row']:,}" if wanted is None else f"id {wanted!r}"
+    raise DataError(f"{source.name} has no {row}; it has {start:,} rows")
 
 
 def _as_text(answer: Any) -> list[str]:
@@ -136,7 +131,7 @@ def _as_text(answer: Any) -> list[str]:
         for cell in cells
     ]
     if not cells:
-        lines.append("  no cell costs more than its column usually does")
+        lines.append("  no value costs more than is usual in its column")
     elif not cells[0].stands_out:
         lines.insert(1, f"  {nothing_stands_out(bool(answer.alarm[0]))}; most of it comes from:")
     return lines
@@ -165,9 +160,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 @click.command(short_help="What a model is, what it was trained on, how far to trust it.")
 @model_argument
-@click.option(
-    "--codes", is_flag=True, help="What each code dimension (32 at most) stands for, instead."
-)
+@click.option("--codes", is_flag=True, help="Show what each code dimension (32 at most) means.")
 @json_option
 def inspect(model: str, codes: bool, as_json: bool) -> None:
     """What MODEL is, what it was trained on, how far to trust it."""
@@ -179,21 +172,21 @@ def inspect(model: str, codes: bool, as_json: bool) -> None:
     with spoken_warnings(Say(False)):
         if "detect" in bundle.sections:
             detector = AnomalyDetector.from_bundle(bundle)
-            fitted, promises = detector.autoencoder_, _promises(detector)
+            fitted, detector_lines = detector.autoencoder_, _calibration(detector)
         else:
-            fitted, promises = Autoencoder.from_bundle(bundle), []
-    told = _cards(fitted) if codes else []
+            fitted, detector_lines = Autoencoder.from_bundle(bundle), []
+    code_cards = _cards(fitted) if codes else []
     if as_json:
-        said = {"about": bundle.about, "sections": bundle.sections}
+        manifest = {"about": bundle.about, "sections": bundle.sections}
         if codes:
-            said["codes"] = [card.to_json() for card in told]
-        show_json(said)
+            manifest["codes"] = [card.to_json() for card in code_cards]
+        show_json(manifest)
         return
     if codes:
-        lines = _codes(told, fitted.network_.width)
+        lines = _codes(code_cards, fitted.network_.width)
     else:
-        promises += _prior(bundle.sections["autoencoder"])
-        lines = _lines(model, fitted, bundle.about, promises)
+        detector_lines += _prior(bundle.sections["autoencoder"])
+        lines = _lines(model, fitted, bundle.about, detector_lines)
     show(lines)
 
 
@@ -204,28 +197,28 @@ def _cards(model: Any) -> list[Any]:
         return cards(model, most=MOST_CARDS)
 
 
-def _codes(told: list[Any], width: int) -> list[str]:
-    """The cards, one below the other."""
+def _codes(code_cards: list[Any], width: int) -> list[str]:
+    """The cards as lines."""
     from keyhole.tasks.interpret.cards import lines
 
-    found = []
-    for card in told:
+    texts = []
+    for card in code_cards:
         first, *others = lines(card)
-        found += [first, *(f"    {line}" for line in others), ""]
-    more = width - len(told)
-    return [*found, f"and {more:,} more dimensions"] if more else found[:-1]
+        texts += [first, *(f"    {line}" for line in others), ""]
+    more = width - len(code_cards)
+    return [*texts, f"and {more:,} more dimensions"] if more else texts[:-1]
 
 
 def _prior(section: dict[str, Any]) -> list[str]:
-    """The kind of the prior over codes, and what it was fitted to."""
-    held = section.get("prior")
-    if held is None:
+    """The kind of the prior over codes, and how many rows it was fitted to."""
+    prior = section.get("prior")
+    if prior is None:
         return []
-    return [f"prior     {held['recipe']['kind']}, fitted to the codes of {held['rows']:,} rows"]
+    return [f"prior     {prior['recipe']['kind']}, fitted to the codes of {prior['rows']:,} rows"]
 
 
 def _width(choice: Any) -> list[str]:
-    """Why the code is as wide as it is, and the curve that it was read from."""
+    """Why the code has its width, and the curve of held-out nats by width."""
     if choice is None or not choice.nats:
         return []
     low, high = min(choice.nats), max(choice.nats)
@@ -233,12 +226,12 @@ def _width(choice: Any) -> list[str]:
     curve = "".join(BLOCKS[round(height)] for height in heights)
     shown = {1, 2, 4, 8, 16, 32, choice.width, len(choice.nats)}
     pairs = [f"{w} {nats(n)}" for w, n in enumerate(choice.nats, 1) if w in shown]
-    own = [
-        f"{dimension:.1f} by {who}"
-        for who, dimension in (("two-NN", choice.two_nn), ("likelihood", choice.likelihood))
+    estimates = [
+        f"{dimension:.1f} by {method}"
+        for method, dimension in (("two-NN", choice.two_nn), ("likelihood", choice.likelihood))
         if dimension is not None
     ]
-    filled = f"; the rows fill about {' and '.join(own)} dimensions" if own else ""
+    filled = f"; the rows fill about {' and '.join(estimates)} dimensions" if estimates else ""
     return [
         f"width     {choice.why}",
         f"          {curve} nats a row at widths 1 to {len(choice.nats)}{filled}",
@@ -246,45 +239,45 @@ def _width(choice: Any) -> list[str]:
     ]
 
 
-def _promises(detector: Any) -> list[str]:
-    """What a detector promises, and what it compares with."""
+def _calibration(detector: Any) -> list[str]:
+    """The false alarm rate and the number of reference rows."""
     return [
         f"alarms    {alarms_in_words(detector)}",
-        f"memory    {len(detector.scorer_.reference):,} rows to compare with, kept in the model; "
-        f"{detector.scorer_.rows:,} met",
+        f"reference {len(detector.scorer_.reference):,} rows saved to compare with, of "
+        f"{detector.scorer_.rows:,} added",
     ]
 
 
-def _lines(path: str, model: Any, about: dict[str, Any], promises: list[str]) -> list[str]:
-    found, run, table = model.evidence_, model.run_, model.table_
+def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> list[str]:
+    evidence, run, table = model.evidence_, model.run_, model.table_
     size = sum(p.numel() for p in model.network_.parameters())
     lines = [
         f"model     {path}, made {about.get('created')} by keyhole {about.get('keyhole')}, "
         f"torch {about.get('torch')}",
         f"data      {model.rows_:,} rows x {len(table.columns)} columns, "
         f"fingerprint {model.fingerprint_}",
-        f"shape     {len(table.layout)} cells -> {found['width']} codes, {size:,} weights, "
+        f"shape     {len(table.layout)} features -> {evidence['width']} codes, {size:,} weights, "
         f"{model.network_.shape.members} member(s)",
         f"parts     {', '.join(repr(part) for part in model.parts().values())}",
         f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; "
         f"{run.ended}",
-        f"held out  hidden cells {nats(found['guessed_nats'])} nats a row (PCA "
-        f"{nats(found['pca_guessed_nats'])}, mean {nats(found['mean_nats'])}); in sight "
-        f"{nats(found['rebuilt_nats'])} (PCA {nats(found['pca_rebuilt_nats'])})",
+        f"held out  masked values {nats(evidence['guessed_nats'])} nats a row (PCA "
+        f"{nats(evidence['pca_guessed_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
+        f"{nats(evidence['rebuilt_nats'])} (PCA {nats(evidence['pca_rebuilt_nats'])})",
         *_width(model.width_choice_),
         f"verdict   {model.verdict_}",
         *(f"warning   {f.code} {f.title}: {f.text}" for f in model.findings_),
-        *promises,
-        "columns   name, kind, share rebuilt (guessed when hidden), why this kind",
+        *more,
+        "columns   name, kind, explained variance (when masked), why this kind",
     ]
     if table.lawful is not None:
         lines.insert(-1, f"rules     {rules_in_words(table)}")
     for column in table.columns:
-        rebuilt = found["rebuilt_skill"].get(column.name)
-        guessed = found["guessed_skill"].get(column.name)
-        skill = "" if rebuilt is None else f"{rebuilt:4.0%} ({guessed:.0%})"
+        visible = evidence["rebuilt_skill"].get(column.name)
+        masked = evidence["guessed_skill"].get(column.name)
+        explained = "" if visible is None else f"{visible:4.0%} ({masked:.0%})"
         lines.append(
-            f"          {column.name:<24.24} {column.kind:<9} {skill:<12} "
+            f"          {column.name:<24.24} {column.kind:<9} {explained:<12} "
             f"{table.reasons[column.name]}"
         )
     return lines

@@ -1,4 +1,4 @@
-"""keyhole update, calibrate: a model keeps up with new rows, or promises by other ones."""
+"""keyhole update and keyhole calibrate: change a fitted detector by new rows."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ from keyhole.cli.common import (
 )
 
 
-def _keeping(command: Any) -> Any:
-    said = "Folder for the changed model.  [default: MODEL itself]"
+def _output_options(command: Any) -> Any:
+    text = "Where to save the changed model.  [default: MODEL itself]"
     for decorate in (
         machine_options,
-        click.option("--force", is_flag=True, help="Replace OUT where it exists."),
-        click.option("-o", "--out", type=click.Path(), help=said),
+        click.option("--force", is_flag=True, help="Replace OUT if it exists."),
+        click.option("-o", "--out", type=click.Path(), help=text),
     ):
         command = decorate(command)
     return command
@@ -30,36 +30,36 @@ def _keeping(command: Any) -> Any:
 @click.command(short_help="Add new rows to the reference rows and the calibration.")
 @model_argument
 @data_argument
-@_keeping
+@_output_options
 def update(model: str, data: str, **options: Any) -> None:
-    """Take the rows of DATA into MODEL's bank and calibration; the net is not trained."""
-    with _own(model, options):
+    """Add the rows of DATA to MODEL's reference rows and calibration, without training."""
+    with _locked(model, options):
         say, detector, source = _opened(model, data, options)
         before = detector.scorer_.rows
         detector.partial_fit(source)
-        say("update", f"{detector.scorer_.rows - before:,} rows taken in, {before:,} met before")
-        _keep(detector, model, options, say)
+        say("update", f"{detector.scorer_.rows - before:,} rows added to {before:,} earlier ones")
+        _save(detector, model, options, say)
 
 
 @click.command(short_help="Calibrate false alarm rates on rows known to be normal.")
 @model_argument
 @data_argument
 @click.option("--label", help="Column that says which rows are anomalies; they are left out.")
-@_keeping
+@_output_options
 def calibrate(model: str, data: str, **options: Any) -> None:
     """Calibrate MODEL on the normal rows of DATA; with --label, choose a false alarm rate."""
-    with _own(model, options):
+    with _locked(model, options):
         say, detector, source = _opened(model, data, options)
         label = options["label"]
         if label is None:
             detector.calibrate(source)
         else:
             _by_label(detector, source, label, say)
-        _keep(detector, model, options, say)
+        _save(detector, model, options, say)
 
 
 def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
-    """Calibrate on rows that are labelled good, and tell the rate that suits the labels best."""
+    """Calibrate on rows labelled normal, and set the rate that fits the labels best."""
     import pyarrow as pa
 
     from keyhole.data.source import ArrowRows, TableSource
@@ -68,26 +68,26 @@ def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
 
     check_columns([label], source.names, "calibrate --label")
     table = pa.concat_tables(
-        [rows.arrow() for _, rows in detector.autoencoder_.iter_blocks(source)]
+        [block.arrow() for _, block in detector.autoencoder_.iter_blocks(source)]
     )
-    held = TableSource(ArrowRows(table), source.name)
-    bad = anomalies(table.column(label), table.num_rows)
-    detector.calibrate(held, bad)
-    if bad.any() and not bad.all():
-        rate = detector.choose_rate(held, bad)
+    rows = TableSource(ArrowRows(table), source.name)
+    anomalous = anomalies(table.column(label), table.num_rows)
+    detector.calibrate(rows, anomalous)
+    if anomalous.any() and not anomalous.all():
+        rate = detector.choose_rate(rows, anomalous)
         detector.set_params(false_alarm_rate=rate)
         say(
             "rate",
-            f"{rate:.3%} agrees best with {int(bad.sum()):,} labelled anomalies, and is set",
+            f"set to {rate:.3%}, which fits {int(anomalous.sum()):,} labelled anomalies best",
         )
 
 
-def _own(model: str, options: dict[str, Any]) -> Any:
-    """From reading a model to writing it, no other update or calibrate may change it."""
+def _locked(model: str, options: dict[str, Any]) -> Any:
+    """A lock on the model: no other update or calibrate may change it meanwhile."""
     from keyhole.core.files import changing, place_of
 
     path, say = options["out"] or model, Say(options["quiet"])
-    text = f"another process is changing {path}: this one goes on when that has ended"
+    text = f"another process is changing {path}; waiting until it has finished"
     return changing(place_of(path), lambda: say("wait", text))
 
 
@@ -106,7 +106,7 @@ def _opened(model: str, data: str, options: dict[str, Any]) -> tuple[Say, Any, A
     return say, detector, source
 
 
-def _keep(detector: Any, model: str, options: dict[str, Any], say: Say) -> None:
+def _save(detector: Any, model: str, options: dict[str, Any], say: Say) -> None:
     out = options["out"] or model
     detector.save(out)
     say("alarms", alarms_in_words(detector))

@@ -1,4 +1,4 @@
-"""keyhole sample: new rows from a model, and how far they pass for real ones."""
+"""keyhole sample: new rows drawn from a model, and how realistic they are."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,27 +16,27 @@ from keyhole.cli.common import (
     spoken_warnings,
 )
 
-BLOCK_ROWS = 16_384  # drawn together
+BLOCK_ROWS = 16_384  # drawn at a time
 
 
 @click.command(short_help="New rows, drawn from the model.")
 @model_argument
 @click.option("-n", "--rows", type=int, default=1_000, show_default=True, help="How many rows.")
 @click.option("--given", multiple=True, metavar="COLUMN=VALUE",
-              help="Only rows with this value; may be repeated.")  # fmt: skip
-@click.option("--no-gaps", is_flag=True, help="No missing cells, even where training had some.")
-@click.option("--no-rules", is_flag=True, help="Do not keep the rules between columns.")
+              help="Draw only rows with this value; may be repeated.")  # fmt: skip
+@click.option("--no-gaps", is_flag=True, help="Draw no missing values, even if training had some.")
+@click.option("--no-rules", is_flag=True, help="Do not enforce the rules between columns.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same rows.")
-@click.option("--judge", is_flag=True, help="Say how far such rows pass for real ones.")
-@click.option("--target", metavar="COLUMN", help="Column that --judge has models predict.")
+@click.option("--judge", is_flag=True, help="Measure how realistic such rows are.")
+@click.option("--target", metavar="COLUMN", help="Column that --judge lets models predict.")
 @output_options
 @json_option
-@click.option("--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.option("--quiet", is_flag=True, help="Print only warnings and errors.")
 def sample(model: str, **options: Any) -> None:
-    """New rows of MODEL, all columns that it knows, in original units.
+    """Draw new rows from MODEL: all columns that it knows, in original units.
 
-    A model without a prior over its codes is given one, which is said; fit with --for sample to
-    keep one. Images become PNG files where OUT ends in /.
+    If the model has no prior over its codes, one is fitted now; fit with --for sample to save
+    one. Images become PNG files if OUT ends in /.
     """
     from keyhole.autoencoder.sampling import check_count
     from keyhole.data.sinks import open_sink
@@ -64,37 +64,37 @@ def sample(model: str, **options: Any) -> None:
             for table in _tables(fitted, rows, given, options):
                 sink.write(table)
                 heard(len(table))
-    said = "".join(f", {name} = {value}" for name, value in given.items())
-    say("sample", f"{rows:,} rows{said}")
+    conditions = "".join(f", {name} = {value}" for name, value in given.items())
+    say("sample", f"{rows:,} rows{conditions}")
     if options["out"] != "-":
         say("wrote", options["out"])
     if options["judge"]:
         with spoken_warnings(say):
-            found = generator.judge(target=options["target"])
+            judgement = generator.judge(target=options["target"])
         if given or options["no_gaps"]:
-            say("judge", "of rows drawn without --given and --no-gaps")
-        for line in found.lines():
+            say("judge", "measured on rows drawn without --given and --no-gaps")
+        for line in judgement.lines():
             say("judge", line)
 
 
 @contextmanager
 def _folder(model: Any, path: str) -> Iterator[Any]:
-    """What takes drawn images into a folder of PNG files. Raises: SettingError for a table."""
+    """A sink that writes drawn images as PNG files. Raises: SettingError for a table."""
     from keyhole.core.files import folder_aside
     from keyhole.errors import SettingError
     from keyhole.jobs.images import ImageFolder
     from keyhole.modalities import ImageModality
 
     if not isinstance(model.table_, ImageModality):
-        raise SettingError(f"{path}: rows of a table go into a .csv, .parquet or .jsonl file")
-    with folder_aside(path, ()) as aside:
-        yield ImageFolder(aside)
+        raise SettingError(f"{path}: the rows of a table need a .csv, .parquet or .jsonl file")
+    with folder_aside(path, ()) as folder:
+        yield ImageFolder(folder)
 
 
 def _tables(
     model: Any, rows: int, given: dict[str, str], options: dict[str, Any]
 ) -> Iterator[Any]:
-    """The rows, a block at a time: memory does not grow with them."""
+    """The drawn rows, a block at a time, so that memory stays constant."""
     from keyhole.training.feed import hash_of
 
     sampler = model.sampler()
@@ -107,14 +107,16 @@ def _tables(
 
 
 def _check_target(model: Any, options: dict[str, Any]) -> None:
-    """A target is a column, and asked for by --judge: said before a row is written."""
+    """Check --target before a row is written: it must be a column and needs --judge."""
     from keyhole.modalities.tabular.given import check_columns
 
     target = options["target"]
     if target is None:
         return
     if not options["judge"]:
-        raise click.UsageError("--target is what --judge has models predict: add --judge")
+        raise click.UsageError(
+            "--target is the column that --judge lets models predict: add --judge"
+        )
     check_columns([target], model.table_.needs(), "--target")
 
 
@@ -123,12 +125,12 @@ def _say_prior(path: str, model: Any, say: Say) -> None:
 
     if read_bundle(path).sections["autoencoder"].get("prior") is None:
         rows = model._fitted.prior_rows
-        say("prior", f"{path} keeps none: {model.prior_!r} was fitted to the codes of {rows:,} "
-            "remembered rows; keyhole fit --for sample keeps one")  # fmt: skip
+        say("prior", f"{path} has none: {model.prior_!r} was fitted to the codes of {rows:,} "
+            "reference rows; keyhole fit --for sample saves one")  # fmt: skip
 
 
 def _given(texts: tuple[str, ...], columns: list[str]) -> dict[str, str]:
-    """The value of each column; a name may hold `=`: the longest that is a column counts."""
+    """The value of each column. A name may contain `=`: the longest matching column is used."""
     given = {}
     for text in texts:
         if not text.partition("=")[0] or "=" not in text:

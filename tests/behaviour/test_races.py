@@ -165,7 +165,7 @@ def test_a_resumed_imputation_counts_the_cells_of_all_parts(place, in_parts, cap
     arguments = ["impute", f"{place}/m", f"{place}/gaps.parquet", "-o", f"{place}/o.parquet"]
     assert run(arguments) == 0
     whole_run = capfd.readouterr().err
-    assert "200 rows, 147 cells filled: c 80, a 67" in whole_run
+    assert "200 rows, 147 values filled: c 80, a 67" in whole_run
     answers = pq.read_table(place / "o.parquet")
     os.remove(place / "o.parquet")
     fill = answer.Filling.__call__

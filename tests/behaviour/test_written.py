@@ -266,7 +266,7 @@ def test_impute_changes_gaps_of_used_columns_alone_to_the_byte(model, capsys):
     assert changed == 12 + 7
     money = after[2].split(b";")[1].decode("cp1252")
     assert study(pa.array([money.strip('"')])).format.suffix == " €"
-    assert "19 cells filled: betrag 12, menge 7" in err
+    assert "19 values filled: betrag 12, menge 7" in err
 
 
 def test_impute_marks_what_it_filled_and_refuses_a_name_that_is_taken(model, capsys):
