@@ -787,7 +787,7 @@ def test_a_copy_that_fails_leaves_nothing_behind(folder, tmp_path):
         with open_images(path).files[0].copy_to(out):
             pass
 
-    refused(unfinished, "not complete")
+    refused(unfinished, "is incomplete")
     assert sorted(os.listdir(tmp_path)) == ["scans"]
 
 
@@ -839,7 +839,7 @@ def test_rows_must_come_in_order(folder, tmp_path):
         with file.copy_to(tmp_path / "o.png") as out:
             out.write(0, 3, np.zeros((2, 8, 1)))
 
-    refused(jump, "row 0 comes next", error=SettingError)
+    refused(jump, "expected plane 0, row 0", error=SettingError)
 
 
 def test_opened_images_can_be_sent_to_another_process(folder):

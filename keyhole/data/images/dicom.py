@@ -1,7 +1,4 @@
-"""A DICOM instance derived from another: new identifiers, where it comes from, what was done.
-
-DICOM: stored bits become real values by the rescale tags, frame by frame.
-"""
+"""DICOM: frames read in rescaled units, and copies written as derived instances."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -11,24 +8,25 @@ from typing import Any, Self
 import numpy as np
 
 from keyhole.core.files import aside, beside
-from keyhole.data.images.arrays import Raw, held, reserve
+from keyhole.data.images.arrays import MappedArray, cached, reserve
 from keyhole.data.images.image import (
-    Asked,
     ImageFile,
     Limits,
     NoImageError,
-    Put,
+    OpenOptions,
+    WriteRows,
     check_dtype,
     limits_of,
-    needed,
+    missing_library,
+    quiet,
 )
 from keyhole.data.images.volumes import plane_names, scaled, scaled_limits, unscaled
 from keyhole.errors import DataError
 
 SUFFIX = " (derived)"
-DESCRIPTION_LETTERS = 64  # a LO holds no more
-NOTE_LETTERS = 1024  # and a ST no more
-# What described the old pixels: ranges, icons, checksums and signatures, how they were packed
+DESCRIPTION_LETTERS = 64  # the limit of value representation LO
+NOTE_LETTERS = 1024  # the limit of value representation ST
+# Elements that describe the old pixels: ranges, icons, checksums, signatures, encapsulation
 STALE = (
     "SmallestImagePixelValue", "LargestImagePixelValue", "SmallestPixelValueInSeries",
     "LargestPixelValueInSeries", "IconImageSequence", "DigitalSignaturesSequence",
@@ -43,13 +41,10 @@ PALETTE = tuple(
 
 
 def derived(file: "DicomFile", pixels: str, target: str, note: str) -> None:
-    """Write the instance with the frames that stand in the file `pixels`."""
+    """Write the derived instance with the frames of the file `pixels`."""
     import pydicom
     from pydicom.tag import Tag
     from pydicom.uid import ExplicitVRLittleEndian
-
-    pass
-    from keyhole.data.images.image import quiet
 
     with quiet(), open(pixels, "rb") as frames:
         dataset = read_dataset(file.path)
@@ -65,7 +60,7 @@ def derived(file: "DicomFile", pixels: str, target: str, note: str) -> None:
 
 
 def _refer(dataset: Any, call: str, note: str) -> None:
-    """New identifiers, and a reference to the instance that this one was derived from."""
+    """Set new identifiers, and a reference to the source instance."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import generate_uid
 
@@ -88,9 +83,9 @@ def _refer(dataset: Any, call: str, note: str) -> None:
     kind = list(dataset.get("ImageType") or [])
     dataset.ImageType = ["DERIVED", "SECONDARY", *kind[2:]]
     before = str(dataset.get("DerivationDescription") or "")
-    said = "; ".join(filter(None, [before, note]))
-    if said:
-        dataset.DerivationDescription = said[:NOTE_LETTERS]
+    description = "; ".join(filter(None, [before, note]))
+    if description:
+        dataset.DerivationDescription = description[:NOTE_LETTERS]
     title = str(dataset.get("SeriesDescription") or "")
     dataset.SeriesDescription = title[: DESCRIPTION_LETTERS - len(SUFFIX)] + SUFFIX
     now = dt.datetime.now()
@@ -99,7 +94,7 @@ def _refer(dataset: Any, call: str, note: str) -> None:
 
 
 def _describe(dataset: Any, file: "DicomFile") -> None:
-    """How the pixels are laid out now: not compressed, colours as RGB, pixel by pixel."""
+    """Describe the new pixels: not compressed, colours as RGB, interleaved."""
     image = file.images[0]
     bits = 8 * image.dtype.itemsize
     colours = image.channels > 1
@@ -114,17 +109,16 @@ def _describe(dataset: Any, file: "DicomFile") -> None:
         _drop(dataset, PALETTE)
         dataset.BitsStored = bits
     if image.dtype.kind in "iu":
-        stored = int(dataset.get("BitsStored") or bits)
-        dataset.BitsStored = stored
-        dataset.HighBit = stored - 1
+        bits_stored = int(dataset.get("BitsStored") or bits)
+        dataset.BitsStored = bits_stored
+        dataset.HighBit = bits_stored - 1
         dataset.PixelRepresentation = int(image.dtype.kind == "i")
 
 
 def _element(dtype: np.dtype) -> tuple[str, str]:
-    """The keyword and the representation of the pixels."""
+    """The keyword and the value representation of the pixels."""
     if dtype.kind == "f":
-        wide = dtype.itemsize == 8
-        return ("DoubleFloatPixelData", "OD") if wide else ("FloatPixelData", "OF")
+        return ("DoubleFloatPixelData", "OD") if dtype.itemsize == 8 else ("FloatPixelData", "OF")
     return "PixelData", "OB" if dtype.itemsize == 1 else "OW"
 
 
@@ -135,36 +129,39 @@ def _drop(dataset: Any, keywords: tuple[str, ...]) -> None:
 
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-LARGE_BYTES = 4096  # elements above this stay in the file until they are asked for
+LARGE_BYTES = 4096  # larger elements are read from the file on access
 DEFLATED = "1.2.840.10008.1.2.1.99"
-MAGIC = 128  # where "DICM" stands
-FIRST_VRS = (b"UL", b"CS", b"UI", b"DA", b"LO", b"SH")  # of elements that a file begins with
-MOST_FIRST_BYTES = 64  # that the first element of a file without a preamble may have
+MAGIC = 128  # the offset of "DICM"
+# Value representations and longest value of the first element, in a file without a preamble.
+FIRST_VRS = (b"UL", b"CS", b"UI", b"DA", b"LO", b"SH")
+MOST_FIRST_BYTES = 64
 
 
 class DicomFile(ImageFile):
-    """The frames of one instance. A copy is a derived instance, in a series of the call's own."""
+    """The frames of one instance. Copies are derived instances; one call makes one series."""
 
     kind = "dicom"
     endings = (".dcm", ".dicom", ".ima")
 
-    def __init__(self, path: str, asked: Asked) -> None:
-        super().__init__(path, asked)
-        self.call = asked.call
-        self.by_frame = True  # a frame can be read without the rest of the file
-        self.colours = False  # indices into a palette, read as its colours
+    def __init__(self, path: str, options: OpenOptions) -> None:
+        super().__init__(path, options)
+        self.call = options.call
+        self.by_frame = True  # a frame can be decoded without the rest of the file
+        self.colours = False  # palette indices, read as colours
         self.bits: Limits | None = None
         self.scales: list[tuple[float, float]] = []
-        self.padding: Limits | None = None  # stored values that fill up what was not measured
+        self.padding: Limits | None = None  # raw values of pixels outside the measured area
 
     @classmethod
-    def opened(cls, path: str, asked: Asked) -> Self:
-        """The instance; its last frame is decoded, so that a truncated file is found now."""
-        file = cls(path, asked)
+    def opened(cls, path: str, options: OpenOptions) -> Self:
+        """The instance; its last frame is decoded to detect a truncated file."""
+        file = cls(path, options)
         dataset = read_dataset(path)
         if not any(keyword in dataset for keyword in PIXELS):
-            what = str(dataset.get("Modality") or "no modality")
-            raise NoImageError(f"it holds no image ({what})", f"DICOM without pixels: {what}")
+            modality = str(dataset.get("Modality") or "no modality")
+            raise NoImageError(
+                f"the DICOM file has no pixels ({modality})", f"DICOM without pixels: {modality}"
+            )
         frames = int(dataset.get("NumberOfFrames") or 1)
         file.colours = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
         syntax = dataset.file_meta.get("TransferSyntaxUID") if dataset.file_meta else None
@@ -172,7 +169,7 @@ class DicomFile(ImageFile):
         last = file._frame(frames - 1)
         dtype = last.dtype.newbyteorder("=")
         check_dtype(last.dtype)
-        file.bits = _stored_limits(dataset, dtype, colours=file.colours)
+        file.bits = _bit_limits(dataset, dtype, colours=file.colours)
         if last.shape[2] == 1 and not file.colours:
             file.padding = _padding(dataset, dtype, file.bits)
         for frame, name in enumerate(plane_names(file.name, frames)):
@@ -182,48 +179,48 @@ class DicomFile(ImageFile):
             file.add((*last.shape[:2], last.shape[2]), dtype, limits, name)
         return file
 
-    def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
-        """A window of the frame, which is decoded as a whole and held."""
+    def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
+        """A window of the frame, which is decoded as a whole and cached."""
         return self._frame(plane)[y, x]
 
-    def gaps(self, plane: int, y: slice, x: slice, stored: np.ndarray) -> np.ndarray | None:
-        """Padding, and what is infinite."""
-        infinite = super().gaps(plane, y, x, stored)
+    def gaps(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
+        """Padding and infinite values."""
+        infinite = super().gaps(plane, y, x, raw)
         if self.padding is None:
             return infinite
-        padded = (stored >= self.padding[0]) & (stored <= self.padding[1])
+        padded = (raw >= self.padding[0]) & (raw <= self.padding[1])
         return padded if infinite is None else padded | infinite
 
-    def real(self, plane: int, stored: np.ndarray) -> np.ndarray:
-        """Stored values rescaled, such as to Hounsfield units."""
-        return scaled(stored, *self.scales[plane])
+    def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
+        """MappedArray values rescaled, for example to Hounsfield units."""
+        return scaled(raw, *self.scales[plane])
 
-    def unreal(self, plane: int, values: np.ndarray) -> np.ndarray:
-        """Real values as the rescale tags have them stored."""
+    def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
+        """Real values in raw units, by the rescale tags."""
         return unscaled(values, *self.scales[plane])
 
-    def stored_limits(self, plane: int) -> Limits | None:
-        """What BitsStored leaves room for."""
+    def raw_limits(self, plane: int) -> Limits | None:
+        """The range of BitsStored."""
         return self.bits
 
     @contextmanager
-    def writing(self, path: str, note: str) -> Iterator[Put]:
-        """Frames go to a file of their own, from which the derived instance takes them."""
+    def writing(self, path: str, note: str) -> Iterator[WriteRows]:
+        """Frames go to a scratch file, from which the derived instance is written."""
         image = self.images[0]
         size = (image.height, image.width, image.channels)
         dtype = image.dtype.newbyteorder("<")
         with aside(path) as temporary, beside(path) as pixels:
-            raw = Raw(pixels, 0, dtype, (len(self.images), *size))
-            reserve(pixels, b"", raw.end + raw.end % 2)  # values have an even length
+            mapped = MappedArray(pixels, 0, dtype, (len(self.images), *size))
+            reserve(pixels, b"", mapped.end + mapped.end % 2)  # values have an even length
 
-            def put(plane: int, y: slice, rows: np.ndarray) -> None:
-                raw.array(write=True)[plane, y] = rows
+            def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
+                mapped.array(write=True)[plane, y] = rows
 
-            yield put
+            yield write_rows
             derived(self, pixels, temporary, note)
 
     def _frame(self, frame: int) -> np.ndarray:
-        return held(self.path, frame, lambda: self._decoded(frame))
+        return cached(self.path, frame, lambda: self._decoded(frame))
 
     def _decoded(self, frame: int) -> np.ndarray:
         from pydicom.pixels import apply_color_lut, pixel_array
@@ -236,9 +233,9 @@ class DicomFile(ImageFile):
                 array = pixel_array(dataset, index=frame)
                 array = apply_color_lut(array, dataset) if self.colours else array
         except (RuntimeError, NotImplementedError) as fault:
-            said = " ".join(str(fault).split())
+            message = " ".join(str(fault).split())
             raise DataError(
-                f"its pixels cannot be decoded; pip install pylibjpeg[all] may help ({said:.120})"
+                f"its pixels cannot be decoded; try pip install pylibjpeg[all] ({message:.120})"
             ) from fault
         except ValueError as fault:
             short = "reshape" in str(fault) or "less than expected" in str(fault)
@@ -249,11 +246,11 @@ class DicomFile(ImageFile):
 
 
 def read_dataset(path: str) -> Any:
-    """All elements, the large ones left in the file."""
+    """All elements; large ones are read on access."""
     try:
         import pydicom
     except ImportError as fault:
-        raise needed("pydicom", "medical") from fault
+        raise missing_library("pydicom", "medical") from fault
     with open(path, "rb") as file:
         known = file.read(MAGIC + 4).endswith(b"DICM")
     return pydicom.dcmread(path, force=not known, defer_size=LARGE_BYTES)
@@ -262,7 +259,7 @@ def read_dataset(path: str) -> Any:
 def looks_like_dicom(start: bytes, *, bare: bool) -> bool:
     """True for the first bytes of a DICOM file: DICM after its preamble.
 
-    Old archives leave the preamble out: a `bare` file begins with a short element of group 2 or 8.
+    Old archives have no preamble: a `bare` file begins with a short element of group 2 or 8.
     """
     if start[MAGIC : MAGIC + 4] == b"DICM":
         return True
@@ -276,7 +273,7 @@ def looks_like_dicom(start: bytes, *, bare: bool) -> bool:
     return 0 < length <= MOST_FIRST_BYTES and length % 2 == 0
 
 
-def _stored_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | None:
+def _bit_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | None:
     if dtype.kind == "f" or colours:
         return limits_of(dtype)
     bits = int(dataset.get("BitsStored") or 8 * dtype.itemsize)
@@ -286,10 +283,9 @@ def _stored_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | 
 
 
 def _padding(dataset: Any, dtype: np.dtype, bits: Limits | None) -> Limits | None:
-    """The range of stored values that pad an image, by the tags for its kind of pixels.
+    """The range of raw values that pad an image, by the tags for its type of pixels.
 
-    A value written with the wrong sign, or in more bits than are stored, is taken as the pixels
-    have it.
+    A value with the wrong sign, or with more bits than BitsStored, is wrapped into the range.
     """
     kind = {"f4": "Float", "f8": "DoubleFloat"}.get(dtype.str[1:], "")
     ends = [
@@ -306,24 +302,24 @@ def _padding(dataset: Any, dtype: np.dtype, bits: Limits | None) -> Limits | Non
 
 
 def _number(value: Any, dtype: np.dtype) -> float | None:
-    """A tag's value, which is bytes where its sign is left to the pixels."""
+    """A tag's value; bytes have the sign of the pixels."""
     if isinstance(value, bytes):
         value = np.frombuffer(value[:2], dtype.newbyteorder("<"))[0] if len(value) >= 2 else None
     return None if value is None else float(value)
 
 
 def _scale(dataset: Any, frame: int) -> tuple[float, float]:
-    """Slope and intercept of a frame: its own, those of all frames, or those of the instance."""
-    places = [dataset]
+    """Slope and intercept of a frame: its own, else the shared ones, else the instance's."""
+    datasets = [dataset]
     for name, number in (
         ("SharedFunctionalGroupsSequence", 0),
         ("PerFrameFunctionalGroupsSequence", frame),
     ):
         groups = dataset.get(name) or []
         if number < len(groups):
-            places.extend(groups[number].get("PixelValueTransformationSequence") or [])
-    said = [p for p in places if p.get("RescaleSlope") is not None]
-    if not said:
+            datasets.extend(groups[number].get("PixelValueTransformationSequence") or [])
+    rescaled = [d for d in datasets if d.get("RescaleSlope") is not None]
+    if not rescaled:
         return 1.0, 0.0
-    slope = float(said[-1].RescaleSlope)
-    return (slope or 1.0), float(said[-1].get("RescaleIntercept") or 0.0)
+    slope = float(rescaled[-1].RescaleSlope)
+    return (slope or 1.0), float(rescaled[-1].get("RescaleIntercept") or 0.0)

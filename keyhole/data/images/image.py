@@ -1,9 +1,4 @@
-"""What goes wrong while an image file is read, as one line for people.
-
-Between what a file stores and real values: rounding, and a count of what does not fit.
-
-An image, the file it stands in, and the copy of that file with other pixels.
-"""
+"""The interface of image files: planes read by window, and copies with other pixels."""
 
 import os
 import warnings
@@ -28,37 +23,37 @@ from keyhole.errors import (
 
 
 class NoImageError(DataError):
-    """A sound file without pixels, such as a report in DICOM; `reason` is for counts."""
+    """A valid file without pixels, such as a DICOM report; files are counted by `reason`."""
 
     def __init__(self, text: str, reason: str = "") -> None:
         super().__init__(text)
         self.reason = reason
 
 
-def told(name: str, fault: Exception) -> KeyholeError:
-    """The error, in one line, for what came up while a file was read."""
+def read_error(name: str, fault: Exception) -> KeyholeError:
+    """The error that names the file, in one line, for an exception of a decoder."""
     if isinstance(fault, MissingExtraError):
         return fault
     if isinstance(fault, PermissionError):
         return FileError(f"{name} cannot be read: permission is denied")
-    said = " ".join(str(fault).split()) or type(fault).__name__
+    message = " ".join(str(fault).split()) or type(fault).__name__
     if isinstance(fault, OSError) and fault.strerror:
         return FileError(f"{name} cannot be read: {fault.strerror}")
     if isinstance(fault, NoImageError):
-        return NoImageError(f"{name}: {said}", fault.reason)
+        return NoImageError(f"{name}: {message}", fault.reason)
     if isinstance(fault, KeyholeError):
-        return type(fault)(f"{name}: {said}")
-    return DataError(f"{name} is damaged, or not what its ending says: {said:.160}")
+        return type(fault)(f"{name}: {message}")
+    return DataError(f"{name} is damaged, or not of the format of its ending: {message:.160}")
 
 
-def needed(library: str, extra: str) -> MissingExtraError:
+def missing_library(library: str, extra: str) -> MissingExtraError:
     """The error for an optional library that is not installed."""
     return missing_extra(library, "read such files", extra)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Readers warn of what a user cannot change: a date in a header, an odd tag."""
+    """Silence warnings of decoders that a user cannot act on: a date in a header, an odd tag."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -68,7 +63,7 @@ Limits = tuple[float, float]
 
 
 def limits_of(dtype: np.dtype) -> Limits | None:
-    """The least and the largest value that a type can hold; None for floats."""
+    """The smallest and largest value of a type; None for floats."""
     if dtype.kind == "b":
         return 0.0, 1.0
     if dtype.kind in "iu":
@@ -78,7 +73,7 @@ def limits_of(dtype: np.dtype) -> Limits | None:
 
 
 def check_dtype(dtype: np.dtype) -> None:
-    """Raises: DataError for what is no real number: complex, objects, texts, records."""
+    """Raises: DataError unless pixels are real numbers."""
     if dtype.kind not in "biuf":
         what = {"c": "complex numbers; take their magnitude first"}.get(
             dtype.kind, f"{dtype} and not numbers"
@@ -86,13 +81,13 @@ def check_dtype(dtype: np.dtype) -> None:
         raise DataError(f"its pixels are {what}")
 
 
-def to_stored(
+def round_to_dtype(
     values: np.ndarray, dtype: np.dtype, limits: Limits | None
 ) -> tuple[np.ndarray, int]:
-    """Values as the type stores them, rounded to nearest, and how many pixels had to be clipped.
+    """Values rounded to the type, and how many pixels were clipped.
 
-    `limits` are in stored units. A NaN has no place among integers: it is clipped to the value
-    next to zero.
+    `limits` are in raw units. In an integer type, NaN becomes the value nearest to zero and
+    counts as clipped.
     """
     if dtype.kind == "f":
         return _to_float(values, dtype)
@@ -111,7 +106,7 @@ def to_stored(
 
 
 def _to_float(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
-    """Only half precision and the like can overflow; what was infinite or NaN stays so."""
+    """Finite values clipped to the type's range; infinite values and NaN stay."""
     top = np.finfo(dtype).max
     wrong = np.isfinite(values) & (np.abs(values) > top)
     clipped = int(wrong.any(-1).sum())
@@ -120,10 +115,10 @@ def _to_float(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
     return values.astype(dtype), clipped
 
 
-Put = Callable[[int, slice, np.ndarray], None]  # plane, its rows, what to store there
-BAND = 256  # rows that are looked at together
-FIRST_TURNED = 5  # orientations from here on exchange rows and columns
-# The direction of rows and columns of what is shown, by orientation, once they are exchanged.
+WriteRows = Callable[[int, slice, np.ndarray], None]  # plane, its rows, their raw values
+BAND = 256  # rows read together when infinite values are counted
+FIRST_TRANSPOSED = 5  # Exif orientations from 5 on exchange rows and columns
+# Steps of rows and columns by Exif orientation, after the exchange.
 UPRIGHT = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 FORMATS: dict[str, type["ImageFile"]] = {}
 
@@ -137,8 +132,8 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How a file is to be opened: the name that messages use, its axes, the call it is part of."""
+class OpenOptions:
+    """How a file is opened: its name in messages, its axes, and an id shared by one call."""
 
     name: str
     axes: str | None = None
@@ -149,7 +144,7 @@ class Asked:
 class Image:
     """One plane, grey or colour, in real values; read by window.
 
-    `dtype` is the stored one, `limits` the real values that it can hold (None for floats).
+    `dtype` is that of the raw values; `limits` are their ends as real values (None for floats).
     """
 
     name: str
@@ -162,56 +157,58 @@ class Image:
     plane: int
 
     def window(self, y: slice, x: slice) -> np.ndarray:
-        """A window as float32 (height, width, channels); edges are cut as numpy cuts them.
+        """A window as float32 (height, width, channels), sliced as NumPy slices.
 
-        A missing pixel (padding, masked, infinite) is NaN. Types wider than 24 bits are rounded
+        A missing pixel (padding, masked, infinite) is NaN. Integers wider than 24 bits are rounded
         to float32. Raises: DataError, FileError.
         """
         rows, columns = slice(*y.indices(self.height)), slice(*x.indices(self.width))
         try:
             with quiet():
-                stored = self.file.stored(self.plane, rows, columns)[..., : self.channels]
-                values = self.file.real(self.plane, stored)
-                gaps = self.file.gaps(self.plane, rows, columns, stored)
+                raw = self.file.raw_window(self.plane, rows, columns)[..., : self.channels]
+                values = self.file.to_real(self.plane, raw)
+                gaps = self.file.gaps(self.plane, rows, columns, raw)
                 if gaps is not None:
                     values[gaps] = np.nan
                 return values
         except (KeyholeError, MemoryError):
             raise
         except Exception as fault:  # decoders raise anything
-            raise told(self.name, fault) from fault
+            raise read_error(self.name, fault) from fault
 
     def whole(self) -> np.ndarray:
         """The whole plane as float32 (height, width, channels)."""
         return self.window(slice(None), slice(None))
 
     def infinite(self) -> int:
-        """How many values are infinite; they are read as missing."""
+        """The number of infinite values; they are read as missing."""
         if self.dtype.kind != "f":
             return 0
         bands = (slice(y, y + BAND) for y in range(0, self.height, BAND))
         every = slice(0, self.width)
-        parts = (self.file.stored(self.plane, band, every)[..., : self.channels] for band in bands)
+        parts = (
+            self.file.raw_window(self.plane, band, every)[..., : self.channels] for band in bands
+        )
         return sum(int(np.isinf(part).sum()) for part in parts)
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Height and width of the image as it is shown, turned by its orientation tag."""
-        if self.file.orientation >= FIRST_TURNED:
+        """Height and width after the rotation of the orientation tag."""
+        if self.file.orientation >= FIRST_TRANSPOSED:
             return self.width, self.height
         return self.height, self.width
 
     def upright(self) -> np.ndarray:
-        """The whole plane as it is shown, (height, width, channels): what its tag says is done."""
+        """The whole plane (height, width, channels), rotated by its orientation tag."""
         pixels = self.whole()
-        if self.file.orientation >= FIRST_TURNED:
+        if self.file.orientation >= FIRST_TRANSPOSED:
             pixels = pixels.transpose(1, 0, 2)
         down, right = UPRIGHT.get(self.file.orientation, (1, 1))
         return np.ascontiguousarray(pixels[::down, ::right])
 
 
 class ImageFile(ABC):
-    """An opened file of planes. It keeps no handle and no pixels, so it can be pickled.
+    """An opened file of planes. It holds no handle and no pixels, so it can be pickled.
 
     A subclass that names itself in `kind` is found by its `endings`.
     """
@@ -219,94 +216,94 @@ class ImageFile(ABC):
     kind: ClassVar[str]
     endings: ClassVar[tuple[str, ...]]
     folder: ClassVar[bool] = False  # the "file" is a folder
-    orientation = 1  # as Exif numbers them: how the image is to be turned when it is shown
-    levels = 0  # reduced ones beside the full image, a pyramid; copies have none
-    lossy = False  # True where writing loses more than rounding does
+    orientation = 1  # Exif orientation, 1 to 8
+    levels = 0  # reduced levels of a pyramid; copies have none
+    lossy = False  # True if writing loses more than rounding does
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if cls.endings:
             FORMATS[cls.kind] = cls
 
-    def __init__(self, path: str, asked: Asked) -> None:
+    def __init__(self, path: str, options: OpenOptions) -> None:
         self.path = path
-        self.name = asked.name
+        self.name = options.name
         self.images: list[Image] = []
 
     @classmethod
     @abstractmethod
-    def opened(cls, path: str, asked: Asked) -> Self:
-        """The file, its header read and its length checked.
+    def opened(cls, path: str, options: OpenOptions) -> Self:
+        """The file; its header is read and its length checked.
 
-        Raises: DataError or anything that a decoder raises; the text needs not name the file.
+        Raises: DataError, or any exception of a decoder; the caller adds the file's name.
         """
 
     @abstractmethod
-    def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
-        """A window as it is stored, (height, width, channels and what is carried along)."""
+    def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
+        """The raw values of a window (height, width, channels), alpha included."""
 
     @abstractmethod
-    def writing(self, path: str, note: str) -> AbstractContextManager[Put]:
-        """A copy of the file, which appears at `path` when the block ends well."""
+    def writing(self, path: str, note: str) -> AbstractContextManager[WriteRows]:
+        """Write a copy of the file; it appears at `path` when the block ends without an error."""
 
-    def real(self, plane: int, stored: np.ndarray) -> np.ndarray:
-        """Stored values as real ones, a float32 copy."""
-        return np.array(stored, np.float32, order="C")
+    def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
+        """MappedArray values as real values, a float32 copy."""
+        return np.array(raw, np.float32, order="C")
 
-    def unreal(self, plane: int, values: np.ndarray) -> np.ndarray:
-        """Real values as stored ones, not rounded yet."""
+    def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
+        """Real values as raw values, not rounded yet."""
         return values
 
-    def gaps(self, plane: int, y: slice, x: slice, stored: np.ndarray) -> np.ndarray | None:
-        """True for stored values of a window that measure nothing; None where there are none."""
-        return np.isinf(stored) if stored.dtype.kind == "f" else None
+    def gaps(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
+        """True for raw values of a window that are missing; None where there are none."""
+        return np.isinf(raw) if raw.dtype.kind == "f" else None
 
-    def stored_rows(self, plane: int, y: slice, rows: np.ndarray) -> tuple[np.ndarray, int]:
-        """Real values as they are stored, and how many pixels were clipped.
+    def raw_rows(self, plane: int, y: slice, rows: np.ndarray) -> tuple[np.ndarray, int]:
+        """Real values as rounded raw values, and how many pixels were clipped.
 
-        What is missing in the file and in the rows (NaN) is stored bit for bit as it was.
+        Where a value is missing in the file and in the rows (NaN), its raw value is unchanged.
         """
         image = self.images[plane]
-        values, missing = self.unreal(plane, np.asarray(rows)), np.isnan(rows)
+        values, missing = self.to_raw(plane, np.asarray(rows)), np.isnan(rows)
         given = values
         if missing.any():
             every = slice(0, image.width)
-            given = self.stored(plane, y, every)[..., : image.channels]
+            given = self.raw_window(plane, y, every)[..., : image.channels]
             gaps = self.gaps(plane, y, every, given)
             missing &= np.isnan(given) | (False if gaps is None else gaps)
             values = np.where(missing, 0, values)
-        stored, clipped = to_stored(values, image.dtype, self.stored_limits(plane))
+        raw, clipped = round_to_dtype(values, image.dtype, self.raw_limits(plane))
         if missing.any():
-            stored[missing] = given[missing]
-        return stored, clipped
+            raw[missing] = given[missing]
+        return raw, clipped
 
-    def stored_limits(self, plane: int) -> Limits | None:
-        """The least and the largest stored value; None for floats."""
+    def raw_limits(self, plane: int) -> Limits | None:
+        """The smallest and largest raw value; None for floats."""
         return limits_of(self.images[plane].dtype)
 
-    def carries(self, plane: int) -> bool:
-        """True where alpha, or the like, is copied as it is."""
+    def has_alpha(self, plane: int) -> bool:
+        """True where the last channel is alpha, which is copied unchanged."""
         return False
 
     def own_endings(self) -> tuple[str, ...]:
-        """The endings that a copy of this very file may have."""
+        """The endings that a copy of this file may have."""
         return self.endings
 
     @contextmanager
     def copy_to(
         self, path: str | os.PathLike[str], *, note: str = "", force: bool = False
     ) -> Iterator["Copy"]:
-        """A copy with other pixels: same format, type and metadata, whole or not at all.
+        """Atomically write a copy with other pixels: same format, type and metadata.
 
-        `note` is kept where the format has a place for it (DICOM). Raises: FileError where
-        `path` exists and there is no `force`; DataError where rows are missing at the end.
+        `note` describes the change, in formats that have a field for it (DICOM).
+        Raises: FileError if `path` exists and not `force`; DataError if rows were not written.
         """
         target = os.fspath(path)
         others = {end for cls in FORMATS.values() for end in cls.endings}
-        mine = self.own_endings()
-        if mine and _ends(target, others) and not _ends(target, mine):
+        allowed = self.own_endings()
+        if allowed and _ends(target, others) and not _ends(target, allowed):
             raise SettingError(
-                f"{target}: a copy of {self.name} has its format; let it end in {mine[0]!r}"
+                f"{target}: a copy of {self.name} has its format; use the ending {allowed[0]!r}"
             )
         refuse_existing(target, force)
         if self.levels:
@@ -316,8 +313,8 @@ class ImageFile(ABC):
                 KeyholeWarning,
                 stacklevel=3,
             )
-        with self.writing(target, note) as put:
-            copy = Copy(self, put)
+        with self.writing(target, note) as write_rows:
+            copy = Copy(self, write_rows)
             yield copy
             copy.check_whole()
 
@@ -332,47 +329,47 @@ class ImageFile(ABC):
 class Copy:
     """A copy being written: bands of real values, top to bottom, plane after plane.
 
-    `clipped` counts the pixels that did not fit the stored type; `lossy` is True where the
-    format loses more than rounding does.
+    `clipped` counts the pixels that did not fit the raw type; `lossy` is True if the format
+    loses more than rounding does.
     """
 
-    def __init__(self, file: ImageFile, put: Put) -> None:
+    def __init__(self, file: ImageFile, write_rows: WriteRows) -> None:
         self.clipped = 0
         self.lossy = file.lossy
         self._file = file
-        self._put = put
+        self._write_rows = write_rows
         self._next = (0, 0)
 
     def write(self, plane_index: int, y: int, rows: np.ndarray) -> None:
-        """Store rows of (height, width, channels) from row `y` of a plane on."""
+        """Write rows (height, width, channels) of a plane, from row `y` on."""
         if (plane_index, y) != self._next:
             raise SettingError(
-                f"{self._file.name}: plane {plane_index}, row {y} was written where plane "
-                f"{self._next[0]}, row {self._next[1]} comes next"
+                f"{self._file.name}: expected plane {self._next[0]}, row {self._next[1]}; "
+                f"got plane {plane_index}, row {y}"
             )
         image = self._file.images[plane_index]
         end = y + rows.shape[0]
         if rows.shape[1:] != (image.width, image.channels) or end > image.height:
             raise SettingError(
-                f"{image.name}: rows {y} to {end} of shape {rows.shape} were written into a "
-                f"image of {(image.height, image.width, image.channels)}"
+                f"{image.name}: rows {y} to {end} of shape {rows.shape} do not fit the image's "
+                f"shape {(image.height, image.width, image.channels)}"
             )
         band = slice(y, end)
-        stored, clipped = self._file.stored_rows(plane_index, band, rows)
+        raw, clipped = self._file.raw_rows(plane_index, band, rows)
         self.clipped += clipped
-        if self._file.carries(plane_index):
-            given = self._file.stored(plane_index, band, slice(0, image.width))
-            stored = np.concatenate([stored, given[..., image.channels :]], -1)
-        self._put(plane_index, band, stored)
+        if self._file.has_alpha(plane_index):
+            given = self._file.raw_window(plane_index, band, slice(0, image.width))
+            raw = np.concatenate([raw, given[..., image.channels :]], -1)
+        self._write_rows(plane_index, band, raw)
         self._next = (plane_index + 1, 0) if end == image.height else (plane_index, end)
 
     def check_whole(self) -> None:
-        """Raises: DataError where rows have not been written."""
+        """Raises: DataError if rows were not written."""
         if self._next != (len(self._file.images), 0):
             plane, row = self._next
             raise DataError(
-                f"the copy of {self._file.name} is not complete: plane {plane} lacks its rows "
-                f"from {row} on; nothing was written"
+                f"the copy of {self._file.name} is incomplete: plane {plane} lacks rows from "
+                f"{row} on; no file was written"
             )
 
 

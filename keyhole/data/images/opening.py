@@ -1,4 +1,4 @@
-"""From what a user hands over to images: an array, a list, a file, a folder, a glob."""
+"""Open images from an array, a list, a file, a folder or a glob."""
 
 import glob
 import os
@@ -14,13 +14,13 @@ import numpy as np
 from keyhole.data.images.arrays import ArrayFile, Given, checked_axes, filled
 from keyhole.data.images.image import (
     FORMATS,
-    Asked,
     Image,
     ImageFile,
     NoImageError,
+    OpenOptions,
     Skipped,
     quiet,
-    told,
+    read_error,
 )
 from keyhole.data.images.tree import (
     Tree,
@@ -33,15 +33,15 @@ from keyhole.data.images.tree import (
 from keyhole.errors import DataError, KeyholeError, KeyholeWarning, MissingExtraError, SettingError
 
 Bad = Literal["refuse", "skip"]
-HIDDEN = "hidden"  # the one reason to pass a file over that nobody needs to be warned of
+HIDDEN = "hidden"  # the only reason that is not worth a warning
 
 
 @dataclass(frozen=True)
 class Images:
     """Images in the order of their files.
 
-    `skipped` are bad files that were left out, `passed_over` counts the files of a folder that
-    are no images, by reason.
+    `skipped` are damaged files that were left out; `passed_over` counts the other files of a
+    folder by the reason why they are not images.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Images:
 
     @property
     def ignored(self) -> int:
-        """Files in a folder that are no images, hidden ones not counted."""
+        """The number of files in a folder that are not images, hidden files not counted."""
         return sum(count for reason, count in self.passed_over.items() if reason != HIDDEN)
 
     def passed_over_in_words(self) -> str:
-        """How many files of a folder are no images, and why; empty where there are none."""
+        """How many files of a folder are not images, and why; empty if there are none."""
         return in_words(dict(self.passed_over))
 
     def __len__(self) -> int:
@@ -75,11 +75,11 @@ class Images:
 
 
 def open_images(data: Any, axes: str | None = None, bad: Bad = "refuse") -> Images:
-    """The images in an array, a list of arrays, a file, a folder, or what a glob names.
+    """The images in an array, a list of arrays, a file, a folder or a glob.
 
     `axes` has a letter for each axis: Y and X are the plane, C the channels, others count planes.
-    Raises: FileError for a path that leads nowhere; DataError for what is no image, unless
-    `bad` is "skip", then only where nothing else is left.
+    Raises: FileError for a path that does not exist; DataError for a file that is not an image;
+    if `bad` is "skip", only if no image is left.
     """
     if bad not in ("refuse", "skip"):
         raise SettingError(f"bad={bad!r} is unknown; choose 'refuse' or 'skip'")
@@ -97,14 +97,14 @@ def open_images(data: Any, axes: str | None = None, bad: Bad = "refuse") -> Imag
         raise DataError("no images were given: the list is empty")
     if hasattr(type(data), "columns"):
         raise DataError(
-            f"a {type(data).__name__} is a table and holds no images: give an array, a list of "
+            f"a {type(data).__name__} is a table, not images: give an array, a list of "
             "arrays, or a path"
         )
     return _arrays([data], letters, listed=False)
 
 
 def is_images(data: Any) -> bool:
-    """True for a path, folder or glob that names image files; no pixel is read."""
+    """True for a path, folder or glob of image files; no pixel is read."""
     if not isinstance(data, str | os.PathLike):
         return False
     path = os.fspath(data)
@@ -121,31 +121,30 @@ def is_images(data: Any) -> bool:
 
 
 def warn_passed_over(images: Images) -> None:
-    """Warn of files of a folder that were passed over, unless all of them are hidden."""
+    """Warn of files of a folder that were passed over, unless all are hidden."""
     if images.ignored:
-        said = f"{images.name}: {images.passed_over_in_words()}"
-        warnings.warn(said, KeyholeWarning, stacklevel=3)
+        message = f"{images.name}: {images.passed_over_in_words()}"
+        warnings.warn(message, KeyholeWarning, stacklevel=3)
 
 
 def warn_infinite(images: Sequence[Image]) -> None:
-    """Warn of infinite pixels: they are taken for missing, and come back as they are."""
+    """Warn of infinite pixels: they count as missing and are written back unchanged."""
     counts = [image.infinite() for image in images]
     if any(counts):
-        odd = sum(count > 0 for count in counts)
+        affected = sum(count > 0 for count in counts)
         first = next(p.name for p, count in zip(images, counts, strict=True) if count)
-        said = f"{sum(counts):,} infinite pixels in {odd:,} of {len(counts):,} images ({first})"
-        warnings.warn(f"{said} are taken for missing", KeyholeWarning, stacklevel=3)
+        pixels = f"{sum(counts):,} infinite pixels in {affected:,} of {len(counts):,} images"
+        warnings.warn(f"{pixels} ({first}) are taken for missing", KeyholeWarning, stacklevel=3)
 
 
 def as_given(images: Images, planes: Sequence[np.ndarray]) -> Given:
-    """These planes of real values in the form, axes and type of the arrays that were opened.
+    """These planes of real values with the axes and type of the arrays that were opened.
 
-    Raises: SettingError for images from files (`copy_to` is for those), DataError where the
-    planes do not fit.
+    Raises: SettingError for images from files (use `copy_to`), DataError if planes do not fit.
     """
     files = [file for file in images.files if isinstance(file, ArrayFile)]
     if len(files) != len(images.files):
-        raise SettingError(f"{images.name} came from files; write copies of them by copy_to")
+        raise SettingError(f"{images.name} came from files; write copies with copy_to")
     return filled(files, planes, listed=images.listed)
 
 
@@ -153,21 +152,21 @@ def _arrays(data: Sequence[Any], axes: str | None, *, listed: bool) -> Images:
     files: list[ImageFile] = []
     first = 0
     for number, one in enumerate(data):
-        asked = Asked(f"array {number}" if listed else "the array", axes)
-        files.append(ArrayFile.of(one, asked, first))
+        options = OpenOptions(f"array {number}" if listed else "the array", axes)
+        files.append(ArrayFile.of(one, options, first))
         first += len(files[-1].images)
     return Images(f"{len(data)} arrays" if listed else "the array", files, listed=listed)
 
 
 def _opened(name: str, tree: Tree, axes: str | None, bad: Bad) -> Images:
-    """The files opened, the bad ones listed."""
+    """Open the files; damaged ones are listed or refused."""
     files: list[ImageFile] = []
     skipped: list[Skipped] = []
     passed_over = Counter(tree.passed_over)
     call = secrets.token_hex(16)
     for path, shown in tree.files:
         try:
-            files.append(_open_file(path, Asked(shown, axes, call)))
+            files.append(_open_file(path, OpenOptions(shown, axes, call)))
         except MissingExtraError as fault:
             raise MissingExtraError(f"{shown}: {fault}") from fault
         except NoImageError as fault:
@@ -184,19 +183,19 @@ def _opened(name: str, tree: Tree, axes: str | None, bad: Bad) -> Images:
     if not files:
         first = f"{skipped[0].name}: {skipped[0].why}"
         raise DataError(
-            f"{name}: no image is left, all {len(skipped)} files are bad ({first:.200})"
+            f"{name}: no image is left, all {len(skipped)} files are damaged ({first:.200})"
         )
     return Images(name, files, skipped, passed_over)
 
 
-def _open_file(path: str, asked: Asked) -> ImageFile:
+def _open_file(path: str, options: OpenOptions) -> ImageFile:
     """Raises: KeyholeError that names the file."""
     kind = format_of(path)
     if kind is None and os.access(path, os.R_OK):
         known = sorted({end for cls in FORMATS.values() for end in cls.endings})
         raise DataError(
-            f"{asked.name}: it is no image by its ending or its first bytes; known endings "
-            f"are {known}"
+            f"{options.name}: neither its ending nor its first bytes are those of an image; "
+            f"known endings are {known}"
         )
     try:
         if not os.path.isdir(path):
@@ -204,8 +203,8 @@ def _open_file(path: str, asked: Asked) -> ImageFile:
                 if not file.read(1):
                     raise DataError("it is empty: 0 bytes")
         with quiet():
-            return FORMATS[kind or "dicom"].opened(path, asked)
+            return FORMATS[kind or "dicom"].opened(path, options)
     except MemoryError:
         raise
     except Exception as fault:  # decoders raise anything
-        raise told(asked.name, fault) from fault
+        raise read_error(options.name, fault) from fault

@@ -1,4 +1,4 @@
-"""Everyday images by Pillow: PNG, JPEG, BMP, WebP, and the first frame of a GIF."""
+"""Images by Pillow: PNG, JPEG, BMP, WebP, and the first frame of a GIF."""
 
 import io
 import os
@@ -9,8 +9,15 @@ from typing import Any, Self
 import numpy as np
 
 from keyhole.core.files import aside
-from keyhole.data.images.arrays import held
-from keyhole.data.images.image import Asked, ImageFile, Put, limits_of, needed, quiet
+from keyhole.data.images.arrays import cached
+from keyhole.data.images.image import (
+    ImageFile,
+    OpenOptions,
+    WriteRows,
+    limits_of,
+    missing_library,
+    quiet,
+)
 from keyhole.errors import DataError
 
 ENDINGS = {
@@ -20,34 +27,32 @@ ENDINGS = {
     "WEBP": (".webp",),
     "GIF": (".gif",),
 }
-LOADED_BYTES = 64 << 20  # files up to this size are decoded once when they are opened
+CHECKED_BYTES = 64 << 20  # files up to this size are decoded when opened, to check them
 ALPHA = {"LA", "RGBA"}
 DTYPES = {"1": np.bool_, "I": np.int32, "I;16": np.uint16, "F": np.float32}  # others: uint8
-KEPT = ("exif", "icc_profile", "dpi", "xmp", "comment")  # what `info` and `save` both call so
-
-
+METADATA = ("exif", "icc_profile", "dpi", "xmp", "comment")  # same names in `info` and `save`
 ORIENTATION = 0x0112  # the Exif tag
 
 
 class PillowFile(ImageFile):
-    """One image. It is decoded as a whole, and the last one that was stays in memory."""
+    """One image, decoded as a whole and cached."""
 
     kind = "pillow"
     endings = tuple(end for ends in ENDINGS.values() for end in ends)
 
     @classmethod
-    def opened(cls, path: str, asked: Asked) -> Self:
-        """The image; decoded once, so that a truncated file is found now."""
-        file = cls(path, asked)
+    def opened(cls, path: str, options: OpenOptions) -> Self:
+        """The image; it is decoded once to detect a truncated file."""
+        file = cls(path, options)
         with _image(path) as image:
             file.format = "JPEG" if image.format == "MPO" else str(image.format)
             file.mode = mode = _mode(image)
             file.orientation = int(image.getexif().get(ORIENTATION, 1) or 1)
             _refuse_deep_colour(image)
             size = (image.height, image.width)
-            if os.path.getsize(path) > LOADED_BYTES:
+            if os.path.getsize(path) > CHECKED_BYTES:
                 image.verify()
-        if os.path.getsize(path) <= LOADED_BYTES:
+        if os.path.getsize(path) <= CHECKED_BYTES:
             file._decoded()
         channels = {"LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}.get(mode, 1)
         dtype = np.dtype(DTYPES.get(mode, np.uint8))
@@ -55,39 +60,39 @@ class PillowFile(ImageFile):
         file.add((*size, channels), dtype, limits_of(dtype))
         return file
 
-    def __init__(self, path: str, asked: Asked) -> None:
-        super().__init__(path, asked)
+    def __init__(self, path: str, options: OpenOptions) -> None:
+        super().__init__(path, options)
         self.format = ""
         self.mode = ""
 
-    def carries(self, plane: int) -> bool:
-        """True where there is alpha."""
+    def has_alpha(self, plane: int) -> bool:
+        """True for a mode with alpha."""
         return self.mode in ALPHA
 
     def own_endings(self) -> tuple[str, ...]:
-        """Those of PNG for a PNG."""
+        """The endings of the file's own format."""
         return ENDINGS[self.format]
 
-    def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
+    def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window of the decoded image."""
-        return held(self.path, "pixels", self._decoded)[y, x]
+        return cached(self.path, "pixels", self._decoded)[y, x]
 
     @contextmanager
-    def writing(self, path: str, note: str) -> Iterator[Put]:
-        """Pixels are gathered, for the format encodes an image at once."""
+    def writing(self, path: str, note: str) -> Iterator[WriteRows]:
+        """Collect all pixels, then encode the image."""
         image = self.images[0]
-        stored = image.channels + self.carries(0)
-        pixels = np.zeros((image.height, image.width, stored), image.dtype)
+        samples = image.channels + self.has_alpha(0)
+        pixels = np.zeros((image.height, image.width, samples), image.dtype)
 
-        def put(plane: int, y: slice, rows: np.ndarray) -> None:
+        def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
             pixels[y] = rows
 
         with aside(path) as temporary:
-            yield put
+            yield write_rows
             content = io.BytesIO()
             with quiet():
                 image = _from_array(pixels, self.mode)
-                image.save(content, format=self.format, **self._kept())
+                image.save(content, format=self.format, **self._save_options())
             with open(temporary, "wb") as file:
                 file.write(content.getbuffer())
 
@@ -96,47 +101,47 @@ class PillowFile(ImageFile):
             array = np.array(image if image.mode == self.mode else image.convert(self.mode))
         return array if array.ndim == 3 else array[..., None]
 
-    def _kept(self) -> dict[str, Any]:
-        """What `save` needs to keep metadata and quality."""
+    def _save_options(self) -> dict[str, Any]:
+        """Arguments of `save` that preserve metadata and quality."""
         with _image(self.path) as image:
-            kept = {name: image.info[name] for name in KEPT if name in image.info}
+            options = {name: image.info[name] for name in METADATA if name in image.info}
             if self.format == "PNG":
-                kept["pnginfo"] = _texts(image)
+                options["pnginfo"] = _texts(image)
             elif self.format == "JPEG":
-                kept["quality"] = 95
-                kept["subsampling"] = _subsampling(image)
-                kept["progressive"] = bool(image.info.get("progressive"))
+                options["quality"] = 95
+                options["subsampling"] = _subsampling(image)
+                options["progressive"] = bool(image.info.get("progressive"))
             elif self.format == "WEBP":
-                kept["lossless"] = True
-                kept["exact"] = True  # the colours of what is transparent too
-            return kept
+                options["lossless"] = True
+                options["exact"] = True  # colours of transparent pixels too
+            return options
 
 
 @contextmanager
 def _image(path: str) -> Iterator[Any]:
-    """The image, its header read.
+    """The opened image.
 
-    Raises: DataError for an image so large that it may be meant to harm.
+    Raises: DataError for another format, or for more pixels than Pillow decodes safely.
     """
     try:
         from PIL import Image
     except ImportError as fault:
-        raise needed("Pillow", "images") from fault
+        raise missing_library("Pillow", "images") from fault
     with quiet():
         try:
             with Image.open(path, formats=[*ENDINGS, "MPO"]) as image:
                 yield image
         except Image.UnidentifiedImageError as fault:
-            raise DataError("it holds no PNG, JPEG, BMP, WebP or GIF") from fault
+            raise DataError("it is not a PNG, JPEG, BMP, WebP or GIF") from fault
         except Image.DecompressionBombError as fault:
             raise DataError(
-                "it has more pixels than Pillow will decode at once; save it as a TIFF, which is "
+                "it has more pixels than Pillow decodes at once; save it as a TIFF, which is "
                 "read in parts"
             ) from fault
 
 
 def _mode(image: Any) -> str:
-    """The mode in which its pixels are read: palettes become colours, or grey where all are."""
+    """The mode in which pixels are read: palettes become colours, or grey if all are grey."""
     if image.mode in {"P", "PA"}:
         clear = "transparency" in image.info or image.mode == "PA"
         grey = _grey_palette(image)
@@ -150,7 +155,7 @@ def _mode(image: Any) -> str:
 
 
 def _grey_palette(image: Any) -> bool:
-    """True where every colour that a pixel has is a grey."""
+    """True if all used colours of the palette are grey."""
     colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     used = np.flatnonzero(image.histogram()[:256])
     used = used[used < len(colours)]
@@ -158,11 +163,11 @@ def _grey_palette(image: Any) -> bool:
 
 
 def _refuse_deep_colour(image: Any) -> None:
-    """Raises: DataError for a PNG with 16 bits a colour, of which Pillow would drop half."""
+    """Raises: DataError for a PNG with 16 bits per colour; Pillow would read only 8."""
     with open(image.filename, "rb") as file:
         start = file.read(26)  # signature, length and name of IHDR, width, height, bits, colour
     if image.format == "PNG" and start[24] == 16 and start[25] != 0:
-        raise DataError("it has 16 bits a colour, of which only 8 can be read; save it as a TIFF")
+        raise DataError("it has 16 bits per colour, and only 8 can be read; save it as a TIFF")
 
 
 def _from_array(pixels: np.ndarray, mode: str) -> Any:
@@ -175,7 +180,7 @@ def _from_array(pixels: np.ndarray, mode: str) -> Any:
 
 
 def _texts(image: Any) -> Any:
-    """The texts of a PNG, as they are written again."""
+    """The texts of a PNG, ready to write."""
     from PIL.PngImagePlugin import PngInfo
 
     texts = PngInfo()

@@ -8,34 +8,41 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.data.images.arrays import Layout, Raw, held, layout_of, truncated
-from keyhole.data.images.image import Asked, ImageFile, Put, check_dtype, limits_of, needed
+from keyhole.data.images.arrays import Layout, MappedArray, cached, layout_of, truncated
+from keyhole.data.images.image import (
+    ImageFile,
+    OpenOptions,
+    WriteRows,
+    check_dtype,
+    limits_of,
+    missing_library,
+)
 from keyhole.data.images.tiff_copy import overwritten, rewritten
 from keyhole.errors import DataError
 
-PLANE_BYTES = 64 << 20  # a compressed plane up to this size is decoded whole and held
-ALL_SERIES = {"generic", "uniform", "shaped", "imagej", "ome"}  # of others, the first is the scan
+PLANE_BYTES = 64 << 20  # compressed planes up to this size are decoded whole and cached
+ALL_SERIES = {"generic", "uniform", "shaped", "imagej", "ome"}  # other kinds: the first only
 ORIENTATION = 274  # the tag
-NO_DATA = 42113  # the tag by which GDAL names the value of pixels that hold nothing
+NO_DATA = 42113  # the tag in which GDAL writes the value of missing pixels
 ALPHA = {1, 2}  # ExtraSamples: associated and unassociated
 
 
 @dataclass(frozen=True)
 class Series:
-    """One array of a file. Of it, `raw` is where it can be mapped; `first` is its first plane."""
+    """One array of a file; `first` is its first plane, `mapped` is None if it cannot be mapped."""
 
     index: int
     first: int
     layout: Layout
     dtype: np.dtype
-    raw: Raw | None
-    pages: tuple[int, ...]  # those that Pillow must decode, where tifffile cannot
+    mapped: MappedArray | None
+    pages: tuple[int, ...]  # pages that Pillow decodes because tifffile cannot
 
     @property
     def plane_bytes(self) -> int:
-        """What a decoded plane takes."""
+        """The size of a decoded plane."""
         size = self.layout.height * self.layout.width * self.dtype.itemsize
-        return size * (self.layout.channels + self.layout.carried)
+        return size * (self.layout.channels + self.layout.alpha)
 
 
 class TiffFile(ImageFile):
@@ -44,26 +51,26 @@ class TiffFile(ImageFile):
     kind = "tiff"
     endings = (".tif", ".tiff", ".btf", ".tf8")
 
-    def __init__(self, path: str, asked: Asked) -> None:
-        super().__init__(path, asked)
+    def __init__(self, path: str, options: OpenOptions) -> None:
+        super().__init__(path, options)
         self.series: list[Series] = []
         self.no_data: float | None = None
 
     @classmethod
-    def opened(cls, path: str, asked: Asked) -> Self:
-        """The file, its pages counted and compared with its length."""
-        file = cls(path, asked)
+    def opened(cls, path: str, options: OpenOptions) -> Self:
+        """The file; its pages are checked against its length."""
+        file = cls(path, options)
         with opened_tiff(path) as tif:
             _check_chain(tif)
-            found = tif.series
-            file.orientation = int(tif.pages[0].tags.valueof(ORIENTATION, 1)) if found else 1
-            file.no_data = _number(tif.pages[0].tags.valueof(NO_DATA)) if found else None
-            file.levels = max((len(series.levels) - 1 for series in found), default=0)
-            if found and found[0].kind not in ALL_SERIES:
-                found = found[:1]
+            all_series = tif.series
+            file.orientation = int(tif.pages[0].tags.valueof(ORIENTATION, 1)) if all_series else 1
+            file.no_data = _number(tif.pages[0].tags.valueof(NO_DATA)) if all_series else None
+            file.levels = max((len(series.levels) - 1 for series in all_series), default=0)
+            if all_series and all_series[0].kind not in ALL_SERIES:
+                all_series = all_series[:1]
             first = 0
-            for index, series in enumerate(found):
-                file.series.append(_learnt(series, (index, first), path, asked.axes))
+            for index, series in enumerate(all_series):
+                file.series.append(_series(series, (index, first), path, options.axes))
                 first += file.series[-1].layout.planes
         if not first:
             raise DataError("it has no pages")
@@ -74,46 +81,46 @@ class TiffFile(ImageFile):
             size = (layout.height, layout.width, layout.channels)
             file.add(size, dtype, limits_of(dtype), name)
         for series in file.series:
-            if series.raw is None:  # whether it can be decoded is known only when it was
-                file.stored(series.first, slice(0, 1), slice(0, 1))
+            if series.mapped is None:  # decode one pixel to check the codec
+                file.raw_window(series.first, slice(0, 1), slice(0, 1))
         return file
 
-    def carries(self, plane: int) -> bool:
-        """True where there is alpha."""
-        return self._of(plane).layout.carried > 0
+    def has_alpha(self, plane: int) -> bool:
+        """True for a series with alpha."""
+        return self._of(plane).layout.alpha > 0
 
-    def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
-        """A window: mapped, cut from the plane decoded last, or by tiles and strips."""
+    def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
+        """A window: mapped, cut from the cached plane, or decoded from its tiles or strips."""
         series = self._of(plane)
         plane -= series.first
-        if series.raw is not None:
-            return series.layout.read(series.raw.array(), plane, y, x)
+        if series.mapped is not None:
+            return series.layout.read(series.mapped.array(), plane, y, x)
         if series.pages:
             page = series.pages[plane]
-            return held(self.path, page, lambda: _by_pillow(self.path, page, series))[y, x]
+            return cached(self.path, page, lambda: _by_pillow(self.path, page, series))[y, x]
         if series.plane_bytes > PLANE_BYTES:
             return self._decoded(series, plane, y, x)
         every = slice(None)
         key = (series.index, plane)
-        return held(self.path, key, lambda: self._decoded(series, plane, every, every))[y, x]
+        return cached(self.path, key, lambda: self._decoded(series, plane, every, every))[y, x]
 
-    def gaps(self, plane: int, y: slice, x: slice, stored: np.ndarray) -> np.ndarray | None:
-        """What GDAL marks as no data, and what is infinite."""
-        infinite = super().gaps(plane, y, x, stored)
+    def gaps(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
+        """Pixels that GDAL marks as no data, and infinite ones."""
+        infinite = super().gaps(plane, y, x, raw)
         if self.no_data is None:
             return infinite
-        empty = stored == self.no_data
+        empty = raw == self.no_data
         return empty if infinite is None else empty | infinite
 
-    def writing(self, path: str, note: str) -> AbstractContextManager[Put]:
-        """Plain pixels are overwritten in a copy of the file; others are encoded again.
+    def writing(self, path: str, note: str) -> AbstractContextManager[WriteRows]:
+        """Overwrite mapped pixels in a copy of the file; encode others again.
 
-        So are those of a pyramid, whose reduced levels would still show the old pixels.
+        A pyramid is encoded again too: its reduced levels would show the old pixels.
         """
         layouts = [(series.first, series.layout) for series in self.series]
-        raws = [series.raw for series in self.series if series.raw is not None]
-        if len(raws) == len(self.series) and not self.levels:
-            return overwritten(self.path, path, list(zip(layouts, raws)))
+        arrays = [series.mapped for series in self.series if series.mapped is not None]
+        if len(arrays) == len(self.series) and not self.levels:
+            return overwritten(self.path, path, list(zip(layouts, arrays)))
         dtypes = [series.dtype for series in self.series]
         return rewritten(self.path, path, layouts, dtypes)
 
@@ -124,7 +131,7 @@ class TiffFile(ImageFile):
         try:
             import zarr
         except ImportError as fault:
-            raise needed("zarr", "images") from fault
+            raise missing_library("zarr", "images") from fault
         with opened_tiff(self.path) as tif:
             store = tif.series[series.index].aszarr(level=0)
             try:
@@ -135,24 +142,24 @@ class TiffFile(ImageFile):
 
 @contextmanager
 def opened_tiff(path: str) -> Iterator[Any]:
-    """Tifffile's own view of a file."""
+    """The file opened by tifffile."""
     try:
         import tifffile
     except ImportError as fault:
-        raise needed("tifffile", "images") from fault
+        raise missing_library("tifffile", "images") from fault
     with tifffile.TiffFile(path) as tif:
         yield tif
 
 
 def _check_chain(tif: Any) -> None:
-    """Raises: DataError where the file names a page that is not in it."""
+    """Raises: DataError if the next page lies beyond the end of the file."""
     count = len(tif.pages)
     handle = tif.filehandle
     handle.seek(tif.pages.next_page_offset)
     size = tif.tiff.offsetsize
     offset = int.from_bytes(handle.read(size), "little" if tif.byteorder == "<" else "big")
     if offset >= handle.size:
-        raise DataError(f"it is truncated: after {count} pages the next lies beyond its end")
+        raise DataError(f"it is truncated: the page after the first {count} lies beyond its end")
 
 
 def _number(text: Any) -> float | None:
@@ -162,8 +169,8 @@ def _number(text: Any) -> float | None:
         return None
 
 
-def _learnt(series: Any, place: tuple[int, int], path: str, axes: str | None) -> Series:
-    """What is kept of a series; `place` is its number and that of its first plane."""
+def _series(series: Any, position: tuple[int, int], path: str, axes: str | None) -> Series:
+    """The record of a series; `position` is its index and the index of its first plane."""
     key = series.keyframe
     check_dtype(np.dtype(series.dtype))
     _refuse_palette(key)
@@ -171,26 +178,31 @@ def _learnt(series: Any, place: tuple[int, int], path: str, axes: str | None) ->
     given = str(series.axes)
     known = len(set(given)) == len(given) and {"Y", "X"} <= set(given)
     letters = axes or (given if known else None)
-    at = given.find("S")
-    colour = at >= 0 and series.shape[at] <= 4
+    sample_axis = given.find("S")
+    colour = sample_axis >= 0 and series.shape[sample_axis] <= 4
     sample = "" if axes else "S" if colour else "-"
     layout = layout_of(series.shape, letters, sample=sample)
-    if colour and layout.sample == at and key.extrasamples and key.extrasamples[-1] in ALPHA:
-        layout = layout_of(series.shape, letters, sample=sample, carried=1)
-    stored = np.dtype(series.dtype).newbyteorder(key.parent.byteorder)
+    if (
+        colour
+        and layout.sample == sample_axis
+        and key.extrasamples
+        and key.extrasamples[-1] in ALPHA
+    ):
+        layout = layout_of(series.shape, letters, sample=sample, alpha=1)
+    file_dtype = np.dtype(series.dtype).newbyteorder(key.parent.byteorder)
     dtype = np.dtype(series.dtype)
-    offset, raw, pages = series.dataoffset, None, ()
-    # odd numbers of bits are packed, and only whole bytes can be mapped
+    offset, mapped, pages = series.dataoffset, None, ()
+    # pixels of other numbers of bits are packed, and cannot be mapped
     if offset is not None and key.bitspersample == 8 * dtype.itemsize:
-        raw = Raw(path, offset, stored, tuple(series.shape))
-        raw.check_size()
+        mapped = MappedArray(path, offset, file_dtype, tuple(series.shape))
+        mapped.check_size()
     else:
         pages = _for_pillow(series, layout)
-    return Series(*place, layout, dtype, raw, pages)
+    return Series(*position, layout, dtype, mapped, pages)
 
 
 def _check_length(series: Any, size: int) -> None:
-    """Raises: DataError where a tile or strip lies beyond the end of the file."""
+    """Raises: DataError if a tile or strip lies beyond the end of the file."""
     for page in series.pages:
         if page is None or page.parent.filehandle.path != series.keyframe.parent.filehandle.path:
             continue
@@ -201,7 +213,7 @@ def _check_length(series: Any, size: int) -> None:
 
 
 def _refuse_palette(page: Any) -> None:
-    """Raises: DataError for indices into colours; a ramp, as ImageJ writes it, is only a look."""
+    """Raises: DataError for palette indices; a monotonic colour map is only a display setting."""
     colours = page.colormap if page.photometric == 3 else None
     if colours is None or page.is_imagej:
         return
@@ -211,9 +223,9 @@ def _refuse_palette(page: Any) -> None:
 
 
 def _for_pillow(series: Any, layout: Layout) -> tuple[int, ...]:
-    """The pages that Pillow must decode, for lack of a codec.
+    """The pages that Pillow decodes because tifffile has no codec.
 
-    Raises: DataError where it cannot either.
+    Raises: DataError if Pillow cannot decode them either.
     """
     import tifffile
 
@@ -237,12 +249,12 @@ def _by_pillow(path: str, page: int, series: Series) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError as fault:
-        raise needed("Pillow", "images") from fault
+        raise missing_library("Pillow", "images") from fault
     layout = series.layout
     with Image.open(path, formats=["TIFF"]) as image:
         image.seek(page)
         array = np.array(image)
     array = array if array.ndim == 3 else array[..., None]
-    if array.dtype != series.dtype or array.shape[2] != layout.channels + layout.carried:
+    if array.dtype != series.dtype or array.shape[2] != layout.channels + layout.alpha:
         raise DataError("its compression needs another library; pip install imagecodecs")
     return array

@@ -1,4 +1,4 @@
-"""Which files of a path, a folder tree or a glob are images, and why the others are not read."""
+"""Image files of a path, a folder tree or a glob, and why other files are passed over."""
 
 import difflib
 import glob
@@ -12,44 +12,44 @@ from keyhole.data.images.dicom import looks_like_dicom
 from keyhole.data.images.image import FORMATS
 from keyhole.errors import DataError, FileError
 
-Named = tuple[str, str]  # a path, and the name that messages and copies use
-TABLES = (".parquet", ".pq")  # a folder of these holds a table, whatever images lie beside
+NamedPath = tuple[str, str]  # a path, and its name in messages and copies
+TABLES = (".parquet", ".pq")  # a folder with such files is a table, even if it also has images
 ZARR_HEADERS = ("zarr.json", ".zgroup", ".zarray")
 DICOM_INDEX = "dicomdir"  # begins like a DICOM file, but only lists others
-# First bytes of files whose name has no ending that says something: (offset, bytes, kind).
+# First bytes of files without a known ending: (offset, bytes, kind).
 FIRST_BYTES = (
     (0, b"\x89PNG\r\n\x1a\n", "pillow"), (0, b"\xff\xd8\xff", "pillow"), (0, b"GIF8", "pillow"),
     (0, b"II*\0", "tiff"), (0, b"MM\0*", "tiff"), (0, b"II+\0", "tiff"), (0, b"MM\0+", "tiff"),
     (0, b"\x93NUMPY", "npy"), (344, b"n+1\0", "nifti"), (8, b"WEBPVP8", "pillow"),
 )  # fmt: skip
-LOOKED_AT = 352  # bytes
-NO_WORD = re.compile(r"(\.\d*)?")  # an ending that names no format: none, or digits as in img.001
+HEADER_BYTES = 352  # read to recognize a format
+NO_FORMAT = re.compile(r"(\.\d*)?")  # no ending, or digits only, such as img.001
 MOST_REASONS = 6
 
 
 @dataclass
 class Tree:
-    """Image files in order, and why other entries were passed over: how many for each reason."""
+    """Image files in order, and the number of entries passed over, by reason."""
 
-    files: list[Named] = field(default_factory=list)
+    files: list[NamedPath] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
 
 
 def in_words(passed_over: dict[str, int]) -> str:
-    """`3 files were passed over: ending .txt (2), hidden (1)`; empty where there are none."""
+    """`3 files were passed over: ending .txt (2), hidden (1)`; empty if there are none."""
     total = sum(passed_over.values())
     if not total:
         return ""
-    often = sorted(passed_over.items(), key=lambda pair: (-pair[1], pair[0]))
-    reasons = [f"{reason} ({count:,})" for reason, count in often[:MOST_REASONS]]
-    rest = total - sum(count for _, count in often[:MOST_REASONS])
+    by_count = sorted(passed_over.items(), key=lambda pair: (-pair[1], pair[0]))
+    reasons = [f"{reason} ({count:,})" for reason, count in by_count[:MOST_REASONS]]
+    rest = total - sum(count for _, count in by_count[:MOST_REASONS])
     reasons += [f"other reasons ({rest:,})"] if rest else []
     entries = "1 file was" if total == 1 else f"{total:,} files were"
     return f"{entries} passed over: {', '.join(reasons)}"
 
 
 def format_of(path: str) -> str | None:
-    """The kind of image file by its ending, else by its first bytes; None for no image."""
+    """The image format by ending, else by first bytes; None if it is not an image."""
     low = path.lower().rstrip("/")
     is_folder = os.path.isdir(path)
     if is_folder:
@@ -60,7 +60,7 @@ def format_of(path: str) -> str | None:
     if not os.path.isfile(path):
         return None
     start = _first_bytes(path)
-    unnamed = bool(NO_WORD.fullmatch(os.path.splitext(low)[1]))
+    unnamed = bool(NO_FORMAT.fullmatch(os.path.splitext(low)[1]))
     if looks_like_dicom(start, bare=unnamed):
         return "dicom"
     if not unnamed:
@@ -69,23 +69,23 @@ def format_of(path: str) -> str | None:
 
 
 def is_zarr(path: str) -> bool:
-    """True for a folder that is one image."""
-    named = path.rstrip("/").lower().endswith(".zarr")
-    return named or any(os.path.exists(os.path.join(path, name)) for name in ZARR_HEADERS)
+    """True for a folder that is one Zarr image."""
+    has_ending = path.rstrip("/").lower().endswith(".zarr")
+    return has_ending or any(os.path.exists(os.path.join(path, name)) for name in ZARR_HEADERS)
 
 
 def holds_images(path: str) -> bool:
-    """True for a folder with an image file anywhere in it and no Parquet file right in it."""
+    """True for a folder with an image at any depth and no Parquet file at its top."""
     if any(entry.name.endswith(TABLES) for entry in _entries(path)):
         return False
     return next((True for _, reason in _walked(path) if not reason), False)
 
 
 def tree_of(path: str) -> Tree:
-    """The image files that a path names: a file, a folder with all below it, or a glob.
+    """The image files of a path: a file, a folder tree, or a glob.
 
     Names are relative to the folder, or to the part of the glob without wildcards.
-    Raises: FileError, DataError where there are none.
+    Raises: FileError, DataError if there are none.
     """
     if "://" in path:
         raise FileError(f"{path}: only local paths are read; fetch the file first")
@@ -97,7 +97,7 @@ def tree_of(path: str) -> Tree:
         return tree
     if os.path.exists(path):
         if os.path.basename(path).lower() == DICOM_INDEX:
-            raise DataError(f"{path} is an index of DICOM files; give the folder it is in")
+            raise DataError(f"{path} is an index of DICOM files; give its folder")
         return Tree([(path, os.path.basename(path.rstrip("/")))])
     matches = sorted(glob.glob(path, recursive=True))
     if not matches:
@@ -106,13 +106,13 @@ def tree_of(path: str) -> Tree:
     if not tree.files:
         others = in_words(tree.passed_over)
         raise DataError(
-            f"none of the {len(matches)} files that {path} names is an image: {others}"
+            f"none of the {len(matches)} files that match {path} is an image: {others}"
         )
     return tree
 
 
 def tree_of_list(paths: Sequence[str]) -> Tree:
-    """The image files of a list of paths, folders walked; names are as short as they can be."""
+    """The image files of a list of paths and folders, with the shortest names that differ."""
     tree = Tree()
     for path in paths:
         walked = os.path.isdir(path) and not is_zarr(path)
@@ -129,15 +129,15 @@ def tree_of_list(paths: Sequence[str]) -> Tree:
 
 
 def _collected(paths: Sequence[str], top: str) -> Tree:
-    tree, met = Tree(), set()
+    tree, visited = Tree(), set()
     for start in paths:
         is_folder = os.path.isdir(start) and not is_zarr(start)
         walked = _walked(start) if is_folder else iter([(start, _why_not(start))])
         for path, reason in walked:
             real = os.path.realpath(path)
-            if len(paths) > 1 and real in met:  # a glob names a folder and what is in it
+            if len(paths) > 1 and real in visited:  # a glob may match a folder and its content
                 continue
-            met.add(real)
+            visited.add(real)
             if reason:
                 tree.passed_over[reason] += 1
             else:
@@ -146,17 +146,17 @@ def _collected(paths: Sequence[str], top: str) -> Tree:
 
 
 def _walked(top: str) -> Iterator[tuple[str, str]]:
-    """(path, "") of each image below a folder, (path, reason) of what is passed over.
+    """(path, "") of each image below a folder, (path, reason) of each entry passed over.
 
-    A link to a folder outside the tree is followed once, one to a folder inside it never. A
-    folder below that cannot be listed is given like an image: opening it tells the fault.
+    A link to a folder outside the tree is followed once; a link to a folder inside, never. A
+    folder that cannot be listed is returned like an image, so that opening it raises the error.
     """
     root = os.path.realpath(top)
-    met = {root}
-    waiting = [(top, _entries(top))]
-    while waiting:
-        folder, entries = waiting.pop()
-        for at, entry in enumerate(entries):
+    visited = {root}
+    stack = [(top, _entries(top))]
+    while stack:
+        folder, entries = stack.pop()
+        for i, entry in enumerate(entries):
             if entry.name.startswith("."):
                 yield entry.path, "hidden"
                 continue
@@ -164,16 +164,16 @@ def _walked(top: str) -> Iterator[tuple[str, str]]:
                 yield entry.path, _why_not(entry.path)
                 continue
             real = os.path.realpath(entry.path)
-            if real in met or (entry.is_symlink() and _inside(real, root)):
-                yield entry.path, "a link to a folder that is read anyway"
+            if real in visited or (entry.is_symlink() and _inside(real, root)):
+                yield entry.path, "a link to a folder that is read already"
                 continue
-            met.add(real)
+            visited.add(real)
             try:
                 inside = _entries(entry.path)
             except FileError:
                 yield entry.path, ""
                 continue
-            waiting += [(folder, entries[at + 1 :]), (entry.path, inside)]
+            stack += [(folder, entries[i + 1 :]), (entry.path, inside)]
             break
 
 
@@ -185,7 +185,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _inside(path: str, root: str) -> bool:
-    """True where one of the two holds the other."""
+    """True if one path contains the other."""
     return os.path.commonpath([path, root]) in (path, root)
 
 
@@ -198,26 +198,26 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
 
 
 def _why_not(path: str) -> str:
-    """Why an entry is no image file; empty for one that is."""
+    """Why an entry is not an image file; empty if it is one."""
     name = os.path.basename(path.rstrip("/"))
     if name.lower() == DICOM_INDEX:
         return "an index of DICOM files"
     if not os.path.exists(path):
-        return "a link that leads nowhere"
+        return "a broken link"
     if not os.path.isfile(path) and not os.path.isdir(path):
-        return "no regular file"
+        return "not a regular file"
     if format_of(path) is not None:
         return ""
     ending = os.path.splitext(name)[1].lower()
-    if NO_WORD.fullmatch(ending):
-        return "no ending, and not the first bytes of an image"
+    if NO_FORMAT.fullmatch(ending):
+        return "no ending, and its first bytes are not those of an image"
     return f"ending {ending:.12}"
 
 
 def _first_bytes(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(LOOKED_AT)
+            return file.read(HEADER_BYTES)
     except OSError:
         return b""
 
@@ -225,7 +225,7 @@ def _first_bytes(path: str) -> bytes:
 def _fixed_part(pattern: str) -> str:
     """The folder of a glob, up to its first wildcard."""
     parts = pattern.split(os.sep)
-    first = next((at for at, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    first = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")
 
 

@@ -1,9 +1,4 @@
-"""NIfTI volumes: slices along the third axis, times and the like as further planes.
-
-Arrays in .npy files, mapped.
-
-Zarr arrays and OME-Zarr: folders of chunks, read and written chunk by chunk.
-"""
+"""Volumes: NIfTI (slices of the third and later axes are planes), .npy arrays, and Zarr."""
 
 import gzip
 import json
@@ -17,115 +12,137 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from keyhole.core.files import aside, beside, folder_aside
-from keyhole.data.images.arrays import HELD_BYTES, Layout, Raw, held, layout_of, reserve, truncated
-from keyhole.data.images.image import Asked, ImageFile, Limits, Put, check_dtype, limits_of, needed
+from keyhole.data.images.arrays import (
+    CACHE_BYTES,
+    Layout,
+    MappedArray,
+    cached,
+    layout_of,
+    reserve,
+    truncated,
+)
+from keyhole.data.images.image import (
+    ImageFile,
+    Limits,
+    OpenOptions,
+    WriteRows,
+    check_dtype,
+    limits_of,
+    missing_library,
+)
 from keyhole.errors import DataError
 
 BLOCK_BYTES = 1 << 20
 
 
 class NiftiFile(ImageFile):
-    """A volume whose header, extensions and affine go into a copy byte for byte."""
+    """A volume; copies have its header, extensions and affine, byte for byte."""
 
     kind = "nifti"
     endings = (".nii", ".nii.gz")
 
     def __init__(
-        self, path: str, asked: Asked, *, raw: Raw, layout: Layout, scale: tuple[float, float]
+        self,
+        path: str,
+        options: OpenOptions,
+        *,
+        mapped: MappedArray,
+        layout: Layout,
+        scale: tuple[float, float],
     ) -> None:
-        super().__init__(path, asked)
-        self.raw = raw
+        super().__init__(path, options)
+        self.mapped = mapped
         self.layout = layout
         self.slope, self.intercept = scale
-        limits = scaled_limits(limits_of(raw.dtype), *scale)
+        limits = scaled_limits(limits_of(mapped.dtype), *scale)
         size = (layout.height, layout.width, layout.channels)
         for name in plane_names(self.name, layout.planes):
-            self.add(size, raw.dtype, limits, name)
+            self.add(size, mapped.dtype, limits, name)
 
     @classmethod
-    def opened(cls, path: str, asked: Asked) -> Self:
-        """The volume; a packed one is read through once, for its checksum stands at its end."""
+    def opened(cls, path: str, options: OpenOptions) -> Self:
+        """The volume; a gzipped one is read to its end once, to verify its checksum."""
         try:
             import nibabel as nib
         except ImportError as fault:
-            raise needed("nibabel", "medical") from fault
+            raise missing_library("nibabel", "medical") from fault
         proxy: Any = nib.load(path).dataobj  # pyright: ignore[reportAttributeAccessIssue]
         dtype, shape = np.dtype(proxy.dtype), tuple(int(n) for n in proxy.shape)
         check_dtype(dtype)
-        axes = asked.axes or "XYZTUVW"[: len(shape)]
+        axes = options.axes or "XYZTUVW"[: len(shape)]
         layout = layout_of(shape, axes)
-        raw = Raw(path, int(proxy.offset), dtype, shape, fortran=True)
+        mapped = MappedArray(path, int(proxy.offset), dtype, shape, fortran=True)
         if packed(path):
             size = _unpacked_bytes(path)
-            if size < raw.end:
-                raise DataError(truncated(size, raw.end))
+            if size < mapped.end:
+                raise DataError(truncated(size, mapped.end))
         else:
-            raw.check_size()
+            mapped.check_size()
         scale = (float(proxy.slope), float(proxy.inter))
-        return cls(path, asked, raw=raw, layout=layout, scale=scale)
+        return cls(path, options, mapped=mapped, layout=layout, scale=scale)
 
-    def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
-        """A window: mapped, or from the volume that was unpacked last."""
+    def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
+        """A window: mapped, cut from the cached volume, or decompressed."""
         if not packed(self.path):
-            return self.layout.read(self.raw.array(), plane, y, x)
-        if self.raw.end - self.raw.offset <= HELD_BYTES:
-            whole = held(self.path, "volume", self._unpacked)
+            return self.layout.read(self.mapped.array(), plane, y, x)
+        if self.mapped.end - self.mapped.offset <= CACHE_BYTES:
+            whole = cached(self.path, "volume", self._unpacked)
             return self.layout.read(whole, plane, y, x)
-        return self.layout.read(_Streamed(self.raw), plane, y, x)
+        return self.layout.read(_Streamed(self.mapped), plane, y, x)
 
-    def real(self, plane: int, stored: np.ndarray) -> np.ndarray:
-        """Stored values, scaled by the header."""
-        return scaled(stored, self.slope, self.intercept)
+    def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
+        """MappedArray values, scaled by the header."""
+        return scaled(raw, self.slope, self.intercept)
 
-    def unreal(self, plane: int, values: np.ndarray) -> np.ndarray:
-        """Real values as the header has them stored."""
+    def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
+        """Real values in raw units, by the header."""
         return unscaled(values, self.slope, self.intercept)
 
     @contextmanager
-    def writing(self, path: str, note: str) -> Iterator[Put]:
-        """Pixels go to their place in an unpacked file; it is packed where `path` asks for it."""
+    def writing(self, path: str, note: str) -> Iterator[WriteRows]:
+        """Write pixels into an uncompressed file, then gzip it if `path` ends in .gz."""
         with gzip.open(self.path) if packed(self.path) else open(self.path, "rb") as file:
-            start = file.read(self.raw.offset)
-        with aside(path) as temporary, _unpacked_beside(temporary, path) as place:
-            reserve(place, start, self.raw.end)
+            start = file.read(self.mapped.offset)
+        with aside(path) as temporary, _unpacked_beside(temporary, path) as unpacked:
+            reserve(unpacked, start, self.mapped.end)
 
-            def put(plane: int, y: slice, rows: np.ndarray) -> None:
-                self.layout.write(self.raw.array(write=True, path=place), plane, y, rows)
+            def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
+                self.layout.write(self.mapped.array(write=True, path=unpacked), plane, y, rows)
 
-            yield put
+            yield write_rows
 
     def _unpacked(self) -> np.ndarray:
         with gzip.open(self.path) as file:
-            file.seek(self.raw.offset)
-            content = file.read(self.raw.end - self.raw.offset)
-        return np.frombuffer(content, self.raw.dtype).reshape(self.raw.shape, order="F")
+            file.seek(self.mapped.offset)
+            content = file.read(self.mapped.end - self.mapped.offset)
+        return np.frombuffer(content, self.mapped.dtype).reshape(self.mapped.shape, order="F")
 
 
 class _Streamed:
-    """A packed volume too large to hold, of which what is asked for is unpacked."""
+    """A gzipped volume too large for the cache: each window is decompressed."""
 
-    def __init__(self, raw: Raw) -> None:
-        self.raw = raw
+    def __init__(self, mapped: MappedArray) -> None:
+        self.mapped = mapped
 
     def __getitem__(self, index: Any) -> np.ndarray:
         from nibabel.fileslice import fileslice
 
-        with gzip.open(self.raw.path) as file:
+        with gzip.open(self.mapped.path) as file:
             return fileslice(
-                file, index, self.raw.shape, self.raw.dtype, self.raw.offset, order="F"
+                file, index, self.mapped.shape, self.mapped.dtype, self.mapped.offset, order="F"
             )
 
 
 def packed(path: str) -> bool:
-    """True for a name that says gzip."""
+    """True for a gzip ending."""
     return path.lower().endswith(".gz")
 
 
-def scaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """`stored * slope + intercept` as float32, computed in double."""
+def scaled(raw: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """`raw * slope + intercept` as float32, computed in float64."""
     if slope == 1 and intercept == 0:
-        return np.array(stored, np.float32, order="C")
-    return np.ascontiguousarray(stored * np.float64(slope) + intercept, np.float32)
+        return np.array(raw, np.float32, order="C")
+    return np.ascontiguousarray(raw * np.float64(slope) + intercept, np.float32)
 
 
 def unscaled(values: np.ndarray, slope: float, intercept: float) -> np.ndarray:
@@ -136,7 +153,7 @@ def unscaled(values: np.ndarray, slope: float, intercept: float) -> np.ndarray:
 
 
 def scaled_limits(limits: Limits | None, slope: float, intercept: float) -> Limits | None:
-    """The real values of the stored limits; a falling scale turns them round."""
+    """The raw limits as real values, in increasing order."""
     if limits is None:
         return None
     ends = sorted(end * slope + intercept for end in limits)
@@ -144,7 +161,7 @@ def scaled_limits(limits: Limits | None, slope: float, intercept: float) -> Limi
 
 
 def _unpacked_bytes(path: str) -> int:
-    """The length of what is packed; reading to the end checks its sum."""
+    """The uncompressed size; reading to the end verifies the checksum."""
     size = 0
     with gzip.open(path) as file:
         while block := file.read(BLOCK_BYTES):
@@ -154,7 +171,7 @@ def _unpacked_bytes(path: str) -> int:
 
 @contextmanager
 def _unpacked_beside(temporary: str, path: str) -> Iterator[str]:
-    """A file to fill: `temporary` itself, or one that is packed into it at the end."""
+    """A file to fill: `temporary` itself, or a scratch file that is gzipped into it."""
     if not packed(path):
         yield temporary
         return
@@ -169,57 +186,59 @@ def _unpacked_beside(temporary: str, path: str) -> Iterator[str]:
 
 
 class NpyFile(ImageFile):
-    """The planes of an array; the axes are guessed by shape where none are given."""
+    """The planes of an array; axes are guessed from the shape unless given."""
 
     kind = "npy"
     endings = (".npy",)
 
-    def __init__(self, path: str, asked: Asked, raw: Raw, layout: Layout) -> None:
-        super().__init__(path, asked)
-        self.raw = raw
+    def __init__(
+        self, path: str, options: OpenOptions, mapped: MappedArray, layout: Layout
+    ) -> None:
+        super().__init__(path, options)
+        self.mapped = mapped
         self.layout = layout
         size = (layout.height, layout.width, layout.channels)
         for name in plane_names(self.name, layout.planes):
-            self.add(size, raw.dtype, limits_of(raw.dtype), name)
+            self.add(size, mapped.dtype, limits_of(mapped.dtype), name)
 
     @classmethod
-    def opened(cls, path: str, asked: Asked) -> Self:
-        """The array; its header is checked against the length of the file."""
+    def opened(cls, path: str, options: OpenOptions) -> Self:
+        """The array; the file's length is checked."""
         with open(path, "rb") as file:
             version = np.lib.format.read_magic(file)
-            reads = {
+            readers = {
                 (1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0,
             }
-            if version not in reads:
-                raise DataError(f"it is written in version {version} of the format")
-            shape, fortran, dtype = reads[version](file)
-            raw = Raw(path, file.tell(), dtype, shape, fortran)
+            if version not in readers:
+                raise DataError(f"unsupported .npy version {version}")
+            shape, fortran, dtype = readers[version](file)
+            mapped = MappedArray(path, file.tell(), dtype, shape, fortran)
         check_dtype(dtype)
-        layout = layout_of(shape, asked.axes)
-        raw.check_size()
-        return cls(path, asked, raw, layout)
+        layout = layout_of(shape, options.axes)
+        mapped.check_size()
+        return cls(path, options, mapped, layout)
 
-    def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
+    def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window, mapped."""
-        return self.layout.read(self.raw.array(), plane, y, x)
+        return self.layout.read(self.mapped.array(), plane, y, x)
 
     @contextmanager
-    def writing(self, path: str, note: str) -> Iterator[Put]:
-        """The header as it is, and room for the pixels."""
+    def writing(self, path: str, note: str) -> Iterator[WriteRows]:
+        """Copy the header, then write the pixels."""
         with open(self.path, "rb") as file:
-            start = file.read(self.raw.offset)
+            start = file.read(self.mapped.offset)
         with aside(path) as temporary:
-            reserve(temporary, start, self.raw.end)
+            reserve(temporary, start, self.mapped.end)
 
-            def put(plane: int, y: slice, rows: np.ndarray) -> None:
-                self.layout.write(self.raw.array(write=True, path=temporary), plane, y, rows)
+            def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
+                self.layout.write(self.mapped.array(write=True, path=temporary), plane, y, rows)
 
-            yield put
+            yield write_rows
 
 
 def plane_names(name: str, planes: int) -> list[str]:
-    """The file's name, with the plane's number where there are several."""
+    """The file's name, with the plane's number if there are several."""
     return [name] if planes == 1 else [f"{name}[{plane}]" for plane in range(planes)]
 
 
@@ -229,8 +248,8 @@ HEADERS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 class ZarrFile(ImageFile):
     """The full level of a multiscale image, or a plain array.
 
-    A copy has its chunks, codecs and attributes. Coarser levels would still show the old pixels,
-    so the copy has none.
+    A copy has the same chunks, codecs and attributes, but no reduced levels: they would show the
+    old pixels.
     """
 
     kind = "zarr"
@@ -238,9 +257,9 @@ class ZarrFile(ImageFile):
     folder = True
 
     def __init__(
-        self, path: str, asked: Asked, *, inside: str, dtype: np.dtype, layout: Layout
+        self, path: str, options: OpenOptions, *, inside: str, dtype: np.dtype, layout: Layout
     ) -> None:
-        super().__init__(path, asked)
+        super().__init__(path, options)
         self.inside = inside
         self.layout = layout
         size = (layout.height, layout.width, layout.channels)
@@ -248,37 +267,37 @@ class ZarrFile(ImageFile):
             self.add(size, dtype, limits_of(dtype), name)
 
     @classmethod
-    def opened(cls, path: str, asked: Asked) -> Self:
-        """The array; a C axis of a microscope counts planes unless `axes` says otherwise."""
+    def opened(cls, path: str, options: OpenOptions) -> Self:
+        """The array; a C axis (of a microscope) counts planes unless `axes` is given."""
         node = _node(path)
         inside, letters = _full_level(node)
         array = node[inside] if inside else node
         check_dtype(array.dtype)
-        if asked.axes or letters is None:
-            layout = layout_of(array.shape, asked.axes)
+        if options.axes or letters is None:
+            layout = layout_of(array.shape, options.axes)
         else:
             layout = layout_of(array.shape, letters, sample="S")
-        file = cls(path, asked, inside=inside, dtype=array.dtype, layout=layout)
+        file = cls(path, options, inside=inside, dtype=array.dtype, layout=layout)
         scales = _multiscales(dict(node.attrs)) if inside else []
         file.levels = len(scales[0]["datasets"]) - 1 if scales else 0
         return file
 
-    def stored(self, plane: int, y: slice, x: slice) -> np.ndarray:
-        """A window; its chunks alone are read."""
+    def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
+        """A window; only its chunks are read."""
         return self.layout.read(self._array(self.path, "r"), plane, y, x)
 
     @contextmanager
-    def writing(self, path: str, note: str) -> Iterator[Put]:
-        """The headers as they are; chunks are filled as rows arrive."""
+    def writing(self, path: str, note: str) -> Iterator[WriteRows]:
+        """Copy the headers, then write chunks as rows arrive."""
         standing = os.listdir(path) if os.path.isdir(path) else []
         with folder_aside(path, standing) as temporary:
             self._copy_headers(temporary)
             array = self._array(str(temporary), "r+")
 
-            def put(plane: int, y: slice, rows: np.ndarray) -> None:
+            def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
                 self.layout.write(array, plane, y, rows)
 
-            yield put
+            yield write_rows
 
     def _array(self, path: str, mode: Literal["r", "r+"]) -> Any:
         node = _node(path, mode)
@@ -288,23 +307,23 @@ class ZarrFile(ImageFile):
         """The headers of the array and of every group above it."""
         parts = self.inside.split("/") if self.inside else []
         for depth in range(len(parts) + 1):
-            place = os.path.join(*parts[:depth]) if depth else ""
-            (target / place).mkdir(exist_ok=True)
+            group = os.path.join(*parts[:depth]) if depth else ""
+            (target / group).mkdir(exist_ok=True)
             for header in HEADERS:
-                given = Path(self.path) / place / header
+                given = Path(self.path) / group / header
                 if given.exists():
-                    shutil.copyfile(given, target / place / header)
-                    _keep_one_level(target / place / header)
+                    shutil.copyfile(given, target / group / header)
+                    _remove_levels(target / group / header)
 
 
 def _node(path: str, mode: Literal["r", "r+"] = "r") -> Any:
     try:
         import zarr
     except ImportError as fault:
-        raise needed("zarr", "images") from fault
+        raise missing_library("zarr", "images") from fault
     if not any(os.path.exists(os.path.join(path, header)) for header in HEADERS):
-        raise DataError("it holds no zarr array or group")
-    if _grouped(path):  # what is consolidated is not copied, and may be stale
+        raise DataError("it is not a zarr array or group")
+    if _grouped(path):  # consolidated metadata may be stale, and is not copied
         return zarr.open_group(path, mode=mode, use_consolidated=False)
     return zarr.open_array(path, mode=mode)
 
@@ -317,7 +336,7 @@ def _grouped(path: str) -> bool:
 
 
 def _full_level(node: Any) -> tuple[str, str | None]:
-    """Where in the group the full image stands, and the letters of its axes if it says them."""
+    """The path of the full image in the group, and the letters of its axes if known."""
     if not hasattr(node, "group_keys"):  # an array
         return "", _letters(node.metadata)
     scales = _multiscales(dict(node.attrs))
@@ -325,7 +344,7 @@ def _full_level(node: Any) -> tuple[str, str | None]:
         first = scales[0]
         axes = [axis["name"] if isinstance(axis, dict) else axis for axis in first.get("axes", [])]
         inside = first["datasets"][0]["path"]
-        # version 0.1 and 0.2 say nothing of axes, which are these five
+        # versions 0.1 and 0.2 have no axes entry; they always have these five
         return inside, "".join(a[:1] for a in axes).upper() or "TCZYX"
     names = sorted(name for name, _ in node.arrays())
     if len(names) != 1:
@@ -346,8 +365,8 @@ def _multiscales(attributes: dict[str, Any]) -> list[Any]:
     return attributes.get("ome", attributes).get("multiscales", [])
 
 
-def _keep_one_level(header: Path) -> None:
-    """Take out what names levels that are not copied."""
+def _remove_levels(header: Path) -> None:
+    """Remove the entries of levels that are not copied."""
     content = json.loads(header.read_text())
     content.pop("consolidated_metadata", None)
     attributes = content if header.name == ".zattrs" else content.get("attributes", {})
