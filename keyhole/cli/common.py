@@ -287,7 +287,7 @@ def in_options(text: str, options: Mapping[str, Any], names: Mapping[str, str]) 
 
 
 def names_of(command: click.Command) -> dict[str, str]:
-    """The option of each parameter of a command, as it is written."""
+    """The option of each parameter of a command, such as `--seed` of `seed`."""
     options = [p for p in command.params if isinstance(p, click.Option) and p.name]
     return {str(p.name): max(p.opts, key=len) for p in options}
 

@@ -110,7 +110,7 @@ def _page_and_maps(task: Detect, data: str, options: dict[str, Any], say: Say) -
         from keyhole.report.anomaly_maps import HOTTEST, write_anomaly_maps
 
         count = write_anomaly_maps(folder, detector, data)
-        say("anomaly_map", f"{count:,} maps, brightest from {HOTTEST:g} times the usual on")
+        say("maps", f"{count:,} anomaly maps, brightest from {HOTTEST:g} times the usual on")
         say("wrote", folder)
     return 1 if options["fail_on_alarm"] and task.alarms else 0
 

@@ -205,7 +205,7 @@ def test_a_detector_writes_as_many_anomaly_maps_as_it_reports(tmp_path, capsys):
     assert run(fit) == 0
     out = ["-o", str(tmp_path / "a.csv"), "--anomaly-map", str(maps)]
     assert run(["detect", model, str(folder), *out]) == 0
-    assert "13 maps" in capsys.readouterr().err
+    assert "13 anomaly maps" in capsys.readouterr().err
     assert len(list(maps.rglob("*.png"))) == 13
 
 

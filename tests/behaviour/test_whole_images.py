@@ -271,7 +271,7 @@ def test_a_folder_of_images_is_fitted_asked_embedded_and_drawn_from_on_the_comma
     assert page.count('src="data:image/png') == 15
     out = ["-o", str(tmp_path / "a.csv"), "--anomaly-map", str(anomaly_map)]
     assert run(["detect", model, str(folder), *out]) == 0
-    assert "60 maps" in capsys.readouterr().err
+    assert "60 anomaly maps" in capsys.readouterr().err
     assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith('"00.png",')
     maps = sorted(anomaly_map.iterdir())
     assert len(maps) == 60
