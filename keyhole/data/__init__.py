@@ -1,4 +1,4 @@
-"""Where rows come from: blocks of rows out of frames, arrays, CSV, Parquet and pipes."""
+"""Sources of rows: frames, arrays, CSV, Parquet, images and pipes."""
 
 from keyhole.data.opening import open_source
 from keyhole.data.source import ArrayRows, ArrowRows, Rows, Source

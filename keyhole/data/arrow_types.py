@@ -30,8 +30,8 @@ def name(arrow_type: Any, *, levels: bool = False) -> str:
         arrow_type = arrow_type.value_type
     text = str(arrow_type)
     known = text in PLAIN or ZONED.fullmatch(text) or DECIMAL.fullmatch(text)
-    found = text if known else "string"
-    return LEVELS + found if levels else found
+    type_name = text if known else "string"
+    return LEVELS + type_name if levels else type_name
 
 
 def named(type_name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Arrow arrays of any type as floats, texts or moments; what cannot be read is not raised."""
+"""Arrow arrays as floats, texts or seconds; unreadable values are reported, not raised."""
 
 from __future__ import annotations
 

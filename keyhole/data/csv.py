@@ -1,12 +1,8 @@
-"""CSV, as a file or a pipe: every cell is a text, as it was written; columns know what it says.
+"""CSV from a file or a pipe; every cell stays a text, as written.
 
-So no later block can anomaly score, and what nobody asked to change goes out as it came in.
-
-Text in blocks of whole rows, for what Arrow cannot read by itself: pipes, and not UTF-8.
-
-Arrow reads ahead on threads of its own. Where these call Python, for a pipe or to decode, a
-reader that is given up waits for such a thread, which waits for Python: the process hangs. And a
-silent pipe would keep the process from hearing a signal. So Python reads, and Arrow parses.
+Columns parse the texts, so no later block can fail on a type, and unchanged cells are written back
+unchanged. Pipes and encodings other than UTF-8 are read by Python in blocks of whole rows: Arrow's
+own read-ahead threads would call Python, which can deadlock and delays signals on a silent pipe.
 """
 
 from __future__ import annotations
@@ -133,14 +129,14 @@ class CsvSource:
             return
         raw, done = self.pipe if self.pipe is not None else pa.input_stream(self.path), 0
         text = raw.read, self._block_bytes, dialect.encoding, dialect.delimiter
-        for place, block in enumerate(whole_rows(*text, self.name)):
-            options = self._options(first=not place, size=len(block))
+        for index, block in enumerate(whole_rows(*text, self.name)):
+            options = self._options(first=not index, size=len(block))
             try:
                 table = arrow_csv.read_csv(pa.BufferReader(block), **options)
             except pa.ArrowInvalid as fault:
                 rows = ROW.sub(lambda row: f"Row #{int(row[1]) + done}", str(fault))  # noqa: B023
                 raise pa.ArrowInvalid(rows) from fault
-            done += table.num_rows + (1 + self.head.skipped if not place else 0)
+            done += table.num_rows + (1 + self.head.skipped if not index else 0)
             yield table
 
     def _options(self, first: bool = True, size: int = 0) -> dict[str, Any]:
@@ -178,15 +174,15 @@ class CsvSource:
         except csv.Error as fault:
             raise DataError(f"{self.name} cannot be read as CSV: {fault}") from fault
         except (pa.ArrowInvalid, UnicodeError) as fault:
-            said = _first_line(fault)
-            if "UTF8" in said or isinstance(fault, UnicodeError):
-                said = f"it does not stay {self._encoding}; save it as UTF-8 throughout"
-            elif "columns, got" in said:
-                said = self._ragged() or said
-            elif "straddl" in said:
+            message = _first_line(fault)
+            if "UTF8" in message or isinstance(fault, UnicodeError):
+                message = f"it does not stay {self._encoding}; save it as UTF-8 throughout"
+            elif "columns, got" in message:
+                message = self._ragged() or message
+            elif "straddl" in message:
                 most = f"a row is longer than {self._block_bytes >> 20} MB"
-                said = self._ragged() or f"{most}; is a quote left open?"
-            raise DataError(f"{self.name} cannot be read as CSV: {said}") from fault
+                message = self._ragged() or f"{most}; is a quote left open?"
+            raise DataError(f"{self.name} cannot be read as CSV: {message}") from fault
         except OSError as fault:
             raise FileError(
                 f"{self.name} cannot be read: {_first_line(fault)}; is it complete?"
@@ -215,10 +211,10 @@ class CsvSource:
             for _ in range(head.skipped):
                 next(text)
             reader = features_of(text, head.dialect.delimiter, strict=True)
-            place, line = -1, head.skipped
+            row_index, line = -1, head.skipped
             try:
                 for row in reader:
-                    place += bool(row)
+                    row_index += bool(row)
                     if row and len(row) != wide:
                         break
                     line = head.skipped + reader.line_num
@@ -229,7 +225,7 @@ class CsvSource:
         lines = reader.line_num + head.skipped - line
         quote = f"it runs over {lines:,} lines; " if lines > 1 else ""
         return (
-            f"data row {place:,} (line {line + 1:,}) has {len(row)} cells, the header {wide}; "
+            f"data row {row_index:,} (line {line + 1:,}) has {len(row)} cells, the header {wide}; "
             f"{quote}is it parted by {head.dialect.delimiter!r}, is a quote left open?"
         )
 

@@ -1,10 +1,6 @@
-"""How a CSV file is written, kept beside its rows: its cells stay texts, byte for byte.
+"""The dialect of a CSV file: detected from its first lines, and used to write rows.
 
-A table of such rows names its dialect in the metadata of its schema, so it survives a spool.
-
-What the first lines of a CSV file tell: encoding, delimiter, quotes, decimal sign, names.
-
-Rows as the text of a CSV file in a given dialect: delimiter, quotes, line ends, encoding.
+It is stored in the metadata of a table's schema, so it survives a spool to Parquet.
 """
 
 from __future__ import annotations
@@ -178,8 +174,10 @@ def _encoding(start: bytes, name: str) -> str:
         raise DataError(f"{name} is UTF-32 text; save it as UTF-8")
     if start.startswith(UTF16):
         return "utf16"
-    known = next((said for magic, said in BINARY.items() if start.startswith(magic)), None)
-    zeros = [start[place::2].count(0) / max(len(start[place::2]), 1) for place in (0, 1)]
+    known = next(
+        (description for magic, description in BINARY.items() if start.startswith(magic)), None
+    )
+    zeros = [start[offset::2].count(0) / max(len(start[offset::2]), 1) for offset in (0, 1)]
     if b"\0" in start and not known and max(zeros) > 0.4 and min(zeros) < 0.1:
         raise DataError(f"{name} is UTF-16 text without a byte order mark; save it as UTF-8")
     if b"\0" in start and not known and start[1:4] == b"\0\0\0":
@@ -223,12 +221,14 @@ def _decimal(rows: list[list[str]], delimiter: str) -> str:
 
 def header_of(names: list[str], dialect: Dialect) -> str:
     """The header line: that of the file as it was written, names of other columns beside it."""
-    own = next(csv.reader(dialect.header.splitlines(keepends=True), delimiter=dialect.delimiter))
-    own = [name.strip() for name in own]
+    file_names = next(
+        csv.reader(dialect.header.splitlines(keepends=True), delimiter=dialect.delimiter)
+    )
+    file_names = [name.strip() for name in file_names]
     quoted = [_quoted(name, dialect.delimiter) for name in names]
-    for first in range(len(names) - len(own) + 1):
-        if names[first : first + len(own)] == own:
-            quoted[first : first + len(own)] = [dialect.header]
+    for first in range(len(names) - len(file_names) + 1):
+        if names[first : first + len(file_names)] == file_names:
+            quoted[first : first + len(file_names)] = [dialect.header]
             break
     return dialect.delimiter.join(quoted)
 

@@ -1,7 +1,7 @@
-"""Dates and times as people write them: the format is learned from the data and written again.
+"""Dates and times as texts: the format is learned from the data and used to write them.
 
-A format has the signs of strptime, `%-d`, `%-m`, `%-H` and `%-I` for numbers without a leading
-zero, `%3f` for so many digits of a second, and after `%z` the zone that is written, as in
+A format has the signs of strptime; `%-d`, `%-m`, `%-H` and `%-I` for numbers without a leading
+zero; `%3f` for three digits of a second; and after `%z` the zone that is written, as in
 `%Y-%m-%dT%H:%M:%S%z|Z`. `epoch s`, `epoch ms`, `epoch us` and `epoch ns` count from 1970 in UTC.
 """
 
@@ -57,8 +57,8 @@ def check(style: str) -> bool:
     """True for a format that this file reads and writes."""
     if style == ISO or style in EPOCHS:
         return True
-    form, _, zone = style.partition("|")
-    signs = SIGN.findall(form)
+    format_, _, zone = style.partition("|")
+    signs = SIGN.findall(format_)
     known = all(sign in SIGNS or sign.endswith("f") for sign in signs)
     names = [sign.removeprefix("-") for sign in signs]
     parts = {"b" if name == "B" else "Y" if name == "y" else name for name in names}
@@ -66,7 +66,7 @@ def check(style: str) -> bool:
     clock = ("I" in parts) == ("p" in parts) and not {"H", "I"} <= parts
     return (
         len(style) <= 64
-        and "%" not in SIGN.sub("", form)
+        and "%" not in SIGN.sub("", format_)
         and known
         and len(names) == len(set(names)) == len(parts)
         and {"Y", "d"} <= parts
@@ -115,9 +115,9 @@ def read(texts: Any, style: str) -> np.ndarray:
 
 def write(seconds: np.ndarray, style: str) -> list[str | None]:
     """Seconds since 1970 in UTC as texts of this format; None for NaN."""
-    form, _, zone = style.partition("|")
+    format_, _, zone = style.partition("|")
     offset = _zone_seconds(zone) if zone else 0
-    signs = SIGN.split(form)  # literal, sign, literal, sign, ..., literal
+    signs = SIGN.split(format_)  # literal, sign, literal, sign, ..., literal
     digits = next((int(sign[0]) for sign in signs[1::2] if sign.endswith("f")), 0)
     texts: list[str | None] = []
     for value in seconds.tolist():
@@ -164,8 +164,8 @@ def _likely(text: str) -> list[str]:
 
 
 @cache
-def _start(form: str) -> re.Pattern[str]:
-    return re.compile(_python(form).removesuffix("$"))
+def _start(format_: str) -> re.Pattern[str]:
+    return re.compile(_python(format_).removesuffix("$"))
 
 
 def digits_style(sample: Any) -> str | None:
@@ -220,9 +220,9 @@ def _python(style: str) -> str:
 
 def _pattern(style: str) -> str:
     """The regular expression of a format, its parts as named groups."""
-    form = style.partition("|")[0]
-    form = re.sub(r"%S[.,]%[1-9]f", "%S", form)
-    parts = SIGN.split(form)
+    format_ = style.partition("|")[0]
+    format_ = re.sub(r"%S[.,]%[1-9]f", "%S", format_)
+    parts = SIGN.split(format_)
     return "^" + "".join(SIGNS[p] if i % 2 else re.escape(p) for i, p in enumerate(parts)) + "$"
 
 

@@ -1,9 +1,4 @@
-"""Frames and arrays: pandas, polars, Arrow, anything with `__arrow_c_stream__`, NumPy, SciPy.
-
-Frames are read through narwhals, and answers go back as the kind of frame that came in.
-
-Columns of pandas frames, and of Python objects, as Arrow arrays.
-"""
+"""Frames and arrays (pandas, polars, Arrow, NumPy, SciPy) as sources, and back."""
 
 from __future__ import annotations
 
@@ -161,9 +156,9 @@ def same_kind(table: pa.Table, like: Any) -> Any:
     frame = nw.from_arrow(table, backend=backend).to_native()
     if backend.is_pandas():
         frame.index = like.index if len(like) == len(frame) else frame.index
-        places = {str(label): place for place, label in enumerate(like.columns)}
-        if all(name in places for name in frame.columns):  # labels that are no texts come back
-            frame.columns = like.columns[[places[name] for name in frame.columns]]
+        positions = {str(label): position for position, label in enumerate(like.columns)}
+        if all(name in positions for name in frame.columns):  # labels that are no texts come back
+            frame.columns = like.columns[[positions[name] for name in frame.columns]]
     return frame
 
 
@@ -324,7 +319,7 @@ def pandas_array(name: str, values: Any) -> pa.Array:
     if isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize > FLOAT_BYTES:
         values = values.astype("float64")  # Arrow has none of more bits
     try:
-        found = pa.Array.from_pandas(values)
+        array = pa.Array.from_pandas(values)
     except UnicodeEncodeError as error:
         raise ColumnTypeError(
             f"column {name!r} holds {error.object!a:.60}, which is no valid Unicode text; decode "
@@ -332,7 +327,7 @@ def pandas_array(name: str, values: Any) -> pa.Array:
         ) from None
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         return _object_array(name, values.to_numpy())
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def level_array(levels: Any) -> pa.Array:
@@ -367,16 +362,19 @@ def _object_array(name: str, values: np.ndarray) -> pa.Array:
     """Objects as numbers where all are numbers, as texts otherwise."""
     import pyarrow as pa
 
-    held = values.tolist()
-    odd = next((v for v in held if isinstance(v, dict | list | set | tuple | np.ndarray)), None)
+    objects = values.tolist()
+    odd = next((v for v in objects if isinstance(v, dict | list | set | tuple | np.ndarray)), None)
     if odd is not None:
         raise ColumnTypeError(
             f"column {name!r} holds {odd!r:.60}: a cell must be a string or a number "
             "(argument must be a string or a real number)"
         )
-    gaps = [v is None or type(v).__name__ in {"NAType", "NaTType"} or bool(v != v) for v in held]  # noqa: PLR0124
-    held = [None if gap else v for v, gap in zip(held, gaps, strict=True)]
+    gaps = [
+        v is None or type(v).__name__ in {"NAType", "NaTType"} or bool(v != v)  # noqa: PLR0124
+        for v in objects
+    ]
+    objects = [None if gap else v for v, gap in zip(objects, gaps, strict=True)]
     try:
-        return cast.plain(pa.array(held))
+        return cast.plain(pa.array(objects))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([None if v is None else str(v) for v in held], pa.string())
+        return pa.array([None if v is None else str(v) for v in objects], pa.string())

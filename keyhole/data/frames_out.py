@@ -1,11 +1,6 @@
-"""Rows that a model made, as a frame of the dtypes and labels of another: that of fit, or given.
+"""Frames of answers, and filled frames, with the dtypes, labels and index of another frame.
 
-Arrow has no intervals, periods, nullable integers or levels that no row holds, so a table that
-goes back through Arrow alone loses them.
-
-Gaps of a frame filled in a copy of it: cells with a value, types, labels and index stay.
-
-Guesses come as an Arrow table in the order of the rows; gaps are null and NaN.
+Arrow has no intervals, periods, nullable integers or unused levels, so they are restored here.
 """
 
 from __future__ import annotations
@@ -49,12 +44,12 @@ def restored(table: pa.Table, like: Any) -> Any:
         return _polars_like(frame, like)
     if not nw.dependencies.is_pandas_dataframe(frame):
         return frame
-    places = {str(label): place for place, label in enumerate(like.columns)}
-    for place, name in enumerate(table.column_names):
-        if name in places:
+    positions = {str(label): position for position, label in enumerate(like.columns)}
+    for position, name in enumerate(table.column_names):
+        if name in positions:
             values = cast.plain(table.column(name))
-            column = _pandas_like(frame.iloc[:, place], values, like.iloc[:, places[name]])
-            frame.isetitem(place, column)
+            column = _pandas_like(frame.iloc[:, position], values, like.iloc[:, positions[name]])
+            frame.isetitem(position, column)
     frame.columns = labels_like(table.column_names, like)
     return frame
 
@@ -66,8 +61,8 @@ def labels_like(names: Sequence[str], like: Any) -> Any:
     known = {str(label): label for label in like.columns}
     labels = [known.get(name, name) for name in names]
     if all(name in known for name in names):
-        places = {str(label): place for place, label in enumerate(like.columns)}
-        return like.columns[[places[name] for name in names]]
+        positions = {str(label): position for position, label in enumerate(like.columns)}
+        return like.columns[[positions[name] for name in names]]
     if isinstance(like.columns, pd.MultiIndex):
         blanks = [""] * (like.columns.nlevels - 1)
         tuples = [label if isinstance(label, tuple) else (label, *blanks) for label in labels]
@@ -172,11 +167,11 @@ def filled_frame(frame: Any, guessed: pa.Table) -> Any:
 def filled_table(table: pa.Table, guessed: pa.Table) -> pa.Table:
     """The table, its gaps in the columns of `guessed` filled, every column in its own type."""
     for name in guessed.column_names:
-        place = table.column_names.index(name)
-        field = table.schema.field(place)
+        index = table.column_names.index(name)
+        field = table.schema.field(index)
         values = filled(table.column(name), cast.plain(guessed.column(name)))
         field = field if values.type == field.type else field.with_type(values.type)
-        table = table.set_column(place, field, values)
+        table = table.set_column(index, field, values)
     return table
 
 
@@ -288,14 +283,14 @@ def _filled_polars(frame: Any, guessed: pa.Table) -> Any:
 
 def _filled_pandas(frame: Any, guessed: pa.Table) -> Any:
     copy = frame.copy()
-    for place, label in enumerate(frame.columns):
+    for index, label in enumerate(frame.columns):
         if str(label) not in guessed.column_names:
             continue
-        series = frame.iloc[:, place]
+        series = frame.iloc[:, index]
         gaps = gaps_of(pandas_array(str(label), series)) | series.isna().to_numpy()
         if gaps.any():
             fills = cast.plain(guessed.column(str(label)))
-            copy.isetitem(place, _filled_series(series, fills, gaps))
+            copy.isetitem(index, _filled_series(series, fills, gaps))
     return copy
 
 

@@ -1,11 +1,7 @@
-"""What images of one shape are, as the metadata of the column that holds them.
+"""Images of one shape as rows, from an array or from image files; resizing.
 
-Images at another size: the mean of blocks, or smoothed and interpolated.
-
-Whole images of one shape as rows: of an array, or of a folder of image files.
-
-A row is a column `image` (all its pixels: row, column, channel) and, of files, a column `file`.
-The field's metadata says what shape the images have, so that it survives slices and Parquet.
+A row has a column `image` (all pixels: row, column, channel) and, for files, a column `file`.
+The shape is in the metadata of the field, so it survives slices and Parquet.
 """
 
 from __future__ import annotations
@@ -49,10 +45,12 @@ class ImageSpec:
         return self.grid[:2] != self.original
 
     @classmethod
-    def of(cls, said: dict[str, Any]) -> ImageSpec:
+    def of(cls, recipe: dict[str, Any]) -> ImageSpec:
         """The form that JSON says, where lists stand for pairs."""
-        held: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
-        return cls(**held)
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()
+        }
+        return cls(**fields)
 
     def sized(self, size: tuple[int, int] | None) -> ImageSpec:
         """The same images at this size, at most 64 pixels a side unless told."""
@@ -66,8 +64,8 @@ class ImageSpec:
         import pyarrow as pa
 
         plain = pa.float32() if self.resized or self.stored != "uint8" else pa.uint8()
-        said = json.dumps(vars(self)).encode()
-        return pa.field(IMAGE, pa.list_(plain, int(np.prod(self.grid))), metadata={KEY: said})
+        text = json.dumps(vars(self)).encode()
+        return pa.field(IMAGE, pa.list_(plain, int(np.prod(self.grid))), metadata={KEY: text})
 
     def column(self, pixels: np.ndarray) -> pa.Array:
         """Pixels (image, ...) as that column."""
@@ -82,10 +80,10 @@ def image_spec_of(table: pa.Table) -> ImageSpec | None:
     """What images a table holds; None where it holds none."""
     if IMAGE not in table.column_names:
         return None
-    said = (table.schema.field(IMAGE).metadata or {}).get(KEY)
-    if said is None:
+    text = (table.schema.field(IMAGE).metadata or {}).get(KEY)
+    if text is None:
         return None
-    return ImageSpec.of(json.loads(said))
+    return ImageSpec.of(json.loads(text))
 
 
 def holds_images(source: Source) -> bool:
@@ -99,24 +97,24 @@ def holds_images(source: Source) -> bool:
 def pixels_of(table: pa.Table) -> np.ndarray:
     """The images of a table as floats (image, cell)."""
     column = table.column(IMAGE).combine_chunks()
-    wide, there = column.type.list_size, column.is_valid().to_numpy(zero_copy_only=False)
-    held = column.flatten().to_numpy(zero_copy_only=False)  # without the images that are null
-    values = held.reshape(-1, wide).astype(np.float32, copy=False)
-    if there.all():
+    wide, present = column.type.list_size, column.is_valid().to_numpy(zero_copy_only=False)
+    flat = column.flatten().to_numpy(zero_copy_only=False)  # without the images that are null
+    values = flat.reshape(-1, wide).astype(np.float32, copy=False)
+    if present.all():
         return values
     whole = np.full((len(column), wide), np.nan, np.float32)
-    whole[there] = values
+    whole[present] = values
     return whole
 
 
 def as_images(table: pa.Table) -> np.ndarray:
     """The images of a table as an array (image, height, width), with channels if they had."""
-    form = image_spec_of(table)
+    image_spec = image_spec_of(table)
     column = table.column(IMAGE).combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False)
-    shape = form.grid if form is not None else (column.type.list_size, 1, 1)
+    shape = image_spec.grid if image_spec is not None else (column.type.list_size, 1, 1)
     images = values.reshape(len(column), *shape)
-    return images[..., 0] if form is None or form.flat else images
+    return images[..., 0] if image_spec is None or image_spec.flat else images
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -159,7 +157,7 @@ class Held(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, places: range) -> np.ndarray:
+    def read(self, indices: range) -> np.ndarray:
         """Some of them as they came, (image, height, width, channel)."""
         ...
 
@@ -179,9 +177,9 @@ class HeldArray:
     def __len__(self) -> int:
         return len(self.values)
 
-    def read(self, places: range) -> np.ndarray:
+    def read(self, indices: range) -> np.ndarray:
         """A slice."""
-        return self.values[places.start : places.stop]
+        return self.values[indices.start : indices.stop]
 
 
 @dataclass(frozen=True)
@@ -199,9 +197,9 @@ class HeldFiles:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, places: range) -> np.ndarray:
+    def read(self, indices: range) -> np.ndarray:
         """Some of them."""
-        whole = (self.images[i].upright() for i in places)
+        whole = (self.images[i].upright() for i in indices)
         return np.stack(
             [x if self.size is None else resized(x[None], self.size)[0] for x in whole]
         )
@@ -242,14 +240,14 @@ class ImageSource:
         a_image = 4 * max(int(np.prod(self.form.original)), 1) * self.form.grid[2]
         step = max(1, min(rows, BLOCK_BYTES // a_image))
         for start in range(0, len(self.held), step):
-            places = range(start, min(start + step, len(self.held)))
-            pixels = self.held.read(places)
+            indices = range(start, min(start + step, len(self.held)))
+            pixels = self.held.read(indices)
             if pixels.shape[1:3] != self.form.grid[:2]:
                 pixels = resized(pixels, self.form.grid[:2])
             columns, files = [self.form.column(pixels)], self.held.files
             fields = [self.form.field()]
             if files is not None:
-                columns.insert(0, pa.array(files[places.start : places.stop], pa.string()))
+                columns.insert(0, pa.array(files[indices.start : indices.stop], pa.string()))
                 fields.insert(0, pa.field(FILE, pa.string()))
             yield ArrowRows(pa.table(columns, schema=pa.schema(fields)))
 
@@ -312,10 +310,10 @@ def array_images(values: np.ndarray) -> ImageSource:
     info = np.iinfo(values.dtype if values.dtype.kind != "b" else np.uint8) if whole else None
     stored = "uint8" if values.dtype.kind == "b" else str(values.dtype)
     limits = None if info is None else (float(info.min), float(info.max))
-    form = ImageSpec(
+    image_spec = ImageSpec(
         grid, (grid[0], grid[1]), values.ndim == 3, stored if whole else "float32", limits
     )
-    return ImageSource(HeldArray(values.reshape(len(values), *grid)), form, "the array")
+    return ImageSource(HeldArray(values.reshape(len(values), *grid)), image_spec, "the array")
 
 
 def file_images(path: str) -> ImageSource:
@@ -334,14 +332,14 @@ def file_images(path: str) -> ImageSource:
     first = images[0]
     odd = next((p for p in images if p.channels != first.channels), None)
     if odd is not None:
-        said = [f"{p.name} has {p.channels} channel(s)" for p in (odd, first)]
-        raise DataError(f"{said[0]}, and {said[1]}: give grey images, or colour ones")
+        texts = [f"{p.name} has {p.channels} channel(s)" for p in (odd, first)]
+        raise DataError(f"{texts[0]}, and {texts[1]}: give grey images, or colour ones")
     grid, kind = (*first.upright_size, first.channels), np.dtype(first.dtype)
     if min(grid[:2]) < SMALLEST:
         raise DataError(f"{first.name} is {grid[0]}x{grid[1]}: {SMALLEST} pixels a side at least")
     ends = first.limits if kind.kind in "iub" else None
     limits = None if ends is None else (float(ends[0]), float(ends[1]))
     stored = "uint8" if kind.kind == "b" else str(kind)
-    form = ImageSpec(grid, grid[:2], first.channels == 1, stored, limits)
+    image_spec = ImageSpec(grid, grid[:2], first.channels == 1, stored, limits)
     passed_over = opened.passed_over_in_words() if opened.ignored else ""
-    return ImageSource(HeldFiles(images), form, path, passed_over)
+    return ImageSource(HeldFiles(images), image_spec, path, passed_over)

@@ -1,8 +1,6 @@
-"""Levels matched by value: text, truth values and numbers that mean the same are one level.
+"""Levels matched by value: texts, booleans and numbers that mean the same are one level.
 
-A level is kept as JSON holds it: text, a truth value, or a number; any other value as its text.
-
-Cells that a column cannot hold are refused in one line: which, what it holds, what to do.
+A level is a JSON value: a text, a boolean or a number; any other value is stored as its text.
 """
 
 import re
@@ -37,12 +35,12 @@ def places(values: Any, known: Sequence[str]) -> np.ndarray:
         for place, text in enumerate(known):
             key = value_key(text)
             by_value[key] = None if key in by_value else place  # two levels of one value: neither
-    found = []
+    indices = []
     for text in distinct:
         place = by_text.get(text)
         place = by_value.get(value_key(text)) if place is None else place
-        found.append(len(known) if place is None else place)
-    return np.array([*found, -1], np.int64)[codes]
+        indices.append(len(known) if place is None else place)
+    return np.array([*indices, -1], np.int64)[codes]
 
 
 def value_key(text: str) -> str:

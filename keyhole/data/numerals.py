@@ -1,6 +1,6 @@
-"""Numbers as people write them: decimal sign, thousands, money, percent; read and written again.
+"""Numbers as texts: decimal sign, thousands, money, percent; read, and written the same way.
 
-A column that holds texts keeps its `NumberFormat`, so a number means the same in every file.
+A column of texts stores its `NumberFormat`, so a text means the same number in every file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From what a user hands over to a source: a path, a folder, a glob, a pipe, a frame, an array."""
+"""Open a source from a path, a folder, a glob, a pipe, a frame or an array."""
 
 import glob
 import os
@@ -74,20 +74,20 @@ def random_access(source: Source, folder: Callable[[], str]) -> Source:
 
     if source.groups:
         return source
-    held: list[Any] = []
+    tables: list[Any] = []
     size, writer = 0, None
     path = ""
     try:
         for block in source.blocks(SPOOL_ROWS):
             table = block.arrow()
-            held.append(table)
+            tables.append(table)
             size += table.nbytes
             if size > HELD_BYTES:
                 if writer is None:
                     path = os.path.join(folder(), "spool.parquet")
                     writer = pq.ParquetWriter(path, table.schema)
-                writer.write_table(pa.concat_tables(held))
-                held, size = [], HELD_BYTES  # from now on every block goes to disk
+                writer.write_table(pa.concat_tables(tables))
+                tables, size = [], HELD_BYTES  # from now on every block goes to disk
     except OSError as fault:
         if isinstance(fault, FileError) or not path:
             raise
@@ -103,7 +103,7 @@ def random_access(source: Source, folder: Callable[[], str]) -> Source:
     if writer is not None:
         return ParquetSource([path], source.name)
     empty = pa.table({name: pa.array([], pa.string()) for name in source.names})
-    return TableSource(ArrowRows(pa.concat_tables(held) if held else empty), source.name)
+    return TableSource(ArrowRows(pa.concat_tables(tables) if tables else empty), source.name)
 
 
 def _open_pipe(stream: Any, name: str, *, ours: bool = False) -> Source:
@@ -124,19 +124,19 @@ def _open_pipe(stream: Any, name: str, *, ours: bool = False) -> Source:
 
 def _files(path: str) -> list[str]:
     if os.path.isdir(path):
-        found = sorted(str(p) for p in Path(path).iterdir() if p.suffix in (".parquet", ".pq"))
-        if not found:
+        paths = sorted(str(p) for p in Path(path).iterdir() if p.suffix in (".parquet", ".pq"))
+        if not paths:
             deeper = os.path.join(path, "*", "*.parquet")
             hint = f"; did you mean {deeper!r}?" if glob.glob(deeper) else ""
             raise FileError(f"folder {path} holds no .parquet file and no image{hint}")
-        return found
+        return paths
     if os.path.exists(path):
         return [path]
-    found = sorted(glob.glob(path))
-    if not found:
+    paths = sorted(glob.glob(path))
+    if not paths:
         near = _near(path)
         raise FileError(f"{path} does not exist" + (f"; did you mean {near}?" if near else ""))
-    return found
+    return paths
 
 
 def _near(path: str) -> str | None:

@@ -1,7 +1,7 @@
-"""Parquet: a file, a folder or a glob of them, read row group by row group.
+"""Parquet files, read row group by row group.
 
-`ParquetFile.iter_batches` is the one path: its memory stays flat where the dataset
-reader's grows with the file (apache/arrow issue 39808).
+`ParquetFile.iter_batches` needs constant memory; the memory of the dataset reader grows with the
+file (apache/arrow issue 39808).
 """
 
 from __future__ import annotations
@@ -192,5 +192,5 @@ def narrow(source: Any, names: set[str]) -> Any:
 
 def damaged(path: str, fault: Exception) -> FileError:
     """The error for a Parquet file that cannot be read."""
-    said = (str(fault).splitlines() or [""])[0][:160].rstrip(".")
-    return FileError(f"{path} cannot be read as Parquet: {said}; is it complete?")
+    message = (str(fault).splitlines() or [""])[0][:160].rstrip(".")
+    return FileError(f"{path} cannot be read as Parquet: {message}; is it complete?")

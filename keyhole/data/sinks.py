@@ -1,4 +1,4 @@
-"""Where answers go: CSV, Parquet or JSON lines, a file or standard output, block by block."""
+"""Write answers as CSV, Parquet or JSON lines, to a file or standard output, block by block."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Rows, and the sources that give them block by block.
-
-Row weights: a row of weight zero is not there, in survey, training and calibration.
-"""
+"""Interfaces of rows and sources, rows in memory, and row weights."""
 
 from __future__ import annotations
 
@@ -242,11 +239,11 @@ def weights(rows: Rows, column: str) -> np.ndarray:
 
     Raises: DataError for a weight that is negative or no number.
     """
-    found = np.nan_to_num(levels.numbers(column, rows.column(column)))
-    if (found < 0).any():
-        worst = float(found.min())
+    values = np.nan_to_num(levels.numbers(column, rows.column(column)))
+    if (values < 0).any():
+        worst = float(values.min())
         raise DataError(f"weight column {column!r} holds {worst:g}: a weight is at least zero")
-    return found
+    return values
 
 
 @dataclass(frozen=True)
@@ -302,9 +299,9 @@ def weighted(source: Source, column: str | None) -> Source:
         block = source.group(group)
         rows += len(block)
         sizes[group] = int((weights(block, column) > 0).sum())
-    kept = {group: size for group, size in sizes.items() if size}
-    if rows and not kept:
+    nonzero = {group: size for group, size in sizes.items() if size}
+    if rows and not nonzero:
         raise DataError(f"weight column {column!r} gives no row of {source.name} any weight")
     if sum(sizes.values()) == rows:
         return source
-    return Weighted(source, column, kept, source.name)
+    return Weighted(source, column, nonzero, source.name)

@@ -1,4 +1,4 @@
-"""What was expected in place of a value: a range or a set of levels that holds nine in ten."""
+"""Expected values in words: a range or a set of levels with probability 0.9."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -130,7 +130,7 @@ def test_a_name_with_a_comma_can_be_excluded():
         assert set(table.needs()) == left
         table, _ = Tabular.learn(open_source(frame), Schema(only=told))
         assert set(table.needs()) == set(frame) - left
-    with pytest.raises(DataError, match="'d', which a hint needs, is absent"):
+    with pytest.raises(DataError, match="'d', which the schema needs, is absent"):
         Tabular.learn(open_source(frame), Schema(exclude=["a,d"]))
 
 

@@ -1,1 +1,1 @@
-"""Tables: columns of several kinds."""
+"""Tables with columns of several kinds."""

@@ -1,7 +1,4 @@
-"""One row of which some cells are given: checked, and encoded.
-
-What a table learns so that drawn rows are legal: bins, and which values may be drawn.
-"""
+"""Given values of a row: checked and encoded; bins and legal values of drawn rows."""
 
 from __future__ import annotations
 
@@ -121,8 +118,8 @@ def check_columns(wanted: list[str], given: list[str], who: str) -> None:
 
     Raises: DataError that shows the nearest name.
     """
-    held = set(given)
-    absent = [name for name in wanted if name not in held]
+    names = set(given)
+    absent = [name for name in wanted if name not in names]
     if not absent:
         return
     name = absent[0]

@@ -1,11 +1,4 @@
-"""Whole numbers that name rows and measure nothing: account numbers, phone numbers, keys.
-
-Many columns of one measure, as the pixels of small images: standardised by one scale.
-
-Each by its own would blow up the ones that hardly vary, such as a corner's.
-
-Which kind a column is, and the reason in words: shown before training, open to override.
-"""
+"""The kind of each column and the reason, guessed from its profile."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -153,7 +146,7 @@ def guess(profile: Profile) -> Guess:
         return Guess("datetime", f"digits read as dates ({profile.style})")
     if cast.is_numeric(kind):
         return _guess_number(profile, pt.is_integer(kind))
-    return Guess("ignored", f"holds {kind}, which is no cell of a table")
+    return Guess("ignored", f"holds {kind}, which is not a value of a table")
 
 
 def _guess_text(profile: Profile) -> Guess:
@@ -192,7 +185,7 @@ def _guess_texts(profile: Profile) -> Guess:
         note = f"; {note}, kind 'number' reads them as numbers"
     if profile.ambiguous:
         first, second = profile.ambiguous
-        note = f"; dates as {first} or {second}? kind 'moment:{first}' says which"
+        note = f"; dates as {first} or {second}? set the kind 'datetime:{first}' to choose"
     if len(profile.levels) == 2 and not profile.overflow:
         return Guess("boolean", "two texts", note[2:])
     if profile.heavy:

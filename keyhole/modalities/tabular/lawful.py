@@ -1,4 +1,4 @@
-"""Drawn rows that keep the rules between columns: drawn again first, mended where that fails."""
+"""Drawn rows that keep the rules between columns: drawn again, then corrected."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a sample of texts tells of a column's numbers: decimal sign, format, code or number.
-
-What one streaming pass over a column finds out: bounded memory, whatever the rows.
-"""
+"""Statistics of one column from one streaming pass, in bounded memory; number formats of texts."""
 
 from __future__ import annotations
 
@@ -316,11 +313,11 @@ class Profile:
         """The least and the most number, and how many rows hold each."""
         least, most = float(numbers.min()), float(numbers.max())
         if least <= self.least:
-            kept = self.least_rows if least == self.least else 0
-            self.least, self.least_rows = least, kept + int((numbers == least).sum())
+            previous = self.least_rows if least == self.least else 0
+            self.least, self.least_rows = least, previous + int((numbers == least).sum())
         if most >= self.most:
-            kept = self.most_rows if most == self.most else 0
-            self.most, self.most_rows = most, kept + int((numbers == most).sum())
+            previous = self.most_rows if most == self.most else 0
+            self.most, self.most_rows = most, previous + int((numbers == most).sum())
 
     def _extend_ends(self, values: Any) -> None:
         found = arrow_types.ends_of(values)

@@ -1,7 +1,7 @@
-"""Rules between columns that all training rows keep: an order, a sum, a fixed line.
+"""Rules between columns that all training rows keep: an order, a sum, a line.
 
-Candidates come from the survey's sample and are checked again on every row of the source. A rule
-is listed where it binds: rows put together at random would break it often.
+Candidates come from the profile's sample and are checked on every row of the source. A rule is
+listed only if rows with a shuffled column would often break it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Rule:
         return asdict(self)
 
     def off(self, values: dict[str, np.ndarray]) -> np.ndarray:
-        """By how much rows break the rule; 0 or less: not at all; NaN where a cell is missing."""
+        """By how much rows break the rule; 0 or less: not at all; NaN where a value is missing."""
         columns = [values[name] for name in self.columns]
         if self.kind == "order":
             return columns[0] - columns[1]
@@ -72,7 +72,7 @@ class Rule:
         return np.abs(self.numbers[0] * columns[0] + self.numbers[1] - columns[1])
 
     def broken(self, values: dict[str, np.ndarray], exact: dict[str, float]) -> np.ndarray:
-        """True for rows that break the rule; a missing cell breaks none."""
+        """True for rows that break the rule; a missing value breaks none."""
         off = self.off(values)
         if self.kind == "order":
             return off >= 0 if self.numbers[0] else off > 0
@@ -98,35 +98,37 @@ def check_rules(rules: list[dict[str, Any]], columns: Sequence[Column]) -> None:
             or not np.isfinite(numbers).all()
             or (rule["kind"] != "order" and numbers[0] == 0)
         ):
-            raise SettingError(f"rules: {rule!r:.80} is no rule between columns of this table")
+            raise SettingError(
+                f"rules: {rule!r:.80} is not a valid rule between columns of this table"
+            )
 
 
 def values_of(table: pa.Table, columns: Sequence[Column]) -> dict[str, np.ndarray]:
-    """The columns of a table as float64, moments in seconds, NaN for missing."""
+    """The columns of a table as float64, datetimes in seconds, NaN for missing."""
     values = {}
     for column in columns:
         features = table.column(column.name)
-        moment = isinstance(column, Datetime)
+        is_datetime = isinstance(column, Datetime)
         values[column.name] = (
-            cast.seconds(features, column.style) if moment else cast.floats(features)
+            cast.seconds(features, column.style) if is_datetime else cast.floats(features)
         )[0]
     return values
 
 
 def exactness(columns: Sequence[Column]) -> dict[str, float]:
     """How far a number of each column may be off by rounding alone."""
-    found = {}
+    tolerances = {}
     for column in columns:
         low, high = range_of(column)
         share = EXACT_FLOAT32 if getattr(column, "type", "") == "float" else EXACT
-        found[column.name] = share * max(abs(low), abs(high), 1e-300)
+        tolerances[column.name] = share * max(abs(low), abs(high), 1e-300)
         if isinstance(column, Datetime):
-            found[column.name] = 1e-5  # a float64 of seconds holds microseconds only just
-    return found
+            tolerances[column.name] = 1e-5  # a float64 of seconds holds microseconds only just
+    return tolerances
 
 
 def range_of(column: Column) -> tuple[float, float]:
-    """The least and the most that training met, moments in seconds."""
+    """The smallest and largest value of training, datetimes in seconds."""
     if isinstance(column, Datetime):
         return column.range_s[0], column.range_s[1]
     if isinstance(column, Count):
@@ -137,9 +139,9 @@ def range_of(column: Column) -> tuple[float, float]:
 
 
 def ruled(columns: Sequence[Column]) -> list[Column]:
-    """The columns that rules can be about: numbers, counts and moments that vary."""
-    kept = [c for c in columns if isinstance(c, Number | Count | Datetime)]
-    return [c for c in kept if range_of(c)[0] < range_of(c)[1]]
+    """The columns that rules can be about: numbers, counts and datetimes that vary."""
+    ordered = [c for c in columns if isinstance(c, Number | Count | Datetime)]
+    return [c for c in ordered if range_of(c)[0] < range_of(c)[1]]
 
 
 def rules_of(
@@ -185,7 +187,7 @@ def _lines(
     columns: list[Column], values: dict[str, np.ndarray], exact: dict[str, float]
 ) -> list[Rule]:
     """Columns that are a straight line of an earlier one: equal, shifted, or in another unit."""
-    found, tied = [], set()
+    rules, tied = [], set()
     for a, b in combinations(columns, 2):
         if a.name in tied or b.name in tied or _measure(a) != _measure(b):
             continue
@@ -203,29 +205,29 @@ def _lines(
             continue
         rule = Rule("line", [a.name, b.name], [slope, offset])
         if slope and not rule.broken({a.name: x, b.name: y}, exact).any():
-            found.append(rule)
+            rules.append(rule)
             tied.add(b.name)
-    return found
+    return rules
 
 
 def _sums(
     columns: list[Column], values: dict[str, np.ndarray], exact: dict[str, float]
 ) -> list[Rule]:
-    found = []
+    rules = []
     for a, c in permutations(columns, 2):
         if _measure(a) != _measure(c):
             continue
         for b in columns:
-            moments = _measure(a) == "datetime"
-            if b in (a, c) or (moments and _measure(b) == "datetime"):
+            is_datetime = _measure(a) == "datetime"
+            if b in (a, c) or (is_datetime and _measure(b) == "datetime"):
                 continue
-            if not moments and (_measure(b) != _measure(a) or b.name < a.name):
+            if not is_datetime and (_measure(b) != _measure(a) or b.name < a.name):
                 continue  # a + b is b + a
-            for unit in UNITS_S.values() if moments and _measure(b) == "number" else (1.0,):
+            for unit in UNITS_S.values() if is_datetime and _measure(b) == "number" else (1.0,):
                 rule = Rule("sum", [a.name, b.name, c.name], [unit])
                 if _sums_up(rule, values, exact):
-                    found.append(rule)
-    return _independent(found)
+                    rules.append(rule)
+    return _independent(rules)
 
 
 def _sums_up(rule: Rule, values: dict[str, np.ndarray], exact: dict[str, float]) -> bool:
@@ -241,16 +243,16 @@ def _sums_up(rule: Rule, values: dict[str, np.ndarray], exact: dict[str, float])
 
 def _independent(rules: list[Rule]) -> list[Rule]:
     """At most one sum for each total, and none of columns that another one already fixes."""
-    found, totals = [], set()
+    independent, totals = [], set()
     for rule in rules:
         if rule.columns[2] not in totals:
             totals.add(rule.columns[2])
-            found.append(rule)
-    return found
+            independent.append(rule)
+    return independent
 
 
 def _orders(columns: list[Column], values: dict[str, np.ndarray]) -> list[Rule]:
-    found = []
+    rules = []
     for a, b in permutations(columns, 2):
         if _measure(a) != _measure(b):
             continue
@@ -265,8 +267,8 @@ def _orders(columns: list[Column], values: dict[str, np.ndarray]) -> list[Rule]:
         if shuffled >= LEAST_BROKEN and shuffled * len(x) >= EXPECTED_BROKEN:
             strict = float((x < y).all())
             quantiles = np.quantile(y - x, LEVELS).tolist()
-            found.append(Rule("order", [a.name, b.name], [strict, *quantiles]))
-    return found
+            rules.append(Rule("order", [a.name, b.name], [strict, *quantiles]))
+    return rules
 
 
 def _kept_by_all(
@@ -277,15 +279,15 @@ def _kept_by_all(
     columns = [c for c in columns if c.name in names]
     for block in source.blocks(65_536):
         values = values_of(block.arrow().select(sorted(names)), columns)
-        kept = []
+        unbroken = []
         for rule in rules:
             if rule.kind == "order" and (rule.off(values) == 0).any():
-                kept.append(Rule(rule.kind, rule.columns, [0.0, *rule.numbers[1:]]))
+                unbroken.append(Rule(rule.kind, rule.columns, [0.0, *rule.numbers[1:]]))
             else:
-                kept.append(rule)
-            if kept[-1].broken(values, exact).any():
-                kept.pop()
-        rules = kept
+                unbroken.append(rule)
+            if unbroken[-1].broken(values, exact).any():
+                unbroken.pop()
+        rules = unbroken
     return rules
 
 

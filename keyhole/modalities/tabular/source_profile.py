@@ -1,7 +1,4 @@
-"""How the text columns of a table write numbers and moments, told by a sample of its rows.
-
-One streaming pass over a table: a profile per column and a sample of whole rows.
-"""
+"""One streaming pass over a table: a profile of each column and a sample of rows."""
 
 from __future__ import annotations
 

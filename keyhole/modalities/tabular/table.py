@@ -1,7 +1,4 @@
-"""A table: columns of several kinds, each learned from one survey of the source.
-
-Which columns of a table are of one measure, and so share a scale.
-"""
+"""The tabular modality: columns of several kinds, learned from one profile of the source."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Tabular(Modality):
-    """The columns of a table, why each is what it is, and the share of its cells that is missing.
+    """The columns of a table, the reasons for their kinds, and their shares of missing values.
 
     `mixed` are columns of numbers with some texts in training: there, texts count as missing.
     """
@@ -88,14 +85,14 @@ class Tabular(Modality):
     def learn(
         cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
     ) -> tuple[Self, SourceProfile]:
-        """The table's columns, and the survey they were learned from.
+        """The modality and the profile that it was learned from.
 
-        `alike`: numbers that look like one measure share a scale, unless a hint says otherwise;
-        `binned`: continuous cells are given bins.
+        `alike`: numbers that look like one measure share a scale, unless the schema forbids it;
+        `binned`: continuous features get bins.
         Raises: DataError where no column is left to learn from.
         """
         schema = schema.matched(source.names)
-        check_columns(schema.named(), source.names, "a hint")
+        check_columns(schema.named(), source.names, "the schema")
         source_profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
         if source_profile.rows == 0:
             raise DataError(
@@ -149,14 +146,14 @@ class Tabular(Modality):
 
     @cached_property
     def layout(self) -> Layout:
-        """The cells of all columns."""
+        """The features of all columns."""
         slots = [slot for column in self.columns for slot in column.slots()]
         held = self.bins or {}
         return Layout.of([replace(s, bins=tuple(map(tuple, held.get(s.name, ())))) for s in slots])
 
     @cached_property
     def encoded_columns(self) -> list[Column]:
-        """The columns that have cells, in the order of the table."""
+        """The columns that have features, in the order of the table."""
         return [column for column in self.columns if not isinstance(column, Ignored)]
 
     @cached_property
@@ -169,7 +166,7 @@ class Tabular(Modality):
         return [column.name for column in self.encoded_columns]
 
     def encode(self, rows: Rows, start: int = 0) -> Batch:
-        """The rows as cells.
+        """The rows as features.
 
         Raises: DataError for an absent column, a changed type, or an infinite number.
         """
@@ -189,7 +186,7 @@ class Tabular(Modality):
         return self._encode_columns(rows, x, {c.name: i for i, c in enumerate(numeric)}, start)
 
     def decode(self, batch: Batch) -> pa.Table:
-        """Cells of expected rows as a table in the original units and types."""
+        """Features of expected rows as a table in the original units and types."""
         import pyarrow as pa
 
         features = self.features(batch)
@@ -199,7 +196,7 @@ class Tabular(Modality):
         return pa.table(columns)
 
     def guess(self, batch: Batch) -> pa.Table:
-        """Cells that were hidden and guessed, as the values that would fill the gaps best."""
+        """Expected features of masked values, as the values that fill the gaps."""
         import pyarrow as pa
 
         features = self.features(batch)
@@ -208,15 +205,15 @@ class Tabular(Modality):
         )
 
     def drawn(self, batch: Batch) -> pa.Table:
-        """Cells that were drawn from a likelihood as rows of legal values; unseen ones missing."""
+        """Features drawn from a likelihood as rows of legal values; unobserved ones missing."""
         return decode_codes(self, batch, self.grids or {})
 
     def decode_observed(self, batch: Batch) -> pa.Table:
-        """Encoded rows as they were met; unseen cells missing."""
+        """Encoded rows as observed; unobserved values missing."""
         return decode_codes(self, batch, {n: as_met(g) for n, g in (self.grids or {}).items()})
 
     def allowed(self, batch: Batch) -> torch.Tensor:
-        """(row, cell): False where a drawn value is none that may be drawn."""
+        """(row, feature): False where a drawn value is not legal."""
         features = self.features(batch)
         allowed = np.ones(features.shape, bool)
         for column in self.encoded_columns:
@@ -227,7 +224,7 @@ class Tabular(Modality):
 
     @cached_property
     def lawful(self) -> Lawful | None:
-        """What keeps the rules between columns; None where there are none."""
+        """The rules between columns, applied to drawn rows; None without rules."""
         if not self.rules:
             return None
         rules = [Rule(**rule) for rule in self.rules]
@@ -241,7 +238,7 @@ class Tabular(Modality):
         return self._with({"rules": None})
 
     def given_row(self, given: Mapping[str, Any]) -> pa.Table:
-        """One row of which only these cells hold a value.
+        """One row in which only these columns have a value.
 
         Raises: DataError, SettingError.
         """
@@ -251,7 +248,7 @@ class Tabular(Modality):
         return given_row(self.encoded_columns, types, given)
 
     def written(self, table: pa.Table) -> pa.Table:
-        """Decoded rows in the way that training wrote them: money and percent as texts."""
+        """Decoded rows in the formats of training: money and percent as texts."""
         import pyarrow as pa
 
         names = table.column_names
@@ -259,22 +256,22 @@ class Tabular(Modality):
         return pa.table(columns, names=names)
 
     def encode_given(self, given: Mapping[str, Any]) -> Batch:
-        """One row of which only these columns' cells are seen.
+        """One encoded row in which only these columns are observed.
 
         Raises: DataError, SettingError.
         """
         return self.encode(ArrowRows(self.given_row(given)))
 
     def texts(self, rows: Rows, column: str) -> list[str]:
-        """What stands in a column, as a person would write it."""
+        """The values of a column as texts."""
         return self.by_name[column].text(rows.column(column))
 
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
-        """What was expected in place of a column's values, in words."""
+        """What was expected instead of a column's values, in words."""
         return self.by_name[column].expected(features, predicted)
 
     def features_of(self, column: str) -> list[int]:
-        """The positions of a column's cells."""
+        """The positions of a column's features."""
         return self._places[column]
 
     @cached_property
@@ -338,13 +335,13 @@ def columns_of(
 def by_one_measure(
     columns: list[Column], source_profile: SourceProfile, schema: Schema, alike: bool
 ) -> list[Column]:
-    """The columns, numbers by one scale where they are, or look, of one measure."""
-    held = [source_profile.profiles[c.name] for c in columns if not isinstance(c, Ignored)]
-    wanted = schema.kinds == "alike" or (alike and look_alike(held))
-    scale = measure(held) if wanted else None
+    """The columns; numbers share one scale if they are, or look like, one measure."""
+    profiles = [source_profile.profiles[c.name] for c in columns if not isinstance(c, Ignored)]
+    share_scale = schema.kinds == "alike" or (alike and look_alike(profiles))
+    scale = measure(profiles) if share_scale else None
     if scale is None:
         return columns
-    numeric = {p.name for p in held if p.numeric and p.name not in (schema.kind_of)}
+    numeric = {p.name for p in profiles if p.numeric and p.name not in (schema.kind_of)}
     return [
         Number.of_measure(source_profile.profiles[c.name], scale) if c.name in numeric else c
         for c in columns

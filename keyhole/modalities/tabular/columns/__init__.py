@@ -1,4 +1,4 @@
-"""One kind of column a file; `guess` says which, and why."""
+"""Column kinds; `guess` chooses the kind."""
 
 from keyhole.modalities.tabular.columns.base import Column, Ignored
 from keyhole.modalities.tabular.columns.category import Boolean, Category

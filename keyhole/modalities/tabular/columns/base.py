@@ -1,9 +1,7 @@
-"""A column kind: what its values mean, how they become cells, and how cells are said again.
+"""The interface of column kinds, and ignored columns.
 
-A kind is learned from a `Profile` (one streaming pass), then frozen; its constructor
-arguments are all that it learned, so they are what the manifest holds.
-
-A column that is set aside: an identifier, an empty one, or one that the user excludes.
+A kind is learned from a `Profile`, then frozen. Its constructor arguments are all that it learned,
+so they are what the manifest stores.
 """
 
 from abc import abstractmethod
@@ -29,7 +27,7 @@ class Column(Described):
 
     @property
     def remark(self) -> str:
-        """What a user should know of the column, beside why it is of its kind; empty for most."""
+        """A note for the user, besides the reason for the kind; empty for most columns."""
         return ""
 
     @classmethod
@@ -39,37 +37,37 @@ class Column(Described):
 
     @abstractmethod
     def slots(self) -> list[Slot]:
-        """The cells of this column."""
+        """The features of this column."""
 
     @abstractmethod
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """The column's cells (rows, cells), and which are observed, from an Arrow array.
+        """The features (row, feature) of an Arrow array, and which are observed.
 
-        Float32 for number cells, int64 for code cells; `start` is the place of the first value in
-        its source, for messages. Raises: DataError for a cell that this column cannot hold.
+        Float32 for numbers, int64 for codes; `start` is the index of the first row in its source,
+        for messages. Raises: DataError for a value that this column cannot hold.
         """
 
     @abstractmethod
     def decode(self, features: np.ndarray) -> Any:
-        """The values, as an Arrow array of the column's own type, that cells (rows, cells) mean.
+        """The values of features (row, feature), as an Arrow array of the column's type.
 
-        Cells are those of an expected row: a Bernoulli cell holds a probability.
+        Features are those of an expected row: a Bernoulli feature is a probability.
         """
 
     def guess(self, features: np.ndarray) -> Any:
-        """The values for a gap, from guesses of its hidden cells; `decode` unless they differ."""
+        """The values for a gap, from the expected features of a masked column."""
         return self.decode(features)
 
     def bounds(self, profile: Profile) -> Grid:
-        """Which values may be drawn; empty where all that cells can mean may be."""
+        """The grid of values that may be drawn; empty if all may."""
         return {}
 
     def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
-        """The values that cells drawn from a likelihood mean, each one that `grid` allows."""
+        """The values of features drawn from a likelihood, moved to values that `grid` allows."""
         return self.decode(features)
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
-        """True for rows whose drawn cells mean a value that may be drawn as it stands."""
+        """True for rows whose drawn value is legal without a move."""
         return np.ones(len(features), bool)
 
     def written(self, values: Any) -> Any:
@@ -77,9 +75,9 @@ class Column(Described):
         return values
 
     def cell_texts(self, values: Any, decimal: str = "") -> Any:
-        """Decoded values as texts for the cells of a text column, numbers with six digits.
+        """Decoded values as texts of a text column, numbers with six digits.
 
-        `decimal` is the file's decimal sign, for a column that knows none.
+        `decimal` is the file's decimal sign, for a column without its own.
         """
         import pyarrow.types as pt
 
@@ -92,22 +90,22 @@ class Column(Described):
         """Values of this column as a person would write them."""
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
-        """What was expected in place of these values, (row, cell), in words."""
+        """What was expected instead of these features (row, feature), in words."""
         raise NotImplementedError(f"nothing is expected of a column that is {self.kind}")
 
     def usual(self, low: float, high: float) -> str:
-        """The range between two values of the first number cell, in words."""
+        """The range between two values of the first number feature, in words."""
         raise NotImplementedError(f"a {self.kind} has no range")
 
 
 def point_mass_slot(column: Column, share: float) -> Slot:
-    """The Bernoulli cell that says whether a row holds its column's atom."""
+    """The Bernoulli feature that is 1 for rows at the column's point mass."""
     spread, nats = float(np.sqrt(share * (1 - share))), -float(np.log1p(-share))
     return Slot(column.name, column.kind, "bernoulli", "atom", 0, share, spread, nats)
 
 
 def levels_text(values: Any) -> list[str]:
-    """Values of an Arrow array as a person would write them; gaps as «missing»."""
+    """Values of an Arrow array as a person would write them; gaps as 'missing'."""
     return cast.texts(values).fill_null("missing").to_pylist()
 
 
@@ -117,7 +115,7 @@ def shorten(text: str, most: int = 40) -> str:
 
 
 class Ignored(Column):
-    """No cells: the net never sees this column; answers carry it along where asked."""
+    """A column without features: the net does not use it; answers can include it."""
 
     kind = "ignored"
 
@@ -127,19 +125,19 @@ class Ignored(Column):
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
-        """The column set aside, whatever it holds."""
+        """The ignored column, whatever its values."""
         return cls(profile.name)
 
     def slots(self) -> list[Slot]:
-        """None: an aside column has no cells."""
+        """None: an ignored column has no features."""
         return []
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """No cells for each row."""
+        """No features."""
         return np.empty((len(values), 0), np.float32), np.empty((len(values), 0), bool)
 
     def decode(self, features: np.ndarray) -> Any:
-        """Nothing is known of an aside column: all null."""
+        """Null for each row: an ignored column cannot be decoded."""
         import pyarrow as pa
 
         return pa.nulls(len(features))

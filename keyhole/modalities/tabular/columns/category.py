@@ -1,7 +1,4 @@
-"""Levels, one code cell: a categorical likelihood through a softmax.
-
-Two values, one cell: a Bernoulli likelihood through a sigmoid.
-"""
+"""Categories (one code feature, softmax) and booleans (one feature, sigmoid)."""
 
 from collections import Counter
 from decimal import Decimal

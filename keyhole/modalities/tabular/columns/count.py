@@ -1,4 +1,4 @@
-"""Whole numbers from zero up, one cell: a negative binomial likelihood."""
+"""Counts: one feature with a negative binomial likelihood."""
 
 from typing import Any, Self
 
@@ -79,9 +79,9 @@ class Count(Column):
 
     def bounds(self, profile: Profile) -> Grid:
         """The ends of what was met, where rows share them."""
-        found = grid(profile.numbers())
-        found = {"values": found["values"]} if "values" in found else {"step": [1.0]}
-        return {**found, "between": between((self.least, self.most), profile.ends, 1.0)}
+        lattice = grid(profile.numbers())
+        lattice = {"values": lattice["values"]} if "values" in lattice else {"step": [1.0]}
+        return {**lattice, "between": between((self.least, self.most), profile.ends, 1.0)}
 
     def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn count, within what was met."""

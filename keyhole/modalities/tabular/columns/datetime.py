@@ -1,7 +1,4 @@
-"""Of many moments: which are far from all others, whether rows follow them, parts of cycles.
-
-A date or time: a trend, and where in the day, the week and the year it falls.
-"""
+"""Dates and times: a trend, and sine and cosine of the day, the week and the year."""
 
 from typing import Any, Self
 

@@ -1,10 +1,8 @@
-"""Bins for a histogram likelihood: about equal shares of the values, each heap by itself.
+"""Bins of a histogram likelihood, and grids: the values of a column that may be drawn.
 
-Which values of a column may be drawn: on its grid, between its ends, of more than a few rows.
-
-A grid is a dictionary of lists, so that a bundle can hold it: "step" (values are multiples of it),
-"values" (one of these), "heaps" (one of these where a draw lies next to one), "between" (the least
-and the most that may be drawn) and "rows" (a level of fewer rows is not drawn).
+A grid is a JSON object of lists: "step" (values are multiples of it), "values" (one of these),
+"heaps" (one of these if a draw is next to one), "between" (the smallest and largest value) and
+"rows" (a level of fewer rows is not drawn).
 """
 
 import math

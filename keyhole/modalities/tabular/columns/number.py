@@ -1,7 +1,7 @@
-"""What a sample of numbers tells of its column: atom, tails, spread, normal scores.
+"""Continuous columns: standardized, transformed if their tails are long.
 
-A continuous column: standardised, bent where its tails are long, with an atom where one
-value holds a large share of the rows (a hurdle model: is it the atom, and if not, what?).
+If one value holds a large share of the rows, it is a point mass (a hurdle model): one feature says
+whether a row has it, another holds the value of other rows.
 """
 
 from dataclasses import replace
@@ -27,8 +27,8 @@ from keyhole.modalities.tabular.columns.base import Column, point_mass_slot
 from keyhole.modalities.tabular.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.modalities.tabular.profile import Profile
 
-LEAST_POINT_MASS = 0.5  # share of rows that makes one value an atom
-LONG_TAIL = 8.0  # outer 1 % this many times as far out as the quartiles: the column is bent
+LEAST_POINT_MASS = 0.5  # share of rows that makes one value a point mass
+LONG_TAIL = 8.0  # transform if the outer 1 % is this many times as far out as the quartiles
 MOST_SCORES, LEAST_SCORES = 200, 10  # knots of normal scores
 
 
@@ -38,7 +38,7 @@ def point_mass_of(numbers: np.ndarray) -> list[float] | None:
         return None
     values, counts = np.unique(numbers, return_counts=True)
     share = counts.max() / len(numbers)
-    # With few values each holds a large share; that is a small scale, not an atom.
+    # With few values each holds a large share; that is a small scale, not a point mass.
     if share < LEAST_POINT_MASS or (len(values) > 1 and share < 3 / len(values)):
         return None
     return [float(values[counts.argmax()]), float(min(share, 1 - 0.5 / len(numbers)))]
@@ -79,16 +79,16 @@ def normal_scores(numbers: np.ndarray) -> list[list[float]] | None:
 
 VALUES_PER_BIN = 250  # whose means are compared: expected and observed
 NEAR = 1e-5  # of the spread: two such numbers are one
-FAR = 1e30  # cells end here: a float32 would be infinite a little further out
+FAR = 1e30  # features are clipped here: float32 overflows a little further out
 
 
 class Number(Column):
-    """A number; its cell is (x - center) / scale, through asinh where `bent`, or through `bent`
-    values and their normal scores: then it is normal over the training rows.
+    """A number; its feature is (x - center) / scale, with asinh if `transformed` is true; a list
+    is a map from values to normal scores, so that training rows are normal.
 
-    With an `atom` there is a Bernoulli cell «is the atom», and the number cell is observed only
-    in other rows. `knots` map a guessed value to the mean of what was observed there: a mean
-    through a bend is a median, and only the original scale knows the mean.
+    With a `point_mass` there is a Bernoulli feature, and the number is observed only in other
+    rows. `knots` map an expected value to the mean of observed ones: the decoded mean of a
+    transformed value is a median on the original scale.
     """
 
     kind = "number"
@@ -117,10 +117,10 @@ class Number(Column):
         self.knots = knots
 
     def check(self) -> None:
-        """Raises: SettingError for a range or an atom that is no pair."""
+        """Raises: SettingError if the range or the point mass is not a pair."""
         pairs = [self.range, self.point_mass or [0.0, 0.0]]
         if any(len(pair) != 2 for pair in pairs):
-            raise SettingError(f"range, atom={pairs!r:.60}: pairs of numbers")
+            raise SettingError(f"range, point_mass={pairs!r:.60}: expected pairs of numbers")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments; a text column's type says how it writes numbers."""
@@ -161,7 +161,7 @@ class Number(Column):
 
     @classmethod
     def of_measure(cls, profile: Profile, scale: float) -> Self:
-        """The column by a scale that it shares with others, without bend or atom."""
+        """The column with a scale shared with others, without transform or point mass."""
         numbers = profile.numbers()
         shared = {
             "center": float(numbers.mean()) if len(numbers) else 0.0,
@@ -177,7 +177,7 @@ class Number(Column):
         return type(self)(**{**self.get_params(), "transformed": transformed})
 
     def slots(self) -> list[Slot]:
-        """The number cell, and «atom» before it where there is one; a constant is all atom."""
+        """The point mass if there is one, then the number; a constant is a point mass only."""
         transformed = self.transformed is True
         value = Slot(self.name, self.kind, "student_t", unit=self.scale, transformed=transformed)
         if self.point_mass is None:
@@ -190,7 +190,7 @@ class Number(Column):
         return self.range[0] == self.range[1]
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """The cells of Arrow values; `encode_matrix` does it for many columns at once."""
+        """The features of Arrow values; `encode_matrix` encodes many columns at once."""
         return self.encode_floats(self.numbers(values, start))
 
     def numbers(self, values: Any, start: int = 0) -> np.ndarray:
@@ -214,7 +214,7 @@ class Number(Column):
         return pa.array(format_.write(cast.floats(values)[0]), pa.string())
 
     def encode_floats(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The cells of float values, NaN for missing."""
+        """The features of float values, NaN for missing."""
         observed = ~np.isnan(numbers)
         numbers = np.where(observed, numbers, self.center)
         features = self._bend(numbers)
@@ -228,7 +228,7 @@ class Number(Column):
         return pair[:, : len(self.slots())], pair_observed[:, : len(self.slots())]
 
     def decode(self, features: np.ndarray) -> Any:
-        """The mean on the original scale, within the range met in training."""
+        """The mean on the original scale, within the range of training."""
         mean = self._unbend(features[:, -1].astype(np.float64))
         if self.point_mass is not None:
             share = features[:, 0].astype(np.float64)
@@ -237,7 +237,7 @@ class Number(Column):
         return self.typed(mean)
 
     def guess(self, features: np.ndarray) -> Any:
-        """The mean of a gap: as `decode`, corrected by what such guesses were worth."""
+        """The mean for a gap: `decode`, calibrated by `knots`."""
         guessed, _ = cast.floats(self.decode(features))
         return self.typed(
             guessed if self.knots is None else np.interp(guessed, self.knots[0], self.knots[1])
@@ -245,11 +245,11 @@ class Number(Column):
 
     def bounds(self, profile: Profile) -> Grid:
         """The grid that the sample lies on, and the ends of the range where rows share them."""
-        found = grid(profile.numbers())
-        step = found.get("step", [1.0 if self.type.startswith(("int", "uint")) else None])[0]
+        lattice = grid(profile.numbers())
+        step = lattice.get("step", [1.0 if self.type.startswith(("int", "uint")) else None])[0]
         stored: type = np.float32 if self.type == "float" else float
         ends = stored(profile.least), stored(profile.most)
-        return {**found, "between": between(ends, profile.ends, step)}
+        return {**lattice, "between": between(ends, profile.ends, step)}
 
     def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn number, on the grid that training values lie on."""
@@ -269,7 +269,7 @@ class Number(Column):
         return number
 
     def typed(self, mean: np.ndarray) -> Any:
-        """Numbers, within what training met, as values of the column's own type."""
+        """Numbers, clipped to the range of training, in the column's type."""
         mean = np.clip(mean, self.range[0], self.range[1])
         return arrow_types.of_numbers(mean, self.type)
 
@@ -300,7 +300,7 @@ class Number(Column):
         return number_texts(cast.floats(values)[0])
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
-        """The likely range, the atom, or both, where neither holds the share alone."""
+        """The likely range, the point mass, or both if neither has enough probability."""
         if self._constant:
             said = f"{number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
             return Expected(
@@ -314,7 +314,7 @@ class Number(Column):
         return with_point_mass(point_mass, features[:, 0] > 0.5, predicted.middle[:, 0], said)
 
     def usual(self, low: float, high: float) -> str:
-        """The range between two values of the number cell."""
+        """The range between two values of the number feature."""
         return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -347,19 +347,18 @@ class Number(Column):
 
 
 def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The cells of plain columns (no atom, no bend) from floats (rows, columns) in one stroke.
+    """The features of columns without transform or point mass, from floats (rows, columns).
 
-    None where a column needs `encode_floats`. Source of the speed: one pass over a matrix in
-    place of five over each column.
+    None if a column needs `encode_floats`. Faster: one pass over a matrix, not five per column.
     """
     import torch
 
     if any(c.transformed or c.point_mass is not None for c in columns):
         return None
     fit = x.dtype in (np.float32, np.float64) and x.flags.writeable and min(x.strides) >= 0
-    held = torch.from_numpy(x if fit else np.array(x, np.float64))  # torch takes no other array
-    center = torch.tensor([column.center for column in columns], dtype=held.dtype)
-    scale = torch.tensor([column.scale for column in columns], dtype=held.dtype)
-    features = ((held - center) / scale).to(torch.float32)
+    values = torch.from_numpy(x if fit else np.array(x, np.float64))  # torch takes no other array
+    center = torch.tensor([column.center for column in columns], dtype=values.dtype)
+    scale = torch.tensor([column.scale for column in columns], dtype=values.dtype)
+    features = ((values - center) / scale).to(torch.float32)
     observed = ~torch.isnan(features)
     return features.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), observed.numpy()
