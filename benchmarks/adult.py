@@ -148,7 +148,7 @@ def main(seeds: tuple[int, ...] = (0, 1, 2)) -> None:
         whole = time.perf_counter() - began
         auc = codes_auc(model.transform(train), model.transform(test), y, truth)
         emit("adult codes", seed=seed, width=WIDTH, auc=auc, **{"floors": baselines},
-             fit_seconds=fitted, fit_to_report_seconds=whole, steps=model.run_.steps[-1],
+             fit_seconds=fitted, fit_to_report_seconds=whole, steps=model.model_.history.steps[-1],
              verdict=model.verdict_, bar="AUC 0.885 (stretch 0.8925), 120 s")  # fmt: skip
         imputation(Autoencoder(random_state=seed).fit(train), train, test, seed)
         less = train.drop(columns="education-num")

@@ -73,7 +73,7 @@ def digits() -> None:
         for name, figures in said.items():
             for key, value in figures.items():
                 found.setdefault(f"{name} {key}", []).append(value)
-        nats = model.evidence_["code_nats"]
+        nats = model.model_.evidence["code_nats"]
         found.setdefault("active", []).append(sum(n > 0.05 for n in nats))
     mean, least = ({k: take(v) for k, v in found.items()} for take in (np.mean, min))
     bar = "variational r2 .89, knn .970"
@@ -110,8 +110,8 @@ def principal() -> None:
             learning_rate=3e-3), **SHARED,
         )  # fmt: skip
         model.fit(x)
-        head = model.network_.head.cells["gaussian"].to_location.weight[0].detach().numpy()
-        scale = np.array([slot.unit for slot in model.table_.layout.slots])
+        head = model.model_.network.head.cells["gaussian"].to_location.weight[0].detach().numpy()
+        scale = np.array([slot.unit for slot in model.model_.modality.layout.slots])
         loads = head * scale[:, None]
         rows = x[trained(model, x)]
         axes = PCA(5).fit(rows).components_.T
@@ -124,7 +124,7 @@ def principal() -> None:
 
 def trained(model: Autoencoder, x: np.ndarray) -> np.ndarray:
     """The rows that the net was trained on."""
-    return np.concatenate([model._fitted.trained_on(rows, s) for s, rows in model.iter_blocks(x)])
+    return np.concatenate([model.model_.trained_on(rows, s) for s, rows in model.iter_blocks(x)])
 
 
 def satellite() -> None:

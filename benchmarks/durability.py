@@ -128,7 +128,7 @@ def asked(model: AnomalyDetector, rows: pa.Table) -> str:
         coded.inverse_transform(np.stack(coded.transform(rows).columns, 1))
         Impute(coded).answer(rows)
         Impute(coded, draws=2).answer(rows)
-        if coded._fitted.prior is not None:  # else one is fitted first, which takes seconds
+        if coded.model_.prior is not None:  # else one is fitted first, which takes seconds
             coded.sample(8)
     except KeyholeError:
         return "rows refused"

@@ -113,7 +113,7 @@ def digits(seeds: int, seconds: float) -> None:
         codes, asked = model.transform(images[train]), model.transform(images[test])
         figures = said(codes, asked, model.inverse_transform(asked) / 255.0)
         emit("images", line="digits", method="keyhole", seed=seed, **figures, seconds=took,
-             steps=model.run_.planned)  # fmt: skip
+             steps=model.model_.history.planned)  # fmt: skip
         parts = {"train": train, "stop": stop, "test": test}
         held = {name: images[part].astype(np.float32) / 255 for name, part in parts.items()}
         found, spent = pythae(held, seconds=seconds, seed=seed)

@@ -78,7 +78,7 @@ def kills(count: int, seed: int, folder: Path, steps: int = 120) -> dict[str, An
         found["killed"] += _killed(work, delay)
         found["saving" if saving else "training"] += 1
         try:
-            state = Autoencoder.load(str(path)).network_.state_dict()
+            state = Autoencoder.load(str(path)).model_.network.state_dict()
             found["loaded"] += 1
         except KeyholeError as fault:
             print(json.dumps({"kill": kill, "fault": str(fault)}), file=sys.stderr)
@@ -136,7 +136,7 @@ def _once(data: pa.Table, folder: Path, seed: int, steps: int) -> None:
     met: list[int] = []
     part = folder / f"run-{seed}.part"
     model = fit(data, seed, steps, part, lambda event: met.append(event.step))
-    same = _weights_of(model.network_.state_dict()) == _weights_of(_state(folder, seed))
+    same = _weights_of(model.model_.network.state_dict()) == _weights_of(_state(folder, seed))
     with open(folder / "ends.txt", "a") as file:
         file.write(f"{met[0]} {'equal' if same else 'UNEQUAL'}\n")
     if seed == 0:
@@ -195,7 +195,7 @@ def forked(work: Callable[[], Any], most_s: int = 240) -> int:
 
 
 def _state(folder: Path, seed: int) -> dict[str, torch.Tensor]:
-    return Autoencoder.load(str(folder / f"reference-{seed}")).network_.state_dict()
+    return Autoencoder.load(str(folder / f"reference-{seed}")).model_.network.state_dict()
 
 
 def _weights_of(state: dict[str, torch.Tensor]) -> str:

@@ -86,8 +86,9 @@ def keyhole_nll(train: np.ndarray, stop: np.ndarray, test: np.ndarray, samples: 
     nll = -model.log_likelihood(test, samples=DRAWS)
     return {
         "nll": nll.mean(), "nll_error": nll.std() / len(nll) ** 0.5, "seconds": took,
-        "nll_seconds": time.monotonic() - began, "steps": model.run_.planned,
-        "best_step": model.run_.best_step, "stop_loss": min(model.run_.held_out),
+        "nll_seconds": time.monotonic() - began, "steps": model.model_.history.planned,
+        "best_step": model.model_.history.best_step,
+        "stop_loss": min(model.model_.history.held_out),
     }  # fmt: skip
 
 

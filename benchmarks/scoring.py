@@ -65,7 +65,7 @@ def anomaly_score(trained_on: int, bare_seconds: float) -> None:
         rows=ROWS,
         columns=COLUMNS,
         trained_on=trained_on,
-        reference_rows=len(detector.autoencoder_.reference_.reference_rows),
+        reference_rows=len(detector.autoencoder_.model_.reference.reference_rows),
         seconds=seconds,
         bare_passes=seconds / bare_seconds,
         fit_mb=fitted - before,
@@ -78,7 +78,7 @@ def main() -> float:
     """The seconds of the fastest bare pass."""
     x = table(ROWS, COLUMNS)
     model = Autoencoder(training=TrainingConfig(200), random_state=0).fit(x[:20_000])
-    network, none = model.network_, torch.empty((ROWS, 0), dtype=torch.int64)
+    network, none = model.model_.network, torch.empty((ROWS, 0), dtype=torch.int64)
     whole = Batch(torch.from_numpy(x), none, torch.ones((ROWS, COLUMNS), dtype=torch.bool))
     stem, layers = network.stem, [network.encoder, network.bottleneck.to_code, network.decoder]
     locate = network.head.features["student_t"].to_location

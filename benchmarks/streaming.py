@@ -74,7 +74,7 @@ def bare(folder: Path, rows: int) -> dict[str, float]:
     from keyhole.core.records import Batch
 
     before = loaded()
-    network = Autoencoder.load(str(folder / "m.keyhole")).network_
+    network = Autoencoder.load(str(folder / "m.keyhole")).model_.network
     began = time.perf_counter()
     with torch.no_grad():
         for batch in pq.ParquetFile(folder / f"r{rows}.parquet", pre_buffer=False).iter_batches(

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from keyhole.autoencoder.fit import Block, Callbacks, Fitted, learn
+from keyhole.autoencoder.fit import Block, Callbacks, Model, learn
 from keyhole.autoencoder.input_validation import (
     PARTS,
     as_fitted,
@@ -24,6 +24,7 @@ from keyhole.autoencoder.input_validation import (
 )
 from keyhole.autoencoder.sampling import Sampler, with_prior
 from keyhole.autoencoder.state import Data, restore, tensors_of, to_state
+from keyhole.checks import Finding
 from keyhole.core.environment import seed_from
 from keyhole.core.outputs import Scratch
 from keyhole.core.progress import EvaluateCallback, advanced, heard_if_verbose, progress, tell
@@ -57,6 +58,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     """
 
     container_: str
+    model_: Model
     template_: Any = None
     n_features_in_: int
     feature_names_in_: np.ndarray
@@ -110,7 +112,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
             source = weighted(random_access(source, scratch.folder), parts["schema"].weight)
             on_evaluate = on_evaluate or (progress() if self.verbose else lambda event: None)
             callbacks = Callbacks(checkpoint, on_evaluate, on_data_ready)
-            self._take(learn(source, parts, seed, callbacks))
+            self.model_ = learn(source, parts, seed, callbacks)
         self._checkpoint = checkpoint
         if self.verbose:
             tell("verdict", [self.verdict_])
@@ -129,7 +131,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         z = codes if isinstance(codes, np.ndarray) else numbers_of(codes)
-        return as_fitted(self, self._fitted.decode_codes(z))
+        return as_fitted(self, self.model_.decode_codes(z))
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Log p(x | code(x)) of each row in nats, higher = more normal; NaN where a row is empty.
@@ -145,7 +147,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         For codes with noise. Raises: SettingError for others.
         """
         noise = torch.Generator().manual_seed(0)
-        found = [self._fitted.marginal(*block, samples, noise) for block in self.iter_blocks(X)]
+        found = [self.model_.marginal(*block, samples, noise) for block in self.iter_blocks(X)]
         return np.concatenate(found)
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -155,13 +157,23 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """`code_0`, `code_1`, ..."""
         check_is_fitted(self)
-        return np.array([f"code_{i}" for i in range(self.network_.width)], dtype=object)
+        return np.array([f"code_{i}" for i in range(self.model_.network.width)], dtype=object)
+
+    @property
+    def verdict_(self) -> str:
+        """One line on how far to trust the model."""
+        return self.model_.verdict
+
+    @property
+    def findings_(self) -> list[Finding]:
+        """What the checks object to."""
+        return self.model_.findings
 
     @property
     def history_(self) -> Any:
         """The evaluations of the run as a frame: pandas where it is installed, else Arrow."""
         check_is_fitted(self)
-        return self.run_.frame()
+        return self.model_.history.frame()
 
     def iter_blocks(self, X: Any) -> Iterator[tuple[int, Rows]]:
         """The rows of a source a chunk at a time, each with the place of its first.
@@ -187,23 +199,23 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     def id_column(self) -> str | None:
         """The column that names rows: as hints say, or the files of images."""
         told = self.schema.id if self.schema is not None else None
-        return told or self.table_.id_column
+        return told or self.model_.modality.id_column
 
     def score_block(self, rows: Rows, start: int = 0) -> Block:
         """What some rows cost; `start` is the place of the first, for messages."""
-        return self._fitted.score_block(rows, start)
+        return self.model_.score_block(rows, start)
 
     def expect(self, rows: Rows, start: int = 0) -> tuple[Batch, Batch]:
         """Some rows as the net is given them, and as it expects them, averaged over members."""
-        return self._fitted.expect(rows, start)
+        return self.model_.expect(rows, start)
 
     def code(self, rows: Rows, start: int = 0) -> np.ndarray:
         """The codes (row, code) of some rows, by the first member."""
-        return self._fitted.code(rows, start)
+        return self.model_.code(rows, start)
 
     def remember(self, reference: ReferenceSet) -> None:
         """Have these rows be the ones that new ones are compared with."""
-        self._take(replace(self._fitted, reference=reference))
+        self.model_ = replace(self.model_, reference=reference)
 
     def sampler(self) -> Sampler:
         """What draws rows: the model with its prior, or a mixture over the rows it remembers.
@@ -211,8 +223,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         Raises: SettingError where it has neither.
         """
         check_is_fitted(self)
-        sampler = Sampler.of(self._fitted)
-        self._take(sampler.fitted)
+        sampler = Sampler.of(self.model_)
+        self.model_ = sampler.fitted
         return sampler
 
     def sample(self, n: int = 1) -> Any:
@@ -222,11 +234,11 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     def fit_prior(self, batches: Iterator[Batch], prior: Prior, *, seed: int = 0) -> None:
         """Fit a copy of this prior to the codes of encoded rows, and hold it as `prior_`."""
-        self._take(with_prior(self._fitted, batches, prior, seed))
+        self.model_ = with_prior(self.model_, batches, prior, seed)
 
     def row_nats(self, block: Block) -> torch.Tensor:
         """Each row's nats, gaps counted as typical columns."""
-        return self._fitted.row_nats(block)
+        return self.model_.row_nats(block)
 
     def save(self, path: str | os.PathLike[str], sections: dict[str, Any] | None = None) -> None:
         """Keep the model in a folder, whole or not at all; `sections` are those of tasks.
@@ -234,14 +246,14 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         The rows that a detector compares with are kept only where a task has a section.
         """
         check_is_fitted(self)
-        fitted = self._fitted if sections else replace(self._fitted, reference=None)
+        fitted = self.model_ if sections else replace(self.model_, reference=None)
         names = self.feature_names_in_.tolist()
-        data = Data(self.rows_, names, self.container_, self.fingerprint_)
+        data = Data(self.model_.rows, names, self.container_, self.model_.fingerprint)
         section = to_state(fitted, self.parts(), self.random_state, data)
-        tensors = self.network_.state_dict() | tensors_of(fitted)
+        tensors = self.model_.network.state_dict() | tensors_of(fitted)
         sections = {"autoencoder": section, **(sections or {})}
         save = write_bundle(path, sections, tensors, fitted.save)
-        self._fitted = replace(self._fitted, save=save)
+        self.model_ = replace(self.model_, save=save)
         if self._checkpoint is not None:
             clear(self._checkpoint)
 
@@ -270,22 +282,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         data = kept.data
         model.container_, model.n_features_in_ = data.container, len(data.columns)
         model.feature_names_in_ = np.array(data.columns, dtype=object)
-        model._take(found.fitted)
+        model.model_ = found.fitted
         return model
-
-    def _take(self, fitted: Fitted) -> None:
-        """Have what a fit left, or a bundle kept, under fitted names."""
-        self._fitted = fitted
-        self.table_, self.network_, self.run_ = fitted.table, fitted.network, fitted.run
-        self.rows_, self.fingerprint_ = fitted.rows, fitted.fingerprint
-        self.typical_nats_, self.held_out_nats_ = fitted.typical_nats, fitted.held_out_nats
-        self.evidence_, self.findings_ = fitted.evidence, fitted.findings
-        self.width_choice_ = fitted.choice
-        self.verdict_, self.reference_, self.prior_ = (
-            fitted.verdict,
-            fitted.reference,
-            fitted.prior,
-        )
 
     def open(self, X: Any, *, learning: bool = False) -> Source:
         """The source of X, its columns named as in fit; checks what scikit-learn checks."""

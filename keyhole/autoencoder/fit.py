@@ -73,16 +73,16 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Model:
     """What a fit leaves, and what can be asked of it.
 
     `typical_nats` is what each column costs on held-out rows, `held_out_nats` what those rows
     cost, sorted; `reference` the rows that new ones are compared with, None in bundles of old.
     """
 
-    table: Modality
+    modality: Modality
     network: Network
-    run: History
+    history: History
     rows: int
     fingerprint: str
     typical_nats: np.ndarray
@@ -94,38 +94,38 @@ class Fitted:
     split: Split | None = None  # of the rows that were just fitted to; not kept
     prior: Prior | None = None  # over the codes of the first member
     prior_rows: int = 0
-    choice: WidthChoice | None = None  # of the width, where it was left to the data
+    width_choice: WidthChoice | None = None  # of the width, where it was left to the data
     save: Save | None = None  # that it was read from
 
     @torch.no_grad()
     def score_block(self, rows: Rows, start: int = 0) -> Block:
         """What some rows cost, by deterministic passes that each fit the processor's cache."""
-        batch = self.table.encode(rows, start)
-        even, found = batch.even(self.table.layout.grid), []
+        batch = self.modality.encode(rows, start)
+        even, found = batch.even(self.modality.layout.grid), []
         with threads_for(pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 here = even.take(slice(first, first + PASS_ROWS)).to(self.device)
                 log_prob = self.network(here).likelihood.log_prob(here)[0]  # (M, B, cell)
                 log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
-                found.append(column_nats(log_prob, here.observed, self.table.layout))
+                found.append(column_nats(log_prob, here.observed, self.modality.layout))
         nats, observed = (torch.cat(part)[: len(batch)].cpu() for part in zip(*found, strict=True))
         return Block(start, rows, batch, nats, observed)
 
     @torch.no_grad()
     def expect(self, rows: Rows, start: int = 0) -> tuple[Batch, Batch]:
         """Some rows as the net is given them, and as it expects them, averaged over members."""
-        batch = self.table.encode(rows, start)
+        batch = self.modality.encode(rows, start)
         with threads_for(pass_work(self.network, len(batch))):
-            even = batch.even(self.table.layout.grid).to(self.device)
+            even = batch.even(self.modality.layout.grid).to(self.device)
             mean = members_mean(self.network(even).likelihood.mean)
             return batch, mean.take(slice(0, len(batch)))
 
     @torch.no_grad()
     def code(self, rows: Rows, start: int = 0) -> np.ndarray:
         """The codes (row, code) of some rows, by the first member."""
-        batch = self.table.encode(rows, start)
+        batch = self.modality.encode(rows, start)
         with threads_for(pass_work(self.network, len(batch))):
-            even = batch.even(self.table.layout.grid).to(self.device)
+            even = batch.even(self.modality.layout.grid).to(self.device)
             return self.network(even).code.mean[0][: len(batch)].cpu().numpy()
 
     @torch.no_grad()
@@ -142,13 +142,13 @@ class Fitted:
             raise DataError(f"codes have shape {codes.shape}, expected (rows, {wide})")
         z = torch.from_numpy(np.ascontiguousarray(codes, np.float32)).to(self.device)
         mean = self.network.decode(z.expand(1, self.network.shape.members, *z.shape)).mean
-        return self.table.decode(members_mean(mean, first=True))
+        return self.modality.decode(members_mean(mean, first=True))
 
     def marginal(
         self, start: int, rows: Rows, samples: int, generator: torch.Generator
     ) -> np.ndarray:
         """Log p(x) of some rows in nats, by importance sampling."""
-        batch = self.table.encode(rows, start)
+        batch = self.modality.encode(rows, start)
         return log_likelihood(self.network, batch, samples, generator).double().numpy()
 
     def trained_on(self, rows: Rows, start: int) -> np.ndarray:
@@ -170,7 +170,7 @@ class Fitted:
 
 @wall_clock()
 @threads_for(0)  # what is more than a pass over some rows says so itself
-def learn(source: Source, parts: dict[str, Any], seed: int, callbacks: Callbacks) -> Fitted:
+def learn(source: Source, parts: dict[str, Any], seed: int, callbacks: Callbacks) -> Model:
     """The model of a source that can be read at random.
 
     Raises: DataError, SettingError, FitError.
@@ -213,7 +213,7 @@ def learn(source: Source, parts: dict[str, Any], seed: int, callbacks: Callbacks
     warm = round(KL_WARM_UP * trained.history.planned)
     asked = Asked(profile.rows, held.split.folds, parts["corruption"].masks, warm)
     return replace(_judged(trained, table, held, asked), reference=reference, fingerprint=mark,
-                   choice=choice)  # fmt: skip
+                   width_choice=choice)  # fmt: skip
 
 
 def _with_robust_weights(table: Modality, schema: Any, sample: Any) -> Modality | RobustWeights:
@@ -246,7 +246,7 @@ def _surveyed(source: Source, parts: dict[str, Any]) -> tuple[Modality, Any]:
     return table, source_profile
 
 
-def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> Fitted:
+def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> Model:
     """Ask the checks, and keep what held-out rows cost."""
     network = trained.network
     stage("judging by held-out rows")
@@ -256,10 +256,10 @@ def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> F
     typical, total = _typical(nats, observed)
     evidence = gather(network, table.encode(block), member, trained.history, asked)
     findings = examine(evidence)
-    return Fitted(
-        table=table,
+    return Model(
+        modality=table,
         network=network,
-        run=trained.history,
+        history=trained.history,
         rows=asked.rows,
         fingerprint="",
         typical_nats=typical,

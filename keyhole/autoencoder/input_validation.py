@@ -87,7 +87,7 @@ def match_names(model: Any, X: Any) -> Source:
     FileError.
     """
     source = open_source(X)
-    form = getattr(model.table_, "form", None)
+    form = getattr(model.model_.modality, "form", None)
     if isinstance(source, ImageSource) != (form is not None):
         given, on_data_ready = ("images", "a table") if form is None else ("a table", "images")
         raise DataError(
@@ -114,7 +114,7 @@ def as_fitted(model: Any, table: Any) -> Any:
     A bundle does not hold the dtypes of pandas and polars: rows of a loaded model have those that
     Arrow gives.
     """
-    table = model.table_.written(table)
+    table = model.model_.modality.written(table)
     if model.template_ is not None:
         return restored(table, model.template_)
     return as_container(table, model.container_)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from keyhole.autoencoder.fit import PASS_ROWS, Fitted
+from keyhole.autoencoder.fit import PASS_ROWS, Model
 from keyhole.core.environment import pass_work, threads_for
 from keyhole.core.parts import copy
 from keyhole.core.progress import stage
@@ -39,7 +39,7 @@ FEW = 0.1  # share of the rows asked for that proposals should be worth
 
 
 @torch.no_grad()
-def draw_codes(fitted: Fitted, batch: Batch, generator: Generator) -> Float[Tensor, "row code"]:
+def draw_codes(fitted: Model, batch: Batch, generator: Generator) -> Float[Tensor, "row code"]:
     """One code of each row, with its noise where the bottleneck has any."""
     found = [torch.zeros(0, fitted.network.width)]
     for start in range(0, len(batch), PASS_ROWS):
@@ -52,7 +52,7 @@ def draw_codes(fitted: Fitted, batch: Batch, generator: Generator) -> Float[Tens
 
 
 @threads_for(0)
-def with_prior(fitted: Fitted, batches: Iterator[Batch], template: Prior, seed: int) -> Fitted:
+def with_prior(fitted: Model, batches: Iterator[Batch], template: Prior, seed: int) -> Model:
     """The model with a copy of this prior, fitted to the codes of these training rows.
 
     Raises: SettingError where they are too few for it.
@@ -83,12 +83,12 @@ def reference_rows(reference: ReferenceSet | None, *, held_out: bool) -> Batch |
 
 
 @torch.no_grad()
-def draw_gaps(fitted: Fitted, batch: Batch, turn: int, generator: Generator) -> Batch:
+def draw_gaps(fitted: Model, batch: Batch, turn: int, generator: Generator) -> Batch:
     """The rows with a legal draw in each unseen cell, by the net whose turn it is.
 
     Columns are drawn group by group, each given those before.
     """
-    network, table = fitted.network, fitted.table
+    network, table = fitted.network, fitted.modality
     member = turn % network.shape.members
     layout, gaps = network.shape.layout, ~batch.observed
     device = next(network.parameters()).device
@@ -132,11 +132,11 @@ def legal_draw(
 class Sampler:
     """A fitted model and a prior over its codes: rows on demand."""
 
-    fitted: Fitted
+    fitted: Model
     prior: Prior
 
     @classmethod
-    def of(cls, fitted: Fitted) -> Sampler:
+    def of(cls, fitted: Model) -> Sampler:
         """The model with its prior; else with a mixture over the rows that it remembers.
 
         Raises: SettingError where it remembers none.
@@ -168,7 +168,7 @@ class Sampler:
 
         check_count(n)
         generator = Generator().manual_seed(seed)
-        table = self.fitted.table
+        table = self.fitted.modality
         known = None if not given else table.encode_given(given)
         lawful = table.lawful if rules else None
         if lawful is not None and given:
@@ -197,7 +197,7 @@ class Sampler:
         self, z: Tensor, generator: Generator, known: Batch | None, *, gaps: bool
     ) -> Batch:
         """A draw of each row's cells, those that are known put in."""
-        drawn = legal_draw(self.fitted.table, self._likelihood(z), generator)
+        drawn = legal_draw(self.fitted.modality, self._likelihood(z), generator)
         observed = self._observed(z) if gaps else drawn.observed
         numbers, codes, wide = drawn.numbers, drawn.codes, drawn.numbers.shape[1]
         if known is not None:
@@ -248,7 +248,7 @@ class Sampler:
     def _observed(self, z: Tensor) -> Tensor:
         """Gaps as the remembered row with the nearest code has them."""
         if self._gappy is None:
-            return torch.ones((len(z), len(self.fitted.table.layout)), dtype=torch.bool)
+            return torch.ones((len(z), len(self.fitted.modality.layout)), dtype=torch.bool)
         codes, observed = self._gappy
         scale = codes.std(0) + 1e-6
         return observed[torch.cdist(z / scale, codes / scale).argmin(1)]
@@ -262,7 +262,7 @@ class Sampler:
         return draw_codes(self.fitted, batch, torch.Generator().manual_seed(0)), batch.observed
 
 
-def _noisy(fitted: Fitted) -> bool:
+def _noisy(fitted: Model) -> bool:
     return fitted.network.bottleneck.noisy
 
 

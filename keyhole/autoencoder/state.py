@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import torch
 
-from keyhole.autoencoder.fit import Fitted
+from keyhole.autoencoder.fit import Model
 from keyhole.autoencoder.smoke_test import check_layout, shapes_of, try_codes, try_out
 from keyhole.autoencoder.width import WidthChoice
 from keyhole.checks import Evidence, Finding
@@ -84,32 +84,32 @@ class State:
     choice: WidthChoice | None = None
 
 
-def to_state(fitted: Fitted, parts: dict[str, Any], state: Any, data: Data) -> dict[str, Any]:
+def to_state(fitted: Model, parts: dict[str, Any], state: Any, data: Data) -> dict[str, Any]:
     """The section `autoencoder` of a manifest, as JSON."""
     reference, prior = fitted.reference, fitted.prior
     return asdict(
         State(
             parts={name: part.recipe() for name, part in parts.items()},
-            modality=fitted.table.recipe(),
+            modality=fitted.modality.recipe(),
             members=fitted.network.shape.members,
             random_state=state if isinstance(state, int) else None,
             data=data,
             typical_nats=fitted.typical_nats.tolist(),
             held_out_nats=fitted.held_out_nats.tolist(),
-            history=fitted.run,
+            history=fitted.history,
             evidence=fitted.evidence,
             findings=fitted.findings,
             verdict=fitted.verdict,
             reference=None
             if reference is None
             else ReferenceShape(len(reference), reference.folds),
-            choice=fitted.choice,
+            choice=fitted.width_choice,
             prior=None if prior is None else KeptPrior(prior.recipe(), fitted.prior_rows),
         )
     )
 
 
-def tensors_of(fitted: Fitted) -> dict[str, torch.Tensor]:
+def tensors_of(fitted: Model) -> dict[str, torch.Tensor]:
     """What a bundle keeps beside the weights: a prior's tensors, and remembered rows.
 
     Of these a matrix of cells, each row's fold and factor.
@@ -132,7 +132,7 @@ class Restored:
 
     kept: State
     parts: dict[str, Any]
-    fitted: Fitted
+    fitted: Model
 
 
 @np.errstate(all="ignore")  # odd numbers of a manifest are refused, not warned of
@@ -149,10 +149,10 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
     network = make()
     network.load_state_dict(tensors)
     try_out(table, network.eval())
-    fitted = Fitted(
-        table=table,
+    fitted = Model(
+        modality=table,
         network=network,
-        run=kept.history,
+        history=kept.history,
         rows=kept.data.rows,
         fingerprint=kept.data.fingerprint,
         typical_nats=np.array(kept.typical_nats, dtype=float),
@@ -161,7 +161,7 @@ def restore(bundle: Bundle, families: list[str]) -> Restored:
         evidence=kept.evidence,
         findings=kept.findings,
         verdict=kept.verdict,
-        choice=kept.choice,
+        width_choice=kept.choice,
         prior=None if kept.prior is None else _prior(kept.prior, table, network, beside),
         prior_rows=0 if kept.prior is None else kept.prior.rows,
         save=bundle.save,

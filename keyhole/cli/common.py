@@ -194,14 +194,14 @@ def use_machine(model: Any, threads: int | None, device: str) -> None:
     from keyhole.training import TrainingConfig
 
     tell_threads(threads)
-    model.network_.to(TrainingConfig(device=device).torch_device())
+    model.model_.network.to(TrainingConfig(device=device).torch_device())
 
 
 def match_columns(model: Any, names: list[str], say: Say) -> None:
     """Print how the data's columns match the model's. Raises: DataError if one is missing."""
     from keyhole.modalities.tabular.given import check_columns
 
-    needed = model.table_.needs()
+    needed = model.model_.modality.needs()
     check_columns(needed, names, "this model")
     known = set(model.feature_names_in_.tolist())
     extra = [name for name in names if name not in known]

@@ -109,12 +109,13 @@ def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say
     with spoken_warnings(say):
         detector = _fit(train, seed)
     model = detector.autoencoder_
-    evidence = model.evidence_
-    size = sum(p.numel() for p in model.network_.parameters())
-    say("model", f"{len(model.table_.layout)} features -> {evidence['width']} codes, "
-        f"Student-t head, {model.network_.shape.members} ensemble members, "
+    evidence = model.model_.evidence
+    size = sum(p.numel() for p in model.model_.network.parameters())
+    say("model", f"{len(model.model_.modality.layout)} features -> {evidence['width']} codes, "
+        f"Student-t head, {model.model_.network.shape.members} ensemble members, "
         f"{size:,} weights")  # fmt: skip
-    say("train", f"{model.run_.steps[-1]:,} steps in {time.monotonic() - began:.0f} s; masked "
+    say("train",
+        f"{model.model_.history.steps[-1]:,} steps in {time.monotonic() - began:.0f} s; masked "
         f"values cost {evidence['guessed_nats']:.1f} nats a row (PCA-{WIDTH} "
         f"{evidence['pca_guessed_nats']:.1f}, mean {evidence['mean_nats']:.1f})")  # fmt: skip
     say("verdict", model.verdict_)
@@ -151,7 +152,7 @@ def _draw_digits(page: str, seed: int, say: Say) -> None:
     fitted = generator.autoencoder_
     rebuilt = fitted.inverse_transform(fitted.transform(pixels))
     explained = 1 - ((rebuilt - pixels) ** 2).sum() / ((pixels - pixels.mean(0)) ** 2).sum()
-    nats = fitted.evidence_["code_nats"]
+    nats = fitted.model_.evidence["code_nats"]
     say("digits", f"{len(pixels):,} images of 8 x 8 -> {DIGIT_WIDTH} stochastic codes in "
         f"{time.monotonic() - began:.0f} s; {sum(nats):.0f} nats an image explain "
         f"{explained:.0%} of the variance; a mixture over the codes draws new digits")  # fmt: skip

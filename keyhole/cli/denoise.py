@@ -80,7 +80,7 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
     if not options["no_report"]:
         from keyhole.report.denoising import write_denoising
 
-        known = truth if denoiser._fitted.clean == "partners" else None
+        known = truth if denoiser.model_.clean == "partners" else None
         write_denoising(page, denoiser, images, known)
         say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
 
@@ -119,12 +119,12 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     with spoken_warnings(say):
         denoiser = Denoiser.load(model)
         _configure(denoiser, options)
-        denoiser._take(with_device(denoiser._fitted, options["device"]))
+        denoiser.model_ = with_device(denoiser.model_, options["device"])
         images = open_images(data, axes=denoiser.axes, bad=options["bad"])
         _say_skipped(images, say)
         with rows_progress(VERB, len(images), options["quiet"], "images") as heard:
             done = denoise_files(denoiser, images, out, force=options["force"], heard=heard)
-    method = denoiser._fitted.used
+    method = denoiser.model_.used
     earlier = f", {done.kept:,} of them by an earlier run" if done.kept else ""
     say(VERB, f"{done.images:,} images in {done.files:,} files{earlier}, by the {method}")
     _say_rest(done, say)
@@ -214,8 +214,8 @@ def _say_skipped(images: Any, say: Say) -> None:
 def _say_verdict(denoiser: Any, say: Say) -> None:
     from keyhole.report.denoising import in_words
 
-    size = sum(weight.numel() for weight in denoiser.network_.parameters())
-    kind = denoiser._fitted.corruption.kind.replace("_", " ")
+    size = sum(weight.numel() for weight in denoiser.model_.network.parameters())
+    kind = denoiser.model_.corruption.kind.replace("_", " ")
     say("model", f"{size:,} weights, trained with the corruption {kind}")
     say("scores", in_words(denoiser))
     say("verdict", denoiser.verdict_)

@@ -174,8 +174,12 @@ def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say)
     detects = hasattr(fitted, "calibration_")
     if detects:
         say("alarms", alarms_in_words(fitted))
-    if model.prior_ is not None:
-        say("prior", f"{model.prior_!r} over {model.network_.width} codes: keyhole sample {out}")
+    if model.model_.prior is not None:
+        say(
+            "prior",
+            f"{model.model_.prior!r} over {model.model_.network.width} codes: "
+            f"keyhole sample {out}",
+        )
     fitted.save(out)
     say("wrote", out)
     if not options["no_report"]:
@@ -269,14 +273,14 @@ def say_guess(table: Any, source: Any, rows: int, say: Say) -> None:
 
 
 def _say_verdict(model: Any, say: Say) -> None:
-    evidence = model.evidence_
-    shape = f"{len(model.table_.layout)} features -> {evidence['width']} codes"
-    size = sum(p.numel() for p in model.network_.parameters())
-    members = model.network_.shape.members
+    evidence = model.model_.evidence
+    shape = f"{len(model.model_.modality.layout)} features -> {evidence['width']} codes"
+    size = sum(p.numel() for p in model.model_.network.parameters())
+    members = model.model_.network.shape.members
     folds = f", {members} ensemble members" if members > 1 else ""
     folds += ", each trained without its fold" if evidence["folds"] else ""
-    if model.width_choice_ is not None:
-        say("width", model.width_choice_.why)
+    if model.model_.width_choice is not None:
+        say("width", model.model_.width_choice.why)
     say("model", f"{shape}, {size:,} weights{folds}")
     say("held out", (
         f"masked values cost {nats(evidence['guessed_nats'])} nats a row (PCA-{evidence['width']} "

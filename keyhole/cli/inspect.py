@@ -183,7 +183,7 @@ def inspect(model: str, codes: bool, as_json: bool) -> None:
         show_json(manifest)
         return
     if codes:
-        lines = _codes(code_cards, fitted.network_.width)
+        lines = _codes(code_cards, fitted.model_.network.width)
     else:
         detector_lines += _prior(bundle.sections["autoencoder"])
         lines = _lines(model, fitted, bundle.about, detector_lines)
@@ -249,22 +249,22 @@ def _calibration(detector: Any) -> list[str]:
 
 
 def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> list[str]:
-    evidence, run, table = model.evidence_, model.run_, model.table_
-    size = sum(p.numel() for p in model.network_.parameters())
+    evidence, run, table = model.model_.evidence, model.model_.history, model.model_.modality
+    size = sum(p.numel() for p in model.model_.network.parameters())
     lines = [
         f"model     {path}, made {about.get('created')} by keyhole {about.get('keyhole')}, "
         f"torch {about.get('torch')}",
-        f"data      {model.rows_:,} rows x {len(table.columns)} columns, "
-        f"fingerprint {model.fingerprint_}",
+        f"data      {model.model_.rows:,} rows x {len(table.columns)} columns, "
+        f"fingerprint {model.model_.fingerprint}",
         f"shape     {len(table.layout)} features -> {evidence['width']} codes, {size:,} weights, "
-        f"{model.network_.shape.members} member(s)",
+        f"{model.model_.network.shape.members} member(s)",
         f"parts     {', '.join(repr(part) for part in model.parts().values())}",
         f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; "
         f"{run.ended}",
         f"held out  masked values {nats(evidence['guessed_nats'])} nats a row (PCA "
         f"{nats(evidence['pca_guessed_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
         f"{nats(evidence['rebuilt_nats'])} (PCA {nats(evidence['pca_rebuilt_nats'])})",
-        *_width(model.width_choice_),
+        *_width(model.model_.width_choice),
         f"verdict   {model.verdict_}",
         *(f"warning   {f.code} {f.title}: {f.text}" for f in model.findings_),
         *more,

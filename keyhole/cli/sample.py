@@ -50,7 +50,7 @@ def sample(model: str, **options: Any) -> None:
     with spoken_warnings(say):
         generator = Generator.load(model).set_params(rules=not options["no_rules"])
         fitted = generator.autoencoder_
-        given = _given(options["given"], fitted.table_.needs())
+        given = _given(options["given"], fitted.model_.modality.needs())
         _check_target(fitted, options)
         _say_prior(model, fitted, say)
         with (
@@ -85,7 +85,7 @@ def _folder(model: Any, path: str) -> Iterator[Any]:
     from keyhole.jobs.images import ImageFolder
     from keyhole.modalities import ImageModality
 
-    if not isinstance(model.table_, ImageModality):
+    if not isinstance(model.model_.modality, ImageModality):
         raise SettingError(f"{path}: the rows of a table need a .csv, .parquet or .jsonl file")
     with folder_aside(path, ()) as folder:
         yield ImageFolder(folder)
@@ -103,7 +103,7 @@ def _tables(
         seed = hash_of(options["seed"], block) >> 1  # below 2^63, as torch wants it
         drawn = sampler.rows(count, seed, given, gaps=not options["no_gaps"],
                              rules=not options["no_rules"])  # fmt: skip
-        yield model.table_.written(drawn)
+        yield model.model_.modality.written(drawn)
 
 
 def _check_target(model: Any, options: dict[str, Any]) -> None:
@@ -117,15 +117,16 @@ def _check_target(model: Any, options: dict[str, Any]) -> None:
         raise click.UsageError(
             "--target is the column that --judge lets models predict: add --judge"
         )
-    check_columns([target], model.table_.needs(), "--target")
+    check_columns([target], model.model_.modality.needs(), "--target")
 
 
 def _say_prior(path: str, model: Any, say: Say) -> None:
     from keyhole.store import read_bundle
 
     if read_bundle(path).sections["autoencoder"].get("prior") is None:
-        rows = model._fitted.prior_rows
-        say("prior", f"{path} has none: {model.prior_!r} was fitted to the codes of {rows:,} "
+        rows = model.model_.prior_rows
+        say("prior",
+            f"{path} has none: {model.model_.prior!r} was fitted to the codes of {rows:,} "
             "reference rows; keyhole fit --for sample saves one")  # fmt: skip
 
 

@@ -51,7 +51,7 @@ class Callbacks:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class DenoisingModel:
     """What a denoiser has learned, and how far to trust it.
 
     `noise` is that of all training images together; `corruption` and `training` are those that
@@ -86,7 +86,7 @@ class Fitted:
 @threads_for(0)  # a training step, or a tile, says itself how many it needs
 def learn(
     images: Images, partners: Images | None, parts: dict[str, Any], seed: int, callbacks: Callbacks
-) -> Fitted:
+) -> DenoisingModel:
     """The denoiser of these images; `partners` are clean or second ones of each.
 
     Raises: DataError, SettingError, FitError.
@@ -123,7 +123,7 @@ def learn(
     findings, verdict, used = judge(
         choice, noise, corruption, cells, parts["fallback"], left_out=left_out
     )
-    return Fitted(
+    return DenoisingModel(
         trained.network, parts["net"], corruption, training, noise, shelf.clean, choice,
         trained.history, len(held), cells, crops.side, held[0].channels, mark, findings, verdict,
         used,
@@ -278,7 +278,7 @@ def _fingerprint(held: list[Image], shelf: ImageDataset, parts: dict[str, Any], 
     return digest.hexdigest()[:16]
 
 
-def with_device(fitted: Fitted, device: str) -> Fitted:
+def with_device(fitted: DenoisingModel, device: str) -> DenoisingModel:
     """The same denoiser with its network where it is asked to work."""
     training = TrainingConfig(**fitted.training.get_params())
     training.device = device
@@ -286,4 +286,12 @@ def with_device(fitted: Fitted, device: str) -> Fitted:
     return replace(fitted, training=training)
 
 
-__all__ = ["Callbacks", "Fitted", "NoiseScaler", "check_channels", "learn", "make", "own_training"]
+__all__ = [
+    "Callbacks",
+    "DenoisingModel",
+    "NoiseScaler",
+    "check_channels",
+    "learn",
+    "make",
+    "own_training",
+]

@@ -10,7 +10,7 @@ from keyhole.checks import Finding
 from keyhole.core.layout import Layout
 from keyhole.core.parts import build
 from keyhole.denoising.choice import NET, Choice
-from keyhole.denoising.fitted import Fitted, make
+from keyhole.denoising.fitted import DenoisingModel, make
 from keyhole.errors import BundleError
 from keyhole.modalities.tiles.noise import FILTERS, Noise
 from keyhole.model.nets.unet import UNet
@@ -63,7 +63,7 @@ class State:
     used: str
 
 
-def to_state(fitted: Fitted, parts: dict[str, Any], denoiser: Any) -> dict[str, Any]:
+def to_state(fitted: DenoisingModel, parts: dict[str, Any], denoiser: Any) -> dict[str, Any]:
     """The section `denoise` of a manifest, as JSON."""
     used = {"net": parts["net"], "head": parts["head"], "training": fitted.training,
             "corruption": fitted.corruption}  # fmt: skip
@@ -83,7 +83,7 @@ def to_state(fitted: Fitted, parts: dict[str, Any], denoiser: Any) -> dict[str, 
     )
 
 
-def restored(bundle: Bundle) -> tuple[Fitted, dict[str, Any]]:
+def restored(bundle: Bundle) -> tuple[DenoisingModel, dict[str, Any]]:
     """The fitted denoiser of a bundle, tried out, and the arguments it was made with.
 
     Raises: BundleError.
@@ -114,7 +114,7 @@ def restored(bundle: Bundle) -> tuple[Fitted, dict[str, Any]]:
         plain = {n: getattr(kept, n) for n in PLAIN}
         own = {name: parts[name] for name in ("net", "corruption", "training")}
         noise = Noise.of_recipe(asdict(kept.noise))
-        fitted = Fitted(network=network, noise=noise, **own, **plain)
+        fitted = DenoisingModel(network=network, noise=noise, **own, **plain)
         arguments = given | {"noise": told, "axes": kept.axes, "fallback": kept.fallback,
                              "random_state": kept.random_state}  # fmt: skip
     return fitted, arguments

@@ -168,7 +168,7 @@ def _copied(
     force: bool,
     heard: Callable[[int], None],
 ) -> Written:
-    note = f"Denoised by keyhole, model {denoiser._fitted.fingerprint}; not for diagnosis"
+    note = f"Denoised by keyhole, model {denoiser.model_.fingerprint}; not for diagnosis"
     noiseless, striped = [], []
     with file.copy_to(path, note=note, force=force) as copy:
         for place, image in enumerate(file.images):
@@ -198,7 +198,7 @@ def _sum(parts: list[Written]) -> Written:
 
 def _settings(denoiser: Denoiser, images: Images) -> str:
     """A digest of the model, of what it was told, and of which files it is asked about."""
-    fitted = denoiser._fitted
+    fitted = denoiser.model_
     said = [fitted.fingerprint, fitted.used, repr(denoiser.noise), repr(denoiser.axes)]
     for file in images.files:
         state = os.stat(file.path)

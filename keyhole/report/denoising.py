@@ -64,7 +64,7 @@ def render(denoiser: Denoiser, images: Images, truth: Any = None) -> str:
         _shown(denoiser, p, measured.unit(p), None if clean is None else clean[i])
         for i, p in while_time_is_left((i, images[i]) for i in _indices(len(images)))
     ]
-    fitted = denoiser._fitted
+    fitted = denoiser.model_
     head, colon, rest = denoiser.verdict_.partition(": ")
     return fill(
         "denoising.html.j2",
@@ -109,8 +109,8 @@ def _indices(count: int) -> list[int]:
 
 
 def _facts(denoiser: Denoiser) -> list[Fact]:
-    fitted = denoiser._fitted
-    weights = sum(weight.numel() for weight in denoiser.network_.parameters())
+    fitted = denoiser.model_
+    weights = sum(weight.numel() for weight in denoiser.model_.network.parameters())
     steps = fitted.history.steps[-1] if fitted.history.steps else 0
     return [
         Fact("images", f"{fitted.images:,}", f"{fitted.pixels:,} pixels"),
@@ -126,7 +126,7 @@ def _facts(denoiser: Denoiser) -> list[Fact]:
 
 def _scores(denoiser: Denoiser) -> list[tuple[str, str, str, float, bool]]:
     """The error of the net and each filter on held-out pixels, and its excess over the least."""
-    choice = denoiser.choice_
+    choice = denoiser.model_.choice
     least = min(choice.scores.values())
     most = max(choice.scores.values()) - least or 1.0
     return [
@@ -164,7 +164,7 @@ def _shown(
 
 def in_words(denoiser: Denoiser) -> str:
     """The errors of the net and the filters, in a line."""
-    choice = denoiser.choice_
+    choice = denoiser.model_.choice
     errors = dict(sorted(choice.scores.items(), key=lambda pair: pair[1]))
     texts = ", ".join(f"{name} {score:.4f}" for name, score in errors.items())
     return f"error on {count(choice.pixels, 'pixel')} in noise variances, least first: {texts}"

@@ -77,18 +77,18 @@ def verdict(model: Autoencoder) -> dict[str, Any]:
 
 def facts(model: Autoencoder) -> list[Fact]:
     """The numbers at the top of the page."""
-    columns, run = model.table_.columns, model.run_
-    ignored = len(columns) - len(model.table_.encoded_columns)
+    columns, run = model.model_.modality.columns, model.model_.history
+    ignored = len(columns) - len(model.model_.modality.encoded_columns)
     best = f"best at step {run.best_step:,}" if run.best_step else ""
-    weights = sum(weight.numel() for weight in model.network_.parameters())
+    weights = sum(weight.numel() for weight in model.model_.network.parameters())
     return [
-        Fact("rows", f"{model.rows_:,}", "in training and held out"),
+        Fact("rows", f"{model.model_.rows:,}", "in training and held out"),
         Fact(
             "columns",
-            f"{len(model.table_.encoded_columns):,}",
+            f"{len(model.model_.modality.encoded_columns):,}",
             f"{ignored:,} ignored" if ignored else "",
         ),
-        Fact("code", f"{model.network_.width:,}", "numbers a row"),
+        Fact("code", f"{model.model_.network.width:,}", "numbers a row"),
         Fact("steps", f"{run.steps[-1] if run.steps else run.planned:,}", run.ended or best),
         Fact("weights", f"{weights:,}", "learned"),
         *_rules(model),
@@ -97,7 +97,7 @@ def facts(model: Autoencoder) -> list[Fact]:
 
 def _rules(model: Autoencoder) -> list[Fact]:
     """How many rules between columns drawn rows satisfy, and the first of them."""
-    lawful = model.table_.lawful
+    lawful = model.model_.modality.lawful
     if lawful is None:
         return []
     first = plain("; ".join(map(str, lawful.rules[:MOST_RULES])), 200)
@@ -106,7 +106,7 @@ def _rules(model: Autoencoder) -> list[Fact]:
 
 def comparisons(model: Autoencoder) -> list[Comparison]:
     """Held-out nats of the net, PCA and the mean, for masked and for visible values."""
-    evidence = model.evidence_
+    evidence = model.model_.evidence
     questions = [
         (
             "Masked values",
@@ -128,8 +128,8 @@ def comparisons(model: Autoencoder) -> list[Comparison]:
 def _comparison(
     title: str, text: str, net: float | None, pca: float | None, model: Autoencoder
 ) -> Comparison:
-    mean = model.evidence_.get("mean_nats")
-    rows = [("this model", net), (f"PCA, width {model.network_.width}", pca), ("mean", mean)]
+    mean = model.model_.evidence.get("mean_nats")
+    rows = [("this model", net), (f"PCA, width {model.model_.network.width}", pca), ("mean", mean)]
     saved = [None if nats is None or mean is None else mean - nats for _, nats in rows]
     most = max([gain for gain in saved if gain is not None] + [1e-9])
     known = [nats for _, nats in rows if nats is not None]
@@ -150,7 +150,7 @@ def _comparison(
 
 def explained_variances(model: Autoencoder) -> tuple[list[ExplainedVariance], int]:
     """The columns that are predicted best from the others, and how many more there are."""
-    evidence = model.evidence_
+    evidence = model.model_.evidence
     pairs = ("guessed_skill", "pca_guessed_skill"), ("rebuilt_skill", "pca_rebuilt_skill")
     names = sorted(
         evidence["guessed_skill"], key=lambda name: -(evidence["guessed_skill"][name] or 0)
@@ -189,17 +189,17 @@ def anomalies(scored: ScoredRows, points: dict[int, int]) -> list[Anomaly]:
 
 def columns(model: Autoencoder) -> tuple[list[tuple[str, str, str]], int]:
     """Name, kind and reason of each column, and how many more there are."""
-    reasons = model.table_.reasons
+    reasons = model.model_.modality.reasons
     all_of_them = [
         (plain(column.name), column.kind, plain(reasons.get(column.name, ""), 200))
-        for column in model.table_.columns[:MOST_COLUMNS]
+        for column in model.model_.modality.columns[:MOST_COLUMNS]
     ]
-    return all_of_them, max(0, len(model.table_.columns) - MOST_COLUMNS)
+    return all_of_them, max(0, len(model.model_.modality.columns) - MOST_COLUMNS)
 
 
 def making(model: Autoencoder) -> dict[str, Any]:
     """The parts with their settings, versions and fingerprint."""
-    return made_with(model.parts(), model.fingerprint_)
+    return made_with(model.parts(), model.model_.fingerprint)
 
 
 def made_with(parts_used: dict[str, Any], fingerprint: str) -> dict[str, Any]:

@@ -115,10 +115,10 @@ def own_dimension(choice: WidthChoice | None) -> str:
 
 def code_rows(model: Autoencoder) -> tuple[list[CodeRow], int]:
     """The cards of the dimensions with most nats or variance, and how many more there are."""
-    if model.reference_ is None or len(model.reference_) < 2:
+    if model.model_.reference is None or len(model.model_.reference) < 2:
         return [], 0
     rows = [_code_row(card) for card in cards(model, most=MOST_CARDS)]
-    return rows, model.network_.width - len(rows)
+    return rows, model.model_.network.width - len(rows)
 
 
 def _code_row(card: Card) -> CodeRow:
@@ -140,9 +140,9 @@ def _code_row(card: Card) -> CodeRow:
 
 def samples(model: Autoencoder) -> DrawnRows | None:
     """Ten drawn rows, five real ones, and a judgement; None if the model has no prior."""
-    if model.prior_ is None:
+    if model.model_.prior is None:
         return None
-    table, batch = model.table_, reference_rows(model.reference_, held_out=True)
+    table, batch = model.model_.modality, reference_rows(model.model_.reference, held_out=True)
     drawn = model.sampler().rows(DRAWN, 0)
     real = (
         None
@@ -160,7 +160,7 @@ def samples(model: Autoencoder) -> DrawnRows | None:
     ]
     images = [[] if part is None or not pixels else pixels.drawn(part) for part in (drawn, real)]
     return DrawnRows(
-        prior=model.prior_.kind,
+        prior=model.model_.prior.kind,
         prior_rows=model.sampler().fitted.prior_rows,
         columns=[plain(column.name, 30) for column in shown],
         more=len(table.encoded_columns) - len(shown),
@@ -183,7 +183,7 @@ def _of_images(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> Dr
         if part is not None
     ]  # fmt: skip
     rows = model.sampler().fitted.prior_rows
-    return DrawnRows(prior=model.prior_.kind, prior_rows=rows, columns=[], more=0, drawn=[],  # pyright: ignore
+    return DrawnRows(prior=model.model_.prior.kind, prior_rows=rows, columns=[], more=0, drawn=[],  # pyright: ignore
                    real=[], side=0, drawn_images=[], real_images=[], way=[], judgement=[],
                    images=images)  # fmt: skip
 
@@ -201,7 +201,7 @@ def _judgement(model: Autoencoder) -> list[str]:
 @torch.no_grad()
 def _way(model: Autoencoder, batch: Batch) -> pa.Table:
     """The expected rows on the straight line from one row's code to the farthest one's."""
-    network = model.network_
+    network = model.model_.network
     codes = network(batch.to(next(network.parameters()).device)).code.mean[0]
     far = int(torch.cdist(codes[:1], codes)[0].argmax())
     share = torch.linspace(0, 1, STEPS).to(codes)[:, None]

@@ -49,19 +49,19 @@ def _of_model(model: Autoencoder) -> dict[str, Any]:
     explained, more_explained = facts.explained_variances(model)
     columns, more_columns = facts.columns(model)
     code_rows, more_codes = generation.code_rows(model)
-    choice = model.width_choice_
+    choice = model.model_.width_choice
     return {
         "verdict": facts.verdict(model),
         "facts": facts.facts(model),
         "comparisons": facts.comparisons(model),
-        "curve": figures.learning_curve(model.run_),
-        "width": model.network_.width,
+        "curve": figures.learning_curve(model.model_.history),
+        "width": model.model_.network.width,
         "width_curve": generation.width_curve(choice),
         "width_why": "" if choice is None else plain(choice.why, 400),
         "own_dimension": generation.own_dimension(choice),
         "code_rows": code_rows,
         "more_codes": more_codes,
-        "in_nats": bool(model.network_.bottleneck.noisy),
+        "in_nats": bool(model.model_.network.bottleneck.noisy),
         "samples": generation.samples(model),
         "explained": explained,
         "more_explained": more_explained,

@@ -131,7 +131,7 @@ class _RowCollector:
     def __init__(self, detector: AnomalyDetector) -> None:
         stage("scoring the rows for the page")
         self.detector = detector
-        self.drift = Drift(detector.autoencoder_.table_)
+        self.drift = Drift(detector.autoencoder_.model_.modality)
         self.anomaly_score: list[np.ndarray] = []
         self.score_std: list[np.ndarray] = []
         self.codes: list[np.ndarray] = []

@@ -28,7 +28,7 @@ def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> 
             "write_report('page.html', model, data)"
         )
     if isinstance(model, Denoiser):
-        check_is_fitted(model, "network_")
+        check_is_fitted(model, "model_")
         if data is None:
             raise SettingError("a denoiser's page shows images: write_report(path, model, data)")
         return write_denoising(path, model, model.open(data))

@@ -106,17 +106,17 @@ class Task(ABC):
     def settings(self) -> list[Any]:
         """What the answers depend on, as JSON: parts of an interrupted run are reused if equal."""
         options = {option.name: getattr(self, option.name) for option in self.options}
-        return [self.autoencoder.fingerprint_, self.verb, options]
+        return [self.autoencoder.model_.fingerprint, self.verb, options]
 
     def reads(self) -> list[str] | None:
         """The columns that this task reads; None: all, because the answer contains them."""
-        return self.autoencoder.table_.needs()
+        return self.autoencoder.model_.modality.needs()
 
     def tables(self, source: Source, chunk: int) -> Iterator[pa.Table]:
         """The answers for a source, `chunk` rows at a time, in its order."""
         from keyhole.modalities.tabular.given import check_columns
 
-        check_columns(self.autoencoder.table_.needs(), source.names, "this model")
+        check_columns(self.autoencoder.model_.modality.needs(), source.names, "this model")
         self.accept(source.names)
         start = 0
         for rows in source.blocks(chunk):

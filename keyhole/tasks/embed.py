@@ -26,6 +26,6 @@ class Embed(Task):
         model = self.autoencoder
         codes = model.code(rows, start)
         columns = dict(zip(model.get_feature_names_out(), codes.T, strict=True))
-        name = model.table_.id_column
+        name = model.model_.modality.id_column
         ids = {} if name is None or name not in rows.names else {name: rows.column(name)}
         return pa.table(ids | columns)

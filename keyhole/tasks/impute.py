@@ -73,7 +73,7 @@ class Impute(Task):
         """Raises: DataError where a column that this task adds has the name of another."""
         own = [] if self.draws is None else ["draw"]
         if self.mark is not None:
-            own += [name + self.mark for name in self.autoencoder.table_.needs()]
+            own += [name + self.mark for name in self.autoencoder.model_.modality.needs()]
         clash = [name for name in own if name in names]
         if clash:
             raise DataError(
@@ -100,7 +100,7 @@ class Impute(Task):
     def _guess(self, rows: Rows, start: int) -> tuple[Batch, Any]:
         """The encoded rows, and a table of what is expected; rules between columns are kept."""
         batch, expected = self.autoencoder.expect(rows, start)
-        table = self.autoencoder.table_
+        table = self.autoencoder.model_.modality
         guessed, lawful = table.guess(expected), table.lawful
         if lawful is not None and self.rules and not bool(batch.observed.all()):
             free = self._free(batch, lawful)
@@ -110,7 +110,7 @@ class Impute(Task):
     def copy(self, rows: Rows, start: int, draw: int) -> Any:
         """A block of rows with one draw in each gap."""
         fitted = self.autoencoder
-        batch = fitted.table_.encode(rows, start)
+        batch = fitted.model_.modality.encode(rows, start)
         return self._filled(rows, batch, self._drawn(rows, batch, start, draw))
 
     def _drawn(self, rows: Rows, batch: Batch, start: int, draw: int) -> Any:
@@ -122,14 +122,14 @@ class Impute(Task):
 
         fitted = self.autoencoder
         noise = torch.Generator().manual_seed(hash_of(self.seed, draw * (1 << 40) + start))
-        lawful = fitted.table_.lawful if self.rules else None
+        lawful = fitted.model_.modality.lawful if self.rules else None
         if lawful is None:
-            return fitted.table_.drawn(draw_gaps(fitted._fitted, batch, draw, noise))
+            return fitted.model_.modality.drawn(draw_gaps(fitted.model_, batch, draw, noise))
         free, fixed = self._free(batch, lawful), lawful.read(rows)
 
         def drawn_at(places: np.ndarray) -> Any:
             some = batch.take(torch.from_numpy(places))
-            table = fitted.table_.drawn(draw_gaps(fitted._fitted, some, draw, noise))
+            table = fitted.model_.modality.drawn(draw_gaps(fitted.model_, some, draw, noise))
             some_free = {name: cells[places] for name, cells in free.items()}
             return lawful.overlaid(table, fixed.take(places), some_free)
 
@@ -139,7 +139,7 @@ class Impute(Task):
         """For each column of a rule the rows with a gap there."""
         import numpy as np
 
-        table, observed = self.autoencoder.table_, batch.observed.cpu().numpy()
+        table, observed = self.autoencoder.model_.modality, batch.observed.cpu().numpy()
         return {
             c.name: np.logical_not(observed[:, table.features_of(c.name)].any(1))
             for c in lawful.columns
@@ -159,7 +159,7 @@ class Impute(Task):
         if not is_frame(X):
             return super().answer(X)
         source = self.autoencoder.open(X)
-        check_columns(self.autoencoder.table_.needs(), source.names, "this model")
+        check_columns(self.autoencoder.model_.modality.needs(), source.names, "this model")
         self.accept(source.names)
         if self.draws is None:
             return self._filled_frame(X)
@@ -178,7 +178,7 @@ class Impute(Task):
         self.counts.append({name: int(g.sum()) for name, g in gaps.items() if g.any()})
         frame = filled_frame(X, guessed)
         if self.mark is not None:
-            for name in self.autoencoder.table_.needs():
+            for name in self.autoencoder.model_.modality.needs():
                 marks = gaps.get(name, np.zeros(len(frame), bool))
                 frame = with_column(frame, -1, name + self.mark, marks)
         return frame
@@ -195,7 +195,7 @@ class Impute(Task):
             if draw is None:
                 guessed = self._guess(rows, start)[1]
             else:
-                guessed = self._drawn(rows, model.table_.encode(rows, start), start, draw)
+                guessed = self._drawn(rows, model.model_.modality.encode(rows, start), start, draw)
             names = guessed.column_names
             gaps = {n: _gaps(rows.column(n), cast.plain(guessed.column(n))) for n in names}
             marks.append(
@@ -234,7 +234,9 @@ class Impute(Task):
         if bool(batch.observed.all()):
             return self._marked(table, {})
         dialect, gaps = dialect_of(table.schema), {}
-        columns = {column.name: column for column in self.autoencoder.table_.encoded_columns}
+        columns = {
+            column.name: column for column in self.autoencoder.model_.modality.encoded_columns
+        }
         sign = dialect.decimal if dialect is not None else ""
         for name in guessed.column_names:
             observed, guess = rows.column(name), cast.plain(guessed.column(name))
@@ -257,7 +259,7 @@ class Impute(Task):
         self.counts.append({name: count for name, count in filled.items() if count})
         if self.mark is not None:
             none = pa.array(np.zeros(table.num_rows, bool))
-            for name in self.autoencoder.table_.needs():
+            for name in self.autoencoder.model_.modality.needs():
                 table = table.append_column(name + self.mark, gaps.get(name, none))
         return table
 

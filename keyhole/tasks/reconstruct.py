@@ -22,7 +22,9 @@ class Reconstruct(Task):
     def table(self, rows: Rows, start: int) -> pa.Table:
         """The expected rows of a block."""
         model = self.autoencoder
-        return model.table_.written(model.table_.decode(model.expect(rows, start)[1]))
+        return model.model_.modality.written(
+            model.model_.modality.decode(model.expect(rows, start)[1])
+        )
 
     def back(self, table: pa.Table, X: Any) -> Any:
         """The expected rows in the dtypes, labels and index of the frame that was given."""

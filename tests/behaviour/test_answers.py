@@ -127,7 +127,7 @@ def test_a_level_never_met_is_surprising_and_is_remarked(detector):
     scores = detector.score_samples(strange)
     assert usual[0] - scores[0] > 3
     np.testing.assert_allclose(scores[1:], usual[1:], rtol=1e-5)
-    drift = Drift(detector.autoencoder_.table_)
+    drift = Drift(detector.autoencoder_.model_.modality)
     source = detector.autoencoder_.open(strange)
     for block in source.blocks(100):
         detector.answer_rows(block, drift=drift)

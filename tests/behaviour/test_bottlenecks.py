@@ -105,15 +105,15 @@ def test_a_rate_holds_the_nats_of_a_code_near_it():
         Variational(2, rate=3.0), training=TrainingConfig(400, members=1), random_state=0
     )
     model.fit(factors())
-    assert sum(model.evidence_["code_nats"]) == pytest.approx(3.0, abs=0.4)
+    assert sum(model.model_.evidence["code_nats"]) == pytest.approx(3.0, abs=0.4)
 
 
 def test_more_draws_bring_the_bound_closer_to_the_likelihood():
     model = Autoencoder(
         Variational(2), training=TrainingConfig(100, members=1), random_state=0
     ).fit(factors())
-    network, source = model.network_, model.open(factors())
-    batch = model.table_.encode(source.group(0))
+    network, source = model.model_.network, model.open(factors())
+    batch = model.model_.modality.encode(source.group(0))
     corrupted = NoCorruption().ask(batch, network.shape.layout, seeded())
     nats = {}
     for samples in (1, 2, 50):
@@ -140,14 +140,14 @@ def test_the_objective_weighs_what_a_code_costs_by_the_price():
     model = Autoencoder(Variational(2), training=TrainingConfig(2, members=1), random_state=0).fit(
         factors()
     )
-    batch = model.table_.encode(model.open(factors()).group(0))
-    corrupted = NoCorruption().ask(batch, model.network_.shape.layout, seeded())
+    batch = model.model_.modality.encode(model.open(factors()).group(0))
+    corrupted = NoCorruption().ask(batch, model.model_.network.shape.layout, seeded())
     with torch.no_grad():
         none, half, full = (
-            objective(model.network_, corrupted, seeded(), penalty).item()
+            objective(model.model_.network, corrupted, seeded(), penalty).item()
             for penalty in (0, 0.5, 1)
         )
-        cost = model.network_(batch).code.cost.sum(-1).mean().item()
+        cost = model.model_.network(batch).code.cost.sum(-1).mean().item()
     assert full - none == pytest.approx(cost, rel=1e-3)
     assert half - none == pytest.approx(cost / 2, rel=1e-3)
 
@@ -328,9 +328,9 @@ def test_ordered_codes_of_a_linear_net_are_the_principal_components_in_order():
         ),  # 3 s: components settle one by one
         random_state=0,
     ).fit(values)
-    cells = model.table_.encode(model.open(values).group(0)).numbers.numpy()
+    cells = model.model_.modality.encode(model.open(values).group(0)).numbers.numpy()
     vectors = np.linalg.eigh(np.cov(cells, rowvar=False))[1]
-    weight = model.network_.head.features["gaussian"].to_location.weight[0].detach().numpy()
+    weight = model.model_.network.head.features["gaussian"].to_location.weight[0].detach().numpy()
     for j in range(3):
         column = weight[:, j] / np.linalg.norm(weight[:, j])
         angle = np.degrees(np.arccos(min(abs(column @ vectors[:, -1 - j]), 1.0)))
@@ -344,8 +344,8 @@ def test_a_contractive_code_moves_less_when_the_row_does():
         model = Autoencoder(part, training=TrainingConfig(300, members=1), random_state=0).fit(
             factors()
         )
-        batch = model.table_.encode(model.open(factors()).group(0))
-        network = model.network_
+        batch = model.model_.modality.encode(model.open(factors()).group(0))
+        network = model.model_.network
         with torch.no_grad():
             embedded = network.stem(batch)
             code = network.bottleneck(network.encoder(embedded))
@@ -438,7 +438,7 @@ def test_a_fixed_scale_that_drowns_the_data_is_told_before_training_and_found_af
     assert issubclass(said[0].category, KeyholeWarning)
     assert str(said[0].message).startswith("KH008 the code will collapse: 0 of 6 directions")
     assert "KH008" in {finding.code for finding in model.findings_}
-    assert sum(model.evidence_["code_nats"]) < 0.1
+    assert sum(model.model_.evidence["code_nats"]) < 0.1
 
 
 @pytest.mark.parametrize("scale", ["shared", "column", 0.01])
@@ -449,7 +449,7 @@ def test_a_scale_that_fits_the_data_is_not_warned_of(scale):
     )
     model.fit(factors(scale=0.05))  # warnings are errors
     assert "KH008" not in {finding.code for finding in model.findings_}
-    assert sum(model.evidence_["code_nats"]) > 1.0
+    assert sum(model.model_.evidence["code_nats"]) > 1.0
 
 
 def test_one_number_beside_levels_is_no_reason_to_warn_of_collapse():

@@ -107,9 +107,9 @@ def test_a_slow_machine_does_not_make_a_fit_take_longer(rng, monkeypatch):
     model = Autoencoder(training=TrainingConfig(time_budget_s=4.0), random_state=0)
     taken, _ = seconds_of(lambda: model.fit(rng.normal(size=(1_500, 6))))
     assert taken < 1.3 * 4.0
-    assert model.run_.ended == "the time budget was spent"
-    assert 5 < model.run_.steps[-1] <= 40
-    assert model.run_.rate[-1] < 0.1 * max(model.run_.rate)  # it has come down
+    assert model.model_.history.ended == "the time budget was spent"
+    assert 5 < model.model_.history.steps[-1] <= 40
+    assert model.model_.history.rate[-1] < 0.1 * max(model.model_.history.rate)  # it has come down
     assert any("time budget ended training" in finding.text for finding in model.findings_)
     assert "was still learning" in model.verdict_
 
@@ -118,7 +118,7 @@ def test_a_budget_that_is_too_small_for_anything_ends_soon_with_a_finding(rng):
     model = Autoencoder(training=TrainingConfig(time_budget_s=0.001), random_state=0)
     taken, _ = seconds_of(lambda: model.fit(rng.normal(size=(200, 4))))
     assert taken < 5
-    assert model.run_.steps[-1] == 1
+    assert model.model_.history.steps[-1] == 1
     assert any(finding.code == "KH005" for finding in model.findings_)
     assert np.isfinite(model.score_samples(rng.normal(size=(5, 4)))).all()
 
@@ -129,7 +129,7 @@ def test_the_prior_of_a_generator_is_fitted_within_the_budget(rng):
     generator = Generator(Autoencoder(training=training), random_state=0)
     taken, _ = seconds_of(lambda: generator.fit(rng.normal(size=(3_000, 5))))
     assert taken < 1.3 * 6.0
-    assert generator.autoencoder_.prior_.kind in {"diffusion", "mixture"}
+    assert generator.autoencoder_.model_.prior.kind in {"diffusion", "mixture"}
     assert len(generator.sample(7)) == 7
 
 
@@ -143,7 +143,7 @@ def test_a_denoiser_compares_with_filters_within_the_budget(rng):
     )
     taken, _ = seconds_of(lambda: denoiser.fit(clean + rng.normal(size=clean.shape)))
     assert taken < 2 * 8.0
-    assert denoiser.choice_.pixels > 0
+    assert denoiser.model_.choice.pixels > 0
     assert denoiser.verdict_
 
 
@@ -176,7 +176,7 @@ def test_images_that_there_is_no_time_to_measure_are_left_out_and_it_is_said(rng
     training = TrainingConfig(time_budget_s=2.0, batch=2)
     denoiser = Denoiser(training=training, noise=1.0, random_state=0)
     denoiser.fit(noisy)
-    left_out = 12 - denoiser._fitted.images
+    left_out = 12 - denoiser.model_.images
     assert left_out >= 9
     texts = [f.text for f in denoiser.findings_ if f.code == "KH016"]
     assert len(texts) == 1
@@ -203,7 +203,7 @@ def test_a_run_with_a_budget_goes_on_from_its_checkpoint(rng, tmp_path):
     model = Autoencoder(training=training, random_state=0)
     model.fit(x, checkpoint=path, on_evaluate=lambda event: notes.append(event.note))
     assert notes[0].startswith("resuming at step")
-    assert model.run_.ended
+    assert model.model_.history.ended
 
 
 def test_the_command_line_counts_from_its_start_to_the_written_page(tmp_path, capsys):

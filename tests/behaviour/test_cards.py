@@ -96,7 +96,7 @@ def test_a_card_reads_as_lines_and_as_json(model):
 
 def test_a_dimension_that_never_moves_says_so_and_comes_last():
     model = fitted(Plain(3), steps=20)
-    model.network_.bottleneck.to_code.weight.data[0, 1] = 0
+    model.model_.network.bottleneck.to_code.weight.data[0, 1] = 0
     *_, still = cards(model)
     assert (still.name, still.moves, still.variance, still.stability) == ("code_1", False, 0, None)
     assert (still.drives, still.driven_by, still.examples) == ([], [], [])
@@ -105,7 +105,7 @@ def test_a_dimension_that_never_moves_says_so_and_comes_last():
 
 def test_a_code_of_which_nothing_moves_is_told_dimension_by_dimension():
     model = fitted(Plain(2), steps=5)
-    model.network_.bottleneck.to_code.weight.data[:] = 0
+    model.model_.network.bottleneck.to_code.weight.data[:] = 0
     assert [lines(card)[0].partition(",")[0] for card in cards(model)] == [
         "code_0: never moves", "code_1: never moves"
     ]  # fmt: skip
@@ -158,7 +158,7 @@ def test_inspect_prints_the_cards_and_why_a_code_is_as_wide_as_it_is(tmp_path, c
     generator.save(str(tmp_path / "m"))
     assert run(["inspect", str(tmp_path / "m")]) == 0
     out = capfd.readouterr().out
-    choice = generator.autoencoder_.width_choice_
+    choice = generator.autoencoder_.model_.width_choice
     assert f"width     {choice.why}" in out
     assert f"1 {choice.nats[0]:.2f}, 2 {choice.nats[1]:.2f}" in out
     assert f"nats a row at widths 1 to {choice.start}" in out

@@ -104,7 +104,7 @@ def test_a_colour_image_is_denoised_in_all_its_channels():
 def test_a_image_in_tiles_is_the_image_at_once(fitted):
     (image,) = open_images(noisy(shapes((90, 75)))).images
     unit = NoiseScaler.of(Noise(SIGMA), [image.whole()])
-    answer = Denoise(fitted.network_, TINY)
+    answer = Denoise(fitted.model_.network, TINY)
     pieces = np.concatenate([rows for _, rows in bands(image, unit, answer, 16)])
     at_once = np.concatenate([rows for _, rows in bands(image, unit, answer, 4_096)])
     assert pieces.shape == at_once.shape == (90, 75, 1)
@@ -136,7 +136,7 @@ def _shape():
 def test_twice_a_image_is_answered_by_twice_the_answer(fitted):
     x = torch.randn(2, 1, 16, 16)
     with torch.no_grad():
-        once, twice = (fitted.network_.encoder.planes(k * x) for k in (1, 2))
+        once, twice = (fitted.model_.network.encoder.planes(k * x) for k in (1, 2))
     torch.testing.assert_close(twice, 2 * once)
 
 
@@ -202,7 +202,7 @@ def test_pairs_ask_for_the_second_image():
     clean = [shapes(seed=s) for s in range(2)]
     given = [noisy(c) for c in clean]
     found = quick(4).fit(given, clean)
-    assert isinstance(found._fitted.corruption, Pairs)
+    assert isinstance(found.model_.corruption, Pairs)
     with pytest.raises(DataError, match="2 noisy images and 1 second ones"):
         quick(2).fit(given, clean[:1])
     with pytest.raises(DataError, match="its partner"):
@@ -221,12 +221,12 @@ def test_noise_on_clean_images_must_be_told():
 def test_a_filter_answers_where_the_net_makes_larger_errors_and_may():
     given = [noisy(shapes((64, 64), s), seed=s) for s in range(2)]
     lost = quick(1).fit(given)
-    assert lost._fitted.used == lost.choice_.rival != "net"
+    assert lost.model_.used == lost.model_.choice.rival != "net"
     assert lost.verdict_.startswith("look again: a filter does better")
     assert [f.code for f in lost.findings_][:1] == ["KH012"]
-    assert quick(1, fallback=False).fit(given)._fitted.used == "net"
-    scores = lost.choice_.scores
-    assert scores[lost.choice_.best] < scores["net"]
+    assert quick(1, fallback=False).fit(given).model_.used == "net"
+    scores = lost.model_.choice.scores
+    assert scores[lost.model_.choice.best] < scores["net"]
     assert all(score > 4.5 for score in scores.values())  # the target's own noise: 1 + 1 / a^2
 
 
@@ -314,7 +314,7 @@ def test_a_denoiser_is_kept_and_found_again(fitted, tmp_path):
     given = noisy(shapes((70, 30)))
     np.testing.assert_array_equal(again.transform(given), fitted.transform(given))
     assert again.verdict_ == fitted.verdict_
-    assert again.choice_ == fitted.choice_
+    assert again.model_.choice == fitted.model_.choice
     assert repr(again) == repr(fitted)
 
 
@@ -336,7 +336,7 @@ def test_a_manifest_that_was_altered_is_refused(fitted, tmp_path, key, value, sa
     fitted.save(tmp_path / "m.keyhole")
     section = json.loads((tmp_path / "m.keyhole" / "manifest.json").read_text())["sections"]
     section["denoise"][key] = value
-    write_bundle(str(tmp_path / "n.keyhole"), section, fitted.network_.state_dict())
+    write_bundle(str(tmp_path / "n.keyhole"), section, fitted.model_.network.state_dict())
     with pytest.raises(BundleError, match=said):
         Denoiser.load(tmp_path / "n.keyhole")
 
@@ -357,8 +357,8 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
         steps = []
         resumed = quick(40).fit(given, checkpoint=path, on_evaluate=lambda e: steps.append(e.step))
     assert steps[0] > 0
-    for name, weight in unbroken.network_.state_dict().items():
-        assert torch.equal(weight, resumed.network_.state_dict()[name]), name
+    for name, weight in unbroken.model_.network.state_dict().items():
+        assert torch.equal(weight, resumed.model_.network.state_dict()[name]), name
 
 
 def test_a_result_is_judged_without_truth_and_with_it(fitted):
@@ -381,7 +381,8 @@ def test_whole_images_of_one_size_go_through_together(fitted):
     together = fitted.transform(np.stack(images))
     for one, alone in zip(together, (fitted.transform(p) for p in images)):
         np.testing.assert_allclose(one, alone, atol=1e-3)
-    assert whole(np.zeros((2, 5, 5, 1), np.float32), Denoise(fitted.network_, TINY)).shape == (
+    assert whole(np.zeros((2, 5, 5, 1), np.float32), Denoise(fitted.model_.network,
+        TINY)).shape == (
         2, 5, 5, 1,
     )  # fmt: skip
 

@@ -167,8 +167,8 @@ def test_a_machine_twice_as_noisy_alarms_about_as_rarely_as_the_others_once_it_i
 
 
 def test_the_segment_is_not_learnt_from_and_its_names_tell_factors(of_fleet):
-    assert "machine" not in of_fleet.autoencoder_.table_.needs()
-    assert of_fleet.autoencoder_.table_.reasons["machine"] == "names the segment"
+    assert "machine" not in of_fleet.autoencoder_.model_.modality.needs()
+    assert of_fleet.autoencoder_.model_.modality.reasons["machine"] == "names the segment"
     factors = of_fleet.scorer_.groups.factors
     assert set(factors) == set("abcd")
     assert max(factors, key=factors.get) == "c"
@@ -183,11 +183,13 @@ def test_a_segment_never_met_is_judged_as_the_whole_is_and_is_said(of_fleet):
         scores = of_fleet.score_samples(strange)
     with pytest.warns(KeyholeWarning, match="segments that training never met: ''"):
         np.testing.assert_array_equal(of_fleet.score_samples(gaps), scores)
-    batch = of_fleet.autoencoder_.table_.encode(next(of_fleet.autoencoder_.open(new).blocks(100)))
+    batch = of_fleet.autoencoder_.model_.modality.encode(
+        next(of_fleet.autoencoder_.open(new).blocks(100))
+    )
     np.testing.assert_allclose(
         scores, -plain.score_block(plain.ask(batch)).anomaly_score, rtol=1e-6
     )
-    drift = Drift(of_fleet.autoencoder_.table_)
+    drift = Drift(of_fleet.autoencoder_.model_.modality)
     for block in of_fleet.autoencoder_.open(strange).blocks(100):
         of_fleet.answer_rows(block, drift=drift)
     assert any("'zz'; they are judged as the whole is" in said for said in drift.remarks())

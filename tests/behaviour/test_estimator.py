@@ -41,13 +41,13 @@ def mixed(rows=60, seed=0):
 
 
 def weights_of(model):
-    return torch.cat([w.flatten() for w in model.network_.parameters()])
+    return torch.cat([w.flatten() for w in model.model_.network.parameters()])
 
 
 def same_model(a, b):
-    assert a.run_.best_step, "the weights are those before training: nothing is compared"
+    assert a.model_.history.best_step, "the weights are those before training: nothing is compared"
     return torch.equal(weights_of(a), weights_of(b)) and np.array_equal(
-        a.typical_nats_, b.typical_nats_
+        a.model_.typical_nats, b.model_.typical_nats
     )
 
 
@@ -191,17 +191,17 @@ def test_pools_go_through_every_training_row_and_no_other(grouped, monkeypatch):
     monkeypatch.setattr("keyhole.training.feed.POOL_FEATURES", 2 * 250 * 4)
     model, source = fitted(grouped), open_source(grouped)
     split = Split(1500, seed=3)
-    feed = Feed(source, model.table_, split, seed=3, rows=1500)
+    feed = Feed(source, model.model_.modality, split, seed=3, rows=1500)
     assert (feed.pools, feed.groups_a_pool) == (3, 2)
     met = []
     for place in range(3):
         feed.batch(place, 8, steps_a_pool=1)
         met += feed._pool[0].numbers[:, 0].tolist()
     trains = split.trains(source.group(0), 0)[0].sum()
-    fresh, _ = HeldOut.gather(source, split, len(model.table_.layout)).fresh()
+    fresh, _ = HeldOut.gather(source, split, len(model.model_.modality.layout)).fresh()
     assert 0 < trains < 250
     assert len(met) == 1500 - len(fresh)
-    held = model.table_.encode(fresh).numbers[:, 0].tolist()
+    held = model.model_.modality.encode(fresh).numbers[:, 0].tolist()
     assert not set(met) & set(held)
 
 

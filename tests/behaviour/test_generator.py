@@ -273,9 +273,9 @@ def test_a_detectors_bundle_draws_from_a_prior_over_the_rows_it_remembers(tmp_pa
     detector.fit(shop())
     detector.save(tmp_path / "d.keyhole")
     model = Autoencoder.load(tmp_path / "d.keyhole")
-    assert model.prior_ is None
+    assert model.model_.prior is None
     made = Generator.from_fitted(model)
-    assert made.autoencoder_.prior_ is not None
+    assert made.autoencoder_.model_.prior is not None
     assert set(made.sample(50)["city"]) <= set(CITIES)
 
 
@@ -290,9 +290,9 @@ def test_a_model_without_prior_or_rows_says_what_to_do(tmp_path):
 def test_a_generator_of_a_fitted_model_leaves_it_as_it_is():
     model = small(steps=20).fit(shop())
     generator = Generator.from_fitted(model, prior=Normal(), rows=shop())
-    assert generator.autoencoder_.network_ is model.network_
-    assert model.prior_ is None
-    assert generator.autoencoder_.prior_.kind == "normal"
+    assert generator.autoencoder_.model_.network is model.model_.network
+    assert model.model_.prior is None
+    assert generator.autoencoder_.model_.prior.kind == "normal"
     assert len(generator.sample(5)) == 5
 
 
@@ -360,14 +360,14 @@ def test_the_likelihood_of_a_linear_gaussian_model_is_the_exact_one():
     model = Autoencoder(
         Variational(2), net=LinearNet(), training=TrainingConfig(600, members=1), random_state=0
     ).fit(values)
-    head = model.network_.head.features["gaussian"]
+    head = model.model_.network.head.features["gaussian"]
     weight, bias = head.to_location.weight[0].detach(), head.to_location.bias[0, 0].detach()
-    likelihood = model.network_.decode(torch.zeros(1, 1, 1, 2))
+    likelihood = model.model_.network.decode(torch.zeros(1, 1, 1, 2))
     scale = likelihood.groups[0].features.scale.detach().expand(1, 1, 5)[0, 0]
     exact = torch.distributions.MultivariateNormal(
         bias.double(), (weight @ weight.T + torch.diag(scale**2)).double()
     )
-    cells = model.table_.encode(model.open(values).group(0)).numbers.double()
+    cells = model.model_.modality.encode(model.open(values).group(0)).numbers.double()
     found = model.log_likelihood(values[:50], samples=2_000)
     np.testing.assert_allclose(found, exact.log_prob(cells[:50]), atol=0.1)
 

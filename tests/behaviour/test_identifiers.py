@@ -105,12 +105,12 @@ def test_account_numbers_are_set_aside_in_a_fit_unless_a_kind_is_told():
     frame["y"] = frame["x"] * 2
     training = TrainingConfig(2, members=1)
     model = Autoencoder(training=training, random_state=0).fit(frame)
-    assert model.table_.by_name["acct"].kind == "ignored"
-    assert "an identifier" in model.table_.reasons["acct"]
+    assert model.model_.modality.by_name["acct"].kind == "ignored"
+    assert "an identifier" in model.model_.modality.reasons["acct"]
     told = Autoencoder(
         training=training, schema=Schema(kinds={"acct": "number"}), random_state=0
     ).fit(frame)
-    assert told.table_.by_name["acct"].kind == "number"
+    assert told.model_.modality.by_name["acct"].kind == "number"
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2])

@@ -91,11 +91,11 @@ def test_a_model_saved_and_loaded_scores_in_the_same_bits(model, rows, tmp_path)
     AnomalyDetector.from_fitted(model).save(str(tmp_path / "m"))
     found = AnomalyDetector.load(str(tmp_path / "m"))
     assert np.array_equal(found.autoencoder_.score_samples(rows), model.score_samples(rows))
-    assert found.autoencoder_.inverse_transform(np.zeros((3, model.network_.width))).equals(
-        model.inverse_transform(np.zeros((3, model.network_.width)))
+    assert found.autoencoder_.inverse_transform(np.zeros((3, model.model_.network.width))).equals(
+        model.inverse_transform(np.zeros((3, model.model_.network.width)))
     )
     assert np.array_equal(found.p_value(rows), AnomalyDetector.from_fitted(model).p_value(rows))
-    assert found.autoencoder_.run_ == model.run_
+    assert found.autoencoder_.model_.history == model.model_.history
     assert found.autoencoder_.findings_ == model.findings_
 
 
@@ -105,7 +105,7 @@ def test_a_bundle_holds_two_files_and_nothing_that_runs(bundle):
     json.loads(manifest, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     assert str(bundle.parent) not in manifest  # no path of the machine it was made on
     assert set(load_file(bundle / "weights.safetensors")) == set(
-        Autoencoder.load(str(bundle)).network_.state_dict()
+        Autoencoder.load(str(bundle)).model_.network.state_dict()
     )
 
 
@@ -126,7 +126,7 @@ def test_no_file_of_the_house_can_load_code():
 
 def test_weights_that_are_no_numbers_are_not_saved(model, bundle):
     before = weights(bundle)
-    state = dict(model.network_.state_dict()) | {"x": torch.tensor([1.0, torch.nan])}
+    state = dict(model.model_.network.state_dict()) | {"x": torch.tensor([1.0, torch.nan])}
     with pytest.raises(BundleError, match="'x' are not numbers; the model is not saved"):
         write_bundle(str(bundle), {}, state)
     with pytest.raises(BundleError, match="cannot be saved"):
@@ -293,7 +293,7 @@ def test_a_pipe_or_a_device_in_a_bundle_is_not_read(bundle):
         refused(bundle, name, "is no file")
         (bundle / name).unlink()
         (bundle / name).write_bytes(kept)
-    assert Autoencoder.load(str(bundle)).rows_ == 1_200
+    assert Autoencoder.load(str(bundle)).model_.rows == 1_200
 
 
 def test_two_hundred_broken_bundles_meet_only_our_own_errors(bundle, model, tmp_path):
@@ -392,7 +392,7 @@ def test_reading_writes_nothing_so_a_read_only_disk_will_do(bundle, monkeypatch)
 
     for name in ("replace", "rename", "mkdir", "unlink", "rmdir", "remove"):
         monkeypatch.setattr(os, name, read_only)
-    assert Autoencoder.load(str(bundle)).rows_ == 1_200
+    assert Autoencoder.load(str(bundle)).model_.rows == 1_200
 
 
 @pytest.mark.parametrize("call", ["mkdir", "fsync", "replace", "write_bytes"])
@@ -544,9 +544,9 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(kind, few, tmp_path, always):
         on_evaluate=lambda event: steps.append(event.step),
     )
     assert steps[0] >= 23
-    for name, tensor in whole.network_.state_dict().items():
-        assert torch.equal(tensor, again.network_.state_dict()[name])
-    assert again.run_ == whole.run_
+    for name, tensor in whole.model_.network.state_dict().items():
+        assert torch.equal(tensor, again.model_.network.state_dict()[name])
+    assert again.model_.history == whole.model_.history
     assert np.array_equal(again.score_samples(few), whole.score_samples(few))
     again.save(str(tmp_path / "m"))
     assert not (tmp_path / "run.part").exists()  # kept until the model was

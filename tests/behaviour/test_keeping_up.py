@@ -86,10 +86,10 @@ def test_a_regime_that_was_taken_in_does_not_hide_the_next_one():
 
 def test_the_net_and_the_units_stay_as_they_were():
     fitted = detector(draw(200))
-    before = [w.clone() for w in fitted.autoencoder_.network_.parameters()]
+    before = [w.clone() for w in fitted.autoencoder_.model_.network.parameters()]
     units, typical = fitted.scorer_.anomaly_score.units, fitted.scorer_.anomaly_score.typical
     fitted.partial_fit(draw(100, 1))
-    after = list(fitted.autoencoder_.network_.parameters())
+    after = list(fitted.autoencoder_.model_.network.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     np.testing.assert_array_equal(fitted.scorer_.anomaly_score.units, units)
     np.testing.assert_array_equal(fitted.scorer_.anomaly_score.typical, typical)

@@ -166,7 +166,7 @@ def test_rows_after_those_of_a_log_are_no_alarms_and_a_year_far_off_is():
         return pd.DataFrame({"at": at, "a": rng.normal(size=rows), "b": rng.normal(size=rows)})
 
     found = detector(log(2_000, "2026-01-01", 90, 0), false_alarm_rate=0.02)
-    assert found.autoencoder_.table_.reasons["at"].endswith("later ones are expected")
+    assert found.autoencoder_.model_.modality.reasons["at"].endswith("later ones are expected")
     later = log(1_000, "2026-04-01", 60, 1)
     assert found.answer(later, explain_rows="none").alarm.mean() < 0.05
     causes = found.answer(later, explain_rows="all").reasons.values()

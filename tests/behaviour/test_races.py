@@ -98,7 +98,7 @@ def test_a_fit_onto_a_model_that_is_being_updated_is_not_lost(place):
     AnomalyDetector.from_fitted(fresh, false_alarm_rate=0.1).save(str(place / "m"))
     with pytest.raises(FileError, match="has changed since"):
         detector.partial_fit(rows(40, 1)).save(str(place / "m"))
-    assert AnomalyDetector.load(str(place / "m")).autoencoder_.rows_ == 60
+    assert AnomalyDetector.load(str(place / "m")).autoencoder_.model_.rows == 60
 
 
 def test_a_link_inside_a_bundle_is_refused_and_a_hard_link_is_a_file(place):
@@ -110,9 +110,9 @@ def test_a_link_inside_a_bundle_is_refused_and_a_hard_link_is_a_file(place):
             AnomalyDetector.load(str(place / "m"))
         (place / "m" / name).unlink()
         os.link(place / name, place / "m" / name)
-    assert AnomalyDetector.load(str(place / "m")).autoencoder_.rows_ == 150
+    assert AnomalyDetector.load(str(place / "m")).autoencoder_.model_.rows == 150
     (place / "latest").symlink_to(place / "m")  # a link to a bundle is the user's own
-    assert AnomalyDetector.load(str(place / "latest")).autoencoder_.rows_ == 150
+    assert AnomalyDetector.load(str(place / "latest")).autoencoder_.model_.rows == 150
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ CHOICE = WidthChoice(3, 6, 2.4, None, [9.0, 5.0, 2.0, 1.9, 2.1, 2.2], 0.2, "widt
 
 
 def with_prior(model):
-    batch = reference_rows(model.reference_, held_out=False)
+    batch = reference_rows(model.model_.reference, held_out=False)
     model.fit_prior(iter([batch]), Mixture(1))
     return model
 
@@ -54,11 +54,11 @@ def test_a_page_shows_of_generation_only_what_the_model_has(plain):
 
 
 def test_the_width_curve_marks_the_taken_width_and_says_why(plain):
-    plain.width_choice_ = CHOICE
+    plain.model_.width_choice = CHOICE
     try:
         page = render(plain, None)
     finally:
-        plain.width_choice_ = None
+        plain.model_.width_choice = None
     read = Read(page)
     assert "Width 3: <b>it</b>." in read.text
     assert (
@@ -107,8 +107,8 @@ def test_ten_drawn_rows_stand_beside_five_real_ones_with_five_judgements(drawing
     judged = Generator.from_fitted(drawing).judge().lines()
     assert len(judged) == 5
     assert all(line[1:] in read.text for line in judged)
-    held = reference_rows(drawing.reference_, held_out=True)
-    first = drawing.table_.drawn(held).to_pylist()[0]["kind"]
+    held = reference_rows(drawing.model_.reference, held_out=True)
+    first = drawing.model_.modality.drawn(held).to_pylist()[0]["kind"]
     assert samples(drawing).real[0][2] == first
 
 
@@ -129,7 +129,7 @@ def test_rows_of_pixels_are_shown_as_images_made_of_classes_and_paths():
     assert [len(part) for part in (found.drawn_images, found.real_images, found.way)] == [
         10, 5, 8
     ]  # fmt: skip
-    held = model.table_.drawn(reference_rows(model.reference_, held_out=True))
+    held = model.model_.modality.drawn(reference_rows(model.model_.reference, held_out=True))
     first = np.stack([column.to_numpy() for column in held.columns], 1)[0]
     strongest = found.real_images[0][-1][1]
     drawn = [(int(y), int(x)) for x, y in re.findall(r"M(\d) (\d)h1v1h-1z", strongest)]

@@ -152,8 +152,8 @@ def test_rules_can_be_switched_off(generator):
     drawn = free.sample(500)
     assert (drawn["checkin"] > drawn["checkout"]).mean() > 0.1
     assert (cents(drawn, "net") + cents(drawn, "tax") != cents(drawn, "gross")).mean() > 0.5
-    assert said(fitted(stays(), 2, rules=False).autoencoder_.table_) == []
-    assert said(generator.autoencoder_.table_)  # which was not changed
+    assert said(fitted(stays(), 2, rules=False).autoencoder_.model_.modality) == []
+    assert said(generator.autoencoder_.model_.modality)  # which was not changed
 
 
 def test_what_is_given_takes_part_in_rules(generator):
@@ -212,8 +212,10 @@ def test_rules_are_checked_on_every_row_of_a_long_table():
 def test_rules_are_kept_in_a_bundle_and_a_forged_one_is_refused(generator, tmp_path):
     generator.save(tmp_path / "g.keyhole")
     loaded = Generator.load(tmp_path / "g.keyhole")
-    assert said(loaded.autoencoder_.table_) == said(generator.autoencoder_.table_)
-    recipe = generator.autoencoder_.table_.recipe()
+    assert said(loaded.autoencoder_.model_.modality) == said(
+        generator.autoencoder_.model_.modality
+    )
+    recipe = generator.autoencoder_.model_.modality.recipe()
     for rule in (
         {"kind": "order", "columns": ["net", "none"], "numbers": [0.0] * 42},
         {"kind": "order", "columns": ["net", "tax"], "numbers": [0.0]},
@@ -225,7 +227,7 @@ def test_rules_are_kept_in_a_bundle_and_a_forged_one_is_refused(generator, tmp_p
 
 
 def columns_of(generator):
-    return [column.recipe() for column in generator.autoencoder_.table_.columns]
+    return [column.recipe() for column in generator.autoencoder_.model_.modality.columns]
 
 
 def test_the_command_line_lists_rules_keeps_them_and_switches_them_off(tmp_path, capfd):
@@ -276,7 +278,7 @@ def tables(draw):
 @given(tables())
 def test_all_draws_keep_the_rules_of_random_tables(frame):
     made = fitted(frame, 5)
-    table = made.autoencoder_.table_
+    table = made.autoencoder_.model_.modality
     assert table.lawful is not None
     drawn = made.sample(200)
     values = {name: drawn[name].to_numpy(float) for name in drawn}

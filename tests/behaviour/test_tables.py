@@ -174,8 +174,8 @@ def test_a_decimal_comma_that_comes_late_counts(file, monkeypatch):
 def test_some_texts_among_numbers_count_as_missing_with_a_caution(file):
     text = GOOD.replace(ROWS[3][0], "n.a.").replace(ROWS[9][0], "broken")
     model = fitted(file(text))
-    assert model.table_.by_name["a"].kind == "number"
-    assert "2 cells are no numbers, such as 'n.a.'" in model.table_.reasons["a"]
+    assert model.model_.modality.by_name["a"].kind == "number"
+    assert "2 cells are no numbers, such as 'n.a.'" in model.model_.modality.reasons["a"]
     batch = model.score_block(next(iter(open_source(file(text)).blocks(100)))).batch
     assert (~batch.observed).sum() == 2
     assert np.isfinite(model.score_samples(file("a,b,c\nodd,u,1.5\n"))).all()

@@ -233,4 +233,4 @@ def test_the_way_that_is_named_works(rng):
 
     table = pa.table(dict(zip(names, [*x.T, weights], strict=True)))
     model = Autoencoder(training=TrainingConfig(3), schema=Schema(weight="w"), random_state=0)
-    assert model.fit(table).rows_ == 200
+    assert model.fit(table).model_.rows == 200

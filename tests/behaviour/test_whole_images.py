@@ -43,11 +43,13 @@ def test_an_array_of_images_becomes_codes_and_comes_back_as_images(fitted):
     assert images.shape == (597, 8, 8)
     error = ((images - DIGITS[1_200:]) ** 2).mean()
     assert error < 0.4 * DIGITS.var(0).mean()  # grey levels squared: more than half is rebuilt
-    assert fitted.table_.reasons["image"].startswith("8x8 pixels, grey, stored as uint8, patches")
+    assert fitted.model_.modality.reasons["image"].startswith(
+        "8x8 pixels, grey, stored as uint8, patches"
+    )
 
 
 def test_a_net_for_images_guesses_hidden_patches_better_than_pca_does(fitted):
-    assert fitted.evidence_["guessed_nats"] < fitted.evidence_["pca_guessed_nats"]
+    assert fitted.model_.evidence["guessed_nats"] < fitted.model_.evidence["pca_guessed_nats"]
 
 
 def test_colour_images_of_odd_sizes_keep_their_shape(rng):
@@ -59,7 +61,7 @@ def test_colour_images_of_odd_sizes_keep_their_shape(rng):
 
 
 def test_drawn_images_are_of_the_type_and_the_range_that_training_had(fitted):
-    fitted_, _ = fitted, fitted.remember(fitted.reference_)
+    fitted_, _ = fitted, fitted.remember(fitted.model_.reference)
     drawn = fitted_.sample(5)
     assert drawn.shape == (5, 8, 8)
     assert drawn.dtype == np.uint8
@@ -77,7 +79,7 @@ def test_zeros_and_ones_are_flags():
     made = model(training=TrainingConfig(steps=60, members=1)).fit(
         (DIGITS[:1_200] > 7).astype(np.uint8)
     )
-    assert {slot.head for slot in made.table_.layout.slots} == {"bernoulli"}
+    assert {slot.head for slot in made.model_.modality.layout.slots} == {"bernoulli"}
     assert set(np.unique(made.sample(3))) <= {0, 1}
     assert -64 * np.log(2) < made.score((DIGITS[1_200:] > 7).astype(np.uint8)) < 0
 
@@ -142,7 +144,7 @@ def test_a_table_has_no_heat_map(rng):
 def test_a_pixel_that_is_not_a_number_was_not_seen(fitted):
     image = DIGITS[1_200:1_202].astype(np.float64)
     image[0, 2:4, 2:4] = np.nan
-    batch = fitted.table_.encode(next(fitted.iter_blocks(image))[1])
+    batch = fitted.model_.modality.encode(next(fitted.iter_blocks(image))[1])
     assert (~batch.observed[0]).sum() == 4
     assert batch.observed[1].all()
     assert np.isfinite(fitted.score_samples(image)).all()
@@ -193,14 +195,14 @@ def test_grey_images_for_a_colour_model_and_other_sizes_are_refused(fitted):
 def test_large_images_are_worked_on_at_64_pixels_and_heat_has_their_own_size(rng):
     images = np.repeat(np.repeat(rng.random((12, 8, 16)), 16, 1), 8, 2)  # 128x128
     made = model(training=TrainingConfig(steps=2, members=1), net=Conv([4, 4, 4, 4])).fit(images)
-    assert made.table_.layout.grid == (64, 64, 1)
-    assert "resized from 128x128" in made.table_.reasons["image"]
+    assert made.model_.modality.layout.grid == (64, 64, 1)
+    assert "resized from 128x128" in made.model_.modality.reasons["image"]
     assert made.inverse_transform(made.transform(images[:2])).shape == (2, 64, 64)
 
 
 def test_size_brings_images_of_any_size_to_one():
     made = model(schema=ImageSchema(size=(4, 6))).fit(DIGITS[:60])
-    assert made.table_.layout.grid == (4, 6, 1)
+    assert made.model_.modality.layout.grid == (4, 6, 1)
     assert made.transform(np.zeros((2, 12, 12))).shape == (2, 12)
     with pytest.raises(SettingError, match=r"give \(height, width\) in pixels"):
         model(schema=ImageSchema(size=(4,))).fit(DIGITS[:60])
@@ -244,7 +246,7 @@ def test_a_file_of_another_size_is_named_and_size_resizes_it(folder):
     with pytest.raises(DataError, match=r"zz.png is 5x9.*ImageSchema\(size=.*resizes all"):
         model().fit(str(folder))
     made = model(schema=ImageSchema(size=[8, 8]), training=TrainingConfig(steps=2, members=1))
-    assert made.fit(str(folder)).rows_ == 41
+    assert made.fit(str(folder)).model_.rows == 41
 
 
 @pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning")

@@ -26,13 +26,13 @@ def model():
 
 
 def test_three_factors_behind_twelve_columns_are_found(model):
-    assert 2 <= model.width_choice_.width <= 5
-    assert model.network_.width == model.width_choice_.width
-    assert model.transform(factors()).shape[1] == model.width_choice_.width
+    assert 2 <= model.model_.width_choice.width <= 5
+    assert model.model_.network.width == model.model_.width_choice.width
+    assert model.transform(factors()).shape[1] == model.model_.width_choice.width
 
 
 def test_a_choice_shows_the_curve_that_it_rests_on(model):
-    choice = model.width_choice_
+    choice = model.model_.width_choice
     nats = np.array(choice.nats)
     assert len(nats) == choice.start
     assert 4 <= choice.start <= 11
@@ -48,7 +48,7 @@ def test_the_setting_stays_auto_and_a_kept_model_has_the_width_and_why(model, tm
     assert model.bottleneck.width == "auto"
     model.save(tmp_path / "m.keyhole")
     again = Autoencoder.load(tmp_path / "m.keyhole")
-    assert again.width_choice_ == model.width_choice_
+    assert again.model_.width_choice == model.model_.width_choice
     assert again.bottleneck.width == "auto"
     pd.testing.assert_frame_equal(again.transform(factors()), model.transform(factors()))
 
@@ -57,7 +57,7 @@ def test_a_width_that_was_told_is_no_choice():
     model = Autoencoder(Plain(2), training=TrainingConfig(2, members=1), random_state=0).fit(
         factors(rows=60)
     )
-    assert model.width_choice_ is None
+    assert model.model_.width_choice is None
 
 
 @pytest.mark.parametrize("wide", [2, 3])
@@ -65,7 +65,7 @@ def test_a_narrow_table_has_a_width_below_its_columns(wide):
     table = factors(1, 80, wide)
     part = Variational("auto")
     model = Autoencoder(part, training=TrainingConfig(20, members=1), random_state=0).fit(table)
-    assert 1 <= model.network_.width < wide
+    assert 1 <= model.model_.network.width < wide
 
 
 @pytest.mark.parametrize("rank", [1, 2, 5])

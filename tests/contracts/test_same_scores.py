@@ -59,7 +59,9 @@ def detector():
 
 
 def test_numbers_with_signs_of_thousands_are_numbers_in_every_container(model):
-    kinds = {name: model.table_.by_name[name].kind for name in ("english", "german", "french")}
+    kinds = {
+        name: model.model_.modality.by_name[name].kind for name in ("english", "german", "french")
+    }
     assert set(kinds.values()) == {"number"}
 
 

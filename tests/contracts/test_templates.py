@@ -41,7 +41,7 @@ def test_a_task_fits_a_clone_and_leaves_its_template_alone(task, is_fitted):
     assert {name: vars(model)[name] is value for name, value in before.items()} == dict.fromkeys(
         before, True
     )
-    assert hasattr(model, "network_") == is_fitted
+    assert hasattr(model, "model_") == is_fitted
 
 
 @pytest.mark.parametrize("task", FROM_FITTED)
@@ -49,7 +49,7 @@ def test_a_task_on_a_fitted_model_trains_nothing_and_leaves_the_model_unchanged(
     model = template().fit(X)
     before, codes = dict(vars(model)), model.transform(X)
     estimator = FROM_FITTED[task](model)
-    assert estimator.autoencoder_.network_ is model.network_
+    assert estimator.autoencoder_.model_.network is model.model_.network
     assert all(vars(model)[name] is value for name, value in before.items())
     np.testing.assert_array_equal(model.transform(X), codes)
 

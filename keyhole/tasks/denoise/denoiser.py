@@ -22,7 +22,7 @@ from keyhole.data.images import (
     warn_infinite,
     warn_passed_over,
 )
-from keyhole.denoising.fitted import Callbacks, Fitted, check_channels, learn, own_training
+from keyhole.denoising.fitted import Callbacks, check_channels, learn, own_training
 from keyhole.denoising.keeping import SECTION, restored, to_state
 from keyhole.errors import DataError, KeyholeWarning, SettingError
 from keyhole.modalities.tiles.noise import Noise
@@ -96,7 +96,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
         warn_infinite(images.images)
         partners = None if y is None else self.open(y)
         callbacks = Callbacks(checkpoint, on_evaluate or (lambda event: None), on_data_ready)
-        self._take(learn(images, partners, parts, seed, callbacks))
+        self.model_ = learn(images, partners, parts, seed, callbacks)
         self._checkpoint = checkpoint
         return self
 
@@ -106,7 +106,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
         An array for an array, a list for a list; of files, float32 arrays in the files' values.
         Raises: DataError.
         """
-        check_is_fitted(self, "network_")
+        check_is_fitted(self, "model_")
         images = self.open(X)
         warn_infinite(images.images)
         planes = list(self.planes(images.images))
@@ -154,14 +154,14 @@ class Denoiser(TransformerMixin, BaseEstimator):
 
     def measured(self, images: Sequence[Image]) -> NoiseEstimates:
         """The units of the noise of these images; small ones are measured together."""
-        return NoiseEstimates(images, self._told(), self._fitted.noise)
+        return NoiseEstimates(images, self._told(), self.model_.noise)
 
     def judge(self, X: Any, truth: Any = None) -> list[Judged]:
         """What can be said of each image's result without truth; with it, PSNR and SSIM.
 
         Of a large image its middle is judged. Raises: DataError where truth is of another size.
         """
-        check_is_fitted(self, "network_")
+        check_is_fitted(self, "model_")
         images = self.open(X).images
         clean = None if truth is None else self.open(truth).images
         if clean is not None and len(clean) != len(images):
@@ -173,20 +173,30 @@ class Denoiser(TransformerMixin, BaseEstimator):
         ]
 
     @property
+    def verdict_(self) -> str:
+        """One line on how far to trust the denoiser."""
+        return self.model_.verdict
+
+    @property
+    def findings_(self) -> list[Any]:
+        """What the checks object to."""
+        return self.model_.findings
+
+    @property
     def noise_(self) -> Noise:
         """The noise of all training images together."""
-        return self._fitted.noise
+        return self.model_.noise
 
     @property
     def history_(self) -> Any:
         """The evaluations of the run as a frame: pandas where it is installed, else Arrow."""
-        return self._fitted.history.frame()
+        return self.model_.history.frame()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Keep the denoiser in a folder, whole or not at all."""
-        check_is_fitted(self, "network_")
-        section = to_state(self._fitted, self.parts(), self)
-        write_bundle(path, {SECTION: section}, self.network_.state_dict())
+        check_is_fitted(self, "model_")
+        section = to_state(self.model_, self.parts(), self)
+        write_bundle(path, {SECTION: section}, self.model_.network.state_dict())
         if self._checkpoint is not None:
             clear(self._checkpoint)
 
@@ -203,7 +213,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
         """The denoiser of a bundle that was read. Raises: BundleError."""
         fitted, arguments = restored(bundle)
         denoiser = cls(**arguments)
-        denoiser._take(fitted)
+        denoiser.model_ = fitted
         return denoiser
 
     def open(self, X: Any) -> Images:
@@ -240,17 +250,12 @@ class Denoiser(TransformerMixin, BaseEstimator):
             raise SettingError(f"noise={told!r:.40}: a standard deviation above zero, or a Noise")
         return Noise(float(told))
 
-    def _take(self, fitted: Fitted) -> None:
-        self._fitted = fitted
-        self.network_, self.choice_ = fitted.network, fitted.choice
-        self.verdict_, self.findings_ = fitted.verdict, fitted.findings
-
     def _check(self, image: Image) -> None:
-        check_channels(image, self._fitted.channels, "this model's images are")
+        check_channels(image, self.model_.channels, "this model's images are")
 
     def _answer(self, image: Image) -> Any:
         small = image.height * image.width <= MOST_FOLDED
-        return self._fitted.answer(folds=8 if small else 1)
+        return self.model_.answer(folds=8 if small else 1)
 
     def _goes_with(self, image: Image, waiting: list[Image]) -> bool:
         """True where an image is of the size of those that wait, and there is room for it."""

@@ -253,7 +253,7 @@ class Detecting:
         return shared(self.total.reasons, sorted(self.total.reasons))
 
     def _empty(self) -> Counts:
-        return Counts(Drift(self.detector.autoencoder_.table_))
+        return Counts(Drift(self.detector.autoencoder_.model_.modality))
 
 
 class Filling:

@@ -262,7 +262,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def reads(self) -> list[str]:
         """The columns that an answer reads: the net's, and those that name rows and segments."""
         named = [self.autoencoder_.id_column, self.autoencoder_.parts()["schema"].group]
-        return [*self.autoencoder_.table_.needs(), *(name for name in named if name)]
+        return [*self.autoencoder_.model_.modality.needs(), *(name for name in named if name)]
 
     @property
     def calibration_(self) -> Calibration:

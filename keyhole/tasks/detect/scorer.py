@@ -94,7 +94,9 @@ class Scorer:
         """
         stage("calibrating alarms")
         reference, schema = _reference(model), model.parts()["schema"]
-        anomaly_score = AnomalyScore.settle(model.network_, reference, schema.support_fraction)
+        anomaly_score = AnomalyScore.settle(
+            model.model_.network, reference, schema.support_fraction
+        )
         found, groups = anomaly_score.judge(reference), None
         if schema.group is not None and reference.groups is not None:
             names = [reference.groups[i] for i in reference.judged]
@@ -102,11 +104,12 @@ class Scorer:
             factor = groups.factor_of(reference.groups).astype(np.float32)  # as a bundle has it
             reference = replace(reference, factor=factor)
         calibration = Calibration.of(found / reference.factor[reference.judged])
-        grid = model.table_.layout.grid
+        grid = model.model_.modality.layout.grid
         return cls(
-            model.table_, anomaly_score, calibration, reference, groups, schema.support_fraction,
-            model.rows_, calibration.apart(),
-            None if grid is None else usual_nats(model.network_, reference),
+            model.model_.modality, anomaly_score, calibration, reference, groups,
+            schema.support_fraction,
+            model.model_.rows, calibration.apart(),
+            None if grid is None else usual_nats(model.model_.network, reference),
         )  # fmt: skip
 
     @cached_property
@@ -196,15 +199,16 @@ class Scorer:
 
         Raises: BundleError.
         """
-        _check(kept, model.table_.layout)
+        _check(kept, model.model_.modality.layout)
         reference, schema = _reference(model), model.parts()["schema"]
-        bare = AnomalyScore.unsettled(model.network_, reference, schema.support_fraction)
+        bare = AnomalyScore.unsettled(model.model_.network, reference, schema.support_fraction)
         on_data_ready = {key: np.array(getattr(kept, key)) for key in ("typical", "units", "rare")}
         anomaly_score = replace(bare, **on_data_ready)
         groups = None if schema.group is None else Groups(schema.group, kept.factors)
         calibration = Calibration(np.sort(np.array(kept.anomaly_scores, float)))
         return cls(
-            model.table_, anomaly_score, calibration, reference, groups, schema.support_fraction,
+            model.model_.modality, anomaly_score, calibration, reference, groups,
+            schema.support_fraction,
             kept.rows, kept.apart, None if kept.usual is None else np.array(kept.usual),
         )  # fmt: skip
 
@@ -218,12 +222,12 @@ def kept_of(section: Any) -> State:
 
 
 def _reference(model: Autoencoder) -> ReferenceSet:
-    if model.reference_ is None or not len(model.reference_.judged):
+    if model.model_.reference is None or not len(model.model_.reference.judged):
         raise BundleError(
             "this model was saved without rows to compare with: save the detector "
             "(AnomalyDetector.from_fitted(model).save) where the model was fitted, or fit again"
         )
-    return model.reference_
+    return model.model_.reference
 
 
 def _check(kept: State, layout: Layout) -> None:

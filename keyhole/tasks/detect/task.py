@@ -82,7 +82,7 @@ class Detect(Task):
 
     def settings(self) -> list[Any]:
         """The model, the detector's state and the rate."""
-        return [self.autoencoder.fingerprint_, self.detector.section(), self.rate]
+        return [self.autoencoder.model_.fingerprint, self.detector.section(), self.rate]
 
     def answerer(self) -> Detecting:
         """Answers blocks, and counts alarms, patterns and drift."""

@@ -63,7 +63,7 @@ def generating(X: Any, training: TrainingConfig | None = None) -> Autoencoder:
 
 def forget_rules(model: Autoencoder) -> None:
     """Have a fitted model draw rows without regard to rules between columns, from now on."""
-    model._take(replace(model._fitted, table=model.table_.without_rules()))
+    model.model_ = replace(model.model_, modality=model.model_.modality.without_rules())
 
 
 def _many(X: Any) -> bool:
@@ -206,9 +206,11 @@ class Generator(BaseEstimator):
         """
         check_is_fitted(self, "autoencoder_")
         model = self.autoencoder_
-        if model.table_.layout.grid is not None:
+        if model.model_.modality.layout.grid is not None:
             raise SettingError("drawn rows of a table are judged; images are looked at")
-        train, held = (reference_rows(model.reference_, held_out=held) for held in (False, True))
+        train, held = (
+            reference_rows(model.model_.reference, held_out=held) for held in (False, True)
+        )
         if train is None or held is None or not len(held):
             raise SettingError("this model remembers no rows to compare with: fit it again")
         stage("drawing rows to judge")
@@ -241,13 +243,15 @@ class Generator(BaseEstimator):
         """Fit the prior to the codes of these rows; None: of the model's reference rows."""
         if X is not None:
             batches = self._training_rows(X)
-        elif (batch := reference_rows(self.autoencoder_.reference_, held_out=False)) is not None:
+        elif (
+            batch := reference_rows(self.autoencoder_.model_.reference, held_out=False)
+        ) is not None:
             batches = iter([batch])
         else:
             raise SettingError(NO_PRIOR)
         prior = self.prior
         if prior is None:
-            many = self.autoencoder_.rows_ >= MANY_ROWS and clock().left() > LEAST_PRIOR_S
+            many = self.autoencoder_.model_.rows >= MANY_ROWS and clock().left() > LEAST_PRIOR_S
             prior = Diffusion() if many else Mixture()
         self.autoencoder_.fit_prior(batches, prior, seed=self._seed())
         return self
@@ -255,17 +259,17 @@ class Generator(BaseEstimator):
     def _training_rows(self, X: Any) -> Iterator[Batch]:
         """The rows that the first net trained on, or a fair share of them where they are many."""
         model = self.autoencoder_
-        share, rng = min(1.0, MOST_CODES / max(model.rows_, 1)), np.random.default_rng(0)
+        share, rng = min(1.0, MOST_CODES / max(model.model_.rows, 1)), np.random.default_rng(0)
         for start, rows in model.iter_blocks(X):
-            trained = model._fitted.trained_on(rows, start)
+            trained = model.model_.trained_on(rows, start)
             kept = np.flatnonzero(trained & (rng.random(len(rows)) < share))
-            yield model.table_.encode(rows, start).take(torch.from_numpy(kept))
+            yield model.model_.modality.encode(rows, start).take(torch.from_numpy(kept))
 
     def _plain(self, table: pa.Table) -> pa.Table:
         """The rows with moments as seconds: a judge would take their texts for levels."""
         import pyarrow as pa
 
-        for column in self.autoencoder_.table_.encoded_columns:
+        for column in self.autoencoder_.model_.modality.encoded_columns:
             if isinstance(column, Datetime):
                 place = table.column_names.index(column.name)
                 seconds, _ = cast.seconds(table.column(column.name), column.style)
@@ -273,7 +277,7 @@ class Generator(BaseEstimator):
         return table
 
     def _rows(self, batch: Batch) -> pa.Table:
-        return self.autoencoder_.table_.decode_observed(batch)
+        return self.autoencoder_.model_.modality.decode_observed(batch)
 
     def _seed(self) -> int:
         return seed_from(self.random_state)

@@ -79,7 +79,7 @@ def cards(model: Autoencoder, rows: Any = None, *, most: int | None = None) -> l
     DataError for rows that cannot be read or are fewer than two.
     """
     check_is_fitted(model)
-    if model.table_.layout.grid is not None:
+    if model.model_.modality.layout.grid is not None:
         return []
     read = _Read.of(model, _rows(model, rows))
     order = np.argsort(-(read.variance if read.nats is None else read.nats), kind="stable")
@@ -149,7 +149,7 @@ class _Read:
 @torch.no_grad()
 def _encode(model: Autoencoder, batch: Batch) -> tuple[torch.Tensor, np.ndarray | None]:
     """The codes of all nets, and the first one's nats a row by dimension where it has noise."""
-    network, found, nats = model.network_, [], []
+    network, found, nats = model.model_.network, [], []
     for start in range(0, len(batch), PASS_ROWS):
         here = batch.take(slice(start, start + PASS_ROWS)).to(next(network.parameters()).device)
         code = network.bottleneck(network.encoder(network.stem(here)))
@@ -162,13 +162,13 @@ def _encode(model: Autoencoder, batch: Batch) -> tuple[torch.Tensor, np.ndarray 
 def _rows(model: Autoencoder, rows: Any) -> Batch:
     """The rows to read, as cells."""
     if rows is None:
-        if model.reference_ is None:
+        if model.model_.reference is None:
             raise SettingError(NO_ROWS)
-        batch = model.reference_.batch
+        batch = model.model_.reference.batch
     else:
         parts = []
         for start, block in model.iter_blocks(rows):
-            parts.append(model.table_.encode(block, start))
+            parts.append(model.model_.modality.encode(block, start))
             if start + len(block) >= MOST_ROWS:
                 break
         batch = Batch.join(parts)

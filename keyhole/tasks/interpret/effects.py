@@ -65,9 +65,9 @@ def tabular(model: Autoencoder) -> Tabular:
 
     Raises: SettingError for a model of images.
     """
-    if not isinstance(model.table_, Tabular):
+    if not isinstance(model.model_.modality, Tabular):
         raise SettingError("a card names columns, and this model's rows are images")
-    return model.table_
+    return model.model_.modality
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,16 @@ class Effects:
 
 def decode_first(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> Likelihood:
     """What the first member, whose codes these are, expects; they are brought to legal ones."""
-    z = model.network_.bottleneck.project(z.to(next(model.network_.parameters()).device))
-    return model.network_.decode(z.expand(1, model.network_.shape.members, *z.shape))
+    z = model.model_.network.bottleneck.project(
+        z.to(next(model.model_.network.parameters()).device)
+    )
+    return model.model_.network.decode(z.expand(1, model.model_.network.shape.members, *z.shape))
 
 
 @torch.no_grad()
 def expected_options(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> Options:
     """Each column's expected number, or the shares of its levels, of rows with these codes."""
-    table, likelihood = model.table_, decode_first(model, z)
+    table, likelihood = model.model_.modality, decode_first(model, z)
     cells = table.features(members_mean(likelihood.mean, first=True))
     shares = _level_shares(likelihood, table.layout, len(z))
     found: Options = {}
