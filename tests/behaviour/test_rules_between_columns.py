@@ -222,7 +222,7 @@ def test_rules_are_kept_in_a_bundle_and_a_forged_one_is_refused(generator, tmp_p
         {"kind": "line", "columns": ["net", "tax"], "numbers": [0.0, 1.0]},
         {"kind": "spell", "columns": ["net", "tax"], "numbers": [1.0]},
     ):
-        with pytest.raises(BundleError, match="no rule between columns"):
+        with pytest.raises(BundleError, match="not a valid rule between columns"):
             Tabular.restored(recipe | {"rules": [rule], "columns": columns_of(generator)})
 
 

@@ -18,7 +18,7 @@ from keyhole.modalities.tabular.profile import MOST_LEVELS, Profile
 class Category(Column):
     """A column with levels, most frequent first; one more code stands for all that are not listed.
 
-    A level never met in training is at least as anomalous as the rarest one.
+    A level not in training is at least as anomalous as the rarest one.
     """
 
     kind = "category"
@@ -50,7 +50,7 @@ class Category(Column):
         return cast.texts(arrow_types.array(self.levels, self.type)).to_pylist()
 
     def slots(self) -> list[Slot]:
-        """One code cell: 1.. for the levels, and a last code for all others."""
+        """One code feature: 1.. for the levels, and a last code for all others."""
         others = max(self.rows - sum(self.counts), 0)
         counts = np.array([*self.counts, others], float) + 0.5  # a Jeffreys prior's half a row
         shares = tuple((counts / counts.sum()).tolist())
@@ -102,11 +102,11 @@ class Category(Column):
         return expected_levels(predicted.levels, place, [*named, "another level"])
 
 
-NEITHER = 2.0  # the cell of a value that is neither of the two
+NEITHER = 2.0  # the feature of a value that is neither of the two
 
 
 class Boolean(Column):
-    """A column with two values; a third one, met later, costs as much as a value never seen."""
+    """A column with two values; any other value costs as much as an unobserved level."""
 
     kind = "boolean"
 
@@ -152,19 +152,19 @@ class Boolean(Column):
         return ["" if text is None else text for text in texts]  # a constant has no second value
 
     def slots(self) -> list[Slot]:
-        """One number cell: 0 for no, 1 for yes."""
+        """One number feature: 0 for no, 1 for yes."""
         share = min(max(self.share, 0.5 / self.rows), 1 - 0.5 / self.rows)
         nats = float(np.log(self.rows + 2))
         spread = float(np.sqrt(share * (1 - share)))
         return [Slot(self.name, self.kind, "bernoulli", "", 0, share, spread, nats)]
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """0, 1, or 2 for a value never seen."""
+        """0, 1, or 2 for any other value."""
         import pyarrow.types as pt
 
         if pt.is_floating(values.type):
             levels.infinite(self.name, cast.floats(values)[0], start)
-        places = levels.places(values, self._texts)  # NEITHER for a value never seen
+        places = levels.places(values, self._texts)  # NEITHER for any other value
         return places.clip(0).astype(np.float32)[:, None], (places >= 0)[:, None]
 
     def decode(self, features: np.ndarray) -> Any:

@@ -20,7 +20,7 @@ from keyhole.modalities.tabular.profile import Profile
 
 
 class Count(Column):
-    """A count; its cell is log(1 + count), from which the likelihood reads the count back."""
+    """A count; its feature is log(1 + count), from which the likelihood reads the count back."""
 
     kind = "count"
 
@@ -45,7 +45,7 @@ class Count(Column):
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
-        """The mean count, the spread of log(1 + count), and the ends of what was met."""
+        """The mean count, the spread of log(1 + count), and the range."""
         numbers = np.maximum(profile.numbers(), 0.0)
         logs = np.log1p(numbers)
         spread = float(logs.std()) if len(logs) else 0.0
@@ -61,7 +61,7 @@ class Count(Column):
         )
 
     def slots(self) -> list[Slot]:
-        """One number cell, log(1 + count)."""
+        """One number feature, log(1 + count)."""
         nats = float(np.log(self.rows + 2))
         return [Slot(self.name, self.kind, "counts", "", 0, self.center, self.scale, nats)]
 
@@ -78,13 +78,13 @@ class Count(Column):
         return self.typed(self._counts(features))
 
     def bounds(self, profile: Profile) -> Grid:
-        """The ends of what was met, where rows share them."""
+        """The grid, and the ends of the range if several rows have them."""
         lattice = grid(profile.numbers())
         lattice = {"values": lattice["values"]} if "values" in lattice else {"step": [1.0]}
         return {**lattice, "between": between((self.least, self.most), profile.ends, 1.0)}
 
     def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
-        """The drawn count, within what was met."""
+        """The drawn count, within the range of training."""
         return self.typed(legal(self._counts(features), grid or {}, 0.0))
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
@@ -95,7 +95,7 @@ class Count(Column):
         return np.expm1(features[:, 0].astype(np.float64).clip(0, 50)).round()
 
     def typed(self, counts: np.ndarray) -> Any:
-        """Numbers, within what training met, as values of the column's own type."""
+        """Counts, clipped to the range of training, in the column's type."""
         counts = counts.clip(self.least, self.most)
         return arrow_types.of_numbers(counts, self.type)
 
@@ -111,7 +111,7 @@ class Count(Column):
         return expected_range(counts, low, high, [0, self.most])
 
     def usual(self, low: float, high: float) -> str:
-        """The range between two cells."""
+        """The range between two features."""
         return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -54,7 +54,7 @@ def ordinary_of(met: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
 
 
 def is_ordered(moments: np.ndarray) -> bool:
-    """True where rows stand in the order of their moments, or backwards, but for a few."""
+    """True if nearly all rows are in the order of their times, or in reverse order."""
     steps = np.diff(moments)
     if len(np.unique(moments)) < LEAST_ORDERED:
         return False
@@ -120,7 +120,7 @@ class Datetime(Column):
 
     @property
     def cycles(self) -> list[str]:
-        """Those that have cells."""
+        """The cycles that have features."""
         return self.parts[1:]
 
     def check(self) -> None:
@@ -129,7 +129,7 @@ class Datetime(Column):
         Raises: SettingError.
         """
         if not dates.check(self.style):
-            raise SettingError(f"style={self.style!r:.40} is no way that moments are written")
+            raise SettingError(f"style={self.style!r:.40} is an unsupported datetime format")
         once = len(set(self.parts)) == len(self.parts) and set(self.cycles) <= set(CYCLES_S)
         if not once or self.parts[:1] not in ([TREND], [CLOCK]):
             raise SettingError(
@@ -173,7 +173,7 @@ class Datetime(Column):
         return "rows follow in time: later ones are expected" if self.clock else ""
 
     def slots(self) -> list[Slot]:
-        """The atom where there is one, the trend, then sine and cosine of each cycle."""
+        """The point mass if there is one, the trend, then sine and cosine of each cycle."""
         parts = [self.parts[0], *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
         slots = [Slot(self.name, self.kind, "student_t", part) for part in parts]
         return (
@@ -202,7 +202,7 @@ class Datetime(Column):
         return values.astype(np.float32), each_seen
 
     def _within_reach(self, moments: np.ndarray) -> np.ndarray:
-        """The moments, those shortly before or after the rows of training as at their end."""
+        """The times in seconds, those shortly outside the training range clipped to it."""
         if not self.clock:
             return moments
         first, last = self.range_s
@@ -212,7 +212,7 @@ class Datetime(Column):
     def decode(self, features: np.ndarray) -> Any:
         """The moment that the trend gives, to the step of the column and within its range.
 
-        The atom where that is likelier.
+        Or the point mass, if that is likelier.
         """
         return self._or_point_mass(
             features, np.clip(self._moments(features), self.range_s[0], self.range_s[1])
@@ -226,20 +226,20 @@ class Datetime(Column):
         return {"between": between((first, last), (rows[0], rows[1]), self.step_s)}
 
     def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
-        """The drawn moment, within what was met, or the atom."""
+        """The drawn time, within the range of training, or the point mass."""
         return self._or_point_mass(features, legal(self._moments(features), grid or {}, 0.0))
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
-        """True where the moment lies between the first and the last, or is the atom."""
+        """True for times in the range of training, or at the point mass."""
         return inside(self._moments(features), grid) | self._at_point_mass(features)
 
     def seconds(self, features: np.ndarray) -> np.ndarray:
-        """The moments that the trend alone gives, in seconds since 1970."""
+        """The times of the trend alone, in seconds since 1970."""
         trend = features[:, int(self.point_mass is not None)].astype(np.float64)
         return self.trend_s[0] + self.trend_s[1] * trend
 
     def met(self) -> list[str]:
-        """The first and the last ordinary moment of training, as texts."""
+        """The first and the last ordinary time of training, as texts."""
         return self.text(self.typed(np.array(self.range_s)))
 
     def _moments(self, features: np.ndarray) -> np.ndarray:
@@ -252,7 +252,7 @@ class Datetime(Column):
         )
 
     def _or_point_mass(self, features: np.ndarray, moments: np.ndarray) -> Any:
-        """The moments in the column's type, the atom where its cell says so."""
+        """The times in the column's type, with the point mass where it is likely."""
         point_mass = moments if self.point_mass is None else self.point_mass[0]
         return self.typed(np.where(self._at_point_mass(features), point_mass, moments))
 
@@ -263,12 +263,12 @@ class Datetime(Column):
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likely span of time, and of each cycle the part that the value falls out of.
 
-        The atom where that is likely.
+        Or the point mass, if that is likely.
         """
         trend = int(self.point_mass is not None)
         low, high = self._ends(predicted.low[:, trend], predicted.high[:, trend])
         moments = self.seconds(features)
-        slack = self.step_s / 2 + 1e-6 * self.trend_s[1]  # cells are float32
+        slack = self.step_s / 2 + 1e-6 * self.trend_s[1]  # features are float32
         in_span = (low - slack <= moments) & (moments <= high + slack)
         wide = high - low > MOST_TURN * (self.range_s[1] - self.range_s[0])
         wide |= self.clock  # a row of a log may be of any time
@@ -293,7 +293,7 @@ class Datetime(Column):
     def _odd_cycles(
         self, turns: np.ndarray, predicted: Prediction, first_cell: int
     ) -> list[list[str]]:
-        """For each row, the expected part of each cycle that its moment falls out of."""
+        """For each row, the expected part of each cycle that its time is outside of."""
         odd: list[list[str]] = [[] for _ in turns]
         for place, cycle in enumerate(self.cycles):
             angle = np.arctan2(turns[:, 2 * place], turns[:, 2 * place + 1])
@@ -306,7 +306,7 @@ class Datetime(Column):
         return odd
 
     def usual(self, low: float, high: float) -> str:
-        """The span between two values of the trend cell."""
+        """The span between two values of the trend feature."""
         return self._span_texts(*self._ends(np.array([low]), np.array([high])))[0]
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -330,7 +330,7 @@ class Datetime(Column):
         return ["missing" if gap else str(stamp) for gap, stamp in zip(gaps, stamps, strict=True)]
 
     def typed(self, moments: np.ndarray) -> Any:
-        """Numbers, within what training met, as values of the column's own type."""
+        """Times in seconds, clipped to the range of training, in the column's type."""
         import pyarrow as pa
 
         if self.style in dates.EPOCHS:
