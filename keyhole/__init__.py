@@ -27,9 +27,13 @@ if TYPE_CHECKING:
         SettingError,
     )
     from keyhole.modalities import ImageSchema, Schema
-    from keyhole.model import bottlenecks, heads, nets, priors
+    from keyhole.model import bottlenecks as bottlenecks
+    from keyhole.model import heads as heads
+    from keyhole.model import nets as nets
+    from keyhole.model import priors as priors
     from keyhole.tasks import AnomalyDetector, Denoiser, Generator, evaluate
-    from keyhole.training import TrainingConfig, corruptions
+    from keyhole.training import TrainingConfig
+    from keyhole.training import corruptions as corruptions
 
 # OpenMP's threads spin while they wait: beside another busy process a step on two threads then
 # takes ten to fifty times as long. It reads this when torch is loaded; the user's value stays.
@@ -54,12 +58,7 @@ __all__ = [
     "Schema",
     "SettingError",
     "TrainingConfig",
-    "bottlenecks",
-    "corruptions",
     "evaluate",
-    "heads",
-    "nets",
-    "priors",
 ]
 
 _MODULES = {

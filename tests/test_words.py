@@ -30,7 +30,9 @@ PAGES = sorted((ROOT / "keyhole" / "report").glob("*.j2"))
 
 
 def former_words(text: str) -> list[str]:
-    lines = [line for line in text.splitlines() if not line.startswith("{")]  # measured lines
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("{"))  # measured
+    text = re.sub(r"(?<=[a-z])\n +(?=[a-z])", " ", text)  # a term may be wrapped
+    lines = text.splitlines()
     return [f"{m.group(0)!r} in: {line.strip()[:120]}" for line in lines
             for m in FORMER.finditer(ALLOWED.sub("", line))]  # fmt: skip
 

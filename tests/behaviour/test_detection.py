@@ -206,7 +206,9 @@ def test_a_gap_in_the_segment_column_is_a_segment_of_its_own():
 def test_a_segment_column_that_is_absent_is_named(of_fleet):
     with pytest.raises(DataError, match="'machine', which a threshold a segment needs, is absent"):
         of_fleet.predict(fleet(9, 2).drop(columns="machine"))
-    with pytest.raises(DataError, match=r"'machin', which the schema needs.*did you mean 'machine'"):
+    with pytest.raises(
+        DataError, match=r"'machin', which the schema needs.*did you mean 'machine'"
+    ):
         detector(fleet(60, 1), group="machin")
 
 

@@ -219,7 +219,8 @@ def test_json_that_the_standard_reader_lets_pass_is_refused(bundle, literal, rea
         (lambda kept: column(kept, "x").update(scale=0.0), "cells that are not numbers"),
         (lambda kept: column(kept, "x").update(range=[1.0]), "pairs of numbers"),
         (lambda kept: column(kept, "x").update(name="n"), "data.columns: those of the table"),
-        (lambda kept: column(kept, "when").update(style="%n" * 9_999), "unsupported datetime format"),
+        (lambda kept: column(kept, "when").update(style="%n" * 9_999),
+            "unsupported datetime format"),
         (lambda kept: column(kept, "when").update(parts=["day"] * 9_999), "then cycles once"),
     ],
 )  # fmt: skip

@@ -96,9 +96,9 @@ WITHOUT_ROWS = {
 }  # fmt: skip
 SKLEARN = {"set_params", "get_params", "get_metadata_routing", "set_output"}
 REST = {  # names whose arguments are no rows
-    "Schema", "ImageSchema", "TrainingConfig", "Denoiser", "bottlenecks", "corruptions", "heads",
-    "nets", "priors", "BundleError", "ColumnTypeError", "DataError", "FileError", "FitError",
-    "KeyholeError", "KeyholeWarning", "MissingExtraError", "SettingError",
+    "Schema", "ImageSchema", "TrainingConfig", "Denoiser", "BundleError", "ColumnTypeError",
+    "DataError", "FileError", "FitError", "KeyholeError", "KeyholeWarning", "MissingExtraError",
+    "SettingError",
 }  # fmt: skip
 
 SLOW = {"write_report", "Generator.fit"}  # a second each; they open rows as the others do
