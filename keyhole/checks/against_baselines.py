@@ -1,11 +1,4 @@
-"""KH001: does the net say more of a row than each column's own distribution does?
-
-KH002: does the net beat the linear net that is known in closed form?
-
-KH007: does PCA keep cells in sight more closely at the same width?
-
-KH015: are there columns that the net predicts worse than their own mean does?
-"""
+"""KH001, KH002, KH007 and KH015: is the net better than the mean and than PCA of its width?"""
 
 from keyhole.checks.base import Check
 from keyhole.checks.evidence import Evidence
@@ -20,13 +13,13 @@ class NoBetterThanMean(Check):
     title = "no better than the mean"
 
     def ask(self, evidence: Evidence) -> str | None:
-        """Nats of the cells that the net was asked for against those of the mean."""
+        """Nats of the values that the net predicts, against those of the mean."""
         nats, _ = evidence.asked_nats
         gain = evidence.mean_nats - nats
         if gain > LEAST_GAIN * max(1.0, abs(evidence.mean_nats)):
             return None
         return (
-            f"{'hidden cells' if evidence.masks else 'cells'} cost {nats:.2f} nats a row from the "
+            f"{'masked values' if evidence.masks else 'values'} cost {nats:.2f} nats a row by the "
             f"net, and {evidence.mean_nats:.2f} from each column alone: the columns tell nothing "
             "of each other, or training was too short. Look for columns that belong together, or "
             "give more steps"
@@ -40,31 +33,31 @@ class WorseThanPCA(Check):
     title = "worse than PCA at equal width"
 
     def ask(self, evidence: Evidence) -> str | None:
-        """Nats of the cells that the net was asked for, against probabilistic PCA's."""
-        nats, floor = evidence.asked_nats
-        if nats <= floor:
+        """Nats of the values that the net predicts, against probabilistic PCA's."""
+        nats, baseline = evidence.asked_nats
+        if nats <= baseline:
             return None
-        asked = "hidden cells" if evidence.masks else "cells in sight"
+        values = "masked values" if evidence.masks else "visible values"
         return (
-            f"{asked} cost {nats:.2f} nats a row, and {floor:.2f} by PCA with "
+            f"{values} cost {nats:.2f} nats a row, and {baseline:.2f} by PCA with "
             f"{evidence.width} components: give more steps, or use PCA"
         )
 
 
 class RebuildsLessClosely(Check):
-    """A note, not a fault: a net trained to guess hidden cells gives up some copying."""
+    """A note, not a fault: a net trained to predict masked values gives up some copying."""
 
     kind = "KH007"
-    title = "rebuilds cells in sight less closely than PCA"
+    title = "rebuilds visible values less closely than PCA"
 
     def ask(self, evidence: Evidence) -> str | None:
         """Rebuilt nats against those of PCA, under the same likelihood."""
         if not evidence.masks or evidence.rebuilt_nats <= evidence.pca_rebuilt_nats:
             return None
         return (
-            f"cells in sight cost {evidence.rebuilt_nats:.2f} nats a row, and "
+            f"visible values cost {evidence.rebuilt_nats:.2f} nats a row, and "
             f"{evidence.pca_rebuilt_nats:.2f} by PCA with {evidence.width} components: where "
-            "codes shall only store and restore rows, use PCA, a wider code, or hide fewer cells"
+            "codes only store and restore rows, use PCA, a wider code, or mask fewer values"
         )
 
 
@@ -78,7 +71,7 @@ class WorseThanMean(Check):
     title = "columns predicted worse than by their mean"
 
     def ask(self, evidence: Evidence) -> str | None:
-        """The columns whose skill is clearly below 0, of the cells that the net was asked for."""
+        """The columns whose explained variance is clearly below 0."""
         if not evidence.worse:
             return None
         names = sorted(evidence.worse, key=lambda name: evidence.worse[name])

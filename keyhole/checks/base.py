@@ -10,7 +10,7 @@ from keyhole.core.parts import Described, kinds
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: its code, its title, and what to do about it."""
+    """What a check objects to: its code, its title, and what to do about it."""
 
     code: str
     title: str
@@ -45,7 +45,7 @@ def verdict(evidence: Evidence, findings: list[Finding]) -> str:
     if not codes & {"KH001", "KH002", "KH003", "KH004", "KH008"}:
         rest = [finding.title for finding in findings if finding.code != "KH015"]
         more = f" ({', '.join(rest)})" if rest else ""
-        does = "guesses hidden cells" if evidence.masks else "rebuilds rows"
+        does = "predicts masked values" if evidence.masks else "rebuilds rows"
         head = "learned"
         if evidence.worse:
             head += f" except {len(evidence.worse)} of {len(evidence.guessed_skill)} columns"

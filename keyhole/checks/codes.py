@@ -1,11 +1,4 @@
-"""KH003: does the net rebuild what is no data as well as data?
-
-KH004: do rows differ at all in what they cost?
-
-KH008: does the code say anything? Asked of codes with noise.
-
-KH009: are there code dimensions that never move?
-"""
+"""KH003, KH004, KH008 and KH009: do scores tell rows apart, and does the code carry anything?"""
 
 from keyhole.checks.base import Check
 from keyhole.checks.evidence import Evidence
@@ -14,7 +7,7 @@ LEAST_SHARE = 0.1
 
 
 class Copies(Check):
-    """Rows dealt out column by column, and noise, must cost more than rows do."""
+    """Shuffled columns and noise must cost more than rows do."""
 
     kind = "KH003"
     title = "copies its input"
@@ -29,7 +22,7 @@ class Copies(Check):
             f"shuffled columns cost {evidence.shuffled_nats:.2f} nats and noise "
             f"{evidence.noise_nats:.2f}, rows {evidence.rebuilt_nats:.2f}: the net rebuilds "
             f"anything, so a strange row will look normal. Use a narrower code than "
-            f"{evidence.width} or hide more cells in training"
+            f"{evidence.width} or mask more values in training"
         )
 
 
@@ -68,8 +61,8 @@ class Collapse(Check):
             return None
         return (
             f"the code carries {sum(nats):.2f} nats a row, in {active} of {len(nats)} dimensions: "
-            "the decoder hardly listens. Let the decoder's scale be learned (scale=shared), lower "
-            "beta, or grant free_bits=0.1"
+            "the decoder hardly uses it. Let the decoder's scale be learned (scale=shared), lower "
+            "beta, or set free_bits=0.1"
         )
 
 

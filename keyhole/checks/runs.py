@@ -1,11 +1,4 @@
-"""KH005: was the run long enough?
-
-KH006: are there rows enough to learn from?
-
-KH010: was the kept model trained at the code's full price?
-
-KH011: does the net know its training rows much better than others?
-"""
+"""KH005, KH006, KH010 and KH011: was the run long enough, and does it generalise?"""
 
 import numpy as np
 
@@ -30,7 +23,7 @@ class StillLearning(Check):
         if done < ENOUGH * history.wanted and "budget" in history.ended:
             return (
                 f"the time budget ended training after {done:,} of about {history.wanted:,} steps "
-                "that so many rows ask for: give more time, or take the answers as a first guess"
+                "that so many rows need: give more time, or take the answers as a first estimate"
             )
         if len(held_out) < 8 or history.best_step < history.planned:
             return None
@@ -58,13 +51,13 @@ class FewRows(Check):
         if evidence.rows >= FEW:
             return None
         return (
-            f"{evidence.rows} rows are too few to tell what is usual: take scores as hints, and "
+            f"{evidence.rows} rows are too few to tell what is normal: take scores as rough, and "
             f"gather at least {FEW}"
         )
 
 
 class UnfinishedWarmUp(Check):
-    """While the price rises, the net learns to answer another question than it is judged by."""
+    """While the KL weight rises, the net is trained on another loss than it is judged by."""
 
     kind = "KH010"
     title = "warm-up was not finished"
@@ -75,8 +68,8 @@ class UnfinishedWarmUp(Check):
         if not evidence.code_nats or best >= warm:
             return None
         return (
-            f"the best step was {best:,}, and the code's price rose until step {warm:,}: the "
-            "model never paid in full. Give more steps, or a smaller net"
+            f"the best step was {best:,}, and the KL weight rose until step {warm:,}: the "
+            "model was never trained at its full weight. Give more steps, or a smaller net"
         )
 
 
@@ -84,7 +77,7 @@ MOST_SHARE = 0.25  # of all that held-out rows gained by training
 
 
 class Gap(Check):
-    """A net that has learned its rows by heart."""
+    """A net that has memorised its rows."""
 
     kind = "KH011"
     title = "training rows cost much less than held-out ones"
@@ -101,6 +94,6 @@ class Gap(Check):
             return None
         return (
             f"held-out rows cost {gap:.2f} nats more than training rows, where training gained "
-            f"{gained:.2f}: the net learns rows by heart. More rows, a narrower code, fewer "
+            f"{gained:.2f}: the net memorises rows. More rows, a narrower code, fewer "
             "hidden units, or more weight_decay would help"
         )

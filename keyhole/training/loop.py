@@ -66,7 +66,7 @@ class Run:
         self.norm = self.gradient_norm * len(self.network.shape.layout) * self.members**0.5
         self.steps_a_pool = max(1, 2 * self.feed.rows // max(self.feed.pools, 1) // self.batch)
         self.pace = Pace(clock(), 1, self.judged)
-        # The same hidden cells at every evaluation, so that evaluations can be compared.
+        # The same masked values at every evaluation, so that evaluations can be compared.
         self.corrupted = self._ask(self.stop, hash_of(self.seed, -1))
 
     def loop(self) -> Trained:

@@ -140,7 +140,7 @@ class StudentTFeatures:
 
 
 class StudentT(FeatureHead):
-    """Location from the state; two scales a column, for cells in sight and for hidden ones.
+    """Location from the state; two scales a column, for visible and for masked features.
 
     What stands in the input is rebuilt more closely than what must be guessed: one scale for both
     would call every guess wrong and every copy dull. Neither falls below `floor` of the spread.

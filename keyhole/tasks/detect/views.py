@@ -6,7 +6,7 @@ Questions put to a row, and one answer: how many times the usual is it?
 
     how far is the nearest row ever met?            local: sees what lies in a gap of the data
     how far is the core, the rows that agree most?  robust: unmoved by what hid in the training
-    how badly are hidden cells guessed?             the net: sees what breaks a pattern
+    how badly are masked values predicted?          the net: sees what breaks a pattern
 
 Each is measured in its own median over rows that no net trained on, so that all three count
 alike, and their mean is the anomaly score: 1 is usual, 3 is three times as far out. A blend of

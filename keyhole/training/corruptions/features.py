@@ -80,7 +80,7 @@ class Swapping(Corruption):
             )
 
     def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
-        """Rows with foreign cells in sight; a gap stays a gap."""
+        """Rows with visible values of other rows; a gap stays a gap."""
         self.check()
         rows = batch.observed.shape[-2]
         order = torch.randperm(rows, generator=generator)
