@@ -1,7 +1,4 @@
-"""How rows enter a model: what scikit-learn checks, and columns by the names that fit saw.
-
-The parts of an Autoencoder: given, else what its bottleneck works best with, else defaults.
-"""
+"""Input validation: rows as scikit-learn checks them, columns by the names seen in fit, parts."""
 
 from __future__ import annotations
 

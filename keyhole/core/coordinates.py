@@ -1,9 +1,9 @@
-"""Cells as points of a space: what distances between rows are measured in.
+"""Features as points of a space: where distances between rows are measured.
 
 A number stands on an axis as encoded; a level has an axis of its own, so that two rows with
 different levels are as far apart (squared distance 2) as two independent standardised numbers.
-An image stands where its patches do, in units of its own contrast: how it was lit is two axes
-of its own, not a factor on all others.
+An image stands where its patches do, in units of its own contrast; mean and contrast are two axes
+of their own, not a factor on all others.
 """
 
 import torch

@@ -1,12 +1,8 @@
-"""Seeds, from what people hand over as `random_state`.
+"""Seeds, processor threads, and how this package is installed.
 
-As many processor threads as the work at hand pays for, and no more.
-
-Threads that share a small step wait for each other more than they work; beside another busy
-process a step of 9 ms took 110 to 500 ms on two threads. The choice depends on the size of the
-work alone, never on a clock: rounding, and so a model's bits, depend on the number of threads.
-
-Under which name this package is installed, how its extras are added, and which version runs.
+Threads that share a small step wait for each other more than they work: beside another busy
+process a step of 9 ms took 110 to 500 ms on two threads. The number of threads depends on the
+size of the work alone, never on a clock, because rounding, and so a model's bits, depend on it.
 """
 
 import os

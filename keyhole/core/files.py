@@ -1,11 +1,8 @@
-"""Files are written aside, synced, and renamed: a reader sees the old one or the new one.
+"""Atomic writes and advisory locks.
 
-A kill at any moment leaves one of the two. What it leaves beside them (a temporary file, an old
-folder moved away) is cleared by the next write to the same path; reading never writes.
-
-Advisory locks. The operating system frees them with the process, however that ends.
-
-A file system without locks is used without them: nothing waits there, and nothing is refused.
+Files are written aside, synced and renamed: a reader sees the old one or the new one, and so does
+the next process after a kill. What a kill leaves beside them is cleared by the next write to the
+same path; reading never writes. A file system without locks is used without them.
 """
 
 import errno

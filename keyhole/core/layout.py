@@ -1,10 +1,8 @@
-"""Where each cell of a batch stands: the only authority on cell order.
+"""The layout of features in a batch, and nats per column and per row.
 
-A column becomes one or more cells; a cell has one slot. Number cells come first (they
-stand in `Batch.numbers`), code cells after them (`Batch.codes`); `observed`, `log_prob` and
-every other matrix of cells use this order.
-
-From log-probabilities of cells to nats of columns and rows.
+A column has one or more features, each with a slot. Number features come first (in
+`Batch.numbers`), codes after them (in `Batch.codes`); `observed`, `log_prob` and every other
+matrix of features use this order.
 """
 
 import math

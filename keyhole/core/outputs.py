@@ -1,9 +1,7 @@
-"""All places that one command writes to, compared with each other, its inputs and its model.
+"""Checks of output paths before any work starts, and temporary folders.
 
-It is asked before any work starts, so that nobody waits for an answer that cannot be kept, or
-finds that one file of a command took the place of another.
-
-Temporary folders that are cleared even where the process that made them was killed.
+Paths are compared with each other, the inputs and the model. Temporary folders are cleared even
+if the process that made them was killed.
 """
 
 import errno

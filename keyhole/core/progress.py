@@ -1,11 +1,4 @@
-"""The wall time of a fit: from its start to its written model, whatever else the machine does.
-
-What a long call is doing at the moment, for whoever waits for it.
-
-What happened while the network learned.
-
-A progress bar on a terminal, a plain line now and then elsewhere.
-"""
+"""The wall clock of a fit, the stages of a long call, its history, and the progress bar."""
 
 import math
 import sys

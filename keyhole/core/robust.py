@@ -1,12 +1,10 @@
-"""The center and spread of the rows that agree most: a linear autoencoder, solved and trimmed.
+"""Center and spread of the rows that agree most, and the intrinsic dimension of points.
 
 Without trimming this is the full-rank linear autoencoder, whose error is Mahalanobis' distance.
-Its refits on the nearest rows are the concentration steps of Rousseeuw and Van Driessen (1999,
+Refits on the nearest rows are the concentration steps of Rousseeuw and Van Driessen (1999,
 theorem 1), from one start. The covariance is shrunk towards a ball of its own size: by a tenth
 while rows are chosen, so that few are enough, and half-way as a measure of distance, where the
 directions that hardly vary would outweigh all others.
-
-How many dimensions do points fill? Two estimates from the distances to nearest neighbours.
 """
 
 from dataclasses import dataclass

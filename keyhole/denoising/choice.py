@@ -1,10 +1,9 @@
-"""Is the net worth it? Net and classical filters answer the same question, without truth.
+"""Does the net denoise better than classical filters? Both predict the same noisy target.
 
-What is asked for has noise of its own, which nobody can guess and which costs all the same: so
-the least error against it is the least error against the clean image (Krull et al. 2019 for
-blind spots; Pang et al. 2021 for recorrupted noise; Batson and Royer 2019 on choosing by it).
-
-How far to trust a denoiser: one line, and what to know.
+The target's own noise adds the same constant to every error, so the smallest error against the
+noisy target is the smallest against the clean image (Krull et al. 2019 for blind spots; Pang et
+al. 2021 for recorrupted noise; Batson and Royer 2019 on choosing by it). Verdict and findings
+follow from the comparison.
 """
 
 from dataclasses import dataclass, field

@@ -1,10 +1,8 @@
-"""Dead leaves: synthetic images of things that hide each other, at all sizes.
+"""Training crops of noisy images, a pure function of seed and step, and synthetic images.
 
-Their edges and scales are distributed as those of photographs are, so they teach a net what edges
-and flat parts look like where real images are too few to. Source: Lee, Mumford and Huang 2001;
-for denoising, Achddou, Gousseau and Ladjal 2021.
-
-Training crops by seed and step: a pure function of both, so that a run can be resumed.
+Dead leaves (things that hide each other, at all sizes) have the edges and scales of photographs,
+so they teach a net where real images are few. Source: Lee, Mumford and Huang 2001; for denoising,
+Achddou, Gousseau and Ladjal 2021.
 """
 
 from collections.abc import Sequence

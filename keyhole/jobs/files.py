@@ -1,12 +1,8 @@
-"""The folder where the parts of a long answer gather until all are done.
+"""From file to file: a block is read, answered and written before the next is read.
 
-It stands beside the output, under a hidden name, and survives a kill: the same command goes on
-from it. One process at a time works in it.
-
-From file to file: a block is read, answered and written before the next is read.
-
-Parquet with more than a part's rows is answered in parts of whole row groups, kept in a folder
-beside the output until all are done: a run that was killed does only the parts that are missing.
+Parquet with more rows than a part is answered in parts of whole row groups. They are kept in a
+hidden folder beside the output, one process at a time, until all are done: a run that was killed
+answers only the parts that are missing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Images from files to files: each copy whole or not at all, and a killed run goes on.
+"""Images from files to files; a killed run goes on.
 
-The copies gather in a folder aside, which takes its place when all are there. A copy that is
-there already is not made again, where model and settings are the same.
+Copies are written to a folder aside, which is renamed when all are there. A copy that is there
+already is not made again if model and settings are the same.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""The linear layer of every net here: `members` layers side by side in one stack of weights.
+"""Linear and convolution layers that hold all ensemble members in one stack of weights.
 
-Four members cost 1.4 steps of one net this way, a loop over four nets costs 3.
-
-Convolutions with a member axis: `members` of them side by side.
-
-At the borders of a room a state is flat, (*lead, batch, wide), as it is for tables; between the
-two images are (member, image, channel, height, width). One convolution a member: as groups of
-one convolution, five members cost ten, not five (measured, 28x28).
+Four members cost 1.4 steps of one net this way; a loop over four nets costs 3. Between modules a
+state is flat, (*lead, batch, width), as it is for tables; between two convolutions images are
+(member, image, channel, height, width). Each member has a convolution of its own: as groups of
+one convolution, five members cost ten (measured, 28x28).
 """
 
 import math

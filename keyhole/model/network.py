@@ -1,11 +1,11 @@
-"""The one nn.Module of the house.
+"""The one network class.
 
     Batch ──▶ stem ──▶ encoder ──▶ bottleneck ──▶ decoder ──▶ head ──▶ likelihood
-    numbers   (M,B,w)  (M,B,h)     Code           (S,M,B,h)           log_prob (S,M,B,cell)
+    numbers   (M,B,w)  (M,B,h)     Code           (S,M,B,h)           log_prob (S,M,B,feature)
     codes                          z (S,M,B,k)
-    seen                           mean (M,B,k)
+    observed                       mean (M,B,k)
 
-M members (nets side by side), B rows, S samples of the code, k its width.
+M ensemble members, B rows, S samples of the code, k its width.
 """
 
 import torch

@@ -1,8 +1,6 @@
-"""JSON without what the standard reader lets pass: NaN, infinities, duplicate keys, depth.
+"""Strict JSON: no NaN, infinities, duplicate keys or deep nesting; records; format numbers.
 
-And records: dataclasses whose fields say which keys a JSON object must have, and which types.
-
-Bundles of older formats, brought up to date one step at a time; read forever.
+A record is a dataclass whose fields say which keys a JSON object must have, and of which types.
 """
 
 import json

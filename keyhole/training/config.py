@@ -1,9 +1,7 @@
-"""How long and how fast a network learns.
+"""Training config: steps, batch, speed; and the schedule by steps or by a time budget.
 
-How far a run is in its schedule: by steps, or by the wall time that a budget leaves.
-
-With a budget every step asks the clock anew: a machine that grows slower makes the schedule go
-on faster, so that the learning rate has come down when the time is over. Nothing done before is
+With a budget every step reads the clock anew: on a machine that grows slower the schedule goes on
+faster, so that the learning rate has come down when the time is over. Nothing done before is
 changed: the share only grows, and the rate is at its peak until the end comes near (`rate_at`).
 """
 

@@ -1,7 +1,4 @@
-"""An image in units of its own noise: what a denoising net is given, and gives back.
-
-The noise of many images, and what white noise goes through to be like it.
-"""
+"""Images in units of their own noise, and the noise estimates of many images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

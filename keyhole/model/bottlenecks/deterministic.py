@@ -1,15 +1,4 @@
-"""The plain bottleneck: a linear map to a narrow code, and nothing else.
-
-No bottleneck: what a net with skip connections passes on, which is more than a code.
-
-Ordered codes: every prefix is a code, so one fit serves every smaller width.
-
-The contractive bottleneck: codes that hardly move when the row does.
-
-Sparse codes by an L1 price: many units, few of them at work in a row.
-
-Sparse codes by choice: the k largest units of each row, the rest exactly zero.
-"""
+"""Bottlenecks whose code is a function of the row: plain, ordered, contractive, l1, top_k."""
 
 from dataclasses import replace
 from typing import Literal

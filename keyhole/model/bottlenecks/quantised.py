@@ -1,7 +1,4 @@
-"""Finite scalar quantisation: each code dimension takes one of a few values, no codebook.
-
-Residual vector quantisation: a code is a sum of codewords, each of what the last left over.
-"""
+"""Bottlenecks with discrete codes: finite scalar and residual vector quantisation."""
 
 import math
 from dataclasses import replace

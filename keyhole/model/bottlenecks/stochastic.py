@@ -1,9 +1,4 @@
-"""The variational bottleneck: a code with noise, at a price in nats.
-
-The information bottleneck of Wasserstein autoencoders: codes without noise, normal together.
-
-Codes on a sphere: direction without length, with a power spherical posterior.
-"""
+"""Bottlenecks with a distribution over codes: variational, mmd, hyperspherical."""
 
 import math
 from dataclasses import replace

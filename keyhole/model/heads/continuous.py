@@ -1,9 +1,4 @@
-"""Gaussian cells: a scale learned from the data's own (shared, or one a column), or a fixed one.
-
-Student's t for continuous cells: robust, with a learned and floored scale a column.
-
-Continuous cells as a histogram: any shape, heaps and gaps included, none assumed.
-"""
+"""Heads of continuous features: Gaussian, Student's t, histogram (binned)."""
 
 import math
 from dataclasses import dataclass

@@ -1,9 +1,4 @@
-"""Bernoulli for flags, through a sigmoid.
-
-Categorical for levels, through a softmax; rare levels share one logit.
-
-Negative binomial for counts: a mean from the state, one dispersion a column.
-"""
+"""Heads of discrete features: Bernoulli, categorical, negative binomial (counts)."""
 
 import math
 from dataclasses import dataclass

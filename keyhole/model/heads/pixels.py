@@ -1,7 +1,4 @@
-"""Discretised logistic for pixels: the probability of a grey level, not the density near it.
-
-Noise of a camera: normal, with a variance that grows with the light, and some of its own.
-"""
+"""Heads of pixels: discretised logistic, and the Poisson-Gaussian noise of cameras."""
 
 import math
 from dataclasses import dataclass

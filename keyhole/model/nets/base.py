@@ -1,9 +1,4 @@
-"""The interface of a family of nets.
-
-The stem: a batch of cells becomes one vector a row, gaps included as a state of their own.
-
-The stem of images: pixels, and whether each was seen, side by side at its place.
-"""
+"""The interface of a family of nets, and the stems that embed a batch of features or pixels."""
 
 import math
 from abc import abstractmethod

@@ -1,7 +1,4 @@
-"""Multilayer perceptrons: the nets of tables.
-
-No layers: the code is a linear map of the cells, and they of it. With Gaussian cells, PCA.
-"""
+"""Multilayer perceptrons, and the linear net (PCA, with Gaussian features)."""
 
 from typing import Any
 

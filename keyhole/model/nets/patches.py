@@ -1,7 +1,4 @@
-"""Where a patch stands: sines and cosines of its row and of its column.
-
-A small transformer over the patches of an image: a masked autoencoder.
-"""
+"""A small transformer over the patches of an image: a masked autoencoder."""
 
 import math
 

@@ -1,9 +1,4 @@
-"""One normal distribution: the mean and covariance of the codes.
-
-A Gaussian mixture over codes.
-
-Neighbours: remembered codes, each with a normal as wide as its neighbours are near.
-"""
+"""Priors that are densities in closed form: normal, Gaussian mixture, neighbours."""
 
 import math
 import warnings

@@ -1,7 +1,4 @@
-"""What a detector says of some rows: anomaly score, p-value, alarm, and the cells that caused it.
-
-What a detector's answers add up to: kept part by part, so that a resumed run counts all.
-"""
+"""Answers of a detector: anomaly score, p-value, alarm and reasons; and counts over blocks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How many alarms there are beside those that chance alone would raise.
-
-From an anomaly score to a p-value, from a promised rate to a threshold, from a batch to its
-alarms.
+"""From an anomaly score to a p-value, from a promised rate to a threshold, to alarms.
 
 Split-conformal: among n calibration rows that no net trained on, and one more row like them,
 every rank is equally likely, so p = (1 + how many are at least as anomalous) / (n + 1) is at

@@ -1,7 +1,4 @@
-"""Anomaly maps: how anomalous each pixel of an image is, 1 where it is as usual.
-
-The detector: how anomalous is each row, how sure is that, and which cells caused it?
-"""
+"""The anomaly detector, and its anomaly maps of images."""
 
 from __future__ import annotations
 

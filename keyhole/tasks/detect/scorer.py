@@ -1,10 +1,7 @@
-"""What is usual for a model's rows, and how far out others are: all that an alarm rests on.
+"""What is typical for a model's rows, and how far out others are; groups of rows.
 
-One model for a fleet: each segment's anomaly score in its own measure, as far as its rows can
-tell.
-
-A machine that is noisier than the fleet has its anomaly score divided by how much noisier it is. A
-segment with few rows is judged more by the whole: its factor is shrunk, as in empirical Bayes.
+A machine that is noisier than the fleet has its anomaly score divided by how much noisier it is.
+The factor of a group with few rows is shrunk towards the whole table's, as in empirical Bayes.
 """
 
 from __future__ import annotations

@@ -1,15 +1,8 @@
-"""Nothing is changed: the row is given whole, and every seen cell counts one.
+"""Corruptions of any rows: none, masking, swapping, noise.
 
-The question of a variational bound, whose noise is in the code; and of a net that shall be PCA.
-
-Masked cells: a random share of each row is hidden and must be predicted from the rest.
-
-It is what stops a net from learning to copy, and what lets it fill gaps.
-Source: denoising autoencoders (Vincent et al. 2008), masked autoencoders (He et al. 2022).
-
-Swapped cells: some columns of a row hold another row's value, and nothing says which.
-
-Noise on continuous cells: the classical denoising question.
+Masking stops a net from learning to copy, and lets it fill gaps. Source: denoising autoencoders
+(Vincent et al. 2008), masked autoencoders (He et al. 2022). No corruption suits a variational
+bound, whose noise is in the code.
 """
 
 import torch

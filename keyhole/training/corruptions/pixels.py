@@ -1,9 +1,4 @@
-"""Pairs: the row is given, its partner is asked for.
-
-The blind spot: some pixels are replaced by neighbours, and must be guessed from around them.
-
-Recorrupted noise: two noisy images of one, whose noises know nothing of each other.
-"""
+"""Corruptions of images: pairs, blind spots, recorrupted noise."""
 
 from dataclasses import replace
 

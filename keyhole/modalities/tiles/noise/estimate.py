@@ -1,9 +1,4 @@
-"""Variance of the noise against the value under it: a constant, or a line that rises.
-
-Noise that all pixels of a row, or of a column, share: stripes.
-
-The noise of images, told from the images alone.
-"""
+"""Estimates of an image's noise: its variance against the value, stripes, correlation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

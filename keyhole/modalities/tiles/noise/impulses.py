@@ -1,11 +1,9 @@
-"""Exactly constant background, such as the zeros around a masked organ: it holds no noise.
-
-Impulse noise: single pixels far from all their neighbours, such as hot and dead ones.
+"""Impulse noise (hot and dead pixels), and exactly constant background, which has no noise.
 
 A lens spreads a star or a glint over neighbours, and an edge or a line goes on; an impulse does
-neither. So a pixel counts as one where it is far from its eight neighbours, measured both by the
-noise of the image and by how much those differ among themselves, and where its neighbours are
-no nearer to it than the ring around them is.
+neither. So a pixel counts as one if it is far from its eight neighbours, measured both by the
+noise of the image and by how much those differ among themselves, and if its neighbours are no
+nearer to it than the ring around them is.
 """
 
 from collections.abc import Sequence

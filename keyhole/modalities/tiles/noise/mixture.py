@@ -1,6 +1,4 @@
-"""What images tell about noise: small blocks, each as its mean and its cosine coefficients.
-
-Noise under an image: blocks as a scale mixture, fitted by expectation-maximisation.
+"""The noise of images from small blocks: a scale mixture, fitted by expectation-maximisation.
 
 The energy of a block's cosine coefficient f has expectation N(f) + t S(f): N is the noise, the
 same in every block; S one of a few spectra of image content; t, from zero up over several

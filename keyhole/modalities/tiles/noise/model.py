@@ -1,7 +1,4 @@
-"""The noise of an image as a few numbers.
-
-Noise made even: after `forward` its standard deviation is 1, whatever the value.
-"""
+"""The noise of an image as a few numbers, and the transform that makes its variance 1."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
