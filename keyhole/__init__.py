@@ -92,7 +92,7 @@ class _PartModules(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Take the public names of the family's folder."""
         family = module.__name__.partition(".")[2]
-        folder = import_module(f"{__name__}.{_PARTS[family]}.{family}")
+        folder = import_module(f"keyhole.{_PARTS[family]}.{family}")
         vars(module).update(
             {name: getattr(folder, name) for name in folder.__all__},
             __all__=folder.__all__, __doc__=folder.__doc__,
@@ -104,10 +104,10 @@ sys.meta_path.append(_PartModules())
 
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
-        return import_module(f"{__name__}.{name}")
+        return import_module(f"keyhole.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'keyhole' has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    return getattr(import_module(f"keyhole.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,8 @@
 """What a page shows of codes and of drawn rows."""
 
 import re
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -54,11 +56,9 @@ def test_a_page_shows_of_generation_only_what_the_model_has(plain):
 
 
 def test_the_width_curve_marks_the_taken_width_and_says_why(plain):
-    plain.model_.width_choice = CHOICE
-    try:
-        page = render(plain, None)
-    finally:
-        plain.model_.width_choice = None
+    model = copy(plain)
+    model.model_ = replace(plain.model_, width_choice=CHOICE)
+    page = render(model, None)
     read = Read(page)
     assert "Width 3: <b>it</b>." in read.text
     assert (
