@@ -105,7 +105,7 @@ class Model:
         with threads_for(pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 here = even.take(slice(first, first + PASS_ROWS)).to(self.device)
-                log_prob = self.network(here).likelihood.log_prob(here)[0]  # (M, B, cell)
+                log_prob = self.network(here).likelihood.log_prob(here)[0]  # (M, B, feature)
                 log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
                 found.append(column_nats(log_prob, here.observed, self.modality.layout))
         nats, observed = (torch.cat(part)[: len(batch)].cpu() for part in zip(*found, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -86,10 +87,8 @@ def match_names(model: Any, X: Any) -> Source:
     source = open_source(X)
     form = getattr(model.model_.modality, "form", None)
     if isinstance(source, ImageSource) != (form is not None):
-        given, on_data_ready = ("images", "a table") if form is None else ("a table", "images")
-        raise DataError(
-            f"{source.name} holds {given}, and this model was fitted on {on_data_ready}"
-        )
+        given, trained_on = ("images", "a table") if form is None else ("a table", "images")
+        raise DataError(f"{source.name} holds {given}, and this model was fitted on {trained_on}")
     if isinstance(source, ImageSource) and form is not None:
         return source.like(form, any_size=_size_of(model.schema) is not None)
     if isinstance(X, str | os.PathLike) or is_frame(X) or not isinstance(source, TableSource):
@@ -118,7 +117,7 @@ def as_fitted(model: Any, table: Any) -> Any:
 
 
 def _size_of(schema: Any) -> tuple[int, int] | None:
-    """The size that images are brought to, where hints say one."""
+    """The size that images are brought to, where the schema gives one."""
     size = getattr(schema, "size", None)
     return None if size is None else (size[0], size[1])
 
@@ -143,23 +142,29 @@ def parts_of(
     parts: dict[str, Any] = {}
     for name, (base, default) in PARTS.items():
         part = given[name]
-        if isinstance(part, str) and name != "schema":
+        if isinstance(part, str) and name not in {"training", "schema"}:
             part = parse(name, part)
         if part is None:
-            recommended = parts["bottleneck"].partners.get(name) if parts else None
-            made = OF_IMAGES.get(name, default) if container == "images" else default
-            part = made() if recommended is None else build(name, recommended)
+            recommended = parts["bottleneck"].recommended_parts.get(name) if parts else None
+            make = OF_IMAGES.get(name, default) if container == "images" else default
+            part = make() if recommended is None else build(name, recommended)
         if not isinstance(part, base):
-            raise SettingError(f"{name}={part!r:.80}: expected a {base.__name__} or its name")
+            by_name = "" if name in {"training", "schema"} else " or its name"
+            raise SettingError(f"{name}={part!r:.80}: expected a {base.__name__}{by_name}")
         parts[name] = part
     if width is not None:
-        if width != AUTO and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
-            raise SettingError(
-                f"width={width!r:.40}: expected a whole number from 1 up, or 'auto'"
-            )
-        parts["bottleneck"] = with_width(parts["bottleneck"], width)
+        parts["bottleneck"] = with_width(parts["bottleneck"], _checked_width(width))
     _check_net(parts["net"], container)
     return parts
+
+
+def _checked_width(width: Any) -> int | str:
+    """A width of the code. Raises: SettingError."""
+    if width == AUTO:
+        return width
+    if isinstance(width, bool) or not isinstance(width, Integral) or width < 1:
+        raise SettingError(f"width={width!r:.40}: expected a whole number from 1 up, or 'auto'")
+    return int(width)
 
 
 def _check_net(net: Net, container: str | None) -> None:

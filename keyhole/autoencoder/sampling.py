@@ -46,7 +46,7 @@ def draw_codes(fitted: Model, batch: Batch, generator: Generator) -> Float[Tenso
         here = batch.take(slice(start, start + PASS_ROWS)).to(fitted.device)
         state = fitted.network.encoder(fitted.network.stem(here))
         code = fitted.network.bottleneck(state, generator)
-        z = code.z[0] if fitted.network.bottleneck.noisy else code.mean
+        z = code.z[0] if fitted.network.bottleneck.stochastic else code.mean
         found.append(z[0].cpu())
     return torch.cat(found)
 
@@ -66,7 +66,7 @@ def with_prior(fitted: Model, batches: Iterator[Batch], template: Prior, seed: i
     stage("fitting the prior over codes")
     generator = Generator().manual_seed(seed)
     rows = len(batch)
-    rounds = max(1, min(LEAST_CODES, MOST_CODES) // max(rows, 1)) if _noisy(fitted) else 1
+    rounds = max(1, min(LEAST_CODES, MOST_CODES) // max(rows, 1)) if _is_stochastic(fitted) else 1
     prior = copy(template)
     prior.bind_codes(fitted.network.width, rows)
     codes = torch.cat([draw_codes(fitted, batch, generator) for _ in range(rounds)])
@@ -219,7 +219,7 @@ class Sampler:
         codes, weights = [], []
         for _ in range(ROUNDS):
             z = self.nearest(self.prior.sample(PROPOSALS, generator))
-            log_prob = self._likelihood(z).log_prob(here)[0, 0].cpu()  # (B, cell)
+            log_prob = self._likelihood(z).log_prob(here)[0, 0].cpu()  # (B, feature)
             codes.append(z)
             weights.append(torch.where(known.observed, log_prob, 0.0).sum(1))
             share = torch.softmax(torch.cat(weights), 0)
@@ -262,8 +262,8 @@ class Sampler:
         return draw_codes(self.fitted, batch, torch.Generator().manual_seed(0)), batch.observed
 
 
-def _noisy(fitted: Model) -> bool:
-    return fitted.network.bottleneck.noisy
+def _is_stochastic(fitted: Model) -> bool:
+    return fitted.network.bottleneck.stochastic
 
 
 def _of_member(batch: Batch, member: int) -> Batch:

@@ -91,7 +91,7 @@ def _row_nats(
     network: torch.nn.Module, corrupted: CorruptedBatch, width: int
 ) -> Float[np.ndarray, " n"]:
     """Nats of each held-out row where only the first `width` dimensions of its code are kept."""
-    given = corrupted.given
+    given = corrupted.input
     code = network.bottleneck(network.encoder(network.stem(given)))  # pyright: ignore
     kept = (torch.arange(code.mean.shape[-1], device=code.mean.device) < width).to(code.mean)
     likelihood = network.decode(code.z * kept, given.observed)  # pyright: ignore

@@ -56,7 +56,7 @@ class Baselines:
     mean: Said
     rebuilt: Said
     guessed: Said
-    base: np.ndarray  # (cell,): the uncertainty of each cell under the mean
+    base: np.ndarray  # (feature,): the uncertainty of each cell under the mean
 
     @classmethod
     def measure(
@@ -153,7 +153,7 @@ class Linear:
     """PCA, and as a density: probabilistic PCA (Tipping and Bishop 1999, equations 7 to 9)."""
 
     center: np.ndarray
-    loadings: np.ndarray  # (cell, component)
+    loadings: np.ndarray  # (feature, component)
     noise: float
 
     @classmethod

@@ -30,7 +30,7 @@ def predict_collapse(bottleneck: Bottleneck, head: Any, table: Modality, sample:
     beta: Any = getattr(bottleneck, "beta", None)
     gaussian = getattr(head, "continuous", None) == "gaussian"
     places = table.layout.with_head("student_t")
-    if not bottleneck.noisy or beta is None or not gaussian or not places:
+    if not bottleneck.stochastic or beta is None or not gaussian or not places:
         return
     units = np.array([table.layout.slots[i].unit for i in places])
     batch = table.encode(ArrowRows(sample.slice(0, MOST_ROWS)))

@@ -69,7 +69,7 @@ def _patches(batch: Batch, layout: Layout, gap: Tensor) -> Float[Tensor, "row ax
     return torch.cat([torch.where(count > 0, total / count, torch.nan), light], 1)
 
 
-def gaps(batch: Batch, layout: Layout) -> Bool[Tensor, "row cell"]:
+def gaps(batch: Batch, layout: Layout) -> Bool[Tensor, "row feature"]:
     """The cells of columns that were not observed.
 
     A cell that is unseen while another of its column is seen does not apply, and is no gap.

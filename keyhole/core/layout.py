@@ -178,7 +178,9 @@ class Shape:
 
 
 def column_nats(
-    log_prob: Float[Tensor, "batch cell"], observed: Bool[Tensor, "batch cell"], layout: Layout
+    log_prob: Float[Tensor, "batch feature"],
+    observed: Bool[Tensor, "batch feature"],
+    layout: Layout,
 ) -> tuple[Float[Tensor, "batch column"], Bool[Tensor, "batch column"]]:
     """Negative log-likelihood of each column in nats, and whether the column was observed.
 

@@ -21,7 +21,7 @@ class Batch:
 
     numbers: Float[Tensor, "*lead batch number"]
     codes: Int64[Tensor, "*lead batch code"]
-    observed: Bool[Tensor, "*lead batch cell"]
+    observed: Bool[Tensor, "*lead batch feature"]
     weight: Float[Tensor, "*lead batch"] | None = None
     partner: Float[Tensor, "*lead batch number"] | None = None
 
@@ -45,7 +45,7 @@ class Batch:
             return self
         return self.take(torch.arange(len(self) + short).clamp(max=len(self) - 1))
 
-    def hide(self, hidden: Bool[Tensor, "*row cell"]) -> "Batch":
+    def hide(self, hidden: Bool[Tensor, "*row feature"]) -> "Batch":
         """The same rows with these cells hidden as if they were missing."""
         kept = self.observed & ~hidden
         wide = self.numbers.shape[-1]
@@ -90,11 +90,11 @@ class Code:
 class Likelihood(Protocol):
     """A distribution over the cells of each row: what a head returns."""
 
-    def log_prob(self, batch: Batch) -> Float[Tensor, "*lead batch cell"]:
+    def log_prob(self, batch: Batch) -> Float[Tensor, "*lead batch feature"]:
         """Log-probability of each cell in nats; the value at an unseen cell means nothing."""
         ...
 
-    def deviance(self, batch: Batch) -> Float[Tensor, "*lead batch cell"]:
+    def deviance(self, batch: Batch) -> Float[Tensor, "*lead batch feature"]:
         """Nats of each cell beyond what a perfect expectation would have cost, at least 0."""
         ...
 

@@ -141,8 +141,8 @@ def _corrupted(
     partner = plane.numbers if plane.partner is None else plane.partner
     batch: Batch = stacked([(plane.numbers, plane.observed, taught, partner)], taught=True)
     grid = plane.numbers.shape
-    corrupted = corruption.ask(batch, Layout((), grid), torch.Generator().manual_seed(seed))  # pyright: ignore
-    parts = (corrupted.given.numbers, corrupted.target.numbers, corrupted.scored > 0)
+    corrupted = corruption.corrupt(batch, Layout((), grid), torch.Generator().manual_seed(seed))  # pyright: ignore
+    parts = (corrupted.input.numbers, corrupted.target.numbers, corrupted.loss_weight > 0)
     given, target, asked = (part.reshape(grid).numpy() for part in parts)
     return given, target, asked
 

@@ -320,12 +320,10 @@ def padded(cut: tuple[np.ndarray, ...], side: int) -> tuple[np.ndarray, ...]:
 
 def stacked(cuts: list[tuple[np.ndarray, ...]], *, taught: bool) -> Batch:
     """Cuts of one size as a batch with a member axis; seen is what is taught, or what is not."""
-    numbers, observed, on_data_ready, partner = (
+    numbers, observed, train_mask, target = (
         torch.from_numpy(np.stack([cut[part] for cut in cuts])) for part in range(4)
     )
-    observed = observed & (on_data_ready if taught else ~on_data_ready)[..., None]
+    observed = observed & (train_mask if taught else ~train_mask)[..., None]
     flat = (1, len(cuts), -1)
     none = torch.zeros((1, len(cuts), 0), dtype=torch.int64)
-    return Batch(
-        numbers.reshape(flat), none, observed.reshape(flat), partner=partner.reshape(flat)
-    )
+    return Batch(numbers.reshape(flat), none, observed.reshape(flat), partner=target.reshape(flat))

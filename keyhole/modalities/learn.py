@@ -20,5 +20,5 @@ def learn_rows(
     """
     if holds_images(source):
         return ImageModality.learn(source, schema)
-    alike, binned = parts["bottleneck"].noisy, parts["head"].binned
+    alike, binned = parts["bottleneck"].stochastic, parts["head"].binned
     return Tabular.learn(source, schema, alike=alike, binned=binned)

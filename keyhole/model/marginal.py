@@ -23,7 +23,7 @@ def log_likelihood(
     log of the mean, over draws z of q(z|x), of p(x|z) p(z) / q(z|x); members are one mixture.
     Source: Burda et al. 2016, eq. 8 with k = `samples`. Raises: SettingError.
     """
-    if not network.bottleneck.noisy:
+    if not network.bottleneck.stochastic:
         raise SettingError(
             f"log_likelihood needs a code with noise, and a {network.bottleneck.kind} code has "
             "none: fit with Variational(), or ask score_samples for log p(x | code(x))"
@@ -53,7 +53,7 @@ def _of_rows(
         code = network.bottleneck(state.repeat(1, drawn, 1), generator)
         z = code.z[0].unflatten(1, (drawn, -1)).transpose(0, 1)  # (S, M, B, code)
         ratio = code.log_ratio[0].unflatten(1, (drawn, -1)).transpose(0, 1)
-        log_prob = network.decode(z, observed).log_prob(batch)  # (S, M, B, cell)
+        log_prob = network.decode(z, observed).log_prob(batch)  # (S, M, B, feature)
         rows = (
             log_prob.sum(-1) if observed is None else torch.where(observed, log_prob, 0.0).sum(-1)
         )

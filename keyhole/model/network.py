@@ -49,13 +49,13 @@ class Network(nn.Module):
         gaps = self.training or not bool(batch.observed.all())
         return Pass(code, self.decode(code.z, batch.observed if gaps else None))
 
-    def _encode(self, embedded: Float[Tensor, "*lead batch cell"]) -> Tensor:
+    def _encode(self, embedded: Float[Tensor, "*lead batch feature"]) -> Tensor:
         return self.bottleneck(self.encoder(embedded)).mean
 
     def decode(
         self,
         z: Float[Tensor, "*lead batch code"],
-        observed: Bool[Tensor, "*row cell"] | None = None,
+        observed: Bool[Tensor, "*row feature"] | None = None,
     ) -> Likelihood:
         """The likelihood of the rows with these codes; `observed`: the cells the net was given."""
         return self.head(self.decoder(z), observed)

@@ -61,7 +61,7 @@ def _of_model(model: Autoencoder) -> dict[str, Any]:
         "own_dimension": generation.own_dimension(choice),
         "code_rows": code_rows,
         "more_codes": more_codes,
-        "in_nats": bool(model.model_.network.bottleneck.noisy),
+        "in_nats": bool(model.model_.network.bottleneck.stochastic),
         "samples": generation.samples(model),
         "explained": explained,
         "more_explained": more_explained,

@@ -101,7 +101,7 @@ class Run:
 
         batch, generator = self.feed.batch(0, self.batch, self.steps_a_pool)
         layout = self.network.shape.layout
-        corrupted = _moved(self.corruption.ask(batch, layout, generator), self.device)
+        corrupted = _moved(self.corruption.corrupt(batch, layout, generator), self.device)
         with FlopCounterMode(display=False) as counter:
             objective(self.network, corrupted, generator)
         return 3 * counter.get_total_flops() / 2  # an operation counts as two
@@ -155,7 +155,7 @@ class Run:
         """One step's loss; `at` is how far the schedule is."""
         batch, generator = self.feed.batch(step, self.batch, self.steps_a_pool)
         corrupted = _moved(
-            self.corruption.ask(batch, self.network.shape.layout, generator), self.device
+            self.corruption.corrupt(batch, self.network.shape.layout, generator), self.device
         )
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(at)
@@ -186,7 +186,7 @@ class Run:
         noise = torch.Generator().manual_seed(hash_of(self.seed, -2))
         began = time.monotonic()
         held_out = objective(self.averaged, self.corrupted, noise).mean().item()
-        self.pace.measured(time.monotonic() - began, self.corrupted.given.observed.shape[-2])
+        self.pace.measured(time.monotonic() - began, self.corrupted.input.observed.shape[-2])
         loss = held_out if loss is None else loss  # nothing was trained on before step 1
         if not torch.isfinite(torch.tensor([loss, held_out])).all():
             self._explain_failure(step)
@@ -201,7 +201,7 @@ class Run:
         patience, warm = self.training.patience, KL_WARM_UP * self.history.planned
         if patience is None or not step or len(past) <= patience:
             return
-        if self.network.bottleneck.noisy and step <= warm:
+        if self.network.bottleneck.stochastic and step <= warm:
             return  # what is gained or lost there is the price's doing
         if min(past[-patience:]) > min(past[:-patience]):
             self.history.ended = f"no better for {patience} evaluations"
@@ -213,10 +213,10 @@ class Run:
         self.network.load_state_dict(self.best)
         batch, generator = self.feed.batch(step - 1, self.batch, self.steps_a_pool)
         corrupted = _moved(
-            self.corruption.ask(batch, self.network.shape.layout, generator), self.device
+            self.corruption.corrupt(batch, self.network.shape.layout, generator), self.device
         )
-        log_prob = self.network(corrupted.given).likelihood.log_prob(corrupted.target)
-        nats = torch.where(corrupted.scored > 0, -log_prob, 0.0).nan_to_num(nan=torch.inf)
+        log_prob = self.network(corrupted.input).likelihood.log_prob(corrupted.target)
+        nats = torch.where(corrupted.loss_weight > 0, -log_prob, 0.0).nan_to_num(nan=torch.inf)
         worst = int(nats.amax((0, 1, 2)).argmax())
         slot = self.network.shape.layout.slots[worst]
         raise FitError(
@@ -229,7 +229,7 @@ class Run:
     def _ask(self, batch: Batch, seed: int) -> CorruptedBatch:
         generator = torch.Generator().manual_seed(seed)
         layout = self.network.shape.layout
-        return _moved(self.corruption.ask(batch, layout, generator), self.device)
+        return _moved(self.corruption.corrupt(batch, layout, generator), self.device)
 
     def _save(self, step: int) -> None:
         if self.checkpoint is not None:
@@ -291,5 +291,5 @@ def _moved(corrupted: CorruptedBatch, device: torch.device) -> CorruptedBatch:
     if device.type == "cpu":
         return corrupted
     return CorruptedBatch(
-        corrupted.given.to(device), corrupted.target.to(device), corrupted.scored.to(device)
+        corrupted.input.to(device), corrupted.target.to(device), corrupted.loss_weight.to(device)
     )

@@ -23,7 +23,7 @@ def objective(
     the importance-weighted bound (Burda et al. 2016, eq. 8), one the evidence bound; samples
     without it (prefixes of ordered codes) are averaged.
     """
-    passed = network(corrupted.given, generator)
+    passed = network(corrupted.input, generator)
     nats, code = sample_nats(passed, corrupted), passed.code
     if code.log_ratio is not None and len(nats) > 1:
         bound = torch.logsumexp(penalty * code.log_ratio - nats, 0) - math.log(len(nats))
@@ -36,10 +36,10 @@ def sample_nats(passed: Pass, corrupted: CorruptedBatch) -> Float[Tensor, "sampl
 
     An unscored cell counts zero even where its log-probability is not a number.
     """
-    log_prob = passed.likelihood.log_prob(corrupted.target)  # (S, M, B, cell)
-    if bool((corrupted.scored == 1).all()):  # spares two passes over every sample's cells
+    log_prob = passed.likelihood.log_prob(corrupted.target)  # (S, M, B, feature)
+    if bool((corrupted.loss_weight == 1).all()):  # spares two passes over every sample's cells
         return -log_prob.sum(-1)
-    counted = torch.where(corrupted.scored > 0, -log_prob * corrupted.scored, 0.0)
+    counted = torch.where(corrupted.loss_weight > 0, -log_prob * corrupted.loss_weight, 0.0)
     return counted.sum(-1)
 
 

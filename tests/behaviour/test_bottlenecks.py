@@ -114,7 +114,7 @@ def test_more_draws_bring_the_bound_closer_to_the_likelihood():
     ).fit(factors())
     network, source = model.model_.network, model.open(factors())
     batch = model.model_.modality.encode(source.group(0))
-    corrupted = NoCorruption().ask(batch, network.shape.layout, seeded())
+    corrupted = NoCorruption().corrupt(batch, network.shape.layout, seeded())
     nats = {}
     for samples in (1, 2, 50):
         network.bottleneck.samples = samples
@@ -141,7 +141,7 @@ def test_the_objective_weighs_what_a_code_costs_by_the_price():
         factors()
     )
     batch = model.model_.modality.encode(model.open(factors()).group(0))
-    corrupted = NoCorruption().ask(batch, model.model_.network.shape.layout, seeded())
+    corrupted = NoCorruption().corrupt(batch, model.model_.network.shape.layout, seeded())
     with torch.no_grad():
         none, half, full = (
             objective(model.model_.network, corrupted, seeded(), penalty).item()

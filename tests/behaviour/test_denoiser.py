@@ -150,8 +150,8 @@ def row(x):
 def test_the_two_noises_of_a_recorrupted_image_know_nothing_of_each_other(a):
     rng = torch.Generator().manual_seed(0)
     noise = row(torch.randn(400, 400, generator=rng))
-    corrupted = Recorrupted(a).ask(noise, Layout((), (400, 400, 1)), rng)
-    given, target = corrupted.given.numbers.flatten(), corrupted.target.numbers.flatten()
+    corrupted = Recorrupted(a).corrupt(noise, Layout((), (400, 400, 1)), rng)
+    given, target = corrupted.input.numbers.flatten(), corrupted.target.numbers.flatten()
     assert abs(float((given * target).mean())) < 0.02 * (1 + a**2)
     assert float(given.var()) == pytest.approx(1 + a**2, rel=0.02)
     assert float(target.var()) == pytest.approx(1 + 1 / a**2, rel=0.02)
@@ -165,7 +165,7 @@ def test_recorrupted_noise_is_correlated_as_the_noise_of_the_images_is():
     assert filter_of(Noise(1.0)) is None
     corruption = Recorrupted(filter=filter_of(noise))
     layout, rng = Layout((), (300, 300, 1)), torch.Generator().manual_seed(0)
-    given = corruption.ask(row(torch.zeros(300, 300)), layout, rng).given.numbers
+    given = corruption.corrupt(row(torch.zeros(300, 300)), layout, rng).input.numbers
     made = given.reshape(300, 300).numpy() / 0.5
     assert made.var() == pytest.approx(1, rel=0.03)
     for lag, expected in ((1, 2 / 3), (2, 1 / 3), (3, 0)):
@@ -177,9 +177,11 @@ def test_recorrupted_noise_is_correlated_as_the_noise_of_the_images_is():
 def test_a_blind_spot_holds_another_pixels_value_and_only_it_is_asked_for(reach):
     image = row(torch.arange(40.0 * 30).reshape(40, 30))
     corruption = BlindSpot(0.05, reach=reach)
-    corrupted = corruption.ask(image, Layout((), (40, 30, 1)), torch.Generator().manual_seed(0))
-    changed = corrupted.given.numbers != image.numbers
-    asked = corrupted.scored > 0
+    corrupted = corruption.corrupt(
+        image, Layout((), (40, 30, 1)), torch.Generator().manual_seed(0)
+    )
+    changed = corrupted.input.numbers != image.numbers
+    asked = corrupted.loss_weight > 0
     assert 20 < int(asked.sum()) < 120
     assert changed[asked].all()
     assert torch.equal(corrupted.target.numbers, image.numbers)
@@ -192,12 +194,12 @@ def test_a_blind_spot_holds_another_pixels_value_and_only_it_is_asked_for(reach)
             moved = spots[:, max(-across, 0) : 30 - max(across, 0)]
             near[:, max(across, 0) : 30 + min(across, 0)] |= moved
         assert torch.equal(plane, near)
-    assert float(corrupted.scored.mean()) == pytest.approx(1)
+    assert float(corrupted.loss_weight.mean()) == pytest.approx(1)
 
 
 def test_pairs_ask_for_the_second_image():
     first = row(torch.zeros(4, 4))
-    corrupted = Pairs().ask(first, Layout((), (4, 4, 1)), torch.Generator())
+    corrupted = Pairs().corrupt(first, Layout((), (4, 4, 1)), torch.Generator())
     assert torch.equal(corrupted.target.numbers, torch.ones_like(first.numbers))
     clean = [shapes(seed=s) for s in range(2)]
     given = [noisy(c) for c in clean]

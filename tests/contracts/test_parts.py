@@ -267,14 +267,14 @@ def test_a_corruption_asks_the_same_of_the_same_seed_and_never_scores_a_gap(kind
     layout = PIXELS if part.images else LAYOUT
     batch = pixels_of(members) if part.images else batch_of(members)
     batch = replace(batch, partner=batch.numbers + 1) if part.images else batch
-    asked = [part.ask(batch, layout, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    asked = [part.corrupt(batch, layout, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
     for corrupted in asked:
-        assert corrupted.scored.shape == batch.observed.shape
-        assert (corrupted.scored >= 0).all()
-        assert (corrupted.scored[~corrupted.target.observed] == 0).all()
-        assert len(corrupted.given) == len(corrupted.target) == ROWS
-    torch.testing.assert_close(asked[0].scored, asked[1].scored, atol=0, rtol=0)
-    torch.testing.assert_close(asked[0].given.numbers, asked[1].given.numbers, atol=0, rtol=0)
+        assert corrupted.loss_weight.shape == batch.observed.shape
+        assert (corrupted.loss_weight >= 0).all()
+        assert (corrupted.loss_weight[~corrupted.target.observed] == 0).all()
+        assert len(corrupted.input) == len(corrupted.target) == ROWS
+    torch.testing.assert_close(asked[0].loss_weight, asked[1].loss_weight, atol=0, rtol=0)
+    torch.testing.assert_close(asked[0].input.numbers, asked[1].input.numbers, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_corruption_asks_the_same_of_the_same_seed_and_never_scores_a_gap(kind
 )
 def test_a_corruption_of_images_is_refused_on_a_table_with_that_reason(kind):
     with pytest.raises(SettingError, match=r"images|partners"):
-        made("corruption", kind).ask(batch_of(), LAYOUT, torch.Generator())
+        made("corruption", kind).corrupt(batch_of(), LAYOUT, torch.Generator())
 
 
 @pytest.mark.parametrize("kind", sorted(kinds("check")))

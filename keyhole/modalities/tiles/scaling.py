@@ -124,20 +124,20 @@ SIZE = 64  # of the square in which a filter is found
 class NoiseEstimates:
     """The units of images of one call: small ones are measured together, in whatever order.
 
-    `told` is the noise of all where it is known; `on_data_ready`, that of small ones too few to
+    `told` is the noise of all where it is known; `learned`, that of small ones too few to
     tell.
     """
 
     images: Sequence[Image]
     told: Noise | None
-    on_data_ready: Noise | None = None
+    learned: Noise | None = None
 
     @cached_property
     def of_small(self) -> Noise | None:
         """The one noise of all small images; None where each must tell its own."""
         small = [p for p in self.images if is_small(p)]
-        if sum(p.height * p.width for p in small) < LEAST and self.on_data_ready is not None:
-            return self.on_data_ready
+        if sum(p.height * p.width for p in small) < LEAST and self.learned is not None:
+            return self.learned
         some = np.linspace(0, len(small) - 1, min(len(small), MOST_SMALL)).astype(int)
         return estimate_many([small[int(place)].whole() for place in some])
 

@@ -30,8 +30,12 @@ class Bottleneck(Part):
     overcomplete: ClassVar[bool] = False  # True: may be wider than the row
     nested: ClassVar[bool] = False  # True: every prefix of the code is a code
     least_width: ClassVar[int] = 1
-    noisy: ClassVar[bool] = False  # True: rows have a posterior over codes, which has its price
-    partners: ClassVar[dict[str, dict[str, Json]]] = {}  # recipes of parts, where none is given
+    stochastic: ClassVar[bool] = (
+        False  # True: rows have a posterior over codes, which has its price
+    )
+    recommended_parts: ClassVar[
+        dict[str, dict[str, Json]]
+    ] = {}  # recipes of parts, where none is given
 
     width: int | Literal["auto"] | None
 
@@ -56,7 +60,7 @@ class Bottleneck(Part):
         self,
         code: Code,
         encode: Encode,
-        embedded: Float[Tensor, "*lead batch cell"],
+        embedded: Float[Tensor, "*lead batch feature"],
         generator: Generator,
     ) -> Code:
         """The code with what only training charges for; `encode` leads from the embedded row."""

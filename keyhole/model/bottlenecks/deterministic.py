@@ -116,7 +116,7 @@ class Contractive(Bottleneck):
         self,
         code: Code,
         encode: Encode,
-        embedded: Float[Tensor, "*lead batch cell"],
+        embedded: Float[Tensor, "*lead batch feature"],
         generator: Generator,
     ) -> Code:
         """With each dimension's squared slope along a random direction."""

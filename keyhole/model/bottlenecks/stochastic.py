@@ -31,11 +31,11 @@ class Variational(Bottleneck):
     """
 
     kind = "variational"
-    noisy = True
+    stochastic = True
     purpose = "generation, likelihoods, codes whose noise says what matters"
     formula = "beta KL(N(mu, sigma^2) || N(0, 1)), z = mu + sigma eps"
     source = "Kingma and Welling 2014, eq. 10; beta: Higgins et al. 2017, eq. 4"
-    partners = {
+    recommended_parts = {
         "corruption": {"kind": "none"},
         "head": {"kind": "mixed", "continuous": "gaussian"},
     }
@@ -177,12 +177,12 @@ class Hyperspherical(Bottleneck):
     """
 
     kind = "hyperspherical"
-    noisy = True
+    stochastic = True
     least_width = 2
     purpose = "data that go round: directions, phases, topics; cosine similarity of codes"
     formula = "q(z|x) ~ (1 + mu z)^kappa on the sphere; beta KL(q || uniform)"
     source = "Davidson et al. 2018; the posterior: De Cao and Aziz 2020, eq. 3 and 8"
-    partners = {
+    recommended_parts = {
         "corruption": {"kind": "none"},
         "head": {"kind": "mixed", "continuous": "gaussian"},
     }

@@ -15,11 +15,11 @@ from keyhole.core.records import Likelihood
 class FeatureLikelihood(Protocol):
     """A distribution over the cells of one likelihood; targets are (*lead, batch, cell)."""
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Log-probability of each cell in nats."""
         ...
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Nats beyond what a perfect expectation would have cost; never below zero.
 
         Half the unit deviance of McCullagh and Nelder (1989), section 2.3.
@@ -51,7 +51,9 @@ class FeatureHead(Part):
 
     @abstractmethod
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> FeatureLikelihood:
         """The distribution of these features; `observed`: which of them the net was given."""
 
@@ -68,6 +70,8 @@ class Head(Part):
 
     @abstractmethod
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> Likelihood:
         """The distribution of each row; `observed`: which cells stood in the net's input."""

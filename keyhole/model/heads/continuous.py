@@ -20,14 +20,14 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 class GaussianFeatures:
     """Normal around `location`, `scale` wide."""
 
-    location: Float[Tensor, "*lead batch cell"]
-    scale: Float[Tensor, "*row cell"]
+    location: Float[Tensor, "*lead batch feature"]
+    scale: Float[Tensor, "*row feature"]
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """The normal log-density."""
         return -self.deviance(target) - (torch.log(self.scale) + HALF_LOG_2PI)
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Nats below the density's peak."""
         ratio = ((target - self.location) * (1 / self.scale)).clamp(-1e15, 1e15)
         return 0.5 * ratio * ratio
@@ -80,14 +80,16 @@ class Gaussian(FeatureHead):
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, wide))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> FeatureLikelihood:
         """The distribution of each cell; without `observed`, all are in sight."""
         if not isinstance(self.scale, str):
             return GaussianFeatures(self.to_location(state), self.get_buffer("fixed"))
         wide = (GAIN * self.log_scale.clamp(-1.5, 1.5)).exp() + self.floor
-        hidden, sight = wide * self.get_buffer("spread")
-        scale = sight if observed is None else torch.where(observed, sight, hidden)
+        masked, visible = wide * self.get_buffer("spread")
+        scale = visible if observed is None else torch.where(observed, visible, masked)
         return GaussianFeatures(self.to_location(state), scale)
 
 
@@ -95,18 +97,18 @@ class Gaussian(FeatureHead):
 class StudentTFeatures:
     """Student's t with `nu` degrees of freedom, around `location`, `scale` wide."""
 
-    location: Float[Tensor, "*lead batch cell"]
-    scale: Float[Tensor, "*row cell"]
+    location: Float[Tensor, "*lead batch feature"]
+    scale: Float[Tensor, "*row feature"]
     nu: float
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Written out: torch.distributions takes 2.5 times as long."""
         nu = self.nu
         constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi)
         peak = constant - torch.log(self.scale)
         return torch.addcmul(peak, self._log_square(target), peak.new_tensor(-(nu + 1) / 2))
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Nats below the density's peak."""
         return (self.nu + 1) / 2 * self._log_square(target)
 
@@ -156,11 +158,13 @@ class StudentT(FeatureHead):
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, len(slots)))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> FeatureLikelihood:
         """The distribution of each continuous cell; without `observed`, all are in sight."""
-        hidden, sight = (self.log_scale.exp() + self.floor) * self.get_buffer("spread")
-        scale = sight if observed is None else torch.where(observed, sight, hidden)
+        masked, visible = (self.log_scale.exp() + self.floor) * self.get_buffer("spread")
+        scale = visible if observed is None else torch.where(observed, visible, masked)
         return StudentTFeatures(self.to_location(state), scale, self.nu)
 
 
@@ -172,20 +176,20 @@ FAR_SCALE = 3.0  # of the spread
 class Bins:
     """Where the bins of each cell lie; cells with fewer than the most are padded at the end."""
 
-    edges: Float[Tensor, "cell edge"]  # ascending; of padding, infinite
-    low: Float[Tensor, "cell bin"]  # values that a draw from the bin lies between:
-    high: Float[Tensor, "cell bin"]  # equal ones where the bin is a heap
-    spread: Float[Tensor, " cell"]
+    edges: Float[Tensor, "feature edge"]  # ascending; of padding, infinite
+    low: Float[Tensor, "feature bin"]  # values that a draw from the bin lies between:
+    high: Float[Tensor, "feature bin"]  # equal ones where the bin is a heap
+    spread: Float[Tensor, " feature"]
 
 
 @dataclass(frozen=True)
 class BinnedFeatures:
     """Even density within each bin, the bins with probabilities softmax(logits)."""
 
-    logits: Float[Tensor, "*lead batch cell bin"]
+    logits: Float[Tensor, "*lead batch feature bin"]
     bins: Bins
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """The log-density, with a little of it far and wide."""
         edges = self.bins.edges
         place = torch.searchsorted(edges, target.movedim(-1, 0).contiguous().flatten(1))
@@ -203,7 +207,7 @@ class BinnedFeatures:
         wide = -torch.log1p(far.square()) - torch.log(math.pi * FAR_SCALE * self.bins.spread)
         return torch.logaddexp(mine + math.log1p(-FAR_SHARE), wide + math.log(FAR_SHARE))
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Nats below the highest bin's density."""
         log_width = torch.log(self.bins.edges.diff(dim=1)).nan_to_num(0.0, 0.0, 0.0)
         peak = (torch.log_softmax(self.logits, -1) - log_width).amax(-1)
@@ -267,7 +271,9 @@ class Binned(FeatureHead):
             self.to_logits.bias.zero_()
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> FeatureLikelihood:
         """The distribution of each cell."""
         start = self.get_buffer("start")

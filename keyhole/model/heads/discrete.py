@@ -18,10 +18,10 @@ from keyhole.model.layers import Linear, to_features
 class BernoulliFeatures:
     """A flag is 1 with probability sigmoid(logit); any other value costs `nats_unseen`."""
 
-    logit: Float[Tensor, "*lead batch cell"]
-    nats_unobserved: Float[Tensor, " cell"]
+    logit: Float[Tensor, "*lead batch feature"]
+    nats_unobserved: Float[Tensor, " feature"]
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Log sigmoid(logit) at 1, log sigmoid(-logit) at 0."""
         log_prob = torch.addcmul(functional.logsigmoid(-self.logit), target, self.logit)
         unobserved = target > 1  # of the rows alone, so few that to ask first is cheaper
@@ -31,7 +31,7 @@ class BernoulliFeatures:
             else log_prob
         )
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """All of its nats: who expects a flag rightly pays none."""
         return -self.log_prob(target)
 
@@ -69,7 +69,9 @@ class Bernoulli(FeatureHead):
                 self.to_logit.bias.copy_(start.expand_as(self.to_logit.bias))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> FeatureLikelihood:
         """The distribution of each flag."""
         bound = self.get_buffer("bound")
@@ -103,7 +105,7 @@ class CategoricalFeatures:
     logits: Float[Tensor, "*lead batch logit"]
     columns: list[Column]
 
-    def log_prob(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out cell"]:
+    def log_prob(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out feature"]:
         """The log-probability of each code; at code 0 (hidden) it means nothing."""
         lead = torch.broadcast_shapes(self.logits.shape[:-1], target.shape[:-1])
         found = []
@@ -117,7 +119,7 @@ class CategoricalFeatures:
             found.append(torch.logaddexp(mine, column.log_share[level] - column.nats))
         return torch.stack(found, -1)
 
-    def deviance(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out cell"]:
+    def deviance(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out feature"]:
         """All of its nats: who expects a level rightly pays none."""
         return -self.log_prob(target)
 
@@ -176,7 +178,9 @@ class Categorical(FeatureHead):
             self.to_logits.bias.copy_(torch.cat(starts).expand_as(self.to_logits.bias))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> FeatureLikelihood:
         """The distribution of each code cell."""
         columns = [
@@ -196,11 +200,11 @@ MOST_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
 class CountFeatures:
     """Counts with mean exp(log_mean), variance mean + mean^2 / size; cells are log(1 + count)."""
 
-    log_mean: Float[Tensor, "*lead batch cell"]
-    size: Float[Tensor, "*member 1 cell"]
-    nats_unobserved: Float[Tensor, " cell"]
+    log_mean: Float[Tensor, "*lead batch feature"]
+    size: Float[Tensor, "*member 1 feature"]
+    nats_unobserved: Float[Tensor, " feature"]
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """The negative binomial's log-probability; below zero, where none is, `nats_unseen`."""
         count = torch.expm1(target.clamp(0, MOST_LOG_MEAN))
         size, log_mean = self.size, self.log_mean
@@ -209,7 +213,7 @@ class CountFeatures:
         log_prob = ways + size * (torch.log(size) - log_sum) + count * (log_mean - log_sum)
         return torch.where(target < 0, -self.nats_unobserved, log_prob)
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Nats beyond those of a negative binomial whose mean is the count itself."""
         count = torch.expm1(target.clamp(0, MOST_LOG_MEAN))
         size, log_mean = self.size, self.log_mean
@@ -261,7 +265,9 @@ class Counts(FeatureHead):
             self.register_buffer(name, values, persistent=False)
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> FeatureLikelihood:
         """The distribution of each count."""
         start, spread = self.get_buffer("start"), self.get_buffer("spread")

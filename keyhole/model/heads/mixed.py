@@ -43,13 +43,13 @@ class MixedLikelihood:
     groups: list[Group]
     order: Tensor
 
-    def log_prob(self, batch: Batch) -> Float[Tensor, "*lead batch cell"]:
+    def log_prob(self, batch: Batch) -> Float[Tensor, "*lead batch feature"]:
         """Log-probability of each cell in nats."""
         return self._ordered(
             [group.features.log_prob(group.target(batch)) for group in self.groups]
         )
 
-    def deviance(self, batch: Batch) -> Float[Tensor, "*lead batch cell"]:
+    def deviance(self, batch: Batch) -> Float[Tensor, "*lead batch feature"]:
         """Each cell's nats beyond what a perfect expectation would have cost."""
         return self._ordered(
             [group.features.deviance(group.target(batch)) for group in self.groups]
@@ -159,7 +159,9 @@ class Mixed(Head):
         return shape.widened(len(shape.layout))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> MixedLikelihood:
         """The distribution of each row."""
         groups = []

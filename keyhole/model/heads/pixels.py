@@ -23,13 +23,13 @@ class LogisticFeatures:
     The least and the most level, `low` and `high`, hold all that lies beyond them.
     """
 
-    location: Float[Tensor, "*lead batch cell"]
-    scale: Float[Tensor, "*row cell"]
-    step: Float[Tensor, " cell"]
-    low: Float[Tensor, " cell"]
-    high: Float[Tensor, " cell"]
+    location: Float[Tensor, "*lead batch feature"]
+    scale: Float[Tensor, "*row feature"]
+    step: Float[Tensor, " feature"]
+    low: Float[Tensor, " feature"]
+    high: Float[Tensor, " feature"]
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Log of sigmoid(upper half-step) - sigmoid(lower half-step).
 
         Source: Salimans et al. 2017, eq. 2, with one component.
@@ -37,7 +37,7 @@ class LogisticFeatures:
         away = (target - self.location) / self.scale
         return self._log_mass(away.clamp(-FARTHEST, FARTHEST), target)
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Nats beyond those of a logistic around the level itself; an end level can cost none."""
         here = torch.zeros((), device=target.device).expand_as(target)
         perfect = self._log_mass(here, target)
@@ -59,7 +59,7 @@ class LogisticFeatures:
         return torch.where(self._discrete, mass, density)
 
     @property
-    def _discrete(self) -> Bool[Tensor, " cell"]:
+    def _discrete(self) -> Bool[Tensor, " feature"]:
         return self.step > 0
 
     @property
@@ -118,12 +118,14 @@ class Logistic(FeatureHead):
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> FeatureLikelihood:
         """The distribution of each cell; without `observed`, all are in sight."""
         wide = (10.0 * self.log_scale.clamp(-1.5, 1.5)).exp() + self.floor
-        hidden, sight = wide * self.get_buffer("spread")
-        scale = sight if observed is None else torch.where(observed, sight, hidden)
+        masked, visible = wide * self.get_buffer("spread")
+        scale = visible if observed is None else torch.where(observed, visible, masked)
         ends = (self.get_buffer(name) for name in ("step", "low", "high"))
         return LogisticFeatures(self.to_location(state), scale, *ends)
 
@@ -135,10 +137,10 @@ SHARE = 0.1  # of the variance at the start, that light makes
 class PoissonGaussianFeatures:
     """Normal around `location`, its variance gain * (location - zero) + own."""
 
-    location: Float[Tensor, "*lead batch cell"]
-    gain: Float[Tensor, "*row cell"]
-    own: Float[Tensor, "*row cell"]
-    zero: Float[Tensor, " cell"]
+    location: Float[Tensor, "*lead batch feature"]
+    gain: Float[Tensor, "*row feature"]
+    own: Float[Tensor, "*row feature"]
+    zero: Float[Tensor, " feature"]
 
     def _at(self, location: Tensor) -> GaussianFeatures:
         light = (location - self.zero).clamp(min=0)
@@ -148,11 +150,11 @@ class PoissonGaussianFeatures:
     def _here(self) -> GaussianFeatures:
         return self._at(self.location)
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """The normal log-density."""
         return self._here.log_prob(target)
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch cell"]:
+    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
         """Nats beyond those of the likeliest location, a little darker than the target itself."""
         gain, square = self.gain, self._at(target).scale.square()
         root = torch.sqrt(gain.square().square() + 4 * square.square())
@@ -202,7 +204,9 @@ class PoissonGaussian(FeatureHead):
         self.log_gain = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
 
     def forward(
-        self, state: Float[Tensor, "*lead batch wide"], observed: Bool[Tensor, "*row cell"] | None
+        self,
+        state: Float[Tensor, "*lead batch wide"],
+        observed: Bool[Tensor, "*row feature"] | None,
     ) -> FeatureLikelihood:
         """The distribution of each cell; without `observed`, all are in sight."""
         location, spread = self.to_location(state), self.get_buffer("spread")

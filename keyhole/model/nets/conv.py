@@ -55,11 +55,11 @@ class Conv(Net):
 
     def encoder(self, layout: Layout) -> Part:
         """The stages inward."""
-        return Inward(self._stages(layout), self.activation, self.skip)
+        return ConvEncoder(self._stages(layout), self.activation, self.skip)
 
     def decoder(self, layout: Layout) -> Part:
         """The stages outward."""
-        return Outward(self._stages(layout), self.activation, self.skip)
+        return ConvDecoder(self._stages(layout), self.activation, self.skip)
 
     def _stages(self, layout: Layout) -> list[int]:
         self.check()
@@ -81,7 +81,7 @@ def sites_of(shape: Shape, stages: int) -> list[tuple[int, int]]:
     return sites
 
 
-class Inward(Part):
+class ConvEncoder(Part):
     """Strided convolutions; the flat image of the last, beside the input where that is asked."""
 
     def __init__(self, stages: list[int], activation: str, skip: bool) -> None:
@@ -98,7 +98,7 @@ class Inward(Part):
             Convolution(wide, after, shape.members, stride=2)
             for wide, after in pairwise([shape.wide // pixels, *self.stages])
         )
-        self.squash = ACTIVATIONS[self.activation]()
+        self.activate = ACTIVATIONS[self.activation]()
         height, width = self.sites[-1]
         wide = height * width * self.stages[-1]
         return shape.widened(wide + shape.wide if self.skip else wide)
@@ -107,12 +107,12 @@ class Inward(Part):
         """The state of each image."""
         h = to_images(x, self.sites[0], self.members)
         for layer in self.layers:
-            h = self.squash(layer(h))  # (M, image, channel, height / 2, width / 2)
+            h = self.activate(layer(h))  # (M, image, channel, height / 2, width / 2)
         h = to_states(h, (*x.shape[:-3], x.shape[-2]))
         return torch.cat([x.expand(*h.shape[:-1], -1), h], -1) if self.skip else h
 
 
-class Outward(Part):
+class ConvDecoder(Part):
     """Transposed convolutions from a code to one number a cell, on an image of their own."""
 
     def __init__(self, stages: list[int], activation: str, skip: bool) -> None:
@@ -131,16 +131,18 @@ class Outward(Part):
             UpConv(wide, after, shape.members)
             for wide, after in pairwise([*self.stages[::-1], channels])
         )
-        self.squash = ACTIVATIONS[self.activation]()
+        self.activate = ACTIVATIONS[self.activation]()
         self.usual = nn.Parameter(torch.zeros(shape.members, 1, features))
         if self.skip:
             self.beside = Linear(shape.wide, features, shape.members)
         return Shape(shape.layout, features, shape.members, self.sites[-1])
 
-    def forward(self, z: Float[Tensor, "*lead batch code"]) -> Float[Tensor, "*lead batch cell"]:
+    def forward(
+        self, z: Float[Tensor, "*lead batch code"]
+    ) -> Float[Tensor, "*lead batch feature"]:
         """One number for each cell."""
         h = to_images(self.first(z), self.sites[0], self.members)
         for layer, site in zip(self.layers, self.sites[1:], strict=True):
-            h = layer(self.squash(h), site)  # (M, image, channel, 2 height, 2 width)
+            h = layer(self.activate(h), site)  # (M, image, channel, 2 height, 2 width)
         h = to_states(h, (*z.shape[:-3], z.shape[-2])) + self.usual
         return h + self.beside(z) if self.skip else h

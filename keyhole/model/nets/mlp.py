@@ -73,14 +73,14 @@ class Body(Part):
         for wide in self.widths:
             self.layers.append(Linear(shape.wide, wide, shape.members))
             shape = shape.widened(wide)
-        self.squash = ACTIVATIONS[self.activation]()
+        self.activate = ACTIVATIONS[self.activation]()
         return shape.widened(shape.wide + wide_in) if self.skip else shape
 
     def forward(self, x: Float[Tensor, "*lead batch wide"]) -> Float[Tensor, "*out batch state"]:
         """The last layer's activations, beside the input where it is passed on."""
         h = x
         for layer in self.layers:
-            h = self.squash(layer(h))
+            h = self.activate(layer(h))
         if not self.skip:
             return h
         return torch.cat([x.expand(*h.shape[:-1], -1), h], -1)  # (*lead, B, wide_in + wide)
@@ -100,14 +100,14 @@ class LinearNet(Net):
 
     def encoder(self, layout: Layout) -> Part:
         """Nothing before the bottleneck."""
-        return Through()
+        return IdentityLayers()
 
     def decoder(self, layout: Layout) -> Part:
         """Nothing before the head."""
-        return Through()
+        return IdentityLayers()
 
 
-class Through(Part):
+class IdentityLayers(Part):
     """What comes in goes out."""
 
     def bind(self, shape: Shape) -> Shape:

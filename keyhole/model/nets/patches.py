@@ -69,15 +69,15 @@ class Patches(Net):
     def encoder(self, layout: Layout) -> Part:
         """Patches to the mean token."""
         self.check()
-        return Inward(self.patch or layout.patch, self.wide, self.layers, self.heads)
+        return PatchEncoder(self.patch or layout.patch, self.wide, self.layers, self.heads)
 
     def decoder(self, layout: Layout) -> Part:
         """A code to patches."""
         self.check()
-        return Outward(self.patch or layout.patch, self.wide, self.layers, self.heads)
+        return PatchDecoder(self.patch or layout.patch, self.wide, self.layers, self.heads)
 
 
-class Block(nn.Module):
+class AttentionBlock(nn.Module):
     """Attention among an image's tokens, and two layers for each; both beside their input."""
 
     def __init__(self, wide: int, heads: int, members: int) -> None:
@@ -110,7 +110,7 @@ def each(layer: Linear, x: Float[Tensor, "*lead batch token wide"]) -> Tensor:
     return layer(x.flatten(-3, -2)).unflatten(-2, tokens)
 
 
-class Inward(Part):
+class PatchEncoder(Part):
     """Patches as tokens, blocks, and their mean."""
 
     def __init__(self, patch: int, wide: int, layers: int, heads: int) -> None:
@@ -129,7 +129,7 @@ class Inward(Part):
         at = positions(self.cut.down, self.cut.across, self.wide)
         self.register_buffer("positions", at, persistent=False)
         self.blocks = nn.ModuleList(
-            Block(self.wide, self.heads, shape.members) for _ in range(self.layers)
+            AttentionBlock(self.wide, self.heads, shape.members) for _ in range(self.layers)
         )
         return shape.widened(self.wide)
 
@@ -146,7 +146,7 @@ class Inward(Part):
         return functional.layer_norm(tokens, tokens.shape[-1:]).mean(-2)
 
 
-class Outward(Part):
+class PatchDecoder(Part):
     """A code at every patch's place, blocks, and their pixels."""
 
     def __init__(self, patch: int, wide: int, layers: int, heads: int) -> None:
@@ -165,7 +165,7 @@ class Outward(Part):
         at = positions(self.cut.down, self.cut.across, self.wide)
         self.register_buffer("positions", at, persistent=False)
         self.blocks = nn.ModuleList(
-            Block(self.wide, self.heads, shape.members) for _ in range(self.layers)
+            AttentionBlock(self.wide, self.heads, shape.members) for _ in range(self.layers)
         )
         self.pixels = Linear(self.wide, self.patch**2 * channels, shape.members)
         self.usual = nn.Parameter(torch.zeros(shape.members, 1, features))
@@ -173,7 +173,9 @@ class Outward(Part):
         site = (self.cut.height, self.cut.width)
         return Shape(shape.layout, features, shape.members, site)
 
-    def forward(self, z: Float[Tensor, "*lead batch code"]) -> Float[Tensor, "*lead batch cell"]:
+    def forward(
+        self, z: Float[Tensor, "*lead batch code"]
+    ) -> Float[Tensor, "*lead batch feature"]:
         """One number for each cell."""
         tokens = self.embed(z)[..., None, :] + self.get_buffer("positions")
         for block in self.blocks:

@@ -13,7 +13,7 @@ from keyhole.core.parts import Part
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.model.nets.base import Net
-from keyhole.model.nets.mlp import Through
+from keyhole.model.nets.mlp import IdentityLayers
 
 MOST_SCALES = 6  # the coarsest is then 32 times as coarse, which parts a tile evenly
 START = 0.1  # of the last layer's own size: the net begins as the image itself
@@ -96,7 +96,7 @@ class UNet(Net):
 
     def decoder(self, layout: Layout) -> Part:
         """Nothing more."""
-        return Through()
+        return IdentityLayers()
 
 
 class Pixels(Part):
@@ -106,7 +106,7 @@ class Pixels(Part):
         """As wide as the image has cells."""
         return shape.widened(len(shape.layout))
 
-    def forward(self, batch: Batch) -> Float[Tensor, "member batch cell"]:
+    def forward(self, batch: Batch) -> Float[Tensor, "member batch feature"]:
         """One row of cells an image."""
         return batch.numbers if batch.numbers.dim() == 3 else batch.numbers[None]
 
@@ -143,7 +143,9 @@ class Body(Part):
         self.to(memory_format=torch.channels_last)  # pyright: ignore
         return Shape(shape.layout, len(shape.layout), 1, grid[:2])
 
-    def forward(self, x: Float[Tensor, "member batch cell"]) -> Float[Tensor, "member batch cell"]:
+    def forward(
+        self, x: Float[Tensor, "member batch feature"]
+    ) -> Float[Tensor, "member batch feature"]:
         """What each pixel of a training crop should be."""
         planes = x[0].unflatten(-1, self.grid).permute(0, 3, 1, 2)  # (B, C, H, W), channels last
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half_precision):

@@ -38,21 +38,17 @@ def anomaly_map_of(scorer: Scorer, blocks: Any) -> np.ndarray:
     """
     grid = scorer.table.layout.grid
     if grid is None or scorer.usual is None:
-        raise SettingError("a anomaly map is of images; answer() names the columns of a table")
-    form, found = scorer.table.form, []  # pyright: ignore
+        raise SettingError("an anomaly map is of images; answer() names the columns of a table")
+    form, maps = scorer.table.form, []  # pyright: ignore
     for start, rows in blocks:
-        nats = (
-            pixel_nats(scorer.anomaly_score.network, scorer.table.encode(rows, start))
-            .mean(0)
-            .numpy()
-        )
+        batch = scorer.table.encode(rows, start)
+        nats = pixel_nats(scorer.anomaly_score.network, batch).mean(0).numpy()
         anomaly_map = (nats / scorer.usual).reshape(-1, *grid[:2])
         if form.resized:
-            anomaly_map = resized(np.nan_to_num(anomaly_map, nan=1.0)[..., None], form.original)[
-                ..., 0
-            ]
-        found.append(anomaly_map)
-    return np.concatenate(found)
+            pixels = np.nan_to_num(anomaly_map, nan=1.0)[..., None]
+            anomaly_map = resized(pixels, form.original)[..., 0]
+        maps.append(anomaly_map)
+    return np.concatenate(maps)
 
 
 @heard_if_verbose("fit", "partial_fit", "calibrate", "score_samples", "anomaly_map", "answer")
@@ -60,12 +56,10 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     """Alarms at a promised rate, from an Autoencoder and rows it has not trained on.
 
     `false_alarm_rate` is the share of false alarms promised on rows like those of training; it
-    moves
-    after the fit without refitting: `set_params(false_alarm_rate=.05)`. `contamination` is the
-    assumed
-    share of bad training rows ("auto": unknown, "none", or a number below .5) and decides how far
-    they are trusted, never the threshold. `group` names a column, such as a machine's id: each
-    of its values is judged by its own measure. `verbose` shows what takes long.
+    can be changed without refitting: `set_params(false_alarm_rate=.05)`. `contamination` is the
+    assumed share of bad training rows ("auto": unknown, "none", or a number below .5). It
+    decides how far training rows are trusted, never the threshold. `group` names a column, such
+    as a machine's id: each of its values is judged by its own measure. `verbose` shows progress.
     """
 
     def __init__(
@@ -148,7 +142,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         Contamination and group are those of its schema.
         """
         check_is_fitted(an_autoencoder(autoencoder, "AnomalyDetector.from_fitted"))
-        return cls._over(copy(autoencoder), false_alarm_rate)._settle()
+        return cls._over(autoencoder, false_alarm_rate)._settle()
 
     def score_samples(self, X: Any) -> np.ndarray:
         """The negative of each row's anomaly score: -1 is usual, -3 three times as far out."""
@@ -174,9 +168,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return anomaly_map_of(self.scorer_, self.autoencoder_.iter_blocks(X))
 
     def answer(self, X: Any, *, explain_rows: str = "alarms", fdr: float | None = None) -> Answer:
-        """Anomaly score, p-value, alarm and causes of every row; `explain_rows`: "alarms" or
-        "all".
+        """Anomaly score, p-value, alarm and reasons of every row.
 
+        `explain_rows` is "alarms", "all" or "none": the rows that get reasons.
         With `fdr` the alarms are those that Benjamini and Hochberg's rule raises over all rows of
         X: of them, on average, at most this share is false. Warns of an unattainable false alarm
         rate.
@@ -192,10 +186,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return join(answers).labelled_like(X)
 
     def rate_for(self, source: Source, fdr: float) -> float:
-        """The false alarm rate at which a share `fdr` of the source's alarms is false; reads it
-        once.
+        """The false alarm rate at which a share `fdr` of the source's alarms is false.
 
-        0 where no row may alarm. Raises: SettingError.
+        Reads the source once. 0 if no row may alarm. Raises: SettingError.
         """
         if not isinstance(fdr, int | float) or not 0 < fdr < 1:
             raise SettingError(f"fdr={fdr!r}: it must be above 0 and below 1, such as 0.1")
@@ -217,9 +210,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         drift: Drift | None = None,
         rate: float | None = None,
     ) -> Answer:
-        """The answer for a block of rows whose first stands at `start`; `likeness` counts it in.
+        """The answer for a block of rows whose first stands at `start`; `drift` counts it in.
 
-        `explain_rows` is "alarms", "all" or "none"; `rate` stands in place of `false_alarm_rate`.
+        `explain_rows` is "alarms", "all" or "none"; `rate` replaces `false_alarm_rate`.
         """
         judged = self.scorer_.score_block(rows, start)
         answer = self._answer(judged, explain_rows, most_features, rate)
@@ -234,23 +227,18 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         alarm = anomaly_score > self.calibration_.threshold(
             self.false_alarm_rate if rate is None else rate
         )
-        chosen = {
-            "alarms": alarm,
-            "all": ~np.isnan(anomaly_score),
-            "none": np.zeros(len(rows), bool),
-        }
-        p_value, places = (
-            self.calibration_.p_value(anomaly_score),
-            np.flatnonzero(chosen[explain_rows]),
-        )
+        check_explained(explain_rows)
+        explained = {"alarms": alarm, "all": ~np.isnan(anomaly_score), "none": alarm & False}
         id_name = name if (name := self.autoencoder_.id_column) in rows.names else None
         return Answer(
             rows=judged.start + 1 + np.arange(len(rows)),
             anomaly_score=anomaly_score,
             score_std=judged.score_std,
-            p_value=p_value,
+            p_value=self.calibration_.p_value(anomaly_score),
             alarm=alarm,
-            reasons=explain(self.scorer_, judged, places, most_features),
+            reasons=explain(
+                self.scorer_, judged, np.flatnonzero(explained[explain_rows]), most_features
+            ),
             ids=None if id_name is None else rows.column(id_name),
             id_name=id_name,
             label="row",
@@ -326,14 +314,14 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     @classmethod
     def _over(cls, model: Autoencoder, false_alarm_rate: float) -> Self:
-        """A detector of what the model's hints say, without a gauge."""
+        """A detector on a copy of a fitted model, not calibrated yet."""
         schema = model.parts()["schema"]
         share = "auto" if schema.contamination is None else schema.contamination
         detector = cls(
             model, false_alarm_rate=false_alarm_rate, contamination=share, group=schema.group
         )
         check_rate(false_alarm_rate)
-        detector.autoencoder_ = model
+        detector.autoencoder_ = copy(model)
         return detector
 
     def _settle(self) -> Self:

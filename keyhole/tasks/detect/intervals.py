@@ -28,7 +28,7 @@ LEAST_ROWS = 20  # with a value in a cell; with fewer the likelihood's own inter
 LEAST_REACH = 0.05  # of a cell's spread
 QUANTILES = ((1 - SHARE) / 2, (1 + SHARE) / 2)
 
-FeatureLikelihood = Float[np.ndarray, "row cell"]
+FeatureLikelihood = Float[np.ndarray, "row feature"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Intervals:
     """The ends of each cell's interval around what is expected, in reaches; angles of cycles."""
 
     layout: Layout
-    low: Float[np.ndarray, " cell"]
-    high: Float[np.ndarray, " cell"]
+    low: Float[np.ndarray, " feature"]
+    high: Float[np.ndarray, " feature"]
 
     @classmethod
     @torch.no_grad()
@@ -79,7 +79,7 @@ def _own(
 
     The mean of the nets; with `fold`, for each row that of the net that has not seen it.
     """
-    ends = torch.stack(likelihood.interval(SHARE))[:, 0].double().cpu()  # (2, M, B, cell)
+    ends = torch.stack(likelihood.interval(SHARE))[:, 0].double().cpu()  # (2, M, B, feature)
     mean = likelihood.mean
     if fold is None:
         whole = members_mean(mean)

@@ -199,8 +199,8 @@ class Scorer:
         _check(kept, model.model_.modality.layout)
         reference, schema = _reference(model), model.parts()["schema"]
         bare = AnomalyScore.unsettled(model.model_.network, reference, schema.support_fraction)
-        on_data_ready = {key: np.array(getattr(kept, key)) for key in ("typical", "units", "rare")}
-        anomaly_score = replace(bare, **on_data_ready)
+        learned = {key: np.array(getattr(kept, key)) for key in ("typical", "units", "rare")}
+        anomaly_score = replace(bare, **learned)
         groups = None if schema.group is None else Groups(schema.group, kept.factors)
         calibration = Calibration(np.sort(np.array(kept.anomaly_scores, float)))
         return cls(
@@ -307,7 +307,7 @@ def unmet_in_words(unmet: set[str]) -> str:
     """A sentence on segments that training never met."""
     names, more = sorted(unmet)[:3], len(unmet) - 3
     said = ", ".join(map(repr, names)) + (f" and {more} more" if more > 0 else "")
-    return f"segments that training never met: {said}; they are judged as the whole is"
+    return f"unknown groups: {said}; they are judged as the whole is"
 
 
 def _out(anomaly_score: np.ndarray) -> float:

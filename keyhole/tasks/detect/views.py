@@ -141,7 +141,7 @@ def hidden_deviance(
     return _columns(masked_values(network, batch), batch, network.shape.layout)
 
 
-def masked_values(network: Network, batch: Batch) -> Float[Tensor, "member row cell"]:
+def masked_values(network: Network, batch: Batch) -> Float[Tensor, "member row feature"]:
     """Nats of each cell beyond a perfect guess, hidden with its column and every eighth one.
 
     Those of an image as if it had the usual contrast: else what is faint were never anomalous,
@@ -152,7 +152,7 @@ def masked_values(network: Network, batch: Batch) -> Float[Tensor, "member row c
     for group in layout.groups(GROUPS):
         hidden = torch.zeros(len(layout), dtype=torch.bool, device=batch.observed.device)
         hidden[group] = True
-        found = network(batch.hide(hidden)).likelihood.deviance(batch)[0]  # (M, B, cell)
+        found = network(batch.hide(hidden)).likelihood.deviance(batch)[0]  # (M, B, feature)
         cells = torch.where(hidden, found, cells)
     if layout.grid is None or layout.slots[0].head == "bernoulli":
         return cells
@@ -160,7 +160,7 @@ def masked_values(network: Network, batch: Batch) -> Float[Tensor, "member row c
 
 
 def _columns(
-    cells: Float[Tensor, "member row cell"], batch: Batch, layout: Layout
+    cells: Float[Tensor, "member row feature"], batch: Batch, layout: Layout
 ) -> tuple[Tensor, Tensor]:
     found = [column_nats(-member, batch.observed, layout) for member in cells]
     return torch.stack([nats for nats, _ in found]), found[0][1]

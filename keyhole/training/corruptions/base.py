@@ -1,4 +1,4 @@
-"""The interface of a corruption: from a batch, what is given, what is asked, what counts."""
+"""The interface of a corruption: what of a batch is the input, the target, and their weights."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -14,33 +14,37 @@ from keyhole.core.records import Batch
 
 @dataclass(frozen=True)
 class CorruptedBatch:
-    """`given` goes into the net; its likelihood is asked for `target`; cells count by `scored`."""
+    """The net sees `input`; its loss is that of `target`, each feature by its `loss_weight`."""
 
-    given: Batch
+    input: Batch
     target: Batch
-    scored: Float[Tensor, "*lead batch cell"]
+    loss_weight: Float[Tensor, "*lead batch feature"]
 
 
 class Corruption(Described):
-    """A way to ask; every one is answered under the same likelihood."""
+    """A way to corrupt a batch for training; the likelihood of the target is the same for all."""
 
     family = "corruption"
-    masks: ClassVar[bool] = False  # True: the net learns to guess cells that it is not given
+    masks: ClassVar[bool] = False  # True: the net learns to predict masked features
     images: ClassVar[bool] = False  # True: rows must be images
 
-    blind: ClassVar[bool] = False  # True: the net learns to guess a pixel from around it alone
+    blind: ClassVar[bool] = (
+        False  # True: the net learns to predict a pixel from its surroundings alone
+    )
 
     @property
     def noisier(self) -> float:
-        """The standard deviation of the noise in what is given, in that of what there was."""
+        """The standard deviation of the input's noise, in units of that of the batch."""
         return 1.0
 
     @abstractmethod
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
-        """A question about these rows; randomness from the generator alone."""
+    def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
+        """These rows corrupted; randomness from the generator alone."""
 
 
-def counted(asked: Bool[Tensor, "*lead batch cell"]) -> Float[Tensor, "*lead batch cell"]:
-    """What each cell counts: those asked for, so much that every row counts as a whole one."""
-    share = asked.float().mean(-1, keepdim=True)
-    return asked / share.clamp(min=1e-12)
+def counted(
+    predicted: Bool[Tensor, "*lead batch feature"],
+) -> Float[Tensor, "*lead batch feature"]:
+    """The loss weights of features: 0 for those not predicted; each row sums to its features."""
+    share = predicted.float().mean(-1, keepdim=True)
+    return predicted / share.clamp(min=1e-12)

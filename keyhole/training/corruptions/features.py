@@ -19,7 +19,7 @@ class NoCorruption(Corruption):
 
     kind = "none"
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
+    def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """The rows as they are."""
         return CorruptedBatch(batch, batch, batch.observed.to(batch.numbers.dtype))
 
@@ -34,21 +34,21 @@ class Masking(Corruption):
     kind = "masking"
     masks = True
 
-    def __init__(self, most: float = 0.5, *, sight: float = 0.1) -> None:
+    def __init__(self, most: float = 0.5, *, visible: float = 0.1) -> None:
         self.most = most
-        self.sight = sight
+        self.visible = visible
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
+    def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """Hide columns, all cells of one together; an unseen cell never counts."""
-        if not (0 <= self.most < 1 and self.sight >= 0 and self.most + self.sight > 0):
-            raise SettingError(f"{self!r}: most is in [0, 1), sight at least 0, not both 0")
+        if not (0 <= self.most < 1 and self.visible >= 0 and self.most + self.visible > 0):
+            raise SettingError(f"{self!r}: most must be in [0, 1), visible at least 0, not both 0")
         rows = batch.observed.shape[:-1]
         share = torch.rand((*rows, 1), generator=generator) * self.most
         hidden = torch.rand((*rows, len(layout.columns)), generator=generator) < share
         if len(layout.columns) < len(layout):
             hidden = hidden[..., torch.from_numpy(layout.column_of_feature)]
         even = torch.tensor([slot.weight for slot in layout.slots])
-        weight = torch.where(hidden, 1.0, self.sight) * even * batch.observed
+        weight = torch.where(hidden, 1.0, self.visible) * even * batch.observed
         return CorruptedBatch(batch.hide(hidden), batch, weight)
 
 
@@ -72,7 +72,7 @@ class Swapping(Corruption):
                 f"{self!r}: share is in [0, 1), kept at least 0, and not both are 0"
             )
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
+    def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """Rows with visible values of other rows; a gap stays a gap."""
         self.check()
         rows = batch.observed.shape[-2]
@@ -112,7 +112,7 @@ class Noise(Corruption):
         """The noise that is put on."""
         return self.scale
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
+    def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """Noisy numbers in sight, every seen cell scored, none weighed."""
         self.check()
         slots = layout.slots[: layout.numbers]  # an image of any size has none: its unit is 1

@@ -26,7 +26,7 @@ class Pairs(Corruption):
     def __init__(self) -> None:
         """Nothing to choose."""
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
+    def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """The partner of each row. Raises: SettingError where rows have none."""
         if batch.partner is None:
             raise SettingError("these rows have no partners: give fit(noisy, clean)")
@@ -62,7 +62,7 @@ class BlindSpot(Corruption):
         if len(reach) != 2 or any(not isinstance(r, int) or r < 0 for r in reach):
             raise SettingError(f"reach={self.reach!r:.40}: pixels down and across, such as [0, 2]")
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
+    def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """The image with foreign pixels, where the true ones are asked for.
 
         Raises: SettingError for rows that are no images.
@@ -147,7 +147,7 @@ class Recorrupted(Corruption):
         if len(rows) % 2 != 1 or any(len(row) != len(rows) for row in rows):
             raise SettingError(f"filter={rows!r:.60}: a square of odd sides")
 
-    def ask(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
+    def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """The row with more noise; asked for, the row with as much noise of its own."""
         self.check()
         noise = torch.randn(batch.numbers.shape, generator=generator)
