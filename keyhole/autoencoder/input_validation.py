@@ -19,6 +19,7 @@ from keyhole.data.image_rows import ImageSource
 from keyhole.data.source import TableSource
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Schema
+from keyhole.modalities.prepared import Parts
 from keyhole.model.bottlenecks import Bottleneck, Plain
 from keyhole.model.bottlenecks.base import AUTO, with_width
 from keyhole.model.heads import Head, Mixed
@@ -132,7 +133,7 @@ OF_IMAGES: dict[str, Any] = {"net": Conv, "head": lambda: Mixed(continuous="gaus
 
 def parts_of(
     given: dict[str, Any], container: str | None = None, *, width: int | str | None = None
-) -> dict[str, Any]:
+) -> Parts:
     """All parts by family: a part, its name, or None for what suits the bottleneck and the rows.
 
     `container` is what the rows came in, where that is known; `width` is that of the code, None:
@@ -155,7 +156,7 @@ def parts_of(
     if width is not None:
         parts["bottleneck"] = with_width(parts["bottleneck"], _checked_width(width))
     _check_net(parts["net"], container)
-    return parts
+    return Parts(**parts)
 
 
 def _checked_width(width: Any) -> int | str:

@@ -95,7 +95,7 @@ def _tables(
     model: Any, rows: int, given: dict[str, str], options: dict[str, Any]
 ) -> Iterator[Any]:
     """The drawn rows, a block at a time, so that memory stays constant."""
-    from keyhole.training.feed import hash_of
+    from keyhole.core.draws import hash_of
 
     sampler = model.sampler()
     for block, start in enumerate(range(0, rows, BLOCK_ROWS)):

@@ -60,7 +60,7 @@ def denoise_files(
     """
     refuse_existing(out, force)
     warn_infinite(images.images)
-    measured = denoiser.measured(images.images)
+    measured = denoiser.image_denoiser.estimates(images.images)
     if not _is_folder(images, out):
         return _copied(denoiser, images.files[0], out, measured, force, heard)
     names = [file.name for file in images.files]
@@ -177,7 +177,7 @@ def _copied(
                 noiseless.append(image.name)
             if unit.noise.striped:
                 striped.append(image.name)
-            for y, rows in denoiser.bands(image, unit):
+            for y, rows in denoiser.image_denoiser.bands(image, unit):
                 copy.write(place, y, rows)
             heard(1)
     lossy = [file.name] if copy.lossy else []
@@ -199,7 +199,12 @@ def _sum(parts: list[Written]) -> Written:
 def _settings(denoiser: Denoiser, images: Images) -> str:
     """A digest of the model, of what it was told, and of which files it is asked about."""
     fitted = denoiser.model_
-    said = [fitted.fingerprint, fitted.used, repr(denoiser.noise), repr(denoiser.axes)]
+    said = [
+        fitted.fingerprint,
+        denoiser.comparison_.method,
+        repr(denoiser.noise),
+        repr(denoiser.axes),
+    ]
     for file in images.files:
         state = os.stat(file.path)
         said.append(f"{os.path.abspath(file.path)} {state.st_size} {state.st_mtime_ns}")

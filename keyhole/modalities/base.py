@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -13,9 +13,11 @@ from keyhole.core.layout import Layout
 from keyhole.core.parts import Described, build
 from keyhole.core.records import Batch
 from keyhole.data.source import Rows
-from keyhole.errors import BundleError
+from keyhole.errors import BundleError, SettingError
 from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.prepared import Parts, Prepared
 from keyhole.modalities.tabular.lawful import Lawful
+from keyhole.model.network import Network
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +39,8 @@ class Modality(Described):
 
     family = "modality"
 
+    has_rows: ClassVar[bool] = True  # False: samples are not rows that answers go back to
+
     columns: Sequence[Any]
     reasons: dict[str, str]
     gaps: dict[str, float]
@@ -46,35 +50,46 @@ class Modality(Described):
     def layout(self) -> Layout:
         """The cells of a row."""
 
-    @property
     @abstractmethod
+    def prepare(self, source: Any, profile: Any, parts: Parts, seed: int) -> Prepared:
+        """The source made ready for training; `profile` is what `learn` returned with self."""
+
+    def supports(self, task: str) -> str | None:
+        """None, or one sentence that says why a model of this modality cannot do a task."""
+        return None
+
+    def try_out(self, network: Network) -> None:
+        """Send data through a loaded network, if samples are not rows. Raises: BundleError."""
+
+    @property
     def encoded_columns(self) -> Sequence[Any]:
-        """The columns that have cells."""
+        """The columns that have features."""
+        return []
 
     @property
     def id_column(self) -> str | None:
         """The column that names rows of itself, if one does."""
         return None
 
-    @abstractmethod
     def needs(self) -> list[str]:
         """The columns of a source that scoring reads."""
+        return []
 
-    @abstractmethod
     def encode(self, rows: Rows, start: int = 0) -> Batch:
         """The rows as cells; `start` is the place of the first row in its source, for messages."""
+        raise self._unsupported("encode")
 
-    @abstractmethod
     def decode(self, batch: Batch) -> pa.Table:
         """Cells of expected rows as an Arrow table in the original units and types."""
+        raise self._unsupported("decode")
 
-    @abstractmethod
     def guess(self, batch: Batch) -> pa.Table:
         """Cells that were hidden and guessed, as the values that would fill the gaps best."""
+        raise self._unsupported("guess")
 
-    @abstractmethod
     def drawn(self, batch: Batch) -> pa.Table:
         """Cells that were drawn from a likelihood, as rows of legal values."""
+        raise self._unsupported("drawn")
 
     def decode_observed(self, batch: Batch) -> pa.Table:
         """Encoded rows as they were met; unseen cells missing."""
@@ -101,29 +116,32 @@ class Modality(Described):
         """Decoded rows in the way that training wrote them; the rows as they are by default."""
         return table
 
-    @abstractmethod
     def encode_given(self, given: Mapping[str, Any]) -> Batch:
         """One row of which only these columns' cells are seen.
 
         Raises: DataError, SettingError.
         """
+        raise self._unsupported("encode_given")
 
-    @abstractmethod
     def texts(self, rows: Rows, column: str) -> list[str]:
         """What stands in a column that has cells, as a person would write it."""
+        raise self._unsupported("texts")
 
-    @abstractmethod
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected in place of a column's values, (row, cell), in words."""
+        raise self._unsupported("expected")
 
     def features(self, batch: Batch) -> np.ndarray:
         """All cells of a batch without lead axes as one matrix: in float64 codes stay exact."""
         pair = [batch.numbers.double(), batch.codes.double()]
         return torch.cat(pair, -1).cpu().numpy()
 
-    @abstractmethod
     def features_of(self, column: str) -> list[int]:
         """The positions of a column's cells."""
+        raise self._unsupported("features_of")
+
+    def _unsupported(self, method: str) -> SettingError:
+        return SettingError(f"models of {self.kind} have no {method}()")
 
     @classmethod
     def restored(cls, recipe: Any) -> Self:

@@ -1,24 +1,24 @@
-"""Which modality a source is of: its rows are images, or those of a table."""
+"""Which modality a source is of."""
 
 from typing import Any
 
 from keyhole.data.image_rows import holds_images
-from keyhole.data.source import Source
 from keyhole.modalities.base import Modality
 from keyhole.modalities.image.image import ImageModality
-from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.prepared import Parts
 from keyhole.modalities.tabular.table import Tabular
+from keyhole.modalities.tiles.source import NoisyImages
+from keyhole.modalities.tiles.tiles import Tiles
 
 
-def learn_rows(
-    source: Source, schema: Schema, parts: dict[str, Any]
-) -> tuple[Modality, SourceProfile]:
-    """What a row is, and the survey it was learned from; `parts` say what cells have to offer.
+def learn_modality(source: Any, parts: Parts, seed: int) -> tuple[Modality, Any]:
+    """What a sample is, and the profile of the source that it was learned from.
 
-    Raises: DataError, SettingError.
+    A profile has the number of `rows` and a `sample` of them. Raises: DataError, SettingError.
     """
+    if isinstance(source, NoisyImages):
+        return Tiles.learn(source, parts.schema, parts, seed)
     if holds_images(source):
-        return ImageModality.learn(source, schema)
-    alike, binned = parts["bottleneck"].stochastic, parts["head"].binned
-    return Tabular.learn(source, schema, alike=alike, binned=binned)
+        return ImageModality.learn(source, parts.schema)
+    alike, binned = parts.bottleneck.stochastic, parts.head.binned
+    return Tabular.learn(source, parts.schema, alike=alike, binned=binned)

@@ -46,7 +46,7 @@ def test_a_folder_becomes_a_model_with_a_page_that_shows_before_and_after(model)
     assert "img-src data:" in page
     assert all(word in page for word in ("before", "after", "removed", "non-local means"))
     sections = json.loads((model / "manifest.json").read_text())["sections"]
-    assert list(sections) == ["denoise"]
+    assert list(sections) == ["autoencoder", "denoise"]
 
 
 def test_a_folder_is_denoised_into_a_folder_of_the_same_names_and_types(model, scans, tmp_path):

@@ -18,6 +18,8 @@ from keyhole.data.source import Rows, Source
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
+from keyhole.modalities.prepared import Parts, Prepared
+from keyhole.modalities.rows.prepare import prepare_rows
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.given import check_columns
 from keyhole.modalities.tabular.source_profile import SourceProfile
@@ -142,6 +144,10 @@ class ImageModality(Modality):
     def id_column(self) -> str | None:
         """The file, where images are files."""
         return FILE if FILE in [column.name for column in self.columns] else None
+
+    def prepare(self, source: Source, profile: Any, parts: Parts, seed: int) -> Prepared:
+        """Rows for training, and rows held out of it."""
+        return prepare_rows(self, source, profile, parts, seed)
 
     def needs(self) -> list[str]:
         """The images alone."""

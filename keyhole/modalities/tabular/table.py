@@ -20,6 +20,8 @@ from keyhole.data.source import ArrowRows, Rows, Source, finite_matrix, weights
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.prepared import Parts, Prepared
+from keyhole.modalities.rows.prepare import prepare_rows
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Ignored, Number
 from keyhole.modalities.tabular.columns.grids import as_met, odd
@@ -160,6 +162,10 @@ class Tabular(Modality):
     def by_name(self) -> dict[str, Column]:
         """The columns by name."""
         return {column.name: column for column in self.columns}
+
+    def prepare(self, source: Source, profile: Any, parts: Parts, seed: int) -> Prepared:
+        """Rows for training, and rows held out of it."""
+        return prepare_rows(self, source, profile, parts, seed)
 
     def needs(self) -> list[str]:
         """The columns that scoring reads."""

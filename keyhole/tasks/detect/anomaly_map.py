@@ -8,8 +8,8 @@ from torch import Tensor
 from keyhole.core.coordinates import contrast
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
+from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.model.network import Network
-from keyhole.training.reference import ReferenceSet
 
 GROUPS = 8  # of patches hidden together
 LEAST_USUAL = 0.1  # of the mean over pixels: one that was black in all images is not all noise

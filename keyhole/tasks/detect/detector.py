@@ -96,7 +96,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         check_rate(self.false_alarm_rate)
         template = Autoencoder() if self.autoencoder is None else self.autoencoder
         model: Any = seeded(template, "AnomalyDetector", self.random_state, self.verbose)
-        model.set_params(schema=model.parts()["schema"].told(self.contamination, self.group))
+        model.set_params(schema=model.parts().schema.told(self.contamination, self.group))
         self.autoencoder_ = model.fit(
             X, checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready
         )
@@ -246,7 +246,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def reads(self) -> list[str]:
         """The columns that an answer reads: the net's, and those that name rows and segments."""
-        named = [self.autoencoder_.id_column, self.autoencoder_.parts()["schema"].group]
+        named = [self.autoencoder_.id_column, self.autoencoder_.model_.parts.schema.group]
         return [*self.autoencoder_.model_.modality.needs(), *(name for name in named if name)]
 
     @property
@@ -315,7 +315,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     @classmethod
     def _over(cls, model: Autoencoder, false_alarm_rate: float) -> Self:
         """A detector on a copy of a fitted model, not calibrated yet."""
-        schema = model.parts()["schema"]
+        schema = model.model_.parts.schema
         share = "auto" if schema.contamination is None else schema.contamination
         detector = cls(
             model, false_alarm_rate=false_alarm_rate, contamination=share, group=schema.group

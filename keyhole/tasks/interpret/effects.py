@@ -15,9 +15,9 @@ from keyhole.data import cast
 from keyhole.errors import SettingError
 from keyhole.modalities import Tabular
 from keyhole.modalities.expected import number_texts
+from keyhole.modalities.rows.calibrate import members_mean
 from keyhole.modalities.tabular.columns import Boolean, Category, Column, Count, Datetime, Number
 from keyhole.modalities.tabular.columns.base import shorten
-from keyhole.training.calibrate import members_mean
 
 if TYPE_CHECKING:
     from keyhole.autoencoder.estimator import Autoencoder
