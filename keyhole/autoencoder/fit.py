@@ -101,7 +101,7 @@ class Model:
     def score_block(self, rows: Rows, start: int = 0) -> Block:
         """What some rows cost, by deterministic passes that each fit the processor's cache."""
         batch = self.modality.encode(rows, start)
-        even, found = batch.even(self.modality.layout.grid), []
+        even, found = self.modality.even(batch), []
         with threads_for(pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 here = even.take(slice(first, first + PASS_ROWS)).to(self.device)
@@ -116,7 +116,7 @@ class Model:
         """Some rows as the net is given them, and as it expects them, averaged over members."""
         batch = self.modality.encode(rows, start)
         with threads_for(pass_work(self.network, len(batch))):
-            even = batch.even(self.modality.layout.grid).to(self.device)
+            even = self.modality.even(batch).to(self.device)
             mean = members_mean(self.network(even).likelihood.mean)
             return batch, mean.take(slice(0, len(batch)))
 
@@ -125,7 +125,7 @@ class Model:
         """The codes (row, code) of some rows, by the first member."""
         batch = self.modality.encode(rows, start)
         with threads_for(pass_work(self.network, len(batch))):
-            even = batch.even(self.modality.layout.grid).to(self.device)
+            even = self.modality.even(batch).to(self.device)
             return self.network(even).code.mean[0][: len(batch)].cpu().numpy()
 
     @torch.no_grad()
@@ -254,7 +254,7 @@ def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> M
     table = calibrate_means(network, table, *held.fresh())
     nats, observed = held_out_nats(network, table, block, member)
     typical, total = _typical(nats, observed)
-    evidence = gather(network, table.encode(block), member, trained.history, asked)
+    evidence = gather(network, table, table.encode(block), member, trained.history, asked)
     findings = examine(evidence)
     return Model(
         modality=table,

@@ -10,6 +10,7 @@ from keyhole.checks.baselines import Baselines, Said
 from keyhole.core.layout import Layout
 from keyhole.core.progress import History
 from keyhole.core.records import Batch
+from keyhole.modalities.base import Modality
 from keyhole.model.network import Network
 
 MOST_ROWS = 4_096
@@ -75,14 +76,19 @@ class Asked:
 
 
 def gather(
-    network: Network, batch: Batch, member: np.ndarray, history: History, asked: Asked
+    network: Network,
+    modality: Modality,
+    batch: Batch,
+    member: np.ndarray,
+    history: History,
+    asked: Asked,
 ) -> Evidence:
     """The evidence from encoded held-out rows; `member` is the net that has not seen each row."""
     kept = slice(0, MOST_ROWS)
     batch, nets = batch.take(kept), torch.from_numpy(member[kept])
     layout = network.shape.layout
     rng = np.random.default_rng(0)
-    groups = layout.groups()
+    groups = modality.mask_groups()
     baselines = Baselines.measure(layout, batch, nets.numpy(), network.width, groups)
     rebuilt, guessed = _net(network, batch, nets), _net_guesses(network, batch, nets, groups)
     row_nats, mine = rebuilt.row_nats(batch), nets.numpy()

@@ -1,9 +1,9 @@
 """What one row is: learned in one pass over blocks, then frozen."""
 
-from keyhole.modalities.base import Modality
+from keyhole.modalities.base import Maps, Modality
 from keyhole.modalities.image.image import ImageModality
 from keyhole.modalities.learn import learn_rows
 from keyhole.modalities.schema import ImageSchema, Schema
 from keyhole.modalities.tabular.table import Tabular
 
-__all__ = ["ImageModality", "ImageSchema", "Modality", "Schema", "Tabular", "learn_rows"]
+__all__ = ["ImageModality", "ImageSchema", "Maps", "Modality", "Schema", "Tabular", "learn_rows"]

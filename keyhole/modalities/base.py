@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from keyhole.core import coordinates
 from keyhole.core.layout import Layout
 from keyhole.core.parts import Described, build
 from keyhole.core.records import Batch
@@ -21,11 +24,44 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+UNSUPPORTED = {  # by a modality that says nothing of its own
+    "given": "rows of this kind are drawn as a whole",
+    "cards": "a card names columns of a table, and these rows are none",
+    "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
+    "png": "rows that are no images need a .csv, .parquet or .jsonl file",
+}
+LEAST_REACH = 0.05  # of a feature's spread
+
+
 class Named(Protocol):
     """A column of a source, or what stands for one: a patch of an image."""
 
     name: str
     kind: Any
+
+
+class Maps(Protocol):
+    """What anomaly maps of rows are made of: places, such as the pixels of an image."""
+
+    @property
+    def places(self) -> int:
+        """How many places a map has."""
+        ...
+
+    @property
+    def masks(self) -> list[Tensor]:
+        """The features that are masked together, (feature,) each."""
+        ...
+
+    def nats(
+        self, deviance: Float[Tensor, "member row feature"], batch: Batch
+    ) -> Float[Tensor, "member row place"]:
+        """Nats of each place from those of features, each summed over all masks; NaN for a gap."""
+        ...
+
+    def shaped(self, ratios: Float[np.ndarray, "row place"]) -> np.ndarray:
+        """The maps (row, height, width) as a person looks at them."""
+        ...
 
 
 class Modality(Described):
@@ -80,6 +116,15 @@ class Modality(Described):
         """Encoded rows as they were met; unseen cells missing."""
         return self.drawn(batch)
 
+    def supports(self, task: str) -> str | None:
+        """None where `task` can be asked of such rows, else one sentence that says why not.
+
+        Tasks are "given" (rows drawn with given values), "cards" (of code dimensions), "judge" (of
+        drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values" (is one value
+        far beyond all that its column held?).
+        """
+        return UNSUPPORTED.get(task)
+
     @property
     def lawful(self) -> Lawful | None:
         """What keeps the rules between columns; None where there are none."""
@@ -112,9 +157,55 @@ class Modality(Described):
     def texts(self, rows: Rows, column: str) -> list[str]:
         """What stands in a column that has cells, as a person would write it."""
 
+    def usual(self, column: str, low: float, high: float) -> str:
+        """The range between two values of a column's first number feature, in words, or ""."""
+        return ""
+
     @abstractmethod
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected in place of a column's values, (row, cell), in words."""
+
+    @property
+    def maps(self) -> Maps | None:
+        """What anomaly maps are made of; None where rows have no map."""
+        return None
+
+    def mask_groups(self, most: int = 8) -> list[np.ndarray]:
+        """The features that are masked together, at most so many groups of every column once.
+
+        Each value is predicted while its group is masked: by default every eighth column.
+        """
+        count, column = min(most, len(self.layout.columns)), self.layout.column_of_feature
+        return [np.flatnonzero(column % count == group) for group in range(count)]
+
+    def even(self, batch: Batch) -> Batch:
+        """The rows of a pass, padded so that no row's figures depend on how many others come.
+
+        A modality whose rows are large may return them as they are.
+        """
+        return batch.even()
+
+    def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
+        """Where distances between rows are measured: the point of each; NaN on axes of a gap."""
+        return coordinates.coordinates(batch, self.layout)
+
+    def scale_deviance(
+        self, deviance: Float[Tensor, "*lead row feature"], batch: Batch
+    ) -> Float[Tensor, "*lead row feature"]:
+        """Nats beyond a perfect prediction as they count in a score; as they are by default."""
+        return deviance
+
+    def reach(
+        self, half_width: Float[np.ndarray, "row feature"]
+    ) -> Float[np.ndarray, "row feature"]:
+        """The units of residuals: half of a likelihood's interval, at least some of a spread."""
+        return np.maximum(half_width, LEAST_REACH * np.array([s.scale for s in self.layout.slots]))
+
+    def pool_residuals(
+        self, residuals: Float[np.ndarray, "row feature"]
+    ) -> Float[np.ndarray, "row feature"]:
+        """Residuals as intervals are made of them, NaN for a gap; as they are by default."""
+        return residuals
 
     def features(self, batch: Batch) -> np.ndarray:
         """All cells of a batch without lead axes as one matrix: in float64 codes stay exact."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.records import Batch
@@ -18,6 +20,8 @@ from keyhole.data.source import Rows, Source
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
+from keyhole.modalities.image.contrast import contrast, patch_coordinates
+from keyhole.modalities.image.maps import PixelMaps
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.given import check_columns
 from keyhole.modalities.tabular.source_profile import SourceProfile
@@ -27,9 +31,18 @@ if TYPE_CHECKING:
 
 
 MOST_PATCHES = 64
+MOST_GROUPS = 8  # of patches that are masked together
 MOST_FEATURES = 1 << 17
 SAMPLE_BYTES = 128 << 20  # of images that a survey keeps
 NATS_UNOBSERVED = 9.0  # of a white pixel where all others were black
+
+
+UNSUPPORTED = {
+    "given": "images are drawn as a whole",
+    "cards": "a card names columns, and this model's rows are images",
+    "judge": "drawn rows of a table are judged; images are looked at",
+    "single_values": "a pixel is no column: white is a shade like any other",
+}
 
 
 @dataclass(frozen=True)
@@ -210,6 +223,58 @@ class ImageModality(Modality):
             for text, fits in zip(texts, inside, strict=True)
         ]
         return Expected(texts, np.zeros(len(features), bool), np.ones(len(features), bool))
+
+    def mask_groups(self, most: int = MOST_GROUPS) -> list[np.ndarray]:
+        """Patches, so that none is masked with the one below it."""
+        layout = self.layout
+        count = min(most, MOST_GROUPS, len(layout.columns))
+        patches_across = -(-self.form.grid[1] // layout.patch)
+        down, across = np.divmod(np.arange(len(layout.columns)), patches_across)
+        place = ((3 * down + across) % count)[layout.column_of_feature]
+        return [np.flatnonzero(place == group) for group in range(count)]
+
+    @cached_property
+    def maps(self) -> PixelMaps:
+        """Maps of pixels."""
+        return PixelMaps(self.form, self.layout.patch)
+
+    def even(self, batch: Batch) -> Batch:
+        """As they are: 31 images more would cost too much."""
+        return batch
+
+    def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
+        """The means of patches in units of the image's contrast; its mean; its contrast."""
+        return patch_coordinates(batch, self.layout, self.form.grid[2])
+
+    def scale_deviance(
+        self, deviance: Float[Tensor, "*lead row feature"], batch: Batch
+    ) -> Float[Tensor, "*lead row feature"]:
+        """As if each image had the usual contrast.
+
+        Otherwise a faint image would never be anomalous, and one with strong contrast always.
+        """
+        return deviance if self.binary else deviance / contrast(batch).square()[:, None]
+
+    def reach(
+        self, half_width: Float[np.ndarray, "row feature"]
+    ) -> Float[np.ndarray, "row feature"]:
+        """The image's usual contrast: an interval is about the mean of a patch."""
+        return np.ones(half_width.shape)
+
+    def pool_residuals(
+        self, residuals: Float[np.ndarray, "row feature"]
+    ) -> Float[np.ndarray, "row feature"]:
+        """The residual of a patch's mean at each of its pixels."""
+        for place in range(len(self.layout.columns)):
+            patch = self.layout.column_of_feature == place
+            known = ~np.isnan(residuals[:, patch])
+            mean = np.where(known, residuals[:, patch], 0).sum(1) / known.sum(1).clip(1)
+            residuals[:, patch] = np.where(known.any(1), mean, np.nan)[:, None]
+        return residuals
+
+    def supports(self, task: str) -> str | None:
+        """Anomaly maps and files."""
+        return UNSUPPORTED.get(task)
 
     def features_of(self, column: str) -> list[int]:
         """The positions of a patch's cells."""

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+UNSUPPORTED = {
+    "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
+    "png": "the rows of a table need a .csv, .parquet or .jsonl file",
+}
+
+
 class Tabular(Modality):
     """The columns of a table, the reasons for their kinds, and their shares of missing values.
 
@@ -265,6 +271,14 @@ class Tabular(Modality):
     def texts(self, rows: Rows, column: str) -> list[str]:
         """The values of a column as texts."""
         return self.by_name[column].text(rows.column(column))
+
+    def usual(self, column: str, low: float, high: float) -> str:
+        """The range between two values of a column's first number feature, in words."""
+        return self.by_name[column].usual(low, high)
+
+    def supports(self, task: str) -> str | None:
+        """Everything that needs no images."""
+        return UNSUPPORTED.get(task)
 
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected instead of a column's values, in words."""
