@@ -2,8 +2,17 @@
 
 from keyhole.modalities.base import Maps, Modality
 from keyhole.modalities.image.image import ImageModality
-from keyhole.modalities.learn import learn_rows
+from keyhole.modalities.learn import learn_rows, modality_of
 from keyhole.modalities.schema import ImageSchema, Schema
 from keyhole.modalities.tabular.table import Tabular
 
-__all__ = ["ImageModality", "ImageSchema", "Maps", "Modality", "Schema", "Tabular", "learn_rows"]
+__all__ = [
+    "ImageModality",
+    "ImageSchema",
+    "Maps",
+    "Modality",
+    "Schema",
+    "Tabular",
+    "learn_rows",
+    "modality_of",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -15,10 +15,13 @@ from keyhole.core import coordinates
 from keyhole.core.layout import Layout
 from keyhole.core.parts import Described, build
 from keyhole.core.records import Batch
-from keyhole.data.source import Rows
-from keyhole.errors import BundleError
+from keyhole.data.source import Rows, Source
+from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.lawful import Lawful
+from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.model.nets import Net
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,10 +75,58 @@ class Modality(Described):
     """
 
     family = "modality"
+    noun: ClassVar[str] = "rows of another kind"  # "X holds ..., and this model was fitted on ..."
 
     columns: Sequence[Any]
     reasons: dict[str, str]
     gaps: dict[str, float]
+
+    @classmethod
+    def takes(cls, source: Source) -> bool:
+        """True for a source whose rows are of this kind; only a look at names and types."""
+        return False
+
+    @classmethod
+    def prepare(cls, source: Source, schema: Schema | None) -> Source:
+        """The source as a fit reads it. Raises: DataError, SettingError."""
+        return source
+
+    def match(self, source: Source, schema: Schema | None) -> Source:
+        """A source of this kind as this model reads it. Raises: DataError."""
+        return source
+
+    @classmethod
+    def default_parts(cls) -> dict[str, Any]:
+        """Parts by family for such rows, where neither user nor bottleneck asks for others."""
+        return {}
+
+    @classmethod
+    def check_net(cls, net: Net) -> None:
+        """Raises: SettingError for a net that is not for such rows."""
+        if net.images:
+            raise SettingError(
+                f"{net!r} is for images, and these rows are those of a table: give an array "
+                "(n, height, width) or a folder of image files, or take MLP"
+            )
+
+    @classmethod
+    def learn(
+        cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
+    ) -> tuple[Self, SourceProfile]:
+        """The modality, and the profile that it was learned from: by default, a sample of rows.
+
+        `alike`: numbers that look like one measure share a scale; `binned`: the head wants bins.
+        Raises: DataError for a source without rows.
+        """
+        source_profile = SourceProfile(source, source.names, profiled=False)
+        if source_profile.rows == 0:
+            raise DataError(f"{source.name} holds 0 sample(s): a minimum of 1 is required")
+        return cls.of_sample(source_profile.sample), source_profile
+
+    @classmethod
+    def of_sample(cls, sample: pa.Table) -> Self:
+        """The modality of these rows."""
+        return cls()
 
     @property
     @abstractmethod

@@ -1,14 +1,19 @@
-"""Which modality a source is of: its rows are images, or those of a table."""
+"""Which modality takes a source, and what it learns from it."""
 
-from typing import Any
+from typing import Any, cast
 
-from keyhole.data.image_rows import holds_images
+from keyhole.core.parts import kinds
 from keyhole.data.source import Source
 from keyhole.modalities.base import Modality
-from keyhole.modalities.image.image import ImageModality
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.source_profile import SourceProfile
 from keyhole.modalities.tabular.table import Tabular
+
+
+def modality_of(source: Source) -> type[Modality]:
+    """The registered modality that takes these rows; `Tabular` takes what no other does."""
+    registered = cast(list[type[Modality]], list(kinds("modality").values()))
+    return next((kind for kind in registered if kind.takes(source)), Tabular)
 
 
 def learn_rows(
@@ -18,7 +23,5 @@ def learn_rows(
 
     Raises: DataError, SettingError.
     """
-    if holds_images(source):
-        return ImageModality.learn(source, schema)
     alike, binned = parts["bottleneck"].stochastic, parts["head"].binned
-    return Tabular.learn(source, schema, alike=alike, binned=binned)
+    return modality_of(source).learn(source, schema, alike=alike, binned=binned)

@@ -15,7 +15,15 @@ from torch import Tensor
 
 from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.records import Batch
-from keyhole.data.image_rows import FILE, IMAGE, ImageSpec, image_spec_of, pixels_of
+from keyhole.data.image_rows import (
+    FILE,
+    IMAGE,
+    ImageSource,
+    ImageSpec,
+    holds_images,
+    image_spec_of,
+    pixels_of,
+)
 from keyhole.data.source import Rows, Source
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
@@ -25,6 +33,8 @@ from keyhole.modalities.image.maps import PixelMaps
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.given import check_columns
 from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.model.heads import Mixed
+from keyhole.model.nets import Conv, Net
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,6 +71,7 @@ class ImageModality(Modality):
     """
 
     kind = "images"
+    noun = "images"
 
     def __init__(
         self,
@@ -92,7 +103,39 @@ class ImageModality(Modality):
             raise SettingError("measure: center, scale (above zero), least and most")
 
     @classmethod
-    def learn(cls, source: Source, schema: Schema) -> tuple[Self, SourceProfile]:
+    def takes(cls, source: Source) -> bool:
+        """True for an array of images, for image files, and for tables of images."""
+        return holds_images(source)
+
+    @classmethod
+    def prepare(cls, source: Source, schema: Schema | None) -> Source:
+        """The images at the size that the schema gives, else at most 64 pixels a side."""
+        schema = schema or Schema()
+        schema.check()
+        size = _size_of(schema)
+        if isinstance(source, ImageSource):
+            return source.sized(size, any_size=size is not None)
+        return source
+
+    def match(self, source: Source, schema: Schema | None) -> Source:
+        """The images at the size of training. Raises: DataError for those of another shape."""
+        if isinstance(source, ImageSource):
+            return source.like(self.form, any_size=_size_of(schema) is not None)
+        return source
+
+    @classmethod
+    def default_parts(cls) -> dict[str, Any]:
+        """Convolutions, and a Gaussian for pixels."""
+        return {"net": Conv(), "head": Mixed(continuous="gaussian")}
+
+    @classmethod
+    def check_net(cls, net: Net) -> None:
+        """All nets take images."""
+
+    @classmethod
+    def learn(
+        cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
+    ) -> tuple[Self, SourceProfile]:
         """The images of a source, and the survey they were learned from.
 
         Raises: DataError where there is none, or no pixel was observed.
@@ -297,6 +340,12 @@ class ImageModality(Modality):
         import pyarrow as pa
 
         return pa.table([form.column(x)], schema=pa.schema([form.field()]))
+
+
+def _size_of(schema: Schema | None) -> tuple[int, int] | None:
+    """The size that images are resized to, if the schema gives one."""
+    size = getattr(schema, "size", None)
+    return None if size is None else (size[0], size[1])
 
 
 def said_of(form: ImageSpec, side: int) -> str:

@@ -55,6 +55,7 @@ class Tabular(Modality):
     """
 
     kind = "tabular"
+    noun = "a table"
 
     def __init__(
         self,
