@@ -11,12 +11,11 @@ from keyhole.autoencoder.fit import Model
 from keyhole.autoencoder.smoke_test import check_layout, shapes_of, try_codes, try_out
 from keyhole.autoencoder.width import WidthChoice
 from keyhole.checks import Evidence, Finding
-from keyhole.core.layout import Layout, Shape
+from keyhole.core.layout import FAR, Layout, Shape
 from keyhole.core.parts import build, fits
 from keyhole.core.records import Batch
 from keyhole.errors import BundleError
 from keyhole.modalities import Modality
-from keyhole.modalities.tabular.columns.number import FAR
 from keyhole.model.bottlenecks.base import AUTO, with_width
 from keyhole.model.network import Network
 from keyhole.model.priors import Prior
@@ -182,7 +181,9 @@ def _described(bundle: Bundle, families: list[str]) -> tuple[State, dict[str, An
     if sorted(kept.parts) != sorted(families):
         raise BundleError(f"the manifest has parts {sorted(kept.parts)!r:.160}")
     parts = {name: build(name, recipe) for name, recipe in kept.parts.items()}
-    if len(kept.modality.get("columns", ())) != len(kept.data.columns):  # before any is built
+    if len(kept.modality.get("columns", kept.data.columns)) != len(
+        kept.data.columns
+    ):  # before any is built
         raise BundleError("the manifest cannot be used: data.columns: those of the table")
     table = Modality.restored(kept.modality)
     check_layout(table.layout)

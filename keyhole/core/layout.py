@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 TREND, CLOCK = "trend", "clock"  # parts of a moment: any, or one that rows follow in time
+FAR = 1e30  # number features are clipped here: float32 overflows a little further out
+MOST_LEVELS = 100_000  # of a code feature, with one more for all others
 MOST_WEIGHT = 25.0  # a flag that is hardly ever set teaches little, however loud
 
 

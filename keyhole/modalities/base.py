@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -15,9 +16,10 @@ from keyhole.core import coordinates
 from keyhole.core.layout import Layout
 from keyhole.core.parts import Described, build
 from keyhole.core.records import Batch
-from keyhole.data.source import Rows, Source
+from keyhole.data import cast
+from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.errors import BundleError, DataError, SettingError
-from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.expected import Expected, Prediction, number_texts
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.lawful import Lawful
 from keyhole.modalities.tabular.source_profile import SourceProfile
@@ -41,6 +43,14 @@ class Named(Protocol):
 
     name: str
     kind: Any
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column of a source without settings of its own."""
+
+    name: str
+    kind: str
 
 
 class Maps(Protocol):
@@ -68,10 +78,11 @@ class Maps(Protocol):
 
 
 class Modality(Described):
-    """What one row is, as JSON by `recipe` and back by `restored`.
+    """What one row is: everything that differs by kind of data; JSON by `recipe`, then `restored`.
 
     `columns` are those of the source, `reasons` says why each is what it is, and `gaps` what share
-    of each was missing; `celled` are those that have cells, in the order of `layout.columns`.
+    of each was missing. A new kind needs `takes`, `columns`, `reasons`, `gaps`, `layout`, `encode`
+    and `decode`; the other methods have defaults that suit most rows.
     """
 
     family = "modality"
@@ -109,6 +120,15 @@ class Modality(Described):
                 "(n, height, width) or a folder of image files, or take MLP"
             )
 
+    def supports(self, task: str) -> str | None:
+        """None where `task` can be asked of such rows, else one sentence that says why not.
+
+        Tasks are "given" (rows drawn with given values), "cards" (of code dimensions), "judge" (of
+        drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values" (is one value
+        far beyond all that its column held?).
+        """
+        return UNSUPPORTED.get(task)
+
     @classmethod
     def learn(
         cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
@@ -128,53 +148,79 @@ class Modality(Described):
         """The modality of these rows."""
         return cls()
 
-    @property
-    @abstractmethod
-    def layout(self) -> Layout:
-        """The cells of a row."""
+    @classmethod
+    def restored(cls, recipe: Any) -> Self:
+        """The modality that a recipe describes.
+
+        Raises: BundleError where the recipe is not one of ours.
+        """
+        modality = build("modality", recipe)
+        if not isinstance(modality, cls):
+            raise BundleError(f"expected a {cls.__name__} modality, got {recipe.get('kind')!r}")
+        return modality
 
     @property
     @abstractmethod
+    def layout(self) -> Layout:
+        """The features of a row."""
+
+    @property
     def encoded_columns(self) -> Sequence[Any]:
-        """The columns that have cells."""
+        """The columns that have features, in the order of the source."""
+        return [column for column in self.columns if column.name in self.layout.columns]
 
     @property
     def id_column(self) -> str | None:
         """The column that names rows of itself, if one does."""
         return None
 
-    @abstractmethod
     def needs(self) -> list[str]:
         """The columns of a source that scoring reads."""
+        return [column.name for column in self.encoded_columns]
 
     @abstractmethod
     def encode(self, rows: Rows, start: int = 0) -> Batch:
-        """The rows as cells; `start` is the place of the first row in its source, for messages."""
+        """The rows as features; `start` is the first row's place in its source, for messages."""
 
     @abstractmethod
     def decode(self, batch: Batch) -> pa.Table:
-        """Cells of expected rows as an Arrow table in the original units and types."""
+        """Features of expected rows as an Arrow table in the original units and types."""
 
-    @abstractmethod
     def guess(self, batch: Batch) -> pa.Table:
-        """Cells that were hidden and guessed, as the values that would fill the gaps best."""
+        """Expected features of masked values, as the values that fill the gaps best."""
+        return self.decode(batch)
 
-    @abstractmethod
     def drawn(self, batch: Batch) -> pa.Table:
-        """Cells that were drawn from a likelihood, as rows of legal values."""
+        """Features drawn from a likelihood, as rows of legal values; unobserved ones missing."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        table, observed = self.decode(batch), batch.observed.cpu().numpy()
+        for place, name in enumerate(table.column_names):
+            gaps = pa.array(~observed[:, self.features_of(name)].any(1))
+            values = pc.if_else(gaps, None, table.column(name))  # pyright: ignore
+            table = table.set_column(place, name, values)
+        return table
 
     def decode_observed(self, batch: Batch) -> pa.Table:
-        """Encoded rows as they were met; unseen cells missing."""
+        """Encoded rows as observed; unobserved values missing."""
         return self.drawn(batch)
 
-    def supports(self, task: str) -> str | None:
-        """None where `task` can be asked of such rows, else one sentence that says why not.
+    def encode_given(self, given: Mapping[str, Any]) -> Batch:
+        """One encoded row in which only these columns are observed.
 
-        Tasks are "given" (rows drawn with given values), "cards" (of code dimensions), "judge" (of
-        drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values" (is one value
-        far beyond all that its column held?).
+        Raises: DataError, SettingError.
         """
-        return UNSUPPORTED.get(task)
+        raise SettingError(f"given={dict(given)!r:.60}: {self.supports('given')}")
+
+    def features(self, batch: Batch) -> np.ndarray:
+        """All features of a batch without lead axes as a matrix: in float64 codes stay exact."""
+        pair = [batch.numbers.double(), batch.codes.double()]
+        return torch.cat(pair, -1).cpu().numpy()
+
+    def features_of(self, column: str) -> list[int]:
+        """The positions of a column's features."""
+        return self.layout.features(column)
 
     @property
     def lawful(self) -> Lawful | None:
@@ -185,41 +231,74 @@ class Modality(Described):
         """The same modality, free of rules between columns."""
         return self
 
+    @property
+    def mean_columns(self) -> list[str]:
+        """The columns whose expected values `calibrated` maps to means of observed ones."""
+        return []
+
     def calibrated(self, expected: dict[str, np.ndarray], observed: dict[str, np.ndarray]) -> Self:
         """The same modality, means calibrated by expected and observed masked values."""
         return self
 
     def allowed(self, batch: Batch) -> torch.Tensor:
-        """(row, cell): False where a drawn value is none that may be drawn."""
+        """(row, feature): False where a drawn value is not legal."""
         return torch.ones_like(batch.observed)
+
+    def check_types(self, schema: pa.Schema) -> None:
+        """Raises: BundleError for decoded rows of types that their columns do not make."""
 
     def written(self, table: pa.Table) -> pa.Table:
         """Decoded rows in the way that training wrote them; the rows as they are by default."""
         return table
 
-    @abstractmethod
-    def encode_given(self, given: Mapping[str, Any]) -> Batch:
-        """One row of which only these columns' cells are seen.
+    def cell_texts(self, column: str, values: pa.Array, decimal: str = "") -> pa.Array:
+        """Decoded values of a column of texts; `decimal` is the sign of the file's numbers."""
+        return cast.texts(values)
 
-        Raises: DataError, SettingError.
-        """
-
-    @abstractmethod
     def texts(self, rows: Rows, column: str) -> list[str]:
-        """What stands in a column that has cells, as a person would write it."""
+        """The values of a column that has features, as a person would write them."""
+        values = rows.column(column)
+        if cast.is_numeric(values.type):
+            return number_texts(cast.floats(values)[0])
+        return cast.texts(values).fill_null("missing").to_pylist()
 
     def usual(self, column: str, low: float, high: float) -> str:
         """The range between two values of a column's first number feature, in words, or ""."""
         return ""
 
-    @abstractmethod
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
-        """What was expected in place of a column's values, (row, cell), in words."""
+        """What was expected instead of a column's values (row, feature), in words.
 
-    @property
-    def maps(self) -> Maps | None:
-        """What anomaly maps are made of; None where rows have no map."""
+        By default the decoded middle of the prediction; a value fits if all its features lie in
+        their intervals.
+        """
+        wide, places = self.layout.numbers, self.features_of(column)
+        whole = np.zeros((len(features), len(self.layout)))
+        whole[:, places] = predicted.middle
+        numbers, codes = (
+            torch.from_numpy(whole).float()[:, :wide],
+            torch.from_numpy(whole[:, wide:]),
+        )
+        table = self.decode(Batch(numbers, codes.long(), torch.ones(whole.shape).bool()))
+        texts = [f"about {text}" for text in self.texts(ArrowRows(table), column)]
+        fits = ((predicted.low <= features) & (features <= predicted.high)).all(1)
+        return Expected(texts, fits, np.ones(len(features), bool))
+
+    def images(self, table: pa.Table) -> np.ndarray | None:
+        """Decoded rows as images (row, height, width[, channel]); None where they are texts."""
         return None
+
+    def ends(self, column: str) -> tuple[float, float] | None:
+        """The least and the most that training met; None for a column that holds no numbers."""
+        return None
+
+    def comparable(self, table: pa.Table) -> pa.Table:
+        """Rows for judges of drawn ones: dates as numbers, which else were levels."""
+        return table
+
+    def unseen_levels(self, batch: Batch) -> dict[str, int]:
+        """In how many of these rows each column of levels holds one that training never met."""
+        return {}
 
     def mask_groups(self, most: int = 8) -> list[np.ndarray]:
         """The features that are masked together, at most so many groups of every column once.
@@ -258,22 +337,7 @@ class Modality(Described):
         """Residuals as intervals are made of them, NaN for a gap; as they are by default."""
         return residuals
 
-    def features(self, batch: Batch) -> np.ndarray:
-        """All cells of a batch without lead axes as one matrix: in float64 codes stay exact."""
-        pair = [batch.numbers.double(), batch.codes.double()]
-        return torch.cat(pair, -1).cpu().numpy()
-
-    @abstractmethod
-    def features_of(self, column: str) -> list[int]:
-        """The positions of a column's cells."""
-
-    @classmethod
-    def restored(cls, recipe: Any) -> Self:
-        """The modality that a recipe describes.
-
-        Raises: BundleError where the recipe is not one of ours.
-        """
-        modality = build("modality", recipe)
-        if not isinstance(modality, cls):
-            raise BundleError(f"expected a {cls.__name__} modality, got {recipe.get('kind')!r}")
-        return modality
+    @property
+    def maps(self) -> Maps | None:
+        """What anomaly maps are made of; None where rows have no map."""
+        return None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,18 +19,18 @@ from keyhole.data.image_rows import (
     IMAGE,
     ImageSource,
     ImageSpec,
+    as_images,
     holds_images,
     image_spec_of,
     pixels_of,
 )
-from keyhole.data.source import Rows, Source
+from keyhole.data.source import Rows, Source, check_columns
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Modality
+from keyhole.modalities.base import Field, Modality
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
 from keyhole.modalities.image.contrast import contrast, patch_coordinates
 from keyhole.modalities.image.maps import PixelMaps
 from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.given import check_columns
 from keyhole.modalities.tabular.source_profile import SourceProfile
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import Conv, Net
@@ -53,14 +52,6 @@ UNSUPPORTED = {
     "judge": "drawn rows of a table are judged; images are looked at",
     "single_values": "a pixel is no column: white is a shade like any other",
 }
-
-
-@dataclass(frozen=True)
-class Field:
-    """A column of the source (the image, what names it), or a patch that stands for one."""
-
-    name: str
-    kind: str
 
 
 class ImageModality(Modality):
@@ -228,10 +219,6 @@ class ImageModality(Modality):
         ends = self.form.limits or (-np.inf, np.inf)
         return self._table(x.clip(*ends), replace(self.form, stored="float32"))
 
-    def guess(self, batch: Batch) -> pa.Table:
-        """As they are expected."""
-        return self.decode(batch)
-
     def drawn(self, batch: Batch) -> pa.Table:
         """Images of values that the type can hold, and that training met; unseen pixels NaN."""
         x = self._values(batch.numbers.cpu().numpy())
@@ -241,10 +228,6 @@ class ImageModality(Modality):
         if observed.all():
             return self._table(x, self.form)
         return self._table(np.where(observed, x, np.nan), replace(self.form, stored="float32"))
-
-    def encode_given(self, given: Mapping[str, Any]) -> Batch:
-        """Raises: SettingError: what is given are cells of a table."""
-        raise SettingError(f"given={dict(given)!r:.60}: images are drawn as a whole")
 
     def texts(self, rows: Rows, column: str) -> list[str]:
         """The mean of a patch."""
@@ -308,27 +291,21 @@ class ImageModality(Modality):
         self, residuals: Float[np.ndarray, "row feature"]
     ) -> Float[np.ndarray, "row feature"]:
         """The residual of a patch's mean at each of its pixels."""
+        pooled = np.empty(residuals.shape)
         for place in range(len(self.layout.columns)):
             patch = self.layout.column_of_feature == place
             known = ~np.isnan(residuals[:, patch])
             mean = np.where(known, residuals[:, patch], 0).sum(1) / known.sum(1).clip(1)
-            residuals[:, patch] = np.where(known.any(1), mean, np.nan)[:, None]
-        return residuals
+            pooled[:, patch] = np.where(known.any(1), mean, np.nan)[:, None]
+        return pooled
 
     def supports(self, task: str) -> str | None:
         """Anomaly maps and files."""
         return UNSUPPORTED.get(task)
 
-    def features_of(self, column: str) -> list[int]:
-        """The positions of a patch's cells."""
-        return self._places[column]
-
-    @cached_property
-    def _places(self) -> dict[str, list[int]]:
-        places: dict[str, list[int]] = {}
-        for i, slot in enumerate(self.layout.slots):
-            places.setdefault(slot.column, []).append(i)
-        return places
+    def images(self, table: pa.Table) -> np.ndarray | None:
+        """The images of a table, if it holds any."""
+        return None if image_spec_of(table) is None else as_images(table)
 
     def _values(self, features: np.ndarray) -> np.ndarray:
         """Cells in the original units."""

@@ -18,9 +18,9 @@ from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.progress import stage
 from keyhole.core.records import Batch
 from keyhole.data import Rows, cast
+from keyhole.data.source import check_columns
 from keyhole.errors import BundleError, DataError, KeyholeWarning
 from keyhole.modalities import Modality
-from keyhole.modalities.tabular.given import check_columns
 from keyhole.store import record
 from keyhole.tasks.detect.anomaly_map import usual_nats
 from keyhole.tasks.detect.calibration import Calibration
