@@ -60,6 +60,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     container_: str
     model_: Model
+    modality_class_: type[Modality] | None = None  # of the rows that fit was given
     template_: Any = None
     n_features_in_: int
     feature_names_in_: np.ndarray
@@ -286,6 +287,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         model.container_, model.n_features_in_ = data.container, len(data.columns)
         model.feature_names_in_ = np.array(data.columns, dtype=object)
         model.model_ = fitted
+        model.modality_class_ = type(fitted.modality)
         return model
 
     def open(self, X: Any, *, learning: bool = False) -> Source:
@@ -299,9 +301,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     def parts(self) -> Parts:
         """The parts as given, else those that the bottleneck works best with, else defaults."""
-        opened = getattr(self, "container_", None)
         given = {name: getattr(self, name) for name in PARTS}
-        return parts_of(given, opened, width=self.width)
+        return parts_of(given, self.modality_class_, width=self.width)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -19,7 +19,7 @@ from keyhole.core.robust import MOST_POINTS
 from keyhole.data import Rows
 from keyhole.data.source import ArrowRows
 from keyhole.errors import DataError
-from keyhole.modalities import Modality, learn_modality
+from keyhole.modalities import Modality, learn_modality, prepare
 from keyhole.modalities.prepared import Parts, Prepared
 from keyhole.modalities.rows.calibrate import members_mean
 from keyhole.modalities.rows.reference import ReferenceSet
@@ -98,7 +98,7 @@ class Model:
     def score_block(self, rows: Rows, start: int = 0) -> Block:
         """What some rows cost, by deterministic passes that each fit the processor's cache."""
         batch = self.modality.encode(rows, start)
-        even, found = batch.even(self.modality.layout.grid), []
+        even, found = self.modality.even(batch), []
         with threads_for(pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 here = even.take(slice(first, first + PASS_ROWS)).to(self.device)
@@ -113,7 +113,7 @@ class Model:
         """Some rows as the net is given them, and as it expects them, averaged over members."""
         batch = self.modality.encode(rows, start)
         with threads_for(pass_work(self.network, len(batch))):
-            even = batch.even(self.modality.layout.grid).to(self.device)
+            even = self.modality.even(batch).to(self.device)
             mean = members_mean(self.network(even).likelihood.mean)
             return batch, mean.take(slice(0, len(batch)))
 
@@ -122,7 +122,7 @@ class Model:
         """The codes (row, code) of some rows, by the first member."""
         batch = self.modality.encode(rows, start)
         with threads_for(pass_work(self.network, len(batch))):
-            even = batch.even(self.modality.layout.grid).to(self.device)
+            even = self.modality.even(batch).to(self.device)
             return self.network(even).code.mean[0][: len(batch)].cpu().numpy()
 
     @torch.no_grad()
@@ -183,7 +183,7 @@ def learn(source: Any, parts: Parts, seed: int, callbacks: Callbacks) -> Model:
         )
     if callbacks.on_data_ready is not None:
         callbacks.on_data_ready(modality, source, profile)
-    prepared = modality.prepare(source, profile, parts, seed)
+    prepared = prepare(modality, source, profile, parts, seed)
     parts = prepared.parts
     run_with = _maker(modality, prepared, seed, callbacks.on_evaluate)
     choice, bottleneck = None, parts.bottleneck

@@ -15,15 +15,14 @@ from keyhole.core.parts import build, parse
 from keyhole.data import Source, open_source
 from keyhole.data.frames import array_names, as_container, container_of, is_frame, renamed
 from keyhole.data.frames_out import restored, template
-from keyhole.data.image_rows import ImageSource
 from keyhole.data.source import TableSource
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities import Schema
+from keyhole.modalities import Modality, Schema, modality_of
 from keyhole.modalities.prepared import Parts
 from keyhole.model.bottlenecks import Bottleneck, Plain
 from keyhole.model.bottlenecks.base import AUTO, with_width
 from keyhole.model.heads import Head, Mixed
-from keyhole.model.nets import MLP, Conv, Net
+from keyhole.model.nets import MLP, Net
 from keyhole.training import Corruption, Masking, TrainingConfig
 
 Fit = TypeVar("Fit", bound=Callable[..., Any])
@@ -61,18 +60,15 @@ def without_weights(fit: Fit) -> Fit:
 
 
 def learn_names(model: Any, X: Any) -> Source:
-    """The source of X; its kind and its columns' names become the model's.
+    """The source of X; its modality and its columns' names become the model's.
 
     Raises: DataError, FileError.
     """
     source = open_source(X)
     model.container_, model.template_ = container_of(X, source), template(X)
-    if isinstance(source, ImageSource):
-        schema = model.schema or Schema()
-        schema.check()
-        size = _size_of(schema)
-        source = source.sized(size, any_size=size is not None)
-    elif not isinstance(X, str | os.PathLike):
+    model.modality_class_ = modality_of(source)
+    source = model.modality_class_.for_fit(source, model.schema)
+    if isinstance(source, TableSource) and not isinstance(X, str | os.PathLike):
         validate_data(model, X, reset=True, skip_check_array=True)
     model.n_features_in_ = len(source.names)
     model.feature_names_in_ = np.array(source.names, dtype=object)
@@ -86,12 +82,12 @@ def match_names(model: Any, X: Any) -> Source:
     FileError.
     """
     source = open_source(X)
-    form = getattr(model.model_.modality, "form", None)
-    if isinstance(source, ImageSource) != (form is not None):
-        given, trained_on = ("images", "a table") if form is None else ("a table", "images")
-        raise DataError(f"{source.name} holds {given}, and this model was fitted on {trained_on}")
-    if isinstance(source, ImageSource) and form is not None:
-        return source.like(form, any_size=_size_of(model.schema) is not None)
+    modality, given = model.model_.modality, modality_of(source)
+    if given is not type(modality):
+        raise DataError(
+            f"{source.name} holds {given.noun}, and this model was fitted on {modality.noun}"
+        )
+    source = modality.match(source, model.schema)
     if isinstance(X, str | os.PathLike) or is_frame(X) or not isinstance(source, TableSource):
         return source  # its columns have names of their own
     names, kind = model.feature_names_in_.tolist(), type(model).__name__
@@ -117,45 +113,49 @@ def as_fitted(model: Any, table: Any) -> Any:
     return as_container(table, model.container_)
 
 
-def _size_of(schema: Any) -> tuple[int, int] | None:
-    """The size that images are brought to, where the schema gives one."""
-    size = getattr(schema, "size", None)
-    return None if size is None else (size[0], size[1])
-
-
 PARTS = {
     "bottleneck": (Bottleneck, Plain), "net": (Net, MLP), "head": (Head, Mixed),
     "corruption": (Corruption, Masking), "training": (TrainingConfig, TrainingConfig),
     "schema": (Schema, Schema),
 }  # fmt: skip
-OF_IMAGES: dict[str, Any] = {"net": Conv, "head": lambda: Mixed(continuous="gaussian")}
 
 
 def parts_of(
-    given: dict[str, Any], container: str | None = None, *, width: int | str | None = None
+    given: dict[str, Any],
+    modality_class: type[Modality] | None = None,
+    *,
+    width: int | str | None = None,
 ) -> Parts:
     """All parts by family: a part, its name, or None for what suits the bottleneck and the rows.
 
-    `container` is what the rows came in, where that is known; `width` is that of the code, None:
-    the bottleneck's own. Raises: SettingError for an invalid part or width, or a part that does
-    not suit such rows.
+    `modality_class` is that of the rows, where it is known; `width` is that of the code, None: the
+    bottleneck's own. Raises: SettingError for an invalid part or width, or a part that does not
+    suit such rows.
     """
     parts: dict[str, Any] = {}
+    defaults = {} if modality_class is None else modality_class.default_parts()
     for name, (base, default) in PARTS.items():
         part = given[name]
         if isinstance(part, str) and name not in {"training", "schema"}:
             part = parse(name, part)
         if part is None:
             recommended = parts["bottleneck"].recommended_parts.get(name) if parts else None
-            make = OF_IMAGES.get(name, default) if container == "images" else default
-            part = make() if recommended is None else build(name, recommended)
+            if recommended is not None:
+                part = build(name, recommended)
+            else:
+                part = defaults[name] if name in defaults else default()
         if not isinstance(part, base):
             by_name = "" if name in {"training", "schema"} else " or its name"
             raise SettingError(f"{name}={part!r:.80}: expected a {base.__name__}{by_name}")
         parts[name] = part
     if width is not None:
         parts["bottleneck"] = with_width(parts["bottleneck"], _checked_width(width))
-    _check_net(parts["net"], container)
+    if parts["net"].skips:
+        raise SettingError(
+            f"{parts['net']!r} has skip connections, so there is no code; use Denoiser"
+        )
+    if modality_class is not None:
+        modality_class.check_net(parts["net"])
     return Parts(**parts)
 
 
@@ -166,14 +166,3 @@ def _checked_width(width: Any) -> int | str:
     if isinstance(width, bool) or not isinstance(width, Integral) or width < 1:
         raise SettingError(f"width={width!r:.40}: expected a whole number from 1 up, or 'auto'")
     return int(width)
-
-
-def _check_net(net: Net, container: str | None) -> None:
-    """Raises: SettingError for a net that has no code, or is not for such rows."""
-    if net.skips:
-        raise SettingError(f"{net!r} has skip connections, so there is no code; use Denoiser")
-    if net.images and container not in {None, "images"}:
-        raise SettingError(
-            f"{net!r} is for images, and these rows are those of a table: give an array "
-            "(n, height, width) or a folder of image files, or take MLP"
-        )

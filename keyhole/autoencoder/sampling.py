@@ -96,7 +96,7 @@ def draw_gaps(fitted: Model, batch: Batch, turn: int, generator: Generator) -> B
     for start in range(0, max(len(batch), 1), PASS_ROWS):
         here, open_ = (x.take(slice(start, start + PASS_ROWS)) for x in (batch, _as(batch, gaps)))
         left = open_.observed.clone()
-        for group in layout.groups():
+        for group in table.mask_groups():
             now = torch.zeros(len(layout), dtype=torch.bool)
             now[group] = True
             asked = left & now

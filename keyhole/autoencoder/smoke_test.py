@@ -19,24 +19,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
-from keyhole.core.layout import Layout, Slot, column_nats
+from keyhole.core.layout import MOST_LEVELS, Layout, Slot, column_nats
 from keyhole.core.records import Batch, Likelihood
-from keyhole.data.cast import ISO
 from keyhole.data.source import ArrowRows
 from keyhole.errors import BundleError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Prediction
-from keyhole.modalities.tabular.profile import MOST_LEVELS
 from keyhole.model.network import Network
 from keyhole.store.tensors import Shapes
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 
 MOST_BUFFERED = 1 << 26  # numbers that a network keeps beside its weights
 BUFFERS_A_FEATURE = 8
-NUMBERS, MOMENTS = {"number", "count"}, {"datetime"}  # kinds whose types are known
 TRIED = (0.0, 1.0, 2.0, -3.0, 8.0)  # cells of the rows that are tried; codes from 0 up
 
 
@@ -87,7 +84,7 @@ def try_out(table: Modality, network: Network) -> None:
     batch = table.encode(ArrowRows(pa.concat_tables([expected, empty])))
     if not torch.isfinite(batch.numbers).all():
         raise BundleError("the manifest's columns make cells that are not numbers")
-    _check_types(table, expected.schema)
+    table.check_types(expected.schema)
     passed = network(batch)
     log_prob = passed.likelihood.log_prob(batch)
     if not torch.isfinite(log_prob[:, :, batch.observed]).all():
@@ -117,25 +114,6 @@ def _draw(table: Modality, likelihood: Likelihood) -> None:
     if not (torch.isfinite(mean.numbers).all() and torch.isfinite(drawn.numbers).all()):
         raise BundleError("the weights make draws that are not numbers")
     table.drawn(drawn)
-
-
-def _check_types(table: Modality, schema: pa.Schema) -> None:
-    """Values of a column can only be of a type that its kind makes; a patch is no column of rows.
-
-    Raises: BundleError.
-    """
-    import pyarrow.types as pt
-
-    for column in table.encoded_columns:
-        if column.name not in schema.names:
-            continue
-        type_ = schema.field(column.name).type
-        plain = pt.is_integer(type_) or pt.is_floating(type_)
-        number = plain or pt.is_duration(type_)
-        moment = pt.is_timestamp(type_) or pt.is_date(type_) or pt.is_string(type_)
-        moment = moment or (plain and getattr(column, "style", ISO) != ISO)  # 20240131, epochs
-        if (column.kind in NUMBERS and not number) or (column.kind in MOMENTS and not moment):
-            raise BundleError(f"column {column.name!r:.80} is a {column.kind} of type {type_}")
 
 
 def _possible(slot: Slot) -> bool:

@@ -11,14 +11,13 @@ from keyhole.autoencoder.fit import Model
 from keyhole.autoencoder.smoke_test import check_layout, shapes_of, try_codes, try_out
 from keyhole.autoencoder.width import WidthChoice
 from keyhole.checks import DenoisingEvidence, Evidence, Finding
-from keyhole.core.layout import Layout, Shape
+from keyhole.core.layout import FAR, Layout, Shape
 from keyhole.core.parts import build, fits
 from keyhole.core.records import Batch
 from keyhole.errors import BundleError
 from keyhole.modalities import Modality
 from keyhole.modalities.prepared import Parts
 from keyhole.modalities.rows.reference import FRESH, TRAINED, ReferenceSet
-from keyhole.modalities.tabular.columns.number import FAR
 from keyhole.model.bottlenecks.base import AUTO, with_width
 from keyhole.model.bottlenecks.deterministic import Identity
 from keyhole.model.network import Network
@@ -177,7 +176,7 @@ def _described(bundle: Bundle) -> tuple[State, Parts, Modality]:
         raise BundleError(f"the manifest has parts {sorted(state.parts)!r:.160}")
     named: dict[str, Any] = {name: build(name, recipe) for name, recipe in state.parts.items()}
     parts = Parts(**{"bottleneck": Identity(), **named})
-    columns = state.modality.get("columns", ())
+    columns = state.modality.get("columns", state.data.columns)
     if len(columns) != len(state.data.columns):  # before any is built
         raise BundleError("the manifest cannot be used: data.columns: those of the table")
     modality = Modality.restored(state.modality)

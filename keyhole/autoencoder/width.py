@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from keyhole.core.coordinates import coordinates
 from keyhole.core.records import Batch, Pass
 from keyhole.core.robust import intrinsic_dimension
 from keyhole.modalities import Modality
@@ -41,7 +40,7 @@ class WidthChoice:
 
 def starting_width(table: Modality, sample: Batch) -> tuple[int, float | None, float | None]:
     """Twice the dimension that the rows seem to fill, below their cells; and both estimates."""
-    points = coordinates(sample, table.layout)
+    points = table.coordinates(sample)
     points = points[~torch.isnan(points).any(1)].double().numpy()
     two, likely = (None if math.isnan(d) else d for d in intrinsic_dimension(points))
     features = len(table.layout)

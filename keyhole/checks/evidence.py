@@ -11,7 +11,7 @@ from keyhole.checks.baselines import Baselines, Said
 from keyhole.core.layout import Layout
 from keyhole.core.progress import History
 from keyhole.core.records import Batch
-from keyhole.modalities import Modality
+from keyhole.modalities.base import Modality
 from keyhole.modalities.rows.prepare import RowsToJudge
 from keyhole.model.network import Network
 
@@ -115,7 +115,7 @@ def _(
     batch, nets = batch.take(kept), torch.from_numpy(member[kept])
     layout = network.shape.layout
     rng = np.random.default_rng(0)
-    groups = layout.groups()
+    groups = modality.mask_groups()
     baselines = Baselines.measure(layout, batch, nets.numpy(), network.width, groups)
     rebuilt, guessed = _net(network, batch, nets), _net_guesses(network, batch, nets, groups)
     row_nats, mine = rebuilt.row_nats(batch), nets.numpy()

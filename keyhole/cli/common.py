@@ -199,7 +199,7 @@ def use_machine(model: Any, threads: int | None, device: str) -> None:
 
 def match_columns(model: Any, names: list[str], say: Say) -> None:
     """Print how the data's columns match the model's. Raises: DataError if one is missing."""
-    from keyhole.modalities.tabular.given import check_columns
+    from keyhole.data.source import check_columns
 
     needed = model.model_.modality.needs()
     check_columns(needed, names, "this model")

@@ -93,8 +93,8 @@ def explain(model: str, data: str, **options: Any) -> None:
 def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
     """The chosen row, and its index. Raises: DataError if there is no such row."""
     from keyhole.data.cast import texts
+    from keyhole.data.source import check_columns
     from keyhole.errors import DataError
-    from keyhole.modalities.tabular.given import check_columns
 
     wanted, start = options["id_value"], 0
     if wanted is not None:

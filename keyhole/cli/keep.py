@@ -62,8 +62,7 @@ def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
     """Calibrate on rows labelled normal, and set the rate that fits the labels best."""
     import pyarrow as pa
 
-    from keyhole.data.source import ArrowRows, TableSource
-    from keyhole.modalities.tabular.given import check_columns
+    from keyhole.data.source import ArrowRows, TableSource, check_columns
     from keyhole.tasks.detect.labels import anomalies
 
     check_columns([label], source.names, "calibrate --label")

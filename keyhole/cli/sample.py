@@ -83,10 +83,9 @@ def _folder(model: Any, path: str) -> Iterator[Any]:
     from keyhole.core.files import folder_aside
     from keyhole.errors import SettingError
     from keyhole.jobs.images import ImageFolder
-    from keyhole.modalities import ImageModality
 
-    if not isinstance(model.model_.modality, ImageModality):
-        raise SettingError(f"{path}: the rows of a table need a .csv, .parquet or .jsonl file")
+    if (why_not := model.model_.modality.supports("png")) is not None:
+        raise SettingError(f"{path}: {why_not}")
     with folder_aside(path, ()) as folder:
         yield ImageFolder(folder)
 
@@ -108,7 +107,7 @@ def _tables(
 
 def _check_target(model: Any, options: dict[str, Any]) -> None:
     """Check --target before a row is written: it must be a column and needs --judge."""
-    from keyhole.modalities.tabular.given import check_columns
+    from keyhole.data.source import check_columns
 
     target = options["target"]
     if target is None:

@@ -2,8 +2,6 @@
 
 A number stands on an axis as encoded; a level has an axis of its own, so that two rows with
 different levels are as far apart (squared distance 2) as two independent standardised numbers.
-An image stands where its patches do, in units of its own contrast; mean and contrast are two axes
-of their own, not a factor on all others.
 """
 
 import torch
@@ -16,15 +14,12 @@ from keyhole.core.records import Batch
 
 MOST_AXES = 2_048  # a covariance of more takes minutes
 MOST_LEVELS = 50  # of a column that have an axis of their own; rarer and unseen ones share one
-LEAST_CONTRAST = 0.05  # of the usual one: a blank image is not all noise
 FARTHEST = 1e6  # a float32 squares no more without losing the near ones
 
 
 def coordinates(batch: Batch, layout: Layout) -> Float[Tensor, "row axis"]:
     """The point of each row; NaN on the axes of a gap."""
     gap = gaps(batch, layout)
-    if layout.grid is not None:
-        return _patches(batch, layout, gap)
     wide = layout.numbers
     numbers = batch.numbers.clamp(-FARTHEST, FARTHEST).masked_fill(gap[:, :wide], torch.nan)
     if not layout.codes:
@@ -37,36 +32,6 @@ def coordinates(batch: Batch, layout: Layout) -> Float[Tensor, "row axis"]:
         axes = functional.one_hot(place, own).to(numbers.dtype)
         parts.append(axes.masked_fill(gap[:, wide + i, None], torch.nan))
     return torch.cat(parts, 1)
-
-
-def contrast(batch: Batch) -> Float[Tensor, "*lead row"]:
-    """The standard deviation of each image's seen pixels, as encoded: 1 is usual."""
-    return _light(batch)[1]
-
-
-def _light(batch: Batch) -> tuple[Tensor, Tensor]:
-    """The mean and the contrast of each image's seen pixels, as encoded."""
-    observed = batch.observed.to(batch.numbers)
-    numbers = batch.numbers.clamp(-FARTHEST, FARTHEST) * observed
-    count = observed.sum(-1).clamp(min=1)
-    mean = numbers.sum(-1) / count
-    square = ((numbers - mean[..., None]) * observed).square().sum(-1) / count
-    return mean, square.sqrt().clamp(min=LEAST_CONTRAST)
-
-
-def _patches(batch: Batch, layout: Layout, gap: Tensor) -> Float[Tensor, "row axis"]:
-    """Each channel's mean of each patch, in the image's contrast; light; log contrast."""
-    mean, contrast = _light(batch)
-    away = (batch.numbers.clamp(-FARTHEST, FARTHEST) - mean[:, None]) / contrast[:, None]
-    channels = (layout.grid or (1, 1, 1))[2]
-    place = torch.from_numpy(layout.column_of_feature).to(away.device) * channels
-    place = place + torch.arange(len(layout), device=away.device) % channels
-    observed, wide = batch.observed.to(away), len(layout.columns) * channels
-    total = away.new_zeros(len(away), wide).index_add_(1, place, away * observed)
-    count = away.new_zeros(len(away), wide).index_add_(1, place, observed)
-    light = torch.stack([mean, contrast.log()], 1)
-    light = light.masked_fill(gap.all(1, keepdim=True), torch.nan)
-    return torch.cat([torch.where(count > 0, total / count, torch.nan), light], 1)
 
 
 def gaps(batch: Batch, layout: Layout) -> Bool[Tensor, "row feature"]:

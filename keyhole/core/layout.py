@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 TREND, CLOCK = "trend", "clock"  # parts of a moment: any, or one that rows follow in time
+FAR = 1e30  # number features are clipped here: float32 overflows a little further out
+MOST_LEVELS = 100_000  # of a code feature, with one more for all others
 MOST_WEIGHT = 25.0  # a flag that is hardly ever set teaches little, however loud
 
 
@@ -71,12 +73,14 @@ class Slot:
 class Layout:
     """The slots of a row, number cells first.
 
-    `grid` is the (height, width, channels) of a row that is an image: its cells are numbers, in
-    the order row, column, channel, and a «column» of cells is a patch.
+    For nets of images alone: `grid` is the (height, width, channels) of a row that is an image
+    (its cells are numbers, in the order row, column, channel), `patch` the side of the square
+    patches that are its columns.
     """
 
     slots: tuple[Slot, ...]
     grid: tuple[int, int, int] | None = None
+    patch: int = 0
 
     @classmethod
     def of(cls, slots: Sequence[Slot]) -> "Layout":
@@ -109,24 +113,6 @@ class Layout:
         """The positions of the cells that have this likelihood."""
         return [i for i, slot in enumerate(self.slots) if slot.head == head]
 
-    def groups(self, most: int = 8) -> list[np.ndarray]:
-        """The cells of every eighth column: hidden group by group, each cell is guessed once."""
-        count = min(most, len(self.columns))
-        if self.grid is not None:  # so that no patch is hidden with the one below it
-            down, across = np.divmod(np.arange(len(self.columns)), -(-self.grid[1] // self.patch))
-            place = ((3 * down + across) % count)[self.column_of_feature]
-            return [np.flatnonzero(place == group) for group in range(count)]
-        return [np.flatnonzero(self.column_of_feature % count == group) for group in range(count)]
-
-    @cached_property
-    def patch(self) -> int:
-        """The side of an image's patches; 0 where rows are no images."""
-        if self.grid is None:
-            return 0
-        _, width, channels = self.grid
-        first = self.slots[0].column
-        return sum(s.column == first for s in self.slots[: width * channels]) // channels
-
     @cached_property
     def _places(self) -> dict[str, list[int]]:
         places: dict[str, list[int]] = {}
@@ -155,7 +141,7 @@ def pixels(slot: Slot, grid: tuple[int, int, int], patch: int) -> Layout:
                 replace(slot, column=name, part=f"{y},{x}" + (f" channel {c}" if c else ""))
                 for c in range(channels)
             ]
-    return Layout(tuple(slots), grid)
+    return Layout(tuple(slots), grid, min(patch, width))
 
 
 @dataclass(frozen=True)

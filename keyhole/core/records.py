@@ -35,14 +35,13 @@ class Batch:
         """The rows at these positions; a (member, batch) index gives a member axis."""
         return self._each(lambda part: part[rows])
 
-    def even(self, grid: object = None) -> "Batch":
+    def even(self) -> "Batch":
         """The rows, the last one repeated up to a multiple of `EVEN_ROWS`.
 
-        So a row's figures do not depend on how many others are asked about with it. Images
-        (whose layout has a `grid`) stay as they are: 31 more would cost too much.
+        So a row's figures do not depend on how many others are asked about with it.
         """
         short = -len(self) % EVEN_ROWS
-        if grid is not None or not short or not len(self):
+        if not short or not len(self):
             return self
         return self.take(torch.arange(len(self) + short).clamp(max=len(self) - 1))
 

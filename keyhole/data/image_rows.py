@@ -87,8 +87,10 @@ def image_spec_of(table: pa.Table) -> ImageSpec | None:
 
 
 def holds_images(source: Source) -> bool:
-    """True where a source's rows are images."""
-    if IMAGE not in source.names:
+    """True where a source's rows are images; rows of text, which can be read once, are none."""
+    if isinstance(source, ImageSource):
+        return True
+    if IMAGE not in source.names or not source.groups:
         return False
     first = next(iter(source.blocks(1)), None)
     return first is not None and image_spec_of(first.arrow()) is not None

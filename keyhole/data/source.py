@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -218,6 +219,22 @@ def check_names(names: Sequence[str], where: str, rows: int | str = "") -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{where} has columns with the same name: {twice}; rename one of each")
+
+
+def check_columns(wanted: list[str], given: list[str], who: str) -> None:
+    """Every wanted column must be given.
+
+    Raises: DataError that shows the nearest name.
+    """
+    names = set(given)
+    absent = [name for name in wanted if name not in names]
+    if not absent:
+        return
+    name = absent[0]
+    near = difflib.get_close_matches(name, given, 1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"given columns: {given[:20]}"
+    more = f" ({len(absent)} columns are absent)" if len(absent) > 1 else ""
+    raise DataError(f"column {name!r}, which {who} needs, is absent{more}; {hint}")
 
 
 def finite_matrix(rows: Rows, names: list[str], start: int) -> np.ndarray:

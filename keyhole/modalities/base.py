@@ -4,23 +4,40 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from keyhole.core import coordinates
 from keyhole.core.layout import Layout
 from keyhole.core.parts import Described, build
 from keyhole.core.records import Batch
-from keyhole.data.source import Rows
-from keyhole.errors import BundleError, SettingError
-from keyhole.modalities.expected import Expected, Prediction
+from keyhole.data import cast
+from keyhole.data.source import ArrowRows, Rows, Source
+from keyhole.errors import BundleError, DataError, SettingError
+from keyhole.modalities.expected import Expected, Prediction, number_texts
 from keyhole.modalities.prepared import Parts, Prepared
+from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.lawful import Lawful
+from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.model.nets import Net
 from keyhole.model.network import Network
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+UNSUPPORTED = {  # by a modality that says nothing of its own
+    "given": "rows of this kind are drawn as a whole",
+    "cards": "a card names columns of a table, and these rows are none",
+    "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
+    "png": "rows that are no images need a .csv, .parquet or .jsonl file",
+}
+LEAST_REACH = 0.05  # of a feature's spread
 
 
 class Named(Protocol):
@@ -30,14 +47,48 @@ class Named(Protocol):
     kind: Any
 
 
+@dataclass(frozen=True)
+class Field:
+    """A column of a source without settings of its own."""
+
+    name: str
+    kind: str
+
+
+class Maps(Protocol):
+    """What anomaly maps of rows are made of: places, such as the pixels of an image."""
+
+    @property
+    def places(self) -> int:
+        """How many places a map has."""
+        ...
+
+    @property
+    def masks(self) -> list[Tensor]:
+        """The features that are masked together, (feature,) each."""
+        ...
+
+    def nats(
+        self, deviance: Float[Tensor, "member row feature"], batch: Batch
+    ) -> Float[Tensor, "member row place"]:
+        """Nats of each place from those of features, each summed over all masks; NaN for a gap."""
+        ...
+
+    def shaped(self, ratios: Float[np.ndarray, "row place"]) -> np.ndarray:
+        """The maps (row, height, width) as a person looks at them."""
+        ...
+
+
 class Modality(Described):
-    """What one row is, as JSON by `recipe` and back by `restored`.
+    """What one row is: everything that differs by kind of data; JSON by `recipe`, then `restored`.
 
     `columns` are those of the source, `reasons` says why each is what it is, and `gaps` what share
-    of each was missing; `celled` are those that have cells, in the order of `layout.columns`.
+    of each was missing. A new kind needs `takes`, `columns`, `reasons`, `gaps`, `layout`, `encode`
+    and `decode`; the other methods have defaults that suit most rows.
     """
 
     family = "modality"
+    noun: ClassVar[str] = "rows of another kind"  # "X holds ..., and this model was fitted on ..."
 
     has_rows: ClassVar[bool] = True  # False: samples are not rows that answers go back to
 
@@ -45,103 +96,74 @@ class Modality(Described):
     reasons: dict[str, str]
     gaps: dict[str, float]
 
-    @property
-    @abstractmethod
-    def layout(self) -> Layout:
-        """The cells of a row."""
+    @classmethod
+    def takes(cls, source: Source) -> bool:
+        """True for a source whose rows are of this kind; only a look at names and types."""
+        return False
 
-    @abstractmethod
-    def prepare(self, source: Any, profile: Any, parts: Parts, seed: int) -> Prepared:
-        """The source made ready for training; `profile` is what `learn` returned with self."""
+    @classmethod
+    def for_fit(cls, source: Source, schema: Schema | None) -> Source:
+        """The source as a fit reads it. Raises: DataError, SettingError."""
+        return source
+
+    def match(self, source: Source, schema: Schema | None) -> Source:
+        """A source of this kind as this model reads it. Raises: DataError."""
+        return source
+
+    @classmethod
+    def default_parts(cls) -> dict[str, Any]:
+        """Parts by family for such rows, where neither user nor bottleneck asks for others."""
+        return {}
+
+    @classmethod
+    def check_net(cls, net: Net) -> None:
+        """Raises: SettingError for a net that is not for such rows."""
+        if net.images:
+            raise SettingError(
+                f"{net!r} is for images, and these rows are those of a table: give an array "
+                "(n, height, width) or a folder of image files, or take MLP"
+            )
 
     def supports(self, task: str) -> str | None:
-        """None, or one sentence that says why a model of this modality cannot do a task."""
+        """None where `task` can be asked of such rows, else one sentence that says why not.
+
+        Tasks are "given" (rows drawn with given values), "cards" (of code dimensions), "judge" (of
+        drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values" (is one value
+        far beyond all that its column held?).
+        """
+        return UNSUPPORTED.get(task)
+
+    @classmethod
+    def learn(
+        cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
+    ) -> tuple[Self, SourceProfile]:
+        """The modality, and the profile that it was learned from: by default, a sample of rows.
+
+        `alike`: numbers that look like one measure share a scale; `binned`: the head wants bins.
+        Raises: DataError for a source without rows.
+        """
+        source_profile = SourceProfile(source, source.names, profiled=False)
+        if source_profile.rows == 0:
+            raise DataError(f"{source.name} holds 0 sample(s): a minimum of 1 is required")
+        return cls.of_sample(source_profile.sample), source_profile
+
+    @classmethod
+    def learn_with(cls, source: Any, parts: Parts, seed: int) -> tuple[Self, Any]:
+        """The modality, and the profile of the source, as these parts need them."""
+        alike, binned = parts.bottleneck.stochastic, parts.head.binned
+        return cls.learn(source, parts.schema, alike=alike, binned=binned)
+
+    def prepare(self, source: Any, profile: Any, parts: Parts, seed: int) -> Prepared | None:
+        """The source made ready for training; None: as rows, split by their position."""
         return None
+
+    @classmethod
+    def of_sample(cls, sample: pa.Table) -> Self:
+        """The modality of these rows."""
+        return cls()
 
     def try_out(self, network: Network) -> None:
         """Send data through a loaded network, if samples are not rows. Raises: BundleError."""
-
-    @property
-    def encoded_columns(self) -> Sequence[Any]:
-        """The columns that have features."""
-        return []
-
-    @property
-    def id_column(self) -> str | None:
-        """The column that names rows of itself, if one does."""
-        return None
-
-    def needs(self) -> list[str]:
-        """The columns of a source that scoring reads."""
-        return []
-
-    def encode(self, rows: Rows, start: int = 0) -> Batch:
-        """The rows as cells; `start` is the place of the first row in its source, for messages."""
-        raise self._unsupported("encode")
-
-    def decode(self, batch: Batch) -> pa.Table:
-        """Cells of expected rows as an Arrow table in the original units and types."""
-        raise self._unsupported("decode")
-
-    def guess(self, batch: Batch) -> pa.Table:
-        """Cells that were hidden and guessed, as the values that would fill the gaps best."""
-        raise self._unsupported("guess")
-
-    def drawn(self, batch: Batch) -> pa.Table:
-        """Cells that were drawn from a likelihood, as rows of legal values."""
-        raise self._unsupported("drawn")
-
-    def decode_observed(self, batch: Batch) -> pa.Table:
-        """Encoded rows as they were met; unseen cells missing."""
-        return self.drawn(batch)
-
-    @property
-    def lawful(self) -> Lawful | None:
-        """What keeps the rules between columns; None where there are none."""
-        return None
-
-    def without_rules(self) -> Self:
-        """The same modality, free of rules between columns."""
-        return self
-
-    def calibrated(self, expected: dict[str, np.ndarray], observed: dict[str, np.ndarray]) -> Self:
-        """The same modality, means calibrated by expected and observed masked values."""
-        return self
-
-    def allowed(self, batch: Batch) -> torch.Tensor:
-        """(row, cell): False where a drawn value is none that may be drawn."""
-        return torch.ones_like(batch.observed)
-
-    def written(self, table: pa.Table) -> pa.Table:
-        """Decoded rows in the way that training wrote them; the rows as they are by default."""
-        return table
-
-    def encode_given(self, given: Mapping[str, Any]) -> Batch:
-        """One row of which only these columns' cells are seen.
-
-        Raises: DataError, SettingError.
-        """
-        raise self._unsupported("encode_given")
-
-    def texts(self, rows: Rows, column: str) -> list[str]:
-        """What stands in a column that has cells, as a person would write it."""
-        raise self._unsupported("texts")
-
-    def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
-        """What was expected in place of a column's values, (row, cell), in words."""
-        raise self._unsupported("expected")
-
-    def features(self, batch: Batch) -> np.ndarray:
-        """All cells of a batch without lead axes as one matrix: in float64 codes stay exact."""
-        pair = [batch.numbers.double(), batch.codes.double()]
-        return torch.cat(pair, -1).cpu().numpy()
-
-    def features_of(self, column: str) -> list[int]:
-        """The positions of a column's cells."""
-        raise self._unsupported("features_of")
-
-    def _unsupported(self, method: str) -> SettingError:
-        return SettingError(f"models of {self.kind} have no {method}()")
 
     @classmethod
     def restored(cls, recipe: Any) -> Self:
@@ -153,3 +175,186 @@ class Modality(Described):
         if not isinstance(modality, cls):
             raise BundleError(f"expected a {cls.__name__} modality, got {recipe.get('kind')!r}")
         return modality
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """The features of a row."""
+
+    @property
+    def encoded_columns(self) -> Sequence[Any]:
+        """The columns that have features, in the order of the source."""
+        return [column for column in self.columns if column.name in self.layout.columns]
+
+    @property
+    def id_column(self) -> str | None:
+        """The column that names rows of itself, if one does."""
+        return None
+
+    def needs(self) -> list[str]:
+        """The columns of a source that scoring reads."""
+        return [column.name for column in self.encoded_columns]
+
+    @abstractmethod
+    def encode(self, rows: Rows, start: int = 0) -> Batch:
+        """The rows as features; `start` is the first row's place in its source, for messages."""
+
+    @abstractmethod
+    def decode(self, batch: Batch) -> pa.Table:
+        """Features of expected rows as an Arrow table in the original units and types."""
+
+    def guess(self, batch: Batch) -> pa.Table:
+        """Expected features of masked values, as the values that fill the gaps best."""
+        return self.decode(batch)
+
+    def drawn(self, batch: Batch) -> pa.Table:
+        """Features drawn from a likelihood, as rows of legal values; unobserved ones missing."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        table, observed = self.decode(batch), batch.observed.cpu().numpy()
+        for place, name in enumerate(table.column_names):
+            gaps = pa.array(~observed[:, self.features_of(name)].any(1))
+            values = pc.if_else(gaps, None, table.column(name))  # pyright: ignore
+            table = table.set_column(place, name, values)
+        return table
+
+    def decode_observed(self, batch: Batch) -> pa.Table:
+        """Encoded rows as observed; unobserved values missing."""
+        return self.drawn(batch)
+
+    def encode_given(self, given: Mapping[str, Any]) -> Batch:
+        """One encoded row in which only these columns are observed.
+
+        Raises: DataError, SettingError.
+        """
+        raise SettingError(f"given={dict(given)!r:.60}: {self.supports('given')}")
+
+    def features(self, batch: Batch) -> np.ndarray:
+        """All features of a batch without lead axes as a matrix: in float64 codes stay exact."""
+        pair = [batch.numbers.double(), batch.codes.double()]
+        return torch.cat(pair, -1).cpu().numpy()
+
+    def features_of(self, column: str) -> list[int]:
+        """The positions of a column's features."""
+        return self.layout.features(column)
+
+    @property
+    def lawful(self) -> Lawful | None:
+        """What keeps the rules between columns; None where there are none."""
+        return None
+
+    def without_rules(self) -> Self:
+        """The same modality, free of rules between columns."""
+        return self
+
+    @property
+    def mean_columns(self) -> list[str]:
+        """The columns whose expected values `calibrated` maps to means of observed ones."""
+        return []
+
+    def calibrated(self, expected: dict[str, np.ndarray], observed: dict[str, np.ndarray]) -> Self:
+        """The same modality, means calibrated by expected and observed masked values."""
+        return self
+
+    def allowed(self, batch: Batch) -> torch.Tensor:
+        """(row, feature): False where a drawn value is not legal."""
+        return torch.ones_like(batch.observed)
+
+    def check_types(self, schema: pa.Schema) -> None:
+        """Raises: BundleError for decoded rows of types that their columns do not make."""
+
+    def written(self, table: pa.Table) -> pa.Table:
+        """Decoded rows in the way that training wrote them; the rows as they are by default."""
+        return table
+
+    def cell_texts(self, column: str, values: pa.Array, decimal: str = "") -> pa.Array:
+        """Decoded values of a column of texts; `decimal` is the sign of the file's numbers."""
+        return cast.texts(values)
+
+    def texts(self, rows: Rows, column: str) -> list[str]:
+        """The values of a column that has features, as a person would write them."""
+        values = rows.column(column)
+        if cast.is_numeric(values.type):
+            return number_texts(cast.floats(values)[0])
+        return cast.texts(values).fill_null("missing").to_pylist()
+
+    def usual(self, column: str, low: float, high: float) -> str:
+        """The range between two values of a column's first number feature, in words, or ""."""
+        return ""
+
+    def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
+        """What was expected instead of a column's values (row, feature), in words.
+
+        By default the decoded middle of the prediction; a value fits if all its features lie in
+        their intervals.
+        """
+        wide, places = self.layout.numbers, self.features_of(column)
+        whole = np.zeros((len(features), len(self.layout)))
+        whole[:, places] = predicted.middle
+        numbers, codes = (
+            torch.from_numpy(whole).float()[:, :wide],
+            torch.from_numpy(whole[:, wide:]),
+        )
+        table = self.decode(Batch(numbers, codes.long(), torch.ones(whole.shape).bool()))
+        texts = [f"about {text}" for text in self.texts(ArrowRows(table), column)]
+        fits = np.asarray(((predicted.low <= features) & (features <= predicted.high)).all(1))
+        return Expected(texts, fits, np.ones(len(features), bool))
+
+    def images(self, table: pa.Table) -> np.ndarray | None:
+        """Decoded rows as images (row, height, width[, channel]); None where they are texts."""
+        return None
+
+    def ends(self, column: str) -> tuple[float, float] | None:
+        """The least and the most that training met; None for a column that holds no numbers."""
+        return None
+
+    def comparable(self, table: pa.Table) -> pa.Table:
+        """Rows for judges of drawn ones: dates as numbers, which else were levels."""
+        return table
+
+    def unseen_levels(self, batch: Batch) -> dict[str, int]:
+        """In how many of these rows each column of levels holds one that training never met."""
+        return {}
+
+    def mask_groups(self, most: int = 8) -> list[np.ndarray]:
+        """The features that are masked together, at most so many groups of every column once.
+
+        Each value is predicted while its group is masked: by default every eighth column.
+        """
+        count, column = min(most, len(self.layout.columns)), self.layout.column_of_feature
+        return [np.flatnonzero(column % count == group) for group in range(count)]
+
+    def even(self, batch: Batch) -> Batch:
+        """The rows of a pass, padded so that no row's figures depend on how many others come.
+
+        A modality whose rows are large may return them as they are.
+        """
+        return batch.even()
+
+    def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
+        """Where distances between rows are measured: the point of each; NaN on axes of a gap."""
+        return coordinates.coordinates(batch, self.layout)
+
+    def scale_deviance(
+        self, deviance: Float[Tensor, "*lead row feature"], batch: Batch
+    ) -> Float[Tensor, "*lead row feature"]:
+        """Nats beyond a perfect prediction as they count in a score; as they are by default."""
+        return deviance
+
+    def reach(
+        self, half_width: Float[np.ndarray, "row feature"]
+    ) -> Float[np.ndarray, "row feature"]:
+        """The units of residuals: half of a likelihood's interval, at least some of a spread."""
+        return np.maximum(half_width, LEAST_REACH * np.array([s.scale for s in self.layout.slots]))
+
+    def pool_residuals(
+        self, residuals: Float[np.ndarray, "row feature"]
+    ) -> Float[np.ndarray, "row feature"]:
+        """Residuals as intervals are made of them, NaN for a gap; as they are by default."""
+        return residuals
+
+    @property
+    def maps(self) -> Maps | None:
+        """What anomaly maps are made of; None where rows have no map."""
+        return None

@@ -130,3 +130,8 @@ def range_texts(low: np.ndarray, high: np.ndarray) -> list[str]:
     """«12 to 15», or one number where both ends read the same."""
     ends = zip(number_texts(low), number_texts(high), strict=True)
     return [a if a == b else f"{a} to {b}" for a, b in ends]
+
+
+def shorten(text: str, most: int = 40) -> str:
+    """The text, cut with an ellipsis where it is longer than `most` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,14 +1,18 @@
-"""Which modality a source is of."""
+"""Which modality takes a source, what it learns from it, and the source made ready to train."""
 
-from typing import Any
+from typing import Any, cast
 
-from keyhole.data.image_rows import holds_images
+from keyhole.core.parts import kinds
 from keyhole.modalities.base import Modality
-from keyhole.modalities.image.image import ImageModality
-from keyhole.modalities.prepared import Parts
+from keyhole.modalities.prepared import Parts, Prepared
+from keyhole.modalities.rows.prepare import prepare_rows
 from keyhole.modalities.tabular.table import Tabular
-from keyhole.modalities.tiles.source import NoisyImages
-from keyhole.modalities.tiles.tiles import Tiles
+
+
+def modality_of(source: Any) -> type[Modality]:
+    """The registered modality that takes a source; `Tabular` takes what no other does."""
+    registered = cast(list[type[Modality]], list(kinds("modality").values()))
+    return next((kind for kind in registered if kind.takes(source)), Tabular)
 
 
 def learn_modality(source: Any, parts: Parts, seed: int) -> tuple[Modality, Any]:
@@ -16,9 +20,10 @@ def learn_modality(source: Any, parts: Parts, seed: int) -> tuple[Modality, Any]
 
     A profile has the number of `rows` and a `sample` of them. Raises: DataError, SettingError.
     """
-    if isinstance(source, NoisyImages):
-        return Tiles.learn(source, parts.schema, parts, seed)
-    if holds_images(source):
-        return ImageModality.learn(source, parts.schema)
-    alike, binned = parts.bottleneck.stochastic, parts.head.binned
-    return Tabular.learn(source, parts.schema, alike=alike, binned=binned)
+    return modality_of(source).learn_with(source, parts, seed)
+
+
+def prepare(modality: Modality, source: Any, profile: Any, parts: Parts, seed: int) -> Prepared:
+    """The source made ready for training."""
+    prepared = modality.prepare(source, profile, parts, seed)
+    return prepared or prepare_rows(modality, source, profile, parts, seed)

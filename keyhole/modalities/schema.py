@@ -91,9 +91,8 @@ class Schema(Described):
         A text that is a column's name means that column; else it is read as a line of CSV.
         """
         same = type(self)(**self.get_params())
-        if not isinstance(self, ImageSchema):
-            same.only = None if self.only is None else _split(self.only, names)
-            same.exclude = None if self.exclude is None else _split(self.exclude, names)
+        same.only = None if self.only is None else _split(self.only, names)
+        same.exclude = None if self.exclude is None else _split(self.exclude, names)
         return same
 
     @property

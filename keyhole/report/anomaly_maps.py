@@ -12,7 +12,7 @@ import numpy as np
 
 from keyhole.core.files import write_whole
 from keyhole.core.progress import stage
-from keyhole.data.image_rows import as_images, resized
+from keyhole.data.image_rows import resized
 from keyhole.errors import FileError
 from keyhole.tasks.detect.detector import AnomalyDetector, anomaly_map_of
 
@@ -58,9 +58,9 @@ def write_anomaly_maps(folder: str, detector: AnomalyDetector, data: Any) -> int
     model, count, taken = detector.autoencoder_, 0, set[str]()
     for start, rows in model.iter_blocks(data):
         anomaly_maps = anomaly_map_of(detector.scorer_, iter([(start, rows)]))
-        images = as_images(rows.arrow())
-        names = _names(rows, start)
-        for anomaly_map, image, name in zip(anomaly_maps, images, names, strict=True):
+        images = model.model_.modality.images(rows.arrow())
+        names = _names(rows, model.model_.modality.id_column, start)
+        for anomaly_map, image, name in zip(anomaly_maps, images, names, strict=True):  # pyright: ignore
             inside = _own_name(os.path.normpath(name), taken)
             if os.path.isabs(inside) or inside.startswith(".."):  # a table may name anything
                 raise FileError(
@@ -101,8 +101,8 @@ def beside(image: np.ndarray, anomaly_map: np.ndarray) -> bytes:
     return png_bytes(np.concatenate([grey, hot], 1))
 
 
-def _names(rows: Any, start: int) -> list[str]:
+def _names(rows: Any, id_column: str | None, start: int) -> list[str]:
     """The name of each image: its file, else its number."""
-    if "file" in rows.names:
-        return [str(name) for name in rows.column("file").to_pylist()]
+    if id_column in rows.names:
+        return [str(name) for name in rows.column(id_column).to_pylist()]
     return [f"image {start + i + 1}" for i in range(len(rows))]

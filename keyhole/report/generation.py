@@ -13,10 +13,9 @@ from keyhole.autoencoder.sampling import reference_rows
 from keyhole.autoencoder.width import WidthChoice
 from keyhole.core.progress import clock
 from keyhole.data import cast
-from keyhole.data.image_rows import as_images
+from keyhole.data.source import ArrowRows
 from keyhole.errors import SettingError
-from keyhole.modalities import Tabular
-from keyhole.modalities.tabular.columns import Boolean, Column, Count, Number
+from keyhole.modalities import Modality
 from keyhole.report.anomaly_maps import png
 from keyhole.report.facts import bar_length
 from keyhole.report.figures import INK, NET, OTHER, canvas, key, svg
@@ -149,12 +148,12 @@ def samples(model: Autoencoder) -> DrawnRows | None:
         if batch is None or not len(batch)
         else table.decode_observed(batch.take(slice(0, REAL)))
     )
-    if not isinstance(table, Tabular):
+    if table.images(drawn) is not None:
         return _of_images(model, drawn, real)
     pixels = _Pixels.of(table)
     shown = [] if pixels else table.encoded_columns[:MOST_SHOWN]
     rows = [
-        list(map(list, zip(*(map(plain, c.text(part.column(c.name))) for c in shown))))
+        list(map(list, zip(*(map(plain, table.texts(ArrowRows(part), c.name)) for c in shown))))
         for part in (drawn, real)
         if part is not None
     ]
@@ -176,12 +175,12 @@ def samples(model: Autoencoder) -> DrawnRows | None:
 
 def _of_images(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> DrawnRows:
     """Drawn and real images, each as a URL."""
-    images = [
-        (kind, [png(image if image.ndim == 3 else image[..., None])
-                for image in as_images(part).astype(np.float32)])
-        for kind, part in (("drawn", drawn), ("real, held out of training", real))
-        if part is not None
-    ]  # fmt: skip
+    table, images = model.model_.modality, []
+    for kind, part in (("drawn", drawn), ("real, held out of training", real)):
+        pixels = None if part is None else table.images(part)
+        if pixels is not None:
+            urls = [png(x if x.ndim == 3 else x[..., None]) for x in pixels.astype(np.float32)]
+            images.append((kind, urls))
     rows = model.sampler().fitted.prior_rows
     return DrawnRows(prior=model.model_.prior.kind, prior_rows=rows, columns=[], more=0, drawn=[],  # pyright: ignore
                    real=[], side=0, drawn_images=[], real_images=[], way=[], judgement=[],
@@ -219,12 +218,12 @@ class _Pixels:
     most: float
 
     @classmethod
-    def of(cls, table: Tabular) -> _Pixels | None:
+    def of(cls, table: Modality) -> _Pixels | None:
         """For a table with a square number of columns, all numbers over one range; else None."""
         side = round(len(table.columns) ** 0.5)
         if side**2 != len(table.columns) or side**2 < LEAST_PIXELS:
             return None
-        ends = {column.name: _ends(column) for column in table.encoded_columns}
+        ends = {c.name: table.ends(c.name) for c in table.encoded_columns}
         ranges = np.array([pair for pair in ends.values() if pair is not None], float)
         if len(ranges) < len(ends) or not len(ranges):
             return None
@@ -260,15 +259,3 @@ def _greys(levels: np.ndarray) -> Greys:
             path = "".join(f"M{x} {y}h1v1h-1z" for y, x in pixels.tolist())
             greys.append((f"{level / GREYS:.2f}", path))
     return greys
-
-
-def _ends(column: Column) -> tuple[float, float] | None:
-    """The least and the largest value in training; None for a column without numbers."""
-    if isinstance(column, Number):
-        return column.range[0], column.range[1]
-    if isinstance(column, Count):
-        return 0.0, column.most
-    pair = (column.no, column.yes) if isinstance(column, Boolean) else ()
-    if len(pair) < 2 or not all(isinstance(end, int | float) for end in pair):
-        return None
-    return pair if pair[0] <= pair[1] else pair[::-1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.modalities.tabular.columns.base import shorten
+from keyhole.modalities.expected import shorten
 
 MOST_TEXT = 60  # characters of a name or value
 JOINERS = "\u200c\u200d"  # join letters and emoji

@@ -114,7 +114,7 @@ class Task(ABC):
 
     def tables(self, source: Source, chunk: int) -> Iterator[pa.Table]:
         """The answers for a source, `chunk` rows at a time, in its order."""
-        from keyhole.modalities.tabular.given import check_columns
+        from keyhole.data.source import check_columns
 
         check_columns(self.autoencoder.model_.modality.needs(), source.names, "this model")
         self.accept(source.names)
@@ -131,12 +131,12 @@ class Task(ABC):
         import pyarrow as pa
 
         from keyhole.data.frames import is_frame
-        from keyhole.data.image_rows import as_images, image_spec_of
 
         source = self.autoencoder.open(X)
         table = pa.concat_tables(list(self.tables(source, self.autoencoder.chunk_rows)))
-        if image_spec_of(table) is not None:
-            return as_images(table)
+        images = self.autoencoder.model_.modality.images(table)
+        if images is not None:
+            return images
         return self.back(table, X) if is_frame(X) else table
 
     def back(self, table: pa.Table, X: Any) -> Any:

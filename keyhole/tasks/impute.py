@@ -154,7 +154,7 @@ class Impute(Task):
 
         from keyhole.data.frames import is_frame
         from keyhole.data.frames_out import interleaved, with_column
-        from keyhole.modalities.tabular.given import check_columns
+        from keyhole.data.source import check_columns
 
         if not is_frame(X):
             return super().answer(X)
@@ -234,14 +234,11 @@ class Impute(Task):
         if bool(batch.observed.all()):
             return self._marked(table, {})
         dialect, gaps = dialect_of(table.schema), {}
-        columns = {
-            column.name: column for column in self.autoencoder.model_.modality.encoded_columns
-        }
         sign = dialect.decimal if dialect is not None else ""
         for name in guessed.column_names:
             observed, guess = rows.column(name), cast.plain(guessed.column(name))
             if cast.is_text(observed.type):
-                guess = columns[name].cell_texts(guess, sign)
+                guess = self.autoencoder.model_.modality.cell_texts(name, guess, sign)
             gaps[name] = _gaps(observed, guess)
             values = filled(table.column(name), guess, gaps[name].to_numpy(zero_copy_only=False))
             place = table.column_names.index(name)

@@ -328,7 +328,7 @@ def test_a_denoiser_is_kept_and_found_again(fitted, tmp_path):
         ("evidence.scores", {"net": 1.0}, "scores of the net"),
         ("modality.side", 0, "side"),
         ("modality.channels", 10**6, "channels"),
-        ("modality.images", 0, "at least 1"),
+        ("modality.count", 0, "at least 1"),
         ("parts", {}, "parts"),
         ("modality.noise", NOISE | {"sigma": -1.0}, "sigma >= 0"),
         ("modality.noise", NOISE | {"impulses": 2.0}, "impulses from 0 to 1"),

@@ -179,9 +179,9 @@ def test_a_segment_never_met_is_judged_as_the_whole_is_and_is_said(of_fleet):
     new = fleet(60, 51)
     strange, gaps = new.assign(machine="zz"), new.assign(machine=None)
     plain = of_fleet.scorer_.anomaly_score
-    with pytest.warns(KeyholeWarning, match="segments that training never met: 'zz'"):
+    with pytest.warns(KeyholeWarning, match="unknown groups: 'zz'"):
         scores = of_fleet.score_samples(strange)
-    with pytest.warns(KeyholeWarning, match="segments that training never met: ''"):
+    with pytest.warns(KeyholeWarning, match="unknown groups: ''"):
         np.testing.assert_array_equal(of_fleet.score_samples(gaps), scores)
     batch = of_fleet.autoencoder_.model_.modality.encode(
         next(of_fleet.autoencoder_.open(new).blocks(100))

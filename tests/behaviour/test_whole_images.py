@@ -137,7 +137,7 @@ def test_a_table_has_no_heat_map(rng):
     made = AnomalyDetector(Autoencoder(training=TrainingConfig(steps=2))).fit(
         rng.normal(size=(40, 3))
     )
-    with pytest.raises(SettingError, match="a anomaly map is of images"):
+    with pytest.raises(SettingError, match="an anomaly map is of images"):
         made.anomaly_map(rng.normal(size=(3, 3)))
 
 

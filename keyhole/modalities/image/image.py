@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.records import Batch
-from keyhole.data.image_rows import FILE, IMAGE, ImageSpec, image_spec_of, pixels_of
-from keyhole.data.source import Rows, Source
+from keyhole.data.image_rows import (
+    FILE,
+    IMAGE,
+    ImageSource,
+    ImageSpec,
+    as_images,
+    holds_images,
+    image_spec_of,
+    pixels_of,
+)
+from keyhole.data.source import Rows, Source, check_columns
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Modality
+from keyhole.modalities.base import Field, Modality
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
-from keyhole.modalities.prepared import Parts, Prepared
-from keyhole.modalities.rows.prepare import prepare_rows
+from keyhole.modalities.image.contrast import contrast, patch_coordinates
+from keyhole.modalities.image.maps import PixelMaps
 from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.given import check_columns
 from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.model.heads import Mixed
+from keyhole.model.nets import Conv, Net
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 MOST_PATCHES = 64
+MOST_GROUPS = 8  # of patches that are masked together
 MOST_FEATURES = 1 << 17
 SAMPLE_BYTES = 128 << 20  # of images that a survey keeps
 NATS_UNOBSERVED = 9.0  # of a white pixel where all others were black
 
 
-@dataclass(frozen=True)
-class Field:
-    """A column of the source (the image, what names it), or a patch that stands for one."""
-
-    name: str
-    kind: str
+UNSUPPORTED = {
+    "given": "images are drawn as a whole",
+    "cards": "a card names columns, and this model's rows are images",
+    "judge": "drawn rows of a table are judged; images are looked at",
+    "single_values": "a pixel is no column: white is a shade like any other",
+}
 
 
 class ImageModality(Modality):
@@ -50,6 +62,7 @@ class ImageModality(Modality):
     """
 
     kind = "images"
+    noun = "images"
 
     def __init__(
         self,
@@ -81,7 +94,39 @@ class ImageModality(Modality):
             raise SettingError("measure: center, scale (above zero), least and most")
 
     @classmethod
-    def learn(cls, source: Source, schema: Schema) -> tuple[Self, SourceProfile]:
+    def takes(cls, source: Source) -> bool:
+        """True for an array of images, for image files, and for tables of images."""
+        return holds_images(source)
+
+    @classmethod
+    def for_fit(cls, source: Source, schema: Schema | None) -> Source:
+        """The images at the size that the schema gives, else at most 64 pixels a side."""
+        schema = schema or Schema()
+        schema.check()
+        size = _size_of(schema)
+        if isinstance(source, ImageSource):
+            return source.sized(size, any_size=size is not None)
+        return source
+
+    def match(self, source: Source, schema: Schema | None) -> Source:
+        """The images at the size of training. Raises: DataError for those of another shape."""
+        if isinstance(source, ImageSource):
+            return source.like(self.form, any_size=_size_of(schema) is not None)
+        return source
+
+    @classmethod
+    def default_parts(cls) -> dict[str, Any]:
+        """Convolutions, and a Gaussian for pixels."""
+        return {"net": Conv(), "head": Mixed(continuous="gaussian")}
+
+    @classmethod
+    def check_net(cls, net: Net) -> None:
+        """All nets take images."""
+
+    @classmethod
+    def learn(
+        cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
+    ) -> tuple[Self, SourceProfile]:
         """The images of a source, and the survey they were learned from.
 
         Raises: DataError where there is none, or no pixel was observed.
@@ -145,10 +190,6 @@ class ImageModality(Modality):
         """The file, where images are files."""
         return FILE if FILE in [column.name for column in self.columns] else None
 
-    def prepare(self, source: Source, profile: Any, parts: Parts, seed: int) -> Prepared:
-        """Rows for training, and rows held out of it."""
-        return prepare_rows(self, source, profile, parts, seed)
-
     def needs(self) -> list[str]:
         """The images alone."""
         return [IMAGE]
@@ -178,10 +219,6 @@ class ImageModality(Modality):
         ends = self.form.limits or (-np.inf, np.inf)
         return self._table(x.clip(*ends), replace(self.form, stored="float32"))
 
-    def guess(self, batch: Batch) -> pa.Table:
-        """As they are expected."""
-        return self.decode(batch)
-
     def drawn(self, batch: Batch) -> pa.Table:
         """Images of values that the type can hold, and that training met; unseen pixels NaN."""
         x = self._values(batch.numbers.cpu().numpy())
@@ -191,10 +228,6 @@ class ImageModality(Modality):
         if observed.all():
             return self._table(x, self.form)
         return self._table(np.where(observed, x, np.nan), replace(self.form, stored="float32"))
-
-    def encode_given(self, given: Mapping[str, Any]) -> Batch:
-        """Raises: SettingError: what is given are cells of a table."""
-        raise SettingError(f"given={dict(given)!r:.60}: images are drawn as a whole")
 
     def texts(self, rows: Rows, column: str) -> list[str]:
         """The mean of a patch."""
@@ -217,16 +250,62 @@ class ImageModality(Modality):
         ]
         return Expected(texts, np.zeros(len(features), bool), np.ones(len(features), bool))
 
-    def features_of(self, column: str) -> list[int]:
-        """The positions of a patch's cells."""
-        return self._places[column]
+    def mask_groups(self, most: int = MOST_GROUPS) -> list[np.ndarray]:
+        """Patches, so that none is masked with the one below it."""
+        layout = self.layout
+        count = min(most, MOST_GROUPS, len(layout.columns))
+        patches_across = -(-self.form.grid[1] // layout.patch)
+        down, across = np.divmod(np.arange(len(layout.columns)), patches_across)
+        place = ((3 * down + across) % count)[layout.column_of_feature]
+        return [np.flatnonzero(place == group) for group in range(count)]
 
     @cached_property
-    def _places(self) -> dict[str, list[int]]:
-        places: dict[str, list[int]] = {}
-        for i, slot in enumerate(self.layout.slots):
-            places.setdefault(slot.column, []).append(i)
-        return places
+    def maps(self) -> PixelMaps:
+        """Maps of pixels."""
+        return PixelMaps(self.form, self.layout.patch)
+
+    def even(self, batch: Batch) -> Batch:
+        """As they are: 31 images more would cost too much."""
+        return batch
+
+    def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
+        """The means of patches in units of the image's contrast; its mean; its contrast."""
+        return patch_coordinates(batch, self.layout, self.form.grid[2])
+
+    def scale_deviance(
+        self, deviance: Float[Tensor, "*lead row feature"], batch: Batch
+    ) -> Float[Tensor, "*lead row feature"]:
+        """As if each image had the usual contrast.
+
+        Otherwise a faint image would never be anomalous, and one with strong contrast always.
+        """
+        return deviance if self.binary else deviance / contrast(batch).square()[:, None]
+
+    def reach(
+        self, half_width: Float[np.ndarray, "row feature"]
+    ) -> Float[np.ndarray, "row feature"]:
+        """The image's usual contrast: an interval is about the mean of a patch."""
+        return np.ones(half_width.shape)
+
+    def pool_residuals(
+        self, residuals: Float[np.ndarray, "row feature"]
+    ) -> Float[np.ndarray, "row feature"]:
+        """The residual of a patch's mean at each of its pixels."""
+        pooled = np.empty(residuals.shape)
+        for place in range(len(self.layout.columns)):
+            patch = self.layout.column_of_feature == place
+            known = ~np.isnan(residuals[:, patch])
+            mean = np.where(known, residuals[:, patch], 0).sum(1) / known.sum(1).clip(1)
+            pooled[:, patch] = np.where(known.any(1), mean, np.nan)[:, None]
+        return pooled
+
+    def supports(self, task: str) -> str | None:
+        """Anomaly maps and files."""
+        return UNSUPPORTED.get(task)
+
+    def images(self, table: pa.Table) -> np.ndarray | None:
+        """The images of a table, if it holds any."""
+        return None if image_spec_of(table) is None else as_images(table)
 
     def _values(self, features: np.ndarray) -> np.ndarray:
         """Cells in the original units."""
@@ -238,6 +317,12 @@ class ImageModality(Modality):
         import pyarrow as pa
 
         return pa.table([form.column(x)], schema=pa.schema([form.field()]))
+
+
+def _size_of(schema: Schema | None) -> tuple[int, int] | None:
+    """The size that images are resized to, if the schema gives one."""
+    size = getattr(schema, "size", None)
+    return None if size is None else (size[0], size[1])
 
 
 def said_of(form: ImageSpec, side: int) -> str:

@@ -10,7 +10,6 @@ from keyhole.core.records import Batch
 from keyhole.data.cast import floats
 from keyhole.data.source import Rows
 from keyhole.modalities.base import Modality
-from keyhole.modalities.tabular.columns import Number
 from keyhole.model.network import Network
 
 CHUNK_ROWS = 16_384
@@ -35,32 +34,32 @@ def held_out_nats(
 
 
 def calibrate_means(network: Network, table: Modality, rows: Rows, member: np.ndarray) -> Modality:
-    """The modality whose number columns map expected values to observed means.
+    """The modality whose `mean_columns` map expected values to observed means.
 
     Values are masked at random and expected from the rest, as in a gap.
     """
-    columns = [column for column in table.encoded_columns if isinstance(column, Number)]
-    if not columns:
+    names = table.mean_columns
+    if not names:
         return table
     rng = np.random.default_rng(0)
     place = {name: i for i, name in enumerate(table.layout.columns)}
-    guessed: dict[str, list[np.ndarray]] = {column.name: [] for column in columns}
-    observed: dict[str, list[np.ndarray]] = {column.name: [] for column in columns}
+    guessed: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    observed: dict[str, list[np.ndarray]] = {name: [] for name in names}
     start = 0
     for batch, mine in _chunks(network, table, rows, member):
         block = rows.take(slice(start, start + len(mine)))
         start += len(mine)
-        true = {column.name: floats(block.column(column.name))[0] for column in columns}
+        true = {name: floats(block.column(name))[0] for name in names}
         for _ in range(ROUNDS):
             hidden = rng.random((len(mine), len(table.layout.columns))) < HIDDEN_SHARE
             features = torch.from_numpy(hidden[:, table.layout.column_of_feature])
             decoded = table.decode(
                 _expected(network, batch.hide(features.to(batch.observed.device)), mine)
             )
-            for column in columns:
-                at = hidden[:, place[column.name]]
-                guessed[column.name].append(floats(decoded.column(column.name))[0][at])
-                observed[column.name].append(true[column.name][at])
+            for name in names:
+                at = hidden[:, place[name]]
+                guessed[name].append(floats(decoded.column(name))[0][at])
+                observed[name].append(true[name][at])
     return table.calibrated(
         {name: np.concatenate(parts) for name, parts in guessed.items()},
         {name: np.concatenate(parts) for name, parts in observed.items()},

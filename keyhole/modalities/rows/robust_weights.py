@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keyhole.core.coordinates import coordinates
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.core.robust import Robust, trimmed
@@ -33,7 +32,7 @@ class RobustWeights:
         """Trust by a sample of rows of which a share of `core` is good."""
         most = most_reference_rows(len(modality.layout))
         some = np.random.default_rng(0).permutation(len(rows))[:most]
-        x = coordinates(modality.encode(rows.take(np.sort(some))), modality.layout)
+        x = modality.coordinates(modality.encode(rows.take(np.sort(some))))
         robust = trimmed(x, core)
         return cls(modality, robust, float(robust.distance(x.double()).quantile(max(FULL, core))))
 
@@ -45,6 +44,6 @@ class RobustWeights:
     def encode(self, rows: Rows, start: int = 0) -> Batch:
         """The rows as cells, each with its weight."""
         batch = self.modality.encode(rows, start)
-        far = self.robust.distance(coordinates(batch, self.layout)).clamp(min=1e-12)
+        far = self.robust.distance(self.modality.coordinates(batch)).clamp(min=1e-12)
         trust = (self.reach / far).square().clamp(max=1.0).float()
         return replace(batch, weight=trust if batch.weight is None else trust * batch.weight)

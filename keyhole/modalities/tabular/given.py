@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keyhole.data import cast
 from keyhole.data.levels import value_key
 from keyhole.data.source import ArrowRows, Source
-from keyhole.errors import DataError, SettingError
+from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.tabular.columns import (
     Boolean,
     Category,
@@ -113,20 +113,25 @@ def _check_datetime(column: Datetime, value: Any) -> None:
         raise SettingError(f"given {column.name}={value!s:.60}: training met {met[0]} to {met[1]}")
 
 
-def check_columns(wanted: list[str], given: list[str], who: str) -> None:
-    """Every wanted column must be given.
+NUMBERS, MOMENTS = {"number", "count"}, {"datetime"}  # kinds whose types are known
 
-    Raises: DataError that shows the nearest name.
+
+def check_types(columns: list[Column], schema: pa.Schema) -> None:
+    """Decoded values of a column can only be of a type that its kind makes.
+
+    Raises: BundleError.
     """
-    names = set(given)
-    absent = [name for name in wanted if name not in names]
-    if not absent:
-        return
-    name = absent[0]
-    near = difflib.get_close_matches(name, given, 1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"given columns: {given[:20]}"
-    more = f" ({len(absent)} columns are absent)" if len(absent) > 1 else ""
-    raise DataError(f"column {name!r}, which {who} needs, is absent{more}; {hint}")
+    import pyarrow.types as pt
+
+    for column in columns:
+        type_ = schema.field(column.name).type
+        plain = pt.is_integer(type_) or pt.is_floating(type_)
+        number = plain or pt.is_duration(type_)
+        moment = pt.is_timestamp(type_) or pt.is_date(type_) or pt.is_string(type_)
+        # 20240131, epochs
+        moment = moment or (plain and getattr(column, "style", cast.ISO) != cast.ISO)
+        if (column.kind in NUMBERS and not number) or (column.kind in MOMENTS and not moment):
+            raise BundleError(f"column {column.name!r:.80} is a {column.kind} of type {type_}")
 
 
 BINNED = {"student_t", "counts"}  # likelihoods that bins can stand for

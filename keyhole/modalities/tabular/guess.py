@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from keyhole.core.layout import MOST_LEVELS
 from keyhole.data import cast, numerals
 from keyhole.data.numerals import OPPOSITE
-from keyhole.modalities.tabular.profile import MOST_LEVELS, Profile
+from keyhole.modalities.tabular.profile import Profile
 
 ID_NAME = re.compile(
     r"(^|[_\W])(id|uuid|guid|key|index|rowid|nr|acct|account|phone|tel|iban|ssn)$", re.IGNORECASE

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from keyhole.core.layout import MOST_LEVELS
 from keyhole.data import arrow_types, cast, levels
 from keyhole.data.numerals import MOST_PLACES, OPPOSITE, SPACE, NumberFormat, parts, sizes
 
@@ -168,7 +169,6 @@ def _commonest(texts: list[str]) -> str:
     return Counter(texts).most_common(1)[0][0] if texts else ""
 
 
-MOST_LEVELS = 100_000
 MOST_LEVEL_BYTES = 32 << 20  # of their texts
 MOST_NUMBERS = 64  # distinct numbers counted before "many" is answer enough
 

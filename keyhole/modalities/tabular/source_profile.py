@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keyhole.core.layout import MOST_LEVELS
 from keyhole.data import cast, dates
 from keyhole.data.numerals import OPPOSITE
 from keyhole.data.source import ArrowRows, Source
-from keyhole.modalities.tabular.profile import MOST_LEVELS, Parsed, Profile, reading_of, study
+from keyhole.modalities.tabular.profile import Parsed, Profile, reading_of, study
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,20 +16,18 @@ from keyhole.core.parts import build, kinds
 from keyhole.core.records import Batch
 from keyhole.data import cast, levels
 from keyhole.data.numerals import NumberFormat
-from keyhole.data.source import ArrowRows, Rows, Source, finite_matrix, weights
+from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_matrix, weights
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Expected, Prediction
-from keyhole.modalities.prepared import Parts, Prepared
-from keyhole.modalities.rows.prepare import prepare_rows
 from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.columns import Column, Ignored, Number
+from keyhole.modalities.tabular.columns import Column, Datetime, Ignored, Number
 from keyhole.modalities.tabular.columns.grids import as_met, odd
 from keyhole.modalities.tabular.columns.number import encode_matrix
 from keyhole.modalities.tabular.given import (
     bins_of,
     bounds_of,
-    check_columns,
+    check_types,
     decode_codes,
     given_row,
     kept_rules,
@@ -44,6 +42,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+UNSUPPORTED = {
+    "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
+    "png": "the rows of a table need a .csv, .parquet or .jsonl file",
+}
+
+
 class Tabular(Modality):
     """The columns of a table, the reasons for their kinds, and their shares of missing values.
 
@@ -51,6 +55,7 @@ class Tabular(Modality):
     """
 
     kind = "tabular"
+    noun = "a table"
 
     def __init__(
         self,
@@ -163,14 +168,6 @@ class Tabular(Modality):
         """The columns by name."""
         return {column.name: column for column in self.columns}
 
-    def prepare(self, source: Source, profile: Any, parts: Parts, seed: int) -> Prepared:
-        """Rows for training, and rows held out of it."""
-        return prepare_rows(self, source, profile, parts, seed)
-
-    def needs(self) -> list[str]:
-        """The columns that scoring reads."""
-        return [column.name for column in self.encoded_columns]
-
     def encode(self, rows: Rows, start: int = 0) -> Batch:
         """The rows as features.
 
@@ -197,7 +194,7 @@ class Tabular(Modality):
 
         features = self.features(batch)
         columns = {
-            c.name: c.decode(features[:, self._places[c.name]]) for c in self.encoded_columns
+            c.name: c.decode(features[:, self.features_of(c.name)]) for c in self.encoded_columns
         }
         return pa.table(columns)
 
@@ -207,7 +204,7 @@ class Tabular(Modality):
 
         features = self.features(batch)
         return pa.table(
-            {c.name: c.guess(features[:, self._places[c.name]]) for c in self.encoded_columns}
+            {c.name: c.guess(features[:, self.features_of(c.name)]) for c in self.encoded_columns}
         )
 
     def drawn(self, batch: Batch) -> pa.Table:
@@ -223,7 +220,7 @@ class Tabular(Modality):
         features = self.features(batch)
         allowed = np.ones(features.shape, bool)
         for column in self.encoded_columns:
-            grid, place = (self.grids or {}).get(column.name), self._places[column.name]
+            grid, place = (self.grids or {}).get(column.name), self.features_of(column.name)
             if grid:
                 allowed[:, place] = column.allows(features[:, place], grid)[:, None]
         return torch.from_numpy(allowed)
@@ -272,20 +269,55 @@ class Tabular(Modality):
         """The values of a column as texts."""
         return self.by_name[column].text(rows.column(column))
 
+    @property
+    def mean_columns(self) -> list[str]:
+        """The number columns."""
+        return [column.name for column in self.encoded_columns if isinstance(column, Number)]
+
+    def unseen_levels(self, batch: Batch) -> dict[str, int]:
+        """Of each category and boolean column."""
+        counts, wide = {}, self.layout.numbers
+        for column in self.encoded_columns:
+            if column.unseen is not None:
+                cell = self.features_of(column.name)[0]
+                codes = batch.codes[:, cell - wide] if cell >= wide else batch.numbers[:, cell]
+                counts[column.name] = int((codes == column.unseen).sum())
+        return counts
+
+    def comparable(self, table: pa.Table) -> pa.Table:
+        """The rows, dates as seconds."""
+        import pyarrow as pa
+
+        for column in self.encoded_columns:
+            if isinstance(column, Datetime):
+                place = table.column_names.index(column.name)
+                seconds, _ = cast.seconds(table.column(column.name), column.style)
+                table = table.set_column(place, column.name, pa.array(seconds, from_pandas=True))
+        return table
+
+    def ends(self, column: str) -> tuple[float, float] | None:
+        """Those of numbers, counts, and booleans of two numbers."""
+        return self.by_name[column].ends
+
+    def cell_texts(self, column: str, values: pa.Array, decimal: str = "") -> pa.Array:
+        """The values as training wrote them."""
+        return self.by_name[column].cell_texts(values, decimal)
+
+    def check_types(self, schema: pa.Schema) -> None:
+        """Raises: BundleError for a number or a date whose type is none."""
+        check_types(self.encoded_columns, schema)
+
+    def usual(self, column: str, low: float, high: float) -> str:
+        """The range between two values of a column's first number feature, in words."""
+        return self.by_name[column].usual(low, high)
+
+    def supports(self, task: str) -> str | None:
+        """Everything that needs no images."""
+        return UNSUPPORTED.get(task)
+
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected instead of a column's values, in words."""
         return self.by_name[column].expected(features, predicted)
-
-    def features_of(self, column: str) -> list[int]:
-        """The positions of a column's features."""
-        return self._places[column]
-
-    @cached_property
-    def _places(self) -> dict[str, list[int]]:
-        places: dict[str, list[int]] = {column.name: [] for column in self.encoded_columns}
-        for i, slot in enumerate(self.layout.slots):
-            places[slot.column].append(i)
-        return places
 
     def _encode_columns(self, rows: Rows, x: np.ndarray, at: dict[str, int], start: int) -> Batch:
         wide = self.layout.numbers
@@ -293,7 +325,7 @@ class Tabular(Modality):
         codes = np.zeros((len(rows), self.layout.codes), np.int64)
         observed = np.zeros((len(rows), len(self.layout)), bool)
         for column in self.encoded_columns:
-            place = self._places[column.name]
+            place = self.features_of(column.name)
             if isinstance(column, Number) and column.name in at:
                 features, features_observed = column.encode_floats(x[:, at[column.name]])
             else:

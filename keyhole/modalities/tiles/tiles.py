@@ -10,13 +10,14 @@ import torch
 
 from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.progress import stage, wall_clock, while_time_is_left
+from keyhole.core.records import Batch
 from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.prepared import Parts, Prepared
 from keyhole.modalities.tiles.noise import Noise, pooled
 from keyhole.modalities.tiles.prepare import check_corruption, prepare_tiles
 from keyhole.modalities.tiles.scaling import NoiseEstimates
-from keyhole.modalities.tiles.source import DenoisingSchema, NoisyImages, TilesProfile
+from keyhole.modalities.tiles.source import NoisyImages, TilesProfile
 from keyhole.modalities.tiles.tiling import image_batch
 from keyhole.model.network import Network
 
@@ -29,20 +30,21 @@ LEAST_NOISE, MOST_NOISE = 1e-30, 1e30
 class Tiles(Modality):
     """Crops of images in units of their noise.
 
-    `noise` is the recipe of that of all training images together, `images` and `pixels` their
+    `noise` is the recipe of that of all training images together, `count` and `pixels` their
     number, `side` a crop's side.
     """
 
     kind = "tiles"
+    noun = "noisy images"
     has_rows = False
 
     def __init__(
-        self, *, noise: dict[str, Any], channels: int, side: int, images: int, pixels: int
+        self, *, noise: dict[str, Any], channels: int, side: int, count: int, pixels: int
     ) -> None:
         self.noise = noise
         self.channels = channels
         self.side = side
-        self.images = images
+        self.count = count
         self.pixels = pixels
         self.columns, self.reasons, self.gaps = [], {}, {}
 
@@ -50,24 +52,28 @@ class Tiles(Modality):
         """Raises: SettingError for sizes or a noise that no fit leaves."""
         if not 1 <= self.side <= MOST_SIDE or not 1 <= self.channels <= MOST_CHANNELS:
             raise SettingError(f"side={self.side}, channels={self.channels}: those of a crop")
-        if min(self.images, self.pixels) < 1:
-            raise SettingError(f"images={self.images}, pixels={self.pixels}: at least 1")
+        if min(self.count, self.pixels) < 1:
+            raise SettingError(f"count={self.count}, pixels={self.pixels}: at least 1")
         level = max(self.measured_noise.sigma, self.measured_noise.gain)
         if not LEAST_NOISE < level < MOST_NOISE:
             raise SettingError(f"noise={self.noise!r:.80}: not a level that pixels can have")
 
     @classmethod
-    def learn(
-        cls, source: NoisyImages, schema: DenoisingSchema, parts: Parts, seed: int
-    ) -> tuple[Self, TilesProfile]:
+    def takes(cls, source: Any) -> bool:
+        """True for noisy images."""
+        return isinstance(source, NoisyImages)
+
+    @classmethod
+    def learn_with(cls, source: NoisyImages, parts: Parts, seed: int) -> tuple[Self, TilesProfile]:
         """The noise of the images; images without noise are left out.
 
         A time budget may leave images out, those late in a random order.
         Raises: DataError if no image has noise, SettingError for an unsuitable corruption.
         """
-        check_corruption(parts.corruption, schema.known_noise, pairs=source.seconds is not None)
+        known_noise = parts.schema.known_noise
+        check_corruption(parts.corruption, known_noise, pairs=source.seconds is not None)
         stage("measuring the noise")
-        estimates = NoiseEstimates(source.images, schema.known_noise)
+        estimates = NoiseEstimates(source.images, known_noise)
         order = np.random.default_rng(seed).permutation(len(source.images)).tolist()
         with wall_clock(reserved=AFTER_NOISE_SHARE):
             scalers = {i: estimates.unit(source.images[i]) for i in while_time_is_left(order)}
@@ -88,7 +94,7 @@ class Tiles(Modality):
             noise=noise.recipe(),
             channels=channels,
             side=-(-min(largest, SIDE) // step) * step,
-            images=len(source.images),
+            count=len(source.images),
             pixels=source.pixels,
         )
         return tiles, TilesProfile(source, scaler_list, left_out)
@@ -107,6 +113,14 @@ class Tiles(Modality):
     def prepare(self, source: Any, profile: TilesProfile, parts: Parts, seed: int) -> Prepared:
         """Crops for training, and pixels held out of it."""
         return prepare_tiles(profile, self.measured_noise, self.side, parts, seed)
+
+    def encode(self, rows: Any, start: int = 0) -> Batch:
+        """Raises: SettingError: images are encoded by tile."""
+        raise SettingError("noisy images are not rows: Denoiser.transform takes them")
+
+    def decode(self, batch: Batch) -> Any:
+        """Raises: SettingError: images are decoded by tile."""
+        raise SettingError("noisy images are not rows: Denoiser.transform returns them")
 
     def supports(self, task: str) -> str | None:
         """Only denoising."""

@@ -17,12 +17,11 @@ from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.autoencoder.input_validation import without_weights
 from keyhole.core.progress import EvaluateCallback, heard_if_verbose
 from keyhole.data import Rows, Source
-from keyhole.data.image_rows import resized
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.store import Bundle, read_bundle, wrap_errors
 from keyhole.tasks.base import an_autoencoder, seeded
-from keyhole.tasks.detect.anomaly_map import pixel_nats
+from keyhole.tasks.detect.anomaly_map import map_nats
 from keyhole.tasks.detect.answer import Answer, join
 from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rate
 from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
@@ -32,23 +31,19 @@ from keyhole.tasks.monitor.drift import Drift
 
 
 def anomaly_map_of(scorer: Scorer, blocks: Any) -> np.ndarray:
-    """(image, height, width) of all blocks, at the size that images came in.
+    """(row, height, width) of all blocks: the anomaly maps of images.
 
-    Raises: SettingError for the rows of a table.
+    Raises: SettingError for rows without maps.
     """
-    grid = scorer.table.layout.grid
-    if grid is None or scorer.usual is None:
-        raise SettingError("an anomaly map is of images; answer() names the columns of a table")
-    form, maps = scorer.table.form, []  # pyright: ignore
+    modality, maps = scorer.table, scorer.table.maps
+    if maps is None or scorer.usual is None:
+        raise SettingError(modality.supports("anomaly_map") or "this model has no anomaly maps")
+    anomaly_maps = []
     for start, rows in blocks:
-        batch = scorer.table.encode(rows, start)
-        nats = pixel_nats(scorer.anomaly_score.network, batch).mean(0).numpy()
-        anomaly_map = (nats / scorer.usual).reshape(-1, *grid[:2])
-        if form.resized:
-            pixels = np.nan_to_num(anomaly_map, nan=1.0)[..., None]
-            anomaly_map = resized(pixels, form.original)[..., 0]
-        maps.append(anomaly_map)
-    return np.concatenate(maps)
+        batch = modality.encode(rows, start)
+        nats = map_nats(modality, maps, scorer.anomaly_score.network, batch).mean(0).numpy()
+        anomaly_maps.append(maps.shaped(nats / scorer.usual))
+    return np.concatenate(anomaly_maps)
 
 
 @heard_if_verbose("fit", "partial_fit", "calibrate", "score_samples", "anomaly_map", "answer")

@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.data import Source
 from keyhole.data.frames import is_frame
+from keyhole.data.source import check_columns
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.tabular.given import check_columns
 from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.labels import label_array, truth_of
 

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Int64
 
 from keyhole.core.layout import column_nats
 from keyhole.core.records import Batch
-from keyhole.modalities import Tabular
 from keyhole.modalities.expected import SHARE, Prediction
 from keyhole.model.network import Network
 
@@ -80,8 +79,8 @@ def predict(
         texts = table.texts(judged.rows.take(places[lines]), name)
         for i, line in enumerate(lines.tolist()):
             values[line], expected[line] = texts[i], found.texts[i]
-            if by_itself[i] and usual is not None and isinstance(table, Tabular):
-                expected[line] = f"{table.by_name[name].usual(*usual)} {OF_TRAINING}"
+            if by_itself[i] and usual is not None and (text := table.usual(name, *usual)):
+                expected[line] = f"{text} {OF_TRAINING}"
         stands_out[lines] = ~found.fits | alone
         paired[lines] = ~found.fits & ~by_itself & _is_usual(scorer, c, cells, usual)
     return Predicted(
@@ -154,9 +153,11 @@ def hidden_nats(
 def _usual_ends(scorer: Scorer, column: int) -> tuple[float, float] | None:
     """The ends between which nine tenths of remembered values lie, of a column of numbers."""
     layout, met = scorer.table.layout, scorer.reference.batch
+    if scorer.table.supports("single_values") is not None:
+        return None
     for cell in np.flatnonzero(layout.column_of_feature == column).tolist():
         slot = layout.slots[cell]
-        if slot.coded or slot.head == "bernoulli" or layout.grid is not None:
+        if slot.coded or slot.head == "bernoulli":
             continue
         numbers = met.numbers[met.observed[:, cell], cell].numpy()
         if len(numbers):
@@ -171,7 +172,7 @@ def _is_usual(
     """True where a value may be unlikely beside others alone: a level, or a usual number."""
     layout = scorer.table.layout
     slots = [layout.slots[cell] for cell in np.flatnonzero(layout.column_of_feature == column)]
-    if layout.grid is not None:
+    if scorer.table.supports("single_values") is not None:
         return np.zeros(len(cells), bool)
     if usual is None:  # levels: a rare one may still not go together with another value
         return np.ones(len(cells), bool)

@@ -231,9 +231,11 @@ def _edges(scorer: Scorer, batch: Batch) -> np.ndarray:
     """(line, column): nats of values that stand at the edge of all that were met, else 0."""
     layout, met = scorer.table.layout, scorer.reference.batch
     found = np.zeros((len(batch), len(layout.columns)))
+    if scorer.table.supports("single_values") is not None:
+        return found
     for cell, slot in enumerate(layout.slots):
-        if slot.kind == "pixel" or (slot.kind == "datetime" and slot.part != TREND):
-            continue  # the top of a wave is an hour like any other, and white a shade
+        if slot.kind == "datetime" and slot.part != TREND:
+            continue  # the top of a wave is an hour like any other
         if slot.coded:
             rarer = _rarer(slot, batch.codes[:, cell - layout.numbers].numpy())
         else:
@@ -278,7 +280,7 @@ def _tried(scorer: Scorer, batch: Batch, asked: np.ndarray) -> tuple[np.ndarray,
         covered = tried[:, None] == np.arange(len(layout.columns))
         given = whole.hide(torch.from_numpy(covered[:, layout.column_of_feature]).to(device))
         nats = hidden_nats(scorer, whole, covered, tried)
-        deviance, observed = hidden_deviance(network, given)
+        deviance, observed = hidden_deviance(scorer.table, network, given)
         rest = row_nats(deviance.mean(0).cpu().double(), observed.cpu(), usual)
         own[start : start + step] = nats.reshape(-1, count)
         left[start : start + step] = rest.nan_to_num(float(usual.sum())).reshape(-1, count)

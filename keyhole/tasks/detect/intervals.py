@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch, Likelihood
+from keyhole.modalities import Modality
 from keyhole.modalities.expected import SHARE, Prediction
 from keyhole.modalities.rows.calibrate import members_mean
 from keyhole.modalities.rows.reference import ReferenceSet
@@ -23,9 +24,7 @@ from keyhole.model.network import Network
 
 MOST_ROWS = 1_000  # that intervals rest on
 MOST_PASSES = 64  # of more columns some are hidden together
-IMAGE_PASSES = 8
 LEAST_ROWS = 20  # with a value in a cell; with fewer the likelihood's own interval stands
-LEAST_REACH = 0.05  # of a cell's spread
 QUANTILES = ((1 - SHARE) / 2, (1 + SHARE) / 2)
 
 FeatureLikelihood = Float[np.ndarray, "row feature"]
@@ -35,45 +34,45 @@ FeatureLikelihood = Float[np.ndarray, "row feature"]
 class Intervals:
     """The ends of each cell's interval around what is expected, in reaches; angles of cycles."""
 
-    layout: Layout
+    modality: Modality
     low: Float[np.ndarray, " feature"]
     high: Float[np.ndarray, " feature"]
 
     @classmethod
     @torch.no_grad()
-    def settle(cls, network: Network, reference: ReferenceSet) -> Intervals:
+    def settle(cls, modality: Modality, network: Network, reference: ReferenceSet) -> Intervals:
         """By the rows that no net trained on, each column hidden and predicted from the others."""
-        layout, device = network.shape.layout, next(network.parameters()).device
+        layout, device = modality.layout, next(network.parameters()).device
         some = np.random.default_rng(0).permutation(reference.judged)[:MOST_ROWS]
         rows = reference.take(np.sort(some))
         fold, batch = rows.fold if reference.folds > 1 else None, rows.batch.to(device)
         residuals = np.full((len(rows), len(layout)), np.nan)
-        for group in layout.groups(MOST_PASSES if layout.grid is None else IMAGE_PASSES):
+        for group in modality.mask_groups(MOST_PASSES):
             hidden = torch.zeros(len(layout), dtype=torch.bool, device=device)
             hidden[group] = True
             likelihood = network(batch.hide(hidden)).likelihood
-            own = _own(likelihood, layout, fold)
-            residuals[:, group] = _residuals(rows.batch, *own, layout)[:, group]
+            own = _own(likelihood, modality, fold)
+            residuals[:, group] = _residuals(rows.batch, *own, modality)[:, group]
         low, high = -np.ones(len(layout)), np.ones(len(layout))
         for cell in range(layout.numbers):
             known = residuals[~np.isnan(residuals[:, cell]), cell]
             if len(known) >= LEAST_ROWS:
                 low[cell] = np.quantile(known, QUANTILES[0], method="lower")
                 high[cell] = np.quantile(known, QUANTILES[1], method="higher")
-        return cls(layout, low, high)
+        return cls(modality, low, high)
 
     def predict(self, likelihood: Likelihood) -> Prediction:
         """What a likelihood says of all cells, levels left out."""
-        middle, reach = _own(likelihood, self.layout, None)
+        middle, reach = _own(likelihood, self.modality, None)
         low, high = middle + self.low * reach, middle + self.high * reach
-        for sine, cosine in _cycles(self.layout):
+        for sine, cosine in _cycles(self.modality.layout):
             angle = np.arctan2(middle[:, sine], middle[:, cosine])
             low[:, sine], high[:, sine] = angle + self.low[sine], angle + self.high[sine]
         return Prediction(middle, low, high)
 
 
 def _own(
-    likelihood: Likelihood, layout: Layout, fold: np.ndarray | None
+    likelihood: Likelihood, modality: Modality, fold: np.ndarray | None
 ) -> tuple[FeatureLikelihood, FeatureLikelihood]:
     """What is expected in each cell, and half of the likelihood's own interval.
 
@@ -89,20 +88,14 @@ def _own(
         member, row = torch.from_numpy(fold).clamp(min=0), torch.arange(len(fold))
         middle = torch.cat([mean.numbers.double(), mean.codes.double()], -1)[0].cpu()[member, row]
         low, high = ends[:, member, row]
-    if layout.grid is not None:
-        return middle.numpy(), np.ones(middle.shape)
-    spread = np.array([slot.scale for slot in layout.slots])
-    return middle.numpy(), np.maximum((high - low).numpy() / 2, LEAST_REACH * spread)
+    return middle.numpy(), modality.reach((high - low).numpy() / 2)
 
 
 def _residuals(
-    batch: Batch, middle: FeatureLikelihood, reach: FeatureLikelihood, layout: Layout
+    batch: Batch, middle: FeatureLikelihood, reach: FeatureLikelihood, modality: Modality
 ) -> FeatureLikelihood:
-    """How far cells lie from what was expected, in reaches; angles of cycles, NaN for gaps.
-
-    The cells of an image's patch hold the residual of its mean.
-    """
-    wide = layout.numbers
+    """How far cells lie from what was expected, in reaches; angles of cycles, NaN for gaps."""
+    wide = modality.layout.numbers
     numbers, observed = (
         batch.numbers.cpu().double().numpy(),
         batch.observed.cpu().numpy()[:, :wide],
@@ -111,18 +104,12 @@ def _residuals(
     residuals[:, :wide] = np.where(
         observed, (numbers - middle[:, :wide]) / reach[:, :wide], np.nan
     )
-    for sine, cosine in _cycles(layout):
+    for sine, cosine in _cycles(modality.layout):
         turn = np.arctan2(numbers[:, sine], numbers[:, cosine])
         turn = turn - np.arctan2(middle[:, sine], middle[:, cosine])
         turn = (turn + np.pi) % (2 * np.pi) - np.pi
         residuals[:, sine] = np.where(observed[:, sine], turn, np.nan)
-    if layout.grid is not None:
-        for place in range(len(layout.columns)):
-            patch = layout.column_of_feature == place
-            known = ~np.isnan(residuals[:, patch])
-            mean = np.where(known, residuals[:, patch], 0).sum(1) / known.sum(1).clip(1)
-            residuals[:, patch] = np.where(known.any(1), mean, np.nan)[:, None]
-    return residuals
+    return modality.pool_residuals(residuals)
 
 
 def _cycles(layout: Layout) -> list[tuple[int, int]]:

@@ -15,14 +15,13 @@ from typing import Any, Self
 import numpy as np
 
 from keyhole.autoencoder.estimator import Autoencoder
-from keyhole.core.layout import Layout
 from keyhole.core.progress import stage
 from keyhole.core.records import Batch
 from keyhole.data import Rows, cast
+from keyhole.data.source import check_columns
 from keyhole.errors import BundleError, DataError, KeyholeWarning
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.reference import ReferenceSet
-from keyhole.modalities.tabular.given import check_columns
 from keyhole.store import record
 from keyhole.tasks.detect.anomaly_map import usual_nats
 from keyhole.tasks.detect.calibration import Calibration
@@ -63,7 +62,7 @@ class State:
     rare: list[float]
     anomaly_scores: list[float]
     factors: dict[str, float]
-    usual: list[float] | None = None  # of images
+    usual: list[float] | None = None  # nats of each place of a map
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Scorer:
     core: float
     rows: int
     apart: float
-    usual: np.ndarray | None = None  # nats of each pixel, where rows are images
+    usual: np.ndarray | None = None  # nats of each place, where rows have maps
 
     @classmethod
     def settle(cls, model: Autoencoder) -> Self:
@@ -92,7 +91,7 @@ class Scorer:
         stage("calibrating alarms")
         reference, schema = _reference(model), model.model_.parts.schema
         anomaly_score = AnomalyScore.settle(
-            model.model_.network, reference, schema.support_fraction
+            model.model_.modality, model.model_.network, reference, schema.support_fraction
         )
         found, groups = anomaly_score.judge(reference), None
         if schema.group is not None and reference.groups is not None:
@@ -101,18 +100,19 @@ class Scorer:
             factor = groups.factor_of(reference.groups).astype(np.float32)  # as a bundle has it
             reference = replace(reference, factor=factor)
         calibration = Calibration.of(found / reference.factor[reference.judged])
-        grid = model.model_.modality.layout.grid
+        modality, network = model.model_.modality, model.model_.network
+        maps = modality.maps
         return cls(
-            model.model_.modality, anomaly_score, calibration, reference, groups,
+            modality, anomaly_score, calibration, reference, groups,
             schema.support_fraction,
             model.model_.rows, calibration.apart(),
-            None if grid is None else usual_nats(model.model_.network, reference),
+            None if maps is None else usual_nats(modality, maps, network, reference),
         )  # fmt: skip
 
     @cached_property
     def intervals(self) -> Intervals:
         """What is expected in a cell, made when a row is first explained."""
-        return Intervals.settle(self.anomaly_score.network, self.reference)
+        return Intervals.settle(self.table, self.anomaly_score.network, self.reference)
 
     def score_block(self, rows: Rows, start: int = 0) -> Judged:
         """How far out some rows are; `start` is the place of the first, for messages."""
@@ -196,9 +196,11 @@ class Scorer:
 
         Raises: BundleError.
         """
-        _check(kept, model.model_.modality.layout)
+        _check(kept, model.model_.modality)
         reference, schema = _reference(model), model.model_.parts.schema
-        bare = AnomalyScore.unsettled(model.model_.network, reference, schema.support_fraction)
+        bare = AnomalyScore.unsettled(
+            model.model_.modality, model.model_.network, reference, schema.support_fraction
+        )
         learned = {key: np.array(getattr(kept, key)) for key in ("typical", "units", "rare")}
         anomaly_score = replace(bare, **learned)
         groups = None if schema.group is None else Groups(schema.group, kept.factors)
@@ -227,9 +229,9 @@ def _reference(model: Autoencoder) -> ReferenceSet:
     return model.model_.reference
 
 
-def _check(kept: State, layout: Layout) -> None:
+def _check(kept: State, modality: Modality) -> None:
     """Raises: BundleError for numbers that no gauge of ours has."""
-    usual, grid = kept.usual or [], layout.grid
+    usual, places = kept.usual or [], 0 if modality.maps is None else modality.maps.places
     numbers = np.array(
         [
             *kept.typical,
@@ -242,12 +244,11 @@ def _check(kept: State, layout: Layout) -> None:
     )
     wrong = {
         "false_alarm_rate: between 0 and 1": not 0 < kept.false_alarm_rate < 1,
-        "typical: one for each column": len(kept.typical) != len(layout.columns),
+        "typical: one for each column": len(kept.typical) != len(modality.layout.columns),
         "units: one for each question": len(kept.units) != len(QUESTIONS),
         "rare: an anomaly score and a step": len(kept.rare) != 2,
         "units and factors: above zero": min([*kept.units, *kept.factors.values()]) <= 0,
-        "usual: one above zero for each pixel": min(usual, default=1) <= 0
-        or len(usual) != (0 if grid is None else grid[0] * grid[1]),
+        "usual: one above zero for each pixel": min(usual, default=1) <= 0 or len(usual) != places,
         "anomaly scores: at least one, and not far too many": not 1
         <= len(kept.anomaly_scores)
         <= MOST_ANOMALY_SCORES,

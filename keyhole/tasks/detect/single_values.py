@@ -233,9 +233,9 @@ class Outliers:
     tail: tuple[float, float]
 
     @classmethod
-    def of(cls, batch: Batch, layout: Layout) -> "Outliers":
-        """The tails and levels of these rows; of images none: their pixels are no columns."""
-        slots = () if layout.grid is not None else layout.slots
+    def of(cls, batch: Batch, layout: Layout, *, none: bool = False) -> "Outliers":
+        """The tails and levels of these rows; with `none`, no value is looked at by itself."""
+        slots = () if none else layout.slots
         discrete = [slot.coded or slot.head == "bernoulli" for slot in slots]
         waves = [slot.kind == "datetime" and slot.part not in (TREND, CLOCK) for slot in slots]
         numbers = np.flatnonzero(~np.array([*discrete], bool) & ~np.array([*waves], bool))

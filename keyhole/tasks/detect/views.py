@@ -27,11 +27,12 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from keyhole.core.coordinates import contrast, coordinates, filled, gaps
+from keyhole.core.coordinates import filled, gaps
 from keyhole.core.environment import pass_work, threads_for
 from keyhole.core.layout import Layout, column_nats, row_nats
 from keyhole.core.records import Batch
 from keyhole.core.robust import Robust, trimmed
+from keyhole.modalities import Modality
 from keyhole.modalities.rows.calibrate import members_mean
 from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.model.network import Network
@@ -132,31 +133,26 @@ GROUPS = 8  # of columns hidden together: so many passes, however many columns
 
 @torch.no_grad()
 def hidden_deviance(
-    network: Network, batch: Batch
+    modality: Modality, network: Network, batch: Batch
 ) -> tuple[Float[Tensor, "member row column"], Bool[Tensor, "row column"]]:
     """Nats of each column beyond a perfect guess, by each net, and which columns were observed.
 
-    A column is hidden with every eighth one and guessed from the rest.
+    A column is masked with the others of its group and predicted from the rest.
     """
-    return _columns(masked_values(network, batch), batch, network.shape.layout)
+    return _columns(masked_values(modality, network, batch), batch, modality.layout)
 
 
-def masked_values(network: Network, batch: Batch) -> Float[Tensor, "member row feature"]:
-    """Nats of each cell beyond a perfect guess, hidden with its column and every eighth one.
-
-    Those of an image as if it had the usual contrast: else what is faint were never anomalous,
-    and an image that is lit strongly always.
-    """
-    layout = network.shape.layout
+def masked_values(
+    modality: Modality, network: Network, batch: Batch
+) -> Float[Tensor, "member row feature"]:
+    """Nats of each feature beyond a perfect prediction, masked with the others of its group."""
     cells = torch.zeros((), device=batch.observed.device)
-    for group in layout.groups(GROUPS):
-        hidden = torch.zeros(len(layout), dtype=torch.bool, device=batch.observed.device)
+    for group in modality.mask_groups(GROUPS):
+        hidden = torch.zeros(len(modality.layout), dtype=torch.bool, device=batch.observed.device)
         hidden[group] = True
         found = network(batch.hide(hidden)).likelihood.deviance(batch)[0]  # (M, B, feature)
         cells = torch.where(hidden, found, cells)
-    if layout.grid is None or layout.slots[0].head == "bernoulli":
-        return cells
-    return cells / contrast(batch).square()[:, None]
+    return modality.scale_deviance(cells, batch)
 
 
 def _columns(
@@ -200,13 +196,14 @@ class ScoredViews:
 
 @dataclass(frozen=True)
 class AnomalyScore:
-    """A scale for rows: a network, a bank, its columns' tails, and what is usual.
+    """A scale for rows: a modality, a network, a bank, its columns' tails, and what is usual.
 
     `typical` is each column's mean deviance on held-out rows, so that a gap makes a row neither
     calm nor loud; `units` are the questions' medians there. `rare` is the mean of the three that
     `SPOKEN` of those rows exceed, and by how much more an e-th of these do.
     """
 
+    modality: Modality
     network: Network
     bank: Bank
     outliers: Outliers
@@ -215,9 +212,11 @@ class AnomalyScore:
     rare: np.ndarray
 
     @classmethod
-    def settle(cls, network: Network, reference: ReferenceSet, core: float) -> "AnomalyScore":
+    def settle(
+        cls, modality: Modality, network: Network, reference: ReferenceSet, core: float
+    ) -> "AnomalyScore":
         """The scale of a memory whose core is this share of it, in units of its judged rows."""
-        bare = cls.unsettled(network, reference, core)
+        bare = cls.unsettled(modality, network, reference, core)
         asked = bare._ask_judged(reference)
         bare = replace(bare, typical=_typical(asked.deviance.mean(0), asked.observed))
         answers = bare.answers(asked).mean(1).numpy()
@@ -243,34 +242,37 @@ class AnomalyScore:
         return replace(asked, deviance=torch.where((fold >= 0)[:, None], mine, asked.deviance))
 
     @classmethod
-    def unsettled(cls, network: Network, reference: ReferenceSet, core: float) -> "AnomalyScore":
+    def unsettled(
+        cls, modality: Modality, network: Network, reference: ReferenceSet, core: float
+    ) -> "AnomalyScore":
         """A scale without units: the bank alone is there."""
-        layout = network.shape.layout
+        layout = modality.layout
         batch = _whole(network, reference.take(reference.reference_rows).batch)
-        bank = Bank.of(coordinates(batch, layout), core)
-        outliers = Outliers.of(reference.take(reference.reference_rows).batch, layout)
+        bank = Bank.of(modality.coordinates(batch), core)
+        none = modality.supports("single_values") is not None
+        rows = reference.take(reference.reference_rows).batch
+        outliers = Outliers.of(rows, layout, none=none)
         typical, units = np.zeros(len(layout.columns)), np.ones(len(QUESTIONS))
-        return cls(network, bank, outliers, typical, units, np.array([0.0, 0.0]))
+        return cls(modality, network, bank, outliers, typical, units, np.array([0.0, 0.0]))
 
     def with_reference(self, reference: ReferenceSet, core: float) -> "AnomalyScore":
         """The same scale on another bank."""
-        other = self.unsettled(self.network, reference, core)
+        other = self.unsettled(self.modality, self.network, reference, core)
         return replace(self, bank=other.bank, outliers=other.outliers)
 
     @torch.no_grad()
     def ask(self, batch: Batch, own: Tensor | None = None) -> Asked:
         """The answers, by passes that each fit the processor's cache; `own` as in Bank."""
         device = next(self.network.parameters()).device
-        layout = self.network.shape.layout
-        even, parts = batch.even(layout.grid), []
+        even, parts = self.modality.even(batch), []
         if own is not None:
             own = torch.nn.functional.pad(own, (0, len(even) - len(batch)), value=-1)
         with threads_for(GROUPS * pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 part = slice(first, first + PASS_ROWS)
                 here = even.take(part).to(device)
-                deviance, observed = hidden_deviance(self.network, here)
-                x = coordinates(_whole(self.network, here), layout)
+                deviance, observed = hidden_deviance(self.modality, self.network, here)
+                x = self.modality.coordinates(_whole(self.network, here))
                 far = self.bank.distances(x, None if own is None else own[part])
                 parts.append((far.cpu(), deviance.cpu(), observed.cpu()))
         distances, deviance, observed = zip(*parts, strict=True)

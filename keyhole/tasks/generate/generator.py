@@ -19,10 +19,9 @@ from keyhole.autoencoder.sampling import MOST_CODES, NO_PRIOR, reference_rows
 from keyhole.core.environment import seed_from
 from keyhole.core.progress import EvaluateCallback, clock, heard_if_verbose, stage, wall_clock
 from keyhole.core.records import Batch
-from keyhole.data import Source, cast
+from keyhole.data import Source
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Modality
-from keyhole.modalities.tabular.columns import Datetime
 from keyhole.model.bottlenecks import Variational
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import MLP
@@ -206,8 +205,9 @@ class Generator(BaseEstimator):
         """
         check_is_fitted(self, "autoencoder_")
         model = self.autoencoder_
-        if model.model_.modality.layout.grid is not None:
-            raise SettingError("drawn rows of a table are judged; images are looked at")
+        modality = model.model_.modality
+        if (why_not := modality.supports("judge")) is not None:
+            raise SettingError(why_not)
         train, held = (
             reference_rows(model.model_.reference, held_out=held) for held in (False, True)
         )
@@ -215,7 +215,7 @@ class Generator(BaseEstimator):
             raise SettingError("this model remembers no rows to compare with: fit it again")
         stage("drawing rows to judge")
         made = model.sampler().rows(n or max(len(train), 1_000), self._seed(), rules=self.rules)
-        tables = (self._plain(t) for t in (self._rows(train), self._rows(held), made))
+        tables = (modality.comparable(t) for t in (self._rows(train), self._rows(held), made))
         return judge(*tables, target=target)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -264,17 +264,6 @@ class Generator(BaseEstimator):
             trained = model.model_.trained_on(rows, start)
             kept = np.flatnonzero(trained & (rng.random(len(rows)) < share))
             yield model.model_.modality.encode(rows, start).take(torch.from_numpy(kept))
-
-    def _plain(self, table: pa.Table) -> pa.Table:
-        """The rows with moments as seconds: a judge would take their texts for levels."""
-        import pyarrow as pa
-
-        for column in self.autoencoder_.model_.modality.encoded_columns:
-            if isinstance(column, Datetime):
-                place = table.column_names.index(column.name)
-                seconds, _ = cast.seconds(table.column(column.name), column.style)
-                table = table.set_column(place, column.name, pa.array(seconds, from_pandas=True))
-        return table
 
     def _rows(self, batch: Batch) -> pa.Table:
         return self.autoencoder_.model_.modality.decode_observed(batch)

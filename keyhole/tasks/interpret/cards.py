@@ -72,14 +72,14 @@ class Card:
 def cards(model: Autoencoder, rows: Any = None, *, most: int | None = None) -> list[Card]:
     """A card of each code dimension (or of so many), the one with most nats or variance first.
 
-    None of images: what moves there are not columns.
+    None where rows have no columns, such as images.
 
     Codes are the first net's, of these rows (a frame, an array or a path; 5,000 of the first at
     most) or of those that the model remembers. Raises: SettingError where it remembers none,
     DataError for rows that cannot be read or are fewer than two.
     """
     check_is_fitted(model)
-    if model.model_.modality.layout.grid is not None:
+    if model.model_.modality.supports("cards") is not None:
         return []
     read = _Read.of(model, _rows(model, rows))
     order = np.argsort(-(read.variance if read.nats is None else read.nats), kind="stable")

@@ -11,19 +11,17 @@ from jaxtyping import Float
 
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch, Likelihood
-from keyhole.data import cast
 from keyhole.errors import SettingError
-from keyhole.modalities import Tabular
 from keyhole.modalities.expected import number_texts
 from keyhole.modalities.rows.calibrate import members_mean
-from keyhole.modalities.tabular.columns import Boolean, Category, Column, Count, Datetime, Number
-from keyhole.modalities.tabular.columns.base import shorten
 
 if TYPE_CHECKING:
     from keyhole.autoencoder.estimator import Autoencoder
+    from keyhole.modalities import Tabular
+    from keyhole.modalities.tabular.columns import Column
 
 
-NoiseScaler = Literal["", "points", "s"]
+Unit = Literal["", "points", "s"]
 Options = dict[str, np.ndarray]  # of each column (row, option): its number, or levels' shares
 MOST_LEVELS = 12  # of a column: the commonest
 LEAST_SPREAD = 0.2  # of a level's share: rare levels shall not look as if they moved far
@@ -43,7 +41,7 @@ class Effect:
 
     column: str
     change: float
-    unit: NoiseScaler
+    unit: Unit
     level: str | None
     strength: float
     monotone: bool
@@ -63,11 +61,12 @@ class Effect:
 def tabular(model: Autoencoder) -> Tabular:
     """The model's table.
 
-    Raises: SettingError for a model of images.
+    Raises: SettingError for rows that have no cards.
     """
-    if not isinstance(model.model_.modality, Tabular):
-        raise SettingError("a card names columns, and this model's rows are images")
-    return model.model_.modality
+    modality: Any = model.model_.modality
+    if (why_not := modality.supports("cards")) is not None:
+        raise SettingError(why_not)
+    return modality
 
 
 @dataclass(frozen=True)
@@ -102,14 +101,14 @@ class Effects:
         return sorted(found, key=lambda effect: -effect.strength)
 
     def _effect(self, column: Column, way: Float[np.ndarray, "step option"]) -> Effect:
-        change, level, unit = way[-1] - way[0], None, _unit(column)
+        change, level, unit = way[-1] - way[0], None, column.effect_unit
         best = int(np.argmax(change))  # of levels, the one whose share rises most
         size, turns = float(change[best]), np.diff(way[:, best])
         spread = float(self.spread[column.name][best])
         if unit == "points":
-            level = _levels(column)[best]
-            if isinstance(column, Boolean) and size < 0:
-                level, size = shorten(str(column.no)), -size
+            level = column.options[best]
+            if way.shape[1] == 1 and size < 0:  # of two values, the other
+                level, size = column.options[1], -size
         slack = TURN * abs(size) + 1e-12
         monotone = bool((turns >= -slack).all() or (turns <= slack).all())
         strength = abs(size) / spread if spread > 0 else 0.0
@@ -128,16 +127,16 @@ def decode_first(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> Like
 @torch.no_grad()
 def expected_options(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> Options:
     """Each column's expected number, or the shares of its levels, of rows with these codes."""
-    table, likelihood = model.model_.modality, decode_first(model, z)
+    table, likelihood = tabular(model), decode_first(model, z)
     cells = table.features(members_mean(likelihood.mean, first=True))
     shares = _level_shares(likelihood, table.layout, len(z))
     found: Options = {}
     for column in table.encoded_columns:
         place = table.features_of(column.name)
-        if isinstance(column, Category):
+        if table.layout.slots[place[0]].coded:
             found[column.name] = shares[:, place[0] - table.layout.numbers, : _known(column)]
         else:
-            found[column.name] = _numbers(column, cells[:, place])[:, None]
+            found[column.name] = column.exact(cells[:, place])[:, None]
     return found
 
 
@@ -148,13 +147,12 @@ def _spreads(table: Tabular, batch: Batch) -> dict[str, np.ndarray]:
     for column in table.encoded_columns:
         place = table.features_of(column.name)
         held = cells[:, place][observed[:, place].any(1)]
-        if isinstance(column, Category | Boolean):
-            codes = np.arange(1, _known(column) + 1) if isinstance(column, Category) else [1]
+        if column.options:
+            codes = np.arange(1, _known(column) + 1 if table.layout.slots[place[0]].coded else 2)
             share = np.array([(held[:, 0] == code).mean() if len(held) else 0.0 for code in codes])
             found[column.name] = np.sqrt(share * (1 - share)).clip(LEAST_SPREAD)
         else:
-            numbers = _numbers(column, held)
-            found[column.name] = np.array([_spread(numbers)])
+            found[column.name] = np.array([_spread(column.exact(held))])
     return found
 
 
@@ -164,19 +162,6 @@ def _spread(numbers: np.ndarray) -> float:
         return 0.0
     low, high = np.quantile(numbers, [0.1, 0.9])
     return float((high - low) / 2.563 or numbers.std())
-
-
-def _numbers(column: Column, cells: np.ndarray) -> np.ndarray:
-    """The column's values of (row, cell) as floats, finer than its type would hold them."""
-    if isinstance(column, Boolean):
-        return cells[:, 0]
-    if isinstance(column, Datetime):
-        return column.seconds(cells)
-    if isinstance(column, Count):
-        return np.expm1(cells[:, 0]).clip(0, column.most)
-    if isinstance(column, Number):
-        column = Number(**{**column.get_params(), "type": "double"})
-    return cast.floats(column.decode(cells))[0]
 
 
 def _level_shares(
@@ -195,16 +180,5 @@ def _level_shares(
     return found
 
 
-def _known(column: Category) -> int:
-    return min(len(column.levels), MOST_LEVELS)
-
-
-def _levels(column: Any) -> list[str]:
-    held = [column.yes] if isinstance(column, Boolean) else column.levels[: _known(column)]
-    return [shorten(str(level)) for level in held]
-
-
-def _unit(column: Column) -> NoiseScaler:
-    if isinstance(column, Category | Boolean):
-        return "points"
-    return "s" if isinstance(column, Datetime) else ""
+def _known(column: Column) -> int:
+    return min(len(column.options), MOST_LEVELS)

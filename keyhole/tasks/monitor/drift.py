@@ -11,8 +11,6 @@ import numpy as np
 
 from keyhole.core.records import Batch
 from keyhole.modalities import Modality
-from keyhole.modalities.tabular.columns import Boolean, Category
-from keyhole.modalities.tabular.columns.category import NEITHER
 from keyhole.tasks.detect.scorer import unmet_in_words
 
 BINS = 50
@@ -42,19 +40,12 @@ class Drift:
         self.rows += len(p_value)
         at = np.clip((p_value[~np.isnan(p_value)] * BINS).astype(np.int64), 0, BINS - 1)
         self.counts += np.bincount(at, minlength=BINS)
-        wide = self.table.layout.numbers
         missing_of = (~batch.observed).sum(0).tolist()
         for column in self.table.encoded_columns:
             cell = self.table.features_of(column.name)[0]
-            missing = missing_of[cell]
-            self.gaps[column.name] = self.gaps.get(column.name, 0) + missing
-            if isinstance(column, Category):
-                strange = int((batch.codes[:, cell - wide] == len(column.levels) + 1).sum())
-            elif isinstance(column, Boolean):
-                strange = int((batch.numbers[:, cell] == NEITHER).sum())
-            else:
-                continue
-            self.unseen[column.name] = self.unseen.get(column.name, 0) + strange
+            self.gaps[column.name] = self.gaps.get(column.name, 0) + missing_of[cell]
+        for name, count in self.table.unseen_levels(batch).items():
+            self.unseen[name] = self.unseen.get(name, 0) + count
 
     def to_json(self) -> dict[str, Any]:
         """The counts as JSON."""

@@ -5,7 +5,7 @@ so they are what the manifest stores.
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -21,6 +21,7 @@ class Column(Described):
     """One column of a table, learned and frozen."""
 
     family = "column"
+    effect_unit: ClassVar[Literal["", "points", "s"]] = ""  # of a change; points: of levels
     matrix: ClassVar[bool] = False  # True: encodes from floats, many columns at once
 
     name: str
@@ -29,6 +30,25 @@ class Column(Described):
     def remark(self) -> str:
         """A note for the user, besides the reason for the kind; empty for most columns."""
         return ""
+
+    @property
+    def unseen(self) -> float | None:
+        """The feature of a value that training never met; None for columns without levels."""
+        return None
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The least and the largest value in training; None for a column without numbers."""
+        return None
+
+    @property
+    def options(self) -> list[str]:
+        """The levels as short texts, those first whose probability is a feature or has a code."""
+        return []
+
+    def exact(self, features: np.ndarray) -> np.ndarray:
+        """The values of features as floats, finer than the column's type would hold them."""
+        return cast.floats(self.decode(features))[0]
 
     @classmethod
     @abstractmethod
@@ -107,11 +127,6 @@ def point_mass_slot(column: Column, share: float) -> Slot:
 def levels_text(values: Any) -> list[str]:
     """Values of an Arrow array as a person would write them; gaps as 'missing'."""
     return cast.texts(values).fill_null("missing").to_pylist()
-
-
-def shorten(text: str, most: int = 40) -> str:
-    """The text, cut with an ellipsis where it is longer than `most` characters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class Ignored(Column):

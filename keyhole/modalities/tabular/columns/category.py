@@ -7,12 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.core.layout import Slot
+from keyhole.core.layout import MOST_LEVELS, Slot
 from keyhole.data import arrow_types, cast, levels
-from keyhole.modalities.expected import Expected, Prediction, expected_levels
-from keyhole.modalities.tabular.columns.base import Column, levels_text, shorten
+from keyhole.modalities.expected import Expected, Prediction, expected_levels, shorten
+from keyhole.modalities.tabular.columns.base import Column, levels_text
 from keyhole.modalities.tabular.columns.grids import FEW_ROWS, Grid
-from keyhole.modalities.tabular.profile import MOST_LEVELS, Profile
+from keyhole.modalities.tabular.profile import Profile
 
 
 class Category(Column):
@@ -22,6 +22,7 @@ class Category(Column):
     """
 
     kind = "category"
+    effect_unit = "points"
 
     def __init__(
         self, name: str, *, levels: list[Any], counts: list[int], type: str, rows: int
@@ -48,6 +49,16 @@ class Category(Column):
     @cached_property
     def _texts(self) -> list[str]:
         return cast.texts(arrow_types.array(self.levels, self.type)).to_pylist()
+
+    @property
+    def unseen(self) -> float:
+        """The last code."""
+        return len(self.levels) + 1
+
+    @property
+    def options(self) -> list[str]:
+        """All levels."""
+        return [shorten(str(level)) for level in self.levels]
 
     def slots(self) -> list[Slot]:
         """One code feature: 1.. for the levels, and a last code for all others."""
@@ -109,6 +120,7 @@ class Boolean(Column):
     """A column with two values; any other value costs as much as an unobserved level."""
 
     kind = "boolean"
+    effect_unit = "points"
 
     def __init__(
         self, name: str, *, no: Any, yes: Any, type: str, share: float, rows: int
@@ -150,6 +162,27 @@ class Boolean(Column):
     def _texts(self) -> list[str]:
         texts = cast.texts(arrow_types.array([self.no, self.yes], self.type)).to_pylist()
         return ["" if text is None else text for text in texts]  # a constant has no second value
+
+    @property
+    def unseen(self) -> float:
+        """The feature of a value that is neither of the two."""
+        return NEITHER
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The two values, if both are numbers."""
+        if not isinstance(self.no, int | float) or not isinstance(self.yes, int | float):
+            return None
+        return (self.no, self.yes) if self.no <= self.yes else (self.yes, self.no)
+
+    @property
+    def options(self) -> list[str]:
+        """Yes, then no."""
+        return [shorten(str(self.yes)), shorten(str(self.no))]
+
+    def exact(self, features: np.ndarray) -> np.ndarray:
+        """The probability of yes."""
+        return features[:, 0]
 
     def slots(self) -> list[Slot]:
         """One number feature: 0 for no, 1 for yes."""

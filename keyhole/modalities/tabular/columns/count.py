@@ -60,6 +60,15 @@ class Count(Column):
             least=float(profile.least),
         )
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Zero and the largest count."""
+        return 0.0, self.most
+
+    def exact(self, features: np.ndarray) -> np.ndarray:
+        """The expected count, not rounded."""
+        return np.expm1(features[:, 0]).clip(0, self.most)
+
     def slots(self) -> list[Slot]:
         """One number feature, log(1 + count)."""
         nats = float(np.log(self.rows + 2))

@@ -91,6 +91,7 @@ class Datetime(Column):
     """
 
     kind = "datetime"
+    effect_unit = "s"
 
     def __init__(
         self,
@@ -233,7 +234,7 @@ class Datetime(Column):
         """True for times in the range of training, or at the point mass."""
         return inside(self._moments(features), grid) | self._at_point_mass(features)
 
-    def seconds(self, features: np.ndarray) -> np.ndarray:
+    def exact(self, features: np.ndarray) -> np.ndarray:
         """The times of the trend alone, in seconds since 1970."""
         trend = features[:, int(self.point_mass is not None)].astype(np.float64)
         return self.trend_s[0] + self.trend_s[1] * trend
@@ -244,7 +245,7 @@ class Datetime(Column):
 
     def _moments(self, features: np.ndarray) -> np.ndarray:
         """Seconds since 1970 that the trend gives, to the step, wherever they lie."""
-        return np.round(self.seconds(features) / self.step_s) * self.step_s
+        return np.round(self.exact(features) / self.step_s) * self.step_s
 
     def _at_point_mass(self, features: np.ndarray) -> np.ndarray:
         return (
@@ -267,7 +268,7 @@ class Datetime(Column):
         """
         trend = int(self.point_mass is not None)
         low, high = self._ends(predicted.low[:, trend], predicted.high[:, trend])
-        moments = self.seconds(features)
+        moments = self.exact(features)
         slack = self.step_s / 2 + 1e-6 * self.trend_s[1]  # features are float32
         in_span = (low - slack <= moments) & (moments <= high + slack)
         wide = high - low > MOST_TURN * (self.range_s[1] - self.range_s[0])

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import stats
 
-from keyhole.core.layout import Slot
+from keyhole.core.layout import FAR, Slot
 from keyhole.data import arrow_types, cast, levels
 from keyhole.data.numerals import NumberFormat
 from keyhole.errors import SettingError
@@ -79,7 +79,6 @@ def normal_scores(numbers: np.ndarray) -> list[list[float]] | None:
 
 VALUES_PER_BIN = 250  # whose means are compared: expected and observed
 NEAR = 1e-5  # of the spread: two such numbers are one
-FAR = 1e30  # features are clipped here: float32 overflows a little further out
 
 
 class Number(Column):
@@ -175,6 +174,16 @@ class Number(Column):
         """The same column, transformed to the normal scores of these numbers if they suffice."""
         transformed = normal_scores(numbers) or self.transformed
         return type(self)(**{**self.get_params(), "transformed": transformed})
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The range of training."""
+        return self.range[0], self.range[1]
+
+    def exact(self, features: np.ndarray) -> np.ndarray:
+        """The mean as a float of 64 bits."""
+        exact = type(self)(**{**self.get_params(), "type": "double"})
+        return cast.floats(exact.decode(features))[0]
 
     def slots(self) -> list[Slot]:
         """The point mass if there is one, then the number; a constant is a point mass only."""
