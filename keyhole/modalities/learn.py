@@ -7,7 +7,7 @@ from keyhole.data.source import Source
 from keyhole.modalities.base import Modality
 from keyhole.modalities.image.image import ImageModality
 from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.modalities.tabular.table import Tabular
 
 

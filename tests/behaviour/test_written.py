@@ -12,9 +12,9 @@ from keyhole import Autoencoder, TrainingConfig
 from keyhole.cli import run
 from keyhole.core.parts import build
 from keyhole.data import dates, open_source
+from keyhole.data.numerals import study
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Schema, Tabular
-from keyhole.modalities.tabular.profile import study
 from keyhole.tasks import Impute
 
 RNG = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.given import check_columns
-from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.tabular.profile import SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,8 +20,8 @@ from keyhole.modalities.tabular.columns import (
     Number,
 )
 from keyhole.modalities.tabular.columns.grids import Grid, bins, heaped
+from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.modalities.tabular.rules import rules_of
-from keyhole.modalities.tabular.source_profile import SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -162,7 +162,7 @@ def _cautions(profile: Profile) -> list[str]:
     """What a user should look at in texts that are read as numbers."""
     cautions = []
     if profile.not_numbers:
-        odd = f"{profile.not_numbers} cells are no numbers, such as {profile.odd!r:.40}"
+        odd = f"{profile.not_numbers} cells are no numbers, such as {profile.not_number!r:.40}"
         cautions.append(f"{odd}; they count as missing")
     reading = profile.reading
     if reading is not None and reading.example:

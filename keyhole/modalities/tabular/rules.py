@@ -19,7 +19,7 @@ from keyhole.data.source import Source
 from keyhole.errors import SettingError
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Number
 from keyhole.modalities.tabular.guess import look_alike
-from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.tabular.profile import SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -35,8 +35,8 @@ from keyhole.modalities.tabular.given import (
 )
 from keyhole.modalities.tabular.guess import guess, look_alike, measure
 from keyhole.modalities.tabular.lawful import Lawful
+from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.modalities.tabular.rules import Rule, check_rules
-from keyhole.modalities.tabular.source_profile import SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa
