@@ -1,8 +1,8 @@
-"""Arrow types as names in a manifest, and arrays of a named type."""
+"""Arrow types as names in saved models, and arrays of a named type."""
 
 import re
 from collections.abc import Callable, Sequence
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,24 +18,20 @@ PLAIN = {
 ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=([A-Za-z0-9_+:/-]{1,64})\]")
 DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d{1,2}), (-?\d{1,2})\)")
 LEVELS = "levels of "  # before the name of the values' type: an Arrow dictionary
-ROUNDINGS = 8  # of an end of a range, a float at a time
-EXACT = Context(prec=100)  # digits: more than a decimal has
+ROUNDINGS = 8  # float64 steps by which an end of a range is moved at most
 
 
 def name(arrow_type: Any, *, levels: bool = False) -> str:
-    """The nearest type with a name: what values of the column come back as."""
+    """The name of the type in which a column is decoded; "string" for a type without a name."""
     import pyarrow.types as pt
 
-    if pt.is_dictionary(arrow_type):
-        arrow_type = arrow_type.value_type
-    text = str(arrow_type)
+    text = str(arrow_type.value_type if pt.is_dictionary(arrow_type) else arrow_type)
     known = text in PLAIN or ZONED.fullmatch(text) or DECIMAL.fullmatch(text)
-    type_name = text if known else "string"
-    return LEVELS + type_name if levels else type_name
+    return (LEVELS if levels else "") + (text if known else "string")
 
 
 def named(type_name: str) -> Any:
-    """The Arrow type of this name, of the values where it names levels; else text."""
+    """The Arrow type of this name (of levels: of their values), or text for an unknown name."""
     import pyarrow as pa
 
     type_name = type_name.removeprefix(LEVELS)
@@ -53,9 +49,9 @@ def is_datetime(type_name: str) -> bool:
 
 
 def array(values: Any, type_name: str) -> Any:
-    """An Arrow array of these values in the named type; levels as JSON holds them are read.
+    """An Arrow array of values, or of levels from JSON, in the named type.
 
-    Text where a level cannot be read as the type says.
+    All levels are texts if one of them cannot be converted.
     """
     import pyarrow as pa
     import pyarrow.types as pt
@@ -66,8 +62,9 @@ def array(values: Any, type_name: str) -> Any:
     texts = pa.array(values, pa.string())
     try:
         if pt.is_duration(wanted):
+            per_second = cast.PER_SECOND[wanted.unit]
             ticks = [
-                v if v is None else int(EXACT.multiply(Decimal(v), cast.PER_SECOND[wanted.unit]))
+                v if v is None else int(cast.EXACT.multiply(Decimal(v), per_second))
                 for v in values
             ]
             return pa.array(ticks, pa.int64()).cast(wanted)
@@ -82,18 +79,18 @@ def array(values: Any, type_name: str) -> Any:
         return texts
 
 
-def picked(values: list[Any], place: Any, type_name: str) -> Any:
-    """The values at these places (an Arrow array, null for none), as the named type says."""
+def picked(values: list[Any], indices: Any, type_name: str) -> Any:
+    """The values at these indices (an Arrow array with null for missing), in the named type."""
     import pyarrow as pa
 
     levels = array(values, type_name)
     if type_name.startswith(LEVELS):
-        return pa.DictionaryArray.from_arrays(place.cast(pa.int32()), levels)
-    return levels.take(place)
+        return pa.DictionaryArray.from_arrays(indices.cast(pa.int32()), levels)
+    return levels.take(indices)
 
 
 def of_numbers(numbers: np.ndarray, type_name: str) -> Any:
-    """Floats as the named type, rounded where it holds whole numbers."""
+    """Floats in the named type, rounded if it is a type of whole numbers."""
     import pyarrow as pa
     import pyarrow.types as pt
 
@@ -126,16 +123,15 @@ def of_seconds(moments: np.ndarray, type_name: str) -> Any:
 
 
 def ends_of(values: Any) -> list[str] | None:
-    """The least and the most value, exactly, as texts; None where a float64 holds them anyway."""
+    """The exact least and most value as texts; None for floats and other types."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.types as pt
 
     if pt.is_temporal(values.type):
         values = cast.ticks(values)
-    if not (pt.is_integer(values.type) or pt.is_decimal(values.type)):
-        return None
-    if values.null_count == len(values):
+    exact = pt.is_integer(values.type) or pt.is_decimal(values.type)
+    if not exact or values.null_count == len(values):
         return None
     ends = pc.min_max(values)  # pyright: ignore
     pair = pa.array([ends["min"].as_py(), ends["max"].as_py()], values.type)
@@ -145,10 +141,10 @@ def ends_of(values: Any) -> list[str] | None:
 def narrowed(
     floats: Sequence[float], ends: Sequence[str] | None, typed: Callable[[np.ndarray], Any]
 ) -> list[float]:
-    """The range as floats that `typed` turns into values not beyond the exact `ends`."""
+    """The range as floats which `typed` does not convert to values beyond the exact `ends`."""
     low, high = floats
-    for _ in range(ROUNDINGS):
-        exact = None if ends is None else ends_of(typed(np.array([low, high])))
+    for _ in range(ROUNDINGS if ends is not None else 0):
+        exact = ends_of(typed(np.array([low, high])))
         if ends is None or exact is None:
             break
         low = np.nextafter(low, np.inf) if Decimal(exact[0]) < Decimal(ends[0]) else low
@@ -157,21 +153,21 @@ def narrowed(
 
 
 def _whole(numbers: np.ndarray, wanted: Any) -> Any:
-    """Rounded numbers as integers; those beyond the type's ends become its ends."""
+    """Rounded numbers as integers, clipped to the type's range."""
     import pyarrow as pa
 
-    kind = wanted.to_pandas_dtype()
-    ends = np.iinfo(kind)
+    dtype = wanted.to_pandas_dtype()
+    limits = np.iinfo(dtype)
     # A float64 rounds the last int64 up, beyond its range.
-    most = np.nextafter(float(ends.max), 0) if ends.max > 2**53 else float(ends.max)
-    return pa.array(np.round(numbers).clip(float(ends.min), most).astype(kind), wanted)
+    most = np.nextafter(float(limits.max), 0) if limits.max > 2**53 else float(limits.max)
+    return pa.array(np.round(numbers).clip(float(limits.min), most).astype(dtype), wanted)
 
 
 def _decimals(numbers: np.ndarray, wanted: Any) -> Any:
-    """Rounded numbers as decimals; those of more digits than the type has become its ends."""
+    """Rounded numbers as decimals, clipped to the type's range."""
     import pyarrow as pa
 
     step = Decimal(1).scaleb(-wanted.scale)
-    most = (Decimal(10) ** wanted.precision - 1).scaleb(-wanted.scale, EXACT)
-    rounded = (EXACT.quantize(Decimal(repr(n)), step) for n in numbers.tolist())
+    most = (Decimal(10) ** wanted.precision - 1).scaleb(-wanted.scale, cast.EXACT)
+    rounded = (cast.EXACT.quantize(Decimal(repr(n)), step) for n in numbers.tolist())
     return pa.array([min(max(value, -most), most) for value in rounded], wanted)

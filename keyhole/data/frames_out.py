@@ -251,13 +251,13 @@ def _filled_levels(values: Any, guessed: Any, gaps: np.ndarray) -> Any:
     known = cast.texts(values.dictionary).to_pylist()
     fills = guessed.filter(pa.array(gaps))
     new = [t for t in dict.fromkeys(cast.texts(fills).to_pylist()) if t is not None]
-    new = [t for t in new if levels.places(pa.array([t]), known)[0] == len(known)]
+    new = [t for t in new if levels.indices(pa.array([t]), known)[0] == len(known)]
     dictionary = values.dictionary
     if new:
         more = _of_type(pa.array(new, pa.string()), dictionary.type)
         dictionary, known = pa.concat_arrays([dictionary, more]), known + new
     indices = pc.fill_null(values.indices, 0).to_numpy(zero_copy_only=False).astype(np.int64)  # pyright: ignore
-    indices[gaps] = levels.places(fills, known)
+    indices[gaps] = levels.indices(fills, known)
     missing = (indices < 0) | (indices >= len(known))
     kind = values.type.index_type
     codes = pa.array(indices, pa.int64(), mask=missing).cast(kind)
@@ -353,6 +353,6 @@ def _plain_objects(series: Any, fills: Any) -> list[Any]:
 def as_objects(fills: Any, known: Any) -> list[Any]:
     """Fills as those of the known values that they mean; the fill itself where it means none."""
     objects, texts = known.tolist(), cast.texts(level_array(known)).to_pylist()
-    places = levels.places(fills, texts)
+    places = levels.indices(fills, texts)
     own = fills.to_pylist()
     return [objects[p] if 0 <= p < len(objects) else own[i] for i, p in enumerate(places)]

@@ -175,19 +175,22 @@ def test_some_texts_among_numbers_count_as_missing_with_a_caution(file):
     text = GOOD.replace(ROWS[3][0], "n.a.").replace(ROWS[9][0], "broken")
     model = fitted(file(text))
     assert model.model_.modality.by_name["a"].kind == "number"
-    assert "2 cells are no numbers, such as 'n.a.'" in model.model_.modality.reasons["a"]
+    assert "2 cells are not numbers, such as 'n.a.'" in model.model_.modality.reasons["a"]
     batch = model.score_block(next(iter(open_source(file(text)).blocks(100)))).batch
     assert (~batch.observed).sum() == 2
     assert np.isfinite(model.score_samples(file("a,b,c\nodd,u,1.5\n"))).all()
 
 
 CHANGED = {
-    "a text": (FRAME.assign(b=["x"] * 50), "column 'b', data row 1: 'x' is no number"),
+    "a text": (FRAME.assign(b=["x"] * 50), "column 'b', data row 1: expected a number, got 'x'"),
     "one text": (
         pd.DataFrame({"a": ["1"] * 9, "b": [*"12345678", "?!"], "c": ["1"] * 9}),
-        r"column 'b', data row 9: '\?!' is no number",
+        r"column 'b', data row 9: expected a number, got '\?!'",
     ),
-    "a date": (FRAME.assign(b=pd.Timestamp("2024-05-01")), "data row 1: 2024-05-01 .* no number"),
+    "a date": (
+        FRAME.assign(b=pd.Timestamp("2024-05-01")),
+        "data row 1: expected a number, got 2024-05-01",
+    ),
     "a near name": (FRAME.rename(columns={"b": "bb"}), "column 'b', .* absent; did you mean 'bb'"),
     "a lost column": (FRAME[["a"]].assign(zzzz=1.0), r"absent \(2 columns are absent\); given"),
     "no rows": (FRAME[:0], "0 sample"),
@@ -256,7 +259,7 @@ def test_a_path_that_leads_nowhere_says_what_is_there(path, said, tmp_path, file
         ({"validation": "group"}, "write 'random', 'group:COLUMN' or 'time:COLUMN'"),
         ({"validation": "group:one"}, "holds 1 group.*at least 2"),
         ({"validation": "time:city"}, "holds no dates or numbers that differ"),
-        ({"weight": "city"}, "column 'city', data row 1: 'Rome' is no number"),
+        ({"weight": "city"}, "column 'city', data row 1: expected a number, got 'Rome'"),
         ({"weight": "a"}, "weight column 'a' holds -.*: a weight is at least zero"),
         ({"weight": "zero"}, "gives no row of the frame any weight"),
         ({"only": ["gap"]}, "no column to learn from"),
