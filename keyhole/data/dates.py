@@ -161,7 +161,7 @@ def _likely(text: str) -> list[str]:
 
 @cache
 def _start(format_: str) -> re.Pattern[str]:
-    return re.compile(_python(format_).removesuffix("$"))
+    return re.compile(_pattern(format_).removesuffix("$"))
 
 
 def digits_style(sample: Any) -> str | None:
@@ -202,12 +202,6 @@ def _read_iso(texts: Any) -> np.ndarray:
         return np.full(1, np.nan)
     half = len(texts) // 2
     return np.concatenate([_read_iso(texts.slice(0, half)), _read_iso(texts.slice(half))])
-
-
-def _python(style: str) -> str:
-    return _pattern(style).replace("(?i:", "(?:").replace("[a-z]", "[a-zA-Z]").replace(
-        "[ap]", "[aApP]"
-    ).replace("m\\.?))", "[mM]\\.?))")  # fmt: skip
 
 
 def _pattern(style: str) -> str:

@@ -273,10 +273,10 @@ def test_a_hint_that_the_table_does_not_bear_out_is_refused(schema, said):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (None, "NoneType is no table: expected a frame"),
-        ({"a": [1, 2]}, "dict is no table"),
+        (None, "NoneType is not a table: expected a frame"),
+        ({"a": [1, 2]}, "dict is not a table"),
         ([[1.0, 2.0], [3.0]], "list has rows of unequal lengths"),
-        (pl.Series([1.0, 2.0]), "Series is no table.*to_frame"),
+        (pl.Series([1.0, 2.0]), "Series is not a table.*to_frame"),
         ([1.0, 2.0], "Expected 2D array, got 1D"),
         (np.array([[{"a": 1}]] * 5, dtype=object), "column 'x0' holds {'a': 1}: a cell must be"),
         (np.zeros((5, 0)), r"0 feature\(s\)"),
@@ -300,4 +300,4 @@ def test_floats_of_more_bits_than_arrow_has_are_numbers_and_come_back():
 
 def test_a_text_that_is_no_unicode_is_refused_by_its_column():
     frame = pd.DataFrame({"a": ["x", "\ud800"] * 9}, dtype=object)
-    refused(lambda: fitted(frame), "column 'a' holds .*no valid Unicode", error=DataError)
+    refused(lambda: fitted(frame), "column 'a' holds .*not a valid Unicode", error=DataError)

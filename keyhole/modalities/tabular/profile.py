@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keyhole.data import arrow_types, cast, dates, levels
+from keyhole.data import cast, dates, levels
 from keyhole.data.numerals import OPPOSITE, NumberFormat, Reading, study, study_columns
 from keyhole.data.source import ArrowRows, Source
 
@@ -167,7 +167,7 @@ class Profile:
 
     def _extend_ends(self, values: Any) -> None:
         """Widen `exact_ends` to those of a block."""
-        ends = arrow_types.ends_of(values)
+        ends = cast.ends_of(values)
         if ends is not None and self.exact_ends is not None:
             lows, highs = zip(map(Decimal, ends), map(Decimal, self.exact_ends), strict=True)
             ends = [f"{min(lows):f}", f"{max(highs):f}"]

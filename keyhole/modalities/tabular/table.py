@@ -143,13 +143,8 @@ class Tabular(Modality):
         return type(self)(**{**self.get_params(), **changed})
 
     def recipe(self) -> dict[str, Any]:
-        """Every column's recipe."""
-        columns = [column.recipe() for column in self.columns]
-        return {
-            "kind": self.kind, "columns": columns, "reasons": self.reasons, "gaps": self.gaps,
-            "weight": self.weight, "mixed": self.mixed, "bins": self.bins,
-            "grids": self.grids, "rules": self.rules,
-        }  # fmt: skip
+        """The constructor's arguments as JSON."""
+        return super().recipe() | {"columns": [column.recipe() for column in self.columns]}
 
     @cached_property
     def layout(self) -> Layout:

@@ -81,9 +81,9 @@ class Column(Described):
         """
         return cast.short_texts(values)
 
-    @abstractmethod
     def text(self, values: Any) -> list[str]:
-        """Values of this column as texts for a person."""
+        """Values (an Arrow array) as texts for a person; gaps as 'missing'."""
+        return cast.texts(values).fill_null("missing").to_pylist()
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected instead of these features (row, feature), in words."""
@@ -98,11 +98,6 @@ def point_mass_slot(column: Column, share: float) -> Slot:
     """The Bernoulli feature that is 1 in rows at the column's point mass."""
     std, nats = float(np.sqrt(share * (1 - share))), -float(np.log1p(-share))
     return Slot(column.name, column.kind, "bernoulli", "atom", 0, share, std, nats)
-
-
-def levels_text(values: Any) -> list[str]:
-    """Values of an Arrow array as texts; gaps as 'missing'."""
-    return cast.texts(values).fill_null("missing").to_pylist()
 
 
 def shorten(text: str, most: int = 40) -> str:
@@ -137,7 +132,3 @@ class Ignored(Column):
         import pyarrow as pa
 
         return pa.nulls(len(features))
-
-    def text(self, values: Any) -> list[str]:
-        """Values as text."""
-        return levels_text(values)

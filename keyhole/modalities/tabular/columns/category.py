@@ -8,9 +8,9 @@ from typing import Any, Self
 import numpy as np
 
 from keyhole.core.layout import Slot
-from keyhole.data import arrow_types, cast, levels
+from keyhole.data import cast, levels
 from keyhole.modalities.expected import Expected, Prediction, expected_levels
-from keyhole.modalities.tabular.columns.base import Column, levels_text, shorten
+from keyhole.modalities.tabular.columns.base import Column, shorten
 from keyhole.modalities.tabular.columns.grids import FEW_ROWS, Grid
 from keyhole.modalities.tabular.profile import MOST_LEVELS, Profile
 
@@ -40,13 +40,13 @@ class Category(Column):
             profile.name,
             levels=[level for level, _ in by_count[:MOST_LEVELS]],
             counts=[count for _, count in by_count[:MOST_LEVELS]],
-            type=arrow_types.name(profile.arrow_type, levels=profile.dictionary),
+            type=cast.name_of(profile.arrow_type, levels=profile.dictionary),
             rows=profile.observed,
         )
 
     @cached_property
     def _texts(self) -> list[str]:
-        return cast.texts(arrow_types.array(self.levels, self.type)).to_pylist()
+        return cast.texts(cast.array(self.levels, self.type)).to_pylist()
 
     def slots(self) -> list[Slot]:
         """One code feature: 1.. for the levels, and a last code for all others."""
@@ -68,7 +68,7 @@ class Category(Column):
 
         index = features[:, 0].astype(np.int64) - 1
         missing = (index < 0) | (index >= len(self.levels))
-        return arrow_types.picked(self.levels, pa.array(index, mask=missing), self.type)
+        return cast.picked(self.levels, pa.array(index, mask=missing), self.type)
 
     def bounds(self, profile: Profile) -> Grid:
         """The rows that must hold a level, but at most those of the most frequent level."""
@@ -89,7 +89,7 @@ class Category(Column):
 
     def text(self, values: Any) -> list[str]:
         """Levels; long ones are cut."""
-        return [shorten(text) for text in levels_text(values)]
+        return [shorten(text) for text in super().text(values)]
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The most probable levels."""
@@ -123,7 +123,7 @@ class Boolean(Column):
     def learn(cls, profile: Profile) -> Self:
         """The two most frequent values, the smaller one as `no`."""
         counts = profile.levels
-        kind = arrow_types.name(profile.arrow_type, levels=profile.dictionary)
+        kind = cast.name_of(profile.arrow_type, levels=profile.dictionary)
         numeric = kind == "string" and profile.numeric and not profile.not_numbers
         if numeric and profile.plain:  # "1" and "1.0" are one value
             whole = profile.whole and max(abs(profile.least), abs(profile.most)) < 2**63
@@ -138,7 +138,7 @@ class Boolean(Column):
 
     @cached_property
     def _texts(self) -> list[str]:
-        texts = cast.texts(arrow_types.array([self.no, self.yes], self.type)).to_pylist()
+        texts = cast.texts(cast.array([self.no, self.yes], self.type)).to_pylist()
         return ["" if text is None else text for text in texts]  # a constant has no second value
 
     def slots(self) -> list[Slot]:
@@ -162,11 +162,7 @@ class Boolean(Column):
         import pyarrow as pa
 
         likely = (features[:, 0] > 0.5).astype(np.int64)
-        return arrow_types.picked([self.no, self.yes], pa.array(likely), self.type)
-
-    def text(self, values: Any) -> list[str]:
-        """Values as text."""
-        return levels_text(values)
+        return cast.picked([self.no, self.yes], pa.array(likely), self.type)
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likelier value and its probability, or both values if neither is likely."""

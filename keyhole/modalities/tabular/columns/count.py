@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 
 from keyhole.core.layout import Slot
-from keyhole.data import arrow_types, cast, levels
+from keyhole.data import cast, levels
 from keyhole.modalities.expected import (
     Expected,
     Prediction,
@@ -49,7 +49,7 @@ class Count(Column):
         numbers = np.maximum(profile.numbers(), 0.0)
         logs = np.log1p(numbers)
         std = float(logs.std()) if len(logs) else 0.0
-        kind = arrow_types.name(profile.arrow_type)
+        kind = cast.name_of(profile.arrow_type)
         return cls(
             profile.name,
             center=float(np.log1p(numbers.mean())) if len(numbers) else 0.0,
@@ -97,7 +97,7 @@ class Count(Column):
     def typed(self, counts: np.ndarray) -> Any:
         """Counts, clipped to the range of training, in the column's type."""
         counts = counts.clip(self.least, self.most)
-        return arrow_types.of_numbers(counts, self.type)
+        return cast.of_numbers(counts, self.type)
 
     def text(self, values: Any) -> list[str]:
         """Counts as text."""

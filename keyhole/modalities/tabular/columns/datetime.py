@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 
 from keyhole.core.layout import CLOCK, TREND, Slot
-from keyhole.data import arrow_types, cast, dates, levels
+from keyhole.data import cast, dates, levels
 from keyhole.errors import SettingError
 from keyhole.modalities.expected import (
     LEVEL,
@@ -143,13 +143,11 @@ class Datetime(Column):
         step = next((s for s in (DAY_S, 60.0, 1.0) if not np.any(moments % s)), 1e-6)
         span = float(np.ptp(moments))
         cycles = [name for name, s in CYCLES_S.items() if span >= 2 * s and step < s]
-        kind = arrow_types.name(profile.arrow_type)
+        kind = cast.name_of(profile.arrow_type)
         range_s = [float(moments.min()), float(moments.max())]
-        if arrow_types.is_datetime(kind):
-            ends = arrow_types.ends_of(profile.sample.filter(ordinary))
-            range_s = arrow_types.narrowed(
-                range_s, ends, lambda s: arrow_types.of_seconds(s, kind)
-            )
+        if cast.is_datetime(kind):
+            ends = cast.ends_of(profile.sample.filter(ordinary))
+            range_s = cast.narrowed(range_s, ends, lambda s: cast.of_seconds(s, kind))
         return cls(
             profile.name,
             trend_s=[float(moments.mean()), float(moments.std()) or DAY_S],
@@ -314,16 +312,16 @@ class Datetime(Column):
         if self.style in dates.EPOCHS:
             units = moments / dates.EPOCHS[self.style]
             if self.type in {"float", "double"}:
-                return arrow_types.array(units, self.type)
+                return cast.array(units, self.type)
             whole = pa.array(np.round(units).astype(np.int64))
-            return whole.cast(arrow_types.named(self.type), safe=False)
+            return whole.cast(cast.type_named(self.type), safe=False)
         numeric = self.type.startswith(("int", "uint"))
         if self.type != "string" and not numeric:
-            return arrow_types.of_seconds(moments, self.type)
+            return cast.of_seconds(moments, self.type)
         stamps = pa.array((moments * 1e6).round().astype(np.int64)).cast(pa.timestamp("us"))
         if self.style == cast.ISO:
             if self.step_s >= 1:  # then no text shows a fraction of a second
                 stamps = stamps.cast(pa.date32() if self.step_s == DAY_S else pa.timestamp("s"))
             return stamps.cast(pa.string())
         texts = pa.array(dates.write(moments, self.style), pa.string())
-        return texts.cast(arrow_types.named(self.type)) if numeric else texts
+        return texts.cast(cast.type_named(self.type)) if numeric else texts

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from keyhole.core.layout import Slot
-from keyhole.data import arrow_types, cast, levels
+from keyhole.data import cast, levels
 from keyhole.data.numerals import NumberFormat
 from keyhole.errors import SettingError
 from keyhole.modalities.expected import (
@@ -150,7 +150,7 @@ class Number(Column):
         rest = numbers if point_mass is None else numbers[numbers != point_mass[0]]
         transformed = long_tailed(rest)
         center, scale = spread_of(rest, transformed)
-        kind = arrow_types.name(profile.arrow_type)
+        kind = cast.name_of(profile.arrow_type)
         if kind == "string":
             kind = "int64" if profile.whole and profile.most < 2**53 else "double"
         return cls(
@@ -159,10 +159,10 @@ class Number(Column):
             scale=scale,
             transformed=transformed,
             point_mass=point_mass,
-            range=arrow_types.narrowed(
+            range=cast.narrowed(
                 [profile.least, profile.most],
                 profile.exact_ends,
-                lambda ends: arrow_types.of_numbers(ends, kind),
+                lambda ends: cast.of_numbers(ends, kind),
             ),
             type=kind if profile.format is None else {"of": kind, **profile.format.recipe()},
         )
@@ -276,7 +276,7 @@ class Number(Column):
     def typed(self, mean: np.ndarray) -> Any:
         """Numbers, clipped to the range of training data, in the column's type."""
         mean = np.clip(mean, self.range[0], self.range[1])
-        return arrow_types.of_numbers(mean, self.type)
+        return cast.of_numbers(mean, self.type)
 
     def calibrated(self, expected: np.ndarray, observed: np.ndarray) -> Self:
         """The same column with `knots`: the least-squares increasing map, expected to observed.
