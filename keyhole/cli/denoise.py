@@ -121,9 +121,9 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
         images = open_images(data, axes=denoiser.axes, bad=options["bad"])
         _say_skipped(images, say)
         with rows_progress(VERB, len(images), options["quiet"], "images") as heard:
-            done = denoise_files(denoiser, images, out, force=options["force"], heard=heard)
+            done = denoise_files(denoiser, images, out, force=options["force"], on_progress=heard)
     method = denoiser.comparison_.method
-    earlier = f", {done.kept:,} of them by an earlier run" if done.kept else ""
+    earlier = f", {done.reused:,} of them by an earlier run" if done.reused else ""
     say(VERB, f"{done.images:,} images in {done.files:,} files{earlier}, by the {method}")
     _say_rest(done, say)
     say("wrote", out)

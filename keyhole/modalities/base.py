@@ -23,7 +23,7 @@ from keyhole.modalities.expected import Expected, Prediction, number_texts
 from keyhole.modalities.prepared import Parts, Prepared
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.lawful import Lawful
-from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.model.nets import Net
 from keyhole.model.network import Network
 

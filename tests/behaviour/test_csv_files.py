@@ -12,6 +12,7 @@ import pytest
 
 from keyhole import Autoencoder
 from keyhole.data import open_source
+from keyhole.data.numerals import study, study_columns
 from keyhole.data.parquet import narrow
 from keyhole.data.sinks import CsvSink, JsonSink
 from keyhole.data.source import weighted
@@ -20,7 +21,7 @@ from keyhole.modalities import Schema, Tabular
 from keyhole.modalities.rows.feed import RowFeed
 from keyhole.modalities.rows.split import Split
 from keyhole.modalities.tabular.guess import guess
-from keyhole.modalities.tabular.profile import Parsed, Profile, reading_of, study
+from keyhole.modalities.tabular.profile import Profile
 from keyhole.training import TrainingConfig
 
 RNG = np.random.default_rng(0)
@@ -81,9 +82,9 @@ def test_columns_that_are_parsed_together_read_as_each_does_alone():
         pa.array(texts, pa.string())
         for texts in (["1,234.50", "2.5"], [], ["$5", "(3)"], ["02139", "00501"], ["1.234", "7"])
     ]
-    for column, parsed in zip(columns, Parsed.of(columns), strict=True):
-        for decimal in ("", ".", ","):
-            assert reading_of(parsed, "", decimal) == study(column, "", decimal)
+    for decimal in ("", ".", ","):
+        together = study_columns(columns, [decimal] * len(columns))
+        assert together == [study(column, "", decimal) for column in columns]
 
 
 def test_windows_1252_keeps_its_euros_and_quotes(file):

@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on_with_the_files_that_are_missing(model, scans, tmp_
             open_images(scans),
             str(tmp_path / "out"),
             force=False,
-            heard=stop,
+            on_progress=stop,
         )
     assert not (tmp_path / "out").exists()
     assert run(["denoise", str(model), str(scans), "-o", str(tmp_path / "out")]) == 0

@@ -31,7 +31,7 @@ from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_text
 from keyhole.modalities.image.contrast import contrast, patch_coordinates
 from keyhole.modalities.image.maps import PixelMaps
 from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import Conv, Net
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from keyhole.core.parts import Described
 from keyhole.data.images import Image, Images
@@ -45,6 +45,8 @@ class NoisyImages:
 
     Raises: DataError for grey images among colour ones, or a pair of different sizes.
     """
+
+    names: ClassVar[tuple[str, ...]] = ()  # it has no columns
 
     name: str
     images: list[Image]
