@@ -193,7 +193,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
         return self.model_.history.frame()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Keep the denoiser in a folder, whole or not at all."""
+        """Save the denoiser atomically as one file."""
         check_is_fitted(self, "model_")
         section = to_state(self.model_, self.parts(), self)
         write_bundle(path, {SECTION: section}, self.model_.network.state_dict())
@@ -202,7 +202,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The denoiser kept in a folder; runs no code from it.
+        """The denoiser saved in a file; runs no code from it.
 
         Raises: BundleError that says what is wrong with it.
         """
