@@ -19,12 +19,14 @@ from keyhole.errors import BundleError
 MOST_DEPTH = 32
 MOST_ENTRIES = 1 << 17  # of an object, or objects and lists of a list; no fit makes so many
 MOST_ITEMS = 1 << 20  # of a list of numbers or texts: an image's pixels are the most there are
-MOST_BRACKETS = 1 << 19  # that open objects and lists, or stand in texts: a second's work
+MOST_BRACKETS = 1 << 18  # that open objects and lists, or stand in texts: a second's work
 MOST_COMMAS = 1 << 21  # between items, or in texts: another second
+NESTS = {dict, list}
 MOST_WHOLE = 1 << 63  # a whole number of ours fits 64 bits
 PLAIN = bytes.maketrans(b"123456789E", b"000000000e")
 LARGE = (b"e000", b"e+000", b"0" * 200)  # in every number that is too large for a float, PLAIN
-LONG = b"0" * 19  # in every whole number of more than 63 bits, PLAIN
+# in every whole number of more than 63 bits, PLAIN, and not in a long fraction
+LONG = tuple(start + b"0" * 19 for start in (b"[", b",", b":", b"-", b" ", b"\n", b"\t", b"\r"))
 LONE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a pair, which is no character by itself
 
 Record = TypeVar("Record")
@@ -44,9 +46,9 @@ def strict_json(text: bytes, where: str) -> Any:
             parse_constant=_refuse,
             # Asked of each number these cost a second for 400,000, and hardly any text needs it.
             parse_float=_finite if any(digits in plain for digits in LARGE) else None,
-            parse_int=_whole if LONG in plain else None,
+            parse_int=_whole if any(digits in plain for digits in LONG) else None,
         )
-        _check_depth(value, 0)
+        _check_nesting(value)
         if LONE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf8")
     except RecursionError as fault:
@@ -141,19 +143,22 @@ def _check_counts(text: bytes) -> None:
         raise ValueError(f"it holds {commas:,} commas; at most {MOST_COMMAS:,} are read")
 
 
-def _check_depth(value: Any, depth: int) -> None:
-    if depth > MOST_DEPTH:
+def _check_nesting(value: Any) -> None:
+    """Refuse what is nested deeper, or holds longer lists, than anything of ours."""
+    layer = [value] if type(value) in NESTS else []
+    for _ in range(MOST_DEPTH + 1):
+        inner: list[Any] = []
+        for items in layer:
+            if len(items) > MOST_ITEMS:
+                raise ValueError(f"it holds a list of {len(items):,} items")
+            values = items.values() if isinstance(items, dict) else items
+            nested = [item for item in values if type(item) in NESTS]
+            if len(nested) > MOST_ENTRIES:
+                raise ValueError(f"it holds a list of {len(nested):,} lists or objects")
+            inner += nested
+        layer = inner
+    if layer:
         raise ValueError("it is nested too deeply")
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        if len(value) > MOST_ITEMS:
-            raise ValueError(f"it holds a list of {len(value):,} items")
-        inner = [item for item in value if isinstance(item, dict | list)]
-        if len(inner) > MOST_ENTRIES:
-            raise ValueError(f"it holds a list of {len(inner):,} lists or objects")
-        for item in inner:
-            _check_depth(item, depth + 1)
 
 
 FORMAT = 1  # raised by one with every change that an older version could misread

@@ -396,7 +396,7 @@ def test_a_save_killed_at_any_step_leaves_the_old_bundle_or_the_new(model, other
 
 def test_a_save_killed_while_it_writes_leaves_the_old_bundle(bundle, other, model):
     before = bundle.read_bytes()
-    for size in (0, 4, 3_000, len(before) - 1):
+    for size in (0, 4, 3_000, 15_000):
         pid = forked(lambda size=size: killed_at_byte(size, lambda: other.save(str(bundle))))
         _, status = os.waitpid(pid, 0)
         assert os.WIFSIGNALED(status)
@@ -412,17 +412,17 @@ def killed_at_byte(size, work):
     """Do some work and die once a file of this size is written."""
 
     @contextmanager
-    def opened(path, mode):
+    def cut(path, mode):
         with open(path, mode) as file:
-            yield SimpleNamespace(write=lambda content: cut(file, content))
+            yield SimpleNamespace(read=file.read, write=lambda content: write(file, content))
 
-    def cut(file, content):
+    def write(file, content):
         file.write(bytes(content)[: size - file.tell()])
         if file.tell() == size:
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    tensors.open = opened
+    tensors.open = cut
     work()
 
 
