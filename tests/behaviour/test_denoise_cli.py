@@ -1,11 +1,11 @@
 """keyhole fit --for denoise and keyhole denoise: from files to files."""
 
-import json
 import re
 
 import numpy as np
 import pytest
 
+from benchmarks.mutants import manifest_of
 from keyhole.cli import run
 from keyhole.data.images import open_images
 
@@ -45,7 +45,7 @@ def test_a_folder_becomes_a_model_with_a_page_that_shows_before_and_after(model)
     assert "not a medical device" in page
     assert "img-src data:" in page
     assert all(word in page for word in ("before", "after", "removed", "non-local means"))
-    sections = json.loads((model / "manifest.json").read_text())["sections"]
+    sections = manifest_of(model)["sections"]
     assert list(sections) == ["denoise"]
 
 
