@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,10 +56,10 @@ def write_tensors(
     `check` is called at the last moment before the file takes its place. No second copy of the
     tensors is made. Raises: FileError; BundleError for what could not be read back.
     """
-    entries, arrays = _laid_out(tensors)
+    entries, buffers = _laid_out(tensors)
     digest = _digest(text, entries)
-    for array in arrays:
-        digest.update(array)
+    for buffer in buffers:
+        digest.update(buffer)
     metadata = {"sha256": digest.hexdigest(), "keyhole": text}
     header = json.dumps(
         {"__metadata__": metadata, **entries}, ensure_ascii=False, separators=(",", ":")
@@ -73,8 +72,8 @@ def write_tensors(
         )
     with aside(path, check) as temporary, open(temporary, "wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        for array in arrays:
-            file.write(array)
+        for buffer in buffers:
+            file.write(buffer)
     return metadata["sha256"]
 
 
@@ -184,24 +183,24 @@ def read_tensors(
     return tensors
 
 
-def _laid_out(tensors: dict[str, Tensor]) -> tuple[dict[str, Any], list[np.ndarray]]:
+def _laid_out(tensors: dict[str, Tensor]) -> tuple[dict[str, Any], list[memoryview]]:
     """The header's entries, and the numbers in the order of the file.
 
     The widest numbers are first, so that each tensor is aligned. Raises: BundleError.
     """
     codes = {dtype: code for code, dtype in DTYPES.items()}
-    entries, arrays, end = {}, [], 0
+    entries, buffers, end = {}, [], 0
     for name, tensor in sorted(tensors.items(), key=lambda t: (-t[1].element_size(), t[0])):
         if tensor.dtype not in codes:
             raise BundleError(f"{name!r} cannot be saved: its type is {tensor.dtype}")
-        arrays.append(tensor.detach().cpu().contiguous().reshape(-1).numpy())
-        begin, end = end, end + arrays[-1].nbytes
+        buffers.append(tensor.detach().cpu().contiguous().reshape(-1).numpy().data)
+        begin, end = end, end + buffers[-1].nbytes
         entries[name] = {
             "dtype": codes[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [begin, end],
         }
-    return entries, arrays
+    return entries, buffers
 
 
 def finite(tensor: Tensor) -> bool:
