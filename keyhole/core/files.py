@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from keyhole.errors import FileError
+from keyhole.errors import FileError, SettingError
 
 WHY = {
     errno.ENOSPC: "the disk is full; free some space or write elsewhere",
@@ -93,8 +93,10 @@ def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
 def place_of(path: str | os.PathLike[str]) -> Path:
     """Where a path leads, links followed.
 
-    Raises: FileError for a path that can name no file.
+    Raises: FileError for a path that can name no file, SettingError for what is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise SettingError(f"{type(path).__name__:.40} is not a path: give one, 'm.keyhole'")
     try:
         place = Path(os.path.realpath(path))
     except ValueError as fault:  # a NUL inside

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from keyhole.core.environment import version_of
-from keyhole.core.files import faults_of, is_stream, place_of
+from keyhole.core.files import faults_of, place_of, reason
 from keyhole.core.progress import stage
-from keyhole.errors import BundleError, FileError, SettingError
-from keyhole.store.strict import FORMAT, check_format, strict_json
+from keyhole.errors import BundleError, FileError
+from keyhole.store.strict import FORMAT, check_format, record, strict_json
 from keyhole.store.tensors import (
+    CURE,
     Header,
     Shapes,
     check_tensors,
@@ -36,19 +37,20 @@ MOST_ABOUT = 200  # characters
 
 
 @dataclass(frozen=True)
+class Manifest:
+    """The manifest of a model: these keys, of these types."""
+
+    format: int
+    about: dict[str, str]
+    sections: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Save:
     """One save of a model: the path of its file, and the checksum that tells it from the next."""
 
     place: Path
     sha256: str
-
-    def check(self) -> None:
-        """Raises: FileError where another save has taken its place."""
-        if self.place.exists() and checksum_at(self.place) != self.sha256:
-            raise FileError(
-                f"{self.place} has changed since this model was read from it, and what changed "
-                "would be lost; load it again and repeat, or save elsewhere"
-            )
 
 
 @dataclass(frozen=True)
@@ -95,46 +97,40 @@ def write_bundle(
     what is no number or no text, SettingError for what is no path.
     """
     stage("writing the model")
-    place = place_of(_text(path))
+    place = place_of(path)
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32 or not finite(tensor):
             raise BundleError(f"weights {name!r} are not float32 numbers; the model is not saved")
     text = _manifest(sections)
-    again = read if read is not None and read.place == place else None
-
-    def check() -> None:
-        check_replaceable(place)
-        if again is not None:
-            again.check()
-
-    check()
+    check_replaceable(place, read)
     with faults_of(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-    sha256 = write_tensors(place, tensors, text, check)
-    return read if again is None else replace(again, sha256=sha256)
+    sha256 = write_tensors(place, tensors, text, lambda: check_replaceable(place, read))
+    return Save(place, sha256) if read is not None and read.place == place else read
 
 
-def check_replaceable(path: str | os.PathLike[str]) -> None:
-    """Raises: FileError where anything but a model stands, which a save would replace."""
+def check_replaceable(path: str | os.PathLike[str], read: Save | None = None) -> None:
+    """Refuse to lose what stands at a path, if a model is saved there that `read` is of.
+
+    Raises: FileError where it is no model, or another save than the one that was read.
+    """
     place = place_of(path)
     with faults_of(place):
-        if place.is_dir():
-            raise FileError(f"{place} is a folder; give the name of a file")
-        if is_stream(place):
-            raise FileError(f"{place} is not a regular file; give the name of a file")
-        if place.exists() and place.stat().st_size and checksum_at(place) is None:
-            raise FileError(
-                f"{place} is not a keyhole model and would be lost; save elsewhere or remove it"
-            )
-
-
-def _text(path: str | os.PathLike[str]) -> str:
-    """A path as text. Raises: SettingError for what is none."""
-    if not isinstance(path, str | os.PathLike):
-        raise SettingError(
-            f"{type(path).__name__:.40} is not a path: give that of the model, 'm.keyhole'"
+        if place.exists() and not place.is_file():
+            kind = "a folder" if place.is_dir() else "not a regular file"
+            raise FileError(f"{place} is {kind}; give the name of a file")
+        if not place.exists() or not place.stat().st_size:
+            return
+        sha256 = checksum_at(place)
+    if sha256 is None:
+        raise FileError(
+            f"{place} is not a keyhole model and would be lost; save elsewhere or remove it"
         )
-    return str(path)
+    if read is not None and read.place == place and read.sha256 != sha256:
+        raise FileError(
+            f"{place} has changed since this model was read from it, and what changed would be "
+            "lost; load it again and repeat, or save elsewhere"
+        )
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -144,40 +140,22 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     for what is no path.
     """
     stage("reading the model")
-    path = _text(path)
     try:
-        place = place_of(path)
+        place, path = place_of(path), os.fspath(path)
         with opened(path) as file:
             header = read_header(file, path)
-            sections, about = _read_manifest(header, path)
+            value = strict_json(header.text.encode(), f"the manifest of {path}")
+            check_format(value, path)
+            manifest = record(Manifest, value, f"the manifest of {path}")
             check_tensors(file, header, path)
-            save = Save(place, header.sha256)
-            return Bundle(sections, about, path, os.dup(file.fileno()), header, save)
+            if not all(map(_plain, manifest.about.values())):
+                raise BundleError(f"{path} says odd things about itself")
+            save, handle = Save(place, header.sha256), os.dup(file.fileno())
+            return Bundle(manifest.sections, manifest.about, path, handle, header, save)
     except FileNotFoundError as fault:
-        raise BundleError(
-            f"{path} does not exist: give a file that keyhole fit or save wrote"
-        ) from fault
-    except FileError as fault:
-        raise BundleError(str(fault)) from fault
+        raise BundleError(f"{path} does not exist; {CURE}") from fault
     except OSError as fault:
-        raise BundleError(f"{path} cannot be read: {fault.strerror}") from fault
-
-
-def _read_manifest(header: Header, path: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The sections of a manifest, and what it says about its making.
-
-    Raises: BundleError.
-    """
-    manifest = strict_json(header.text.encode(), f"the manifest of {path}")
-    if not isinstance(manifest, dict):
-        raise BundleError(f"{path} is not a keyhole model: its manifest is not an object")
-    check_format(manifest, path)
-    sections, about = manifest.get("sections"), manifest.get("about")
-    if not isinstance(sections, dict) or not isinstance(about, dict):
-        raise BundleError(f"{path} is not a keyhole model: it has no sections")
-    if set(manifest) != {"format", "about", "sections"} or not all(map(_plain, about.values())):
-        raise BundleError(f"{path} says odd things about itself")
-    return sections, about
+        raise BundleError(f"{path!s:.200} cannot be read: {reason(fault)}") from fault
 
 
 def _manifest(sections: dict[str, Any]) -> str:
@@ -185,18 +163,13 @@ def _manifest(sections: dict[str, Any]) -> str:
 
     Raises: BundleError for a section that cannot be read back.
     """
-    packages = ("keyhole", "torch", "scikit-learn", "pyarrow")
-    manifest = {
-        "format": FORMAT,
-        "about": {name: version_of(name) for name in packages}
-        | {
-            "python": platform.python_version(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-        "sections": sections,
-    }
+    about = {name: version_of(name) for name in ("keyhole", "torch", "scikit-learn", "pyarrow")}
+    about["python"] = platform.python_version()
+    about["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        text = json.dumps(manifest, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(
+            asdict(Manifest(FORMAT, about, sections)), ensure_ascii=False, allow_nan=False
+        )
         strict_json(text.encode(), "the manifest")
     except BundleError as fault:
         raise BundleError(

@@ -164,9 +164,9 @@ def _check_nesting(value: Any) -> None:
 FORMAT = 1  # raised by one with every change that an older version could misread
 
 
-def check_format(manifest: dict[str, Any], where: str) -> None:
+def check_format(manifest: Any, where: str) -> None:
     """Raises: BundleError for a newer format, or for what is no format at all."""
-    number = manifest.get("format")
+    number = manifest.get("format") if isinstance(manifest, dict) else None
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise BundleError(f"{where} is not a keyhole model: its format is {number!r:.40}")
     if number > FORMAT:

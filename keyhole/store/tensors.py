@@ -5,6 +5,7 @@ What the format permits and keyhole never writes is refused.
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from keyhole.core.files import aside
+from keyhole.core.parts import fits
 from keyhole.errors import BundleError
 from keyhole.store.strict import strict_json
 
@@ -27,6 +29,7 @@ NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
 SIGNATURE = re.compile(rb'\{"__metadata__":\{"sha256":"([0-9a-f]{64})","keyhole":"')
 SIGNATURE_BYTES = 128  # that hold it, and the length before it
+CURE = "give a file that keyhole fit or save wrote"
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -98,7 +101,7 @@ def opened(path: str | os.PathLike[str]) -> BinaryIO:
     if not stat.S_ISREG(mode):
         os.close(handle)
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise BundleError(f"{path} is {kind}; give a file that keyhole fit or save wrote")
+        raise BundleError(f"{path} is {kind}; {CURE}")
     return os.fdopen(handle, "rb")
 
 
@@ -110,46 +113,26 @@ def read_header(file: BinaryIO, where: str) -> Header:
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
-    if not 0 < length <= size - 8:
-        raise BundleError(
-            f"{where} is truncated or not a keyhole model; "
-            "give a file that keyhole fit or save wrote"
-        )
-    if length > MOST_HEADER_BYTES:
-        raise BundleError(
-            f"{where} has a header of {length:,} bytes; at most {MOST_HEADER_BYTES:,} are read"
-        )
+    if not 0 < length <= min(size - 8, MOST_HEADER_BYTES) or size > MOST_BYTES:
+        raise BundleError(f"{where} is truncated, too large or not a keyhole model; {CURE}")
     entries = strict_json(file.read(length), where)
-    metadata = entries.pop("__metadata__", None) if isinstance(entries, dict) else None
-    if not isinstance(metadata, dict) or "keyhole" not in metadata:
-        raise BundleError(
-            f"{where} is not a keyhole model: its header has no 'keyhole' in '__metadata__'; "
-            "give a file that keyhole fit or save wrote"
-        )
-    texts = all(isinstance(text, str) for text in metadata.values())
-    if set(metadata) != {"keyhole", "sha256"} or not texts:
-        raise BundleError(f"{where} has other metadata than keyhole writes")
-    if len(entries) > MOST_TENSORS:
-        raise BundleError(
-            f"{where} has a header of {len(entries):,} tensors; at most {MOST_TENSORS:,} are read"
-        )
+    metadata: Any = entries.pop("__metadata__", None) if isinstance(entries, dict) else None
+    if not fits(metadata, dict[str, str]) or set(metadata) != {"sha256", "keyhole"}:
+        raise BundleError(f"{where} is not a keyhole model: it has no manifest; {CURE}")
     return Header(metadata["keyhole"], metadata["sha256"], entries, 8 + length, size)
 
 
 def check_tensors(file: BinaryIO, header: Header, where: str) -> None:
     """Compare the header with the size of the file and with its checksum.
 
-    The tensors must fill the file one after the other. Raises: BundleError, OSError.
+    Raises: BundleError, OSError.
     """
-    end = 0
-    for begin, tensor_end in sorted(_span(where, *entry) for entry in header.tensors.items()):
-        if begin != end:
-            raise BundleError(f"{where} is damaged: tensors overlap or leave a hole at {end:,}")
-        end = tensor_end
-    if header.start + end != header.size or header.size > MOST_BYTES:
+    if len(header.tensors) > MOST_TENSORS:
+        raise BundleError(f"{where} has {len(header.tensors):,} tensors, at most {MOST_TENSORS:,}")
+    end = header.start + sum(_bytes(where, name, t) for name, t in header.tensors.items())
+    if end != header.size:
         raise BundleError(
-            f"{where} is truncated, altered or too large: {header.size:,} bytes, its header says "
-            f"{header.start + end:,}, at most {MOST_BYTES:,} are read"
+            f"{where} is truncated or altered: {header.size:,} bytes, its header says {end:,}"
         )
     digest = _digest(header.text, header.tensors)
     file.seek(header.start)
@@ -165,7 +148,7 @@ def read_tensors(
     """The tensors of a file that `check_tensors` has passed.
 
     With `expected`, names and shapes must be those and all float32: checked before any memory
-    is taken for them. Raises: BundleError.
+    is taken for them. Tensors must fill the file one after the other. Raises: BundleError.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -213,32 +196,16 @@ def _digest(text: str, entries: dict[str, Any]) -> Any:
     return hashlib.sha256(text.encode() + json.dumps(entries, sort_keys=True).encode())
 
 
-def _span(where: str, name: str, entry: Any) -> tuple[int, int]:
-    """Where the bytes of a tensor begin and end, counted from `start`.
-
-    Raises: BundleError.
-    """
+def _bytes(where: str, name: str, entry: Any) -> int:
     if not NAME.fullmatch(name):
         raise BundleError(f"{where}: a tensor has a name that is none of ours: {name!r:.80}")
     try:
         count, shape = DTYPES[entry["dtype"]].itemsize, entry["shape"]
-        begin, end = entry["data_offsets"]
-        if not all(type(n) is int and 0 <= n < 1 << 40 for n in (*shape, begin, end)):
-            raise ValueError
-        if len(shape) > 8 or len(entry) > 3:
+        if not all(type(n) is int and 0 <= n < 1 << 40 for n in shape) or len(shape) > 8:
             raise ValueError
     except (KeyError, TypeError, ValueError) as fault:
-        raise BundleError(
-            f"{where}: tensor {name!r:.80} has an odd type, shape or place"
-        ) from fault
-    for n in shape:
-        count *= n
-    if end - begin != count:
-        raise BundleError(
-            f"{where} is damaged: tensor {name!r:.80} needs {count:,} bytes, its header says "
-            f"{end - begin:,}"
-        )
-    return begin, end
+        raise BundleError(f"{where}: tensor {name!r:.80} has an odd type or shape") from fault
+    return count * math.prod(shape)
 
 
 def _check_expected(entries: dict[str, Any], expected: Shapes) -> None:

@@ -152,7 +152,10 @@ def test_a_dicom_copy_is_a_derived_instance_that_says_what_was_done(model, tmp_p
         (["fit", "{scans}", "--for", "denoise", "-o", "{out}", "--noise", "-3"], "above zero"),
         (["fit", "{scans}", "--for", "denoise", "-o", "{out}", "--axes", "QQ"], "axes"),
         (["fit", "{scans}", "--for", "denoise", "-o", "{out}", "--clean", "{one}"], "3 noisy"),
-        (["denoise", "{scans}", "{scans}", "-o", "{out}"], "is a folder; give a file that keyhole fit"),
+        (
+            ["denoise", "{scans}", "{scans}", "-o", "{out}"],
+            "is a folder; give a file",
+        ),
         (["denoise", "{model}", "{none}", "-o", "{out}"], "does not exist"),
         (["denoise", "{model}", "{scans}", "-o", "{out}", "--device", "cuda:7"], "cuda:7"),
         (["detect", "{model}", "{scans}"], "denoise"),
