@@ -93,9 +93,9 @@ def mutations(
 
 
 def meet(path: Path, rows: pa.Table) -> dict[str, Any]:
-    """How a broken model was met, in how many seconds it loaded, and by how many MB the process grew.
+    """How a model was met, in how many seconds it loaded, and by how many MB the process grew.
 
-    Answers are not timed: drawing rows fits a prior where the model has none.
+    Answers are not timed: drawing rows fits a prior where there is none.
     """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model, how = None, "refused"

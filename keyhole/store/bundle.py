@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import weakref
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from keyhole.store.tensors import (
     write_tensors,
 )
 
-MOST_ABOUT = 200  # characters
+MOST_ABOUT = 200  # characters of a line that a terminal can be shown
 
 
 @dataclass(frozen=True)
@@ -148,14 +148,14 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
             check_format(value, path)
             manifest = record(Manifest, value, f"the manifest of {path}")
             check_tensors(file, header, path)
-            if not all(map(_plain, manifest.about.values())):
+            if not all(len(t) <= MOST_ABOUT and t.isprintable() for t in manifest.about.values()):
                 raise BundleError(f"{path} says odd things about itself")
             save, handle = Save(place, header.sha256), os.dup(file.fileno())
             return Bundle(manifest.sections, manifest.about, path, handle, header, save)
     except FileNotFoundError as fault:
         raise BundleError(f"{path} does not exist; {CURE}") from fault
     except OSError as fault:
-        raise BundleError(f"{path!s:.200} cannot be read: {reason(fault)}") from fault
+        raise BundleError(f"{path!r:.200} cannot be read: {reason(fault)}") from fault
 
 
 def _manifest(sections: dict[str, Any]) -> str:
@@ -167,9 +167,8 @@ def _manifest(sections: dict[str, Any]) -> str:
     about["python"] = platform.python_version()
     about["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        text = json.dumps(
-            asdict(Manifest(FORMAT, about, sections)), ensure_ascii=False, allow_nan=False
-        )
+        manifest = vars(Manifest(FORMAT, about, sections))
+        text = json.dumps(manifest, ensure_ascii=False, allow_nan=False)
         strict_json(text.encode(), "the manifest")
     except BundleError as fault:
         raise BundleError(
@@ -178,8 +177,3 @@ def _manifest(sections: dict[str, Any]) -> str:
     except (TypeError, ValueError) as fault:
         raise BundleError(f"the model cannot be saved: {fault!s:.200}") from fault
     return text
-
-
-def _plain(text: Any) -> bool:
-    """True for a line that a terminal can be shown."""
-    return isinstance(text, str) and len(text) <= MOST_ABOUT and text.isprintable()

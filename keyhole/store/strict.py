@@ -138,7 +138,9 @@ def _check_marks(text: bytes) -> None:
     """Refuse what would take seconds to parse."""
     for mark, most in MOST_MARKS.items():
         if text.count(mark) > most:
-            raise ValueError(f"it holds {text.count(mark):,} {mark.decode()!r}, more than {most:,}")
+            raise ValueError(
+                f"it holds {text.count(mark):,} {mark.decode()!r}, more than {most:,}"
+            )
 
 
 def _check_nesting(value: Any) -> None:
