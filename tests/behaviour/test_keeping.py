@@ -461,7 +461,7 @@ def test_readers_beside_two_writers_always_find_a_whole_bundle(model, other, tmp
 
     pids, end, reads = [forked(writes), forked(writes)], time.monotonic() + 0.8, 0
     try:
-        while time.monotonic() < end:
+        while time.monotonic() < end or reads <= 2:  # a busy machine may need longer
             assert Autoencoder.load(path).random_state in {0, 1}
             reads += 1
     finally:
