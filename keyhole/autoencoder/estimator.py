@@ -243,7 +243,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         return self.model_.row_nats(block)
 
     def save(self, path: str | os.PathLike[str], sections: dict[str, Any] | None = None) -> None:
-        """Keep the model in a folder, whole or not at all; `sections` are those of tasks.
+        """Save the model atomically as one file; `sections` are those of tasks.
 
         The rows that a detector compares with are kept only where a task has a section.
         """
@@ -261,7 +261,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The model kept in a folder; runs no code from it.
+        """The model saved in a file; runs no code from it.
 
         Raises: BundleError that says what is wrong with it.
         """

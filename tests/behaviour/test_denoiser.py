@@ -1,6 +1,5 @@
 """Images without their noise, learned from noisy images alone."""
 
-import json
 import warnings
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
+from benchmarks.mutants import manifest_of
 from keyhole import Denoiser
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
@@ -338,11 +338,12 @@ def test_a_manifest_that_was_altered_is_refused(fitted, tmp_path, key, value, sa
     from keyhole.store import write_bundle
 
     fitted.save(tmp_path / "m.keyhole")
-    section = json.loads((tmp_path / "m.keyhole" / "manifest.json").read_text())["sections"]
+    section = manifest_of(tmp_path / "m.keyhole")["sections"]
     place, _, name = f"autoencoder.{key}".rpartition(".")
+    part = section
     for step in place.split("."):
-        section_part = section[step] if step == "autoencoder" else section_part[step]
-    section_part[name] = value
+        part = part[step]
+    part[name] = value
     write_bundle(str(tmp_path / "n.keyhole"), section, fitted.model_.network.state_dict())
     with pytest.raises(BundleError, match=said):
         Denoiser.load(tmp_path / "n.keyhole")

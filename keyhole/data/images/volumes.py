@@ -274,8 +274,7 @@ class ZarrFile(ImageFile):
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
         """Copy the headers, then write chunks as rows arrive."""
-        standing = os.listdir(path) if os.path.isdir(path) else []
-        with folder_aside(path, standing) as temporary:
+        with folder_aside(path) as temporary:
             self._copy_headers(temporary)
             yield partial(self.layout.write, self._array(str(temporary), "r+"))
 

@@ -181,7 +181,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
         return ImageDenoiser(self.model_, self._tiles, self.comparison_, self._known_noise())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the denoiser atomically."""
+        """Save the denoiser atomically as one file."""
         check_is_fitted(self, "model_")
         fitted = self.model_
         given = {name: getattr(self, name) for name in Parts.names() if hasattr(self, name)}
@@ -197,7 +197,7 @@ class Denoiser(TransformerMixin, BaseEstimator):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """A saved denoiser; runs no code from the file.
+        """The denoiser saved in a file; runs no code from it.
 
         Raises: BundleError that says what is wrong with it.
         """

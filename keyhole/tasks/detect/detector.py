@@ -274,13 +274,13 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return self.scorer_.section(self.false_alarm_rate)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Keep detector and Autoencoder in a folder, whole or not at all."""
+        """Save detector and Autoencoder atomically as one file."""
         check_is_fitted(self)
         self.autoencoder_.save(path, {"detect": self.section()})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The detector saved in a folder. Raises: BundleError."""
+        """The detector saved in a file. Raises: BundleError."""
         return cls.from_bundle(read_bundle(path))
 
     @classmethod
