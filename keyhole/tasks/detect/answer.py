@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keyhole.data.frames import Label, label_of, outline, same_kind
-from keyhole.tasks.detect.patterns import Pattern, direction, shared
+from keyhole.tasks.detect.patterns import Pattern, shared
 from keyhole.tasks.monitor.drift import Drift
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Cell:
     `expected` says with its level what the rest of the row lets expect. `partners` are values of
     other columns that this one, usual by itself, does not go together with: "currency = USD".
     Cells of a row in which no value stands out are its loudest, with nothing `expected`.
+    `numbers` are the value and the ends of the expected range (moments in seconds since 1970);
+    None for levels, and where no range was expected.
     """
 
     column: str
@@ -38,11 +40,15 @@ class Cell:
     share: float
     partners: tuple[str, ...] = ()
     stands_out: bool = True
+    numbers: tuple[float, float, float] | None = None
 
     @property
     def direction(self) -> str:
-        """Whether the value is "above" or "below" what was expected; "" for a level."""
-        return direction(self.value, self.expected)
+        """Whether the value is "above" or "below" what was expected; "" within it or a level."""
+        if self.numbers is None:
+            return ""
+        number, low, high = self.numbers
+        return "above" if number > high else "below" if number < low else ""
 
     @property
     def described(self) -> str:

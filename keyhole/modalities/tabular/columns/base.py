@@ -93,8 +93,8 @@ class Column(Described):
         """What was expected instead of these features (row, feature), in words."""
         raise NotImplementedError(f"nothing is expected of a column that is {self.kind}")
 
-    def usual(self, low: float, high: float) -> str:
-        """The range between two values of the first number feature, in words."""
+    def usual(self, low: float, high: float) -> tuple[str, float, float]:
+        """The range between two values of the first number feature, in words, and its ends."""
         raise NotImplementedError(f"a {self.kind} has no range")
 
 
