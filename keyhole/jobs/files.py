@@ -12,14 +12,15 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from keyhole.core.files import faults_of, stands_at, try_lock, write_whole
+from keyhole.core.outputs import Scratch
 from keyhole.data import Source
 from keyhole.data.parquet import ParquetSource
 from keyhole.data.sinks import open_sink
@@ -29,20 +30,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from keyhole.data import Rows
+    from keyhole.tasks.detect.drafts import Draft
 
 
 RUN, LOCK = "run.json", "lock"
 
 
 class Parts:
-    """Parts by their place, each a Parquet file and what was counted while it was answered."""
+    """Parts by their place, each a file and what was counted while it was answered."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ending: str = ".parquet") -> None:
         self.folder = folder
+        self.ending = ending
 
     def path(self, place: int) -> Path:
         """The file of a part."""
-        return self.folder / f"{place:06}.parquet"
+        return self.folder / f"{place:06}{self.ending}"
 
     def note(self, place: int) -> dict[str, Any] | None:
         """What was counted in a part; None where it is not done."""
@@ -65,7 +68,7 @@ class Parts:
 
 
 @contextmanager
-def claimed(out: str, fingerprint: str) -> Iterator[Parts]:
+def claimed(out: str, fingerprint: str, ending: str = ".parquet") -> Iterator[Parts]:
     """The parts of this very run, for one process alone; parts of another run are removed.
 
     Raises: FileError that names the process which writes to `out` already.
@@ -81,7 +84,7 @@ def claimed(out: str, fingerprint: str) -> Iterator[Parts]:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         note = {"run": fingerprint, "pid": os.getpid(), "since": since}
         write_whole(folder / RUN, json.dumps(note))
-        yield Parts(folder)
+        yield Parts(folder, ending)
     finally:
         os.close(handle)
 
@@ -122,6 +125,8 @@ GROUP_ROWS = 131_072  # of an output row group
 
 Answerer = Callable[["Rows", int], "pa.Table"]
 Heard = Callable[[int], None]
+Block = TypeVar("Block", bound=Sized)
+Answered = TypeVar("Answered")
 
 
 @runtime_checkable
@@ -139,6 +144,32 @@ class Counting(Protocol):
     def add_part(self, counts: dict[str, Any]) -> None:
         """Count in a part that an earlier run has answered."""
         ...
+
+
+@runtime_checkable
+class Deferring(Counting, Protocol):
+    """A counting answerer whose answers may depend on all rows: they are drafted first."""
+
+    @property
+    def deferred(self) -> bool:
+        """True if they do."""
+        ...
+
+    def draft(self, rows: Rows, start: int, /) -> Draft:
+        """What is known of a block before all rows are."""
+        ...
+
+    def decide(self) -> None:
+        """All rows are drafted and counted."""
+        ...
+
+    def finish(self, draft: Draft, start: int, /) -> pa.Table:
+        """The answer for a block that was drafted."""
+        ...
+
+
+def _is_deferred(answer: Answerer) -> TypeGuard[Deferring]:
+    return isinstance(answer, Deferring) and answer.deferred
 
 
 def answer_file(
@@ -159,49 +190,88 @@ def answer_file(
     answerer that counts is told of each part, and of parts that an earlier run has answered.
     """
     large = isinstance(source, ParquetSource) and (source.rows or 0) > PART_ROWS and out != "-"
-    if large:
-        return _in_parts(answer, source, out, chunk, settings, json_lines, raw_text, heard)  # pyright: ignore
-    rows = 0
-    with open_sink(out, json=json_lines, raw_text=raw_text) as sink:
-        for table in _grouped(_answers(answer, source.blocks(chunk), 0, heard)):
+    with ExitStack() as stack:
+        if large:
+            tables = stack.enter_context(_in_parts(answer, source, out, chunk, settings, heard))  # pyright: ignore
+        elif _is_deferred(answer):
+            path = Path(stack.enter_context(Scratch()).folder(), "drafts")
+            _write_drafts(path, answer, source.blocks(chunk), 0, heard)
+            tables = _finished(answer, [path])
+        else:
+            tables = _answers(answer, source.blocks(chunk), 0, heard)
+        sink, rows = stack.enter_context(open_sink(out, json=json_lines, raw_text=raw_text)), 0
+        for table in _grouped(tables):
             sink.write(table)
             rows += table.num_rows
-    if isinstance(answer, Counting):
-        answer.end_part()
+        if isinstance(answer, Counting):
+            answer.end_part()
     return rows
 
 
+@contextmanager
 def _in_parts(
     answer: Answerer,
     source: ParquetSource,
     out: str,
     chunk: int,
     settings: Any,
-    json_lines: bool,
-    raw_text: bool,
     heard: Heard | None,
-) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    total, parts_of = source.rows or 0, list(_parts(source))
-    with claimed(out, _fingerprint(source, settings, chunk)) as parts:
-        for place, (groups, start, rows) in enumerate(parts_of):
+) -> Iterator[Iterator[pa.Table]]:
+    """The answers of all parts; those of an earlier run are not computed again."""
+    deferred = _is_deferred(answer)
+    ending = ".drafts" if deferred else ".parquet"
+    with claimed(out, _fingerprint(source, settings, chunk), ending) as parts:
+        paths = []
+        for place, (groups, start, rows) in enumerate(_parts(source)):
+            paths.append(parts.path(place))
             if _counted(answer, parts.note(place)):
                 _tell(heard, rows)
                 continue
             blocks = (block for group in groups for block in source.group_blocks(group, chunk))
-            with open_sink(str(parts.path(place))) as sink:
-                for table in _grouped(_answers(answer, blocks, start, heard)):
-                    sink.write(table)
+            if deferred:
+                _write_drafts(paths[-1], answer, blocks, start, heard)
+            else:
+                with open_sink(str(paths[-1])) as sink:
+                    for table in _grouped(_answers(answer, blocks, start, heard)):
+                        sink.write(table)
             parts.done(place, answer.end_part() if isinstance(answer, Counting) else {})
-        with open_sink(out, json=json_lines, raw_text=raw_text) as sink:
-            for place in range(len(parts_of)):
-                with pq.ParquetFile(parts.path(place), pre_buffer=False) as file:
-                    for batch in file.iter_batches(GROUP_ROWS):
-                        sink.write(pa.Table.from_batches([batch]))
+        yield _finished(answer, paths) if deferred else _written(paths)
         parts.remove()
-    return total
+
+
+def _written(paths: list[Path]) -> Iterator[pa.Table]:
+    """The answers of parts."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in paths:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            for batch in file.iter_batches(GROUP_ROWS):
+                yield pa.Table.from_batches([batch])
+
+
+def _write_drafts(
+    path: Path, answer: Deferring, blocks: Iterator[Rows], start: int, heard: Heard | None
+) -> None:
+    with faults_of(path), open(path, "wb") as file:
+        for draft in _answers(answer.draft, blocks, start, heard):
+            draft.write(file)
+
+
+def _finished(answer: Deferring, paths: list[Path]) -> Iterator[pa.Table]:
+    """The answers of blocks that are all drafted."""
+    answer.end_part()
+    answer.decide()
+    return _answers(answer.finish, _drafts(paths), 0, None)
+
+
+def _drafts(paths: list[Path]) -> Iterator[Draft]:
+    from keyhole.tasks.detect.drafts import Draft
+
+    for path in paths:
+        with open(path, "rb") as file:
+            while file.peek(1):
+                yield Draft.read(file)
 
 
 def _counted(answer: Answerer, note: dict[str, Any] | None) -> bool:
@@ -217,8 +287,11 @@ def _counted(answer: Answerer, note: dict[str, Any] | None) -> bool:
 
 
 def _answers(
-    answer: Answerer, blocks: Iterator[Rows], start: int, heard: Heard | None
-) -> Iterator[pa.Table]:
+    answer: Callable[[Block, int], Answered],
+    blocks: Iterator[Block],
+    start: int,
+    heard: Heard | None,
+) -> Iterator[Answered]:
     """Answers in order, from as many workers as torch has threads, each using one of them.
 
     Nets of tables are small: two blocks on a core each are answered sooner than one on both.
@@ -232,7 +305,7 @@ def _answers(
         one_thread_of_algebra(),
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        waiting: deque[tuple[int, Future[pa.Table]]] = deque()
+        waiting: deque[tuple[int, Future[Answered]]] = deque()
         try:
             for rows in blocks:
                 waiting.append((len(rows), pool.submit(answer, rows, start)))
@@ -247,11 +320,11 @@ def _answers(
             torch.set_num_threads(workers)
 
 
-def _next(waiting: deque[tuple[int, Future[pa.Table]]], heard: Heard | None) -> pa.Table:
+def _next(waiting: deque[tuple[int, Future[Answered]]], heard: Heard | None) -> Answered:
     rows, future = waiting.popleft()
-    table = future.result()
+    answered = future.result()
     _tell(heard, rows)
-    return table
+    return answered
 
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
