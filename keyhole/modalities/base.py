@@ -279,9 +279,9 @@ class Modality(Described):
             return number_texts(cast.floats(values)[0])
         return cast.texts(values).fill_null("missing").to_pylist()
 
-    def usual(self, column: str, low: float, high: float) -> str:
-        """The range between two values of a column's first number feature, in words, or ""."""
-        return ""
+    def usual(self, column: str, low: float, high: float) -> tuple[str, float, float] | None:
+        """The range between two values of a column's first number feature, and its ends."""
+        return None
 
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected instead of a column's values (row, feature), in words.
