@@ -11,8 +11,8 @@ from keyhole.cli.common import (
     data_argument,
     json_option,
     machine_options,
-    match_columns,
     model_argument,
+    open_matched,
     output_options,
     rows_progress,
     use_machine,
@@ -75,8 +75,8 @@ def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> int:
         task.accept(source.names)
         if task.passes > 1 and data == "-":
             source = random_access(source, scratch.folder)
+        source = open_matched(task.autoencoder, source, say)
         task.prepare(source)
-        match_columns(task.autoencoder, source.names, say)
         columns = task.reads()
         if columns is not None and hasattr(source, "wanted"):
             source.wanted = [name for name in columns if name in source.names]

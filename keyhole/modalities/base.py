@@ -213,6 +213,9 @@ class Modality(Described):
         """
         raise SettingError(f"given={dict(given)!r:.60}: {self.supports('given')}")
 
+    def check_given(self, given: Mapping[str, Any]) -> None:
+        """Raises: SettingError for values that break a rule between columns."""
+
     def features(self, batch: Batch) -> np.ndarray:
         """All features of a batch without lead axes as a matrix: in float64 codes stay exact."""
         pair = [batch.numbers.double(), batch.codes.double()]

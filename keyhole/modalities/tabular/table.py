@@ -250,6 +250,11 @@ class Tabular(Modality):
         types = self.decode(Batch(numbers, codes.long() + 1, one)).schema
         return given_row(self.encoded_columns, types, given)
 
+    def check_given(self, given: Mapping[str, Any]) -> None:
+        """Raises: SettingError for values that break a rule between columns."""
+        if self.lawful is not None:
+            self.lawful.refuse(self.given_row(given), list(given))
+
     def written(self, table: pa.Table) -> pa.Table:
         """Decoded rows in the formats of training: money and percent as texts."""
         import pyarrow as pa
