@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-UNSUPPORTED = {  # by a modality that says nothing of its own
+Ability = Literal["given", "cards", "judge", "anomaly_map", "png", "single_values"]
+UNSUPPORTED: dict[Ability, str] = {  # by a modality that says nothing of its own
     "given": "rows of this kind are drawn as a whole",
     "cards": "a card names columns of a table, and these rows are none",
     "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
@@ -120,7 +121,7 @@ class Modality(Described):
                 "(n, height, width) or a folder of image files, or take MLP"
             )
 
-    def supports(self, task: str) -> str | None:
+    def supports(self, task: Ability) -> str | None:
         """None where `task` can be asked of such rows, else one sentence that says why not.
 
         Tasks are "given" (rows drawn with given values), "cards" (of code dimensions), "judge" (of
@@ -197,7 +198,7 @@ class Modality(Described):
 
         table, observed = self.decode(batch), batch.observed.cpu().numpy()
         for place, name in enumerate(table.column_names):
-            gaps = pa.array(~observed[:, self.features_of(name)].any(1))
+            gaps = pa.array(~observed[:, self.layout.features(name)].any(1))
             values = pc.if_else(gaps, None, table.column(name))  # pyright: ignore
             table = table.set_column(place, name, values)
         return table
@@ -220,10 +221,6 @@ class Modality(Described):
         """All features of a batch without lead axes as a matrix: in float64 codes stay exact."""
         pair = [batch.numbers.double(), batch.codes.double()]
         return torch.cat(pair, -1).cpu().numpy()
-
-    def features_of(self, column: str) -> list[int]:
-        """The positions of a column's features."""
-        return self.layout.features(column)
 
     @property
     def lawful(self) -> Lawful | None:
@@ -275,7 +272,7 @@ class Modality(Described):
         By default the decoded middle of the prediction; a value fits if all its features lie in
         their intervals.
         """
-        wide, places = self.layout.numbers, self.features_of(column)
+        wide, places = self.layout.numbers, self.layout.features(column)
         whole = np.zeros((len(features), len(self.layout)))
         whole[:, places] = predicted.middle
         numbers, codes = (
@@ -284,7 +281,7 @@ class Modality(Described):
         )
         table = self.decode(Batch(numbers, codes.long(), torch.ones(whole.shape).bool()))
         texts = [f"about {text}" for text in self.texts(ArrowRows(table), column)]
-        fits = ((predicted.low <= features) & (features <= predicted.high)).all(1)
+        fits = np.all((predicted.low <= features) & (features <= predicted.high), axis=1)
         return Expected(texts, fits, np.ones(len(features), bool))
 
     def images(self, table: pa.Table) -> np.ndarray | None:

@@ -182,7 +182,7 @@ def decode_codes(table: Tabular, batch: Batch, grids: dict[str, Grid]) -> pa.Tab
     features, observed = table.features(batch), batch.observed.cpu().numpy()
     columns = {}
     for column in table.encoded_columns:
-        place = table.features_of(column.name)
+        place = table.layout.features(column.name)
         values = column.drawn(features[:, place], grids.get(column.name))
         gaps = ~observed[:, place].any(1)
         if gaps.any():

@@ -18,7 +18,7 @@ from keyhole.data import cast, levels
 from keyhole.data.numerals import NumberFormat
 from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_matrix, weights
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Modality
+from keyhole.modalities.base import Ability, Modality
 from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Datetime, Ignored, Number
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-UNSUPPORTED = {
+UNSUPPORTED: dict[Ability, str] = {
     "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
     "png": "the rows of a table need a .csv, .parquet or .jsonl file",
 }
@@ -194,7 +194,8 @@ class Tabular(Modality):
 
         features = self.features(batch)
         columns = {
-            c.name: c.decode(features[:, self.features_of(c.name)]) for c in self.encoded_columns
+            c.name: c.decode(features[:, self.layout.features(c.name)])
+            for c in self.encoded_columns
         }
         return pa.table(columns)
 
@@ -204,7 +205,10 @@ class Tabular(Modality):
 
         features = self.features(batch)
         return pa.table(
-            {c.name: c.guess(features[:, self.features_of(c.name)]) for c in self.encoded_columns}
+            {
+                c.name: c.guess(features[:, self.layout.features(c.name)])
+                for c in self.encoded_columns
+            }
         )
 
     def drawn(self, batch: Batch) -> pa.Table:
@@ -220,7 +224,7 @@ class Tabular(Modality):
         features = self.features(batch)
         allowed = np.ones(features.shape, bool)
         for column in self.encoded_columns:
-            grid, place = (self.grids or {}).get(column.name), self.features_of(column.name)
+            grid, place = (self.grids or {}).get(column.name), self.layout.features(column.name)
             if grid:
                 allowed[:, place] = column.allows(features[:, place], grid)[:, None]
         return torch.from_numpy(allowed)
@@ -284,7 +288,7 @@ class Tabular(Modality):
         counts, wide = {}, self.layout.numbers
         for column in self.encoded_columns:
             if column.unseen is not None:
-                cell = self.features_of(column.name)[0]
+                cell = self.layout.features(column.name)[0]
                 codes = batch.codes[:, cell - wide] if cell >= wide else batch.numbers[:, cell]
                 counts[column.name] = int((codes == column.unseen).sum())
         return counts
@@ -316,7 +320,7 @@ class Tabular(Modality):
         """The range between two values of a column's first number feature, in words."""
         return self.by_name[column].usual(low, high)
 
-    def supports(self, task: str) -> str | None:
+    def supports(self, task: Ability) -> str | None:
         """Everything that needs no images."""
         return UNSUPPORTED.get(task)
 
@@ -330,7 +334,7 @@ class Tabular(Modality):
         codes = np.zeros((len(rows), self.layout.codes), np.int64)
         observed = np.zeros((len(rows), len(self.layout)), bool)
         for column in self.encoded_columns:
-            place = self.features_of(column.name)
+            place = self.layout.features(column.name)
             if isinstance(column, Number) and column.name in at:
                 features, features_observed = column.encode_floats(x[:, at[column.name]])
             else:

@@ -66,7 +66,7 @@ def predict(
     stands_out, paired = np.zeros((2, len(places)), bool)
     for c in np.unique(asked).tolist():
         lines, name = np.flatnonzero(asked == c), table.layout.columns[c]
-        own, levels = table.features_of(name), None
+        own, levels = table.layout.features(name), None
         if table.layout.slots[own[0]].coded:
             share = likelihood.levels(own[0])[0].mean(0)
             levels = share.cpu().double().numpy()[lines]
