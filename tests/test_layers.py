@@ -34,6 +34,15 @@ LATE = {
     "nibabel",
 }
 DOORS = {"cli", "server", "report"}  # rooms that are entered only by who needs their libraries
+# What belongs to one kind of data, and the parts that are for images.
+OF_ONE_KIND = (
+    "keyhole.modalities.tabular", "keyhole.modalities.image",
+    "Tabular", "ImageModality",
+)  # fmt: skip
+OF_IMAGES = {
+    ("model", "nets", "base.py"), ("model", "nets", "conv.py"), ("model", "nets", "patches.py"),
+    ("model", "nets", "unet.py"), ("training", "corruptions", "pixels.py"),
+}  # fmt: skip
 LINES, FUNCTION_LINES, ARGUMENTS = 400, 40, 8
 
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -91,6 +100,25 @@ def test_nets_never_see_a_frame_and_columns_never_see_a_net(path):
         assert not {name for name in observed if name.startswith("keyhole.data")}
     if room == "data" or "columns" in path.parts:
         assert not {name for name in observed if name.startswith("torch.nn")}
+
+
+def kinds_named(tree):
+    """The modules of one kind of data that a file imports, and their classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "keyhole.modalities":
+            yield from (name.name for name in node.names if name.name in OF_ONE_KIND)
+    yield from (name for name in imports(tree) if name.startswith(OF_ONE_KIND))
+
+
+@EVERY_FILE
+def test_only_a_modality_and_its_source_know_which_kind_of_data_there_is(path):
+    if room_of(path) in {"modalities", "data"} or path.relative_to(HOUSE).parts in OF_IMAGES:
+        return
+    tree = ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if not for_type_checkers(node)]
+    assert not set(kinds_named(tree))
+    attributes = {ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    assert not {a for a in attributes if a.endswith(("layout.grid", "layout.patch", ".form"))}
 
 
 @EVERY_FILE

@@ -75,19 +75,23 @@ def learn_names(model: Any, X: Any) -> Source:
     return source
 
 
+def match_source(model: Any, source: Source) -> Source:
+    """An open source as the fitted model reads it. Raises: DataError for rows of another kind."""
+    modality, given = model.model_.modality, modality_of(source)
+    if given is not type(modality):
+        raise DataError(
+            f"{source.name} holds {given.noun}, and this model was fitted on {modality.noun}"
+        )
+    return modality.match(source, model.schema)
+
+
 def match_names(model: Any, X: Any) -> Source:
     """The source of X; columns of an array, which has no names, take those that fit saw.
 
     Raises: DataError where the array is too narrow or too wide, or holds no rows of this kind;
     FileError.
     """
-    source = open_source(X)
-    modality, given = model.model_.modality, modality_of(source)
-    if given is not type(modality):
-        raise DataError(
-            f"{source.name} holds {given.noun}, and this model was fitted on {modality.noun}"
-        )
-    source = modality.match(source, model.schema)
+    source = match_source(model, open_source(X))
     if isinstance(X, str | os.PathLike) or is_frame(X) or not isinstance(source, TableSource):
         return source  # its columns have names of their own
     names, kind = model.feature_names_in_.tolist(), type(model).__name__

@@ -172,7 +172,7 @@ class Sampler:
         known = None if not given else table.encode_given(given)
         lawful = table.lawful if rules else None
         if lawful is not None and given:
-            lawful.refuse(table.given_row(given), list(given))  # pyright: ignore
+            table.check_given(given)
         tables = []
         with threads_for(pass_work(self.prior, min(n, PASS_ROWS))):
             for start in range(0, n, PASS_ROWS):

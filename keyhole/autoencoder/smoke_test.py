@@ -77,7 +77,7 @@ def try_out(table: Modality, network: Network) -> None:
     table.drawn(features)
     matrix = table.features(features)
     for column in table.encoded_columns:
-        own = matrix[:, table.features_of(column.name)]
+        own = matrix[:, table.layout.features(column.name)]
         table.texts(ArrowRows(expected), column.name)
         table.expected(column.name, own, Prediction(own, own, own, np.ones((len(own), 1))))
     empty = pa.table({f.name: pa.nulls(1, f.type) for f in expected.schema})

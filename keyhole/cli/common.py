@@ -188,18 +188,26 @@ def use_machine(model: Any, threads: int | None, device: str) -> None:
     model.model_.network.to(TrainingConfig(device=device).torch_device())
 
 
-def match_columns(model: Any, names: list[str], say: Say) -> None:
-    """Print how the data's columns match the model's. Raises: DataError if one is missing."""
+def open_matched(model: Any, data: Any, say: Say) -> Any:
+    """The source of data as the model reads it, its matching columns printed.
+
+    `data` is a path or an open source. Raises: DataError if a column is missing, or for rows of
+    another kind.
+    """
+    from keyhole.autoencoder.input_validation import match_source
+    from keyhole.data import open_source
     from keyhole.data.source import check_columns
 
+    source = match_source(model, data if hasattr(data, "blocks") else open_source(data))
     needed = model.model_.modality.needs()
-    check_columns(needed, names, "this model")
+    check_columns(needed, source.names, "this model")
     known = set(model.feature_names_in_.tolist())
-    extra = [name for name in names if name not in known]
+    extra = [name for name in source.names if name not in known]
     text = f"{len(needed)} of {len(needed)} matched"
     if extra:
         text += f"; {len(extra)} unknown ones ignored: {', '.join(extra[:5])}"
     say("columns", text)
+    return source
 
 
 def check_answers(options: dict[str, Any], model: str, data: str | None) -> None:

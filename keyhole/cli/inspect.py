@@ -12,9 +12,9 @@ from keyhole.cli.common import (
     json_option,
     load_detector,
     machine_options,
-    match_columns,
     model_argument,
     nats,
+    open_matched,
     rules_in_words,
     show,
     show_json,
@@ -32,14 +32,12 @@ from keyhole.cli.common import (
 @machine_options
 def evaluate(model: str, data: str, **options: Any) -> None:
     """AUROC, average precision, precision at k, and the confusion at the threshold."""
-    from keyhole.data import open_source
     from keyhole.tasks.detect.evaluate import evaluate as compare
 
     say = Say(options["quiet"])
     detector = load_detector(model, say, options["false_alarm_rate"])
     use_machine(detector.autoencoder_, options["threads"], options["device"])
-    source = open_source(data)
-    match_columns(detector.autoencoder_, source.names, say)
+    source = open_matched(detector.autoencoder_, data, say)
     evaluation = compare(detector, source, options["label"])
     if options["as_json"]:
         show_json(asdict(evaluation))
@@ -76,15 +74,12 @@ MOST_CELLS = 10
 @machine_options
 def explain(model: str, data: str, **options: Any) -> None:
     """Why one row of DATA is anomalous: --row 17, or --id 4711."""
-    from keyhole.data import open_source
-
     say = Say(options["quiet"])
     if (options["row"] is None) == (options["id_value"] is None):
         raise click.UsageError("give one of --row and --id")
     detector = load_detector(model, say)
     use_machine(detector.autoencoder_, options["threads"], options["device"])
-    source = open_source(data)
-    match_columns(detector.autoencoder_, source.names, say)
+    source = open_matched(detector.autoencoder_, data, say)
     rows, start = _find(source, detector.autoencoder_, options)
     answer = detector.answer_rows(rows, start, explain_rows="all", most_features=MOST_CELLS)
     show_json(_as_json(answer)) if options["as_json"] else show(_as_text(answer))

@@ -10,8 +10,8 @@ from keyhole.cli.common import (
     data_argument,
     load_detector,
     machine_options,
-    match_columns,
     model_argument,
+    open_matched,
     use_machine,
 )
 
@@ -92,7 +92,6 @@ def _locked(model: str, options: dict[str, Any]) -> Any:
 
 def _opened(model: str, data: str, options: dict[str, Any]) -> tuple[Say, Any, Any]:
     from keyhole.core.outputs import Output, check_outputs
-    from keyhole.data import open_source
 
     say = Say(options["quiet"])
     if options["out"] is not None:
@@ -100,9 +99,7 @@ def _opened(model: str, data: str, options: dict[str, Any]) -> tuple[Say, Any, A
         check_outputs(outputs, {"DATA": data}, force=options["force"])
     detector = load_detector(model, say)
     use_machine(detector.autoencoder_, options["threads"], options["device"])
-    source = open_source(data)
-    match_columns(detector.autoencoder_, source.names, say)
-    return say, detector, source
+    return say, detector, open_matched(detector.autoencoder_, data, say)
 
 
 def _save(detector: Any, model: str, options: dict[str, Any], say: Say) -> None:

@@ -11,8 +11,8 @@ from keyhole.cli.common import (
     data_argument,
     json_option,
     machine_options,
-    match_columns,
     model_argument,
+    open_matched,
     output_options,
     rows_progress,
     use_machine,
@@ -73,12 +73,13 @@ def task_command(
 
 def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> tuple[Any, int]:
     """Write the answer for each row of `data`; returns its source and the number of rows."""
+    from keyhole.data import open_source
     from keyhole.errors import DataError
     from keyhole.jobs import answer_file
 
-    source: Any = task.autoencoder.open(data)
+    source: Any = open_source(data)
     task.accept(source.names)
-    match_columns(task.autoencoder, source.names, say)
+    source = open_matched(task.autoencoder, source, say)
     columns = task.reads()
     if columns is not None and hasattr(source, "wanted"):
         source.wanted = [name for name in columns if name in source.names]

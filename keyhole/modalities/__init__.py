@@ -2,8 +2,9 @@
 
 from keyhole.modalities.base import Field, Maps, Modality
 from keyhole.modalities.image.image import ImageModality
+from keyhole.modalities.image.schema import ImageSchema
 from keyhole.modalities.learn import learn_modality, modality_of, prepare
-from keyhole.modalities.schema import ImageSchema, Schema
+from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.table import Tabular
 from keyhole.modalities.tiles.tiles import Tiles
 

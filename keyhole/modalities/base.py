@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-UNSUPPORTED = {  # by a modality that says nothing of its own
+Ability = Literal["codes", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
+UNSUPPORTED: dict[Ability, str] = {  # by a modality that says nothing of its own
     "given": "rows of this kind are drawn as a whole",
     "cards": "a card names columns of a table, and these rows are none",
     "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
@@ -124,7 +125,7 @@ class Modality(Described):
                 "(n, height, width) or a folder of image files, or take MLP"
             )
 
-    def supports(self, task: str) -> str | None:
+    def supports(self, task: Ability) -> str | None:
         """None where `task` can be asked of such rows, else one sentence that says why not.
 
         Tasks are "given" (rows drawn with given values), "cards" (of code dimensions), "judge" (of
@@ -214,7 +215,7 @@ class Modality(Described):
 
         table, observed = self.decode(batch), batch.observed.cpu().numpy()
         for place, name in enumerate(table.column_names):
-            gaps = pa.array(~observed[:, self.features_of(name)].any(1))
+            gaps = pa.array(~observed[:, self.layout.features(name)].any(1))
             values = pc.if_else(gaps, None, table.column(name))  # pyright: ignore
             table = table.set_column(place, name, values)
         return table
@@ -230,14 +231,13 @@ class Modality(Described):
         """
         raise SettingError(f"given={dict(given)!r:.60}: {self.supports('given')}")
 
+    def check_given(self, given: Mapping[str, Any]) -> None:
+        """Raises: SettingError for values that break a rule between columns."""
+
     def features(self, batch: Batch) -> np.ndarray:
         """All features of a batch without lead axes as a matrix: in float64 codes stay exact."""
         pair = [batch.numbers.double(), batch.codes.double()]
         return torch.cat(pair, -1).cpu().numpy()
-
-    def features_of(self, column: str) -> list[int]:
-        """The positions of a column's features."""
-        return self.layout.features(column)
 
     @property
     def lawful(self) -> Lawful | None:
@@ -289,7 +289,7 @@ class Modality(Described):
         By default the decoded middle of the prediction; a value fits if all its features lie in
         their intervals.
         """
-        wide, places = self.layout.numbers, self.features_of(column)
+        wide, places = self.layout.numbers, self.layout.features(column)
         whole = np.zeros((len(features), len(self.layout)))
         whole[:, places] = predicted.middle
         numbers, codes = (
@@ -298,7 +298,7 @@ class Modality(Described):
         )
         table = self.decode(Batch(numbers, codes.long(), torch.ones(whole.shape).bool()))
         texts = [f"about {text}" for text in self.texts(ArrowRows(table), column)]
-        fits = np.asarray(((predicted.low <= features) & (features <= predicted.high)).all(1))
+        fits = np.all((predicted.low <= features) & (features <= predicted.high), axis=1)
         return Expected(texts, fits, np.ones(len(features), bool))
 
     def images(self, table: pa.Table) -> np.ndarray | None:

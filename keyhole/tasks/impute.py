@@ -141,7 +141,7 @@ class Impute(Task):
 
         table, observed = self.autoencoder.model_.modality, batch.observed.cpu().numpy()
         return {
-            c.name: np.logical_not(observed[:, table.features_of(c.name)].any(1))
+            c.name: np.logical_not(observed[:, table.layout.features(c.name)].any(1))
             for c in lawful.columns
         }
 

@@ -164,7 +164,7 @@ def test_a_machine_never_met_is_said(place, capfd, tmp_path):
     pd.read_csv(place / "good.csv").assign(machine="m9").to_csv(tmp_path / "n.csv", index=False)
     code, _, err = ask(capfd, "detect", place / "m.keyhole", tmp_path / "n.csv")
     assert code == 0
-    assert "segments that training never met: 'm9'; they are judged as the whole is" in err
+    assert "unknown groups: 'm9'; they are judged as the whole is" in err
     pd.read_csv(place / "good.csv").drop(columns="machine").to_csv(tmp_path / "x.csv", index=False)
     code, _, err = ask(capfd, "detect", place / "m.keyhole", tmp_path / "x.csv")
     assert code == 2

@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from keyhole import AnomalyDetector
 from keyhole.cli import run
 from keyhole.data.images import is_images, open_images
 from keyhole.errors import DataError, KeyholeWarning
@@ -207,6 +209,21 @@ def test_a_detector_writes_as_many_anomaly_maps_as_it_reports(tmp_path, capsys):
     assert run(["detect", model, str(folder), *out]) == 0
     assert "13 anomaly maps" in capsys.readouterr().err
     assert len(list(maps.rglob("*.png"))) == 13
+
+
+def test_commands_take_images_that_are_worked_on_smaller_than_they_are(tmp_path):
+    folder, model, table = tmp_path / "in", str(tmp_path / "m"), tmp_path / "a.csv"
+    for at in range(12):
+        save(folder / f"{at:02}.png", at, (80, 100))
+    table.write_text("a,b\n1,2\n")
+    fit = ["fit", str(folder), "-o", model, "--steps", "1", "--no-report", "--quiet"]
+    assert run(fit) == 0
+    assert run(["detect", model, str(folder), "-o", str(tmp_path / "out.csv"), "--quiet"]) == 0
+    told = pd.read_csv(tmp_path / "out.csv")["anomaly_score"]
+    with pytest.warns(KeyholeWarning, match="no alarm can be raised"):
+        detector = AnomalyDetector.load(model)
+    np.testing.assert_allclose(told, -detector.score_samples(str(folder)), rtol=1e-5)
+    assert run(["detect", model, str(table), "-o", str(tmp_path / "t.csv"), "--quiet"]) == 2
 
 
 def test_a_page_on_images_as_rows_names_what_was_passed_over(tmp_path):

@@ -26,10 +26,11 @@ from keyhole.data.image_rows import (
 )
 from keyhole.data.source import Rows, Source, check_columns
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Field, Modality
+from keyhole.modalities.base import Ability, Field, Modality
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
 from keyhole.modalities.image.contrast import contrast, patch_coordinates
 from keyhole.modalities.image.maps import PixelMaps
+from keyhole.modalities.image.schema import ImageSchema
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.model.heads import Mixed
@@ -46,7 +47,7 @@ SAMPLE_BYTES = 128 << 20  # of images that a survey keeps
 NATS_UNOBSERVED = 9.0  # of a white pixel where all others were black
 
 
-UNSUPPORTED = {
+UNSUPPORTED: dict[Ability, str] = {
     "given": "images are drawn as a whole",
     "cards": "a card names columns, and this model's rows are images",
     "judge": "drawn rows of a table are judged; images are looked at",
@@ -156,7 +157,7 @@ class ImageModality(Modality):
         )  # fmt: skip
         empty = np.isnan(x).mean(0)
         for name in made.layout.columns if empty.any() else ():
-            made.gaps[name] = float(empty[made.features_of(name)[0]])
+            made.gaps[name] = float(empty[made.layout.features(name)[0]])
         return made, source_profile
 
     def recipe(self) -> dict[str, Any]:
@@ -231,7 +232,7 @@ class ImageModality(Modality):
 
     def texts(self, rows: Rows, column: str) -> list[str]:
         """The mean of a patch."""
-        held = pixels_of(rows.arrow().select([IMAGE]))[:, self.features_of(column)]
+        held = pixels_of(rows.arrow().select([IMAGE]))[:, self.layout.features(column)]
         observed = ~np.isnan(held)
         mean = np.where(observed, held, 0).sum(1) / np.maximum(observed.sum(1), 1)
         said = number_texts(np.where(observed.any(1), mean, np.nan).astype(np.float64))
@@ -299,7 +300,7 @@ class ImageModality(Modality):
             pooled[:, patch] = np.where(known.any(1), mean, np.nan)[:, None]
         return pooled
 
-    def supports(self, task: str) -> str | None:
+    def supports(self, task: Ability) -> str | None:
         """Anomaly maps and files."""
         return UNSUPPORTED.get(task)
 
@@ -321,7 +322,7 @@ class ImageModality(Modality):
 
 def _size_of(schema: Schema | None) -> tuple[int, int] | None:
     """The size that images are resized to, if the schema gives one."""
-    size = getattr(schema, "size", None)
+    size = schema.size if isinstance(schema, ImageSchema) else None
     return None if size is None else (size[0], size[1])
 
 

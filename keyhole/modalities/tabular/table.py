@@ -18,7 +18,7 @@ from keyhole.data import cast, levels
 from keyhole.data.numerals import NumberFormat
 from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_matrix, weights
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Modality
+from keyhole.modalities.base import Ability, Modality
 from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Ignored, Number
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 BINNED = {"student_t", "counts"}  # likelihoods that a histogram can replace
 
 
-UNSUPPORTED = {
+UNSUPPORTED: dict[Ability, str] = {
     "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
     "png": "the rows of a table need a .csv, .parquet or .jsonl file",
 }
@@ -216,7 +216,7 @@ class Tabular(Modality):
 
         def values_of(column: Column, features: np.ndarray) -> Any:
             values = column.drawn(features, grids.get(column.name))
-            gaps = ~observed[:, self.features_of(column.name)].any(1)
+            gaps = ~observed[:, self.layout.features(column.name)].any(1)
             if not gaps.any():
                 return values
             return pc.if_else(pa.array(gaps), pa.scalar(None, values.type), values)  # pyright: ignore
@@ -227,16 +227,19 @@ class Tabular(Modality):
         import pyarrow as pa
 
         features = self.features(batch)
-        return pa.table({
-            c.name: decode(c, features[:, self.features_of(c.name)]) for c in self.encoded_columns
-        })  # fmt: skip
+        return pa.table(
+            {
+                c.name: decode(c, features[:, self.layout.features(c.name)])
+                for c in self.encoded_columns
+            }
+        )
 
     def allowed(self, batch: Batch) -> torch.Tensor:
         """(row, feature): False where a drawn value is not legal."""
         features = self.features(batch)
         allowed = np.ones(features.shape, bool)
         for column in self.encoded_columns:
-            grid, indices = (self.grids or {}).get(column.name), self.features_of(column.name)
+            grid, indices = (self.grids or {}).get(column.name), self.layout.features(column.name)
             if grid:
                 allowed[:, indices] = column.allows(features[:, indices], grid)[:, None]
         return torch.from_numpy(allowed)
@@ -264,6 +267,11 @@ class Tabular(Modality):
         numbers, codes = (torch.zeros(1, n) for n in (self.layout.numbers, self.layout.codes))
         types = self.decode(Batch(numbers, codes.long() + 1, one)).schema
         return given_row(self.encoded_columns, types, given)
+
+    def check_given(self, given: Mapping[str, Any]) -> None:
+        """Raises: SettingError for values that break a rule between columns."""
+        if self.lawful is not None:
+            self.lawful.refuse(self.given_row(given), list(given))
 
     def written(self, table: pa.Table) -> pa.Table:
         """Decoded rows in the formats of training: money and percent as texts."""
@@ -294,7 +302,7 @@ class Tabular(Modality):
         counts, wide = {}, self.layout.numbers
         for column in self.encoded_columns:
             if column.unseen is not None:
-                cell = self.features_of(column.name)[0]
+                cell = self.layout.features(column.name)[0]
                 codes = batch.codes[:, cell - wide] if cell >= wide else batch.numbers[:, cell]
                 counts[column.name] = int((codes == column.unseen).sum())
         return counts
@@ -326,7 +334,7 @@ class Tabular(Modality):
         """The range between two values of a column's first number feature, and its ends."""
         return self.by_name[column].usual(low, high)
 
-    def supports(self, task: str) -> str | None:
+    def supports(self, task: Ability) -> str | None:
         """Everything that needs no images."""
         return UNSUPPORTED.get(task)
 
@@ -343,7 +351,7 @@ class Tabular(Modality):
         codes = np.zeros((len(rows), self.layout.codes), np.int64)
         observed = np.zeros((len(rows), len(self.layout)), bool)
         for column in self.encoded_columns:
-            indices = self.features_of(column.name)
+            indices = self.layout.features(column.name)
             if isinstance(column, Number) and column.name in x_columns:
                 features, features_observed = column.encode_floats(x[:, x_columns[column.name]])
             else:

@@ -12,7 +12,7 @@ from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.progress import stage, wall_clock, while_time_is_left
 from keyhole.core.records import Batch
 from keyhole.errors import BundleError, DataError, SettingError
-from keyhole.modalities.base import Modality
+from keyhole.modalities.base import Ability, Modality
 from keyhole.modalities.prepared import Parts, Prepared
 from keyhole.modalities.tiles.noise import Noise, pooled
 from keyhole.modalities.tiles.prepare import check_corruption, prepare_tiles
@@ -122,9 +122,9 @@ class Tiles(Modality):
         """Raises: SettingError: images are decoded by tile."""
         raise SettingError("noisy images are not rows: Denoiser.transform returns them")
 
-    def supports(self, task: str) -> str | None:
-        """Only denoising."""
-        return None if task == "denoise" else "a denoiser has no code: use `keyhole denoise`"
+    def supports(self, task: Ability) -> str | None:
+        """Nothing but denoising."""
+        return "it holds a denoiser, which has no code: use `keyhole denoise`"
 
     @torch.no_grad()
     def try_out(self, network: Network) -> None:

@@ -69,7 +69,7 @@ def predict(
     numbers = np.full((len(places), 3), np.nan)
     for c in np.unique(asked).tolist():
         lines, name = np.flatnonzero(asked == c), table.layout.columns[c]
-        own = table.features_of(name)
+        own = table.layout.features(name)
         levels = _levels(likelihood, own[0], lines) if table.layout.slots[own[0]].coded else None
         cells = whole[0][lines][:, own]
         middle, low, high = (part[lines][:, own] for part in whole[1:])

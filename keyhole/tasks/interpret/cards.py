@@ -213,7 +213,7 @@ def _driven_by(read: _Read, moved: dict[int, list[Effect]]) -> dict[int, list[tu
     found: dict[int, list[tuple[str, float]]] = {dim: [] for dim in dims}
     for name in names:
         hidden = torch.zeros(len(layout), dtype=torch.bool)
-        hidden[read.table.features_of(name)] = True
+        hidden[read.table.layout.features(name)] = True
         met = batch.observed[:, hidden].any(1)
         without = _encode(read.model, batch.take(met).hide(hidden))[0][0][:, dims]
         square = (without - codes[met]).double().square().sum(0) / max(len(met), 1)

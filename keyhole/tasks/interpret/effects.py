@@ -132,7 +132,7 @@ def expected_options(model: Autoencoder, z: Float[torch.Tensor, "row code"]) -> 
     shares = _level_shares(likelihood, table.layout, len(z))
     found: Options = {}
     for column in table.encoded_columns:
-        place = table.features_of(column.name)
+        place = table.layout.features(column.name)
         if table.layout.slots[place[0]].coded:
             found[column.name] = shares[:, place[0] - table.layout.numbers, : _known(column)]
         else:
@@ -145,7 +145,7 @@ def _spreads(table: Tabular, batch: Batch) -> dict[str, np.ndarray]:
     cells, observed = table.features(batch), batch.observed.cpu().numpy()
     found = {}
     for column in table.encoded_columns:
-        place = table.features_of(column.name)
+        place = table.layout.features(column.name)
         held = cells[:, place][observed[:, place].any(1)]
         if column.options:
             codes = np.arange(1, _known(column) + 1 if table.layout.slots[place[0]].coded else 2)

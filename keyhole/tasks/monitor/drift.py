@@ -42,7 +42,7 @@ class Drift:
         self.counts += np.bincount(at, minlength=BINS)
         missing_of = (~batch.observed).sum(0).tolist()
         for column in self.table.encoded_columns:
-            cell = self.table.features_of(column.name)[0]
+            cell = self.table.layout.features(column.name)[0]
             self.gaps[column.name] = self.gaps.get(column.name, 0) + missing_of[cell]
         for name, count in self.table.unseen_levels(batch).items():
             self.unseen[name] = self.unseen.get(name, 0) + count

@@ -1,0 +1,33 @@
+"""What the user says of images."""
+
+from typing import Any
+
+from keyhole.errors import SettingError
+from keyhole.modalities.schema import Schema
+
+
+class ImageSchema(Schema):
+    """What the user says of images: all are brought to `size` (height, width), whatever theirs.
+
+    Without it, they are of one size, and worked on at most 64 pixels a side. `contamination` is
+    that of tables.
+    """
+
+    kind = "images"
+
+    def __init__(
+        self, size: list[int] | None = None, *, contamination: str | float | None = None
+    ) -> None:
+        super().__init__(contamination=contamination)
+        self.size = size
+
+    def check(self) -> None:
+        """Raises: SettingError for a size or a share of bad images that is none."""
+        super().check()
+        size: Any = self.size
+        if size is not None and not (
+            isinstance(size, list | tuple)
+            and len(size) == 2
+            and all(isinstance(side, int) and 4 <= side <= 4_096 for side in size)
+        ):
+            raise SettingError(f"size={size!r:.40}: give (height, width) in pixels, from 4 up")
