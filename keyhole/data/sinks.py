@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from keyhole.core.files import aside, faults_of, is_stream
 from keyhole.data import cast
@@ -28,16 +29,15 @@ FORMATS = {
 }  # fmt: skip
 
 
-class Sink(Protocol):
+class Sink(ABC):
     """Writes tables with the same columns, one after the other."""
 
+    @abstractmethod
     def write(self, table: pa.Table) -> None:
         """Add the rows of a table."""
-        ...
 
-    def close(self) -> None:
-        """Finish the file."""
-        ...
+    def close(self) -> None:  # noqa: B027
+        """Finish the output."""
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def _sink(kind: str, file: Any, raw_text: bool) -> Sink:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Shown(Sink):
     """Writes to a terminal, without control sequences."""
 
     sink: Sink
@@ -97,7 +97,7 @@ class Shown:
         self.sink.close()
 
 
-class CsvSink:
+class CsvSink(Sink):
     """Comma-separated text; a text that a spreadsheet would run begins with an apostrophe.
 
     Rows of a CSV are written in its dialect, and unchanged where no gap was filled.
@@ -130,11 +130,8 @@ class CsvSink:
         self.file.write(encoded(text, dialect, first=not self.begun))
         self.begun = True
 
-    def close(self) -> None:
-        """All rows are written already."""
 
-
-class ParquetSink:
+class ParquetSink(Sink):
     """Parquet, with a row group for every table."""
 
     def __init__(self, file: Any) -> None:
@@ -159,7 +156,7 @@ class ParquetSink:
             self.writer.close()
 
 
-class JsonSink:
+class JsonSink(Sink):
     """One JSON object a line."""
 
     def __init__(self, file: Any) -> None:
@@ -172,9 +169,6 @@ class JsonSink:
         for row in _with_seconds(table).to_pylist():
             text = json.dumps(_finite(row), ensure_ascii=False, default=str, allow_nan=False)
             self.file.write(printable_json(text).encode() + b"\n")
-
-    def close(self) -> None:
-        """All rows are written already."""
 
 
 def without_formulas(table: pa.Table) -> pa.Table:

@@ -10,14 +10,7 @@ import numpy as np
 
 from keyhole.core.files import aside
 from keyhole.data.images.arrays import cached
-from keyhole.data.images.image import (
-    ImageFile,
-    OpenOptions,
-    WriteRows,
-    library,
-    limits_of,
-    quiet,
-)
+from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, library, limits_of, quiet
 from keyhole.errors import DataError
 
 ENDINGS = {

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keyhole.data import cast
 from keyhole.data.levels import value_key
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.tabular.columns import (
-    Boolean,
-    Category,
-    Column,
-    Count,
-    Datetime,
-    Number,
-)
+from keyhole.modalities.tabular.columns import Boolean, Category, Column, Count, Datetime, Number
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,14 +5,14 @@ so they are what the manifest stores.
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
 from keyhole.core.layout import Slot
 from keyhole.core.parts import Described
 from keyhole.data import cast
-from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.expected import Expected, Prediction, range_texts
 from keyhole.modalities.tabular.columns.grids import Grid
 from keyhole.modalities.tabular.profile import Profile
 
@@ -21,7 +21,6 @@ class Column(Described):
     """One column of a table, learned and frozen."""
 
     family = "column"
-    matrix: ClassVar[bool] = False  # True: encodes from floats, many columns at once
 
     name: str
 
@@ -91,6 +90,10 @@ class Column(Described):
 
     def usual(self, low: float, high: float) -> str:
         """The range between two values of the first number feature, in words."""
+        return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
+
+    def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of two values of the first number feature."""
         raise NotImplementedError(f"a column of kind {self.kind} has no range")
 
 

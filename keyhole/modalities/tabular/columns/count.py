@@ -6,14 +6,7 @@ import numpy as np
 
 from keyhole.core.layout import Slot
 from keyhole.data import cast, levels
-from keyhole.modalities.expected import (
-    Expected,
-    Prediction,
-    expected_range,
-    number_texts,
-    range_texts,
-    whole,
-)
+from keyhole.modalities.expected import Expected, Prediction, expected_range, number_texts, whole
 from keyhole.modalities.tabular.columns.base import Column
 from keyhole.modalities.tabular.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.modalities.tabular.profile import Profile
@@ -109,10 +102,6 @@ class Count(Column):
         logs = features[:, 0].astype(np.float64)
         counts = np.round(np.sign(logs) * np.expm1(np.abs(logs)))
         return expected_range(counts, low, high, [0, self.most])
-
-    def usual(self, low: float, high: float) -> str:
-        """The range between two features."""
-        return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return whole(*(np.expm1(np.maximum(end.astype(np.float64), 0)) for end in (low, high)))

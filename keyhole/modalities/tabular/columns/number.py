@@ -19,7 +19,6 @@ from keyhole.modalities.expected import (
     Prediction,
     expected_range,
     number_texts,
-    range_texts,
     whole,
     with_point_mass,
 )
@@ -100,7 +99,6 @@ class Number(Column):
     """
 
     kind = "number"
-    matrix = True
 
     def __init__(
         self,
@@ -316,10 +314,6 @@ class Number(Column):
             return expected
         point_mass = number_texts(np.array(self.point_mass[:1]))[0]
         return with_point_mass(point_mass, features[:, 0] > 0.5, predicted.middle[:, 0], expected)
-
-    def usual(self, low: float, high: float) -> str:
-        """The range between two values of the number feature."""
-        return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ends on the original scale; not negative if all training numbers are not."""
