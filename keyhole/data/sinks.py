@@ -118,7 +118,7 @@ class CsvSink(Sink):
             return
         table = table if self.raw_text else without_formulas(table)
         options = csv.WriteOptions(include_header=not self.begun, quoting_style="needed")
-        csv.write_csv(_plain(table), self.file, options)
+        csv.write_csv(_plain(table, nested=False), self.file, options)
         self.begun = True
 
     def _write_in(self, table: pa.Table, dialect: Dialect) -> None:
@@ -166,7 +166,7 @@ class JsonSink(Sink):
         """Add lines; NaN and infinite numbers become null."""
         import json
 
-        for row in _with_seconds(table).to_pylist():
+        for row in _plain(table).to_pylist():
             text = json.dumps(_finite(row), ensure_ascii=False, default=str, allow_nan=False)
             self.file.write(printable_json(text).encode() + b"\n")
 
@@ -201,17 +201,6 @@ def _finite(value: Any) -> Any:
     return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
-def _with_seconds(table: pa.Table) -> pa.Table:
-    """Durations as seconds: CSV and JSON have no type for them, and models read such numbers."""
-    import pyarrow.types as pt
-
-    for index, field in enumerate(table.schema):
-        if pt.is_duration(field.type):
-            seconds = cast.numbers_or_gaps(table.column(index))
-            table = table.set_column(index, field.name, seconds)
-    return table
-
-
 def _printable(column: Any) -> Any:
     import pyarrow as pa
     import pyarrow.types as pt
@@ -223,12 +212,14 @@ def _printable(column: Any) -> Any:
     return pa.array([None if t is None else printable(t) for t in texts], pa.string())
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """The table without types that CSV cannot hold."""
+def _plain(table: pa.Table, *, nested: bool = True) -> pa.Table:
+    """The table with durations in seconds, which models can read; `nested`: JSON holds lists."""
     import pyarrow.types as pt
 
-    table = _with_seconds(table)
     for index, field in enumerate(table.schema):
-        if pt.is_dictionary(field.type) or pt.is_nested(field.type) or pt.is_null(field.type):
-            table = table.set_column(index, field.name, cast.texts(table.column(index)))
+        column, other = table.column(index), (pt.is_dictionary, pt.is_nested, pt.is_null)
+        if pt.is_duration(field.type):
+            table = table.set_column(index, field.name, cast.numbers_or_gaps(column))
+        elif not nested and any(test(field.type) for test in other):
+            table = table.set_column(index, field.name, cast.texts(column))
     return table
