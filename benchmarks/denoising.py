@@ -175,8 +175,8 @@ def show(folder: str, line: str, rows: list[list[np.ndarray]]) -> None:
 
 
 def _used(denoiser: Denoiser) -> str:
-    scores = {name: round(score, 4) for name, score in denoiser.model_.choice.scores.items()}
-    return f"{denoiser.model_.used}; scores without truth {scores}"
+    scores = {name: round(score, 4) for name, score in denoiser.comparison_.scores.items()}
+    return f"{denoiser.comparison_.method}; scores without truth {scores}"
 
 
 def xrays() -> None:
@@ -258,7 +258,7 @@ def tiled(denoiser: Denoiser, image: np.ndarray) -> None:
 
     (opened,) = denoiser.open(image).images
     unit = denoiser.measured([opened]).unit(opened)
-    answer = denoiser.model_.answer(folds=8)
+    answer = denoiser.image_denoiser.method_of(8)
     pieces, whole = (np.concatenate([rows for _, rows in bands(opened, unit, answer, side)])
                      for side in (64, 4_096))  # fmt: skip
     emit("denoising", line="tiles", difference=float(np.abs(pieces - whole).max() / np.ptp(whole)),

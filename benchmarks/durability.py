@@ -2,9 +2,9 @@
 
     python -m benchmarks.durability [--kills 200] [--mutations 2000] [--seed 0]
 
-Kills: forked children train with a checkpoint and save over an existing bundle, two models in
-turn; the parent kills each with SIGKILL at a random moment, reads the bundle, starts the next.
-Mutations: bundles broken at random, most of them with checksums counted again as an attacker
+Kills: forked children train with a checkpoint and save over an existing model, two models in
+turn; the parent kills each with SIGKILL at a random moment, reads the model, starts the next.
+Mutations: models broken at random, most of them with a checksum counted again as an attacker
 would; each must load and score, or be refused by the library's own errors, within a second.
 """
 
@@ -42,7 +42,7 @@ BATCH = 200  # mutations a child meets
 def mutations(
     count: int, seed: int, folder: Path, bases: list[Path] | None = None
 ) -> dict[str, Any]:
-    """How `count` broken bundles were met; forked children meet them, so a crash is seen."""
+    """How `count` broken models were met; forked children meet them, so a crash is seen."""
     torch.set_num_threads(1)
     began = time.monotonic()
     if bases is None:  # one net, and five side by side
@@ -93,9 +93,9 @@ def mutations(
 
 
 def meet(path: Path, rows: pa.Table) -> dict[str, Any]:
-    """How a bundle was met, in how many seconds it loaded, and by how many MB the process grew.
+    """How a model was met, in how many seconds it loaded, and by how many MB the process grew.
 
-    Answers are not timed: drawing rows fits a prior where the bundle has none.
+    Answers are not timed: drawing rows fits a prior where there is none.
     """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model, how = None, "refused"
@@ -116,7 +116,7 @@ def meet(path: Path, rows: pa.Table) -> dict[str, Any]:
 
 
 def watched(rows: int) -> AnomalyDetector:
-    """A detector after a few steps: its bundle holds rows beside the weights."""
+    """A detector after a few steps: its file holds rows beside the weights."""
     return AnomalyDetector.from_fitted(fit(table(rows), 0, 120), false_alarm_rate=0.05)
 
 

@@ -1,6 +1,6 @@
-"""Broken bundles: copies of a whole one with something changed, most with checksums counted again.
+"""Broken models: copies of a whole one with something changed, most with a checksum counted again.
 
-`mutated(folder, base, draw)` breaks what `draw` says, so a seed names a mutation.
+`mutated(path, base, draw)` breaks what `draw` says, so a seed names a mutation.
 """
 
 import copy
@@ -69,47 +69,71 @@ LITERALS = ["NaN", "Infinity", "-Infinity", "1e999", "[" * 5_000, "9" * 5_000, '
 NAMES = ["../../x", "a/b", "", "x" * 300, "C:\\x", "a b", "__metadata__", "é", "\0"]
 
 
-def mutated(folder: Path, base: Path, draw: random.Random) -> str:
-    """A copy of a bundle with something broken; returns what."""
-    clear(folder)
-    shutil.copytree(base, folder)
+def mutated(path: Path, base: Path, draw: random.Random) -> str:
+    """A copy of a model with something broken; returns what."""
+    clear(path)
+    shutil.copyfile(base, path)
     kinds: list[tuple[Callable[[Path, random.Random], str], int]] = [
         (_values, 12), (_tensors, 4), (_both, 2), (_bytes_changed, 3), (_text, 2), (_files, 1),
-        (_hostile, 2), (_huge, 2), (_type, 2), (_long, 1), (_link, 1),
+        (_hostile, 2), (_huge, 2), (_type, 2), (_long, 1), (_foreign, 1),
     ]  # fmt: skip
     return draw.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0](
-        folder, draw
+        path, draw
     )
 
 
-def seal(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest with both checksums as an attacker would count them."""
-    weights = folder / "weights.safetensors"
-    manifest["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    manifest.pop("sha256", None)
-    try:
-        text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-        manifest["sha256"] = hashlib.sha256(text.encode()).hexdigest()
-        written = json.dumps(manifest, ensure_ascii=False).encode("utf8", "surrogatepass")
-    except (RecursionError, ValueError, TypeError):
-        written = b"{}"
-    (folder / "manifest.json").write_bytes(written)
+def split(path: Path) -> tuple[dict[str, Any], bytearray]:
+    """The header of a safetensors file, and the bytes of its tensors."""
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    return json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
 
 
-def manifest_of(folder: Path) -> dict[str, Any]:
-    """The manifest of a bundle."""
-    return json.loads((folder / "manifest.json").read_text("utf8"))
+def join(path: Path, header: dict[str, Any], data: bytes | bytearray) -> None:
+    """Write a file with its checksum as an attacker would count it."""
+    metadata = header.get("__metadata__")
+    if isinstance(metadata, dict) and isinstance(metadata.get("keyhole"), str):
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        text = (metadata["keyhole"] + json.dumps(entries, sort_keys=True)).encode(
+            "utf8", "surrogatepass"
+        )
+        metadata["sha256"] = hashlib.sha256(text + data).hexdigest()
+    write_raw(path, json.dumps(header), data)
 
 
-def _values(folder: Path, draw: random.Random) -> str:
-    manifest = manifest_of(folder)
+def write_raw(path: Path, header: str, data: bytes | bytearray, length: int | None = None) -> None:
+    """Write a file with this text as its header, whatever it says."""
+    text = header.encode("utf8", "surrogatepass")
+    size = len(text) if length is None else length
+    path.write_bytes(struct.pack("<Q", size) + text + data)
+
+
+def seal(path: Path, manifest: Any) -> None:
+    """Give a file another manifest, an object or a text, and count its checksum again."""
+    header, data = split(path)
+    if not isinstance(manifest, str):
+        try:
+            manifest = json.dumps(manifest, ensure_ascii=False)
+        except (RecursionError, ValueError, TypeError):
+            manifest = "{}"
+    header["__metadata__"]["keyhole"] = manifest
+    join(path, header, data)
+
+
+def manifest_of(path: Path) -> dict[str, Any]:
+    """The manifest of a model."""
+    return json.loads(split(path)[0]["__metadata__"]["keyhole"])
+
+
+def _values(path: Path, draw: random.Random) -> str:
+    manifest = manifest_of(path)
     said = [_change(manifest, draw) for _ in range(draw.choice([1, 1, 1, 2, 3]))]
-    seal(folder, manifest)
+    seal(path, manifest)
     return "values " + ", ".join(said)
 
 
 def _change(manifest: dict[str, Any], draw: random.Random) -> str:
-    nodes = [node for node in _nodes(manifest) if node[1] not in {"sha256", "weights_sha256"}]
+    nodes = list(_nodes(manifest))
     holder, key, path = draw.choice(nodes)
     value = holder[key]
     how = draw.choice(["odd", "odd", "other", "drop", "add", "rename", "scale", "list", "kind"])
@@ -144,28 +168,14 @@ def _nodes(value: Any, path: str = "") -> Iterator[tuple[Any, Any, str]]:
             yield from _nodes(item, f"{path}/{key}")
 
 
-def _tensors(folder: Path, draw: random.Random) -> str:
-    path = folder / "weights.safetensors"
-    content = path.read_bytes()
-    length = struct.unpack("<Q", content[:8])[0]
-    header, data = json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
-    name = draw.choice(list(header))
+def _tensors(path: Path, draw: random.Random) -> str:
+    header, data = split(path)
+    names = [name for name in header if name != "__metadata__"]
+    name, text, length = draw.choice(names), None, None
     how = draw.choice(
-        [
-            "name",
-            "dtype",
-            "shape",
-            "offsets",
-            "data",
-            "nan",
-            "many",
-            "drop",
-            "twice",
-            "length",
-            "swap",
-        ]
-    )
-    text = None
+        ["name", "dtype", "shape", "offsets", "data", "nan", "many", "drop", "twice", "length",
+         "swap", "hole", "metadata"]
+    )  # fmt: skip
     if how == "name":
         header[draw.choice(NAMES)] = header.pop(name)
     elif how == "dtype":
@@ -189,24 +199,34 @@ def _tensors(folder: Path, draw: random.Random) -> str:
     elif how == "twice":
         text = json.dumps(header)[:-1] + f", {json.dumps(name)}: {json.dumps(header[name])}}}"
     elif how == "swap":
-        other = draw.choice(list(header))
+        other = draw.choice(names)
         header[name], header[other] = header[other], header[name]
-    said = (text or json.dumps(header)).encode("utf8")
-    size = draw.choice([2**63, 2**40, 101_000_000, 0, 1]) if how == "length" else len(said)
-    path.write_bytes(struct.pack("<Q", size) + said + data)
-    seal(folder, manifest_of(folder))
+    elif how == "hole":
+        header[name]["data_offsets"] = [len(data) + 4 + n - header[name]["data_offsets"][0]
+                                        for n in header[name]["data_offsets"]]  # fmt: skip
+    elif how == "metadata":
+        header["__metadata__"] = draw.choice(
+            [None, [], {}, {"keyhole": 3}, {"keyhole": "{}"}, {"keyhole": "[]", "x": "y"}]
+        )
+    elif how == "length":
+        text, length = json.dumps(header), draw.choice([2**63, 2**40, 101_000_000, 0, 1])
+    if text is None:
+        join(path, header, data)
+    else:
+        write_raw(path, text, data, length)
     return f"tensors {how} {name}"
 
 
-def _both(folder: Path, draw: random.Random) -> str:
-    return f"{_tensors(folder, draw)}; {_values(folder, draw)}"
+def _both(path: Path, draw: random.Random) -> str:
+    said = _values(path, draw)
+    return f"{said}; {_tensors(path, draw)}"
 
 
-def _bytes_changed(folder: Path, draw: random.Random) -> str:
-    path = folder / draw.choice(["manifest.json", "weights.safetensors"])
+def _bytes_changed(path: Path, draw: random.Random) -> str:
     content = bytearray(path.read_bytes())
     how = draw.choice(["flip", "cut", "more", "zero", "cross"])
-    at = draw.randrange(len(content))
+    header_end = 8 + struct.unpack("<Q", content[:8])[0]
+    at = draw.randrange(draw.choice([header_end, len(content)]))
     if how == "flip":
         content[at] ^= 1 << draw.randrange(8)
     elif how == "cut":
@@ -218,25 +238,31 @@ def _bytes_changed(folder: Path, draw: random.Random) -> str:
     else:
         content[at:] = draw.randbytes(len(content) - at)
     path.write_bytes(content)
-    return f"bytes {how} {path.name}"
+    return f"bytes {how} {at}"
 
 
-def _text(folder: Path, draw: random.Random) -> str:
-    manifest = manifest_of(folder)
-    holder, key, path = draw.choice(list(_nodes(manifest)))
+def _text(path: Path, draw: random.Random) -> str:
+    """JSON that the standard reader lets pass, in the manifest or in the header itself."""
+    header, data = split(path)
+    inner = draw.random() < 0.7
+    record = manifest_of(path) if inner else header
+    holder, key, place = draw.choice(list(_nodes(record)))
     literal, mark = draw.choice([*LITERALS, "twice"]), '"@@@"'
     value, holder[key] = holder[key], "@@@"
-    text = json.dumps(manifest, ensure_ascii=False)
+    text = json.dumps(record, ensure_ascii=False)
     if literal == "twice":
         literal = f"{json.dumps(value)}, {json.dumps(str(key))}: {json.dumps(value)}"
-    (folder / "manifest.json").write_text(text.replace(mark, literal), "utf8")
-    return f"text {literal[:12]} {path}"
+    text = text.replace(mark, literal)
+    if inner:
+        seal(path, text)
+    else:
+        write_raw(path, text, data)
+    return f"text {literal[:12]} {place}"
 
 
-def _files(folder: Path, draw: random.Random) -> str:
-    path = folder / draw.choice(["manifest.json", "weights.safetensors"])
+def _files(path: Path, draw: random.Random) -> str:
     path.unlink()
-    how = draw.choice(["absent", "folder", "pipe", "zeros", "self", "empty", "hole", "whole"])
+    how = draw.choice(["absent", "folder", "pipe", "zeros", "self", "empty", "hole"])
     if how == "folder":
         path.mkdir()
     elif how == "pipe":
@@ -250,15 +276,12 @@ def _files(folder: Path, draw: random.Random) -> str:
     elif how == "hole":
         with open(path, "wb") as file:
             file.truncate(1 << 40)
-    elif how == "whole":
-        shutil.rmtree(folder)
-        folder.touch()
-    return f"files {how} {path.name}"
+    return f"files {how}"
 
 
-def _hostile(folder: Path, draw: random.Random) -> str:
+def _hostile(path: Path, draw: random.Random) -> str:
     """What an attacker would ask for first."""
-    manifest = manifest_of(folder)
+    manifest = manifest_of(path)
     kept = manifest["sections"]["autoencoder"]
     columns = kept["modality"]["columns"]
     how = draw.choice([*PARTS, *COLUMNS, "members", "format", "same", "columns"])
@@ -279,58 +302,59 @@ def _hostile(folder: Path, draw: random.Random) -> str:
             column["name"] = "x"
     else:
         columns.extend([columns[-1]] * 5_000)
-    seal(folder, manifest)
+    seal(path, manifest)
     return f"hostile {how}"
 
 
-def _huge(folder: Path, draw: random.Random) -> str:
+def _huge(path: Path, draw: random.Random) -> str:
     """Finite weights beyond what any sum can hold."""
-    path = folder / "weights.safetensors"
-    content = path.read_bytes()
-    length = struct.unpack("<Q", content[:8])[0]
-    header, data = json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
+    header, data = split(path)
     name = draw.choice([name for name in header if name != "__metadata__"])
     value = draw.choice(HUGE)
     first, last = header[name]["data_offsets"]
     data[first:last] = struct.pack("<f", value) * ((last - first) // 4)
-    path.write_bytes(content[: 8 + length] + data)
-    seal(folder, manifest_of(folder))
+    join(path, header, data)
     return f"huge {value} {name}"
 
 
-def _type(folder: Path, draw: random.Random) -> str:
+def _type(path: Path, draw: random.Random) -> str:
     """A column of another type than the one that was learned."""
-    manifest = manifest_of(folder)
+    manifest = manifest_of(path)
     columns = manifest["sections"]["autoencoder"]["modality"]["columns"]
     column = draw.choice([column for column in columns if "type" in column])
     column["type"] = draw.choice(TYPES)
-    seal(folder, manifest)
+    seal(path, manifest)
     return f"type {column['type']} of {column['name']}"
 
 
-def _long(folder: Path, draw: random.Random) -> str:
+def _long(path: Path, draw: random.Random) -> str:
     """A list or an object with far more entries than any fit makes."""
-    manifest = manifest_of(folder)
+    manifest = manifest_of(path)
     nodes = [node for node in _nodes(manifest) if isinstance(node[0][node[1]], list | dict)]
-    holder, key, path = draw.choice(nodes)
+    holder, key, place = draw.choice(nodes)
     entry: Any = draw.choice([0.5, 7, "x", [1.0], {}])
     as_list = isinstance(holder[key], list)
     holder[key] = [entry] * LONG if as_list else {f"k{i}": entry for i in range(LONG)}
-    seal(folder, manifest)
-    return f"long {entry!r} {path}"
+    seal(path, manifest)
+    return f"long {entry!r} {place}"
 
 
-def _link(folder: Path, draw: random.Random) -> str:
-    """A file of the bundle that is a link to a whole one elsewhere."""
-    path = folder / draw.choice(["manifest.json", "weights.safetensors"])
-    elsewhere = folder.with_name(f"elsewhere-{path.name}")
-    path.replace(elsewhere)
-    path.symlink_to(elsewhere)
-    return f"link {path.name}"
+def _foreign(path: Path, draw: random.Random) -> str:
+    """A file that is no model of ours."""
+    how = draw.choice(["csv", "json", "zip", "pickle", "tensors", "noise"])
+    header, data = split(path)
+    header.pop("__metadata__")
+    if how == "tensors":
+        write_raw(path, json.dumps(header), data)
+    else:
+        content = {"csv": b"a,b\n1,2\n" * 100, "json": b'{"a": 1}' * 100, "zip": b"PK\3\4" * 99,
+                   "pickle": b"\x80\4cos\nsystem\n.", "noise": draw.randbytes(999)}  # fmt: skip
+        path.write_bytes(content[how])
+    return f"foreign {how}"
 
 
 def clear(path: Path) -> None:
     """Remove what stands at a path, whatever it is."""
-    if path.exists() and not path.is_dir():
-        path.unlink()
-    shutil.rmtree(path, ignore_errors=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)

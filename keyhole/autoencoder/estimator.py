@@ -33,8 +33,10 @@ from keyhole.data import Rows, Source
 from keyhole.data.frames import like_given
 from keyhole.data.opening import numbers_of, random_access
 from keyhole.data.source import weighted
-from keyhole.errors import DataError
+from keyhole.errors import BundleError, DataError
 from keyhole.modalities import Modality, Schema
+from keyhole.modalities.prepared import Parts
+from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.model.bottlenecks import Bottleneck
 from keyhole.model.heads import Head
 from keyhole.model.nets import Net
@@ -42,7 +44,6 @@ from keyhole.model.priors import Prior
 from keyhole.store import Bundle, read_bundle, wrap_errors, write_bundle
 from keyhole.training import Corruption, TrainingConfig
 from keyhole.training.checkpoint import clear, seed_for
-from keyhole.training.reference import ReferenceSet
 
 CHUNK_ROWS = 16_384  # read and encoded together
 
@@ -106,13 +107,13 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         """
         source = self.open(X, learning=True)
         parts = self.parts()
-        parts["training"].check()
-        parts["schema"].check()
+        parts.training.check()
+        parts.schema.check()
         seed = seed_for(self.random_state, checkpoint)
         with Scratch() as scratch:
-            source = weighted(random_access(source, scratch.folder), parts["schema"].weight)
+            source = weighted(random_access(source, scratch.folder), parts.schema.weight)
             on_evaluate = on_evaluate or (progress() if self.verbose else lambda event: None)
-            callbacks = Callbacks(checkpoint, on_evaluate, on_data_ready)
+            callbacks = Callbacks(checkpoint, on_evaluate, _with_rows(on_data_ready))
             self.model_ = learn(source, parts, seed, callbacks)
         self._checkpoint = checkpoint
         if self.verbose:
@@ -242,7 +243,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         return self.model_.row_nats(block)
 
     def save(self, path: str | os.PathLike[str], sections: dict[str, Any] | None = None) -> None:
-        """Keep the model in a folder, whole or not at all; `sections` are those of tasks.
+        """Save the model atomically as one file; `sections` are those of tasks.
 
         The rows that a detector compares with are kept only where a task has a section.
         """
@@ -250,7 +251,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         fitted = self.model_ if sections else replace(self.model_, reference=None)
         names = self.feature_names_in_.tolist()
         data = Data(self.model_.rows, names, self.container_, self.model_.fingerprint)
-        section = to_state(fitted, self.parts(), self.random_state, data)
+        section = to_state(fitted, self.random_state, data)
         tensors = self.model_.network.state_dict() | tensors_of(fitted)
         sections = {"autoencoder": section, **(sections or {})}
         save = write_bundle(path, sections, tensors, fitted.save)
@@ -260,7 +261,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The model kept in a folder; runs no code from it.
+        """The model saved in a file; runs no code from it.
 
         Raises: BundleError that says what is wrong with it.
         """
@@ -277,14 +278,16 @@ class Autoencoder(TransformerMixin, BaseEstimator):
 
     @classmethod
     def _restored(cls, bundle: Bundle) -> Self:
-        found = restore(bundle, list(PARTS))
-        kept = found.kept
-        model = cls(**found.parts, random_state=kept.random_state)
-        data = kept.data
+        state, fitted = restore(bundle)
+        reason = fitted.modality.supports("embed")
+        if reason is not None:
+            raise BundleError(f"{bundle.path}: {reason}")
+        model = cls(**vars(fitted.parts), random_state=state.random_state)
+        data = state.data
         model.container_, model.n_features_in_ = data.container, len(data.columns)
         model.feature_names_in_ = np.array(data.columns, dtype=object)
-        model.model_ = found.fitted
-        model.modality_class_ = type(found.fitted.modality)
+        model.model_ = fitted
+        model.modality_class_ = type(fitted.modality)
         return model
 
     def open(self, X: Any, *, learning: bool = False) -> Source:
@@ -296,7 +299,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return match_names(self, X)
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> Parts:
         """The parts as given, else those that the bottleneck works best with, else defaults."""
         given = {name: getattr(self, name) for name in PARTS}
         return parts_of(given, self.modality_class_, width=self.width)
@@ -308,3 +311,12 @@ class Autoencoder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _with_rows(
+    on_data_ready: Callable[[Modality, Source, int], None] | None,
+) -> Callable[[Any, Any, Any], None] | None:
+    """The user's callback, called with the number of rows of a profile."""
+    if on_data_ready is None:
+        return None
+    return lambda modality, source, profile: on_data_ready(modality, source, profile.rows)

@@ -1,16 +1,14 @@
-"""How a fit goes, step by step: survey, split, train, settle, judge."""
+"""How a fit goes, step by step: learn the modality, prepare, train, judge."""
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from keyhole.autoencoder.width import WidthChoice, choose_width
-from keyhole.checks import Asked, Finding, examine, gather, verdict
+from keyhole.checks import Finding, TrainInfo, examine, gather
 from keyhole.checks.predict_collapse import predict_collapse
 from keyhole.core.environment import pass_work, threads_for
 from keyhole.core.layout import Shape, column_nats, row_nats
@@ -18,40 +16,37 @@ from keyhole.core.outputs import Output, check_outputs
 from keyhole.core.progress import EvaluateCallback, clock, stage, wall_clock
 from keyhole.core.records import Batch
 from keyhole.core.robust import MOST_POINTS
-from keyhole.data import Rows, Source
-from keyhole.data.parquet import narrow
+from keyhole.data import Rows
 from keyhole.data.source import ArrowRows
 from keyhole.errors import DataError
-from keyhole.modalities import Modality, learn_rows
+from keyhole.modalities import Modality, learn_modality, prepare
+from keyhole.modalities.prepared import Parts, Prepared
+from keyhole.modalities.rows.calibrate import members_mean
+from keyhole.modalities.rows.reference import ReferenceSet
+from keyhole.modalities.rows.split import Split
 from keyhole.model.bottlenecks.base import AUTO, Bottleneck, with_width
 from keyhole.model.marginal import log_likelihood
 from keyhole.model.network import Network
 from keyhole.model.priors import Prior
 from keyhole.store import Save
-from keyhole.training import History, TrainingConfig
-from keyhole.training.calibrate import calibrate_means, held_out_nats, members_mean
+from keyhole.training import History
 from keyhole.training.checkpoint import Checkpoint
-from keyhole.training.config import KL_WARM_UP, shorter
-from keyhole.training.feed import Feed
-from keyhole.training.holdout import HeldOut
-from keyhole.training.loop import Run, Trained, train
-from keyhole.training.reference import ReferenceSet
-from keyhole.training.robust_weights import RobustWeights
-from keyhole.training.split import Split
+from keyhole.training.config import KL_WARM_UP, TrainingConfig, shorter
+from keyhole.training.loop import GRADIENT_NORM, Run, Trained, train
 
-HASHED_FEATURES = 1 << 20  # of the rows that a digest rests on
+LEAST_ROWS = 2
 PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a caller of fit follows it by."""
+    """Training callbacks, and the file of a checkpoint."""
 
     checkpoint: str | None
     on_evaluate: EvaluateCallback
-    on_data_ready: Callable[[Modality, Source, int], None] | None
+    on_data_ready: Callable[[Any, Any, Any], None] | None
 
-    def check(self, source: Source) -> None:
+    def check(self, source: Any) -> None:
         """A checkpoint never takes the place of the data. Raises: FileError."""
         if self.checkpoint is not None:
             outputs = [Output("checkpoint", self.checkpoint, "state")]
@@ -76,12 +71,14 @@ class Block:
 class Model:
     """What a fit leaves, and what can be asked of it.
 
-    `typical_nats` is what each column costs on held-out rows, `held_out_nats` what those rows
-    cost, sorted; `reference` the rows that new ones are compared with, None in bundles of old.
+    `parts` are those that were used. `typical_nats` is the mean nats of each column on held-out
+    rows, `held_out_nats` those of each row, sorted; `reference` the rows that new ones are
+    compared with.
     """
 
     modality: Modality
     network: Network
+    parts: Parts
     history: History
     rows: int
     fingerprint: str
@@ -169,59 +166,57 @@ class Model:
 
 
 @wall_clock()
-@threads_for(0)  # what is more than a pass over some rows says so itself
-def learn(source: Source, parts: dict[str, Any], seed: int, callbacks: Callbacks) -> Model:
+@threads_for(0)  # what needs more threads than one asks for them itself
+def learn(source: Any, parts: Parts, seed: int, callbacks: Callbacks) -> Model:
     """The model of a source that can be read at random.
 
     Raises: DataError, SettingError, FitError.
     """
     callbacks.check(source)
-    schema = parts["schema"]
-    clock().allow(parts["training"].time_budget_s)
-    table, profile = _surveyed(source, parts)
+    clock().allow(parts.training.time_budget_s)
+    stage("looking at the data")
+    modality, profile = learn_modality(source, parts, seed)
+    if modality.has_rows and profile.rows < LEAST_ROWS:
+        raise DataError(
+            f"{source.name} holds 1 sample (n_samples=1); a minimum of {LEAST_ROWS} rows is "
+            "required"
+        )
     if callbacks.on_data_ready is not None:
-        callbacks.on_data_ready(table, source, profile.rows)
-    source = narrow(source, {*table.needs(), *schema.named()})
-    members = parts["training"].members
-    split = Split.of(profile.rows, seed, schema.validation, profile.sample, members)
-    stage("choosing held-out rows")
-    held = HeldOut.gather(source, split, len(table.layout))
-    weighted_table = _with_robust_weights(table, schema, profile.sample)
-    mark = fingerprint(profile.rows, table, held, parts, seed)
-    feed = Feed(source, weighted_table, split, seed, profile.rows)
-    stop = held.stopping(weighted_table)
-    judged = len(held.calibration()[1])
+        callbacks.on_data_ready(modality, source, profile)
+    prepared = prepare(modality, source, profile, parts, seed)
+    parts = prepared.parts
+    run_with = _maker(modality, prepared, seed, callbacks.on_evaluate)
+    choice, bottleneck = None, parts.bottleneck
+    if bottleneck.width == AUTO:
+        training = shorter(parts.training, profile.rows)
+        choice = _width(
+            modality, profile.sample, lambda ordered: run_with(ordered, training, None)
+        )
+        bottleneck = with_width(bottleneck, choice.width)
+    predict_collapse(bottleneck, parts.head, modality, profile.sample)
+    path = callbacks.checkpoint
+    checkpoint = Checkpoint(path, prepared.fingerprint, seed) if path else None
+    stage("training")
+    with wall_clock(reserved=prepared.reserved):
+        trained = train(run_with(bottleneck, parts.training, checkpoint))
+    return _judged(trained, modality, prepared, choice)
+
+
+def _maker(
+    modality: Modality, prepared: Prepared, seed: int, on_evaluate: EvaluateCallback
+) -> Callable[[Bottleneck, TrainingConfig, Checkpoint | None], Run]:
+    """A function that makes training runs of one prepared source."""
+    parts, norm = prepared.parts, prepared.gradient_norm
 
     def run_with(
         bottleneck: Bottleneck, training: TrainingConfig, checkpoint: Checkpoint | None
     ) -> Run:
-        shape = Shape(table.layout, members=split.members)
-        network = Network(parts["net"], bottleneck, parts["head"], shape, seed=seed)
-        return Run(network, feed, stop, parts["corruption"], training, seed,
-                   callbacks.on_evaluate, checkpoint, judged=judged)  # fmt: skip
+        shape = Shape(modality.layout, members=prepared.members)
+        network = Network(parts.net, bottleneck, parts.head, shape, seed=seed)
+        return Run(network, prepared.feed, prepared.stopping, parts.corruption, training, seed,
+                   on_evaluate, checkpoint, norm or GRADIENT_NORM, prepared.judged)  # fmt: skip
 
-    choice, bottleneck = None, parts["bottleneck"]
-    if bottleneck.width == AUTO:
-        training = shorter(parts["training"], profile.rows)
-        choice = _width(table, profile.sample, lambda ordered: run_with(ordered, training, None))
-        bottleneck = with_width(bottleneck, choice.width)
-    predict_collapse(bottleneck, parts["head"], table, profile.sample)
-    checkpoint = Checkpoint(callbacks.checkpoint, mark, seed) if callbacks.checkpoint else None
-    reference = held.reference(table, schema.group)
-    stage("training")
-    trained = train(run_with(bottleneck, parts["training"], checkpoint))
-    warm = round(KL_WARM_UP * trained.history.planned)
-    asked = Asked(profile.rows, held.split.folds, parts["corruption"].masks, warm)
-    return replace(_judged(trained, table, held, asked), reference=reference, fingerprint=mark,
-                   width_choice=choice)  # fmt: skip
-
-
-def _with_robust_weights(table: Modality, schema: Any, sample: Any) -> Modality | RobustWeights:
-    """The table, its rows weighted by how far they agree where some may be contaminated."""
-    if schema.contamination is None or schema.support_fraction >= 1:
-        return table
-    stage("weighing rows by how far they agree")
-    return RobustWeights.learn(table, ArrowRows(sample), schema.support_fraction)
+    return run_with
 
 
 def _width(table: Modality, sample: Any, run_with: Callable[[Bottleneck], Run]) -> WidthChoice:
@@ -232,64 +227,30 @@ def _width(table: Modality, sample: Any, run_with: Callable[[Bottleneck], Run]) 
         return choose_width(table, points, run_with)
 
 
-def _surveyed(source: Source, parts: dict[str, Any]) -> tuple[Modality, Any]:
-    """What the columns are, and a survey of the rows.
-
-    Raises: DataError.
-    """
-    stage("looking at the columns")
-    table, source_profile = learn_rows(source, parts["schema"], parts)
-    if source_profile.rows < 2:
-        raise DataError(
-            f"{source.name} holds 1 sample (n_samples=1); a minimum of 2 rows is required"
-        )
-    return table, source_profile
-
-
-def _judged(trained: Trained, table: Modality, held: HeldOut, asked: Asked) -> Model:
-    """Ask the checks, and keep what held-out rows cost."""
-    network = trained.network
-    stage("judging by held-out rows")
-    block, member = held.calibration()
-    table = calibrate_means(network, table, *held.fresh())
-    nats, observed = held_out_nats(network, table, block, member)
-    typical, total = _typical(nats, observed)
-    evidence = gather(network, table, table.encode(block), member, trained.history, asked)
+def _judged(
+    trained: Trained, modality: Modality, prepared: Prepared, choice: WidthChoice | None
+) -> Model:
+    """The model, calibrated and judged by data held out of training."""
+    network, history, parts = trained.network, trained.history, prepared.parts
+    stage("judging by held-out data")
+    calibrated = prepared.heldout.calibrate(modality, network)
+    warm_steps = round(KL_WARM_UP * history.planned)
+    info = TrainInfo(prepared.rows, parts.corruption.masks, warm_steps)
+    evidence = gather(prepared.heldout, calibrated.modality, network, history, info)
     findings = examine(evidence)
     return Model(
-        modality=table,
+        modality=calibrated.modality,
         network=network,
-        history=trained.history,
-        rows=asked.rows,
-        fingerprint="",
-        typical_nats=typical,
-        held_out_nats=total,
-        reference=None,
+        parts=parts,
+        history=history,
+        rows=prepared.rows,
+        fingerprint=prepared.fingerprint,
+        typical_nats=calibrated.typical_nats,
+        held_out_nats=calibrated.held_out_nats,
+        reference=calibrated.reference,
         evidence=evidence.to_json(),
         findings=findings,
-        verdict=verdict(evidence, findings),
-        split=held.split,
+        verdict=evidence.verdict(findings),
+        split=calibrated.split,
+        width_choice=choice,
     )
-
-
-def _typical(nats: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each column's mean nats, and the rows' nats in order, to the digits that a bundle keeps."""
-    typical = np.zeros(nats.shape[1])
-    held = observed.any(0)
-    typical[held] = np.nanmean(np.where(observed, nats, np.nan)[:, held], 0)
-    total = row_nats(*(torch.from_numpy(part) for part in (nats, observed, typical)))
-    kept = [float(f"{row:.7g}") for row in total[~torch.isnan(total)]]
-    return typical, np.sort(np.array(kept, dtype=float))
-
-
-def fingerprint(
-    rows: int, table: Modality, held: HeldOut, parts: dict[str, Any], seed: int
-) -> str:
-    """A digest of data, settings and seed: equal ones make the same model."""
-    few = max(min(1_000, HASHED_FEATURES // len(table.layout)), 1)
-    batch = table.encode(held.rows.take(slice(0, few)))
-    said = [rows, table.recipe(), {n: p.recipe() for n, p in parts.items()}, seed]
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for features in (batch.numbers, batch.codes, batch.observed):
-        digest.update(features.numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -18,6 +18,7 @@ from keyhole.data.frames_out import restored, template
 from keyhole.data.source import TableSource
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Modality, Schema, modality_of
+from keyhole.modalities.prepared import Parts
 from keyhole.model.bottlenecks import Bottleneck, Plain
 from keyhole.model.bottlenecks.base import AUTO, with_width
 from keyhole.model.heads import Head, Mixed
@@ -66,7 +67,7 @@ def learn_names(model: Any, X: Any) -> Source:
     source = open_source(X)
     model.container_, model.template_ = container_of(X, source), template(X)
     model.modality_class_ = modality_of(source)
-    source = model.modality_class_.prepare(source, model.schema)
+    source = model.modality_class_.for_fit(source, model.schema)
     if isinstance(source, TableSource) and not isinstance(X, str | os.PathLike):
         validate_data(model, X, reset=True, skip_check_array=True)
     model.n_features_in_ = len(source.names)
@@ -128,7 +129,7 @@ def parts_of(
     modality_class: type[Modality] | None = None,
     *,
     width: int | str | None = None,
-) -> dict[str, Any]:
+) -> Parts:
     """All parts by family: a part, its name, or None for what suits the bottleneck and the rows.
 
     `modality_class` is that of the rows, where it is known; `width` is that of the code, None: the
@@ -159,7 +160,7 @@ def parts_of(
         )
     if modality_class is not None:
         modality_class.check_net(parts["net"])
-    return parts
+    return Parts(**parts)
 
 
 def _checked_width(width: Any) -> int | str:

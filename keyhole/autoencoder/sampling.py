@@ -20,8 +20,8 @@ from keyhole.core.progress import stage
 from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
+from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.model.priors import Mixture, Prior
-from keyhole.training.reference import ReferenceSet
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,30 +10,33 @@ import torch
 from keyhole.autoencoder.fit import Model
 from keyhole.autoencoder.smoke_test import check_layout, shapes_of, try_codes, try_out
 from keyhole.autoencoder.width import WidthChoice
-from keyhole.checks import Evidence, Finding
+from keyhole.checks import DenoisingEvidence, Evidence, Finding
 from keyhole.core.layout import FAR, Layout, Shape
 from keyhole.core.parts import build, fits
 from keyhole.core.records import Batch
 from keyhole.errors import BundleError
 from keyhole.modalities import Modality
+from keyhole.modalities.prepared import Parts
+from keyhole.modalities.rows.reference import FRESH, TRAINED, ReferenceSet
 from keyhole.model.bottlenecks.base import AUTO, with_width
+from keyhole.model.bottlenecks.deterministic import Identity
 from keyhole.model.network import Network
 from keyhole.model.priors import Prior
 from keyhole.store import Bundle, record
 from keyhole.training import History
-from keyhole.training.reference import FRESH, TRAINED, ReferenceSet
 
 MOST_MEMBERS = 64
 MOST_NATS = 1e9
 MOST_FIGURES = 1 << 17  # of held-out rows, or of codes
 MOST_PRIOR_ROWS = 1 << 40
-CELLS, FOLD, FACTOR = (
-    "reference.features",
-    "reference.fold",
-    "reference.factor",
-)  # beside the weights
+# Tensors beside the weights.
+CELLS, FOLD, FACTOR = "reference.features", "reference.fold", "reference.factor"
 PRIOR = "prior."
 UNOBSERVED = 3e38  # marks a cell that was not seen: no column makes such a number
+EVIDENCE = [  # figures by name, with their types
+    {name: hint for name, hint in get_type_hints(kind).items() if name != "history"}
+    for kind in (Evidence, DenoisingEvidence)
+]
 CONTAINERS = {"array", "images", "arrow", "pandas", "polars", "modin", "cudf"}
 
 
@@ -83,15 +86,15 @@ class State:
     choice: WidthChoice | None = None
 
 
-def to_state(fitted: Model, parts: dict[str, Any], state: Any, data: Data) -> dict[str, Any]:
+def to_state(fitted: Model, random_state: Any, data: Data) -> dict[str, Any]:
     """The section `autoencoder` of a manifest, as JSON."""
     reference, prior = fitted.reference, fitted.prior
     return asdict(
         State(
-            parts={name: part.recipe() for name, part in parts.items()},
+            parts=fitted.parts.recipes(),
             modality=fitted.modality.recipe(),
             members=fitted.network.shape.members,
-            random_state=state if isinstance(state, int) else None,
+            random_state=random_state if isinstance(random_state, int) else None,
             data=data,
             typical_nats=fitted.typical_nats.tolist(),
             held_out_nats=fitted.held_out_nats.tolist(),
@@ -125,78 +128,69 @@ def tensors_of(fitted: Model) -> dict[str, torch.Tensor]:
     return named | {CELLS: features, FOLD: fold, FACTOR: factor}
 
 
-@dataclass(frozen=True)
-class Restored:
-    """An Autoencoder's pieces, tried out."""
-
-    kept: State
-    parts: dict[str, Any]
-    fitted: Model
-
-
 @np.errstate(all="ignore")  # odd numbers of a manifest are refused, not warned of
-def restore(bundle: Bundle, families: list[str]) -> Restored:
-    """The pieces of the Autoencoder that a bundle keeps; `families` are those of its parts.
+def restore(bundle: Bundle) -> tuple[State, Model]:
+    """The fitted model that a bundle keeps, tried out.
 
     Raises: BundleError.
     """
-    kept, parts, table = _described(bundle, families)
-    make = _maker(kept, parts, Shape(table.layout, members=kept.members))
-    tensors = _tensors(kept, make, table.layout, bundle)
-    reference = None if kept.reference is None else _reference(kept, table.layout, tensors)
-    beside = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PRIOR)}
+    state, parts, modality = _described(bundle)
+    make = _maker(state, parts, Shape(modality.layout, members=state.members))
+    tensors = _tensors(state, make, modality.layout, bundle)
+    reference = None if state.reference is None else _reference(state, modality.layout, tensors)
+    prior_tensors = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PRIOR)}
     network = make()
     network.load_state_dict(tensors)
-    try_out(table, network.eval())
-    fitted = Model(
-        modality=table,
+    network.eval()
+    (try_out if modality.has_rows else type(modality).try_out)(modality, network)
+    return state, Model(
+        modality=modality,
         network=network,
-        history=kept.history,
-        rows=kept.data.rows,
-        fingerprint=kept.data.fingerprint,
-        typical_nats=np.array(kept.typical_nats, dtype=float),
-        held_out_nats=np.sort(np.array(kept.held_out_nats, dtype=float)),
+        parts=parts,
+        history=state.history,
+        rows=state.data.rows,
+        fingerprint=state.data.fingerprint,
+        typical_nats=np.array(state.typical_nats, dtype=float),
+        held_out_nats=np.sort(np.array(state.held_out_nats, dtype=float)),
         reference=reference,
-        evidence=kept.evidence,
-        findings=kept.findings,
-        verdict=kept.verdict,
-        width_choice=kept.choice,
-        prior=None if kept.prior is None else _prior(kept.prior, table, network, beside),
-        prior_rows=0 if kept.prior is None else kept.prior.rows,
+        evidence=state.evidence,
+        findings=state.findings,
+        verdict=state.verdict,
+        width_choice=state.choice,
+        prior=None
+        if state.prior is None
+        else _prior(state.prior, modality, network, prior_tensors),
+        prior_rows=0 if state.prior is None else state.prior.rows,
         save=bundle.save,
     )
-    return Restored(kept, parts, fitted)
 
 
-def _described(bundle: Bundle, families: list[str]) -> tuple[State, dict[str, Any], Modality]:
-    """What the manifest says, its parts and its table, each checked.
+def _described(bundle: Bundle) -> tuple[State, Parts, Modality]:
+    """What the manifest says, its parts and its modality, each checked.
 
     Raises: BundleError.
     """
-    if "autoencoder" not in bundle.sections and "denoise" in bundle.sections:
-        raise BundleError(
-            f"{bundle.path} holds a denoiser, which has no code: ask keyhole denoise"
-        )
-    kept = record(State, bundle.sections.get("autoencoder"), "section 'autoencoder'")
-    if sorted(kept.parts) != sorted(families):
-        raise BundleError(f"the manifest has parts {sorted(kept.parts)!r:.160}")
-    parts = {name: build(name, recipe) for name, recipe in kept.parts.items()}
-    if len(kept.modality.get("columns", kept.data.columns)) != len(
-        kept.data.columns
-    ):  # before any is built
+    state = record(State, bundle.sections.get("autoencoder"), "section 'autoencoder'")
+    chosen = set(Parts.names()) - {"bottleneck"}
+    if not chosen <= set(state.parts) <= set(Parts.names()):
+        raise BundleError(f"the manifest has parts {sorted(state.parts)!r:.160}")
+    named: dict[str, Any] = {name: build(name, recipe) for name, recipe in state.parts.items()}
+    parts = Parts(**{"bottleneck": Identity(), **named})
+    columns = state.modality.get("columns", state.data.columns)
+    if len(columns) != len(state.data.columns):  # before any is built
         raise BundleError("the manifest cannot be used: data.columns: those of the table")
-    table = Modality.restored(kept.modality)
-    check_layout(table.layout)
-    _check(kept, table)
-    return kept, parts, table
+    modality = Modality.restored(state.modality)
+    check_layout(modality.layout)
+    _check(state, modality)
+    return state, parts, modality
 
 
-def _maker(kept: State, parts: dict[str, Any], shape: Shape) -> Callable[[], Network]:
+def _maker(state: State, parts: Parts, shape: Shape) -> Callable[[], Network]:
     """What makes the network, unfitted, of the width that was taken."""
-    bottleneck = parts["bottleneck"]
-    if kept.choice is not None and bottleneck.width == AUTO:
-        bottleneck = with_width(bottleneck, kept.choice.width)
-    return lambda: Network(parts["net"], bottleneck, parts["head"], shape)
+    bottleneck = parts.bottleneck
+    if state.choice is not None and bottleneck.width == AUTO:
+        bottleneck = with_width(bottleneck, state.choice.width)
+    return lambda: Network(parts.net, bottleneck, parts.head, shape)
 
 
 def _tensors(
@@ -278,11 +272,11 @@ def _reference(kept: State, layout: Layout, tensors: dict[str, torch.Tensor]) ->
 def _check(kept: State, table: Modality) -> None:
     data, history, state = kept.data, kept.history, kept.random_state
     lengths = {len(column) for column in history.columns().values()}
-    evidence = {n: h for n, h in get_type_hints(Evidence).items() if n != "history"}
+    evidence = next((e for e in EVIDENCE if set(e) == set(kept.evidence)), {})
     wrong = {
         f"members: from 1 to {MOST_MEMBERS}": not 1 <= kept.members <= MOST_MEMBERS,
         "random_state: from 0 to 2^32 - 1": state is not None and not 0 <= state < 1 << 32,
-        "data.rows: at least 2": data.rows < 2,
+        "data.rows: too few": data.rows < (2 if table.has_rows else 1),
         "data.container: a kind of table": data.container not in CONTAINERS,
         "data.columns: those of the table": data.columns != [c.name for c in table.columns],
         "reasons: one for each column": set(table.reasons) != set(data.columns),
@@ -295,7 +289,7 @@ def _check(kept: State, table: Modality) -> None:
             for figures in kept.evidence.values()
             if isinstance(figures, list)
         ),
-        "evidence: a figure for each key": set(kept.evidence) != set(evidence)
+        "evidence: a figure for each key": not evidence
         or not all(fits(kept.evidence[n], h | None) for n, h in evidence.items()),
     }
     _refuse(wrong)

@@ -6,31 +6,42 @@ from keyhole.checks.against_baselines import (
     WorseThanMean,
     WorseThanPCA,
 )
-from keyhole.checks.base import Check, Finding, examine, verdict
+from keyhole.checks.base import Check, Finding, examine
 from keyhole.checks.codes import Collapse, ConstantScores, Copies, DeadUnits
-from keyhole.checks.evidence import Asked, Evidence, gather
+from keyhole.checks.denoising import (
+    DenoisingEvidence,
+    FewPixels,
+    ImagesLeftOut,
+    NeighboursShareNoise,
+    WorseThanFilter,
+)
+from keyhole.checks.evidence import Evidence, TrainInfo, gather
 from keyhole.checks.predict_collapse import predict_collapse
 from keyhole.checks.runs import FewRows, Gap, StillLearning, UnfinishedWarmUp
 
 __all__ = [
-    "Asked",
     "Check",
     "Collapse",
     "ConstantScores",
     "Copies",
     "DeadUnits",
+    "DenoisingEvidence",
     "Evidence",
+    "FewPixels",
     "FewRows",
     "Finding",
     "Gap",
+    "ImagesLeftOut",
+    "NeighboursShareNoise",
     "NoBetterThanMean",
     "RebuildsLessClosely",
     "StillLearning",
+    "TrainInfo",
     "UnfinishedWarmUp",
+    "WorseThanFilter",
     "WorseThanMean",
     "WorseThanPCA",
     "examine",
     "gather",
     "predict_collapse",
-    "verdict",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from keyhole.checks.evidence import Evidence
 from keyhole.core.parts import Described, kinds
@@ -18,36 +18,26 @@ class Finding:
 
 
 class Check(Described):
-    """One question about a fitted model; `kind` is its code, KH001 and up."""
+    """One question about a fitted model; `kind` is its code, KH001 and up.
+
+    `reads` is the class of evidence that it applies to.
+    """
 
     family = "check"
     title: ClassVar[str]
+    reads: ClassVar[type] = Evidence
 
     @abstractmethod
-    def ask(self, evidence: Evidence) -> str | None:
+    def ask(self, evidence: Any) -> str | None:
         """A sentence that says what is wrong and what to do, or None where all is well."""
 
 
-def examine(evidence: Evidence) -> list[Finding]:
-    """What all registered checks find, by code."""
-    found = []
-    for code, made in sorted(kinds("check").items()):
-        check = made()
-        text = check.ask(evidence) if isinstance(check, Check) else None
+def examine(evidence: Any) -> list[Finding]:
+    """What the registered checks for this class of evidence find, by code."""
+    findings = []
+    for code, kind in sorted(kinds("check").items()):
+        check: Any = kind()
+        text = check.ask(evidence) if isinstance(evidence, check.reads) else None
         if text is not None:
-            found.append(Finding(code, type(check).title, text))  # pyright: ignore
-    return found
-
-
-def verdict(evidence: Evidence, findings: list[Finding]) -> str:
-    """One line on how far to trust the model."""
-    codes = {finding.code for finding in findings}
-    if not codes & {"KH001", "KH002", "KH003", "KH004", "KH008"}:
-        rest = [finding.title for finding in findings if finding.code != "KH015"]
-        more = f" ({', '.join(rest)})" if rest else ""
-        does = "predicts masked values" if evidence.masks else "rebuilds rows"
-        head = "learned"
-        if evidence.worse:
-            head += f" except {len(evidence.worse)} of {len(evidence.guessed_skill)} columns"
-        return f"{head}: {does} better than PCA at equal width; does not copy{more}"
-    return "look again: " + "; ".join(finding.title for finding in findings)
+            findings.append(Finding(code, check.title, text))
+    return findings

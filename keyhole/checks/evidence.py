@@ -1,6 +1,7 @@
 """What the checks look at: the net beside its floors, on rows it has not trained on."""
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from keyhole.core.layout import Layout
 from keyhole.core.progress import History
 from keyhole.core.records import Batch
 from keyhole.modalities.base import Modality
+from keyhole.modalities.rows.prepare import RowsToJudge
 from keyhole.model.network import Network
 
 MOST_ROWS = 4_096
@@ -56,6 +58,19 @@ class Evidence:
             return self.guessed_nats, self.pca_guessed_nats
         return self.rebuilt_nats, self.pca_rebuilt_nats
 
+    def verdict(self, findings: list[Any]) -> str:
+        """One line on how far to trust the model."""
+        codes = {finding.code for finding in findings}
+        if codes & {"KH001", "KH002", "KH003", "KH004", "KH008"}:
+            return "look again: " + "; ".join(finding.title for finding in findings)
+        titles = [finding.title for finding in findings if finding.code != "KH015"]
+        more = f" ({', '.join(titles)})" if titles else ""
+        does = "predicts masked values" if self.masks else "rebuilds rows"
+        head = "learned"
+        if self.worse:
+            head += f" except {len(self.worse)} of {len(self.guessed_skill)} columns"
+        return f"{head}: {does} better than PCA at equal width; does not copy{more}"
+
     def to_json(self) -> dict[str, object]:
         """The figures that a manifest keeps."""
         kept = {name: value for name, value in vars(self).items() if name != "history"}
@@ -66,24 +81,36 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How the net was trained: on how many rows, in how many folds, by which question."""
+class TrainInfo:
+    """How the network was trained: rows, whether values were masked, steps of the KL warm-up."""
 
     rows: int
-    folds: int
     masks: bool
     warm_steps: int
 
 
+@singledispatch
 def gather(
-    network: Network,
+    heldout: Any, modality: Modality, network: Network, history: History, info: TrainInfo
+) -> Any:
+    """What the checks read: figures of a trained network on data held out of its training.
+
+    A kind of held-out data registers its own function.
+    """
+    raise NotImplementedError(f"no evidence is gathered from {type(heldout).__name__}")
+
+
+@gather.register
+def _(
+    heldout: RowsToJudge,
     modality: Modality,
-    batch: Batch,
-    member: np.ndarray,
+    network: Network,
     history: History,
-    asked: Asked,
+    info: TrainInfo,
 ) -> Evidence:
-    """The evidence from encoded held-out rows; `member` is the net that has not seen each row."""
+    """The evidence from held-out rows."""
+    rows, member = heldout.rows.calibration()
+    batch = modality.encode(rows)
     kept = slice(0, MOST_ROWS)
     batch, nets = batch.take(kept), torch.from_numpy(member[kept])
     layout = network.shape.layout
@@ -93,7 +120,7 @@ def gather(
     rebuilt, guessed = _net(network, batch, nets), _net_guesses(network, batch, nets, groups)
     row_nats, mine = rebuilt.row_nats(batch), nets.numpy()
     return Evidence(
-        rows=asked.rows,
+        rows=info.rows,
         width=network.width,
         mean_nats=baselines.mean.mean_nats(batch),
         rebuilt_nats=float(row_nats.mean()),
@@ -108,11 +135,11 @@ def gather(
         pca_rebuilt_skill=baselines.skill(layout, batch, baselines.rebuilt),
         guessed_skill=baselines.skill(layout, batch, guessed),
         pca_guessed_skill=baselines.skill(layout, batch, baselines.guessed),
-        worse=baselines.worse(layout, batch, guessed if asked.masks else rebuilt),
+        worse=baselines.worse(layout, batch, guessed if info.masks else rebuilt),
         history=history,
-        folds=asked.folds,
-        masks=asked.masks,
-        warm_steps=asked.warm_steps,
+        folds=heldout.rows.split.folds,
+        masks=info.masks,
+        warm_steps=info.warm_steps,
         **_of_codes(network, batch, nets),
     )
 

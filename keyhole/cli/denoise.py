@@ -14,6 +14,7 @@ from keyhole.cli.common import (
     rows_progress,
     spoken_warnings,
     time_to_write,
+    use_machine,
 )
 from keyhole.core.progress import stage
 
@@ -80,7 +81,7 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
     if not options["no_report"]:
         from keyhole.report.denoising import write_denoising
 
-        known = truth if denoiser.model_.clean == "partners" else None
+        known = truth if denoiser.comparison_.clean == "partners" else None
         write_denoising(page, denoiser, images, known)
         say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
 
@@ -103,10 +104,8 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     tile; others are decoded whole. If the command is killed, run it again to continue. Not a
     medical device.
     """
-    from keyhole.core.environment import tell_threads
     from keyhole.core.outputs import Output, check_outputs
     from keyhole.data.images import open_images
-    from keyhole.denoising.fitted import with_device
     from keyhole.jobs.images import denoise_files
     from keyhole.tasks.denoise.denoiser import Denoiser
 
@@ -115,17 +114,16 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     if options["report"]:
         outputs.append(Output("--report", options["report"], "page"))
     check_outputs(outputs, {"DATA": data}, model=model, force=options["force"])
-    tell_threads(options["threads"])
     with spoken_warnings(say):
         denoiser = Denoiser.load(model)
+        use_machine(denoiser, options["threads"], options["device"])
         _configure(denoiser, options)
-        denoiser.model_ = with_device(denoiser.model_, options["device"])
         images = open_images(data, axes=denoiser.axes, bad=options["bad"])
         _say_skipped(images, say)
         with rows_progress(VERB, len(images), options["quiet"], "images") as heard:
-            done = denoise_files(denoiser, images, out, force=options["force"], heard=heard)
-    method = denoiser.model_.used
-    earlier = f", {done.kept:,} of them by an earlier run" if done.kept else ""
+            done = denoise_files(denoiser, images, out, force=options["force"], on_progress=heard)
+    method = denoiser.comparison_.method
+    earlier = f", {done.reused:,} of them by an earlier run" if done.reused else ""
     say(VERB, f"{done.images:,} images in {done.files:,} files{earlier}, by the {method}")
     _say_rest(done, say)
     say("wrote", out)
@@ -154,7 +152,7 @@ def _say_rest(done: Any, say: Say) -> None:
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The denoiser's arguments from the options of fit."""
     from keyhole.core.parts import parse
-    from keyhole.denoising.fitted import own_training
+    from keyhole.tasks.denoise.denoiser import own_training
 
     import keyhole.model.nets.unet  # noqa: F401, isort: skip  (registers its kind)
 
@@ -215,7 +213,7 @@ def _say_verdict(denoiser: Any, say: Say) -> None:
     from keyhole.report.denoising import in_words
 
     size = sum(weight.numel() for weight in denoiser.model_.network.parameters())
-    kind = denoiser.model_.corruption.kind.replace("_", " ")
+    kind = denoiser.model_.parts.corruption.kind.replace("_", " ")
     say("model", f"{size:,} weights, trained with the corruption {kind}")
     say("scores", in_words(denoiser))
     say("verdict", denoiser.verdict_)

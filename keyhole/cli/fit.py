@@ -189,6 +189,7 @@ def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say)
 
 def _check_outputs(data: str, out: str, page: str, options: dict[str, Any]) -> None:
     from keyhole.core.outputs import Output, check_outputs
+    from keyhole.store import check_replaceable
 
     outputs = [
         Output("-o", out, "model"),
@@ -198,6 +199,7 @@ def _check_outputs(data: str, out: str, page: str, options: dict[str, Any]) -> N
         outputs.append(Output("--report", page, "page"))
     inputs = {"DATA": data, "--clean": options["clean"]}
     check_outputs(outputs, inputs, force=options["force"])
+    check_replaceable(out)
 
 
 def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:

@@ -253,7 +253,7 @@ def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> lis
         f"fingerprint {model.model_.fingerprint}",
         f"shape     {len(table.layout)} features -> {evidence['width']} codes, {size:,} weights, "
         f"{model.model_.network.shape.members} member(s)",
-        f"parts     {', '.join(repr(part) for part in model.parts().values())}",
+        f"parts     {', '.join(repr(part) for part in vars(model.model_.parts).values())}",
         f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; "
         f"{run.ended}",
         f"held out  masked values {nats(evidence['guessed_nats'])} nats a row (PCA "

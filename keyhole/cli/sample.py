@@ -1,5 +1,6 @@
 """keyhole sample: new rows drawn from a model, and how realistic they are."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -81,12 +82,14 @@ def sample(model: str, **options: Any) -> None:
 def _folder(model: Any, path: str) -> Iterator[Any]:
     """A sink that writes drawn images as PNG files. Raises: SettingError for a table."""
     from keyhole.core.files import folder_aside
-    from keyhole.errors import SettingError
+    from keyhole.errors import FileError, SettingError
     from keyhole.jobs.images import ImageFolder
 
     if (why_not := model.model_.modality.supports("png")) is not None:
         raise SettingError(f"{path}: {why_not}")
-    with folder_aside(path, ()) as folder:
+    if os.path.isdir(path) and os.listdir(path):
+        raise FileError(f"{path} holds files that would be lost; write elsewhere")
+    with folder_aside(path) as folder:
         yield ImageFolder(folder)
 
 
@@ -94,7 +97,7 @@ def _tables(
     model: Any, rows: int, given: dict[str, str], options: dict[str, Any]
 ) -> Iterator[Any]:
     """The drawn rows, a block at a time, so that memory stays constant."""
-    from keyhole.training.feed import hash_of
+    from keyhole.core.draws import hash_of
 
     sampler = model.sampler()
     for block, start in enumerate(range(0, rows, BLOCK_ROWS)):

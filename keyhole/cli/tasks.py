@@ -89,7 +89,7 @@ def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> int:
                 settings=task.settings(),
                 json_lines=options["as_json"],
                 raw_text=options["raw_text"],
-                heard=heard,
+                on_progress=heard,
             )
         if rows == 0:
             raise DataError(f"{source.name} holds a header but no rows: nothing to answer")

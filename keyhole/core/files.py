@@ -11,11 +11,11 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from keyhole.errors import FileError
+from keyhole.errors import FileError, SettingError
 
 WHY = {
     errno.ENOSPC: "the disk is full; free some space or write elsewhere",
@@ -24,6 +24,7 @@ WHY = {
     errno.EPERM: "permission is denied",
     errno.EROFS: "the disk is read-only",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOTDIR: "a part of its path is a file, not a folder",
 }
 MOST_NAME = 200  # bytes of a name that names beside it begin with; most disks take 255
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF}  # of some file systems
@@ -39,10 +40,12 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
 
 
 @contextmanager
-def aside(path: str | os.PathLike[str]) -> Iterator[str]:
+def aside(path: str | os.PathLike[str], check: Callable[[], None] = lambda: None) -> Iterator[str]:
     """A temporary path beside `path`, which takes its place when the block ends well.
 
     A link is followed; what is no file but can be written (a pipe, /dev/null) is written as it is.
+    `check` is called at the last moment, while no other writer can put a file there; what it
+    raises keeps the old file.
     """
     target = place_of(path)
     with faults_of(target):
@@ -52,7 +55,9 @@ def aside(path: str | os.PathLike[str]) -> Iterator[str]:
         with _temporary(target) as temporary:
             yield str(temporary)
             sync(temporary)
-            os.replace(temporary, target)
+            with _locked(target.parent):
+                check()
+                os.replace(temporary, target)
     _sync_folder(target)
 
 
@@ -64,45 +69,34 @@ def beside(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 @contextmanager
-def folder_aside(
-    path: str | os.PathLike[str],
-    files: Collection[str],
-    check: Callable[[], None] = lambda: None,
-) -> Iterator[Path]:
+def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary folder beside `path`, whose place it takes when the block ends well.
 
-    Only a folder that holds nothing but `files` is replaced: no other work of the user's is lost.
-    A folder cannot be replaced in one step: the old one is moved aside first. A kill between the
-    two moves leaves it there, where `standing_folder` finds it. `check` is called at the last
-    moment, while no other writer can put a folder there; what it raises keeps the old folder.
+    A folder cannot be replaced in one step: the old one is moved aside first, and back where the
+    second move fails.
     """
     target = place_of(path)
     with faults_of(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_foreign(target, files)
+        if target.exists() and not target.is_dir():
+            raise FileError(f"{target} is a file; give the name of a folder")
         with _temporary(target, folder=True) as temporary:
             yield temporary
             for file in temporary.iterdir():
                 sync(file)
             sync(temporary)
             with _locked(target.parent):
-                check()
                 _swap(temporary, target)
     _sync_folder(target)
-
-
-def standing_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder to read at `path`: the old one where its replacement was cut short."""
-    target = place_of(path)
-    old = _old(target)
-    return old if not target.exists() and old.exists() else target
 
 
 def place_of(path: str | os.PathLike[str]) -> Path:
     """Where a path leads, links followed.
 
-    Raises: FileError for a path that can name no file.
+    Raises: FileError for a path that can name no file, SettingError for what is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise SettingError(f"{type(path).__name__:.40} is not a path: give one, 'm.keyhole'")
     try:
         place = Path(os.path.realpath(path))
     except ValueError as fault:  # a NUL inside
@@ -187,31 +181,16 @@ def _temporary(target: Path, *, folder: bool = False) -> Iterator[Path]:
 
 def _swap(new: Path, target: Path) -> None:
     """Put the new folder in the place of the old; whatever fails, one of them stands there."""
-    old = _old(target)
-    _settle(target)
+    old = _beside(target)
     try:
         if target.exists():
             os.replace(target, old)
         os.replace(new, target)
-    finally:
-        _settle(target)
-
-
-def _settle(target: Path) -> None:
-    """End a replacement that was cut short: the old folder back, or away."""
-    old = _old(target)
-    if not old.exists():
-        return
-    if not target.exists():
-        os.replace(old, target)
-        return
-    away = _beside(target)  # a half-removed folder must never be taken for an old one
-    os.replace(old, away)
-    _remove(away)
-
-
-def _old(target: Path) -> Path:
-    return target.with_name(f".{_short(target.name)}.old")
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        raise
+    _remove(old)
 
 
 def _beside(target: Path) -> Path:
@@ -238,23 +217,6 @@ def _clear_left(target: Path) -> None:
                     _remove(left)
             finally:
                 os.close(handle)
-
-
-def _refuse_foreign(target: Path, files: Collection[str]) -> None:
-    try:
-        held = os.listdir(target)
-    except FileNotFoundError:  # none is there, or another writer is just putting its own there
-        if target.is_symlink():
-            raise FileError(f"{target} is a link that leads nowhere") from None
-        return
-    except NotADirectoryError:
-        raise FileError(f"{target} is a file; give the name of a folder") from None
-    foreign = sorted(set(held) - set(files))
-    if foreign:
-        raise FileError(
-            f"{target} holds {foreign[0]!r:.80}, which is no part of a model, and would be lost; "
-            "write elsewhere"
-        )
 
 
 @contextmanager
@@ -319,13 +281,13 @@ def stands_at(handle: int, path: Path) -> bool:
 
 
 @contextmanager
-def changing(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
-    """One process at a time changes a folder that each of them reads first and replaces then.
+def changing(path: Path, waits: Callable[[], None]) -> Iterator[None]:
+    """One process at a time changes a file that each of them reads first and replaces then.
 
-    The folder itself is locked, so nothing is left behind. `waits` is called where another
-    process holds the lock. A folder that is absent needs no lock.
+    The file itself is locked, so nothing is left behind. `waits` is called where another process
+    holds the lock. A file that is absent needs no lock.
     """
-    handle = _own(folder, waits)
+    handle = _own(path, waits)
     try:
         yield
     finally:
@@ -333,17 +295,17 @@ def changing(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
             os.close(handle)
 
 
-def _own(folder: Path, waits: Callable[[], None]) -> int | None:
+def _own(path: Path, waits: Callable[[], None]) -> int | None:
     """A handle with the lock of what stands at a path once the lock is ours."""
     while True:
         try:
-            handle = os.open(folder, os.O_RDONLY)
+            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except OSError:
             return None
         if try_lock(handle) is False:
             waits()
             lock(handle)
-        if stands_at(handle, folder) or not folder.exists():
+        if stands_at(handle, path) or not path.exists():
             return handle
         os.close(handle)  # it was replaced while we waited: now wait for the new one
 

@@ -22,16 +22,14 @@ from keyhole.core.files import is_stream, place_of, reason, refuse_existing, sta
 from keyhole.errors import FileError
 
 PARQUET = (".parquet", ".pq")
-BUNDLE = ("manifest.json", "weights.safetensors")
 
 
 @dataclass(frozen=True)
 class Output:
     """A place that is written to; `option` is what names it to the user, such as "--report".
 
-    A `model` is a folder that is replaced as a whole, and so is a folder of `images` unless it
-    `joins` one that stands there. `rows` and `page` are files. A `state` may exist: a run goes on
-    from it.
+    `images` are a folder that is replaced as a whole unless it `joins` one that stands there; all
+    others are files. A `state` may exist: a run goes on from it.
     """
 
     option: str
@@ -54,8 +52,8 @@ def check_outputs(
 ) -> None:
     """Refuse outputs that would replace an input, another output, or what stands there already.
 
-    `inputs` are paths, folders or globs by the name that the user knows them by; `model` is the
-    folder of the model that is read. Streams are no places. Raises: FileError.
+    `inputs` are paths, folders or globs by the name that the user knows them by; `model` is
+    that of the model that is read. Streams are no places. Raises: FileError.
     """
     files = [o for o in outputs if o.path != "-" and not is_stream(Path(o.path))]
     for place, output in enumerate(files):
@@ -64,7 +62,8 @@ def check_outputs(
         for name, path in inputs.items():
             if path is not None and path != "-":
                 _check_input(output, name, path)
-        _check_models(output, model)
+        if model is not None and output.kind != "model" and is_same(output.place, Path(model)):
+            raise FileError(f"{output.option} {output.path} is the model itself: write elsewhere")
     for output in files:
         if output.kind != "state":
             refuse_existing(output.path, force)
@@ -77,7 +76,7 @@ def _check_pair(one: Output, other: Output) -> None:
             f"{one.option} and {other.option} are both {other.path}: give each its own place"
         )
     for outer, inner in ((one, other), (other, one)):
-        if outer.kind in {"model", "images"} and not outer.joins and _inside(inner, outer.place):
+        if outer.kind == "images" and not outer.joins and _inside(inner, outer.place):
             raise FileError(
                 f"{inner.option} {inner.path} is inside {outer.option} {outer.path}, a folder "
                 "that is written as a whole: write elsewhere"
@@ -98,7 +97,7 @@ def _check_input(output: Output, name: str, path: str) -> None:
                 "it as data; write elsewhere"
             )
     matches = fnmatch.fnmatch(os.path.abspath(output.path), os.path.abspath(path))
-    if pattern and output.kind in {"rows", "images"} and matches:
+    if pattern and output.kind in {"rows", "images", "model"} and matches:
         raise FileError(
             f"{output.option} {output.path} fits {name} {path}: the next run would read it as "
             "data; write elsewhere"
@@ -112,18 +111,6 @@ def _joins(output: Output, folder: str) -> bool:
     return any(is_same(output.place, file) for file in Path(folder).iterdir() if file.is_file())
 
 
-def _check_models(output: Output, model: str | None) -> None:
-    """No output may be a model that is read, nor stand inside any model."""
-    if model is not None and output.kind != "model" and is_same(output.place, Path(model)):
-        raise FileError(f"{output.option} {output.path} is the model itself: write elsewhere")
-    for parent in output.place.parents:
-        if all((parent / name).is_file() for name in BUNDLE):
-            raise FileError(
-                f"{output.option} {output.path} is inside the model {parent}, which could then "
-                "not be saved any more: write elsewhere"
-            )
-
-
 def _check_writable(output: Output) -> None:
     """A name that the disk takes, in a folder that can be written to."""
     try:
@@ -132,7 +119,7 @@ def _check_writable(output: Output) -> None:
         pass
     except OSError as fault:
         raise FileError(f"{output.path} cannot be written: {reason(fault)}") from fault
-    if output.kind in {"rows", "page"} and os.path.isdir(output.path):
+    if output.kind != "images" and os.path.isdir(output.path):
         raise FileError(f"{output.path} is a folder; give the name of a file")
     parent = output.place.parent
     if output.kind in {"model", "images"}:  # whose folders are made

@@ -1,5 +1,6 @@
 """The records that travel from room to room; all frozen."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -15,24 +16,31 @@ class Batch:
     """Encoded rows: number cells, code cells, and which of all cells were observed.
 
     A hidden or missing cell holds 0 in `numbers` or `codes` and False in `observed`.
-    `lead` is empty, or the member axis where each member has rows of its own. `partner` are the
-    same rows once more, where they come in pairs: clean beside noisy, or two exposures.
+    `lead` is empty, or the member axis where each member has rows of its own. `target` are the
+    second images of rows that come in pairs: clean ones, or second exposures. `grid` is the
+    (height, width, channels) of images of another size than the layout's.
     """
 
     numbers: Float[Tensor, "*lead batch number"]
     codes: Int64[Tensor, "*lead batch code"]
     observed: Bool[Tensor, "*lead batch feature"]
     weight: Float[Tensor, "*lead batch"] | None = None
-    partner: Float[Tensor, "*lead batch number"] | None = None
+    target: Float[Tensor, "*lead batch number"] | None = None
+    grid: tuple[int, int, int] | None = None
 
     def __len__(self) -> int:
         return self.observed.shape[-2]
 
+    def feature(self, index: int) -> Tensor:
+        """The values of one feature: numbers, or codes."""
+        first_code = self.numbers.shape[-1]
+        if index < first_code:
+            return self.numbers[..., index]
+        return self.codes[..., index - first_code]
+
     def take(self, rows: Tensor | slice) -> "Batch":
         """The rows at these positions; a (member, batch) index gives a member axis."""
-        weight = None if self.weight is None else self.weight[rows]
-        partner = None if self.partner is None else self.partner[rows]
-        return Batch(self.numbers[rows], self.codes[rows], self.observed[rows], weight, partner)
+        return self._each(lambda part: part[rows])
 
     def even(self) -> "Batch":
         """The rows, the last one repeated up to a multiple of `EVEN_ROWS`.
@@ -55,8 +63,13 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same rows on a device."""
-        parts = (self.numbers, self.codes, self.observed, self.weight, self.partner)
-        return Batch(*(None if part is None else part.to(device) for part in parts))  # pyright: ignore
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The rows with every tensor changed."""
+        optional = (None if part is None else change(part) for part in (self.weight, self.target))
+        features = (change(part) for part in (self.numbers, self.codes, self.observed))
+        return Batch(*features, *optional, grid=self.grid)
 
     @staticmethod
     def join(batches: "list[Batch]") -> "Batch":

@@ -1,9 +1,11 @@
-"""Arrow arrays as floats, texts or seconds; unreadable values are reported, not raised."""
+"""Arrow arrays as floats, texts or seconds, and back as arrays of a named type."""
 
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -13,31 +15,29 @@ from keyhole.data import dates, numerals
 NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity))$"
 WHOLE = r"^[+-]?(\d+|(?i:inf|infinity))$"
 ISO = dates.ISO
-YEAR_DAY = re.compile(r"%Y\W*%-?d")  # a year followed by a day, which ISO 8601 has not
+YEAR_DAY = re.compile(r"%Y\W*%-?d")  # a year followed by a day, unlike ISO 8601
 DAY_S = 86_400
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+EXACT = Context(prec=100)  # digits: more than any Arrow type has
 
 
 def plain(values: Any) -> Any:
-    """The array without dictionary encoding or views, in one chunk."""
-    import pyarrow as pa
+    """One array without dictionary or run-end encoding and without views.
 
-    values = without_views(values)
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-
-
-def without_views(values: Any) -> Any:
-    """The array (or chunks) in a layout that Arrow can filter: no views, no run ends."""
+    Arrow has few functions for these.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_run_end_encoded(values.type):
         values = pc.run_end_decode(values)  # pyright: ignore
     if pa.types.is_string_view(values.type):
-        return values.cast(pa.string())
-    return values.cast(pa.binary()) if pa.types.is_binary_view(values.type) else values
+        values = values.cast(pa.string())
+    elif pa.types.is_binary_view(values.type):
+        values = values.cast(pa.binary())
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def ticks(values: Any) -> Any:
@@ -51,9 +51,8 @@ def is_text(arrow_type: Any) -> bool:
     """True for the string types."""
     import pyarrow.types as pt
 
-    return pt.is_string(arrow_type) or pt.is_large_string(arrow_type) or (
-        pt.is_string_view(arrow_type)
-    )  # fmt: skip
+    tests = (pt.is_string, pt.is_large_string, pt.is_string_view)
+    return any(test(arrow_type) for test in tests)
 
 
 def is_numeric(arrow_type: Any) -> bool:
@@ -67,10 +66,10 @@ def is_numeric(arrow_type: Any) -> bool:
 def floats(
     values: Any, decimal: str | None = None, unit: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Float64 with NaN for missing, and the positions of cells that hold no number.
+    """Float64 with NaN for missing, and the positions of values that are not numbers.
 
-    Texts are read with this decimal sign (None: the one that reads more of them) and, if any, this
-    currency or percent sign.
+    Texts are read with this decimal sign (None: the one that reads more of them), and with no
+    other unit than this one.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -86,9 +85,7 @@ def floats(
         return _floats_of_text(texts(values), decimal, unit)
     if pt.is_boolean(values.type):
         values = values.cast(pa.uint8())
-    if not (
-        pt.is_integer(values.type) or pt.is_floating(values.type) or pt.is_decimal(values.type)
-    ):
+    if not is_numeric(values.type):
         return np.full(len(values), np.nan), np.flatnonzero(values.is_valid().to_numpy(False))
     return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), none
 
@@ -97,48 +94,37 @@ def _floats_of_text(
     values: Any, decimal: str | None, unit: str | None
 ) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow as pa
-
-    if decimal is None:
-        read, bad = _floats_of_text(values, ".", unit)
-        other = _floats_of_text(values, ",", unit) if len(bad) else (read, bad)
-        return other if len(other[1]) < len(bad) else (read, bad)
-    if decimal != ",":
-        try:
-            return values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.empty(0, np.int64)
-        except pa.ArrowInvalid:
-            pass
-    return _floats_of_odd_text(values, decimal, unit)
-
-
-def _floats_of_odd_text(
-    values: Any, decimal: str, unit: str | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Texts of which not all are numbers that every program reads."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    whole = NUMBER if decimal != "," else WHOLE
-    reads = pc.fill_null(pc.match_substring_regex(values, whole), False)  # pyright: ignore
-    read = pc.if_else(reads, values, None).cast(pa.float64()).to_numpy(zero_copy_only=False)  # pyright: ignore
-    odd = np.flatnonzero(pc.and_(values.is_valid(), pc.invert(reads)).to_numpy(False))  # pyright: ignore
-    if not len(odd):
-        return read, odd
-    read = np.array(read)
-    read[odd] = numerals.numbers(values.take(odd), decimal or ".", unit)
-    return read, odd[np.isnan(read[odd])]
+    if decimal is None:
+        numbers, bad = _floats_of_text(values, ".", unit)
+        other = _floats_of_text(values, ",", unit) if len(bad) else (numbers, bad)
+        return other if len(other[1]) < len(bad) else (numbers, bad)
+    if decimal != ",":
+        with suppress(pa.ArrowInvalid):
+            return values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.empty(0, np.int64)
+    pattern = NUMBER if decimal != "," else WHOLE
+    simple = pc.fill_null(pc.match_substring_regex(values, pattern), False)  # pyright: ignore
+    numbers = np.array(pc.if_else(simple, values, None).cast(pa.float64()))  # pyright: ignore
+    complex_ = np.flatnonzero(pc.and_(values.is_valid(), pc.invert(simple)).to_numpy(False))  # pyright: ignore
+    if len(complex_):  # Arrow cannot read thousands, units or a decimal comma
+        numbers[complex_] = numerals.numbers(values.take(complex_), decimal or ".", unit)
+    return numbers, complex_[np.isnan(numbers[complex_])]
 
 
 def numbers_or_gaps(values: Any, decimal: str | None = None, unit: str | None = None) -> Any:
-    """The array as float64, null where a cell holds no number."""
+    """The array as float64, null for values that are not numbers."""
     import pyarrow as pa
 
     return pa.array(floats(values, decimal, unit)[0], from_pandas=True)
 
 
-def number_texts(values: Any) -> Any:
-    """Floats as texts with six digits; NaN becomes null."""
+def short_texts(values: Any) -> Any:
+    """The array as Arrow strings, floats with six digits; NaN becomes null."""
     import pyarrow as pa
 
+    if not pa.types.is_floating(values.type):
+        return texts(values)
     numbers = values.to_numpy(zero_copy_only=False)
     return pa.array([None if np.isnan(n) else f"{n:.6g}" for n in numbers], pa.string())
 
@@ -156,13 +142,13 @@ def texts(values: Any) -> Any:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         zone = pa.types.is_timestamp(values.type) and values.type.tz
-        if zone and zone != "UTC":  # one that this machine does not know
+        if zone and zone != "UTC":  # a time zone that this machine does not know
             return texts(values.cast(pa.timestamp(values.type.unit, tz="UTC")))
         return pa.array([None if v is None else str(v) for v in values.to_pylist()], pa.string())
 
 
 def _seconds_texts(whole: Any, per_second: int) -> Any:
-    """Whole numbers of a unit as texts of seconds, exactly."""
+    """Whole numbers of a unit as exact texts of seconds."""
     import pyarrow as pa
 
     numbers = (None if n is None else Decimal(n) / per_second for n in whole.to_pylist())
@@ -170,9 +156,9 @@ def _seconds_texts(whole: Any, per_second: int) -> Any:
 
 
 def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds since 1970 in UTC, NaN for missing, and the positions that hold no moment.
+    """Seconds since 1970 in UTC, NaN for missing, and the positions of unreadable values.
 
-    `style` is how texts or numbers write moments, see `dates`.
+    `style` is the format of texts or numbers, see `dates`.
     """
     import pyarrow.types as pt
 
@@ -181,7 +167,7 @@ def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
         numbers, bad = floats(values, ".")
         return numbers * dates.EPOCHS[style], bad
     if pt.is_integer(values.type) or is_text(values.type):
-        moments = _iso_too(texts(values), style)
+        moments = _seconds_of_text(texts(values), style)
         observed = values.is_valid().to_numpy(zero_copy_only=False)
         return moments, np.flatnonzero(np.isnan(moments) & observed)
     if not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
@@ -193,27 +179,186 @@ def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
     return whole / PER_SECOND["ms" if pt.is_date(values.type) else values.type.unit], none
 
 
-def _iso_too(written: Any, style: str) -> np.ndarray:
-    """Seconds of texts in a format or, where it does not read them, in ISO 8601; NaN for neither.
+def _seconds_of_text(values: Any, style: str) -> np.ndarray:
+    """Seconds of texts in a format or else in ISO 8601; NaN for other texts.
 
-    The libraries that write one table as CSV differ in its T, its fractions and its midnights.
-    With and without a zone are not mixed, nor the ISO order with a year followed by a day.
+    Libraries differ in the T, the fractions and the midnights that they write to a CSV. Texts with
+    and without a time zone are not mixed, nor is ISO 8601 with a year followed by a day.
     """
     import pyarrow.compute as pc
 
-    moments = dates.read(written, style)
-    odd = np.isnan(moments) & written.is_valid().to_numpy(zero_copy_only=False)
-    if not odd.any() or style == ISO or YEAR_DAY.search(style):
+    moments = dates.read(values, style)
+    unread = np.isnan(moments) & values.is_valid().to_numpy(zero_copy_only=False)
+    if not unread.any() or style == ISO or YEAR_DAY.search(style):
         return moments
-    spaced = pc.replace_substring_regex(written.filter(odd), r"(\d)T(\d)", r"\1 \2")  # pyright: ignore
+    spaced = pc.replace_substring_regex(values.filter(unread), r"(\d)T(\d)", r"\1 \2")  # pyright: ignore
     zone = "%z" if "%z" in style else ""
+    iso = np.full(len(spaced), np.nan)
     for clock in (" %H:%M:%S", " %H:%M", "")[: 2 if zone else 3]:
-        left = np.isnan(moments[odd])
-        moments[odd] = np.where(left, dates.read(spaced, f"%Y-%m-%d{clock}{zone}"), moments[odd])
+        iso = np.where(np.isnan(iso), dates.read(spaced, f"%Y-%m-%d{clock}{zone}"), iso)
+    moments[unread] = iso
     return moments
 
 
 def datetime_style(sample: Any) -> str | None:
-    """The format that reads every text of the sample as a moment, None where none or two do."""
+    """The datetime format of all texts of the sample; None if none or two fit."""
     styles = dates.styles(sample)
     return styles[0] if len(styles) == 1 else None
+
+
+PLAIN = {
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "halffloat",
+    "float", "double", "string", "date32[day]", "date64[ms]", "timestamp[s]", "timestamp[ms]",
+    "timestamp[us]", "timestamp[ns]", "duration[s]", "duration[ms]", "duration[us]",
+    "duration[ns]", "time32[s]", "time32[ms]", "time64[us]", "time64[ns]",
+}  # fmt: skip
+ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=([A-Za-z0-9_+:/-]{1,64})\]")
+DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d{1,2}), (-?\d{1,2})\)")
+LEVELS = "levels of "  # before the name of the values' type: an Arrow dictionary
+ROUNDINGS = 8  # float64 steps by which an end of a range is moved at most
+
+
+def name_of(arrow_type: Any, *, levels: bool = False) -> str:
+    """The name of the type in which a column is decoded; "string" for a type without a name."""
+    import pyarrow.types as pt
+
+    text = str(arrow_type.value_type if pt.is_dictionary(arrow_type) else arrow_type)
+    known = text in PLAIN or ZONED.fullmatch(text) or DECIMAL.fullmatch(text)
+    return (LEVELS if levels else "") + (text if known else "string")
+
+
+def type_named(type_name: str) -> Any:
+    """The Arrow type of this name (of levels: of their values), or text for an unknown name."""
+    import pyarrow as pa
+
+    type_name = type_name.removeprefix(LEVELS)
+    zoned, decimal = ZONED.fullmatch(type_name), DECIMAL.fullmatch(type_name)
+    if zoned:
+        return pa.timestamp(zoned[1], tz=zoned[2])
+    if decimal:
+        return getattr(pa, f"decimal{decimal[1]}")(int(decimal[2]), int(decimal[3]))
+    return pa.type_for_alias(type_name) if type_name in PLAIN else pa.string()
+
+
+def is_datetime(type_name: str) -> bool:
+    """True for the names of dates and timestamps."""
+    return type_name.startswith(("date", "timestamp"))
+
+
+def array(values: Any, type_name: str) -> Any:
+    """An Arrow array of values, or of levels from JSON, in the named type.
+
+    All levels are texts if one of them cannot be converted.
+    """
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    wanted = type_named(type_name)
+    if not isinstance(values, list) or all(not isinstance(value, str) for value in values):
+        return pa.array(values, wanted)
+    strings = pa.array(values, pa.string())
+    try:
+        if pt.is_duration(wanted):
+            unit = PER_SECOND[wanted.unit]
+            units = [None if v is None else int(EXACT.multiply(Decimal(v), unit)) for v in values]
+            return pa.array(units, pa.int64()).cast(wanted)
+        if pt.is_decimal(wanted):
+            return pa.array([None if v is None else Decimal(v) for v in values], wanted)
+        if pt.is_time(wanted):
+            moments = pa.array([v if v is None else f"1970-01-01 {v}" for v in values])
+            units = ticks(moments.cast(pa.timestamp(wanted.unit)))
+            return units.cast(pa.int32() if wanted.bit_width == 32 else pa.int64()).cast(wanted)
+        return strings.cast(wanted)
+    except (pa.ArrowException, ArithmeticError, ValueError):
+        return strings
+
+
+def picked(values: list[Any], indices: Any, type_name: str) -> Any:
+    """The values at these indices (an Arrow array with null for missing), in the named type."""
+    import pyarrow as pa
+
+    levels = array(values, type_name)
+    if type_name.startswith(LEVELS):
+        return pa.DictionaryArray.from_arrays(indices.cast(pa.int32()), levels)
+    return levels.take(indices)
+
+
+def of_numbers(numbers: np.ndarray, type_name: str) -> Any:
+    """Floats in the named type, rounded if it is a type of whole numbers."""
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    wanted = type_named(type_name)
+    if pt.is_integer(wanted):
+        return _whole(numbers, wanted)
+    if pt.is_duration(wanted):
+        return _whole(numbers * PER_SECOND[wanted.unit], pa.int64()).cast(wanted)
+    if pt.is_decimal(wanted):
+        return _decimals(numbers, wanted)
+    wanted = wanted if pt.is_floating(wanted) else pa.float64()
+    return pa.array(numbers.astype(wanted.to_pandas_dtype()), wanted)
+
+
+def of_seconds(moments: np.ndarray, type_name: str) -> Any:
+    """Seconds since 1970 as dates or timestamps of the named type."""
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    wanted = type_named(type_name)
+    days = np.floor(moments / DAY_S)
+    if pt.is_date32(wanted):
+        return _whole(days, pa.int32()).cast(wanted)
+    if pt.is_date(wanted):
+        return _whole(days * DAY_S * 1_000, pa.int64()).cast(wanted)
+    return _whole(moments * PER_SECOND[wanted.unit], pa.int64()).cast(wanted)
+
+
+def ends_of(values: Any) -> list[str] | None:
+    """The exact least and most value as texts; None for floats and other types."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as pt
+
+    if pt.is_temporal(values.type):
+        values = ticks(values)
+    exact = pt.is_integer(values.type) or pt.is_decimal(values.type)
+    if not exact or values.null_count == len(values):
+        return None
+    ends = pc.min_max(values)  # pyright: ignore
+    pair = pa.array([ends["min"].as_py(), ends["max"].as_py()], values.type)
+    return texts(pair).to_pylist()
+
+
+def narrowed(
+    limits: Sequence[float], ends: Sequence[str] | None, typed: Callable[[np.ndarray], Any]
+) -> list[float]:
+    """The range as floats which `typed` does not convert to values beyond the exact `ends`."""
+    low, high = limits
+    for _ in range(ROUNDINGS):
+        exact = None if ends is None else ends_of(typed(np.array([low, high])))
+        if ends is None or exact is None:
+            break
+        low = np.nextafter(low, np.inf) if Decimal(exact[0]) < Decimal(ends[0]) else low
+        high = np.nextafter(high, -np.inf) if Decimal(exact[1]) > Decimal(ends[1]) else high
+    return [float(low), float(max(low, high))]
+
+
+def _whole(numbers: np.ndarray, wanted: Any) -> Any:
+    """Rounded numbers as integers, clipped to the type's range."""
+    import pyarrow as pa
+
+    dtype = wanted.to_pandas_dtype()
+    limits = np.iinfo(dtype)
+    # A float64 rounds the last int64 up, beyond its range.
+    most = np.nextafter(float(limits.max), 0) if limits.max > 2**53 else float(limits.max)
+    return pa.array(np.round(numbers).clip(float(limits.min), most).astype(dtype), wanted)
+
+
+def _decimals(numbers: np.ndarray, wanted: Any) -> Any:
+    """Rounded numbers as decimals, clipped to the type's range."""
+    import pyarrow as pa
+
+    step = Decimal(1).scaleb(-wanted.scale)
+    most = (Decimal(10) ** wanted.precision - 1).scaleb(-wanted.scale, EXACT)
+    rounded = (EXACT.quantize(Decimal(repr(n)), step) for n in numbers.tolist())
+    return pa.array([min(max(value, -most), most) for value in rounded], wanted)

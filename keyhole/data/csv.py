@@ -1,8 +1,8 @@
-"""CSV from a file or a pipe; every cell stays a text, as written.
+"""CSV from a file or a pipe; every cell is read as its raw text.
 
-Columns parse the texts, so no later block can fail on a type, and unchanged cells are written back
-unchanged. Pipes and encodings other than UTF-8 are read by Python in blocks of whole rows: Arrow's
-own read-ahead threads would call Python, which can deadlock and delays signals on a silent pipe.
+Columns parse the texts, so no later block can fail on a type, and cells can be written back
+unchanged. Pipes and encodings other than UTF-8 are read by Python in blocks of whole rows: the
+read-ahead threads of Arrow would call Python, which can deadlock and delays signals.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyhole.data.csv_dialect import Head, features_of, read_head
+from keyhole.data.csv_dialect import Head, csv_reader, read_head
 from keyhole.data.source import ArrowRows, Rows, check_names
 from keyhole.errors import DataError, FileError
 
@@ -27,7 +27,7 @@ ROW = re.compile(r"Row #(\d+)")  # in Arrow's messages, counted within a block
 
 
 class Joined:
-    """A stream whose first bytes were read already: pipes cannot be rewound."""
+    """A stream whose first bytes have been read: pipes cannot be rewound."""
 
     closed = False
 
@@ -37,30 +37,28 @@ class Joined:
         self.ours = ours
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, all of them for a negative size."""
-        head, self.start = (self.start, b"") if size < 0 else self._cut(size)
+        """The next bytes; all of them for a negative size."""
+        end = len(self.start) if size < 0 else size
+        head, self.start = self.start[:end], self.start[end:]
         return head + self.rest.read(size if size < 0 else size - len(head))
 
     def peek(self, size: int) -> bytes:
-        """The next bytes, which stay to be read."""
+        """The next bytes, which are read again later."""
         self.start += self.rest.read(max(size - len(self.start), 0))
         return self.start[:size]
 
     def close(self) -> None:
-        """Close the stream where it is ours; standard input is not."""
+        """Close the stream if it is `ours`; standard input is not."""
         if self.ours:
             self.rest.close()
-
-    def _cut(self, size: int) -> tuple[bytes, bytes]:
-        return self.start[:size], self.start[size:]
 
 
 @dataclass
 class CsvSource:
-    """Rows of delimited text; a pipe is read once, a file as often as asked."""
+    """Rows of delimited text; a pipe can be read only once."""
 
     path: str
-    pipe: Any = None  # a buffered binary stream, read in place of the path
+    pipe: Any = None  # a binary stream with `peek`, which is read instead of the path
     head: Head = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,12 +71,12 @@ class CsvSource:
 
     @property
     def delimiter(self) -> str:
-        """What divides the cells."""
+        """The character between cells."""
         return self.head.dialect.delimiter
 
     @property
     def name(self) -> str:
-        """The path, or «standard input»."""
+        """The path, or "standard input"."""
         return self.path
 
     @property
@@ -88,20 +86,20 @@ class CsvSource:
 
     @property
     def rows(self) -> int | None:
-        """Not known before the last line."""
+        """Unknown before the last line."""
         return None
 
     @property
     def groups(self) -> int:
-        """None: text is read in order."""
+        """0: text is read in order."""
         return 0
 
-    def group(self, place: int) -> Rows:
-        """Text has no groups; spool it first."""
+    def group(self, index: int) -> Rows:
+        """Not available: text has no groups."""
         raise NotImplementedError
 
     def blocks(self, rows: int) -> Iterator[Rows]:
-        """The rows in order, cells as they were written."""
+        """The rows in order, with raw cells."""
         import pyarrow as pa
 
         if self.head.bare:
@@ -114,12 +112,14 @@ class CsvSource:
                     yield ArrowRows(table.slice(start, rows))
             last = table.slice(max(table.num_rows - 1, 0)).to_pydict()
             if any("\\n" in str(cell) for cell in last.values()):
-                self._refuse_open_quote()
+                message = self._ragged()  # Arrow swallows rows after an open quote
+                if message is not None and "end of data" in message:
+                    raise DataError(f"{self.name} cannot be read as CSV: {message}")
         if self.pipe is not None:
             self.pipe.close()
 
     def _parsed(self) -> Iterator[Any]:
-        """Tables of texts, block by block."""
+        """Tables of raw texts, block by block."""
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
@@ -127,16 +127,17 @@ class CsvSource:
         if self.pipe is None and dialect.encoding == "utf8":  # Arrow reads ahead by itself
             yield from arrow_csv.open_csv(pa.input_stream(self.path), **self._options())
             return
-        raw, done = self.pipe if self.pipe is not None else pa.input_stream(self.path), 0
-        text = raw.read, self._block_bytes, dialect.encoding, dialect.delimiter
-        for index, block in enumerate(whole_rows(*text, self.name)):
-            options = self._options(first=not index, size=len(block))
+        stream = self.pipe if self.pipe is not None else pa.input_stream(self.path)
+        settings = stream.read, self._block_bytes, dialect.encoding, dialect.delimiter
+        start = 0
+        for block in whole_rows(*settings, self.name):
+            options = self._options(first=not start, size=len(block))
             try:
                 table = arrow_csv.read_csv(pa.BufferReader(block), **options)
             except pa.ArrowInvalid as fault:
-                rows = ROW.sub(lambda row: f"Row #{int(row[1]) + done}", str(fault))  # noqa: B023
-                raise pa.ArrowInvalid(rows) from fault
-            done += table.num_rows + (1 + self.head.skipped if not index else 0)
+                message = ROW.sub(lambda row: f"Row #{int(row[1]) + start}", str(fault))  # noqa: B023
+                raise pa.ArrowInvalid(message) from fault
+            start += table.num_rows + (0 if start else 1 + self.head.skipped)
             yield table
 
     def _options(self, first: bool = True, size: int = 0) -> dict[str, Any]:
@@ -161,12 +162,12 @@ class CsvSource:
 
     @property
     def _block_bytes(self) -> int:
-        """A block holds the header and, as wide rows are, several of them."""
+        """The size of a block: several times the header, because wide rows are long too."""
         return max(BLOCK_BYTES, 4 * len(self.head.dialect.header.encode()))
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Raises: DataError or FileError in one line, with the row where it is known."""
+        """Raises: DataError or FileError in one line, with the row if it is known."""
         import pyarrow as pa
 
         try:
@@ -176,7 +177,8 @@ class CsvSource:
         except (pa.ArrowInvalid, UnicodeError) as fault:
             message = _first_line(fault)
             if "UTF8" in message or isinstance(fault, UnicodeError):
-                message = f"it does not stay {self._encoding}; save it as UTF-8 throughout"
+                encoding = self.head.dialect.encoding if hasattr(self, "head") else "one encoding"
+                message = f"not all of it is {encoding}; save it as UTF-8"
             elif "columns, got" in message:
                 message = self._ragged() or message
             elif "straddl" in message:
@@ -188,34 +190,23 @@ class CsvSource:
                 f"{self.name} cannot be read: {_first_line(fault)}; is it complete?"
             ) from fault
 
-    @property
-    def _encoding(self) -> str:
-        """The name of the encoding that the first bytes show."""
-        return self.head.dialect.encoding if hasattr(self, "head") else "one encoding"
-
-    def _refuse_open_quote(self) -> None:
-        """Arrow takes the end of the file for the end of a quote, and swallows rows."""
-        message = self._ragged()
-        if message is not None and "end of data" in message:
-            raise DataError(f"{self.name} cannot be read as CSV: {message}")
-
     def _ragged(self) -> str | None:
-        """Where the first row stands that has more or fewer cells than the header."""
+        """A message about the first row that has more or fewer cells than the header."""
         import pyarrow as pa
 
         if self.pipe is not None:
             return None  # it cannot be read again
-        head, wide = self.head, len(self.head.names)
+        head, width = self.head, len(self.head.names)
         with pa.input_stream(self.path) as stream:
             text = io.TextIOWrapper(stream, encoding=head.dialect.encoding, newline="")
             for _ in range(head.skipped):
                 next(text)
-            reader = features_of(text, head.dialect.delimiter, strict=True)
+            reader = csv_reader(text, head.dialect.delimiter, strict=True)
             row_index, line = -1, head.skipped
             try:
                 for row in reader:
                     row_index += bool(row)
-                    if row and len(row) != wide:
+                    if row and len(row) != width:
                         break
                     line = head.skipped + reader.line_num
                 else:
@@ -223,14 +214,15 @@ class CsvSource:
             except csv.Error as fault:
                 return f"line {line + 1:,}: {fault}; is a quote left open there?"
         lines = reader.line_num + head.skipped - line
-        quote = f"it runs over {lines:,} lines; " if lines > 1 else ""
+        position = f"data row {row_index:,} (line {line + 1:,})"
+        quote = f"it has {lines:,} lines; " if lines > 1 else ""
         return (
-            f"data row {row_index:,} (line {line + 1:,}) has {len(row)} cells, the header {wide}; "
-            f"{quote}is it parted by {head.dialect.delimiter!r}, is a quote left open?"
+            f"{position} has {len(row)} cells, the header {width}; {quote}is its delimiter "
+            f"{head.dialect.delimiter!r}, is a quote left open?"
         )
 
     def _peek(self) -> tuple[bytes, bool]:
-        """The first bytes, at least up to the end of the header, and whether these are all."""
+        """The first bytes with a row after the header, and whether the file ends there."""
         import pyarrow as pa
 
         if self.pipe is not None:
@@ -248,7 +240,6 @@ class CsvSource:
 
 
 def _past_header(peek: Callable[[int], bytes]) -> tuple[bytes, bool]:
-    """The first bytes with a row after the header, and whether the file ends there."""
     size = PEEK_BYTES
     while True:
         start = peek(size)
@@ -264,13 +255,13 @@ def _first_line(fault: Exception) -> str:
     return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
 
 
-MOST_BLOCKS = 4  # that one row may fill
+MOST_BLOCKS = 4  # size of the longest row
 
 
 def whole_rows(
     read: Callable[[int], bytes], size: int, encoding: str, delimiter: str, name: str
 ) -> Iterator[bytes]:
-    """The text as UTF-8, cut after whole rows into blocks of about `size` bytes.
+    """The text as UTF-8, in blocks of whole rows of about `size` bytes.
 
     Raises: UnicodeError, csv.Error; DataError for a row longer than `MOST_BLOCKS` blocks.
     """
@@ -290,18 +281,18 @@ def whole_rows(
 
 
 def _end_of_rows(text: str, delimiter: str) -> int:
-    """Where the last row ends that is sure to be whole; 0 where none is."""
+    """The end of the last row that is certainly complete; 0 if none is."""
     end = max(text.rfind("\n"), text.rfind("\r", 0, -1)) + 1  # a last \r may be half of \r\n
     if '"' not in text:
         return end
-    at = before = last = 0
+    position = before = last = 0
 
     def lines() -> Iterator[str]:
-        nonlocal at
+        nonlocal position
         for line in io.StringIO(text[:end], newline=""):
-            at += len(line)
+            position += len(line)
             yield line
 
-    for _ in features_of(lines(), delimiter):
-        before, last = last, at
+    for _ in csv_reader(lines(), delimiter):
+        before, last = last, position
     return before  # the last row may be cut within a quote

@@ -1,6 +1,6 @@
 """The dialect of a CSV file: detected from its first lines, and used to write rows.
 
-It is stored in the metadata of a table's schema, so it survives a spool to Parquet.
+It is stored in the metadata of a table's schema, so that it survives a spool to Parquet.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ MISSING = [
 
 @dataclass(frozen=True)
 class Dialect:
-    """Delimiter, decimal sign, encoding and quoting of a CSV file, and its first lines as texts.
+    """Delimiter, decimal sign, encoding, quoting and first lines of a CSV file.
 
-    `decimal` is empty where no column shows it; `mark` is true for a byte order mark; `quoted`
-    names the columns whose cells all stand in quotes; `preamble` is what stands before the header,
-    `header` the header as written.
+    `decimal` is empty if no column shows it, `mark` tells of a byte order mark, `quoted` are the
+    columns whose cells are all in quotes, `preamble` is the text before the header line.
     """
 
     delimiter: str = ","
@@ -48,18 +47,18 @@ class Dialect:
     header: str = ""
 
     def note(self, table: pa.Table) -> pa.Table:
-        """The table, noted to hold cells of such a file."""
+        """The table with this dialect in its metadata."""
         return table.replace_schema_metadata({KEY: json.dumps(asdict(self)).encode()})
 
 
 def dialect_of(schema: Any) -> Dialect | None:
-    """How the file of these cells is written; None for a table that does not come from a CSV."""
+    """The dialect of the CSV from which a table comes; None for other tables."""
     note = (schema.metadata or {}).get(KEY)
     return None if note is None else Dialect(**json.loads(note))
 
 
 def cleaned(values: Any) -> Any:
-    """Cells of a CSV without padding, null where they say that nothing is known."""
+    """Cells of a CSV without padding; markers of missing values become null."""
     import pyarrow.compute as pc
 
     texts = pc.utf8_trim_whitespace(cast.texts(values))  # pyright: ignore
@@ -75,7 +74,7 @@ def _missing() -> Any:
 
 
 HEAD_LINES = 200
-MOST_CELLS = 50_000  # that are looked at for the decimal sign
+MOST_CELLS = 50_000  # from which the decimal sign is learned
 EXCEL_NOTE = re.compile(r"sep=(.)\s*$", re.IGNORECASE)  # a first line that names the delimiter
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
@@ -85,16 +84,16 @@ BINARY = {
     b"\x1f\x8b": "gzip; end the name of the file in .gz",
     b"SQLite format 3": "an SQLite database; export a table as CSV",
 }
-MOST_CELL = 1 << 26  # characters of one cell; a header line is one to every other delimiter
+MOST_CELL = 1 << 26  # characters of a cell; a header with another delimiter is a single cell
 POINT = re.compile(r"[^\d.,]*(?:\d+|\d{1,3}(?:,\d{3})+)\.(?:\d{1,2}|\d{4,})\D*")
 COMMA = re.compile(r"[^\d.,]*(?:\d+|\d{1,3}(?:\.\d{3})+),(?:\d{1,2}|\d{4,})\D*")
 
 
 @dataclass(frozen=True)
 class Head:
-    """How a CSV file is written, its columns' names and the lines before its header.
+    """The dialect and the columns of a CSV file, and the number of lines before its header.
 
-    `bare` is true for a header without rows.
+    `bare`: the file has a header, but no rows.
     """
 
     dialect: Dialect
@@ -104,15 +103,15 @@ class Head:
 
 
 def read_head(start: bytes, whole: bool, name: str) -> Head:
-    """What the first bytes of a file tell; `whole` where the file ends with them.
+    """The head of a file, from its first bytes; `whole` if these are all.
 
-    Raises: DataError for what is no CSV; csv.Error.
+    Raises: DataError if it is not a CSV; csv.Error.
     """
     encoding = _encoding(start, name)
     text = start.decode(encoding, errors="replace")
     lines = list(io.StringIO(text.removeprefix("\ufeff"), newline=""))
     if not whole and len(lines) > 1:
-        lines = lines[:-1]  # it may be cut
+        lines = lines[:-1]  # the last line may be cut
     first = next(i for i, line in enumerate(lines) if line.strip())
     note = EXCEL_NOTE.match(lines[first])
     if note is not None:
@@ -122,7 +121,7 @@ def read_head(start: bytes, whole: bool, name: str) -> Head:
         first += next(i for i, line in enumerate(lines[first:]) if line.strip())
     preamble, lines = "".join(lines[:first]), lines[first : first + HEAD_LINES]
     delimiter = note[1] if note is not None else sniff(lines)
-    reader = features_of(lines, delimiter)
+    reader = csv_reader(lines, delimiter)
     names = [cell.strip() for cell in next(reader)]
     header, body = lines[: reader.line_num], lines[reader.line_num :]
     line_end = next((end for end in ("\r\n", "\n", "\r") if header[-1].endswith(end)), "\n")
@@ -143,19 +142,19 @@ def read_head(start: bytes, whole: bool, name: str) -> Head:
 
 
 def sniff(lines: list[str]) -> str:
-    """The delimiter: the one that splits every line into the same, largest number of cells."""
-    splits = {}
+    """The delimiter that splits most lines into the same, largest number of cells."""
+    scores = {}
     for delimiter in ",;\t|":
-        widths = [len(row) for row in features_of(lines[:50], delimiter) if row]
+        widths = [len(row) for row in csv_reader(lines[:50], delimiter) if row]
         same = sum(width == widths[0] for width in widths)
-        splits[delimiter] = (widths[0] > 1, same / len(widths), widths[0])
-    return max(splits, key=lambda delimiter: splits[delimiter])
+        scores[delimiter] = (widths[0] > 1, same / len(widths), widths[0])
+    return max(scores, key=lambda delimiter: scores[delimiter])
 
 
-def features_of(lines: Iterable[str], delimiter: str, *, strict: bool = False) -> Any:
+def csv_reader(lines: Iterable[str], delimiter: str, *, strict: bool = False) -> Any:
     """The reader of the csv module, for cells of up to `MOST_CELL` characters.
 
-    Its limit belongs to the process and is only ever raised: another thread may be reading.
+    The limit is that of the process; it is never lowered, because another thread may be reading.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MOST_CELL))
     return csv.reader(lines, delimiter=delimiter, strict=strict)
@@ -169,24 +168,20 @@ def raw_cells(line: str, delimiter: str) -> list[str]:
 
 
 def _encoding(start: bytes, name: str) -> str:
-    """The encoding of a text. Raises: DataError that names another one, or what the file is."""
+    """The encoding of a text. Raises: DataError for another encoding or a binary file."""
     if start.startswith(UTF32):
         raise DataError(f"{name} is UTF-32 text; save it as UTF-8")
     if start.startswith(UTF16):
         return "utf16"
-    known = next(
-        (description for magic, description in BINARY.items() if start.startswith(magic)), None
-    )
+    kind = next((kind for magic, kind in BINARY.items() if start.startswith(magic)), None)
     zeros = [start[offset::2].count(0) / max(len(start[offset::2]), 1) for offset in (0, 1)]
-    if b"\0" in start and not known and max(zeros) > 0.4 and min(zeros) < 0.1:
+    if b"\0" in start and not kind and max(zeros) > 0.4 and min(zeros) < 0.1:
         raise DataError(f"{name} is UTF-16 text without a byte order mark; save it as UTF-8")
-    if b"\0" in start and not known and start[1:4] == b"\0\0\0":
+    if b"\0" in start and not kind and start[1:4] == b"\0\0\0":
         raise DataError(f"{name} is UTF-32 text without a byte order mark; save it as UTF-8")
-    if b"\0" in start:
-        cause = f": it is {known}" if known else ""
-        raise DataError(f"{name} is neither CSV nor Parquet: it holds zero bytes{cause}")
-    if known:
-        raise DataError(f"{name} is neither CSV nor Parquet: it is {known}")
+    if b"\0" in start or kind:
+        reasons = ["it holds zero bytes"] * (b"\0" in start) + [f"it is {kind}"] * bool(kind)
+        raise DataError(f"{name} is neither CSV nor Parquet: {': '.join(reasons)}")
     return next(code for code in ("utf8", "cp1252", "latin-1") if _decodes(start, code))
 
 
@@ -194,12 +189,12 @@ def _decodes(start: bytes, encoding: str) -> bool:
     try:
         start.decode(encoding)
     except UnicodeDecodeError as fault:
-        return encoding == "utf8" and fault.start >= max(len(start) - 3, 1)  # cut by the peek
+        return encoding == "utf8" and fault.start >= max(len(start) - 3, 1)  # a cut character
     return True
 
 
 def _quoting(names: list[str], rows: list[list[str]]) -> tuple[list[str], bool]:
-    """The columns whose cells all stand in quotes, and whether empty cells do."""
+    """The columns whose cells are all in quotes, and whether empty cells are."""
     quoted = [
         name
         for name, cells in zip(names, zip(*rows), strict=False)
@@ -209,22 +204,20 @@ def _quoting(names: list[str], rows: list[list[str]]) -> tuple[list[str], bool]:
 
 
 def _decimal(rows: list[list[str]], delimiter: str) -> str:
-    """The decimal sign that the cells show; a comma where semicolons part them and none does."""
+    """The decimal sign that the cells show; if none does, a comma between semicolons."""
     cells = [cell.strip('" ') for row in rows for cell in row][:MOST_CELLS]
     votes = Counter[str]()
-    for sign, shown in ((".", POINT), (",", COMMA)):
-        votes[sign] = sum(shown.fullmatch(cell) is not None for cell in cells if sign in cell)
+    for sign, pattern in ((".", POINT), (",", COMMA)):
+        votes[sign] = sum(pattern.fullmatch(cell) is not None for cell in cells if sign in cell)
     if votes["."] == votes[","]:
         return "," if delimiter == ";" else ""
     return max(votes, key=lambda sign: votes[sign])
 
 
 def header_of(names: list[str], dialect: Dialect) -> str:
-    """The header line: that of the file as it was written, names of other columns beside it."""
-    file_names = next(
-        csv.reader(dialect.header.splitlines(keepends=True), delimiter=dialect.delimiter)
-    )
-    file_names = [name.strip() for name in file_names]
+    """The header line of the file, with the names of other columns before and after it."""
+    file_lines = dialect.header.splitlines(keepends=True)
+    file_names = [name.strip() for name in next(csv_reader(file_lines, dialect.delimiter))]
     quoted = [_quoted(name, dialect.delimiter) for name in names]
     for first in range(len(names) - len(file_names) + 1):
         if names[first : first + len(file_names)] == file_names:
@@ -234,21 +227,21 @@ def header_of(names: list[str], dialect: Dialect) -> str:
 
 
 def lines_of(table: pa.Table, dialect: Dialect) -> str:
-    """The rows as lines; a cell that holds a delimiter, a quote or a line end stands in quotes."""
+    """The rows as lines; cells with a delimiter, a quote or a line end are in quotes."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     special = f'["\r\n{"".join(chr(92) + c for c in dialect.delimiter)}]'
-    alone = table.num_columns == 1  # an empty line would be no row
+    alone = table.num_columns == 1  # an empty line is not a row
     cells = []
     for name in table.column_names:
         texts = pc.fill_null(cast.texts(table.column(name)), "")  # pyright: ignore
         quote = pc.match_substring_regex(texts, special)  # pyright: ignore
         if name in dialect.quoted or alone:
             empty = pc.equal(texts, "")  # pyright: ignore
-            every = pa.array([dialect.quotes_empty or alone] * len(texts))
-            whole = pc.if_else(empty, every, name in dialect.quoted)  # pyright: ignore
-            quote = pc.or_(quote, whole)  # pyright: ignore
+            quote_empty = pa.array([dialect.quotes_empty or alone] * len(texts))
+            always = pc.if_else(empty, quote_empty, name in dialect.quoted)  # pyright: ignore
+            quote = pc.or_(quote, always)  # pyright: ignore
         if pc.any(quote).as_py():  # pyright: ignore
             doubled = pc.replace_substring(texts, '"', '""')  # pyright: ignore
             doubled = pc.binary_join_element_wise('"', doubled, '"', "")  # pyright: ignore
@@ -259,7 +252,7 @@ def lines_of(table: pa.Table, dialect: Dialect) -> str:
 
 
 def encoded(text: str, dialect: Dialect, *, first: bool) -> bytes:
-    """The text in the encoding of the file, a byte order mark before it where the file has one.
+    """The text in the encoding of the file, after its byte order mark if it is the first.
 
     Raises: DataError for a character that the encoding lacks.
     """
@@ -268,8 +261,8 @@ def encoded(text: str, dialect: Dialect, *, first: bool) -> bytes:
         return (("\ufeff" if first and dialect.mark else "") + text).encode(encoding)
     except UnicodeEncodeError as fault:
         raise DataError(
-            f"{fault.object[fault.start]!r} cannot be written in {dialect.encoding}, as the input "
-            "is; save the input as UTF-8, or write a .parquet file"
+            f"{fault.object[fault.start]!r} cannot be written in {dialect.encoding}, the encoding "
+            "of the input; save the input as UTF-8, or write a .parquet file"
         ) from fault
 
 

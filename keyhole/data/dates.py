@@ -1,7 +1,7 @@
 """Dates and times as texts: the format is learned from the data and used to write them.
 
-A format has the signs of strptime; `%-d`, `%-m`, `%-H` and `%-I` for numbers without a leading
-zero; `%3f` for three digits of a second; and after `%z` the zone that is written, as in
+A format has the signs of strptime; `%-d`, `%-m`, `%-H` and `%-I` are numbers without a leading
+zero, `%3f` is three digits of a second, and the time zone to write follows a bar, as in
 `%Y-%m-%dT%H:%M:%S%z|Z`. `epoch s`, `epoch ms`, `epoch us` and `epoch ns` count from 1970 in UTC.
 """
 
@@ -21,7 +21,6 @@ MONTHS = (
     "October", "November", "December",
 )  # fmt: skip
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-SHORT = {"%b": [m[:3] for m in MONTHS], "%B": list(MONTHS)}
 SIGNS = {
     "Y": r"(?P<Y>\d{4})", "y": r"(?P<y>\d{2})", "m": r"(?P<m>\d{2})", "d": r"(?P<d>\d{2})",
     "-m": r"(?P<m>\d{1,2})", "-d": r"(?P<d>\d{1,2})", "H": r"(?P<H>\d{2})", "I": r"(?P<I>\d{2})",
@@ -49,12 +48,11 @@ OTHERS = (
     "%a %b %-d %H:%M:%S %Y", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%z", "%Y%m%d %H:%M:%S",
     "%Y%m%d%H%M%S", "%Y%m%d%H%M",
 )  # fmt: skip
-YEARS = (1900, 2100)  # of digits that are guessed to be dates
-LEAST_DATES = 20  # different ones, for digits to be guessed
+LEAST_DATES = 20  # different ones, so that digits are taken for dates
 
 
 def check(style: str) -> bool:
-    """True for a format that this file reads and writes."""
+    """True for a valid format."""
     if style == ISO or style in EPOCHS:
         return True
     format_, _, zone = style.partition("|")
@@ -77,7 +75,7 @@ def check(style: str) -> bool:
 
 
 def read(texts: Any, style: str) -> np.ndarray:
-    """Seconds since 1970 in UTC of Arrow strings, NaN for what the format does not read."""
+    """Seconds since 1970 in UTC of Arrow strings; NaN for texts of another format."""
     import pyarrow.compute as pc
 
     if style == ISO:
@@ -94,7 +92,7 @@ def read(texts: Any, style: str) -> np.ndarray:
     year, month, day = number("Y", 1970), number("m", 1), number("d", 1)
     if "y" in columns:
         year = number("y", 70)
-        year = year + np.where(year < 69, 2000, 1900)  # as POSIX says
+        year = year + np.where(year < 69, 2000, 1900)  # POSIX
     if "b" in columns:
         month = _month(columns["b"])
     hour, minute, second = number("H", 0), number("M", 0), number("S", 0)
@@ -124,52 +122,50 @@ def write(seconds: np.ndarray, style: str) -> list[str | None]:
         if value != value:  # noqa: PLR0124
             texts.append(None)
             continue
-        whole = np.datetime64(round(value * 1e6) + offset * 1_000_000, "us")
-        if not digits:
-            whole = np.datetime64(round(value) + offset, "s")
-        cells = _cells(whole.astype("datetime64[us]").item(), digits, zone)
-        parts = [cells[part] if i % 2 else part for i, part in enumerate(signs)]
-        texts.append("".join(parts))
+        micros = round(value * 1e6) if digits else 1_000_000 * round(value)
+        moment = np.datetime64(micros + 1_000_000 * offset, "us").item()
+        fields = _fields(moment, digits, zone)
+        texts.append("".join(fields[p] if i % 2 else p for i, p in enumerate(signs)))
     return texts
 
 
 def styles(sample: Any) -> list[str]:
-    """The formats that read every text of the sample; two where day or month may come first.
+    """The formats of all texts of the sample; two if day or month may come first.
 
-    Rows that rise in time under one of the two decide for it.
+    Of two formats, the one in which the rows are in the order of time is chosen.
     """
     if not len(sample):
         return []
-    reading = {style: read(sample, style) for style in _likely(sample[0].as_py())}
-    reading = {s: seconds for s, seconds in reading.items() if not np.isnan(seconds).any()}
-    if len(reading) > 1:
-        rising = [s for s, sec in reading.items() if len(sec) > 2 and (np.diff(sec) >= 0).all()]
-        reading = {s: reading[s] for s in rising} if len(rising) == 1 else reading
-        if len({seconds.tobytes() for seconds in reading.values()}) == 1:
-            reading = dict(list(reading.items())[:1])
-    if not reading and not np.isnan(_read_iso(sample)).any():
+    times = {style: read(sample, style) for style in _likely(sample[0].as_py())}
+    times = {style: seconds for style, seconds in times.items() if not np.isnan(seconds).any()}
+    if len(times) > 1:
+        rising = [s for s, sec in times.items() if len(sec) > 2 and (np.diff(sec) >= 0).all()]
+        times = {style: times[style] for style in rising} if len(rising) == 1 else times
+        if len({seconds.tobytes() for seconds in times.values()}) == 1:
+            times = dict(list(times.items())[:1])
+    if not times and not np.isnan(_read_iso(sample)).any():
         return [ISO]
-    return [_exact(style, sample) for style in reading][:2]
+    return [_exact(style, sample) for style in times][:2]
 
 
 def _likely(text: str) -> list[str]:
-    """The formats that may read a text: dates, then dates with times, then others."""
+    """The formats that a text may have: dates, then dates with times, then others."""
     if not any(sign.isdigit() for sign in text):
         return []
     starts = {date: match for date in DATES if (match := _start(date).match(text))}
-    left = {date: text[match.end() :] for date, match in starts.items()}
-    timed = [d + after for d in left for after in AFTER_DATES if _start(after).fullmatch(left[d])]
-    others = [style for style in OTHERS if _start(style).fullmatch(text)]
-    return [*(date for date in left if not left[date]), *timed, *others]
+    ends = {date: text[match.end() :] for date, match in starts.items()}
+    dates = [date for date, end in ends.items() if not end]
+    timed = [d + t for d, end in ends.items() for t in AFTER_DATES if _start(t).fullmatch(end)]
+    return [*dates, *timed, *(style for style in OTHERS if _start(style).fullmatch(text))]
 
 
 @cache
 def _start(format_: str) -> re.Pattern[str]:
-    return re.compile(_python(format_).removesuffix("$"))
+    return re.compile(_pattern(format_).removesuffix("$"))
 
 
 def digits_style(sample: Any) -> str | None:
-    """The format of digits such as 20201116 that are all dates, many and of plausible years."""
+    """The format of digits that are all dates, such as 20201116; None for few or other digits."""
     import pyarrow.compute as pc
 
     digits = pc.match_substring_regex(sample, r"^(19|20)\d{6}(\d{4}(\d\d)?)?$")  # pyright: ignore
@@ -184,17 +180,13 @@ def digits_style(sample: Any) -> str | None:
 
 
 def epoch_style(numbers: np.ndarray) -> str | None:
-    """The unit of numbers that count from 1970, by their size; None where they are no moments."""
-    if not len(numbers):
-        return None
-    size = float(np.median(numbers))
-    for style, unit in EPOCHS.items():
-        if 1e8 <= size * unit < 5e9:  # 1973 to 2128
-            return style
-    return None
+    """The unit of numbers that count from 1970, by their size; None for other sizes."""
+    size = float(np.median(numbers)) if len(numbers) else 0.0
+    return next((s for s, unit in EPOCHS.items() if 1e8 <= size * unit < 5e9), None)  # 1973-2128
 
 
 def _read_iso(texts: Any) -> np.ndarray:
+    """Seconds since 1970 of ISO 8601 texts; NaN for others, which are searched by halves."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -212,12 +204,6 @@ def _read_iso(texts: Any) -> np.ndarray:
     return np.concatenate([_read_iso(texts.slice(0, half)), _read_iso(texts.slice(half))])
 
 
-def _python(style: str) -> str:
-    return _pattern(style).replace("(?i:", "(?:").replace("[a-z]", "[a-zA-Z]").replace(
-        "[ap]", "[aApP]"
-    ).replace("m\\.?))", "[mM]\\.?))")  # fmt: skip
-
-
 def _pattern(style: str) -> str:
     """The regular expression of a format, its parts as named groups."""
     format_ = style.partition("|")[0]
@@ -227,7 +213,7 @@ def _pattern(style: str) -> str:
 
 
 def _exact(style: str, sample: Any) -> str:
-    """The format with leading zeros, digits of a second and zone as the sample has them."""
+    """The format with the leading zeros, digits of a second and time zone of the sample."""
     import pyarrow.compute as pc
 
     struct = pc.extract_regex(sample, pattern=_pattern(style))  # pyright: ignore
@@ -247,7 +233,7 @@ def _exact(style: str, sample: Any) -> str:
     return style
 
 
-def _cells(moment: Any, digits: int, zone: str) -> dict[str, str]:
+def _fields(moment: Any, digits: int, zone: str) -> dict[str, str]:
     hour = moment.hour % 12 or 12
     return {
         "Y": f"{moment.year:04}", "y": f"{moment.year % 100:02}", "m": f"{moment.month:02}",
@@ -262,28 +248,26 @@ def _cells(moment: Any, digits: int, zone: str) -> dict[str, str]:
 
 
 def _month(names: Any) -> np.ndarray:
-    """The months of English names, 0 for what is none."""
-    short = [m[:3].lower() for m in MONTHS]
-    full = [m.lower() for m in MONTHS]
-    places = {name: i + 1 for names_ in (short, full) for i, name in enumerate(names_)}
-    return np.array([places.get((name or "").lower(), 0) for name in names.to_pylist()])
+    """The months of English names; 0 for other texts."""
+    numbers = {m[:n].lower(): i + 1 for i, m in enumerate(MONTHS) for n in (3, len(m))}
+    return np.array([numbers.get((name or "").lower(), 0) for name in names.to_pylist()])
 
 
 def _fraction(parts: Any, rows: int) -> np.ndarray:
+    """Fractions of a second."""
     if parts is None:
         return np.zeros(rows)
     return np.array([float("0." + part[1:]) if part else 0.0 for part in parts.to_pylist()])
 
 
 def _offset(zones: Any) -> np.ndarray | int:
-    """Seconds that each zone is ahead of UTC."""
+    """Seconds by which each zone is ahead of UTC."""
     if zones is None:
         return 0
-    texts = zones.to_pylist()
-    known = {zone: _zone_seconds(zone or "Z") for zone in set(texts)}
-    return np.array([known[zone] for zone in texts])
+    return np.array([_zone_seconds(zone or "Z") for zone in zones.to_pylist()])
 
 
+@cache
 def _zone_seconds(zone: str) -> int:
     if zone[0] not in "+-":
         return 0

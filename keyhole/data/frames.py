@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,48 +22,17 @@ Label = Literal["index", "position", "row"]
 
 
 def array_names(width: int) -> list[str]:
-    """The names of a matrix's columns, as scikit-learn calls them: x0, x1, ..."""
+    """The names that scikit-learn gives to the columns of an array: x0, x1, ..."""
     return [f"x{i}" for i in range(width)]
 
 
-@dataclass(frozen=True)
-class SparseRows:
-    """Rows held by a SciPy sparse matrix; an absent entry is zero."""
-
-    values: sparse.csr_array
-    names: list[str]
-
-    def __len__(self) -> int:
-        return len(self.values.indptr) - 1
-
-    def column(self, name: str) -> pa.Array:
-        """One column, made dense."""
-        import pyarrow as pa
-
-        return pa.array(self.matrix([name])[:, 0], from_pandas=True)
-
-    def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
-        """These columns, made dense."""
-        wanted = [self.names.index(name) for name in names]
-        block = self.values if list(names) == self.names else self.values[:, wanted]
-        return block.toarray().astype(np.float64, copy=False)
-
-    def take(self, rows: slice | np.ndarray) -> SparseRows:
-        """The rows at these positions, still sparse."""
-        return SparseRows(self.values[rows], self.names)
-
-    def arrow(self) -> pa.Table:
-        """All columns, made dense."""
-        return ArrayRows(self.matrix(self.names), self.names).arrow()
-
-
 def is_frame(data: Any) -> bool:
-    """True for what has named columns: a frame of any kind, not an array."""
+    """True for a frame of any kind, but not for an array."""
     return hasattr(data, "__arrow_c_stream__") or hasattr(type(data), "columns")
 
 
 def label_of(data: Any) -> Label:
-    """What labels the rows of an answer: a pandas index, data rows of files, or positions."""
+    """The labels of an answer's rows: a pandas index, data rows of a file, or positions."""
     import narwhals as nw
 
     if nw.dependencies.is_pandas_dataframe(data):
@@ -74,7 +42,7 @@ def label_of(data: Any) -> Label:
 
 
 def outline(data: Any) -> Any:
-    """A frame without its columns: its kind, and pandas' index; None for what is no frame."""
+    """An empty frame of the same kind, with the index of a pandas frame; None for no frame."""
     import narwhals as nw
 
     if not is_frame(data):
@@ -90,20 +58,26 @@ def outline(data: Any) -> Any:
 def frame_source(data: Any) -> TableSource | ImageSource:
     """The rows of a frame, an array or a sparse matrix.
 
-    Raises: DataError, ColumnTypeError for what no table can be made of.
+    Raises: DataError for data that is not a table, ColumnTypeError for a column of other objects.
     """
+    import pyarrow as pa
+
     if sparse.issparse(data):
         names = array_names(data.shape[1])
-        return TableSource(SparseRows(sparse.csr_array(data), names), "the sparse matrix")
+        return TableSource(ArrayRows(sparse.csr_array(data), names), "the sparse matrix")
     if is_frame(data):
-        table = _without_views(arrow_table(data))
+        table = arrow_table(data)
+        if any(map(pa.types.is_string_view, table.schema.types)):  # few functions take views
+            fields = [f.with_type(pa.string()) if pa.types.is_string_view(f.type) else f
+                      for f in table.schema]  # fmt: skip
+            table = table.cast(pa.schema(fields))
         check_names(table.column_names, "the frame")
         return TableSource(ArrowRows(table), "the frame")
-    values = _unmasked(data) if isinstance(data, np.ma.MaskedArray) else _even(data)
+    values = _unmasked(data) if isinstance(data, np.ma.MaskedArray) else _array(data)
     if values.ndim == 0:
         raise DataError(
-            f"{type(data).__name__} is no table: expected a frame, a 2D array, or the path of a "
-            "CSV or Parquet file; Reshape your data, or wrap columns in a frame"
+            f"{type(data).__name__} is not a table: expected a frame, a 2D array, or the path of "
+            "a CSV or Parquet file; Reshape your data, or wrap columns in a frame"
         )
     if values.ndim in {3, 4} and values.dtype.kind in "fiub":
         return array_images(values)
@@ -115,22 +89,19 @@ def frame_source(data: Any) -> TableSource | ImageSource:
     return TableSource(_array_rows(values), "the array")
 
 
-def _even(data: Any) -> np.ndarray:
-    """The data as an array; rows of unequal lengths are refused.
-
-    Raises: DataError.
-    """
+def _array(data: Any) -> np.ndarray:
+    """The data as an array. Raises: DataError for rows of unequal lengths."""
     try:
         return np.asarray(data)
     except ValueError:
         raise DataError(
-            f"{type(data).__name__} has rows of unequal lengths: expected a frame, or a 2D array; "
-            "give each row as many values"
+            f"{type(data).__name__} has rows of unequal lengths: expected a frame or a 2D array; "
+            "give the same number of values in each row"
         ) from None
 
 
 def _unmasked(data: np.ma.MaskedArray) -> np.ndarray:
-    """A masked array as numbers with NaN, or as objects with None: masked means missing."""
+    """A masked array with NaN for masked numbers, or None for other masked values."""
     if not np.ma.getmaskarray(data).any():
         return np.asarray(data)
     exact = data.dtype.kind in "fb" or (
@@ -142,13 +113,13 @@ def _unmasked(data: np.ma.MaskedArray) -> np.ndarray:
 
 
 def same_kind(table: pa.Table, like: Any) -> Any:
-    """The table as the kind of frame that `like` is, with its index; Arrow for anything else."""
+    """The table as the same kind of frame as `like`, with its index and labels; else Arrow."""
     import narwhals as nw
 
     if not is_frame(like):
         return table
     try:
-        backend = nw.from_native(like).implementation  # a lazy frame's answers are there already
+        backend = nw.from_native(like).implementation
     except TypeError:
         return table
     if backend.is_pyarrow():
@@ -156,21 +127,23 @@ def same_kind(table: pa.Table, like: Any) -> Any:
     frame = nw.from_arrow(table, backend=backend).to_native()
     if backend.is_pandas():
         frame.index = like.index if len(like) == len(frame) else frame.index
-        positions = {str(label): position for position, label in enumerate(like.columns)}
-        if all(name in positions for name in frame.columns):  # labels that are no texts come back
-            frame.columns = like.columns[[positions[name] for name in frame.columns]]
+        indices = {str(label): i for i, label in enumerate(like.columns)}
+        if all(name in indices for name in frame.columns):  # labels need not be texts
+            frame.columns = like.columns[[indices[name] for name in frame.columns]]
     return frame
 
 
 def _array_rows(values: np.ndarray) -> Rows:
+    import pyarrow as pa
+
     names = array_names(values.shape[1])
     check_names(names, "the array", len(values))
     if np.iscomplexobj(values):
         raise DataError("Complex data not supported: split it into real and imaginary columns")
     if values.dtype.kind in "fiub":
-        odd = not values.dtype.isnative or values.dtype.itemsize > 8  # Arrow and torch have none
-        return ArrayRows(values.astype(np.float64) if odd else values, names)
-    return ArrowRows(object_table({n: values[:, i] for i, n in enumerate(names)}))
+        usable = values.dtype.isnative and values.dtype.itemsize <= 8  # for Arrow and torch
+        return ArrayRows(values if usable else values.astype(np.float64), names)
+    return ArrowRows(pa.table({n: _object_array(n, values[:, i]) for i, n in enumerate(names)}))
 
 
 def arrow_table(data: Any) -> pa.Table:
@@ -189,52 +162,31 @@ def arrow_table(data: Any) -> pa.Table:
         return pandas_table(data)
     try:
         frame = nw.from_native(data)
-    except TypeError:
-        return _arrow_stream(data)
+    except TypeError:  # not a known library
+        try:
+            return pa.table(data)
+        except (pa.ArrowInvalid, TypeError) as fault:
+            raise DataError(
+                f"{type(data).__name__} is not a table: expected a frame with named columns; make "
+                "a frame of one column by to_frame()"
+            ) from fault
     frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
-    wide = [name for name, kind in frame.schema.items() if kind in (nw.Int128, nw.UInt128)]
-    if wide:  # Arrow has no such type
-        frame = frame.with_columns(nw.col(*wide).cast(nw.Float64))
+    long = [name for name, dtype in frame.schema.items() if dtype in (nw.Int128, nw.UInt128)]
+    if long:  # Arrow has no such type
+        frame = frame.with_columns(nw.col(*long).cast(nw.Float64))
     return frame.to_arrow()
 
 
-def _without_views(table: pa.Table) -> pa.Table:
-    """Texts without string views, for which Arrow has few functions."""
-    import pyarrow as pa
-
-    view = pa.types.is_string_view
-    if not any(view(kind) for kind in table.schema.types):
-        return table
-    fields = [
-        field.with_type(pa.string()) if view(field.type) else field for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
-
-
-def _arrow_stream(data: Any) -> pa.Table:
-    """The table that an `__arrow_c_stream__` gives."""
-    import pyarrow as pa
-
-    try:
-        return pa.table(data)
-    except (pa.ArrowInvalid, TypeError) as fault:
-        raise DataError(
-            f"{type(data).__name__} is no table: expected a frame with named columns; one column "
-            "becomes a frame by to_frame()"
-        ) from fault
-
-
 def renamed(source: TableSource, names: list[str]) -> TableSource:
-    """An array's source under the names of the columns that fit saw."""
-    rows = source.held
+    """The source with these names of its columns."""
+    rows: Any = source.loaded
     if isinstance(rows, ArrowRows):
-        return TableSource(ArrowRows(rows.table.rename_columns(names)), source.name)
-    kind = ArrayRows if isinstance(rows, ArrayRows) else SparseRows
-    return TableSource(kind(rows.values, names), source.name)  # pyright: ignore
+        return replace(source, loaded=ArrowRows(rows.table.rename_columns(names)))
+    return replace(source, loaded=replace(rows, names=names))
 
 
 def container_of(X: Any, source: Any) -> str:
-    """What fit was given: "array", "pandas", "polars", ... or "arrow"."""
+    """The kind of container of the rows: "array", "pandas", "polars", "images", or "arrow"."""
     import narwhals as nw
 
     if isinstance(source, ImageSource):
@@ -242,7 +194,8 @@ def container_of(X: Any, source: Any) -> str:
     if not isinstance(source, TableSource):
         return "arrow"
     if not is_frame(X):
-        return "array" if isinstance(source.held, ArrayRows) else "arrow"
+        is_array = isinstance(source.loaded, ArrayRows) and not sparse.issparse(X)
+        return "array" if is_array else "arrow"
     try:
         name = nw.from_native(X, eager_only=True).implementation.value
     except TypeError:
@@ -251,7 +204,7 @@ def container_of(X: Any, source: Any) -> str:
 
 
 def as_container(table: Any, container: str) -> Any:
-    """A table as the kind of container that fit was given."""
+    """The table in this kind of container."""
     import narwhals as nw
 
     if container == "array":
@@ -265,7 +218,7 @@ def as_container(table: Any, container: str) -> Any:
 
 
 def like_given(values: np.ndarray, names: Any, like: Any) -> Any:
-    """Values (row, column) as an array where `like` is one, else as its kind of frame."""
+    """Values (row, column) as an array if `like` is an array, else as the same kind of frame."""
     import pyarrow as pa
 
     if isinstance(like, np.ndarray | list) or sparse.issparse(like):
@@ -273,20 +226,20 @@ def like_given(values: np.ndarray, names: Any, like: Any) -> Any:
     return same_kind(pa.table(dict(zip(names, values.T, strict=True))), like)
 
 
-FLOAT_BYTES = 8  # of the widest floats that Arrow has
+FLOAT_BYTES = 8  # of the longest floats in Arrow
 
 
 def pandas_table(data: Any) -> pa.Table:
     """A pandas frame as an Arrow table; labels become texts.
 
-    Raises: DataError for labels of which some are texts and some are not.
+    Raises: DataError if only some labels are texts.
     """
     import pyarrow as pa
 
     if len({isinstance(name, str) for name in data.columns}) > 1:
-        odd = next(name for name in data.columns if not isinstance(name, str))
+        label = next(name for name in data.columns if not isinstance(name, str))
         raise DataError(
-            f"the frame has column names that are texts and some that are not, such as {odd!r}; "
+            f"the frame has column names that are texts and some that are not, such as {label!r}; "
             "name all by texts: X.columns = X.columns.astype(str)"
         )
     names = [str(name) for name in data.columns]
@@ -298,7 +251,7 @@ def pandas_table(data: Any) -> pa.Table:
 def pandas_array(name: str, values: Any) -> pa.Array:
     """One column of a pandas frame; objects of several types become texts.
 
-    Levels keep their order; periods are the moments that they begin, intervals are texts.
+    Levels keep their order, periods become their start, intervals become texts.
     """
     import pandas as pd
     import pyarrow as pa
@@ -317,13 +270,13 @@ def pandas_array(name: str, values: Any) -> pa.Array:
     if isinstance(dtype, pd.SparseDtype):
         values = pd.Series(values.to_numpy())
     if isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize > FLOAT_BYTES:
-        values = values.astype("float64")  # Arrow has none of more bits
+        values = values.astype("float64")
     try:
         array = pa.Array.from_pandas(values)
     except UnicodeEncodeError as error:
         raise ColumnTypeError(
-            f"column {name!r} holds {error.object!a:.60}, which is no valid Unicode text; decode "
-            "such bytes in their own encoding, or exclude the column"
+            f"column {name!r} holds {error.object!a:.60}, which is not a valid Unicode text; "
+            "decode such bytes in their encoding, or exclude the column"
         ) from None
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         return _object_array(name, values.to_numpy())
@@ -331,7 +284,7 @@ def pandas_array(name: str, values: Any) -> pa.Array:
 
 
 def level_array(levels: Any) -> pa.Array:
-    """A pandas index of levels as an Arrow array: as texts where Arrow has no such type."""
+    """A pandas index of levels as an Arrow array; texts if Arrow has no such type."""
     import pyarrow.types as pt
 
     try:
@@ -351,24 +304,17 @@ def _texts_of(values: Any) -> pa.Array:
     return pa.array([None if gap else str(value) for value, gap in objects], pa.string())
 
 
-def object_table(columns: dict[str, np.ndarray]) -> pa.Table:
-    """Columns of Python objects as an Arrow table."""
-    import pyarrow as pa
-
-    return pa.table({name: _object_array(name, values) for name, values in columns.items()})
-
-
 def _object_array(name: str, values: np.ndarray) -> pa.Array:
-    """Objects as numbers where all are numbers, as texts otherwise."""
+    """Python objects as numbers if all are numbers, else as texts."""
     import pyarrow as pa
 
     objects = values.tolist()
-    odd = next((v for v in objects if isinstance(v, dict | list | set | tuple | np.ndarray)), None)
-    if odd is not None:
-        raise ColumnTypeError(
-            f"column {name!r} holds {odd!r:.60}: a cell must be a string or a number "
-            "(argument must be a string or a real number)"
-        )
+    for value in objects:
+        if isinstance(value, dict | list | set | tuple | np.ndarray):
+            raise ColumnTypeError(
+                f"column {name!r} holds {value!r:.60}: a cell must be a string or a number "
+                "(argument must be a string or a real number)"
+            )
     gaps = [
         v is None or type(v).__name__ in {"NAType", "NaTType"} or bool(v != v)  # noqa: PLR0124
         for v in objects

@@ -1,4 +1,4 @@
-"""Frames of answers, and filled frames, with the dtypes, labels and index of another frame.
+"""Answers and filled frames with the dtypes, labels and index of another frame.
 
 Arrow has no intervals, periods, nullable integers or unused levels, so they are restored here.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keyhole.data import arrow_types, cast, levels
+from keyhole.data import cast, levels
 from keyhole.data.frames import arrow_table, is_frame, level_array, pandas_array, same_kind
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def template(data: Any) -> Any:
-    """A pandas or polars frame without its rows: labels and dtypes; None for anything else."""
+    """A pandas or polars frame without its rows, for its labels and dtypes; else None."""
     import narwhals as nw
 
     if nw.dependencies.is_pandas_dataframe(data):
@@ -29,9 +29,9 @@ def template(data: Any) -> Any:
 
 
 def restored(table: pa.Table, like: Any) -> Any:
-    """The table as the kind of frame that `like` is, in its dtypes and labels.
+    """The table as a frame of the same kind as `like`, with its dtypes and labels.
 
-    A column that `like` lacks, or values that its dtype cannot hold, stay as Arrow gives them.
+    Columns that `like` lacks, and values that its dtype cannot hold, are those of Arrow.
     """
     import narwhals as nw
 
@@ -44,25 +44,23 @@ def restored(table: pa.Table, like: Any) -> Any:
         return _polars_like(frame, like)
     if not nw.dependencies.is_pandas_dataframe(frame):
         return frame
-    positions = {str(label): position for position, label in enumerate(like.columns)}
-    for position, name in enumerate(table.column_names):
-        if name in positions:
-            values = cast.plain(table.column(name))
-            column = _pandas_like(frame.iloc[:, position], values, like.iloc[:, positions[name]])
-            frame.isetitem(position, column)
+    indices = {str(label): i for i, label in enumerate(like.columns)}
+    for i, name in enumerate(table.column_names):
+        if name in indices:
+            values, column = cast.plain(table.column(name)), like.iloc[:, indices[name]]
+            frame.isetitem(i, _pandas_like(frame.iloc[:, i], values, column))
     frame.columns = labels_like(table.column_names, like)
     return frame
 
 
 def labels_like(names: Sequence[str], like: Any) -> Any:
-    """The pandas labels of these names; one that `like` lacks is itself, or begins a tuple."""
+    """The pandas labels with these names; of a new column, its name or a tuple of it."""
     import pandas as pd
 
-    known = {str(label): label for label in like.columns}
-    labels = [known.get(name, name) for name in names]
-    if all(name in known for name in names):
-        positions = {str(label): position for position, label in enumerate(like.columns)}
-        return like.columns[[positions[name] for name in names]]
+    indices = {str(label): i for i, label in enumerate(like.columns)}
+    if all(name in indices for name in names):
+        return like.columns[[indices[name] for name in names]]
+    labels = [like.columns[indices[name]] if name in indices else name for name in names]
     if isinstance(like.columns, pd.MultiIndex):
         blanks = [""] * (like.columns.nlevels - 1)
         tuples = [label if isinstance(label, tuple) else (label, *blanks) for label in labels]
@@ -70,71 +68,67 @@ def labels_like(names: Sequence[str], like: Any) -> Any:
     return pd.Index(labels, name=like.columns.name)
 
 
-def _pandas_like(made: Any, values: Any, like: Any) -> Any:
-    """A column of made values in the dtype of `like`; as it was made where that cannot hold it."""
+def _pandas_like(column: Any, values: Any, like: Any) -> Any:
+    """A pandas column, made from Arrow values, in the dtype of `like` if that can hold them."""
     import pandas as pd
 
     dtype = like.dtype
-    if made.dtype == dtype:
-        return made
-    if isinstance(dtype, pd.CategoricalDtype):
-        objects = as_objects(values, dtype.categories)
-        new = [v for v in dict.fromkeys(objects) if v is not None and v not in dtype.categories]
-        whole = pd.CategoricalDtype([*dtype.categories, *new], dtype.ordered) if new else dtype
-        return pd.Categorical(objects, dtype=whole)
-    if isinstance(dtype, pd.IntervalDtype):
-        objects = as_objects(values, pd.Index(like.dropna().unique(), dtype=object))
-        if all(v is None or isinstance(v, pd.Interval) for v in objects):
-            return pd.array(objects, dtype=dtype)
-        return made
+    if column.dtype == dtype:
+        return column
     if isinstance(dtype, pd.PeriodDtype):
-        return periods(values, dtype)
+        return _periods(values, dtype)
+    if isinstance(dtype, pd.CategoricalDtype):
+        objects = _objects(values, like)
+        if new := _new_levels(objects, dtype):
+            dtype = pd.CategoricalDtype([*dtype.categories, *new], dtype.ordered)
+        return pd.Categorical(objects, dtype=dtype)
     try:
-        return made.array.astype(dtype)
+        if isinstance(dtype, pd.IntervalDtype):
+            return pd.array(_objects(values, like), dtype=dtype)
+        return column.array.astype(dtype)
     except (TypeError, ValueError, NotImplementedError):
-        return made  # a dtype that cannot hold the values, such as one of another library
+        return column  # a dtype that cannot hold the values, such as one of another library
 
 
 def _polars_like(frame: Any, like: Any) -> Any:
     import polars as pl
 
-    for name, kind in like.schema.items():
-        if name in frame.columns and frame[name].dtype != kind:
+    categories = (pl.Enum, pl.Categorical)
+    for name, dtype in like.schema.items():
+        if name in frame.columns and frame[name].dtype != dtype:
             column = frame[name]
-            by_text = kind in (pl.Enum, pl.Categorical) or column.dtype in (
-                pl.Enum, pl.Categorical
-            )  # fmt: skip
-            column = column.cast(pl.String) if by_text else column
-            cast_column = column.cast(kind, strict=False)
-            if cast_column.null_count() == column.null_count():
-                frame = frame.with_columns(cast_column)
+            if dtype in categories or column.dtype in categories:
+                column = column.cast(pl.String)
+            converted = column.cast(dtype, strict=False)
+            if converted.null_count() == column.null_count():
+                frame = frame.with_columns(converted)
     return frame
 
 
-def with_column(frame: Any, place: int, name: str, values: np.ndarray) -> Any:
-    """The frame with one more column before the one at `place`; -1: after the last."""
+def with_column(frame: Any, index: int, name: str, values: np.ndarray) -> Any:
+    """The frame with a new column before the one at `index`, or after the last if -1."""
     import narwhals as nw
     import pyarrow as pa
 
     width = frame.shape[1]
-    place = width if place < 0 else place
+    index = width if index < 0 else index
     if nw.dependencies.is_pandas_dataframe(frame):
         names = [str(label) for label in frame.columns]
-        labels = labels_like([*names[:place], name, *names[place:]], frame)
+        labels = labels_like([*names[:index], name, *names[index:]], frame)
         copy = frame.copy()
         copy.columns = range(width)
-        copy.insert(place, width, values)
+        copy.insert(index, width, values)
         copy.columns = labels
         return copy
     if nw.dependencies.is_polars_dataframe(frame):
         import polars as pl
 
-        return frame.clone().insert_column(place, pl.Series(name, values))
-    return frame.add_column(place, name, pa.array(values))
+        return frame.clone().insert_column(index, pl.Series(name, values))
+    return frame.add_column(index, name, pa.array(values))
 
 
 def interleaved(frames: list[Any]) -> Any:
-    """The rows of frames of one shape: the first of each, the second of each, ..."""
+    """The first row of each frame, then the second row of each, and so on."""
     import narwhals as nw
     import pyarrow as pa
 
@@ -152,7 +146,7 @@ def interleaved(frames: list[Any]) -> Any:
 
 
 def filled_frame(frame: Any, guessed: pa.Table) -> Any:
-    """A copy of the frame, its gaps in the columns of `guessed` filled."""
+    """A copy of the frame in which gaps in the columns of `guessed` are filled."""
     import narwhals as nw
 
     if nw.dependencies.is_pandas_dataframe(frame):
@@ -161,47 +155,41 @@ def filled_frame(frame: Any, guessed: pa.Table) -> Any:
         frame = frame.collect()
     if nw.dependencies.is_polars_dataframe(frame):
         return _filled_polars(frame, guessed)
-    return same_kind(filled_table(arrow_table(frame), guessed), frame)
-
-
-def filled_table(table: pa.Table, guessed: pa.Table) -> pa.Table:
-    """The table, its gaps in the columns of `guessed` filled, every column in its own type."""
+    table = arrow_table(frame)
     for name in guessed.column_names:
         index = table.column_names.index(name)
-        field = table.schema.field(index)
         values = filled(table.column(name), cast.plain(guessed.column(name)))
-        field = field if values.type == field.type else field.with_type(values.type)
+        field = table.schema.field(index).with_type(values.type)
         table = table.set_column(index, field, values)
-    return table
+    return same_kind(table, frame)
 
 
 def filled(values: Any, guessed: Any, gaps: np.ndarray | None = None) -> Any:
-    """The values (an array or chunks), gaps replaced by what was guessed, in the values' type.
+    """The values (an array or chunks) in their type, with guessed values in the gaps.
 
-    `gaps` are true where to write; None: where a cell is null or NaN.
+    `gaps` are true where values are replaced; None: where they are null or NaN.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_null(values.type):
         return guessed
-    kind = values.type
     gaps = gaps_of(values) if gaps is None else gaps
     if not gaps.any():
         return values
-    if pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(values.type):
         return _filled_levels(values, guessed, gaps)
     plain = cast.plain(values)
     fills = _of_type(guessed.filter(pa.array(gaps)), plain.type)
     # Each gap takes the next fill: functions that replace values have no kernel for some types.
-    order = np.arange(len(plain))
-    order[gaps] = len(plain) + np.arange(int(gaps.sum()))
-    whole = pa.concat_arrays([plain, fills]).take(pa.array(order))
-    return whole if whole.type == kind else pc.cast(whole, kind)
+    indices = np.arange(len(plain))
+    indices[gaps] = len(plain) + np.arange(int(gaps.sum()))
+    whole = pa.concat_arrays([plain, fills]).take(pa.array(indices))
+    return whole if whole.type == values.type else pc.cast(whole, values.type)
 
 
 def gaps_of(values: Any) -> np.ndarray:
-    """True where a cell is null or NaN."""
+    """True where a value is null or NaN."""
     import pyarrow.compute as pc
     import pyarrow.types as pt
 
@@ -211,37 +199,27 @@ def gaps_of(values: Any) -> np.ndarray:
 
 
 def _of_type(guessed: Any, wanted: Any) -> Any:
-    """Guesses cast to the type of the column that they fill, rounded where it is coarser."""
+    """Guessed values in the type of the column, rounded if it is coarser."""
     import pyarrow as pa
 
     if guessed.type == wanted:
         return guessed
     if cast.is_text(wanted):
-        return _texts(guessed).cast(wanted)
+        return cast.short_texts(guessed).cast(wanted)
     if cast.is_numeric(wanted) and cast.is_numeric(guessed.type):
-        return arrow_types.of_numbers(cast.floats(guessed)[0], str(wanted))
+        return cast.of_numbers(cast.floats(guessed)[0], str(wanted))
     if pa.types.is_boolean(wanted):
         return pa.array([levels.value_key(t) == "1" for t in cast.texts(guessed).to_pylist()])
     if pa.types.is_temporal(wanted) and pa.types.is_temporal(guessed.type):
-        return arrow_types.of_seconds(cast.seconds(guessed)[0], str(wanted))
+        return cast.of_seconds(cast.seconds(guessed)[0], str(wanted))
     try:
         return guessed.cast(wanted, safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return pa.nulls(len(guessed), wanted)  # the gap stays
 
 
-def _texts(guessed: Any) -> Any:
-    """Guesses as a text file would write them: numbers with six digits."""
-    import pyarrow as pa
-
-    if not pa.types.is_floating(guessed.type):
-        return cast.texts(guessed)
-    numbers = guessed.to_numpy(zero_copy_only=False)
-    return pa.array([None if np.isnan(n) else f"{n:.6g}" for n in numbers], pa.string())
-
-
 def _filled_levels(values: Any, guessed: Any, gaps: np.ndarray) -> Any:
-    """A dictionary array with its gaps filled; its levels keep their order, new ones come last."""
+    """A dictionary array with its gaps filled; new levels come after the others."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -251,16 +229,15 @@ def _filled_levels(values: Any, guessed: Any, gaps: np.ndarray) -> Any:
     known = cast.texts(values.dictionary).to_pylist()
     fills = guessed.filter(pa.array(gaps))
     new = [t for t in dict.fromkeys(cast.texts(fills).to_pylist()) if t is not None]
-    new = [t for t in new if levels.places(pa.array([t]), known)[0] == len(known)]
+    new = [t for t in new if levels.indices(pa.array([t]), known)[0] == len(known)]
     dictionary = values.dictionary
     if new:
         more = _of_type(pa.array(new, pa.string()), dictionary.type)
         dictionary, known = pa.concat_arrays([dictionary, more]), known + new
     indices = pc.fill_null(values.indices, 0).to_numpy(zero_copy_only=False).astype(np.int64)  # pyright: ignore
-    indices[gaps] = levels.places(fills, known)
+    indices[gaps] = levels.indices(fills, known)
     missing = (indices < 0) | (indices >= len(known))
-    kind = values.type.index_type
-    codes = pa.array(indices, pa.int64(), mask=missing).cast(kind)
+    codes = pa.array(indices, pa.int64(), mask=missing).cast(values.type.index_type)
     return pa.DictionaryArray.from_arrays(codes, dictionary, ordered=values.type.ordered)
 
 
@@ -273,11 +250,12 @@ def _filled_polars(frame: Any, guessed: pa.Table) -> Any:
         if not gaps.any():
             continue
         plain = cast.plain(guessed.column(name))
-        plain = _texts(plain) if series.dtype in (pl.Categorical, pl.Enum, pl.String) else plain
+        if series.dtype in (pl.Categorical, pl.Enum, pl.String):
+            plain = cast.short_texts(plain)
         fills: Any = pl.from_arrow(plain)
-        kind = fills.dtype if series.dtype == pl.Null else series.dtype
-        fills = fills.cast(kind, strict=False)
-        frame = frame.with_columns(fills.zip_with(pl.Series(gaps), series.cast(kind)).alias(name))
+        dtype = fills.dtype if series.dtype == pl.Null else series.dtype
+        fills = fills.cast(dtype, strict=False)
+        frame = frame.with_columns(fills.zip_with(pl.Series(gaps), series.cast(dtype)).alias(name))
     return frame
 
 
@@ -295,64 +273,64 @@ def _filled_pandas(frame: Any, guessed: pa.Table) -> Any:
 
 
 def _filled_series(series: Any, guessed: Any, gaps: np.ndarray) -> Any:
-    """The column's array with its gaps filled, of its own dtype."""
+    """The column's array with its gaps filled, in its dtype."""
     import pandas as pd
     import pyarrow as pa
 
     dtype, fills = series.dtype, guessed.filter(pa.array(gaps))
+    if isinstance(dtype, pd.ArrowDtype):
+        array = filled(pa.array(series.array, type=dtype.pyarrow_dtype), guessed)
+        return pd.arrays.ArrowExtensionArray(array)
+    array = series.array.copy()
+    if isinstance(dtype, pd.SparseDtype):
+        array = series.to_numpy()
+        array[gaps] = fills.to_pylist()
+        return pd.array(array, dtype=dtype)
+    if isinstance(dtype, pd.PeriodDtype):
+        array[gaps] = _periods(fills, dtype)
+        return array
+    objects = _objects(fills, series)
     if isinstance(dtype, pd.CategoricalDtype):
-        array = series.array.copy()
-        objects = as_objects(fills, dtype.categories)
-        new = [v for v in dict.fromkeys(objects) if v is not None and v not in dtype.categories]
-        array = array.add_categories(new) if new else array
-    elif isinstance(dtype, pd.SparseDtype):
-        array, objects = series.to_numpy(), fills.to_pylist()
-    elif isinstance(dtype, pd.ArrowDtype):
-        whole = filled(pa.array(series.array, type=dtype.pyarrow_dtype), guessed)
-        return pd.arrays.ArrowExtensionArray(whole)
-    elif isinstance(dtype, pd.PeriodDtype):
-        array, objects = series.array.copy(), periods(fills, dtype)
-    else:
-        array = series.array.copy()
-        objects = _plain_objects(series, fills)
-    array[gaps] = pd.array(objects, dtype=dtype) if _typed(dtype) else objects
-    return pd.array(array, dtype=dtype) if isinstance(dtype, pd.SparseDtype) else array
+        array = array.add_categories(_new_levels(objects, dtype))
+    elif not pd.api.types.is_object_dtype(dtype):
+        objects = pd.array(objects, dtype=dtype)
+    array[gaps] = objects
+    return array
 
 
-def periods(fills: Any, dtype: Any) -> Any:
-    """Moments as the periods in which they lie."""
+def _periods(times: Any, dtype: Any) -> Any:
+    """Arrow times as the pandas periods that contain them."""
     import pandas as pd
 
-    return pd.DatetimeIndex(fills.to_pandas()).to_period(dtype.freq)
+    return pd.DatetimeIndex(times.to_pandas()).to_period(dtype.freq)
 
 
-def _typed(dtype: Any) -> bool:
-    """True for dtypes whose arrays take arrays of the same dtype."""
-    import pandas as pd
-
-    told = (pd.CategoricalDtype, pd.SparseDtype, pd.PeriodDtype)
-    return not (pd.api.types.is_object_dtype(dtype) or isinstance(dtype, told))
+def _new_levels(objects: list[Any], dtype: Any) -> list[Any]:
+    """The objects that are not categories of a pandas dtype, without duplicates."""
+    return [v for v in dict.fromkeys(objects) if v is not None and v not in dtype.categories]
 
 
-def _plain_objects(series: Any, fills: Any) -> list[Any]:
-    """Fills as Python values that the column can hold."""
+def _objects(values: Any, like: Any) -> list[Any]:
+    """Arrow values as Python objects for a pandas column like this one.
+
+    A level or an interval becomes the equal one of the column, if there is one.
+    """
     import pandas as pd
     import pyarrow as pa
 
-    if isinstance(series.dtype, pd.StringDtype):
-        return _texts(fills).to_pylist()
-    if isinstance(series.dtype, pd.IntervalDtype) or (
-        series.dtype == object and cast.is_text(fills.type)
+    dtype = like.dtype
+    if isinstance(dtype, pd.StringDtype):
+        return cast.short_texts(values).to_pylist()
+    if pd.api.types.is_integer_dtype(dtype) and not pa.types.is_integer(values.type):
+        return [round(value) for value in cast.floats(values)[0].tolist()]
+    if isinstance(dtype, pd.CategoricalDtype):
+        known = dtype.categories
+    elif isinstance(dtype, pd.IntervalDtype) or (
+        pd.api.types.is_object_dtype(dtype) and cast.is_text(values.type)
     ):
-        return as_objects(fills, pd.Index(series.dropna().unique(), dtype=object))
-    if pd.api.types.is_integer_dtype(series.dtype) and not pa.types.is_integer(fills.type):
-        return [round(value) for value in cast.floats(fills)[0].tolist()]
-    return fills.to_pylist()
-
-
-def as_objects(fills: Any, known: Any) -> list[Any]:
-    """Fills as those of the known values that they mean; the fill itself where it means none."""
-    objects, texts = known.tolist(), cast.texts(level_array(known)).to_pylist()
-    places = levels.places(fills, texts)
-    own = fills.to_pylist()
-    return [objects[p] if 0 <= p < len(objects) else own[i] for i, p in enumerate(places)]
+        known = pd.Index(like.dropna().unique(), dtype=object)
+    else:
+        return values.to_pylist()
+    indices = levels.indices(values, cast.texts(level_array(known)).to_pylist()).tolist()
+    objects, pairs = known.tolist(), zip(indices, values.to_pylist(), strict=True)
+    return [objects[i] if 0 <= i < len(objects) else value for i, value in pairs]

@@ -1,7 +1,7 @@
 """Images of one shape as rows, from an array or from image files; resizing.
 
 A row has a column `image` (all pixels: row, column, channel) and, for files, a column `file`.
-The shape is in the metadata of the field, so it survives slices and Parquet.
+The shape is in the metadata of the field, so that it survives slices and Parquet.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ if TYPE_CHECKING:
 
 IMAGE = "image"
 KEY = b"keyhole.image"
-WORKING = 64  # longer side of images that are worked on, unless a hint says otherwise
+WORKING = 64  # longest side of resized images if the schema gives no size
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What all images of a source are: shape as worked on, shape as they came, how stored.
+    """The images of a source: shape of a row, original height and width, and pixel type.
 
-    `flat` images have no axis of channels; `limits` are the least and the most that the stored
-    type holds, None for floats.
+    `flat` images have no axis of channels; `limits` are those of the stored type, None for floats.
     """
 
     grid: tuple[int, int, int]
@@ -41,26 +40,25 @@ class ImageSpec:
 
     @property
     def resized(self) -> bool:
-        """True where images are not worked on as they came."""
+        """True if rows have another size than the original images."""
         return self.grid[:2] != self.original
 
     @classmethod
     def of(cls, recipe: dict[str, Any]) -> ImageSpec:
-        """The form that JSON says, where lists stand for pairs."""
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()
-        }
+        """The spec of a JSON object, in which pairs are lists."""
+        fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()}
         return cls(**fields)
 
     def sized(self, size: tuple[int, int] | None) -> ImageSpec:
-        """The same images at this size, at most 64 pixels a side unless told."""
+        """The same images at this size; None: at most `WORKING` pixels a side."""
         if size is None:
-            part = min(1.0, WORKING / max(self.original))
-            size = (max(1, round(self.original[0] * part)), max(1, round(self.original[1] * part)))
+            scale = min(1.0, WORKING / max(self.original))
+            height, width = (max(1, round(side * scale)) for side in self.original)
+            size = height, width
         return replace(self, grid=(*size, self.grid[2]))
 
     def field(self) -> pa.Field:
-        """The column of such images."""
+        """The field of the column `image`."""
         import pyarrow as pa
 
         plain = pa.float32() if self.resized or self.stored != "uint8" else pa.uint8()
@@ -68,7 +66,7 @@ class ImageSpec:
         return pa.field(IMAGE, pa.list_(plain, int(np.prod(self.grid))), metadata={KEY: text})
 
     def column(self, pixels: np.ndarray) -> pa.Array:
-        """Pixels (image, ...) as that column."""
+        """Pixels (image, ...) as the column `image`."""
         import pyarrow as pa
 
         kind = self.field().type
@@ -77,13 +75,10 @@ class ImageSpec:
 
 
 def image_spec_of(table: pa.Table) -> ImageSpec | None:
-    """What images a table holds; None where it holds none."""
-    if IMAGE not in table.column_names:
-        return None
-    text = (table.schema.field(IMAGE).metadata or {}).get(KEY)
-    if text is None:
-        return None
-    return ImageSpec.of(json.loads(text))
+    """The spec of the images in a table; None if there are none."""
+    field = table.schema.field(IMAGE) if IMAGE in table.column_names else None
+    text = (field.metadata or {}).get(KEY) if field is not None else None
+    return None if text is None else ImageSpec.of(json.loads(text))
 
 
 def holds_images(source: Source) -> bool:
@@ -97,20 +92,20 @@ def holds_images(source: Source) -> bool:
 
 
 def pixels_of(table: pa.Table) -> np.ndarray:
-    """The images of a table as floats (image, cell)."""
+    """The images of a table as floats (image, pixel); NaN for a null image."""
     column = table.column(IMAGE).combine_chunks()
-    wide, present = column.type.list_size, column.is_valid().to_numpy(zero_copy_only=False)
-    flat = column.flatten().to_numpy(zero_copy_only=False)  # without the images that are null
-    values = flat.reshape(-1, wide).astype(np.float32, copy=False)
+    size, present = column.type.list_size, column.is_valid().to_numpy(zero_copy_only=False)
+    flat = column.flatten().to_numpy(zero_copy_only=False)  # without null images
+    values = flat.reshape(-1, size).astype(np.float32, copy=False)
     if present.all():
         return values
-    whole = np.full((len(column), wide), np.nan, np.float32)
-    whole[present] = values
-    return whole
+    pixels = np.full((len(column), size), np.nan, np.float32)
+    pixels[present] = values
+    return pixels
 
 
 def as_images(table: pa.Table) -> np.ndarray:
-    """The images of a table as an array (image, height, width), with channels if they had."""
+    """The images of a table as an array (image, height, width), with channels unless flat."""
     image_spec = image_spec_of(table)
     column = table.column(IMAGE).combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False)
@@ -120,7 +115,7 @@ def as_images(table: pa.Table) -> np.ndarray:
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Images (image, height, width, channel) at another size, smoothed where they shrink."""
+    """Images (image, height, width, channel) at another size, smoothed if they shrink."""
     from scipy import ndimage
 
     x = pixels.astype(np.float32)
@@ -128,9 +123,8 @@ def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         ratio = x.shape[axis] / wanted
         if ratio == 1:
             continue
-        whole = round(ratio) if abs(ratio - round(ratio)) < 1e-9 and ratio > 1 else 0
-        if whole:  # blocks of so many pixels: their mean
-            shape = (*x.shape[:axis], wanted, whole, *x.shape[axis + 1 :])
+        if ratio > 1 and abs(ratio - round(ratio)) < 1e-9:  # means of whole blocks
+            shape = (*x.shape[:axis], wanted, round(ratio), *x.shape[axis + 1 :])
             x = x.reshape(shape).mean(axis + 1)
             continue
         if ratio > 1:
@@ -140,12 +134,12 @@ def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _interpolated(x: np.ndarray, axis: int, wanted: int) -> np.ndarray:
-    """Straight lines between the middles of pixels."""
-    size = x.shape[axis]
-    at = ((np.arange(wanted) + 0.5) * size / wanted - 0.5).clip(0, size - 1)
-    low = np.floor(at).astype(int).clip(0, max(size - 2, 0))
+    """Linear interpolation between the centres of pixels."""
+    size, shape = x.shape[axis], [-1 if i == axis else 1 for i in range(x.ndim)]
+    position = ((np.arange(wanted) + 0.5) * size / wanted - 0.5).clip(0, size - 1)
+    low = np.floor(position).astype(int).clip(0, max(size - 2, 0))
     high = np.minimum(low + 1, size - 1)
-    share = (at - low).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    share = (position - low).astype(np.float32).reshape(shape)
     return x.take(low, axis) * (1 - share) + x.take(high, axis) * share
 
 
@@ -154,24 +148,24 @@ SMALLEST, MOST_CHANNELS = 4, 16
 BLOCK_BYTES = 64 << 20
 
 
-class Held(Protocol):
-    """Images that can be read one after the other."""
+class ImageReader(Protocol):
+    """Images that can be read in blocks."""
 
     def __len__(self) -> int: ...
 
     def read(self, indices: range) -> np.ndarray:
-        """Some of them as they came, (image, height, width, channel)."""
+        """Consecutive images (image, height, width, channel)."""
         ...
 
     @property
     def files(self) -> list[str] | None:
-        """What each is called, where they are files."""
+        """The names of the files; None for an array."""
         ...
 
 
 @dataclass(frozen=True)
-class HeldArray:
-    """Images in one array (image, height, width, channel)."""
+class ArrayReader:
+    """Images in an array (image, height, width, channel)."""
 
     values: np.ndarray
     files: list[str] | None = None
@@ -185,120 +179,119 @@ class HeldArray:
 
 
 @dataclass(frozen=True)
-class HeldFiles:
-    """Images in files, each read when it is wanted, and brought to one size."""
+class FileReader:
+    """Images in files, resized to `size`; None if all have the same size."""
 
     images: Any
-    size: tuple[int, int] | None = None  # None: all are of one
+    size: tuple[int, int] | None = None
 
     @property
     def files(self) -> list[str]:
-        """Their names."""
+        """The names of the files."""
         return [image.name for image in self.images]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def read(self, indices: range) -> np.ndarray:
-        """Some of them."""
-        whole = (self.images[i].upright() for i in indices)
-        return np.stack(
-            [x if self.size is None else resized(x[None], self.size)[0] for x in whole]
-        )
+        """Consecutive images, read from their files."""
+        images = (self.images[i].upright() for i in indices)
+        if self.size is None:
+            return np.stack(list(images))
+        return np.stack([resized(x[None], self.size)[0] for x in images])
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Rows that are images; they come in blocks of bounded memory."""
+    """Rows that are images, in blocks of bounded memory."""
 
-    held: Held
-    form: ImageSpec
+    reader: ImageReader
+    spec: ImageSpec
     name: str
-    passed_over: str = ""  # which files of the folder were, in words
+    passed_over: str = ""  # a text about files of the folder that are not images
 
     @property
     def names(self) -> list[str]:
-        """`image`, and `file` before it where images are files."""
-        return [IMAGE] if self.held.files is None else [FILE, IMAGE]
+        """`image`, after `file` if images are files."""
+        return [IMAGE] if self.reader.files is None else [FILE, IMAGE]
 
     @property
     def rows(self) -> int | None:
-        """How many images there are."""
-        return len(self.held)
+        """The number of images."""
+        return len(self.reader)
 
     @property
     def groups(self) -> int:
-        """None can be read at random: they are held, or spooled, as they come."""
+        """0: images are read in order."""
         return 0
 
-    def group(self, place: int) -> Rows:
-        """None is there."""
-        raise IndexError
+    def group(self, index: int) -> Rows:
+        """Not available: images have no groups."""
+        raise NotImplementedError
 
     def blocks(self, rows: int) -> Iterator[Rows]:
         """The images in order."""
         import pyarrow as pa
 
-        a_image = 4 * max(int(np.prod(self.form.original)), 1) * self.form.grid[2]
-        step = max(1, min(rows, BLOCK_BYTES // a_image))
-        for start in range(0, len(self.held), step):
-            indices = range(start, min(start + step, len(self.held)))
-            pixels = self.held.read(indices)
-            if pixels.shape[1:3] != self.form.grid[:2]:
-                pixels = resized(pixels, self.form.grid[:2])
-            columns, files = [self.form.column(pixels)], self.held.files
-            fields = [self.form.field()]
+        image_bytes = 4 * max(int(np.prod(self.spec.original)), 1) * self.spec.grid[2]
+        step, files = max(1, min(rows, BLOCK_BYTES // image_bytes)), self.reader.files
+        for start in range(0, len(self.reader), step):
+            indices = range(start, min(start + step, len(self.reader)))
+            pixels = self.reader.read(indices)
+            if pixels.shape[1:3] != self.spec.grid[:2]:
+                pixels = resized(pixels, self.spec.grid[:2])
+            columns, fields = [self.spec.column(pixels)], [self.spec.field()]
             if files is not None:
                 columns.insert(0, pa.array(files[indices.start : indices.stop], pa.string()))
                 fields.insert(0, pa.field(FILE, pa.string()))
             yield ArrowRows(pa.table(columns, schema=pa.schema(fields)))
 
     def sized(self, size: tuple[int, int] | None, *, any_size: bool = False) -> ImageSource:
-        """The same images at this size; with `any_size`, whatever size each of them has.
+        """The same images at this size; with `any_size`, original sizes may differ.
 
-        Raises: DataError that names an image of another size than the first.
+        Raises: DataError if an image has another size than the first.
         """
-        held = self.held
-        if isinstance(held, HeldFiles):
-            first = held.images[0]
-            odd = next((p for p in held.images if p.upright_size != first.upright_size), None)
-            if odd is not None and not any_size:
-                sizes = ["x".join(map(str, p.upright_size)) for p in (odd, first)]
+        reader, spec = self.reader, self.spec.sized(size)
+        if isinstance(reader, FileReader):
+            first = reader.images[0]
+            other = next((p for p in reader.images if p.upright_size != first.upright_size), None)
+            if other is not None and not any_size:
+                sizes = ["x".join(map(str, p.upright_size)) for p in (other, first)]
                 raise DataError(
-                    f"{odd.name} is {sizes[0]}, and {first.name} is {sizes[1]}: "
-                    "images of one size are needed; "
-                    "ImageSchema(size=(height, width)) resizes all"
+                    f"{other.name} is {sizes[0]}, and {first.name} is {sizes[1]}: images of one "
+                    "size are needed; ImageSchema(size=(height, width)) resizes all"
                 )
-            form = self.form.sized(size)
-            held = replace(held, size=form.grid[:2] if form.resized or odd is not None else None)
-        return replace(self, held=held, form=self.form.sized(size))
+            resizing = spec.resized or other is not None
+            reader = replace(reader, size=spec.grid[:2] if resizing else None)
+        return replace(self, reader=reader, spec=spec)
 
-    def like(self, form: ImageSpec, *, any_size: bool) -> ImageSource:
-        """The same images as a model takes them; with `any_size`, whatever their own size.
+    def like(self, spec: ImageSpec, *, any_size: bool) -> ImageSource:
+        """The same images as rows of this spec; with `any_size`, original sizes may differ.
 
-        Raises: DataError for images of another shape, or grey ones where it takes colour.
+        Raises: DataError for images of another size or number of channels.
         """
-        if self.form.grid[2] != form.grid[2]:
-            kinds = ["grey" if c == 1 else f"of {c} channels" for c in
-                     (self.form.grid[2], form.grid[2])]  # fmt: skip
+        kinds = [
+            "grey" if s.grid[2] == 1 else f"of {s.grid[2]} channels" for s in (self.spec, spec)
+        ]
+        if kinds[0] != kinds[1]:
             raise DataError(
                 f"{self.name} holds images that are {kinds[0]}; this model was fitted on "
                 f"images that are {kinds[1]}"
             )
-        (height, width), (wanted, across) = self.form.original, form.original
-        if (height, width) != (wanted, across) and not any_size:
+        sizes = ["x".join(map(str, s.original)) for s in (self.spec, spec)]
+        if sizes[0] != sizes[1] and not any_size:
             raise DataError(
-                f"{self.name} holds images of {height}x{width}; this model was fitted on "
-                f"images of {wanted}x{across}; fit it with "
-                "ImageSchema(size=(height, width)) to have all sizes resized"
+                f"{self.name} holds images of {sizes[0]}; this model was fitted on images of "
+                f"{sizes[1]}; to resize all images, fit it with "
+                "ImageSchema(size=(height, width))"
             )
-        return self.sized(form.grid[:2], any_size=any_size)
+        return self.sized(spec.grid[:2], any_size=any_size)
 
 
 def array_images(values: np.ndarray) -> ImageSource:
     """The source of an array (image, height, width) or (image, height, width, channel).
 
-    Raises: DataError for what are no images.
+    Raises: DataError for arrays of other shapes.
     """
     shape = values.shape
     grid = (shape[1], shape[2], shape[3] if values.ndim == 4 else 1)
@@ -308,20 +301,18 @@ def array_images(values: np.ndarray) -> ImageSource:
             f"with dim {values.ndim}. Images are (n, height, width) or (n, height, width, "
             f"channels), from {SMALLEST} pixels a side and up to {MOST_CHANNELS} channels"
         )
-    whole = values.dtype.kind in "iub"
-    info = np.iinfo(values.dtype if values.dtype.kind != "b" else np.uint8) if whole else None
-    stored = "uint8" if values.dtype.kind == "b" else str(values.dtype)
-    limits = None if info is None else (float(info.min), float(info.max))
-    image_spec = ImageSpec(
-        grid, (grid[0], grid[1]), values.ndim == 3, stored if whole else "float32", limits
-    )
-    return ImageSource(HeldArray(values.reshape(len(values), *grid)), image_spec, "the array")
+    dtype, limits = np.dtype(np.uint8) if values.dtype.kind == "b" else values.dtype, None
+    if dtype.kind in "iu":
+        limits = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    stored = "float32" if limits is None else str(dtype)
+    spec = ImageSpec(grid, grid[:2], values.ndim == 3, stored, limits)
+    return ImageSource(ArrayReader(values.reshape(len(values), *grid)), spec, "the array")
 
 
 def file_images(path: str) -> ImageSource:
     """The source of a folder, a glob or a file of images.
 
-    Raises: DataError that names an image with other channels than the first, FileError.
+    Raises: DataError if an image has another number of channels than the first, FileError.
     """
     from keyhole.data.images import open_images, warn_infinite, warn_passed_over
 
@@ -332,9 +323,9 @@ def file_images(path: str) -> ImageSource:
     if not images:
         raise DataError(f"{path} holds 0 images: a minimum of 1 is required")
     first = images[0]
-    odd = next((p for p in images if p.channels != first.channels), None)
-    if odd is not None:
-        texts = [f"{p.name} has {p.channels} channel(s)" for p in (odd, first)]
+    other = next((p for p in images if p.channels != first.channels), None)
+    if other is not None:
+        texts = [f"{p.name} has {p.channels} channel(s)" for p in (other, first)]
         raise DataError(f"{texts[0]}, and {texts[1]}: give grey images, or colour ones")
     grid, kind = (*first.upright_size, first.channels), np.dtype(first.dtype)
     if min(grid[:2]) < SMALLEST:
@@ -342,6 +333,6 @@ def file_images(path: str) -> ImageSource:
     ends = first.limits if kind.kind in "iub" else None
     limits = None if ends is None else (float(ends[0]), float(ends[1]))
     stored = "uint8" if kind.kind == "b" else str(kind)
-    image_spec = ImageSpec(grid, grid[:2], first.channels == 1, stored, limits)
+    spec = ImageSpec(grid, grid[:2], first.channels == 1, stored, limits)
     passed_over = opened.passed_over_in_words() if opened.ignored else ""
-    return ImageSource(HeldFiles(images), image_spec, path, passed_over)
+    return ImageSource(FileReader(images), spec, path, passed_over)

@@ -1,4 +1,4 @@
-"""Levels matched by value: texts, booleans and numbers that mean the same are one level.
+"""Levels of categories, matched by value: "1.0" and 1 are one level; errors for bad cells.
 
 A level is a JSON value: a text, a boolean or a number; any other value is stored as its text.
 """
@@ -6,7 +6,7 @@ A level is a JSON value: a text, a boolean or a number; any other value is store
 import re
 from collections import Counter
 from collections.abc import Sequence
-from decimal import Context, InvalidOperation
+from decimal import InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -20,37 +20,32 @@ WORDS = {
 }  # fmt: skip
 NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?")  # 0123 is a code
 MIDNIGHT = re.compile(r"(\d{4}-\d\d-\d\d)[t ]00:00(:00(\.0+)?)?z?")
-EXACT = Context(prec=100)  # digits: more than any type has
 
 
-def places(values: Any, known: Sequence[str]) -> np.ndarray:
-    """The place of each value among known texts, their number for an unknown one, -1 for a gap.
+def indices(values: Any, known: Sequence[str]) -> np.ndarray:
+    """The index of each value among known texts; `len(known)` for an unknown value, -1 for a gap.
 
-    The text itself comes first, then what has the same value: "1.0" is 1, "TRUE" is true.
+    An equal text is preferred to an equal value: "1.0" is 1, "TRUE" is true.
     """
     distinct, codes = _distinct(values)
-    by_text = {text: place for place, text in reversed(list(enumerate(known)))}
-    by_value: dict[str, int | None] = {}
+    by_text = {text: i for i, text in reversed(list(enumerate(known)))}
     if not all(text in by_text for text in distinct):
-        for place, text in enumerate(known):
-            key = value_key(text)
-            by_value[key] = None if key in by_value else place  # two levels of one value: neither
-    indices = []
-    for text in distinct:
-        place = by_text.get(text)
-        place = by_value.get(value_key(text)) if place is None else place
-        indices.append(len(known) if place is None else place)
-    return np.array([*indices, -1], np.int64)[codes]
+        keys = [value_key(text) for text in known]
+        counts = Counter(keys)  # two levels of one value: neither
+        by_key = {key: i for i, key in enumerate(keys) if counts[key] == 1}
+        for text in distinct:
+            by_text.setdefault(text, by_key.get(value_key(text), len(known)))
+    return np.array([*(by_text[text] for text in distinct), -1], np.int64)[codes]
 
 
 def value_key(text: str) -> str:
-    """A text that is the same for all ways to write one value."""
+    """The same text for all ways to write one value."""
     lower = text.strip().lower()
     if lower in WORDS:
         return WORDS[lower]
     if NUMBER.fullmatch(lower) and len(lower) < 100:
         try:
-            number = EXACT.create_decimal(lower).normalize(EXACT)
+            number = cast.EXACT.create_decimal(lower).normalize(cast.EXACT)
         except InvalidOperation:
             return text
         return str(number) if number else "0"
@@ -59,23 +54,23 @@ def value_key(text: str) -> str:
 
 
 def count(values: Any) -> Counter[Any]:
-    """How often each value of an Arrow array stands in it; gaps are left out."""
+    """The number of times that each value occurs in an Arrow array, without gaps."""
     import pyarrow.compute as pc
 
     if not _hashable(values.type):
         values = cast.texts(values)
     values = values.drop_null()
-    counted = pc.value_counts(values)  # pyright: ignore
-    found: Counter[Any] = Counter()
-    for level, times in zip(as_json(counted.field("values")), counted.field("counts").to_pylist(),
-                            strict=True):  # fmt: skip
+    table = pc.value_counts(values)  # pyright: ignore
+    counts: Counter[Any] = Counter()
+    pairs = zip(as_json(table.field("values")), table.field("counts").to_pylist(), strict=True)
+    for level, times in pairs:
         if level == level:  # noqa: PLR0124  (NaN is a gap)
-            found[level] += times
-    return found
+            counts[level] += times
+    return counts
 
 
 def as_json(values: Any) -> list[Any]:
-    """The values as JSON can hold them exactly; null is None."""
+    """The values as exact JSON values; null is None."""
     import pyarrow as pa
     import pyarrow.types as pt
 
@@ -86,7 +81,7 @@ def as_json(values: Any) -> list[Any]:
 
 
 def _distinct(values: Any) -> tuple[list[str], np.ndarray]:
-    """The texts of the distinct values, and the place of each value among them; -1 for a gap."""
+    """The texts of the distinct values, and the index of each value among them; -1 for a gap."""
     import pyarrow.compute as pc
     import pyarrow.types as pt
 
@@ -101,7 +96,7 @@ def _distinct(values: Any) -> tuple[list[str], np.ndarray]:
 
 
 def _hashable(arrow_type: Any) -> bool:
-    """True where Arrow counts distinct values of the type."""
+    """True if Arrow can count distinct values of the type."""
     import pyarrow.types as pt
 
     return not (pt.is_nested(arrow_type) or hasattr(arrow_type, "extension_name"))
@@ -110,44 +105,43 @@ def _hashable(arrow_type: Any) -> bool:
 def numbers(
     name: str, values: Any, start: int = 0, decimal: str | None = None, unit: str | None = None
 ) -> np.ndarray:
-    """A column's numbers, NaN for missing; texts are read as `cast.floats` reads them.
+    """The numbers of a column by `cast.floats`, NaN for missing.
 
-    Raises: DataError that names the first cell that holds no number, or an infinite one.
+    Raises: DataError for the first cell that is not a number, or infinite.
     """
-    found, bad = cast.floats(values, decimal, unit)
-    unreadable(name, values, bad, start, "number")
-    infinite(name, found, start)
-    return found
+    floats, bad = cast.floats(values, decimal, unit)
+    check_readable(name, values, bad, start, "number")
+    check_finite(name, floats, start)
+    return floats
 
 
-def unreadable(name: str, values: Any, bad: np.ndarray, start: int, what: str) -> None:
-    """Raises: DataError where there are cells at `bad`, none of which holds a `what`."""
-    if not len(bad):
-        return
-    more = f" ({len(bad):,} such cells)" if len(bad) > 1 else ""
-    first = int(bad[0])
-    raise DataError(
-        f"column {name!r}, data row {start + first + 1:,}: {said(values, first)} is no {what}, as "
-        f"this column holds{more}; mend it or leave the cell empty"
-    )
+def check_readable(name: str, values: Any, bad: np.ndarray, start: int, kind: str) -> None:
+    """Raises: DataError if there are positions of `bad` values."""
+    if len(bad):
+        first = int(bad[0])
+        more = f" ({len(bad):,} such cells)" if len(bad) > 1 else ""
+        raise DataError(
+            f"column {name!r}, data row {start + first + 1:,}: expected a {kind}, got "
+            f"{cell_text(values, first)}{more}; correct it or leave the cell empty"
+        )
 
 
-def infinite(name: str, found: np.ndarray, start: int) -> None:
+def check_finite(name: str, numbers: np.ndarray, start: int) -> None:
     """Raises: DataError for the first infinite number."""
-    at = np.flatnonzero(np.isinf(found))
-    if len(at):
-        raise DataError(infinity(name, start + int(at[0]) + 1))
+    rows = np.flatnonzero(np.isinf(numbers))
+    if len(rows):
+        raise DataError(infinity(name, start + int(rows[0]) + 1))
 
 
 def infinity(name: str, row: int) -> str:
-    """What to say of an infinite number; rows count from 1."""
+    """The message for an infinite number; rows count from 1."""
     return (
         f"Input contains infinity: column {name!r}, data row {row:,}; replace infinite values or "
         "leave the cell empty"
     )
 
 
-def said(values: Any, place: int) -> str:
-    """A value as the user wrote it, cut where it is long."""
-    text = cast.texts(values[place:][:1])[0].as_py()
+def cell_text(values: Any, row: int) -> str:
+    """A value for a message, cut after 60 characters."""
+    text = cast.texts(values[row:][:1])[0].as_py()
     return repr(text)[:60] if cast.is_text(values.type) else f"{text!s:.60}"

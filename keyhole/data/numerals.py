@@ -1,10 +1,12 @@
-"""Numbers as texts: decimal sign, thousands, money, percent; read, and written the same way.
+"""Numbers as texts: the format is learned from the data, and used to read and write them.
 
 A column of texts stores its `NumberFormat`, so a text means the same number in every file.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -16,16 +18,16 @@ SPACE = "[ \u00a0\u202f\u2009]"
 CODES = "USD|EUR|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|HUF|AUD|CAD|NZD|BRL|MXN|ZAR|RUB|TRY|KRW"
 UNIT = rf"(?:[A-Z]{{0,3}}\p{{Sc}}|[%‰]|{CODES}|kr\.?|zł|Kč|Ft|Fr\.)"
 MINUS = "−"  # typographers' minus
-MOST_PLACES = 6  # more digits than these are a computer's, not a person's
+MOST_PLACES = 6  # decimals; more of them were written by a program, not a person
 OPPOSITE = {".": ",", ",": "."}
 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How a column writes numbers; an empty `decimal` means that training never showed it.
+    """How a column writes numbers; `decimal` is empty if training data never showed it.
 
     `places` are the fewest and the most digits after the decimal sign, `width` the digits of a
-    code that is padded with zeros.
+    code with leading zeros.
     """
 
     decimal: str = ""
@@ -50,16 +52,16 @@ class NumberFormat:
             and all(type(n) is int and 0 <= n <= 20 for n in (*places, width))
         )
         if not valid:
-            raise SettingError(f"written={recipe!r:.60} is no way to write numbers")
+            raise SettingError(f"written={recipe!r:.60} is not a valid number format")
         return cls(**{**recipe, "places": tuple(places)})
 
     def recipe(self) -> dict[str, Any]:
-        """The JSON from which `of` makes this again."""
+        """The JSON that `of` reads."""
         return {**asdict(self), "places": list(self.places)}
 
     @property
     def plain(self) -> bool:
-        """True where every program reads such numbers: no thousands, no unit, a point."""
+        """True if every program reads such numbers: no thousands, no unit, a decimal point."""
         signs = (self.thousands, self.prefix, self.suffix, self.brackets, self.width)
         return self.decimal != "," and not any(signs)
 
@@ -97,9 +99,7 @@ class NumberFormat:
 def pattern(decimal: str) -> str:
     """The regular expression of a number with this decimal sign, its parts as named groups."""
     point, other = (r"\.", ",") if decimal == "." else (",", r"\.")
-    groups = "|".join(
-        rf"[1-9]\d{{0,2}}(?:{sep}\d{{3}})+" for sep in (other, "['’]", SPACE)
-    )  # fmt: skip
+    groups = "|".join(rf"[1-9]\d{{0,2}}(?:{sep}\d{{3}})+" for sep in (other, "['’]", SPACE))
     body = rf"(?:(?:{groups}|\d+)(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?"
     signs = rf"[+\-{MINUS}]?"
     return (
@@ -109,7 +109,7 @@ def pattern(decimal: str) -> str:
 
 
 def parts(values: Any, decimal: str) -> Any:
-    """The parts of each text that is a number with this decimal sign, null for the others."""
+    """The parts of each text that is a number with this decimal sign; null for other texts."""
     import pyarrow.compute as pc
 
     struct = pc.extract_regex(values, pattern=pattern(decimal))  # pyright: ignore
@@ -126,7 +126,7 @@ def parts(values: Any, decimal: str) -> Any:
 
 
 def numbers(values: Any, decimal: str, unit: str | None = None) -> np.ndarray:
-    """Texts as float64, NaN for what is no number with this decimal sign (and unit, if any)."""
+    """Texts as float64; NaN if a text is not a number with this decimal sign (and unit)."""
     return sizes(parts(values, decimal), decimal, unit)
 
 
@@ -155,7 +155,144 @@ def sizes(struct: Any, decimal: str, unit: str | None = None) -> np.ndarray:
 
 
 def one(text: str, decimal: str) -> float:
-    """A text as a number, NaN where it is none with this decimal sign."""
+    """A text as a number; NaN if it is not a number with this decimal sign."""
     import pyarrow as pa
 
     return float(numbers(pa.array([text]), decimal)[0])
+
+
+LEAST_CODES = 0.01  # share of texts with leading zeros from which on digits are a code
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a sample of texts writes numbers, and how sure that is.
+
+    `share` of the texts are numbers. `sure`: the texts decide the decimal sign. `example` can be
+    read with either sign. `code`: the digits are a code. `digits`: all texts are digits alone.
+    """
+
+    format: NumberFormat
+    share: float = 0.0
+    sure: bool = False
+    example: str = ""
+    units: int = 0
+    code: bool = False
+    digits: bool = False
+
+
+def study(texts: Any, prefer: str = "", decimal: str = "") -> Reading:
+    """How texts (Arrow strings without null) write numbers.
+
+    `decimal` is the sign that a user gave, `prefer` the one for texts that do not decide it.
+    """
+    return study_columns([texts], [decimal], prefer)[0]
+
+
+def study_columns(
+    columns: Sequence[Any], decimals: Sequence[str], prefer: str = ""
+) -> list[Reading]:
+    """`study` of many columns at once: compiling a pattern takes longer than matching 50 texts."""
+    import pyarrow as pa
+
+    texts = pa.concat_arrays([pa.array([], pa.string()), *columns])
+    structs = {sign: parts(texts, sign) for sign in OPPOSITE}
+    floats = {sign: sizes(struct, sign) for sign, struct in structs.items()}
+    readings, start = [], 0
+    for column, decimal in zip(columns, decimals, strict=True):
+        rows = slice(start, start + len(column))
+        start += len(column)
+        numbers = {sign: values[rows] for sign, values in floats.items()}
+        column_parts = {sign: struct[rows] for sign, struct in structs.items()}
+        readings.append(_reading(column, numbers, column_parts, decimal, prefer))
+    return readings
+
+
+def _reading(
+    texts: Any, numbers: dict[str, np.ndarray], structs: dict[str, Any], decimal: str, prefer: str
+) -> Reading:
+    """The reading of texts from their numbers and parts, by decimal sign."""
+    counts = {sign: int(np.isfinite(numbers[sign]).sum()) for sign in OPPOSITE}
+    if not any(counts.values()):
+        return Reading(NumberFormat())
+    both = np.isfinite(numbers["."] + numbers[","])
+    differ = np.flatnonzero((numbers["."] != numbers[","]) & both)
+    sure = counts["."] != counts[","] or bool(decimal)
+    if not decimal and sure:
+        decimal = max(counts, key=lambda sign: counts[sign])
+    elif not decimal:
+        decimal = prefer or (_by_size(texts, numbers, differ) if len(differ) else "")
+    struct = structs[decimal or "."].drop_null()
+    code, digits, width = _digits(texts)
+    return Reading(
+        _format(struct, decimal, width if code else 0),
+        share=counts[decimal or "."] / len(texts),
+        sure=sure,
+        example=texts[int(differ[0])].as_py() if len(differ) and not sure else "",
+        units=len(_units(struct)),
+        code=code,
+        digits=digits,
+    )
+
+
+def _by_size(texts: Any, numbers: dict[str, np.ndarray], differ: np.ndarray) -> str:
+    """The decimal sign of texts in which three digits follow every sign.
+
+    If all numbers without a sign are whole and below 1,000, the sign divides thousands.
+    """
+    signs = {sign for i in differ[:1_000] for sign in OPPOSITE if sign in texts[int(i)].as_py()}
+    whole = np.delete(numbers["."], differ)
+    whole = np.abs(whole[np.isfinite(whole)])
+    small = len(whole) and whole.max() < 1_000 and (whole == np.round(whole)).all()
+    if len(signs) == 1 and small:
+        return OPPOSITE[signs.pop()]
+    return "."
+
+
+def _digits(texts: Any) -> tuple[bool, bool, int]:
+    """Whether digits are a code, whether all texts are digits alone, and the width of codes."""
+    import pyarrow.compute as pc
+
+    digits = texts.filter(pc.match_substring_regex(texts, r"^\d+$"))  # pyright: ignore
+    if not len(digits):
+        return False, False, 0
+    widths = pc.binary_length(digits).to_numpy(zero_copy_only=False)  # pyright: ignore
+    zeros = pc.sum(pc.match_substring_regex(digits, r"^0\d")).as_py()  # pyright: ignore
+    even = widths.min() == widths.max()
+    mostly = len(digits) >= 0.5 * len(texts)
+    code = mostly and zeros > 0 and (even or zeros >= LEAST_CODES * len(digits))
+    return bool(code), len(digits) == len(texts), int(widths.max()) if even else 0
+
+
+def _units(struct: Any) -> set[str]:
+    affixes = zip(*(struct.field(name).to_pylist() for name in ("prefix", "suffix")), strict=True)
+    return {(prefix + suffix).strip(SPACE[1:-1]) for prefix, suffix in affixes} - {""}
+
+
+def _format(struct: Any, decimal: str, width: int) -> NumberFormat:
+    """The most frequent format of these numbers."""
+    import pyarrow.compute as pc
+
+    point = r"\." if decimal != "," else ","
+    body = struct.field("body")
+    with_thousands = pc.extract_regex(body, r"^\d{1,3}(?P<sep>[^\d])\d{3}(?:[^\d]|$)")  # pyright: ignore
+    seps = with_thousands.field("sep").filter(with_thousands.is_valid()).to_pylist()
+    seps = [sep for sep in seps if sep != (decimal or ".")]
+    places = pc.extract_regex(body, rf"^[^eE]*?(?:{point}(?P<part>\d*))?$")  # pyright: ignore
+    lengths = pc.binary_length(places.field("part").filter(places.is_valid()))  # pyright: ignore
+    lengths = lengths.to_numpy(zero_copy_only=False)
+    exponents = len(lengths) < len(struct)
+    most = MOST_PLACES + 1 if exponents or not len(lengths) else int(min(lengths.max(), 20))
+    return NumberFormat(
+        decimal=decimal,
+        thousands=_most_frequent(seps),
+        prefix=_most_frequent(struct.field("prefix").to_pylist()),
+        suffix=_most_frequent(struct.field("suffix").to_pylist()),
+        brackets="(" in struct.field("open").to_pylist(),
+        places=(int(lengths.min()) if len(lengths) else 0, most),
+        width=width,
+    )
+
+
+def _most_frequent(texts: list[str]) -> str:
+    return Counter(texts).most_common(1)[0][0] if texts else ""

@@ -18,14 +18,14 @@ from keyhole.data.parquet import ParquetSource
 from keyhole.data.source import ArrowRows, Rows, Source, TableSource, check_names
 from keyhole.errors import DataError, FileError
 
-HELD_BYTES = 256 << 20  # text that takes more memory than this is spooled to disk for training
+HELD_BYTES = 256 << 20  # a CSV that needs more memory is spooled to disk for training
 SPOOL_ROWS = 65_536
 
 
 def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
-    """The source of these rows; `columns` names those to read, where the container can choose.
+    """The source of these rows; `columns` are those to read from Parquet files.
 
-    Raises: FileError for a path that leads nowhere, DataError for what holds no table.
+    Raises: FileError for a path that does not exist, DataError for data that is not a table.
     """
     if not isinstance(data, str | os.PathLike):
         return frame_source(data)
@@ -47,7 +47,7 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
 
 
 def _images(path: str) -> bool:
-    """True for image files; other files do not load what reads them."""
+    """True for image files; the image libraries are not loaded for tables."""
     if os.path.isfile(path) and path.endswith((".csv", ".parquet", ".pq", ".gz", ".txt")):
         return False
     from keyhole.data.images import is_images
@@ -56,7 +56,7 @@ def _images(path: str) -> bool:
 
 
 def is_parquet(path: str) -> bool:
-    """True for a Parquet file: by its first bytes, or its ending where it cannot be read."""
+    """True for a Parquet file, by its first bytes or its ending."""
     try:
         with open(path, "rb") as file:
             return file.read(4) == b"PAR1" or path.endswith((".parquet", ".pq"))
@@ -67,7 +67,7 @@ def is_parquet(path: str) -> bool:
 def random_access(source: Source, folder: Callable[[], str]) -> Source:
     """A source whose groups can be read at random: itself, in memory, or spooled to Parquet.
 
-    `folder` makes a folder to spool to; it is called only where memory is not enough.
+    `folder` creates the folder for the spool; it is called only if memory is not enough.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -75,17 +75,15 @@ def random_access(source: Source, folder: Callable[[], str]) -> Source:
     if source.groups:
         return source
     tables: list[Any] = []
-    size, writer = 0, None
-    path = ""
+    size, path, writer = 0, "", None
     try:
         for block in source.blocks(SPOOL_ROWS):
-            table = block.arrow()
-            tables.append(table)
-            size += table.nbytes
+            tables.append(block.arrow())
+            size += tables[-1].nbytes
             if size > HELD_BYTES:
                 if writer is None:
                     path = os.path.join(folder(), "spool.parquet")
-                    writer = pq.ParquetWriter(path, table.schema)
+                    writer = pq.ParquetWriter(path, tables[0].schema)
                 writer.write_table(pa.concat_tables(tables))
                 tables, size = [], HELD_BYTES  # from now on every block goes to disk
     except OSError as fault:
@@ -102,8 +100,7 @@ def random_access(source: Source, folder: Callable[[], str]) -> Source:
             writer.close()
     if writer is not None:
         return ParquetSource([path], source.name)
-    empty = pa.table({name: pa.array([], pa.string()) for name in source.names})
-    return TableSource(ArrowRows(pa.concat_tables(tables) if tables else empty), source.name)
+    return TableSource(_joined(tables, source.names), source.name)
 
 
 def _open_pipe(stream: Any, name: str, *, ours: bool = False) -> Source:
@@ -134,35 +131,29 @@ def _files(path: str) -> list[str]:
         return [path]
     paths = sorted(glob.glob(path))
     if not paths:
-        near = _near(path)
-        raise FileError(f"{path} does not exist" + (f"; did you mean {near}?" if near else ""))
+        from keyhole.data.images.tree import hint_of
+
+        raise FileError(f"{path} does not exist{hint_of(path)}")
     return paths
 
 
-def _near(path: str) -> str | None:
-    import difflib
-
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        return None
-    close = difflib.get_close_matches(os.path.basename(path), os.listdir(folder), 1)
-    return os.path.join(os.path.dirname(path), close[0]) if close else None
-
-
 def all_rows(source: Source) -> Rows:
-    """All rows of a source at once; for tables that fit."""
+    """All rows of a source, which must fit into memory."""
+    if isinstance(source, TableSource):
+        return source.loaded
+    return _joined([block.arrow() for block in source.blocks(SPOOL_ROWS)], source.names)
+
+
+def _joined(tables: list[Any], names: list[str]) -> ArrowRows:
+    """The rows of all tables; without tables, no rows of texts."""
     import pyarrow as pa
 
-    if isinstance(source, TableSource):
-        return source.held
-    tables = [block.arrow() for block in source.blocks(SPOOL_ROWS)]
-    if not tables:
-        return ArrowRows(pa.table({name: pa.array([], pa.string()) for name in source.names}))
-    return ArrowRows(pa.concat_tables(tables))
+    empty = pa.table({name: pa.array([], pa.string()) for name in names})
+    return ArrowRows(pa.concat_tables(tables) if tables else empty)
 
 
 def numbers_of(data: Any) -> np.ndarray:
-    """All columns of a frame or a file as one matrix of floats. Raises: DataError, FileError."""
+    """All columns of a frame or a file as a matrix of floats. Raises: DataError, FileError."""
     source = open_source(data)
     if isinstance(source, ImageSource):
         raise DataError(f"expected a matrix, got {source.name} of images")

@@ -7,20 +7,21 @@ file (apache/arrow issue 39808).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from keyhole.data.source import BLOCK_BYTES, ArrowRows, Rows, TableSource, Weighted, check_names
-from keyhole.errors import DataError, FileError
+from keyhole.errors import DataError, FileError, KeyholeError
 
-MOST_CHUNKS = 2_000  # columns that are asked for their size
-READ_BYTES = 1 << 16  # read as decoded: whole column chunks at once take half as much again
+MOST_CHUNKS = 2_000  # columns whose size is read from the footer
+READ_BYTES = 1 << 16  # buffer of a column; whole column chunks need half as much memory again
 
 
 @dataclass
 class ParquetSource:
-    """Rows of Parquet files with the same columns, file after file in the order of their names."""
+    """Rows of Parquet files with the same columns, in the order of the file names."""
 
     paths: list[str]
     label: str = ""
@@ -33,36 +34,32 @@ class ParquetSource:
 
     @property
     def name(self) -> str:
-        """The path as it was given."""
+        """The path that the user gave."""
         return self.label or self.paths[0]
 
     @property
     def names(self) -> list[str]:
         """The columns that are read."""
-        wanted = set(self.wanted or [])
-        if self.wanted is None or not wanted <= set(self.header):
+        if self.wanted is None or not set(self.wanted) <= set(self.header):
             return self.header  # all, so that a message can show the nearest name
-        return [name for name in self.header if name in wanted]
+        return [name for name in self.header if name in self.wanted]
 
     @cached_property
     def places(self) -> list[tuple[str, int, int]]:
         """Path, row group and number of rows, for every row group."""
-        found = []
+        groups = []
         for path in self.paths:
-            if set(self._names(path)) != set(self.header):
-                raise DataError(
-                    f"{path} has other columns than {self.paths[0]}: {self._differing(path)}"
-                )
+            differing = sorted(set(self.header) ^ set(self._names(path)))
+            if differing:
+                raise DataError(f"{path} has other columns than {self.paths[0]}: {differing}")
             with self._open(path) as file:
-                meta = file.metadata
-                found += [
-                    (path, g, meta.row_group(g).num_rows) for g in range(meta.num_row_groups)
-                ]
-        return found
+                for group in range(file.metadata.num_row_groups):
+                    groups.append((path, group, file.metadata.row_group(group).num_rows))
+        return groups
 
     @property
     def rows(self) -> int | None:
-        """The sum over all row groups, from the files' footers."""
+        """The number of rows in all files, from their footers."""
         return sum(rows for _, _, rows in self.places)
 
     @property
@@ -70,20 +67,15 @@ class ParquetSource:
         """The number of row groups."""
         return len(self.places)
 
-    def group(self, place: int) -> Rows:
+    def group(self, index: int) -> Rows:
         """One row group."""
-        import pyarrow as pa
-
-        path, group, _ = self.places[place]
+        path, group, _ = self.places[index]
         with self._open(path) as file:
-            try:
-                return self._rows(file.read_row_group(group, columns=self.names))
-            except (pa.ArrowException, OSError) as fault:
-                raise damaged(path, fault) from fault
+            return self._rows(file.read_row_group(group, columns=self.names))
 
-    def group_blocks(self, place: int, rows: int) -> Iterator[Rows]:
+    def group_blocks(self, index: int, rows: int) -> Iterator[Rows]:
         """The rows of one row group in order."""
-        path, group, _ = self.places[place]
+        path, group, _ = self.places[index]
         yield from self.file_blocks(path, rows, [group])
 
     def blocks(self, rows: int) -> Iterator[Rows]:
@@ -96,79 +88,78 @@ class ParquetSource:
         import pyarrow as pa
 
         with self._open(path) as file:
-            try:
-                rows = min(rows, self._rows_a_block(file.metadata))
-                batches = file.iter_batches(rows, columns=self.names, row_groups=groups)
-                for batch in batches:
-                    yield self._rows(pa.Table.from_batches([batch]))
-            except (pa.ArrowException, OSError) as fault:
-                raise damaged(path, fault) from fault
+            rows = min(rows, self._rows_per_block(file.metadata))
+            for batch in file.iter_batches(rows, columns=self.names, row_groups=groups):
+                yield self._rows(pa.Table.from_batches([batch]))
 
-    def _rows_a_block(self, meta: Any) -> int:
-        """Rows whose wanted columns take `BLOCK_BYTES`, by the sizes in the file's footer."""
-        wanted = set(self.names)
-        wide = [0, 0]
-        for group in range(min(meta.num_row_groups, 4)):
-            part = meta.row_group(group)
-            chunks = map(part.column, range(min(part.num_columns, MOST_CHUNKS)))
-            wide[0] += sum(
-                c.total_uncompressed_size
-                for c in chunks
-                if c.path_in_schema.partition(".")[0] in wanted
-            )
-            wide[1] += part.num_rows
-        return max(BLOCK_BYTES * wide[1] // max(wide[0], 1), 1)
+    def _rows_per_block(self, metadata: Any) -> int:
+        """The number of rows whose columns take `BLOCK_BYTES`, by the sizes in the footer."""
+        size, rows, names = 0, 0, set(self.names)
+        for index in range(min(metadata.num_row_groups, 4)):
+            group = metadata.row_group(index)
+            rows += group.num_rows
+            for chunk in map(group.column, range(min(group.num_columns, MOST_CHUNKS))):
+                if chunk.path_in_schema.partition(".")[0] in names:
+                    size += chunk.total_uncompressed_size
+        return max(BLOCK_BYTES * rows // max(size, 1), 1)
 
-    def _open(self, path: str) -> Any:
+    @contextmanager
+    def _open(self, path: str) -> Iterator[Any]:
+        """The opened file. Raises: FileError if it cannot be read."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
+            with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+                yield file
         except (pa.ArrowException, OSError) as fault:
-            raise damaged(path, fault) from fault
+            if isinstance(fault, KeyholeError):
+                raise
+            message = (str(fault).splitlines() or [""])[0][:160].rstrip(".")
+            raise FileError(
+                f"{path} cannot be read as Parquet: {message}; is it complete?"
+            ) from fault
 
     def _names(self, path: str) -> list[str]:
         with self._open(path) as file:
             names = file.schema_arrow.names
         return [name for name in names if not name.startswith("__index_level_")]
 
-    def _differing(self, path: str) -> list[str]:
-        return sorted(set(self.header) ^ set(self._names(path)))
-
     @cached_property
     def schema(self) -> Any:
-        """For each column a type that holds the values of all files.
+        """For each column, a type that holds the values of all files.
 
-        Raises: DataError where a column is numbers in one file and texts in another.
+        Raises: DataError if a column holds numbers in one file and texts in another.
         """
         import pyarrow as pa
 
         with self._open(self.paths[0]) as file:
-            found = {name: file.schema_arrow.field(name).type for name in self.header}
+            types = {name: file.schema_arrow.field(name).type for name in self.header}
         for path in self.paths[1:]:
             with self._open(path) as file:
-                for name in self.header:
-                    found[name] = self._common(name, found[name], file, path)
-        return pa.schema(list(found.items()))
+                schema = file.schema_arrow
+            for name in self.header:
+                types[name] = self._common(name, types[name], schema.field(name).type, path)
+        return pa.schema(list(types.items()))
 
-    def _common(self, name: str, was: Any, file: Any, path: str) -> Any:
+    def _common(self, name: str, first: Any, second: Any, path: str) -> Any:
+        """A type that holds values of both types."""
         import pyarrow as pa
 
-        now = file.schema_arrow.field(name).type
-        if now == was:
-            return was
-        plain = (t.value_type if pa.types.is_dictionary(t) else t for t in (was, now))
+        if first == second:
+            return first
+        plain = (t.value_type if pa.types.is_dictionary(t) else t for t in (first, second))
         try:
-            pair = [pa.schema([(name, t)]) for t in plain]
-            return pa.unify_schemas(pair, promote_options="permissive").field(0).type
+            schemas = [pa.schema([(name, t)]) for t in plain]
+            return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
         except pa.ArrowTypeError as fault:
             raise DataError(
-                f"{path}: column {name!r} holds {now}, but {was} in {self.paths[0]}; convert one"
+                f"{path}: column {name!r} holds {second}, but {first} in {self.paths[0]}; "
+                "convert one of them"
             ) from fault
 
     def _rows(self, table: Any) -> Rows:
-        """The table with its columns in the order and types of all files."""
+        """The table with its columns in the common order and types."""
         import pyarrow as pa
 
         table = table.select(self.names)
@@ -179,18 +170,12 @@ class ParquetSource:
 
 
 def narrow(source: Any, names: set[str]) -> Any:
-    """The source with these columns only; long texts that nobody asks for stay where they are."""
+    """The source with these columns only, so that long texts of others are not read."""
     if isinstance(source, Weighted):
         return replace(source, source=narrow(source.source, names))
     wanted = [name for name in source.names if name in names]
     if isinstance(source, ParquetSource):
         source.wanted = wanted
-    if isinstance(source, TableSource) and isinstance(source.held, ArrowRows):
-        return replace(source, held=ArrowRows(source.held.table.select(wanted)))
+    if isinstance(source, TableSource) and isinstance(source.loaded, ArrowRows):
+        return replace(source, loaded=ArrowRows(source.loaded.table.select(wanted)))
     return source
-
-
-def damaged(path: str, fault: Exception) -> FileError:
-    """The error for a Parquet file that cannot be read."""
-    message = (str(fault).splitlines() or [""])[0][:160].rstrip(".")
-    return FileError(f"{path} cannot be read as Parquet: {message}; is it complete?")

@@ -19,21 +19,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-# What a spreadsheet would run where a text cell begins with it, full-width forms included.
-RUNS = "^[=+\\-@\\t\\r\\n\\x00＝＋－＠]"
-# Numbers, money, telephone numbers and dashes are no formulas, whatever sign they begin with.
+# A spreadsheet would run a text that begins with one of these (full-width forms included).
+FORMULA = "^[=+\\-@\\t\\r\\n\\x00＝＋－＠]"
+# Numbers, money, telephone numbers and dashes are not formulas.
 HARMLESS = r"^[+-]?(inf|[\p{Sc}\d\s.,:/%()'’-]*(e[+-]?\d+)?)[\s\p{Sc}%]*$"
 FORMATS = {
-    ".csv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "json",
-    ".json": "json",
-}
+    ".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "json", ".json": "json",
+}  # fmt: skip
 
 
 class Sink(Protocol):
-    """Takes tables with the same columns, one after the other."""
+    """Writes tables with the same columns, one after the other."""
 
     def write(self, table: pa.Table) -> None:
         """Add the rows of a table."""
@@ -46,27 +42,27 @@ class Sink(Protocol):
 
 @contextmanager
 def open_sink(path: str, *, json: bool = False, raw_text: bool = False) -> Iterator[Sink]:
-    """A sink that stands at `path` whole once the block ends well; `-` is standard output.
+    """A sink that writes `path` atomically when the block ends; `-` is standard output.
 
-    The ending decides the format. A file or a pipe gets the data as it is; on a terminal, texts
-    are made printable. Raises: SettingError for an ending that says none.
+    The ending decides the format. On a terminal, texts are made printable.
+    Raises: SettingError for an unknown ending.
     """
     kind = format_of(path, json=json)
     if path == "-":
         with faults_of(Path("standard output")):
-            sink = _make(kind, sys.stdout.buffer, raw_text)
+            sink = _sink(kind, sys.stdout.buffer, raw_text)
             yield Shown(sink) if sys.stdout.isatty() else sink
             sink.close()
             sys.stdout.flush()
         return
     with aside(path) as temporary, open(temporary, "wb") as file:
-        sink = _make(kind, file, raw_text)
+        sink = _sink(kind, file, raw_text)
         yield sink
         sink.close()
 
 
 def format_of(path: str, *, json: bool = False) -> str:
-    """The format that a path's ending names; CSV, or JSON lines if asked, for what is no file."""
+    """The format by the ending; CSV for standard output or a pipe; JSON lines if `json`."""
     if json:
         return "json"
     if path == "-" or is_stream(Path(path)):
@@ -77,7 +73,7 @@ def format_of(path: str, *, json: bool = False) -> str:
     return FORMATS[ending]
 
 
-def _make(kind: str, file: Any, raw_text: bool) -> Sink:
+def _sink(kind: str, file: Any, raw_text: bool) -> Sink:
     if kind == "parquet":
         return ParquetSink(file)
     return JsonSink(file) if kind == "json" else CsvSink(file, raw_text)
@@ -85,12 +81,12 @@ def _make(kind: str, file: Any, raw_text: bool) -> Sink:
 
 @dataclass(frozen=True)
 class Shown:
-    """Writes to a terminal: texts cannot steer it."""
+    """Writes to a terminal, without control sequences."""
 
     sink: Sink
 
     def write(self, table: pa.Table) -> None:
-        """Add rows, their texts and their names printable."""
+        """Add rows with printable texts and names."""
         import pyarrow as pa
 
         columns = [_printable(column) for column in table.columns]
@@ -102,9 +98,9 @@ class Shown:
 
 
 class CsvSink:
-    """Comma-separated text; a text cell that a spreadsheet would run gets an apostrophe before.
+    """Comma-separated text; a text that a spreadsheet would run begins with an apostrophe.
 
-    Not so the rows of a CSV that come back with their gaps filled: these stay as they were.
+    Rows of a CSV are written in its dialect, and unchanged where no gap was filled.
     """
 
     def __init__(self, file: Any, raw_text: bool) -> None:
@@ -113,32 +109,33 @@ class CsvSink:
         self.begun = False
 
     def write(self, table: pa.Table) -> None:
-        """Add rows, the header before the first."""
+        """Add rows, after the header if they are the first."""
         from pyarrow import csv
 
         dialect = dialect_of(table.schema)
         if dialect is not None:
-            self._write_like(table, dialect)
+            self._write_in(table, dialect)
             return
-        table = table if self.raw_text else neutral(table)
+        table = table if self.raw_text else without_formulas(table)
         options = csv.WriteOptions(include_header=not self.begun, quoting_style="needed")
         csv.write_csv(_plain(table), self.file, options)
         self.begun = True
 
-    def _write_like(self, table: pa.Table, dialect: Dialect) -> None:
-        """Add rows as the file that they came from is written."""
-        head = "" if self.begun else dialect.preamble
-        head += "" if self.begun else header_of(table.column_names, dialect) + dialect.line_end
-        text = head + lines_of(table, dialect)
+    def _write_in(self, table: pa.Table, dialect: Dialect) -> None:
+        """Add rows in the dialect of the file from which they come."""
+        text = lines_of(table, dialect)
+        if not self.begun:
+            header = header_of(table.column_names, dialect)
+            text = dialect.preamble + header + dialect.line_end + text
         self.file.write(encoded(text, dialect, first=not self.begun))
         self.begun = True
 
     def close(self) -> None:
-        """Nothing is left to write."""
+        """All rows are written already."""
 
 
 class ParquetSink:
-    """Parquet; a row group for every block that is written."""
+    """Parquet, with a row group for every table."""
 
     def __init__(self, file: Any) -> None:
         self.file = file
@@ -149,13 +146,10 @@ class ParquetSink:
         import pyarrow.parquet as pq
 
         if self.writer is None:
-            # Numbers that hardly repeat: a dictionary would cost time and save nothing.
-            texts = [f.name for f in table.schema if cast.is_text(f.type)]
+            # Numbers hardly repeat, so a dictionary would cost time and save nothing.
+            texts: Any = [f.name for f in table.schema if cast.is_text(f.type)]
             self.writer = pq.ParquetWriter(
-                self.file,
-                table.schema,
-                compression="lz4",
-                use_dictionary=texts,  # pyright: ignore
+                self.file, table.schema, compression="lz4", use_dictionary=texts
             )
         self.writer.write_table(table.cast(self.writer.schema))
 
@@ -172,20 +166,19 @@ class JsonSink:
         self.file = file
 
     def write(self, table: pa.Table) -> None:
-        """Add lines; NaN and infinite numbers become null, which JSON has instead."""
+        """Add lines; NaN and infinite numbers become null."""
         import json
 
         for row in _with_seconds(table).to_pylist():
             text = json.dumps(_finite(row), ensure_ascii=False, default=str, allow_nan=False)
-            line = printable_json(text)
-            self.file.write(line.encode() + b"\n")
+            self.file.write(printable_json(text).encode() + b"\n")
 
     def close(self) -> None:
-        """Nothing is left to write."""
+        """All rows are written already."""
 
 
-def neutral(table: pa.Table) -> pa.Table:
-    """The table with every text that a spreadsheet would run made harmless; numbers untouched."""
+def without_formulas(table: pa.Table) -> pa.Table:
+    """The table with an apostrophe before every text and name that a spreadsheet would run."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -193,22 +186,20 @@ def neutral(table: pa.Table) -> pa.Table:
     for column in table.columns:
         values = cast.plain(column)
         if cast.is_text(values.type):
-            runs = pc.and_(  # pyright: ignore
-                pc.match_substring_regex(values, RUNS),  # pyright: ignore
+            formula = pc.and_(  # pyright: ignore
+                pc.match_substring_regex(values, FORMULA),  # pyright: ignore
                 pc.invert(pc.match_substring_regex(values, HARMLESS)),  # pyright: ignore
             )
-            if pc.any(runs).as_py():  # pyright: ignore
+            if pc.any(formula).as_py():  # pyright: ignore
                 quoted = pc.binary_join_element_wise(pa.scalar("'"), values.cast(pa.string()), "")  # pyright: ignore
-                values = pc.if_else(runs, quoted, values)  # pyright: ignore
+                values = pc.if_else(formula, quoted, values)  # pyright: ignore
         columns.append(values)
-    names = [
-        f"'{name}" if name[:1] in "=+-@\t\r\n" and name else name for name in table.column_names
-    ]
+    names = [f"'{n}" if n.startswith(tuple("=+-@\t\r\n")) else n for n in table.column_names]
     return pa.table(columns, names=names).replace_schema_metadata(table.schema.metadata)
 
 
 def _finite(value: Any) -> Any:
-    """The value with null for numbers that JSON cannot hold, lists and objects within too."""
+    """The value with null for numbers that JSON cannot hold, also in lists and objects."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -218,13 +209,12 @@ def _finite(value: Any) -> Any:
 
 def _with_seconds(table: pa.Table) -> pa.Table:
     """Durations as seconds: CSV and JSON have no type for them, and models read such numbers."""
-    import pyarrow as pa
     import pyarrow.types as pt
 
-    for place, field in enumerate(table.schema):
+    for index, field in enumerate(table.schema):
         if pt.is_duration(field.type):
-            numbers = pa.array(cast.floats(table.column(place))[0], from_pandas=True)
-            table = table.set_column(place, field.name, numbers)
+            seconds = cast.numbers_or_gaps(table.column(index))
+            table = table.set_column(index, field.name, seconds)
     return table
 
 
@@ -240,15 +230,11 @@ def _printable(column: Any) -> Any:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """Without types that CSV cannot hold."""
-    import pyarrow as pa
+    """The table without types that CSV cannot hold."""
     import pyarrow.types as pt
 
     table = _with_seconds(table)
-    for place, field in enumerate(table.schema):
+    for index, field in enumerate(table.schema):
         if pt.is_dictionary(field.type) or pt.is_nested(field.type) or pt.is_null(field.type):
-            texts = cast.texts(table.column(place)) if not pt.is_null(field.type) else (
-                pa.nulls(len(table), pa.string())
-            )  # fmt: skip
-            table = table.set_column(place, field.name, texts)
+            table = table.set_column(index, field.name, cast.texts(table.column(index)))
     return table

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from scipy import sparse
 
 from keyhole.data import cast, levels
 from keyhole.data.csv_dialect import Dialect, cleaned, dialect_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-BLOCK_BYTES = 1 << 26  # of rows that are held together, however long their texts
+BLOCK_BYTES = 1 << 26  # of the rows of a block, however long their texts are
 
 
 class Rows(Protocol):
@@ -27,7 +28,7 @@ class Rows(Protocol):
 
     @property
     def names(self) -> list[str]:
-        """The columns' names, in order."""
+        """The names of the columns, in order."""
         ...
 
     def __len__(self) -> int: ...
@@ -39,7 +40,7 @@ class Rows(Protocol):
     def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
         """Numeric columns as floats (rows, columns), NaN for missing.
 
-        `start` is the first row's place in its source. Raises: DataError for what is no number.
+        `start` is the index of the first row in its source, for messages. Raises: DataError.
         """
         ...
 
@@ -48,24 +49,24 @@ class Rows(Protocol):
         ...
 
     def arrow(self) -> pa.Table:
-        """All columns as an Arrow table; cells of a CSV as they were written."""
+        """All columns as an Arrow table; the cells of a CSV are its raw texts."""
         ...
 
 
 @dataclass(frozen=True)
 class ArrowRows:
-    """Rows held by an Arrow table; cells of a CSV stay as written, `column` gives their values."""
+    """The rows of an Arrow table; `column` cleans the raw texts of a CSV."""
 
     table: pa.Table
 
     @cached_property
     def dialect(self) -> Dialect | None:
-        """How the CSV file is written that these rows come from; None for other rows."""
+        """The dialect of the CSV from which the rows come; None for other rows."""
         return dialect_of(self.table.schema)
 
     @property
     def names(self) -> list[str]:
-        """The columns' names, in order."""
+        """The names of the columns, in order."""
         return self.table.column_names
 
     def __len__(self) -> int:
@@ -77,7 +78,7 @@ class ArrowRows:
         return values if self.dialect is None else cleaned(values)
 
     def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
-        """Numeric columns as floats; one stroke where all are plain numbers."""
+        """Numeric columns as floats, converted together if all are floats."""
         import pyarrow.types as pt
 
         types = [self.table.schema.field(name).type for name in names]
@@ -92,7 +93,7 @@ class ArrowRows:
 
     @property
     def decimal(self) -> str:
-        """The decimal sign of texts whose column does not tell it."""
+        """The decimal sign of texts whose column does not show it."""
         return (self.dialect and self.dialect.decimal) or "."
 
     def take(self, rows: slice | np.ndarray) -> ArrowRows:
@@ -109,27 +110,32 @@ class ArrowRows:
 
 @dataclass(frozen=True)
 class ArrayRows:
-    """Rows held by a NumPy matrix of numbers."""
+    """The rows of a NumPy array of numbers, or of a SciPy sparse array."""
 
-    values: np.ndarray
+    values: Any
     names: list[str]
 
     def __len__(self) -> int:
-        return len(self.values)
+        return self.values.shape[0]
 
     def column(self, name: str) -> pa.Array:
         """One column as an Arrow array, NaN as missing."""
         import pyarrow as pa
 
-        values = np.ascontiguousarray(self.values[:, self.names.index(name)])
-        return pa.array(values, from_pandas=True)
+        return pa.array(np.ascontiguousarray(self._dense([name])[:, 0]), from_pandas=True)
 
     def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
-        """The columns as floats; a view where all are wanted in their order."""
+        """The columns as floats; a view if these are all columns of an array, in order."""
+        values = self._dense(names)
+        return values if values.dtype.kind == "f" else values.astype(np.float64)
+
+    def _dense(self, names: Sequence[str]) -> np.ndarray:
         values = self.values
         if list(names) != self.names:
             values = values[:, [self.names.index(name) for name in names]]
-        return values if values.dtype.kind == "f" else values.astype(np.float64)
+        if sparse.issparse(values):
+            values = values.toarray().astype(np.float64, copy=False)
+        return values
 
     def take(self, rows: slice | np.ndarray) -> ArrayRows:
         """The rows at these positions."""
@@ -147,12 +153,12 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """For messages: a path, «standard input», «the frame»."""
+        """For messages: a path, "standard input", "the frame"."""
         ...
 
     @property
     def names(self) -> list[str]:
-        """The columns' names, in order."""
+        """The names of the columns, in order."""
         ...
 
     def blocks(self, rows: int) -> Iterator[Rows]:
@@ -161,16 +167,16 @@ class Source(Protocol):
 
     @property
     def groups(self) -> int:
-        """How many groups of rows can be read at random; 0 where rows come only in order."""
+        """The number of groups of rows that can be read at random; 0 if there are none."""
         ...
 
-    def group(self, place: int) -> Rows:
+    def group(self, index: int) -> Rows:
         """The rows of one group."""
         ...
 
     @property
     def rows(self) -> int | None:
-        """How many rows there are, where the container knows."""
+        """The number of rows, if known."""
         ...
 
 
@@ -178,39 +184,39 @@ class Source(Protocol):
 class TableSource:
     """Rows that are all in memory."""
 
-    held: Rows
+    loaded: Rows
     name: str = "the table"
 
     @property
     def names(self) -> list[str]:
-        """The columns' names, in order."""
-        return self.held.names
+        """The names of the columns, in order."""
+        return self.loaded.names
 
     @property
     def rows(self) -> int | None:
-        """How many rows there are."""
-        return len(self.held)
+        """The number of rows."""
+        return len(self.loaded)
 
     def blocks(self, rows: int) -> Iterator[Rows]:
-        """Slices of the table, shorter where rows are long texts: who reads them copies."""
-        if isinstance(self.held, ArrowRows):
-            row_bytes = self.held.table.nbytes // max(len(self.held), 1)
+        """Slices of the table, fewer rows if they have long texts: readers copy them."""
+        if isinstance(self.loaded, ArrowRows):
+            row_bytes = self.loaded.table.nbytes // max(len(self.loaded), 1)
             rows = min(rows, max(BLOCK_BYTES // max(row_bytes, 1), 1))
-        for start in range(0, len(self.held), rows):
-            yield self.held.take(slice(start, start + rows))
+        for start in range(0, len(self.loaded), rows):
+            yield self.loaded.take(slice(start, start + rows))
 
     @property
     def groups(self) -> int:
         """One: the table."""
         return 1
 
-    def group(self, place: int) -> Rows:
+    def group(self, index: int) -> Rows:
         """The whole table."""
-        return self.held
+        return self.loaded
 
 
 def check_names(names: Sequence[str], where: str, rows: int | str = "") -> None:
-    """Refuse a table without columns, or with a name that stands twice."""
+    """Raises: DataError for a table without columns, or with two columns of one name."""
     if not names:
         raise DataError(
             f"{where} has no columns: 0 feature(s) (shape=({rows}, 0)) while a minimum of 1 is "
@@ -242,72 +248,72 @@ def finite_matrix(rows: Rows, names: list[str], start: int) -> np.ndarray:
     x = rows.matrix(names, start)
     with np.errstate(all="ignore"):
         total = x.sum(dtype=np.float64)
-    # A sum is one pass and infinite or NaN where any cell is; only then look closer.
-    if not np.isfinite(total):
-        at = np.argwhere(np.isinf(x))
-        if len(at):
-            row, column = at[0]
+    if not np.isfinite(total):  # a sum is faster than a test of each value
+        infinite = np.argwhere(np.isinf(x))
+        if len(infinite):
+            row, column = infinite[0]
             raise DataError(levels.infinity(names[column], start + int(row) + 1))
     return x
 
 
 def weights(rows: Rows, column: str) -> np.ndarray:
-    """The weight of each row; a missing one is zero.
+    """The weight of each row; a missing weight is zero.
 
-    Raises: DataError for a weight that is negative or no number.
+    Raises: DataError for a weight that is negative or not a number.
     """
     values = np.nan_to_num(levels.numbers(column, rows.column(column)))
     if (values < 0).any():
-        worst = float(values.min())
-        raise DataError(f"weight column {column!r} holds {worst:g}: a weight is at least zero")
+        raise DataError(
+            f"weight column {column!r} holds {values.min():g}: a weight is at least zero"
+        )
     return values
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """The rows of a source that have a weight above zero."""
+    """The rows of a source with a weight above zero."""
 
     source: Source
     column: str
-    sizes: dict[int, int]  # rows kept of each group that keeps any
+    sizes: dict[int, int]  # such rows of each group that has any
     name: str = ""
 
     @property
     def names(self) -> list[str]:
-        """The columns' names, in order."""
+        """The names of the columns, in order."""
         return self.source.names
 
     @property
     def rows(self) -> int | None:
-        """How many rows are kept."""
+        """The number of rows."""
         return sum(self.sizes.values())
 
     @property
     def groups(self) -> int:
-        """How many groups keep a row."""
+        """The number of groups with rows."""
         return len(self.sizes)
 
     @property
     def places(self) -> list[tuple[str, int, int]]:
-        """The source's name, the group and its kept rows, for every group."""
+        """Name, group and number of rows, for every group."""
         return [(self.name, group, size) for group, size in self.sizes.items()]
 
-    def group(self, place: int) -> Rows:
-        """The kept rows of one group."""
-        return self._kept(self.source.group(list(self.sizes)[place]))
+    def group(self, index: int) -> Rows:
+        """The rows of one group."""
+        return self._weighted(self.source.group(list(self.sizes)[index]))
 
     def blocks(self, rows: int) -> Iterator[Rows]:
-        """The kept rows in order."""
-        return (self._kept(block) for block in self.source.blocks(rows))
+        """The rows in order."""
+        return (self._weighted(block) for block in self.source.blocks(rows))
 
-    def _kept(self, rows: Rows) -> Rows:
+    def _weighted(self, rows: Rows) -> Rows:
         return rows.take(np.flatnonzero(weights(rows, self.column) > 0))
 
 
 def weighted(source: Source, column: str | None) -> Source:
-    """The source without its rows of weight zero; itself where every row has weight.
+    """The source without its rows of weight zero.
 
-    Raises: DataError where no row has any.
+    Raises: DataError if all weights are zero.
     """
     if column is None or column not in source.names:
         return source

@@ -1,4 +1,4 @@
-"""More rows than memory: from file to file, in parts that survive a kill."""
+"""Answers from file to file, for more rows than fit into memory; a killed run can go on."""
 
 from keyhole.data.sinks import open_sink
 from keyhole.jobs.files import answer_file

@@ -1,8 +1,7 @@
-"""From file to file: a block is read, answered and written before the next is read.
+"""Answers for the rows of a file, written to another file block by block.
 
-Parquet with more rows than a part is answered in parts of whole row groups. They are kept in a
-hidden folder beside the output, one process at a time, until all are done: a run that was killed
-answers only the parts that are missing.
+A large Parquet file is answered in parts of whole row groups. A hidden folder beside the output
+holds the parts until all are done, so that a run after a kill answers only the missing ones.
 """
 
 from __future__ import annotations
@@ -16,13 +15,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from keyhole.core.files import faults_of, stands_at, try_lock, write_whole
 from keyhole.data import Source
 from keyhole.data.parquet import ParquetSource
-from keyhole.data.sinks import open_sink
+from keyhole.data.sinks import Sink, open_sink
 from keyhole.errors import FileError
 
 if TYPE_CHECKING:
@@ -35,46 +35,50 @@ RUN, LOCK = "run.json", "lock"
 
 
 class Parts:
-    """Parts by their place, each a Parquet file and what was counted while it was answered."""
+    """Numbered parts, each a Parquet file and a note with the counts of its answerer."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def path(self, place: int) -> Path:
+    def path(self, index: int, ending: str = "parquet") -> Path:
         """The file of a part."""
-        return self.folder / f"{place:06}.parquet"
+        return self.folder / f"{index:06}.{ending}"
 
-    def note(self, place: int) -> dict[str, Any] | None:
-        """What was counted in a part; None where it is not done."""
-        with suppress(OSError, ValueError):
-            note = json.loads(self._note(place).read_text("utf8"))
-            if isinstance(note, dict) and self.path(place).exists():
-                return note
-        return None
+    def note(self, index: int) -> dict[str, Any] | None:
+        """The counts of a part; None if it is not done."""
+        note = _read_json(self.path(index, "json"))
+        return note if self.path(index).exists() else None
 
-    def done(self, place: int, note: dict[str, Any]) -> None:
-        """Keep what was counted in a part, after the part itself."""
-        write_whole(self._note(place), json.dumps(note))
+    def done(self, index: int, note: dict[str, Any]) -> None:
+        """Save the counts of a part, after the part itself."""
+        write_whole(self.path(index, "json"), json.dumps(note))
+
+    def copy_to(self, sink: Sink) -> None:
+        """Write all parts to a sink."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for path in sorted(self.folder.glob("[0-9]*.parquet")):
+            with pq.ParquetFile(path, pre_buffer=False) as file:
+                for batch in file.iter_batches(GROUP_ROWS):
+                    sink.write(pa.Table.from_batches([batch]))
 
     def remove(self) -> None:
-        """All parts are in the output."""
+        """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _note(self, place: int) -> Path:
-        return self.folder / f"{place:06}.json"
 
 
 @contextmanager
 def claimed(out: str, fingerprint: str) -> Iterator[Parts]:
-    """The parts of this very run, for one process alone; parts of another run are removed.
+    """The parts of this run, locked for one process; parts of another run are removed.
 
-    Raises: FileError that names the process which writes to `out` already.
+    Raises: FileError if another process writes to `out`.
     """
     folder = Path(out).with_name(f".{Path(out).name}.parts")
     with faults_of(Path(out)):
-        handle = _own(folder, out)
+        handle = _locked(folder, out)
     try:
-        if _run(folder).get("run") != fingerprint:
+        if (_read_json(folder / RUN) or {}).get("run") != fingerprint:
             for old in folder.iterdir():
                 if old.name != LOCK:
                     old.unlink()
@@ -86,20 +90,20 @@ def claimed(out: str, fingerprint: str) -> Iterator[Parts]:
         os.close(handle)
 
 
-def _own(folder: Path, out: str) -> int:
-    """A handle with the lock of the folder, which is made where it is absent.
+def _locked(folder: Path, out: str) -> int:
+    """A handle with the lock of the folder, which is created if it is absent.
 
-    A file in it is locked: the folder's own lock is taken for moments by each write into it.
+    A file in the folder is locked, because each write into the folder locks the folder itself.
     """
     while True:
         folder.mkdir(exist_ok=True)
         try:
             handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:  # the process that had it has just ended and removed it
+        except FileNotFoundError:  # another process has just ended and removed it
             continue
         if try_lock(handle) is False:
             os.close(handle)
-            run = _run(folder)
+            run = _read_json(folder / RUN) or {}
             raise FileError(
                 f"{out} is being written by process {run.get('pid', '?')} since "
                 f"{run.get('since', '?')}: wait until it ends, or write elsewhere"
@@ -109,27 +113,27 @@ def _own(folder: Path, out: str) -> int:
         os.close(handle)
 
 
-def _run(folder: Path) -> dict[str, Any]:
-    """Which run the folder is of, and who works in it."""
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None if the file is absent or damaged."""
     with suppress(OSError, ValueError):
-        note = json.loads((folder / RUN).read_text("utf8"))
-        return note if isinstance(note, dict) else {}
-    return {}
+        content = json.loads(path.read_text("utf8"))
+        return content if isinstance(content, dict) else None
+    return None
 
 
 PART_ROWS = 1 << 20
 GROUP_ROWS = 131_072  # of an output row group
 
-Answerer = Callable[["Rows", int], "pa.Table"]
-Heard = Callable[[int], None]
+Answerer = Callable[["Rows", int], "pa.Table"]  # a block of rows, and the index of its first
+Progress = Callable[[int], None]
 
 
 @runtime_checkable
 class Counting(Protocol):
-    """An answerer that also counts, part by part, what all rows add up to."""
+    """An answerer that also adds up counts over the rows of each part."""
 
     def __call__(self, rows: Rows, start: int, /) -> pa.Table:
-        """The answer for a block of rows whose first stands at `start`."""
+        """The answer for a block of rows; `start` is the index of the first."""
         ...
 
     def end_part(self) -> dict[str, Any]:
@@ -137,7 +141,7 @@ class Counting(Protocol):
         ...
 
     def add_part(self, counts: dict[str, Any]) -> None:
-        """Count in a part that an earlier run has answered."""
+        """Add the counts of a part that an earlier run has answered."""
         ...
 
 
@@ -150,78 +154,78 @@ def answer_file(
     settings: Any = None,
     json_lines: bool = False,
     raw_text: bool = False,
-    heard: Heard | None = None,
+    on_progress: Progress = lambda rows: None,
 ) -> int:
-    """Write the answers for all rows of a source to `out`; returns how many rows there were.
+    """Write the answers for all rows of a source to `out`; returns the number of rows.
 
-    `answer` takes a block of rows and its place; `settings` is what its answers depend on, so
-    that parts of another model are never taken for this one's. `heard` is told of rows done. An
-    answerer that counts is told of each part, and of parts that an earlier run has answered.
+    `settings` are what answers depend on, so that parts of another model are not reused.
+    `on_progress` is called with the number of rows of each answered block.
     """
-    large = isinstance(source, ParquetSource) and (source.rows or 0) > PART_ROWS and out != "-"
-    if large:
-        return _in_parts(answer, source, out, chunk, settings, json_lines, raw_text, heard)  # pyright: ignore
-    rows = 0
-    with open_sink(out, json=json_lines, raw_text=raw_text) as sink:
-        for table in _grouped(_answers(answer, source.blocks(chunk), 0, heard)):
-            sink.write(table)
-            rows += table.num_rows
+    output = partial(open_sink, out, json=json_lines, raw_text=raw_text)
+    if isinstance(source, ParquetSource) and (source.rows or 0) > PART_ROWS and out != "-":
+        with claimed(out, _fingerprint(source, settings, chunk)) as parts:
+            _answer_parts(answer, source, parts, chunk, on_progress)
+            with output() as sink:
+                parts.copy_to(sink)
+            parts.remove()
+        return source.rows or 0
+    with output() as sink:
+        rows = _write(answer, source.blocks(chunk), 0, sink, on_progress)
     if isinstance(answer, Counting):
         answer.end_part()
     return rows
 
 
-def _in_parts(
-    answer: Answerer,
-    source: ParquetSource,
-    out: str,
-    chunk: int,
-    settings: Any,
-    json_lines: bool,
-    raw_text: bool,
-    heard: Heard | None,
-) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    total, parts_of = source.rows or 0, list(_parts(source))
-    with claimed(out, _fingerprint(source, settings, chunk)) as parts:
-        for place, (groups, start, rows) in enumerate(parts_of):
-            if _counted(answer, parts.note(place)):
-                _tell(heard, rows)
-                continue
-            blocks = (block for group in groups for block in source.group_blocks(group, chunk))
-            with open_sink(str(parts.path(place))) as sink:
-                for table in _grouped(_answers(answer, blocks, start, heard)):
-                    sink.write(table)
-            parts.done(place, answer.end_part() if isinstance(answer, Counting) else {})
-        with open_sink(out, json=json_lines, raw_text=raw_text) as sink:
-            for place in range(len(parts_of)):
-                with pq.ParquetFile(parts.path(place), pre_buffer=False) as file:
-                    for batch in file.iter_batches(GROUP_ROWS):
-                        sink.write(pa.Table.from_batches([batch]))
-        parts.remove()
-    return total
+def _answer_parts(
+    answer: Answerer, source: ParquetSource, parts: Parts, chunk: int, on_progress: Progress
+) -> None:
+    """Answer the parts that are missing."""
+    for index, (groups, start, rows) in enumerate(_ranges(source)):
+        if _restored(answer, parts.note(index)):
+            on_progress(rows)
+            continue
+        blocks = (block for group in groups for block in source.group_blocks(group, chunk))
+        with open_sink(str(parts.path(index))) as sink:
+            _write(answer, blocks, start, sink, on_progress)
+        parts.done(index, answer.end_part() if isinstance(answer, Counting) else {})
 
 
-def _counted(answer: Answerer, note: dict[str, Any] | None) -> bool:
-    """True for a part that an earlier run has answered, once what it counted is counted in."""
-    if note is None:
-        return False
-    if isinstance(answer, Counting):
+def _restored(answer: Answerer, note: dict[str, Any] | None) -> bool:
+    """True for a part of an earlier run; its counts are added to the answerer."""
+    if note is not None and isinstance(answer, Counting):
         try:
             answer.add_part(note)
         except (KeyError, TypeError, ValueError):
             return False
-    return True
+    return note is not None
+
+
+def _write(
+    answer: Answerer, blocks: Iterator[Rows], start: int, sink: Sink, on_progress: Progress
+) -> int:
+    """Write the answers for blocks, about a row group at a time; returns the number of rows."""
+    import pyarrow as pa
+
+    tables, size, total = [], 0, 0
+    for table in _answers(answer, blocks, start, on_progress):
+        tables.append(table)
+        size += table.num_rows
+        total += table.num_rows
+        if size >= GROUP_ROWS:
+            sink.write(pa.concat_tables(tables))
+            tables, size = [], 0
+    if tables:
+        sink.write(pa.concat_tables(tables))
+    return total
 
 
 def _answers(
-    answer: Answerer, blocks: Iterator[Rows], start: int, heard: Heard | None
+    answer: Answerer, blocks: Iterator[Rows], start: int, on_progress: Progress
 ) -> Iterator[pa.Table]:
-    """Answers in order, from as many workers as torch has threads, each using one of them.
+    """Answers in order, from one worker per thread of torch, with one thread each.
 
-    Nets of tables are small: two blocks on a core each are answered sooner than one on both.
+    Nets of tables are small: two blocks on one core each are faster than one after the other on
+    two cores.
     """
     import torch
 
@@ -233,43 +237,28 @@ def _answers(
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
         waiting: deque[tuple[int, Future[pa.Table]]] = deque()
+
+        def first_answer() -> pa.Table:
+            rows, future = waiting.popleft()
+            table = future.result()
+            on_progress(rows)
+            return table
+
         try:
             for rows in blocks:
                 waiting.append((len(rows), pool.submit(answer, rows, start)))
                 start += len(rows)
                 if len(waiting) >= workers:
-                    yield _next(waiting, heard)
+                    yield first_answer()
             while waiting:
-                yield _next(waiting, heard)
+                yield first_answer()
         finally:
             for _, future in waiting:
                 future.cancel()
             torch.set_num_threads(workers)
 
 
-def _next(waiting: deque[tuple[int, Future[pa.Table]]], heard: Heard | None) -> pa.Table:
-    rows, future = waiting.popleft()
-    table = future.result()
-    _tell(heard, rows)
-    return table
-
-
-def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Tables of about a row group each: small ones gathered until there are enough rows."""
-    import pyarrow as pa
-
-    held, rows = [], 0
-    for table in tables:
-        held.append(table)
-        rows += table.num_rows
-        if rows >= GROUP_ROWS:
-            yield pa.concat_tables(held)
-            held, rows = [], 0
-    if held:
-        yield pa.concat_tables(held)
-
-
-def _parts(source: ParquetSource) -> Iterator[tuple[list[int], int, int]]:
+def _ranges(source: ParquetSource) -> Iterator[tuple[list[int], int, int]]:
     """Row groups, first row and number of rows of each part."""
     groups: list[int] = []
     start, rows = 0, 0
@@ -285,10 +274,5 @@ def _parts(source: ParquetSource) -> Iterator[tuple[list[int], int, int]]:
 
 def _fingerprint(source: ParquetSource, settings: Any, chunk: int) -> str:
     files = [(p, os.path.getsize(p), os.stat(p).st_mtime_ns) for p in source.paths]
-    said = json.dumps([files, source.names, settings, chunk, PART_ROWS], default=str)
-    return hashlib.sha256(said.encode()).hexdigest()
-
-
-def _tell(heard: Heard | None, rows: int) -> None:
-    if heard is not None:
-        heard(rows)
+    content = json.dumps([files, source.names, settings, chunk, PART_ROWS], default=str)
+    return hashlib.sha256(content.encode()).hexdigest()

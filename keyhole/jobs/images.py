@@ -1,7 +1,7 @@
-"""Images from files to files; a killed run goes on.
+"""Denoised copies of image files; a run after a kill goes on.
 
-Copies are written to a folder aside, which is renamed when all are there. A copy that is there
-already is not made again if model and settings are the same.
+Copies are written to a temporary folder, which is renamed when it is complete. Copies of an
+earlier run are reused if model, settings and files are the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import unicodedata
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from keyhole.core.files import refuse_existing, write_whole
 from keyhole.data.image_rows import as_images
 from keyhole.data.images import ImageFile, Images, warn_infinite
 from keyhole.errors import DataError, FileError
+from keyhole.jobs.files import Progress
 from keyhole.modalities.tiles.scaling import NoiseEstimates
 from keyhole.tasks.denoise.denoiser import Denoiser
 
@@ -35,11 +35,10 @@ NOTE = ".keyhole.json"
 
 @dataclass(frozen=True)
 class Written:
-    """What came of one file, or of several: images, pixels that did not fit their type.
+    """Counts of written files, images, and pixels that were clipped to their type.
 
-    `noiseless` are images left as they were, `striped` those whose rows or columns share noise
-    that stays, `lossy` files whose format loses more than
-    rounding does; `kept` counts the files that an earlier run had done.
+    `noiseless` images are unchanged, `striped` ones keep the noise that rows or columns share,
+    `lossy` files lose more than rounding; `reused` counts the files of an earlier run.
     """
 
     files: int
@@ -48,64 +47,62 @@ class Written:
     lossy: list[str]
     noiseless: list[str]
     striped: list[str]
-    kept: int = 0
+    reused: int = 0
 
 
 def denoise_files(
-    denoiser: Denoiser, images: Images, out: str, *, force: bool, heard: Callable[[int], None]
+    denoiser: Denoiser, images: Images, out: str, *, force: bool, on_progress: Progress
 ) -> Written:
-    """Denoised copies of files, one as `out`, several into the folder `out`; memory is a tile's.
+    """Write the denoised copy of one file to `out`, or of several into the folder `out`.
 
-    Raises: FileError where something stands there, DataError for files of one name.
+    Images are read tile by tile. Raises: FileError if `out` exists, DataError for equal names.
     """
     refuse_existing(out, force)
     warn_infinite(images.images)
-    measured = denoiser.measured(images.images)
+    measured = denoiser.image_denoiser.estimates(images.images)
     if not _is_folder(images, out):
-        return _copied(denoiser, images.files[0], out, measured, force, heard)
+        return _copied(denoiser, images.files[0], out, measured, force, on_progress)
     names = [file.name for file in images.files]
-    _refuse_same(names, images.name)
+    check_distinct(names, images.name)
     note = Note.begun(Path(f"{out.rstrip('/')}.part"), _settings(denoiser, images))
-    found: list[Written] = []
+    written: list[Written] = []
     for file in images.files:
-        done = note.done.get(file.name)
-        if done is not None and (note.folder / file.name).exists():
-            found.append(replace(Written(**done), kept=1))
-            heard(len(file.images))
+        path, done = note.folder / file.name, note.done.get(file.name)
+        if done is not None and path.exists():
+            written.append(replace(Written(**done), reused=1))
+            on_progress(len(file.images))
             continue
-        place = note.folder / file.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if hasattr(file, "call"):  # copies of one series stay one, though the run was killed
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if hasattr(file, "call"):  # all copies are one DICOM series, also after a kill
             file.call = note.call  # pyright: ignore
-        found.append(_copied(denoiser, file, str(place), measured, True, heard))
-        note.add(file.name, found[-1])
+        written.append(_copied(denoiser, file, str(path), measured, True, on_progress))
+        note.add(file.name, written[-1])
     note.remove()
-    _settle(note.folder, Path(out), names)
-    return _sum(found)
+    _move(note.folder, Path(out), names)
+    return _sum(written)
 
 
-def _refuse_same(names: list[str], where: str) -> None:
-    """Raises: DataError for files of one name, in capitals or not: some disks know no difference.
+def check_distinct(names: list[str], source: str) -> None:
+    """Raises: DataError for names that are equal, or equal on some disks.
 
-    Letters with marks are one sign or two; some disks take these for the same as well.
+    Those ignore case, or whether an accent is a character of its own.
     """
-    first: dict[str, str] = {}
+    known: dict[str, str] = {}
     for name in names:
         key = unicodedata.normalize("NFC", name).casefold()
-        if key not in first:
-            first[key] = name
-            continue
-        other = first[key]
-        if other == name:
-            raise DataError(f"{where} names several files {name!r}: give their folder")
-        raise DataError(
-            f"{where} names {other!r} and {name!r}, which are one file on some disks: rename one"
-        )
+        if known.get(key) == name:
+            raise DataError(f"{source} names several files {name!r}: give their folder")
+        if key in known:
+            raise DataError(
+                f"{source} names {known[key]!r} and {name!r}, which are one file on some disks: "
+                "rename one"
+            )
+        known[key] = name
 
 
 @dataclass
 class Note:
-    """What a run has done so far, in a file of the folder where its copies gather."""
+    """What a run has done so far, as a file in its temporary folder."""
 
     folder: Path
     settings: str
@@ -116,15 +113,15 @@ class Note:
     def begun(cls, folder: Path, settings: str) -> Note:
         """The note of an earlier run of the same model on the same files, or a new one.
 
-        Copies of another run are removed. Raises: FileError for a folder that is none of ours.
+        Copies of another run are removed. Raises: FileError for a folder with other files.
         """
         path = folder / NOTE
         try:
-            held = json.loads(path.read_text()) if path.exists() else None
-            if held is None and folder.exists() and any(folder.iterdir()):
-                raise FileError(f"{folder} is in the way, and no run of ours: move it")
-            if held is not None and held.get("settings") == settings:
-                return cls(folder, settings, str(held["call"]), dict(held["done"]))
+            content = json.loads(path.read_text()) if path.exists() else None
+            if content is None and folder.exists() and any(folder.iterdir()):
+                raise FileError(f"{folder} has files that are not of an earlier run: move it")
+            if content is not None and content.get("settings") == settings:
+                return cls(folder, settings, str(content["call"]), dict(content["done"]))
             if folder.exists():
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
@@ -137,22 +134,22 @@ class Note:
         return note
 
     def add(self, name: str, written: Written) -> None:
-        """One more file is done."""
+        """Save that a file is done."""
         self.done[name] = asdict(written)
         self.write()
 
     def write(self) -> None:
-        """Keep the note, whole."""
-        said = {"settings": self.settings, "call": self.call, "done": self.done}
-        write_whole(self.folder / NOTE, json.dumps(said))
+        """Atomically save the note."""
+        content = {"settings": self.settings, "call": self.call, "done": self.done}
+        write_whole(self.folder / NOTE, json.dumps(content))
 
     def remove(self) -> None:
-        """All is done."""
+        """Remove the note of a complete run."""
         (self.folder / NOTE).unlink()
 
 
 def _is_folder(images: Images, out: str) -> bool:
-    """One file that was named becomes one file, all else a folder."""
+    """False if the user named one file, and `out` is not a folder."""
     if out.endswith("/") or len(images.files) > 1:
         return True
     file = images.files[0]
@@ -166,20 +163,21 @@ def _copied(
     path: str,
     measured: NoiseEstimates,
     force: bool,
-    heard: Callable[[int], None],
+    on_progress: Progress,
 ) -> Written:
+    """Write the denoised copy of one file."""
     note = f"Denoised by keyhole, model {denoiser.model_.fingerprint}; not for diagnosis"
     noiseless, striped = [], []
     with file.copy_to(path, note=note, force=force) as copy:
-        for place, image in enumerate(file.images):
+        for plane, image in enumerate(file.images):
             unit = measured.unit(image)
             if unit.noise.kind == "none":
                 noiseless.append(image.name)
             if unit.noise.striped:
                 striped.append(image.name)
-            for y, rows in denoiser.bands(image, unit):
-                copy.write(place, y, rows)
-            heard(1)
+            for y, rows in denoiser.image_denoiser.bands(image, unit):
+                copy.write(plane, y, rows)
+            on_progress(1)
     lossy = [file.name] if copy.lossy else []
     return Written(1, len(file.images), copy.clipped, lossy, noiseless, striped)
 
@@ -192,22 +190,23 @@ def _sum(parts: list[Written]) -> Written:
         lossy=[name for part in parts for name in part.lossy],
         noiseless=[name for part in parts for name in part.noiseless],
         striped=[name for part in parts for name in part.striped],
-        kept=sum(part.kept for part in parts),
+        reused=sum(part.reused for part in parts),
     )
 
 
 def _settings(denoiser: Denoiser, images: Images) -> str:
-    """A digest of the model, of what it was told, and of which files it is asked about."""
+    """A digest of the model, its settings and the files."""
     fitted = denoiser.model_
-    said = [fitted.fingerprint, fitted.used, repr(denoiser.noise), repr(denoiser.axes)]
+    method = denoiser.comparison_.method
+    lines = [fitted.fingerprint, method, repr(denoiser.noise), repr(denoiser.axes)]
     for file in images.files:
         state = os.stat(file.path)
-        said.append(f"{os.path.abspath(file.path)} {state.st_size} {state.st_mtime_ns}")
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()
+        lines.append(f"{os.path.abspath(file.path)} {state.st_size} {state.st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _settle(part: Path, out: Path, names: list[str]) -> None:
-    """The folder in its place; into a folder that stands there, file by file."""
+def _move(part: Path, out: Path, names: list[str]) -> None:
+    """Rename the folder to `out`, or move its files if `out` exists."""
     try:
         if not out.exists():
             part.rename(out)
@@ -224,13 +223,13 @@ def _settle(part: Path, out: Path, names: list[str]) -> None:
 
 
 class ImageFolder:
-    """Takes tables of drawn images into a folder: 00001.png and so on, 8 bits each."""
+    """Writes tables of drawn images into a folder as 00001.png and so on, with 8 bits."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
 
     def write(self, table: pa.Table) -> None:
-        """The images of a table, grey or of three channels, in the range of their own type."""
+        """Write the images of a table, scaled from the range of their type or their values."""
         from PIL import Image
 
         images = as_images(table)
@@ -238,7 +237,7 @@ class ImageFolder:
         ends = np.iinfo(images.dtype) if whole else None
         for image in images:
             low, high = (ends.min, ends.max) if ends else (image.min(), image.max())
-            tone = (image.astype(float) - low) / max(high - low, 1e-12)
+            share = (image.astype(float) - low) / max(high - low, 1e-12)
             self.count += 1
-            stored = Image.fromarray((255 * tone.clip(0, 1) + 0.5).astype(np.uint8))
-            stored.save(self.folder / f"{self.count:05d}.png")
+            png = Image.fromarray((255 * share.clip(0, 1) + 0.5).astype(np.uint8))
+            png.save(self.folder / f"{self.count:05d}.png")

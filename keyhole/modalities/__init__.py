@@ -3,9 +3,10 @@
 from keyhole.modalities.base import Field, Maps, Modality
 from keyhole.modalities.image.image import ImageModality
 from keyhole.modalities.image.schema import ImageSchema
-from keyhole.modalities.learn import learn_rows, modality_of
+from keyhole.modalities.learn import learn_modality, modality_of, prepare
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.table import Tabular
+from keyhole.modalities.tiles.tiles import Tiles
 
 __all__ = [
     "Field",
@@ -15,6 +16,8 @@ __all__ = [
     "Modality",
     "Schema",
     "Tabular",
-    "learn_rows",
+    "Tiles",
+    "learn_modality",
     "modality_of",
+    "prepare",
 ]

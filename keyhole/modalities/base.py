@@ -20,22 +20,18 @@ from keyhole.data import cast
 from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.expected import Expected, Prediction, number_texts
+from keyhole.modalities.prepared import Parts, Prepared
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.lawful import Lawful
-from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.model.nets import Net
+from keyhole.model.network import Network
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Ability = Literal["given", "cards", "judge", "anomaly_map", "png", "single_values"]
-UNSUPPORTED: dict[Ability, str] = {  # by a modality that says nothing of its own
-    "given": "rows of this kind are drawn as a whole",
-    "cards": "a card names columns of a table, and these rows are none",
-    "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
-    "png": "rows that are no images need a .csv, .parquet or .jsonl file",
-}
+Ability = Literal["embed", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
 LEAST_REACH = 0.05  # of a feature's spread
 
 
@@ -88,6 +84,14 @@ class Modality(Described):
 
     family = "modality"
     noun: ClassVar[str] = "rows of another kind"  # "X holds ..., and this model was fitted on ..."
+    unsupported: ClassVar[Mapping[Ability, str]] = {  # why not, in one sentence
+        "given": "rows of this kind are drawn as a whole",
+        "cards": "a card names columns of a table, and these rows are none",
+        "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
+        "png": "rows that are no images need a .csv, .parquet or .jsonl file",
+    }
+
+    has_rows: ClassVar[bool] = True  # False: samples are not rows that answers go back to
 
     columns: Sequence[Any]
     reasons: dict[str, str]
@@ -99,7 +103,7 @@ class Modality(Described):
         return False
 
     @classmethod
-    def prepare(cls, source: Source, schema: Schema | None) -> Source:
+    def for_fit(cls, source: Source, schema: Schema | None) -> Source:
         """The source as a fit reads it. Raises: DataError, SettingError."""
         return source
 
@@ -124,11 +128,11 @@ class Modality(Described):
     def supports(self, task: Ability) -> str | None:
         """None where `task` can be asked of such rows, else one sentence that says why not.
 
-        Tasks are "given" (rows drawn with given values), "cards" (of code dimensions), "judge" (of
-        drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values" (is one value
-        far beyond all that its column held?).
+        Tasks are "embed", "given" (rows drawn with given values), "cards" (of code dimensions),
+        "judge" (of drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values"
+        (is one value far beyond all that its column held?).
         """
-        return UNSUPPORTED.get(task)
+        return self.unsupported.get(task)
 
     @classmethod
     def learn(
@@ -145,9 +149,22 @@ class Modality(Described):
         return cls.of_sample(source_profile.sample), source_profile
 
     @classmethod
+    def learn_with(cls, source: Any, parts: Parts, seed: int) -> tuple[Self, Any]:
+        """The modality, and the profile of the source, as these parts need them."""
+        alike, binned = parts.bottleneck.stochastic, parts.head.binned
+        return cls.learn(source, parts.schema, alike=alike, binned=binned)
+
+    def prepare(self, source: Any, profile: Any, parts: Parts, seed: int) -> Prepared | None:
+        """The source made ready for training; None: as rows, split by their position."""
+        return None
+
+    @classmethod
     def of_sample(cls, sample: pa.Table) -> Self:
         """The modality of these rows."""
         return cls()
+
+    def try_out(self, network: Network) -> None:
+        """Send data through a loaded network, if samples are not rows. Raises: BundleError."""
 
     @classmethod
     def restored(cls, recipe: Any) -> Self:
@@ -281,7 +298,7 @@ class Modality(Described):
         )
         table = self.decode(Batch(numbers, codes.long(), torch.ones(whole.shape).bool()))
         texts = [f"about {text}" for text in self.texts(ArrowRows(table), column)]
-        fits = np.all((predicted.low <= features) & (features <= predicted.high), axis=1)
+        fits = np.asarray(((predicted.low <= features) & (features <= predicted.high)).all(1))
         return Expected(texts, fits, np.ones(len(features), bool))
 
     def images(self, table: pa.Table) -> np.ndarray | None:

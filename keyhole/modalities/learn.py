@@ -1,27 +1,29 @@
-"""Which modality takes a source, and what it learns from it."""
+"""Which modality takes a source, what it learns from it, and the source made ready to train."""
 
 from typing import Any, cast
 
 from keyhole.core.parts import kinds
-from keyhole.data.source import Source
 from keyhole.modalities.base import Modality
-from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.prepared import Parts, Prepared
+from keyhole.modalities.rows.prepare import prepare_rows
 from keyhole.modalities.tabular.table import Tabular
 
 
-def modality_of(source: Source) -> type[Modality]:
-    """The registered modality that takes these rows; `Tabular` takes what no other does."""
+def modality_of(source: Any) -> type[Modality]:
+    """The registered modality that takes a source; `Tabular` takes what no other does."""
     registered = cast(list[type[Modality]], list(kinds("modality").values()))
     return next((kind for kind in registered if kind.takes(source)), Tabular)
 
 
-def learn_rows(
-    source: Source, schema: Schema, parts: dict[str, Any]
-) -> tuple[Modality, SourceProfile]:
-    """What a row is, and the survey it was learned from; `parts` say what cells have to offer.
+def learn_modality(source: Any, parts: Parts, seed: int) -> tuple[Modality, Any]:
+    """What a sample is, and the profile of the source that it was learned from.
 
-    Raises: DataError, SettingError.
+    A profile has the number of `rows` and a `sample` of them. Raises: DataError, SettingError.
     """
-    alike, binned = parts["bottleneck"].stochastic, parts["head"].binned
-    return modality_of(source).learn(source, schema, alike=alike, binned=binned)
+    return modality_of(source).learn_with(source, parts, seed)
+
+
+def prepare(modality: Modality, source: Any, profile: Any, parts: Parts, seed: int) -> Prepared:
+    """The source made ready for training."""
+    prepared = modality.prepare(source, profile, parts, seed)
+    return prepared or prepare_rows(modality, source, profile, parts, seed)

@@ -169,7 +169,7 @@ def _told(profile: Profile, kind: str, form: str) -> Guess:
         )
     if not _can_be(profile, kind):
         values = profile.sample.drop_null()
-        held = levels.said(values, 0) if len(values) else "texts that take too much memory"
+        held = levels.cell_text(values, 0) if len(values) else "texts that take too much memory"
         raise DataError(
             f"column {name!r} shall be a {kind}, but it holds {profile.arrow_type}, such "
             f"as {held}; choose another kind, or exclude it"
@@ -191,7 +191,7 @@ def _style(profile: Profile, form: str) -> str | None:
         return form
     if profile.ambiguous is not None:
         first, second = profile.ambiguous
-        text = levels.said(profile.sample.drop_null(), 0)
+        text = levels.cell_text(profile.sample.drop_null(), 0)
         raise DataError(
             f"column {profile.name!r}: whether day or month comes first in {text} cannot be told; "
             f"write kind 'datetime:{first}' or 'datetime:{second}'"

@@ -59,36 +59,36 @@ def render(denoiser: Denoiser, images: Images, truth: Any = None) -> str:
     clean = None if truth is None else denoiser.open(truth).images
     if clean is not None and len(clean) != len(images):
         raise DataError(f"{len(images)} images and {len(clean)} true ones: give one each")
-    measured = denoiser.measured(images.images)
+    measured = denoiser.image_denoiser.estimates(images.images)
     shown = [
         _shown(denoiser, p, measured.unit(p), None if clean is None else clean[i])
         for i, p in while_time_is_left((i, images[i]) for i in _indices(len(images)))
     ]
-    fitted = denoiser.model_
+    fitted, comparison = denoiser.model_, denoiser.comparison_
     head, colon, rest = denoiser.verdict_.partition(": ")
     return fill(
         "denoising.html.j2",
         {
             "verdict": {
-                "good": fitted.choice.ahead > 0,
+                "good": comparison.ahead > 0,
                 "head": head[:1].upper() + head[1:],
                 "rest": rest if colon else "",
                 "findings": denoiser.findings_,
             },
             "name": plain(images.name, 120),
-            "noise": str(fitted.noise.describe(None)),
+            "noise": str(denoiser.noise_.describe(None)),
             "facts": _facts(denoiser),
             "scores": _scores(denoiser),
-            "held_out": fitted.choice.held_out,
-            "pixels": fitted.choice.pixels,
+            "held_out": comparison.held_out,
+            "pixels": comparison.pixels,
             "shown": shown,
             "of": len(images),
             "hurried": len(shown) < min(len(images), MOST_SHOWN),
             "left_out": _left_out(images),
             "curve": figures.learning_curve(fitted.history),
             "making": made_with(
-                {"net": denoiser.parts()["net"], "corruption": fitted.corruption,
-                 "head": denoiser.parts()["head"], "training": fitted.training},
+                {name: getattr(fitted.parts, name)
+                 for name in ("net", "corruption", "head", "training")},
                 fitted.fingerprint,
             ),
         },
@@ -113,10 +113,10 @@ def _facts(denoiser: Denoiser) -> list[Fact]:
     weights = sum(weight.numel() for weight in denoiser.model_.network.parameters())
     steps = fitted.history.steps[-1] if fitted.history.steps else 0
     return [
-        Fact("images", f"{fitted.images:,}", f"{fitted.pixels:,} pixels"),
+        Fact("images", f"{fitted.rows:,}", f"{denoiser.comparison_.training_pixels:,} pixels"),
         Fact(
             "corruption",
-            fitted.corruption.kind.replace("_", " "),
+            fitted.parts.corruption.kind.replace("_", " "),
             "of the training inputs",
         ),
         Fact("steps", f"{steps:,}", fitted.history.ended),
@@ -126,7 +126,7 @@ def _facts(denoiser: Denoiser) -> list[Fact]:
 
 def _scores(denoiser: Denoiser) -> list[tuple[str, str, str, float, bool]]:
     """The error of the net and each filter on held-out pixels, and its excess over the least."""
-    choice = denoiser.model_.choice
+    choice = denoiser.comparison_
     least = min(choice.scores.values())
     most = max(choice.scores.values()) - least or 1.0
     return [
@@ -144,8 +144,8 @@ def _scores(denoiser: Denoiser) -> list[tuple[str, str, str, float, bool]]:
 def _shown(
     denoiser: Denoiser, image: Image, unit: NoiseScaler, clean: Image | None
 ) -> DenoisedExample:
-    judgement = judged(denoiser, image, unit, clean)
-    before, after = denoiser.middle(image, unit, SIDE)
+    judgement = judged(denoiser.image_denoiser, image, unit, clean)
+    before, after = denoiser.image_denoiser.middle(image, unit, SIDE)
     ends = ends_of(before)
     level = judgement.before.level(np.nan_to_num(after))
     residual = (before - after) / np.where(level > 0, level, 1.0)
@@ -164,7 +164,7 @@ def _shown(
 
 def in_words(denoiser: Denoiser) -> str:
     """The errors of the net and the filters, in a line."""
-    choice = denoiser.model_.choice
+    choice = denoiser.comparison_
     errors = dict(sorted(choice.scores.items(), key=lambda pair: pair[1]))
     texts = ", ".join(f"{name} {score:.4f}" for name, score in errors.items())
     return f"error on {count(choice.pixels, 'pixel')} in noise variances, least first: {texts}"

@@ -199,7 +199,7 @@ def columns(model: Autoencoder) -> tuple[list[tuple[str, str, str]], int]:
 
 def making(model: Autoencoder) -> dict[str, Any]:
     """The parts with their settings, versions and fingerprint."""
-    return made_with(model.parts(), model.model_.fingerprint)
+    return made_with(vars(model.model_.parts), model.model_.fingerprint)
 
 
 def made_with(parts_used: dict[str, Any], fingerprint: str) -> dict[str, Any]:

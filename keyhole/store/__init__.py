@@ -1,6 +1,9 @@
-"""How a model is kept: `manifest.json` and `weights.safetensors`, nothing that runs."""
+"""Saved models: one safetensors file with a JSON manifest in its header; no code."""
 
-from keyhole.store.bundle import FORMAT, Bundle, Save, read_bundle, write_bundle
+from keyhole.store.bundle import Bundle, Save, check_replaceable, read_bundle, write_bundle
 from keyhole.store.strict import record, wrap_errors
 
-__all__ = ["FORMAT", "Bundle", "Save", "read_bundle", "record", "wrap_errors", "write_bundle"]
+__all__ = [
+    "Bundle", "Save", "check_replaceable", "read_bundle", "record", "wrap_errors",
+    "write_bundle",
+]  # fmt: skip

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -19,9 +19,14 @@ from keyhole.errors import BundleError
 MOST_DEPTH = 32
 MOST_ENTRIES = 1 << 17  # of an object, or objects and lists of a list; no fit makes so many
 MOST_ITEMS = 1 << 20  # of a list of numbers or texts: an image's pixels are the most there are
+# in a text, of objects, lists, keys and items or inside texts: each takes half a second to parse
+MOST_MARKS = {b"{": 1 << 18, b"[": 1 << 18, b'":': 1 << 19, b",": 1 << 21}
+NESTS = {dict, list}
 MOST_WHOLE = 1 << 63  # a whole number of ours fits 64 bits
-LARGE = re.compile(rb"[eE]\+?\d{3}|\d{200}")  # in every number that is too large for a float
-LONG = re.compile(rb"\d{19}")  # in every whole number of more than 63 bits
+PLAIN = bytes.maketrans(b"123456789E", b"000000000e")
+LARGE = (b"e000", b"e+000", b"0" * 200)  # in every number that is too large for a float, PLAIN
+# in every whole number of more than 63 bits, PLAIN, and not in a long fraction
+LONG = tuple(start + b"0" * 19 for start in (b"[", b",", b":", b"-", b" ", b"\n", b"\t", b"\r"))
 LONE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a pair, which is no character by itself
 
 Record = TypeVar("Record")
@@ -32,16 +37,18 @@ def strict_json(text: bytes, where: str) -> Any:
 
     Raises: BundleError that names the file and what is wrong with it.
     """
+    plain = text.translate(PLAIN)
     try:
+        _check_marks(text)
         value = json.loads(
             text.decode("utf8"),
             object_pairs_hook=_unique,
             parse_constant=_refuse,
             # Asked of each number these cost a second for 400,000, and hardly any text needs it.
-            parse_float=_finite if LARGE.search(text) else None,
-            parse_int=_whole if LONG.search(text) else None,
+            parse_float=_finite if any(digits in plain for digits in LARGE) else None,
+            parse_int=_whole if any(digits in plain for digits in LONG) else None,
         )
-        _check_depth(value, 0)
+        _check_nesting(value)
         if LONE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf8")
     except RecursionError as fault:
@@ -127,41 +134,43 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _check_depth(value: Any, depth: int) -> None:
-    if depth > MOST_DEPTH:
+def _check_marks(text: bytes) -> None:
+    """Refuse what would take seconds to parse."""
+    for mark, most in MOST_MARKS.items():
+        if text.count(mark) > most:
+            raise ValueError(
+                f"it holds {text.count(mark):,} {mark.decode()!r}, more than {most:,}"
+            )
+
+
+def _check_nesting(value: Any) -> None:
+    """Refuse what is nested deeper, or holds longer lists, than anything of ours."""
+    layer = [value] if type(value) in NESTS else []
+    for _ in range(MOST_DEPTH + 1):
+        inner: list[Any] = []
+        for items in layer:
+            if len(items) > MOST_ITEMS:
+                raise ValueError(f"it holds a list of {len(items):,} items")
+            values = items.values() if isinstance(items, dict) else items
+            nested = [item for item in values if type(item) in NESTS]
+            if len(nested) > MOST_ENTRIES:
+                raise ValueError(f"it holds a list of {len(nested):,} lists or objects")
+            inner += nested
+        layer = inner
+    if layer:
         raise ValueError("it is nested too deeply")
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        if len(value) > MOST_ITEMS:
-            raise ValueError(f"it holds a list of {len(value):,} items")
-        inner = [item for item in value if isinstance(item, dict | list)]
-        if len(inner) > MOST_ENTRIES:
-            raise ValueError(f"it holds a list of {len(inner):,} lists or objects")
-        for item in inner:
-            _check_depth(item, depth + 1)
 
 
 FORMAT = 1  # raised by one with every change that an older version could misread
 
-# From format n to n + 1: one function each, kept for ever and tested on a stored old bundle.
-STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
-
-def check_format(manifest: dict[str, Any], where: str) -> None:
+def check_format(manifest: Any, where: str) -> None:
     """Raises: BundleError for a newer format, or for what is no format at all."""
-    found = manifest.get("format")
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise BundleError(f"{where} is no keyhole model: its format is {found!r:.40}")
-    if found > FORMAT:
+    number = manifest.get("format") if isinstance(manifest, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise BundleError(f"{where} is not a keyhole model: its format is {number!r:.40}")
+    if number > FORMAT:
         raise BundleError(
-            f"{where} has format {found}, this version of keyhole reads up to {FORMAT}: "
+            f"{where} has format {number}, this version of keyhole reads up to {FORMAT}: "
             f"{install_command(upgrade=True)}"
         )
-
-
-def migrate(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest in today's format; its own was checked."""
-    for step in range(manifest["format"], FORMAT):
-        manifest = STEPS[step](manifest)
-    return manifest

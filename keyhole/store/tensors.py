@@ -1,123 +1,218 @@
-"""Safetensors files, read with suspicion: what the format lets pass is refused here."""
+"""Safetensors files with a JSON text in the header: written atomically, read with suspicion.
 
+What the format permits and keyhole never writes is refused.
+"""
+
+import hashlib
+import json
+import math
 import os
 import re
 import stat
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from keyhole.core.files import aside
+from keyhole.core.parts import fits
 from keyhole.errors import BundleError
 from keyhole.store.strict import strict_json
 
-MOST_HEADER_BYTES = 1 << 20
+MOST_HEADER_BYTES = 32 << 20  # a hundred thousand levels in several columns
 MOST_TENSORS = 4_096
 MOST_BYTES = 1 << 32  # a billion weights
+BLOCK_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
-WIDTHS = {"F32": 4, "F64": 8, "I64": 8}  # bytes a number
+DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
+SIGNATURE = re.compile(rb'\{"__metadata__":\{"sha256":"([0-9a-f]{64})","keyhole":"')
+SIGNATURE_BYTES = 128  # that hold it, and the length before it
+CURE = "give a file that keyhole fit or save wrote"
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def opened(path: str | os.PathLike[str], *, links: bool = True) -> BinaryIO:
-    """A regular file, open for reading; a pipe or a device could be read for ever.
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself: a JSON text, a checksum, and its tensors by name.
 
-    Without `links`, a link is not followed: it may lead anywhere.
+    The bytes of the tensors begin at `start`; `size` is that of the file.
+    """
+
+    text: str
+    sha256: str
+    tensors: dict[str, Any]
+    start: int
+    size: int
+
+
+def write_tensors(
+    path: str | os.PathLike[str],
+    tensors: dict[str, Tensor],
+    text: str,
+    check: Callable[[], None] = lambda: None,
+) -> str:
+    """Atomically write tensors and a JSON text as one file; returns its checksum.
+
+    `check` is called at the last moment before the file takes its place. No second copy of the
+    tensors is made. Raises: FileError; BundleError for what could not be read back.
+    """
+    entries, buffers = _laid_out(tensors)
+    digest = _digest(text, entries)
+    for buffer in buffers:
+        digest.update(buffer)
+    metadata = {"sha256": digest.hexdigest(), "keyhole": text}
+    header = json.dumps(
+        {"__metadata__": metadata, **entries}, ensure_ascii=False, separators=(",", ":")
+    ).encode()
+    header += b" " * (-len(header) % 8)
+    if len(header) > MOST_HEADER_BYTES:
+        raise BundleError(
+            f"the model cannot be saved: what it learned takes {len(header) >> 20} MB and at most "
+            f"{MOST_HEADER_BYTES >> 20} MB are read; exclude columns with long texts"
+        )
+    with aside(path, check) as temporary, open(temporary, "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for buffer in buffers:
+            file.write(buffer)
+    return metadata["sha256"]
+
+
+def checksum_at(path: str | os.PathLike[str]) -> str | None:
+    """The checksum that a file of ours states at its beginning; None for any other file.
+
+    Raises: OSError.
+    """
+    with open(path, "rb") as file:
+        signature = SIGNATURE.match(file.read(SIGNATURE_BYTES), 8)
+    return None if signature is None else signature.group(1).decode()
+
+
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """A regular file, open for reading; a pipe or a device could be read for ever.
 
     Raises: BundleError, OSError.
     """
-    if not links and os.path.islink(path):
-        raise BundleError(f"{path} is no file of its own but a link, and links are not followed")
-    odd = 0 if links else getattr(os, "O_NOFOLLOW", 0)
-    odd |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, os.O_RDONLY | odd), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise BundleError(f"{path} is no file")
-    return file
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise BundleError(f"{path} is {kind}; {CURE}")
+    return os.fdopen(handle, "rb")
+
+
+def read_header(file: BinaryIO, where: str) -> Header:
+    """The header of a file that keyhole wrote; `check_tensors` compares it with the rest.
+
+    Raises: BundleError, OSError.
+    """
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if not 0 < length <= min(size - 8, MOST_HEADER_BYTES) or size > MOST_BYTES:
+        raise BundleError(f"{where} is truncated, too large or not a keyhole model; {CURE}")
+    entries = strict_json(file.read(length), where)
+    metadata: Any = entries.pop("__metadata__", None) if isinstance(entries, dict) else None
+    if not fits(metadata, dict[str, str]) or set(metadata) != {"sha256", "keyhole"}:
+        raise BundleError(f"{where} is not a keyhole model: it has no manifest; {CURE}")
+    return Header(metadata["keyhole"], metadata["sha256"], entries, 8 + length, size)
+
+
+def check_tensors(file: BinaryIO, header: Header, where: str) -> None:
+    """Compare the header with the size of the file and with its checksum.
+
+    Raises: BundleError, OSError.
+    """
+    if len(header.tensors) > MOST_TENSORS:
+        raise BundleError(f"{where} has {len(header.tensors):,} tensors, at most {MOST_TENSORS:,}")
+    end = header.start + sum(_bytes(where, name, t) for name, t in header.tensors.items())
+    if end != header.size:
+        raise BundleError(
+            f"{where} is truncated or altered: {header.size:,} bytes, its header says {end:,}"
+        )
+    digest = _digest(header.text, header.tensors)
+    file.seek(header.start)
+    while block := file.read(BLOCK_BYTES):
+        digest.update(block)
+    if digest.hexdigest() != header.sha256:
+        raise BundleError(f"{where} was altered: it does not match its checksum")
 
 
 def read_tensors(
-    file: BinaryIO, where: str, expected: Shapes | None = None
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file and its metadata, after its header was checked.
+    file: BinaryIO, header: Header, where: str, expected: Shapes | None = None
+) -> dict[str, Tensor]:
+    """The tensors of a file that `check_tensors` has passed.
 
     With `expected`, names and shapes must be those and all float32: checked before any memory
-    is taken for them. Raises: BundleError.
+    is taken for them. Tensors must fill the file one after the other. Raises: BundleError.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    header, size = read_header(file, where)
-    metadata = header.pop("__metadata__", {})
     if expected is not None:
-        _check_expected(header, expected)
+        _check_expected(header.tensors, expected)
     try:
         file.seek(0)
-        tensors = load(file.read(size))
+        tensors = load(file.read(header.size))
     except (SafetensorError, ValueError, OSError) as fault:
         raise BundleError(f"{where} is damaged: {fault!s:.200}") from fault
     broken = [name for name, t in tensors.items() if t.is_floating_point() and not finite(t)]
     if broken:
         raise BundleError(f"{where} holds weights that are not numbers: {broken[0]!r}")
-    return tensors, metadata
+    return tensors
 
 
-def read_header(file: BinaryIO, where: str) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file and the file's size, read without trust in either.
+def _laid_out(tensors: dict[str, Tensor]) -> tuple[dict[str, Any], list[memoryview]]:
+    """The header's entries, and the numbers in the order of the file.
 
-    Raises: BundleError.
+    The widest numbers are first, so that each tensor is aligned. Raises: BundleError.
     """
-    try:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(0)
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(MOST_HEADER_BYTES, size - 8):
-            raise BundleError(f"{where} is truncated or no safetensors file")
-        text = file.read(length)
-    except OSError as fault:
-        raise BundleError(f"{where} cannot be read: {fault.strerror}") from fault
-    header = strict_json(text, where)
-    if not isinstance(header, dict):
-        raise BundleError(f"{where} is no safetensors file: its header is no object")
-    metadata = header.get("__metadata__", {})
-    texts = isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())
-    if not texts or len(header) > MOST_TENSORS:
-        raise BundleError(f"{where} has a header of {len(header):,} tensors or odd metadata")
-    held = sum(_bytes(where, name, t) for name, t in header.items() if name != "__metadata__")
-    if 8 + length + held != size or size > MOST_BYTES:
-        raise BundleError(
-            f"{where} is truncated, altered or too large: {size:,} bytes, its header says "
-            f"{8 + length + held:,}, at most {MOST_BYTES:,} are read"
-        )
-    return header, size
+    codes = {dtype: code for code, dtype in DTYPES.items()}
+    entries, buffers, end = {}, [], 0
+    for name, tensor in sorted(tensors.items(), key=lambda t: (-t[1].element_size(), t[0])):
+        if tensor.dtype not in codes:
+            raise BundleError(f"{name!r} cannot be saved: its type is {tensor.dtype}")
+        buffers.append(tensor.detach().cpu().contiguous().reshape(-1).numpy().data)
+        begin, end = end, end + buffers[-1].nbytes
+        entries[name] = {
+            "dtype": codes[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    return entries, buffers
 
 
 def finite(tensor: Tensor) -> bool:
-    """True where every number is one."""
+    """True if every number is finite."""
     return bool(torch.isfinite(tensor).all())
+
+
+def _digest(text: str, entries: dict[str, Any]) -> Any:
+    """The checksum of a file as far as its header; the bytes of the tensors are to be added."""
+    return hashlib.sha256(text.encode() + json.dumps(entries, sort_keys=True).encode())
 
 
 def _bytes(where: str, name: str, entry: Any) -> int:
     if not NAME.fullmatch(name):
         raise BundleError(f"{where}: a tensor has a name that is none of ours: {name!r:.80}")
     try:
-        count, shape = WIDTHS[entry["dtype"]], entry["shape"]
+        count, shape = DTYPES[entry["dtype"]].itemsize, entry["shape"]
         if not all(type(n) is int and 0 <= n < 1 << 40 for n in shape) or len(shape) > 8:
             raise ValueError
     except (KeyError, TypeError, ValueError) as fault:
         raise BundleError(f"{where}: tensor {name!r:.80} has an odd type or shape") from fault
-    for n in shape:
-        count *= n
-    return count
+    return count * math.prod(shape)
 
 
-def _check_expected(header: dict[str, Any], expected: Shapes) -> None:
-    if set(header) != set(expected):
-        odd = sorted(set(header) ^ set(expected))
+def _check_expected(entries: dict[str, Any], expected: Shapes) -> None:
+    if set(entries) != set(expected):
+        odd = sorted(set(entries) ^ set(expected))
         raise BundleError(f"weights and manifest do not belong together: {odd[0]!r:.80}")
-    for name, entry in header.items():
+    for name, entry in entries.items():
         if entry["dtype"] != "F32" or tuple(entry["shape"]) != expected[name]:
             raise BundleError(
                 f"weights and manifest do not belong together: {name!r:.80} is "

@@ -4,7 +4,6 @@ What is in it (weights, averages, optimiser moments, the step) and the seed deci
 step: a resumed run ends in the same bits as one that was never stopped.
 """
 
-import hashlib
 import json
 import os
 import time
@@ -18,11 +17,16 @@ from torch import Tensor, nn
 
 from keyhole import __version__
 from keyhole.core.environment import seed_from
-from keyhole.core.files import write_whole
 from keyhole.core.progress import History
 from keyhole.errors import BundleError, KeyholeWarning
 from keyhole.store.strict import record, strict_json, wrap_errors
-from keyhole.store.tensors import opened, read_tensors
+from keyhole.store.tensors import (
+    check_tensors,
+    opened,
+    read_header,
+    read_tensors,
+    write_tensors,
+)
 
 EVERY_S = 5.0
 
@@ -56,12 +60,8 @@ class Checkpoint:
 
         Raises: FileError.
         """
-        from safetensors.torch import save
-
         note = json.dumps(asdict(Note(step, self.seed, self.fingerprint, _made_by(), history)))
-        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        about = {"keyhole": note, "sha256": _digest(note, held)}
-        write_whole(self.path, save(held, metadata=about))
+        write_tensors(self.path, tensors, note)
         self.saved_at = time.monotonic()
 
     def load(self) -> tuple[int, dict[str, Tensor], History] | None:
@@ -108,18 +108,10 @@ def seed_of(path: str) -> int | None:
 def _read(path: str) -> tuple[Note, dict[str, Tensor]]:
     """Raises: BundleError, OSError."""
     with opened(path) as file, wrap_errors(path):
-        tensors, about = read_tensors(file, path)
-        if about["sha256"] != _digest(about["keyhole"], tensors):
-            raise BundleError(f"{path} was altered: it does not match its checksum")
-        return record(Note, strict_json(about["keyhole"].encode(), path), path), tensors
-
-
-def _digest(note: str, tensors: dict[str, Tensor]) -> str:
-    found = hashlib.sha256(note.encode())
-    for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        found.update(tensor.numpy().tobytes())
-    return found.hexdigest()
+        header = read_header(file, path)
+        check_tensors(file, header, path)
+        note = record(Note, strict_json(header.text.encode(), path), path)
+        return note, read_tensors(file, header, path)
 
 
 def _made_by() -> str:

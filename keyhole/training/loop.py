@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from keyhole.core.draws import hash_of
 from keyhole.core.environment import threads_for
 from keyhole.core.progress import EvaluateCallback, Event, History, clock
 from keyhole.core.records import Batch
 from keyhole.errors import FitError
+from keyhole.modalities.prepared import Feed
 from keyhole.model.network import Network
 from keyhole.training.checkpoint import Checkpoint, restore, state_of
 from keyhole.training.config import KL_WARM_UP, Pace, TrainingConfig, rate_at
 from keyhole.training.corruptions.base import CorruptedBatch, Corruption
-from keyhole.training.feed import Feed, hash_of
 from keyhole.training.objective import objective
 
 GRADIENT_NORM = 1.0  # per cell: the loss is a sum over cells

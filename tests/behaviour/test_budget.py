@@ -143,7 +143,7 @@ def test_a_denoiser_compares_with_filters_within_the_budget(rng):
     )
     taken, _ = seconds_of(lambda: denoiser.fit(clean + rng.normal(size=clean.shape)))
     assert taken < 2 * 8.0
-    assert denoiser.model_.choice.pixels > 0
+    assert denoiser.comparison_.pixels > 0
     assert denoiser.verdict_
 
 
@@ -176,7 +176,7 @@ def test_images_that_there_is_no_time_to_measure_are_left_out_and_it_is_said(rng
     training = TrainingConfig(time_budget_s=2.0, batch=2)
     denoiser = Denoiser(training=training, noise=1.0, random_state=0)
     denoiser.fit(noisy)
-    left_out = 12 - denoiser.model_.images
+    left_out = 12 - denoiser.model_.rows
     assert left_out >= 9
     texts = [f.text for f in denoiser.findings_ if f.code == "KH016"]
     assert len(texts) == 1

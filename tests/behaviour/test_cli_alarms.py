@@ -198,9 +198,9 @@ def test_update_takes_rows_in_and_the_model_in_place_keeps_up(place, capfd, mode
 
 def test_update_writes_beside_the_model_where_it_is_told_to(place, capfd, model, tmp_path):
     out = tmp_path / "n.keyhole"
-    before = (model / "manifest.json").read_bytes()
+    before = model.read_bytes()
     assert ask(capfd, "update", model, place / "good.csv", "-o", out)[0] == 0
-    assert (model / "manifest.json").read_bytes() == before
+    assert model.read_bytes() == before
     assert AnomalyDetector.load(str(out)).scorer_.rows == 600
     code, _, err = ask(capfd, "update", model, place / "good.csv", "-o", out)
     assert code == 2
@@ -247,14 +247,14 @@ def test_a_fault_of_update_or_calibrate_is_one_line_and_the_model_stays(
     place, capfd, model, arguments, said
 ):
     (place / "empty.csv").write_text("unit,flow,heat,machine\n")
-    before = (model / "manifest.json").read_bytes()
+    before = model.read_bytes()
     verb, data, *rest = arguments
     code, out, err = ask(capfd, verb, model, place / data, *rest)
     assert code == 2
     assert out == ""
     assert said in err
     assert sum(line.startswith("keyhole: ") for line in err.splitlines()) == 1
-    assert (model / "manifest.json").read_bytes() == before
+    assert model.read_bytes() == before
 
 
 def test_inspect_says_what_is_promised_and_what_stands_apart(place, capfd):
@@ -267,10 +267,10 @@ def test_inspect_says_what_is_promised_and_what_stands_apart(place, capfd):
 @pytest.mark.parametrize("verb", ["update", "calibrate"])
 def test_a_header_without_rows_changes_no_model(place, capfd, model, tmp_path, verb):
     rows(0).to_csv(tmp_path / "none.csv", index=False)
-    before = (model / "manifest.json").read_bytes()
+    before = model.read_bytes()
     label = ["--label", "bad"] if verb == "calibrate" else []
     code, _, err = ask(capfd, verb, model, tmp_path / "none.csv", *label)
     assert code == 2
     assert "none.csv holds 0 sample(s)" in err
     assert "fault of keyhole's own" not in err
-    assert (model / "manifest.json").read_bytes() == before
+    assert model.read_bytes() == before

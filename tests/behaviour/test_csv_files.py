@@ -12,16 +12,17 @@ import pytest
 
 from keyhole import Autoencoder
 from keyhole.data import open_source
+from keyhole.data.numerals import study, study_columns
 from keyhole.data.parquet import narrow
 from keyhole.data.sinks import CsvSink, JsonSink
 from keyhole.data.source import weighted
 from keyhole.errors import DataError
 from keyhole.modalities import Schema, Tabular
+from keyhole.modalities.rows.feed import RowFeed
+from keyhole.modalities.rows.split import Split
 from keyhole.modalities.tabular.guess import guess
-from keyhole.modalities.tabular.profile import Parsed, Profile, reading_of, study
+from keyhole.modalities.tabular.profile import Profile
 from keyhole.training import TrainingConfig
-from keyhole.training.feed import Feed
-from keyhole.training.split import Split
 
 RNG = np.random.default_rng(0)
 
@@ -81,9 +82,9 @@ def test_columns_that_are_parsed_together_read_as_each_does_alone():
         pa.array(texts, pa.string())
         for texts in (["1,234.50", "2.5"], [], ["$5", "(3)"], ["02139", "00501"], ["1.234", "7"])
     ]
-    for column, parsed in zip(columns, Parsed.of(columns), strict=True):
-        for decimal in ("", ".", ","):
-            assert reading_of(parsed, "", decimal) == study(column, "", decimal)
+    for decimal in ("", ".", ","):
+        together = study_columns(columns, [decimal] * len(columns))
+        assert together == [study(column, "", decimal) for column in columns]
 
 
 def test_windows_1252_keeps_its_euros_and_quotes(file):
@@ -146,13 +147,13 @@ def test_long_texts_are_counted_up_to_a_bound_of_bytes(monkeypatch):
 
 
 def test_a_group_too_large_for_a_pool_is_trained_on_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("keyhole.training.feed.POOL_FEATURES", 6_000)
+    monkeypatch.setattr("keyhole.modalities.rows.feed.POOL_FEATURES", 6_000)
     frame = pd.DataFrame({"row": np.arange(4_000) + 0.5, "x": RNG.normal(size=4_000)})
     pq.write_table(pa.table(frame), tmp_path / "t.parquet", row_group_size=4_000)
     source = open_source(tmp_path / "t.parquet")
     table, source_profile = Tabular.learn(source, Schema())
     split = Split.of(4_000, 0, "random", source_profile.sample, 1)
-    feed, met = Feed(source, table, split, 0, 4_000), []
+    feed, met = RowFeed(source, table, split, 0, 4_000), []
     assert feed.pools == 2
     for pool in range(feed.pools):
         feed._turn_to(pool)
@@ -193,7 +194,7 @@ def test_a_group_of_rows_is_never_read_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(source), "group", lambda *_: pytest.fail("read whole"))
     monkeypatch.setattr(type(source), "group_blocks", watched)
-    monkeypatch.setattr("keyhole.training.feed.BLOCK_ROWS", 500)
+    monkeypatch.setattr("keyhole.modalities.rows.feed.BLOCK_ROWS", 500)
     model = Autoencoder(training=TrainingConfig(steps=3, members=1)).fit(
         str(tmp_path / "t.parquet")
     )

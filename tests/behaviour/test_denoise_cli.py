@@ -1,11 +1,11 @@
 """keyhole fit --for denoise and keyhole denoise: from files to files."""
 
-import json
 import re
 
 import numpy as np
 import pytest
 
+from benchmarks.mutants import manifest_of
 from keyhole.cli import run
 from keyhole.data.images import open_images
 
@@ -45,8 +45,8 @@ def test_a_folder_becomes_a_model_with_a_page_that_shows_before_and_after(model)
     assert "not a medical device" in page
     assert "img-src data:" in page
     assert all(word in page for word in ("before", "after", "removed", "non-local means"))
-    sections = json.loads((model / "manifest.json").read_text())["sections"]
-    assert list(sections) == ["denoise"]
+    sections = manifest_of(model)["sections"]
+    assert list(sections) == ["autoencoder", "denoise"]
 
 
 def test_a_folder_is_denoised_into_a_folder_of_the_same_names_and_types(model, scans, tmp_path):
@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on_with_the_files_that_are_missing(model, scans, tmp_
             open_images(scans),
             str(tmp_path / "out"),
             force=False,
-            heard=stop,
+            on_progress=stop,
         )
     assert not (tmp_path / "out").exists()
     assert run(["denoise", str(model), str(scans), "-o", str(tmp_path / "out")]) == 0
@@ -152,7 +152,10 @@ def test_a_dicom_copy_is_a_derived_instance_that_says_what_was_done(model, tmp_p
         (["fit", "{scans}", "--for", "denoise", "-o", "{out}", "--noise", "-3"], "above zero"),
         (["fit", "{scans}", "--for", "denoise", "-o", "{out}", "--axes", "QQ"], "axes"),
         (["fit", "{scans}", "--for", "denoise", "-o", "{out}", "--clean", "{one}"], "3 noisy"),
-        (["denoise", "{scans}", "{scans}", "-o", "{out}"], "no keyhole model"),
+        (
+            ["denoise", "{scans}", "{scans}", "-o", "{out}"],
+            "is a folder; give a file",
+        ),
         (["denoise", "{model}", "{none}", "-o", "{out}"], "does not exist"),
         (["denoise", "{model}", "{scans}", "-o", "{out}", "--device", "cuda:7"], "cuda:7"),
         (["detect", "{model}", "{scans}"], "denoise"),

@@ -1,6 +1,5 @@
 """Images without their noise, learned from noisy images alone."""
 
-import json
 import warnings
 
 import numpy as np
@@ -8,12 +7,14 @@ import pytest
 import torch
 from sklearn.base import clone
 
+from benchmarks.mutants import manifest_of
 from keyhole import Denoiser
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.data.images import open_images
-from keyhole.denoising.crops import Crops, ImageDataset
 from keyhole.errors import BundleError, DataError, SettingError
+from keyhole.modalities.tiles.crops import Crops
+from keyhole.modalities.tiles.dataset import ImageDataset
 from keyhole.modalities.tiles.noise import Noise, psnr
 from keyhole.modalities.tiles.scaling import NoiseScaler, filled, filter_of
 from keyhole.modalities.tiles.tiling import Denoise, bands, whole
@@ -143,7 +144,7 @@ def test_twice_a_image_is_answered_by_twice_the_answer(fitted):
 def row(x):
     flat = x.reshape(1, 1, -1)
     none = torch.zeros((1, 1, 0), dtype=torch.int64)
-    return Batch(flat, none, torch.ones_like(flat, dtype=torch.bool), partner=flat + 1)
+    return Batch(flat, none, torch.ones_like(flat, dtype=torch.bool), target=flat + 1)
 
 
 @pytest.mark.parametrize("a", [0.5, 1.0, 2.0])
@@ -204,10 +205,10 @@ def test_pairs_ask_for_the_second_image():
     clean = [shapes(seed=s) for s in range(2)]
     given = [noisy(c) for c in clean]
     found = quick(4).fit(given, clean)
-    assert isinstance(found.model_.corruption, Pairs)
+    assert isinstance(found.model_.parts.corruption, Pairs)
     with pytest.raises(DataError, match="2 noisy images and 1 second ones"):
         quick(2).fit(given, clean[:1])
-    with pytest.raises(DataError, match="its partner"):
+    with pytest.raises(DataError, match="its second image"):
         quick(2).fit(given, [clean[0], clean[1][1:]])
     with pytest.raises(SettingError, match="no second images"):
         quick(2, corruption=Pairs()).fit(given)
@@ -215,7 +216,7 @@ def test_pairs_ask_for_the_second_image():
 
 def test_noise_on_clean_images_must_be_told():
     clean = [shapes()]
-    with pytest.raises(SettingError, match="must be told"):
+    with pytest.raises(SettingError, match="cannot be measured"):
         Denoiser(Synthetic(1.0), net=TINY, training=TrainingConfig(2)).fit(clean)
     assert quick(2, corruption=Synthetic(1.0)).fit(clean).noise_.sigma == SIGMA
 
@@ -223,12 +224,12 @@ def test_noise_on_clean_images_must_be_told():
 def test_a_filter_answers_where_the_net_makes_larger_errors_and_may():
     given = [noisy(shapes((64, 64), s), seed=s) for s in range(2)]
     lost = quick(1).fit(given)
-    assert lost.model_.used == lost.model_.choice.rival != "net"
+    assert lost.comparison_.method == lost.comparison_.rival != "net"
     assert lost.verdict_.startswith("look again: a filter does better")
     assert [f.code for f in lost.findings_][:1] == ["KH012"]
-    assert quick(1, fallback=False).fit(given).model_.used == "net"
-    scores = lost.model_.choice.scores
-    assert scores[lost.model_.choice.best] < scores["net"]
+    assert quick(1, fallback=False).fit(given).comparison_.method == "net"
+    scores = lost.comparison_.scores
+    assert scores[lost.comparison_.best] < scores["net"]
     assert all(score > 4.5 for score in scores.values())  # the target's own noise: 1 + 1 / a^2
 
 
@@ -237,17 +238,17 @@ def test_held_out_pixels_are_the_share_asked_for_and_never_taught():
     units = [NoiseScaler.of(Noise(SIGMA), [p.whole()]) for p in images]
     shelf = ImageDataset(images, units, None, 0.1, 0)
     crops = Crops(shelf, 32, 0)
-    planes = [shelf.plane(i) for i in range(2)]
-    held = np.concatenate([(~plane.taught).ravel() for plane in planes])
+    planes = [shelf.window(i) for i in range(2)]
+    held = np.concatenate([(~plane.train_mask).ravel() for plane in planes])
     assert held.mean() == pytest.approx(0.1, abs=0.03)
-    part = shelf.plane(0, 16, 24, 32)
-    assert (part.taught == planes[0].taught[16:48, 24:56]).all()
+    part = shelf.window(0, 16, 24, 32)
+    assert (part.train_mask == planes[0].train_mask[16:48, 24:56]).all()
     batch, _ = crops.batch(0, 8, 1)
     again, _ = crops.batch(0, 8, 1)
     assert torch.equal(batch.numbers, again.numbers)
-    values = np.concatenate([p.numbers[~p.taught].ravel() for p in planes])
+    values = np.concatenate([p.numbers[~p.train_mask].ravel() for p in planes])
     assert not np.isin(batch.numbers[batch.observed].numpy(), values).any()
-    assert np.isin(crops.asked().numbers[crops.asked().observed].numpy(), values).all()
+    assert np.isin(crops.stopping().numbers[crops.stopping().observed].numpy(), values).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (5, 64)])
@@ -316,28 +317,33 @@ def test_a_denoiser_is_kept_and_found_again(fitted, tmp_path):
     given = noisy(shapes((70, 30)))
     np.testing.assert_array_equal(again.transform(given), fitted.transform(given))
     assert again.verdict_ == fitted.verdict_
-    assert again.model_.choice == fitted.model_.choice
+    assert again.comparison_ == fitted.comparison_
     assert repr(again) == repr(fitted)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("used", "os.system", "used"),
-        ("side", 0, "side"),
-        ("channels", 10**6, "channels"),
-        ("images", 0, "at least 1"),
+        ("evidence.scores", {"net": 1.0, "os.system": 2.0}, "scores of the net"),
+        ("evidence.scores", {"net": 1.0}, "scores of the net"),
+        ("modality.side", 0, "side"),
+        ("modality.channels", 10**6, "channels"),
+        ("modality.count", 0, "at least 1"),
         ("parts", {}, "parts"),
-        ("noise", NOISE | {"sigma": -1.0}, "a level"),
-        ("noise", NOISE | {"impulses": 2.0}, "impulses from 0 to 1"),
+        ("modality.noise", NOISE | {"sigma": -1.0}, "sigma >= 0"),
+        ("modality.noise", NOISE | {"impulses": 2.0}, "impulses from 0 to 1"),
     ],
 )
 def test_a_manifest_that_was_altered_is_refused(fitted, tmp_path, key, value, said):
     from keyhole.store import write_bundle
 
     fitted.save(tmp_path / "m.keyhole")
-    section = json.loads((tmp_path / "m.keyhole" / "manifest.json").read_text())["sections"]
-    section["denoise"][key] = value
+    section = manifest_of(tmp_path / "m.keyhole")["sections"]
+    place, _, name = f"autoencoder.{key}".rpartition(".")
+    part = section
+    for step in place.split("."):
+        part = part[step]
+    part[name] = value
     write_bundle(str(tmp_path / "n.keyhole"), section, fitted.model_.network.state_dict())
     with pytest.raises(BundleError, match=said):
         Denoiser.load(tmp_path / "n.keyhole")

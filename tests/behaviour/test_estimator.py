@@ -13,11 +13,11 @@ import torch
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.data import open_source
 from keyhole.modalities import Schema
+from keyhole.modalities.rows.feed import RowFeed
+from keyhole.modalities.rows.holdout import HeldOutRows
+from keyhole.modalities.rows.split import CALIBRATE, STOP, TRAIN, Split
 from keyhole.model.bottlenecks import Plain
 from keyhole.training import TrainingConfig
-from keyhole.training.feed import Feed
-from keyhole.training.holdout import HeldOut
-from keyhole.training.split import CALIBRATE, STOP, TRAIN, Split
 
 
 def fitted(data, *, steps=3, width=None, **schema):
@@ -179,7 +179,7 @@ def test_a_table_larger_than_memory_is_learnt_pool_by_pool_the_same_each_time(
     grouped, monkeypatch
 ):
     """Takes seconds: three fits, which read row groups anew for every pool."""
-    monkeypatch.setattr("keyhole.training.feed.POOL_FEATURES", 2 * 250 * 4)
+    monkeypatch.setattr("keyhole.modalities.rows.feed.POOL_FEATURES", 2 * 250 * 4)
     first, again = (fitted(grouped, steps=40) for _ in range(2))
     assert same_model(first, again)
     np.testing.assert_array_equal(first.score_samples(grouped), again.score_samples(grouped))
@@ -188,17 +188,17 @@ def test_a_table_larger_than_memory_is_learnt_pool_by_pool_the_same_each_time(
 
 
 def test_pools_go_through_every_training_row_and_no_other(grouped, monkeypatch):
-    monkeypatch.setattr("keyhole.training.feed.POOL_FEATURES", 2 * 250 * 4)
+    monkeypatch.setattr("keyhole.modalities.rows.feed.POOL_FEATURES", 2 * 250 * 4)
     model, source = fitted(grouped), open_source(grouped)
     split = Split(1500, seed=3)
-    feed = Feed(source, model.model_.modality, split, seed=3, rows=1500)
+    feed = RowFeed(source, model.model_.modality, split, seed=3, rows=1500)
     assert (feed.pools, feed.groups_a_pool) == (3, 2)
     met = []
     for place in range(3):
         feed.batch(place, 8, steps_a_pool=1)
         met += feed._pool[0].numbers[:, 0].tolist()
     trains = split.trains(source.group(0), 0)[0].sum()
-    fresh, _ = HeldOut.gather(source, split, len(model.model_.modality.layout)).fresh()
+    fresh, _ = HeldOutRows.gather(source, split, len(model.model_.modality.layout)).fresh()
     assert 0 < trains < 250
     assert len(met) == 1500 - len(fresh)
     held = model.model_.modality.encode(fresh).numbers[:, 0].tolist()

@@ -238,11 +238,11 @@ def test_a_page_on_images_as_rows_names_what_was_passed_over(tmp_path):
 
 @pytest.mark.parametrize("others", [("A.png",), ("a\u0308.png", "\u00e4.png")])
 def test_copies_that_are_one_file_on_some_disks_are_refused(tmp_path, others):
-    from keyhole.jobs.images import _refuse_same
+    from keyhole.jobs.images import check_distinct
 
     names = ["a.png", *others]
     with pytest.raises(DataError, match="which are one file on some disks: rename one"):
-        _refuse_same(names, "in")
+        check_distinct(names, "in")
     with pytest.raises(DataError, match=r"in names several files 'a\.png': give their folder"):
-        _refuse_same(["a.png", "a.png"], "in")
-    _refuse_same(["a.png", "b/a.png", "a.tif"], "in")
+        check_distinct(["a.png", "a.png"], "in")
+    check_distinct(["a.png", "b/a.png", "a.tif"], "in")

@@ -8,24 +8,26 @@ import json
 import os
 import resource
 import signal
-import struct
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import keyhole
 from benchmarks import durability
 from benchmarks.kills import estimator, forked, kills, table
-from benchmarks.mutants import manifest_of, seal
+from benchmarks.mutants import join, manifest_of, seal, split, write_raw
 from keyhole import AnomalyDetector, Autoencoder
 from keyhole.core import files
 from keyhole.core.parts import kinds, parse
 from keyhole.errors import BundleError, FileError, KeyholeWarning, SettingError
-from keyhole.store import read_bundle, write_bundle
+from keyhole.store import read_bundle, tensors, write_bundle
 from keyhole.training import TrainingConfig, checkpoint
 
 HOUSE = Path(keyhole.__file__).parent
@@ -77,7 +79,8 @@ def altered(path, change):
 
 
 def weights(path):
-    return (Path(path) / "weights.safetensors").read_bytes()
+    """The numbers in a model's file, by name."""
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
 
 
 def hidden(folder):
@@ -99,14 +102,19 @@ def test_a_model_saved_and_loaded_scores_in_the_same_bits(model, rows, tmp_path)
     assert found.autoencoder_.findings_ == model.findings_
 
 
-def test_a_bundle_holds_two_files_and_nothing_that_runs(bundle):
-    assert sorted(os.listdir(bundle)) == ["manifest.json", "weights.safetensors"]
-    manifest = (bundle / "manifest.json").read_text("utf8")
+def test_a_bundle_is_one_file_that_any_reader_opens_and_nothing_in_it_runs(bundle):
+    assert bundle.is_file()
+    with safe_open(bundle, framework="np") as file:
+        metadata = file.metadata()
+    manifest = metadata["keyhole"]
     json.loads(manifest, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     assert str(bundle.parent) not in manifest  # no path of the machine it was made on
-    assert set(load_file(bundle / "weights.safetensors")) == set(
-        Autoencoder.load(str(bundle)).model_.network.state_dict()
-    )
+    network = Autoencoder.load(str(bundle)).model_.network.state_dict()
+    assert weights(bundle) == {name: tensor.numpy().tobytes() for name, tensor in network.items()}
+    header, data = split(bundle)
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    text = manifest + json.dumps(entries, sort_keys=True)  # as docs/format.md says
+    assert metadata["sha256"] == hashlib.sha256(text.encode() + data).hexdigest()
 
 
 def test_no_file_of_the_house_can_load_code():
@@ -125,13 +133,13 @@ def test_no_file_of_the_house_can_load_code():
 
 
 def test_weights_that_are_no_numbers_are_not_saved(model, bundle):
-    before = weights(bundle)
+    before = bundle.read_bytes()
     state = dict(model.model_.network.state_dict()) | {"x": torch.tensor([1.0, torch.nan])}
-    with pytest.raises(BundleError, match="'x' are not numbers; the model is not saved"):
+    with pytest.raises(BundleError, match="'x' are not float32 numbers; the model is not saved"):
         write_bundle(str(bundle), {}, state)
     with pytest.raises(BundleError, match="cannot be saved"):
         write_bundle(str(bundle), {"detect": {"rate": float("nan")}}, {})
-    assert weights(bundle) == before
+    assert bundle.read_bytes() == before
     assert hidden(bundle.parent) == []
 
 
@@ -139,41 +147,60 @@ def test_weights_that_are_no_numbers_are_not_saved(model, bundle):
 
 
 def test_what_is_no_bundle_is_refused_with_the_reason(tmp_path):
-    refused(tmp_path / "absent", "does not exist")
-    refused(tmp_path, "no keyhole model", "manifest.json cannot be read")
-    (tmp_path / "file").write_text("x")
-    refused(tmp_path / "file", "Not a directory")
+    refused(tmp_path / "absent", "does not exist", "give a file that keyhole fit or save wrote")
+    refused(tmp_path, "is a folder", "give a file that keyhole fit or save wrote")
+    (tmp_path / "file").write_text("a,b\n1,2\n" * 9)
+    refused(tmp_path / "file", "truncated, too large or not a keyhole model", "give")
+    refused(tmp_path / "file" / "m", "a part of its path is a file")
     refused("a\0b", "no path")
-    (tmp_path / "manifest.json").write_text("[1]")
-    refused(tmp_path, "holds no object")
+    save_file({"x": torch.zeros(3, dtype=torch.bfloat16)}, tmp_path / "others")
+    refused(tmp_path / "others", "is not a keyhole model", "it has no manifest")
+    save_file({}, tmp_path / "others", {"keyhole": "[1]"})
+    refused(tmp_path / "others", "it has no manifest")
+    tensors.write_tensors(tmp_path / "list", {}, "[1]")
+    refused(tmp_path / "list", "is not a keyhole model")
+    tensors.write_tensors(tmp_path / "run.part", {}, '{"step": 3}')
+    refused(tmp_path / "run.part", "is not a keyhole model: its format is None")
 
 
 def test_a_truncated_bundle_is_refused_with_the_reason(bundle):
-    whole = weights(bundle)
-    for size in (0, 7, 100, len(whole) - 1):
-        (bundle / "weights.safetensors").write_bytes(whole[:size])
+    whole = bundle.read_bytes()
+    for size in (0, 7, 100, len(whole) // 2, len(whole) - 1):
+        bundle.write_bytes(whole[:size])
         refused(bundle, "truncated")
-    (bundle / "weights.safetensors").write_bytes(whole)
-    text = (bundle / "manifest.json").read_bytes()
-    (bundle / "manifest.json").write_bytes(text[: len(text) // 2])
-    refused(bundle, "manifest.json", "cut short")
+    text = split_text(whole)
+    write_raw(bundle, text[: len(text) // 2], whole)
+    refused(bundle, "is damaged or cut short")
+    bundle.write_bytes(whole)
+    manifest = json.dumps(manifest_of(bundle))
+    seal(bundle, manifest[: len(manifest) // 2])
+    refused(bundle, "manifest", "cut short")
+
+
+def split_text(content):
+    """The header of a file as text."""
+    return content[8 : 8 + int.from_bytes(content[:8], "little")].decode()
 
 
 def test_an_altered_bundle_is_refused_with_the_reason(bundle):
-    whole = bytearray(weights(bundle))
-    whole[-1] ^= 1
-    (bundle / "weights.safetensors").write_bytes(whole)
-    refused(bundle, "altered", "weights do not match the checksum")
-    text = (bundle / "manifest.json").read_text("utf8")
-    (bundle / "manifest.json").write_text(text.replace('"rows": 1200', '"rows": 1201'), "utf8")
-    refused(bundle, "altered", "manifest does not match its checksum")
+    whole = bundle.read_bytes()
+    changed = bytearray(whole)
+    changed[-1] ^= 1
+    for content in (
+        changed,  # a weight
+        whole.replace(b'"rows\\": 1200', b'"rows\\": 1201'),  # the manifest
+        whole.replace(b"encoder.layers.0.bias", b"encoder.layers.0.biaz"),  # a name
+    ):
+        assert content != whole
+        bundle.write_bytes(content)
+        refused(bundle, "altered")
 
 
 def test_a_newer_format_names_both_versions_and_the_cure(bundle):
-    manifest = manifest_of(bundle)
-    manifest["format"] = 7
-    manifest["sha256"] = "counted another way"
-    (bundle / "manifest.json").write_text(json.dumps(manifest), "utf8")
+    header, data = split(bundle)
+    manifest = manifest_of(bundle) | {"format": 7}
+    header["__metadata__"] = {"keyhole": json.dumps(manifest), "sha256": "counted another way"}
+    write_raw(bundle, json.dumps(header), data)
     refused(bundle, "has format 7", "reads up to 1", "pip install --upgrade keyhole-ae")
 
 
@@ -190,11 +217,16 @@ def test_a_newer_format_names_both_versions_and_the_cure(bundle):
     ],
 )
 def test_json_that_the_standard_reader_lets_pass_is_refused(bundle, literal, reason):
-    text = (bundle / "manifest.json").read_text("utf8")
-    (bundle / "manifest.json").write_text(
-        text.replace('"rows": 1200', f'"rows": {literal}', 1), "utf8"
-    )
+    whole = bundle.read_bytes()
+    text = json.dumps(manifest_of(bundle), ensure_ascii=False)
+    seal(bundle, text.replace('"rows": 1200', f'"rows": {literal}', 1))
     refused(bundle, reason)
+    header = split_text(whole)  # and the same in the header around the manifest
+    first = header.index('"shape":[') + len('"shape":[')
+    end = header.index("]", first)
+    write_raw(bundle, header[:first] + literal.replace("rows", "shape") + header[end:], b"")
+    if '"rows"' not in literal:
+        refused(bundle, reason)
 
 
 @pytest.mark.parametrize(
@@ -244,56 +276,82 @@ def column(kept, name):
         (lambda header, name: header.update(extra=header.pop(name)), "do not belong together"),
         (lambda header, name: header[name].update(dtype="F16"), "odd type or shape"),
         (lambda header, name: header[name].update(shape=[2**62]), "odd type or shape"),
+        (lambda header, name: header[name].update(shape=[-1, -1]), "odd type or shape"),
+        (lambda header, name: header[name].update(data_offsets=[0, 2**62]), "is damaged"),
         (lambda header, name: header[name].update(shape=[65_536, 65_536]), "its header says"),
-        (lambda header, name: header.update({f"t{i}": {} for i in range(5_000)}), "of 5,0"),
+        (lambda header, name: header.update({f"t{i}": {} for i in range(5_000)}), "has 5,0"),
         (lambda header, name: header[name].update(data_offsets=[0, 4]), "is damaged"),
+        (lambda header, name: moved(header[name], 4), "is damaged"),  # they overlap
+        (lambda header, name: moved(header[name], 10**9), "is damaged"),
+        (lambda header, name: moved(header[list(header)[-1]], 4), "is damaged"),  # a hole
+        (lambda header, name: header.update(twin=header[name]), "bytes, its header says"),
+        (lambda header, name: header.update(more=beyond(header)), "bytes, its header says"),
+        (lambda header, name: header.pop(name), "bytes, its header says"),
     ],
 )  # fmt: skip
 def test_a_header_of_lies_is_refused(bundle, change, reason):
-    content = weights(bundle)
-    size = struct.unpack("<Q", content[:8])[0]
-    header = json.loads(content[8 : 8 + size])
-    change(header, next(iter(header)))
-    said = json.dumps(header).encode()
-    (bundle / "weights.safetensors").write_bytes(
-        struct.pack("<Q", len(said)) + said + content[8 + size :]
-    )
-    seal(bundle, manifest_of(bundle))
+    header, data = split(bundle)
+    change(header, list(header)[1])
+    join(bundle, header, data)
     refused(bundle, reason)
 
 
+def moved(entry, count):
+    """Have a tensor stand elsewhere in the file."""
+    entry["data_offsets"] = [place + count for place in entry["data_offsets"]]
+
+
+def beyond(header):
+    """A tensor behind the last one, where the file has ended."""
+    end = max(entry["data_offsets"][1] for name, entry in header.items() if name[0] != "_")
+    return {"dtype": "F32", "shape": [1], "data_offsets": [end, end + 4]}
+
+
 def test_duplicate_tensors_and_large_claims_are_refused(bundle):
-    content = weights(bundle)
-    size = struct.unpack("<Q", content[:8])[0]
-    said = content[8 : 8 + size].rstrip()
-    twice = said[:-1] + b"," + said[1:]
-    for header, claim, reason in ((twice, len(twice), "stands twice"), (said, 2**63, "truncated")):
-        whole = struct.pack("<Q", claim) + header + content[8 + size :]
-        (bundle / "weights.safetensors").write_bytes(whole)
-        seal(bundle, manifest_of(bundle))
+    _, data = split(bundle)
+    text = split_text(bundle.read_bytes()).rstrip()
+    twice = text[:-1] + "," + text[1:]
+    for header, claim, reason in (
+        (twice, None, "stands twice"),
+        (text, 2**63, "truncated"),
+        (text, 0, "truncated"),
+    ):
+        write_raw(bundle, header, data, claim)
         refused(bundle, reason)
+
+
+@pytest.mark.parametrize("text", ["[{}]", '{"a":1}', "[1]", "a", "0.5e300"])
+@pytest.mark.parametrize("megabytes", [31, 33])
+def test_a_large_header_is_refused_before_it_is_parsed(bundle, megabytes, text):
+    """Each of these would take many seconds; takes parts of one."""
+    header, data = split(bundle)
+    inner = "[" + ",".join([text] * ((megabytes << 20) // (len(text) + 1))) + "]"
+    header["__metadata__"]["keyhole"] = inner
+    write_raw(bundle, json.dumps(header), data)
+    start = time.process_time()
+    refused(bundle, str(bundle))
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_refused(bundle, value):
-    held = load_file(bundle / "weights.safetensors")
-    held["decoder.layers.0.bias"][..., 3] = value
-    save_file(held, bundle / "weights.safetensors")
-    seal(bundle, manifest_of(bundle))
+    header, _ = split(bundle)
+    tensors_of = load_file(bundle)
+    tensors_of["decoder.layers.0.bias"][..., 3] = value
+    tensors.write_tensors(bundle, tensors_of, header["__metadata__"]["keyhole"])
     refused(bundle, "not numbers", "decoder.layers.0.bias")
 
 
-def test_a_pipe_or_a_device_in_a_bundle_is_not_read(bundle):
-    for name in ("manifest.json", "weights.safetensors"):
-        kept = (bundle / name).read_bytes()
-        (bundle / name).unlink()
-        os.mkfifo(bundle / name)
-        refused(bundle, name, "is no file")
-        (bundle / name).unlink()
-        (bundle / name).symlink_to("/dev/zero")
-        refused(bundle, name, "is no file")
-        (bundle / name).unlink()
-        (bundle / name).write_bytes(kept)
+def test_a_pipe_or_a_device_is_not_read(bundle):
+    whole = bundle.read_bytes()
+    bundle.unlink()
+    os.mkfifo(bundle)
+    refused(bundle, "is not a regular file")
+    bundle.unlink()
+    bundle.symlink_to("/dev/zero")
+    refused(bundle, "is not a regular file")
+    bundle.unlink()
+    bundle.write_bytes(whole)
     assert Autoencoder.load(str(bundle)).model_.rows == 1_200
 
 
@@ -315,28 +373,57 @@ def test_ten_kills_leave_a_bundle_that_loads_and_a_run_that_ends_the_same(tmp_pa
     assert line["killed_training"] >= 1  # where each was cut depends on the load of the machine
 
 
-STEPS = ("replace", "mkdir", "fsync", "open", "unlink", "rmdir")
+STEPS = ("replace", "mkdir", "fsync", "open", "unlink", "rmdir", "close", "listdir")
 
 
 def test_a_save_killed_at_any_step_leaves_the_old_bundle_or_the_new(model, other, tmp_path):
-    path, met = tmp_path / "m", set()
+    path, met = tmp_path / "m", []
     model.save(str(path))
     models = [other, model]
-    old_new = {hashlib.sha256(weights(save_to(m, tmp_path / "w"))).digest() for m in models}
+    old_new = [weights(save_to(m, tmp_path / "w")) for m in models]
     for step in range(1, 200):
         pid = forked(lambda step=step: killed_at(step, lambda: models[step % 2].save(str(path))))
         _, status = os.waitpid(pid, 0)
-        found = read_bundle(str(path))
-        place = files.standing_folder(path)
-        assert hashlib.sha256(weights(place)).digest() in old_new
-        Autoencoder.from_bundle(found)
-        met.add(place.name)
+        met.append(old_new.index(weights(path)))
+        Autoencoder.from_bundle(read_bundle(str(path)))
         if status == 0:
             break
     assert os.WIFSIGNALED(status) is False
-    assert step > 20  # every call of the save had its turn
-    assert met == {"m", ".m.old"}  # also the one between the two renames
+    assert step > 10  # every call of the save had its turn
+    assert set(met) == {0, 1}  # the old one stayed, and the new one came
     assert hidden(tmp_path) == []  # the last save cleared what the kills had left
+
+
+def test_a_save_killed_while_it_writes_leaves_the_old_bundle(bundle, other, model):
+    before = bundle.read_bytes()
+    for size in (0, 4, 3_000, 15_000):
+        pid = forked(lambda size=size: killed_at_byte(size, lambda: other.save(str(bundle))))
+        _, status = os.waitpid(pid, 0)
+        assert os.WIFSIGNALED(status)
+        assert bundle.read_bytes() == before
+        (left,) = hidden(bundle.parent)
+        assert (bundle.parent / left).stat().st_size == size
+    other.save(str(bundle))
+    assert hidden(bundle.parent) == []
+    assert Autoencoder.load(str(bundle)).random_state == 1
+
+
+def killed_at_byte(size, work):
+    """Do some work and die once a file of this size is written."""
+
+    @contextmanager
+    def cut(path, mode):
+        with open(path, mode) as file:
+            yield SimpleNamespace(read=file.read, write=lambda content: write(file, content))
+
+    def write(file, content):
+        file.write(bytes(content)[: size - file.tell()])
+        if file.tell() == size:
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    tensors.open = cut
+    work()
 
 
 def save_to(model, path):
@@ -374,7 +461,7 @@ def test_readers_beside_two_writers_always_find_a_whole_bundle(model, other, tmp
 
     pids, end, reads = [forked(writes), forked(writes)], time.monotonic() + 0.8, 0
     try:
-        while time.monotonic() < end:
+        while time.monotonic() < end or reads <= 2:  # a busy machine may need longer
             assert Autoencoder.load(path).random_state in {0, 1}
             reads += 1
     finally:
@@ -386,8 +473,6 @@ def test_readers_beside_two_writers_always_find_a_whole_bundle(model, other, tmp
 
 
 def test_reading_writes_nothing_so_a_read_only_disk_will_do(bundle, monkeypatch):
-    os.replace(bundle, bundle.with_name(".m.old"))  # as a kill between the two renames leaves it
-
     def read_only(*args, **kwargs):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
@@ -396,7 +481,7 @@ def test_reading_writes_nothing_so_a_read_only_disk_will_do(bundle, monkeypatch)
     assert Autoencoder.load(str(bundle)).model_.rows == 1_200
 
 
-@pytest.mark.parametrize("call", ["mkdir", "fsync", "replace", "write_bytes"])
+@pytest.mark.parametrize("call", ["mkdir", "fsync", "replace", "write"])
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -408,24 +493,27 @@ def test_reading_writes_nothing_so_a_read_only_disk_will_do(bundle, monkeypatch)
 def test_a_fault_of_the_disk_is_one_clear_error_and_the_old_bundle_stays(
     bundle, other, monkeypatch, call, fault, reason
 ):
-    before = weights(bundle)
+    before = bundle.read_bytes()
 
     def fails(*args, **kwargs):
         raise OSError(fault, os.strerror(fault))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path if call == "write_bytes" else os, call, fails)
+        if call == "write":
+            patch.setattr(tensors, "open", fails, raising=False)
+        else:
+            patch.setattr(os, call, fails)
         with pytest.raises(FileError) as caught:
-            other.save(str(bundle))
+            other.save(str(bundle.parent / "new" / "m" if call == "mkdir" else bundle))
     assert reason in str(caught.value)
     assert "nothing that existed was changed" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert weights(bundle) == before
+    assert bundle.read_bytes() == before
     assert hidden(bundle.parent) == []
 
 
 def test_a_file_that_may_not_grow_leaves_the_old_bundle(bundle, other):
-    before = weights(bundle)
+    before = bundle.read_bytes()
 
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, 4_096))
@@ -434,31 +522,53 @@ def test_a_file_that_may_not_grow_leaves_the_old_bundle(bundle, other):
 
     _, status = os.waitpid(forked(limited), 0)
     assert status == 0
-    assert weights(bundle) == before
+    assert bundle.read_bytes() == before
     assert hidden(bundle.parent) == []
 
 
-def test_an_interrupt_between_the_two_renames_leaves_the_old_bundle(bundle, other, monkeypatch):
-    before, replace = weights(bundle), os.replace
+def test_an_interrupt_of_a_save_leaves_the_old_bundle(bundle, other, monkeypatch):
+    before = bundle.read_bytes()
 
     def interrupted(source, target):
-        if Path(target) == bundle and Path(source).suffix == ".tmp":
-            raise KeyboardInterrupt
-        replace(source, target)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         other.save(str(bundle))
-    assert weights(bundle) == before
+    assert bundle.read_bytes() == before
     assert hidden(bundle.parent) == []
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError(errno.EIO, "fault")])
+def test_a_fault_between_the_two_renames_of_a_folder_leaves_the_old_one(
+    tmp_path, monkeypatch, fault
+):
+    target, replace = tmp_path / "copy.zarr", os.replace
+    for content in ("old", "new"):
+        with files.folder_aside(target) as folder:
+            (folder / "chunk").write_text(content)
+    assert (target / "chunk").read_text() == "new"
+
+    def fails(source, place):
+        if Path(place) == target and (Path(source) / "chunk").read_text() == "newer":
+            raise fault
+        replace(source, place)
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises((KeyboardInterrupt, FileError)), files.folder_aside(target) as folder:
+        (folder / "chunk").write_text("newer")
+    assert (target / "chunk").read_text() == "new"
+    assert hidden(tmp_path) == []
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileError, match="is a file; give the name of a folder"):
+        files.folder_aside(tmp_path / "file").__enter__()
 
 
 def test_the_next_save_clears_what_kills_left_but_nothing_in_use(bundle, model):
     left, used = bundle.with_name(".m.0123abcd.tmp"), bundle.with_name(".m.89abcdef.tmp")
     others = bundle.with_name(".m.notours.tmp")
-    for folder in (left, used, others):
-        folder.mkdir()
-        (folder / "weights.safetensors").write_text("half")
+    for file in (left, used, others):
+        file.write_text("half")
     handle = os.open(used, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     model.save(str(bundle))
@@ -466,17 +576,37 @@ def test_the_next_save_clears_what_kills_left_but_nothing_in_use(bundle, model):
     assert hidden(bundle.parent) == sorted([used.name, others.name])
 
 
-def test_a_save_never_removes_what_is_no_part_of_a_model(bundle, model, tmp_path):
-    (bundle / "notes.txt").write_text("mine")
-    with pytest.raises(FileError, match=r"holds 'notes.txt', which is no part of a model"):
-        model.save(str(bundle))
+def test_a_save_never_removes_what_is_no_model(bundle, model, tmp_path):
     (tmp_path / "data.csv").write_text("mine")
-    with pytest.raises(FileError, match="is a file; give the name of a folder"):
-        model.save(str(tmp_path / "data.csv"))
-    for nowhere in ("", "/", "a\0b"):
+    save_file({"x": torch.zeros(3)}, tmp_path / "others")
+    others = (tmp_path / "others").read_bytes()
+    for name in ("data.csv", "others"):
+        with pytest.raises(FileError, match="is not a keyhole model and would be lost"):
+            model.save(str(tmp_path / name))
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, reason in (("folder", "is a folder; give"), ("pipe", "is not a regular file; give")):
+        with pytest.raises(FileError, match=reason):
+            model.save(str(tmp_path / name))
+    for nowhere in ("", "/", "a\0b", "/dev/null", str(bundle / "m")):
         with pytest.raises(FileError):
             model.save(nowhere)
-    assert (bundle / "notes.txt").read_text() == (tmp_path / "data.csv").read_text() == "mine"
+    assert (tmp_path / "data.csv").read_text() == "mine"
+    assert (tmp_path / "others").read_bytes() == others
+    assert hidden(tmp_path) == []
+
+
+def test_a_save_replaces_a_damaged_model_and_an_empty_file(bundle, model):
+    whole = bundle.read_bytes()
+    for content in (whole[: len(whole) // 2], b""):
+        bundle.write_bytes(content)
+        model.save(str(bundle))
+        assert Autoencoder.load(str(bundle)).model_.rows == 1_200
+
+
+def test_a_save_makes_the_folders_of_its_path(model, tmp_path):
+    model.save(tmp_path / "new" / "folder" / "m")
+    assert Autoencoder.load(tmp_path / "new" / "folder" / "m").model_.rows == 1_200
 
 
 def test_a_save_follows_a_link(bundle, other, tmp_path):

@@ -22,6 +22,7 @@ def whole(tmp_path_factory):
     frame = pd.DataFrame({"a": rng.normal(size=120), "b": rng.choice(["x", "y"], 120)})
     (folder / "data").mkdir()
     frame.to_csv(folder / "t.csv", index=False)
+    frame.to_csv(folder / "other.csv", index=False)
     frame.to_parquet(folder / "data" / "1.parquet")
     frame.to_parquet(folder / "data" / "2.parquet")
     model = Autoencoder(training=TrainingConfig(steps=10), random_state=0)
@@ -56,21 +57,24 @@ def content(folder):
         (("detect", "m", "data", "--report", "data/1.parquet", "-o", "o.csv"), "would read it"),
         (("detect", "m", "data/*.parquet", "-o", "data/o.parquet"), "fits DATA"),
         (("detect", "m", "data/*.parquet", "-o", "data/2.parquet"), "is DATA itself"),
-        (("detect", "m", "t.csv", "-o", "m/o.csv"), "is inside the model"),
-        (("detect", "m", "t.csv", "-o", "o.csv", "--report", "m/r.html"), "is inside the model"),
+        (("detect", "m", "t.csv", "-o", "m/o.csv"), "a part of its path is a file"),
+        (("detect", "m", "t.csv", "-o", "o.csv", "--report", "m/r.html"), "is a file"),
         (("detect", "m", "t.csv", "-o", "o.csv", "--report", "m"), "is the model itself"),
         (("detect", "m", "t.csv", "-o", "data.csv", "--report", "data"), "is a folder"),
         (("impute", "m", "t.csv", "-o", "t.csv"), "is DATA itself"),
         (("embed", "m", "t.csv", "-o", "t.csv"), "is DATA itself"),
-        (("score", "m", "t.csv", "-o", "m/manifest.jsonl"), "is inside the model"),
+        (("score", "m", "t.csv", "-o", "m/manifest.jsonl"), "path is a file"),
         (("reconstruct", "m", "data", "-o", "data/r.pq"), "the next run would read it"),
-        (("sample", "m", "-o", "m/s.csv"), "is inside the model"),
+        (("sample", "m", "-o", "m/s.csv"), "a part of its path is a file"),
         (("fit", "t.csv", "-o", "n", "--report", "t.csv"), "--report {}/t.csv is DATA itself"),
         (("fit", "t.csv", "-o", "n", "--report", "n"), "-o and --report are both"),
-        (("fit", "t.csv", "-o", "n", "--report", "n/r.html"), "is inside -o"),
-        (("fit", "t.csv", "-o", "m/n"), "is inside the model"),
+        (("fit", "t.csv", "-o", "n", "--report", "n/r.html"), "n does not exist"),
+        (("fit", "t.csv", "-o", "m/n"), "a part of its path is a file"),
         (("fit", "t.csv", "-o", "n", "--report", "absent/r.html"), "absent does not exist"),
-        (("update", "m", "t.csv", "-o", "m/n"), "is inside the model"),
+        (("fit", "t.csv", "-o", "data"), "is a folder; give the name of a file"),
+        (("fit", "t.csv", "-o", "other.csv"), "is not a keyhole model and would be lost"),
+        (("fit", "data/*", "-o", "data/n"), "fits DATA"),
+        (("update", "m", "t.csv", "-o", "m/n"), "a part of its path is a file"),
         (("calibrate", "m", "t.csv", "-o", "t.csv"), "is DATA itself"),
         (("demo", "--report", "x.html", "--digits", "x.html"), "are both"),
     ],

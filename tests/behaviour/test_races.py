@@ -101,18 +101,28 @@ def test_a_fit_onto_a_model_that_is_being_updated_is_not_lost(place):
     assert AnomalyDetector.load(str(place / "m")).autoencoder_.model_.rows == 60
 
 
-def test_a_link_inside_a_bundle_is_refused_and_a_hard_link_is_a_file(place):
-    for name in ("manifest.json", "weights.safetensors"):
-        shutil.copy(place / "m" / name, place / name)
-        (place / "m" / name).unlink()
-        (place / "m" / name).symlink_to(place / name)
-        with pytest.raises(BundleError, match="is no file of its own but a link"):
-            AnomalyDetector.load(str(place / "m"))
-        (place / "m" / name).unlink()
-        os.link(place / name, place / "m" / name)
-    assert AnomalyDetector.load(str(place / "m")).autoencoder_.model_.rows == 150
-    (place / "latest").symlink_to(place / "m")  # a link to a bundle is the user's own
-    assert AnomalyDetector.load(str(place / "latest")).autoencoder_.model_.rows == 150
+def test_a_link_to_a_model_is_followed_and_a_hard_link_is_a_file(place):
+    (place / "latest").symlink_to(place / "m")
+    os.link(place / "m", place / "hard")
+    for name in ("latest", "hard"):
+        assert AnomalyDetector.load(str(place / name)).autoencoder_.model_.rows == 150
+    AnomalyDetector.load(str(place / "latest")).partial_fit(rows(40, 1)).save(place / "latest")
+    assert (place / "latest").is_symlink()
+    assert AnomalyDetector.load(str(place / "m")).scorer_.rows == 190
+    assert AnomalyDetector.load(str(place / "hard")).scorer_.rows == 150  # is the old file
+    (place / "nowhere").symlink_to(place / "absent")
+    with pytest.raises(BundleError, match="nowhere does not exist"):
+        AnomalyDetector.load(str(place / "nowhere"))
+
+
+def test_a_model_whose_place_another_file_took_is_not_written_over(place):
+    detector = AnomalyDetector.load(str(place / "m"))
+    os.replace(place / "new1.csv", place / "m")
+    with pytest.raises(FileError, match="m is not a keyhole model and would be lost"):
+        detector.save(str(place / "m"))
+    os.remove(place / "m")
+    detector.save(str(place / "m"))  # where the old one was removed, nothing can be lost
+    assert AnomalyDetector.load(str(place / "m")).scorer_.rows == 150
 
 
 @pytest.fixture

@@ -175,19 +175,22 @@ def test_some_texts_among_numbers_count_as_missing_with_a_caution(file):
     text = GOOD.replace(ROWS[3][0], "n.a.").replace(ROWS[9][0], "broken")
     model = fitted(file(text))
     assert model.model_.modality.by_name["a"].kind == "number"
-    assert "2 cells are no numbers, such as 'n.a.'" in model.model_.modality.reasons["a"]
+    assert "2 cells are not numbers, such as 'n.a.'" in model.model_.modality.reasons["a"]
     batch = model.score_block(next(iter(open_source(file(text)).blocks(100)))).batch
     assert (~batch.observed).sum() == 2
     assert np.isfinite(model.score_samples(file("a,b,c\nodd,u,1.5\n"))).all()
 
 
 CHANGED = {
-    "a text": (FRAME.assign(b=["x"] * 50), "column 'b', data row 1: 'x' is no number"),
+    "a text": (FRAME.assign(b=["x"] * 50), "column 'b', data row 1: expected a number, got 'x'"),
     "one text": (
         pd.DataFrame({"a": ["1"] * 9, "b": [*"12345678", "?!"], "c": ["1"] * 9}),
-        r"column 'b', data row 9: '\?!' is no number",
+        r"column 'b', data row 9: expected a number, got '\?!'",
     ),
-    "a date": (FRAME.assign(b=pd.Timestamp("2024-05-01")), "data row 1: 2024-05-01 .* no number"),
+    "a date": (
+        FRAME.assign(b=pd.Timestamp("2024-05-01")),
+        "data row 1: expected a number, got 2024-05-01",
+    ),
     "a near name": (FRAME.rename(columns={"b": "bb"}), "column 'b', .* absent; did you mean 'bb'"),
     "a lost column": (FRAME[["a"]].assign(zzzz=1.0), r"absent \(2 columns are absent\); given"),
     "no rows": (FRAME[:0], "0 sample"),
@@ -256,7 +259,7 @@ def test_a_path_that_leads_nowhere_says_what_is_there(path, said, tmp_path, file
         ({"validation": "group"}, "write 'random', 'group:COLUMN' or 'time:COLUMN'"),
         ({"validation": "group:one"}, "holds 1 group.*at least 2"),
         ({"validation": "time:city"}, "holds no dates or numbers that differ"),
-        ({"weight": "city"}, "column 'city', data row 1: 'Rome' is no number"),
+        ({"weight": "city"}, "column 'city', data row 1: expected a number, got 'Rome'"),
         ({"weight": "a"}, "weight column 'a' holds -.*: a weight is at least zero"),
         ({"weight": "zero"}, "gives no row of the frame any weight"),
         ({"only": ["gap"]}, "no column to learn from"),
@@ -270,10 +273,10 @@ def test_a_hint_that_the_table_does_not_bear_out_is_refused(schema, said):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (None, "NoneType is no table: expected a frame"),
-        ({"a": [1, 2]}, "dict is no table"),
+        (None, "NoneType is not a table: expected a frame"),
+        ({"a": [1, 2]}, "dict is not a table"),
         ([[1.0, 2.0], [3.0]], "list has rows of unequal lengths"),
-        (pl.Series([1.0, 2.0]), "Series is no table.*to_frame"),
+        (pl.Series([1.0, 2.0]), "Series is not a table.*to_frame"),
         ([1.0, 2.0], "Expected 2D array, got 1D"),
         (np.array([[{"a": 1}]] * 5, dtype=object), "column 'x0' holds {'a': 1}: a cell must be"),
         (np.zeros((5, 0)), r"0 feature\(s\)"),
@@ -297,4 +300,4 @@ def test_floats_of_more_bits_than_arrow_has_are_numbers_and_come_back():
 
 def test_a_text_that_is_no_unicode_is_refused_by_its_column():
     frame = pd.DataFrame({"a": ["x", "\ud800"] * 9}, dtype=object)
-    refused(lambda: fitted(frame), "column 'a' holds .*no valid Unicode", error=DataError)
+    refused(lambda: fitted(frame), "column 'a' holds .*not a valid Unicode", error=DataError)

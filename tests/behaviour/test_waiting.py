@@ -16,10 +16,11 @@ from keyhole.core import progress
 from keyhole.core.progress import advanced, shown, spoke, spoken_stages, stage
 from keyhole.data.csv import CsvSource
 from keyhole.errors import SettingError
-from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.modalities.tiles.scaling import NoiseEstimates
 from keyhole.report import page, rows
 from keyhole.tasks import Impute
+from keyhole.tasks.denoise.images import ImageDenoiser
 
 
 def test_a_stage_that_says_nothing_is_spoken_for_again_and_again():
@@ -105,7 +106,7 @@ COMMANDS = [
     ("fit {0}/p.npy -o {1}/n --for denoise --steps 2 --batch 2 --no-report",
      (NoiseEstimates, "unit"), "measuring the noise"),
     ("fit {0}/p.npy -o {1}/n --for denoise --steps 2 --batch 2",
-     (Denoiser, "middle"), "writing the page"),
+     (ImageDenoiser, "middle"), "writing the page"),
     ("detect {0}/m {0}/rows.csv -o {1}/o.csv", (AnomalyDetector, "answer_rows"), "detect"),
     ("detect {0}/m {0}/rows.csv -o {1}/o.csv --report {1}/o.html",
      (rows._RowCollector, "add"), "scoring the rows for the page"),
@@ -114,7 +115,7 @@ COMMANDS = [
     ("reconstruct {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "reconstruct"),
     ("score {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "score"),
     ("sample {0}/m -n 5 -o {1}/o.csv", (Sampler, "rows"), "sample"),
-    ("denoise {0}/d {0}/p.npy -o {1}/o.npy", (Denoiser, "bands"), "denoise"),
+    ("denoise {0}/d {0}/p.npy -o {1}/o.npy", (ImageDenoiser, "bands"), "denoise"),
     ("update {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "taking rows in"),
     ("calibrate {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "comparing rows"),
     ("explain {0}/m {0}/rows.csv --row 3", (CsvSource, "blocks"), "reading the model"),

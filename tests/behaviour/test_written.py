@@ -12,9 +12,9 @@ from keyhole import Autoencoder, TrainingConfig
 from keyhole.cli import run
 from keyhole.core.parts import build
 from keyhole.data import dates, open_source
+from keyhole.data.numerals import study
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Schema, Tabular
-from keyhole.modalities.tabular.profile import study
 from keyhole.tasks import Impute
 
 RNG = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def test_other_columns_of_the_file_decide_an_ambiguous_sign(file):
 
 def test_a_text_that_is_no_number_in_the_columns_way_is_refused(file):
     table = learned(file(table_of({"x": WAYS["1.234,50"], "y": LEVELS}, ";")))
-    with pytest.raises(DataError, match=r"column 'x', data row 1: '3\.5' is no number"):
+    with pytest.raises(DataError, match=r"column 'x', data row 1: expected a number, got '3\.5'"):
         table.encode(decode_codes(file("x;y\n3.5;a\n", "one.csv")))
 
 

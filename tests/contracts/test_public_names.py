@@ -91,8 +91,8 @@ WITHOUT_ROWS = {
     "AnomalyDetector": {"from_fitted", "save", "load", "from_bundle", "reads", "section",
                         "rate_for", "answer_rows", "anomaly_map"},
     "Generator": {"from_fitted", "sample", "interpolate", "judge", "save", "load", "from_bundle"},
-    "Denoiser": {"fit", "fit_transform", "transform", "planes", "bands", "middle", "measured",
-                 "judge", "save", "load", "from_bundle", "open", "parts"},
+    "Denoiser": {"fit", "fit_transform", "transform", "judge", "save", "load", "from_bundle",
+                 "open", "parts"},
 }  # fmt: skip
 SKLEARN = {"set_params", "get_params", "get_metadata_routing", "set_output"}
 REST = {  # names whose arguments are no rows
@@ -202,7 +202,7 @@ def test_a_page_is_of_any_model_and_any_rows(made):
 
 
 def test_a_denoisers_page_and_images_are_of_arrays_and_refuse_tables(made, monkeypatch):
-    monkeypatch.setattr("keyhole.denoising.fitted.MOST_LEAFY", 0.0)  # takes seconds
+    monkeypatch.setattr("keyhole.modalities.tiles.prepare.MOST_SYNTHETIC", 0.0)  # takes seconds
     images = np.random.default_rng(0).normal(100, 5, (1, 16, 16)).astype(np.float32)
     denoiser = Denoiser(training=SHORT, random_state=0).fit(images)
     write_report(made["folder"] / "d.html", denoiser, images)
@@ -226,7 +226,7 @@ def test_models_are_saved_and_loaded_by_text_or_path(made):
             assert isinstance(kind.load(path), kind)
         for odd in (None, 7, made["rows"]["pandas"]):
             for use in (made[name].save, kind.load):
-                with pytest.raises(KeyholeError, match="is no path") as fault:
+                with pytest.raises(KeyholeError, match="is not a path") as fault:
                     use(odd)
                 assert one_line(fault.value)
 

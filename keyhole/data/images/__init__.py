@@ -4,8 +4,7 @@ A new format is one file with a subclass of `ImageFile`, and one line in the imp
 """
 
 from keyhole.data.images import dicom, pillow, tiff, volumes  # noqa: F401
-from keyhole.data.images.arrays import Given
-from keyhole.data.images.image import Copy, Image, ImageFile, Skipped
+from keyhole.data.images.image import Image, ImageFile, Skipped
 from keyhole.data.images.opening import (
     Images,
     as_given,
@@ -16,15 +15,6 @@ from keyhole.data.images.opening import (
 )
 
 __all__ = [
-    "Copy",
-    "Given",
-    "Image",
-    "ImageFile",
-    "Images",
-    "Skipped",
-    "as_given",
-    "is_images",
-    "open_images",
-    "warn_infinite",
-    "warn_passed_over",
-]
+    "Image", "ImageFile", "Images", "Skipped", "as_given", "is_images", "open_images",
+    "warn_infinite", "warn_passed_over",
+]  # fmt: skip

@@ -5,12 +5,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self
 
 import numpy as np
 
 from keyhole.data.images.image import (
-    Image,
     ImageFile,
     OpenOptions,
     WriteRows,
@@ -118,6 +118,11 @@ class Layout:
     def channels(self) -> int:
         """Colours of a pixel, without alpha."""
         return 1 if self.sample is None else self.shape[self.sample] - self.alpha
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.height, self.width, self.channels
 
     @property
     def counted(self) -> tuple[int, ...]:
@@ -256,23 +261,17 @@ class ArrayFile(ImageFile):
         file = cls(array, layout, options)
         if isinstance(data, np.ma.MaskedArray):
             file.mask = np.ma.getmaskarray(data)
-        size = (layout.height, layout.width, layout.channels)
         for plane in range(layout.planes):
-            limits = limits_of(array.dtype)
-            file.add(size, array.dtype, limits, f"image {first + plane}")
+            file.add(layout.size, array.dtype, limits_of(array.dtype), f"image {first + plane}")
         return file
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A view."""
         return self.layout.read(self.array, plane, y, x)
 
-    def gaps(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
-        """Masked values, and infinite ones."""
-        infinite = super().gaps(plane, y, x, raw)
-        if self.mask is None:
-            return infinite
-        masked = self.layout.read(self.mask, plane, y, x)
-        return masked if infinite is None else masked | infinite
+    def padded(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
+        """Masked values."""
+        return None if self.mask is None else self.layout.read(self.mask, plane, y, x)
 
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
@@ -288,7 +287,9 @@ class ArrayFile(ImageFile):
         out = np.empty_like(self.array, subok=False)
         total = 0
         for image, values in zip(self.images, planes, strict=True):
-            _check_shape(image, values)
+            size = (image.height, image.width, image.channels)
+            if values.shape != size:
+                raise DataError(f"{image.name}: expected shape {size}, got {values.shape}")
             whole = slice(0, image.height)
             raw, clipped = self.raw_rows(image.plane, whole, values)
             self.layout.write(out, image.plane, slice(None), raw)
@@ -317,17 +318,6 @@ def filled(files: Sequence[ArrayFile], planes: Sequence[np.ndarray], *, listed: 
     expected = sum(len(file.images) for file in files)
     if len(planes) != expected:
         raise DataError(f"expected {expected} images, got {len(planes)}")
-    arrays, clipped, start = [], 0, 0
-    for file in files:
-        end = start + len(file.images)
-        array, count = file.filled(planes[start:end])
-        arrays.append(array)
-        clipped += count
-        start = end
-    return Given(arrays if listed else arrays[0], clipped)
-
-
-def _check_shape(image: Image, values: np.ndarray) -> None:
-    size = (image.height, image.width, image.channels)
-    if values.shape != size:
-        raise DataError(f"{image.name}: expected shape {size}, got {values.shape}")
+    rest = iter(planes)
+    arrays, counts = zip(*(file.filled(list(islice(rest, len(file.images)))) for file in files))
+    return Given(list(arrays) if listed else arrays[0], sum(counts))

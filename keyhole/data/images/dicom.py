@@ -16,11 +16,11 @@ from keyhole.data.images.image import (
     OpenOptions,
     WriteRows,
     check_dtype,
+    library,
     limits_of,
-    missing_library,
     quiet,
 )
-from keyhole.data.images.volumes import plane_names, scaled, scaled_limits, unscaled
+from keyhole.data.images.volumes import scaled, scaled_limits, unscaled
 from keyhole.errors import DataError
 
 SUFFIX = " (derived)"
@@ -68,8 +68,7 @@ def _refer(dataset: Any, call: str, note: str) -> None:
     source.ReferencedSOPClassUID = dataset.get("SOPClassUID", "")
     source.ReferencedSOPInstanceUID = dataset.get("SOPInstanceUID", "")
     purpose = Dataset()
-    purpose.CodeValue = "121322"
-    purpose.CodingSchemeDesignator = "DCM"
+    purpose.CodeValue, purpose.CodingSchemeDesignator = "121322", "DCM"
     purpose.CodeMeaning = "Source image for image processing operation"
     source.PurposeOfReferenceCodeSequence = [purpose]
     dataset.SourceImageSequence = [source]
@@ -88,18 +87,17 @@ def _refer(dataset: Any, call: str, note: str) -> None:
         dataset.DerivationDescription = description[:NOTE_LETTERS]
     title = str(dataset.get("SeriesDescription") or "")
     dataset.SeriesDescription = title[: DESCRIPTION_LETTERS - len(SUFFIX)] + SUFFIX
-    now = dt.datetime.now()
-    dataset.InstanceCreationDate = now.strftime("%Y%m%d")
-    dataset.InstanceCreationTime = now.strftime("%H%M%S")
+    time = dt.datetime.now()
+    dataset.InstanceCreationDate = time.strftime("%Y%m%d")
+    dataset.InstanceCreationTime = time.strftime("%H%M%S")
 
 
 def _describe(dataset: Any, file: "DicomFile") -> None:
     """Describe the new pixels: not compressed, colours as RGB, interleaved."""
     image = file.images[0]
     bits = 8 * image.dtype.itemsize
-    colours = image.channels > 1
     dataset.SamplesPerPixel = image.channels
-    if colours:
+    if image.channels > 1:
         dataset.PhotometricInterpretation = "RGB"
         dataset.PlanarConfiguration = 0
     else:
@@ -172,10 +170,9 @@ class DicomFile(ImageFile):
         file.bits = _bit_limits(dataset, dtype, colours=file.colours)
         if last.shape[2] == 1 and not file.colours:
             file.padding = _padding(dataset, dtype, file.bits)
-        for frame, name in enumerate(plane_names(file.name, frames)):
-            scale = _scale(dataset, frame)
-            limits = scaled_limits(file.bits, *scale)
-            file.scales.append(scale)
+        for frame, name in enumerate(file.plane_names(frames)):
+            file.scales.append(_scale(dataset, frame))
+            limits = scaled_limits(file.bits, *file.scales[-1])
             file.add((*last.shape[:2], last.shape[2]), dtype, limits, name)
         return file
 
@@ -183,16 +180,14 @@ class DicomFile(ImageFile):
         """A window of the frame, which is decoded as a whole and cached."""
         return self._frame(plane)[y, x]
 
-    def gaps(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
-        """Padding and infinite values."""
-        infinite = super().gaps(plane, y, x, raw)
+    def padded(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
+        """Pixels with the padding value."""
         if self.padding is None:
-            return infinite
-        padded = (raw >= self.padding[0]) & (raw <= self.padding[1])
-        return padded if infinite is None else padded | infinite
+            return None
+        return (raw >= self.padding[0]) & (raw <= self.padding[1])
 
     def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
-        """MappedArray values rescaled, for example to Hounsfield units."""
+        """Raw values rescaled, for example to Hounsfield units."""
         return scaled(raw, *self.scales[plane])
 
     def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
@@ -247,10 +242,7 @@ class DicomFile(ImageFile):
 
 def read_dataset(path: str) -> Any:
     """All elements; large ones are read on access."""
-    try:
-        import pydicom
-    except ImportError as fault:
-        raise missing_library("pydicom", "medical") from fault
+    pydicom = library("pydicom", "medical")
     with open(path, "rb") as file:
         known = file.read(MAGIC + 4).endswith(b"DICM")
     return pydicom.dcmread(path, force=not known, defer_size=LARGE_BYTES)
@@ -265,7 +257,7 @@ def looks_like_dicom(start: bytes, *, bare: bool) -> bool:
         return True
     if not bare or len(start) < MAGIC:
         return False
-    group, element = (int.from_bytes(start[at : at + 2], "little") for at in (0, 2))
+    group, element = (int.from_bytes(start[i : i + 2], "little") for i in (0, 2))
     if group not in (2, 8) or element > 0x20:
         return False
     explicit = start[4:6] in FIRST_VRS

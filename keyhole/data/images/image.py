@@ -1,12 +1,13 @@
 """The interface of image files: planes read by window, and copies with other pixels."""
 
+import importlib
 import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -46,9 +47,14 @@ def read_error(name: str, fault: Exception) -> KeyholeError:
     return DataError(f"{name} is damaged, or not of the format of its ending: {message:.160}")
 
 
-def missing_library(library: str, extra: str) -> MissingExtraError:
-    """The error for an optional library that is not installed."""
-    return missing_extra(library, "read such files", extra)
+def library(module: str, extra: str) -> Any:
+    """An optional library. Raises: MissingExtraError if it is not installed."""
+    try:
+        importlib.import_module(module.partition(".")[0])
+        return importlib.import_module(module)
+    except ImportError as fault:
+        name = "Pillow" if module.startswith("PIL") else module
+        raise missing_extra(name, "read such files", extra) from fault
 
 
 @contextmanager
@@ -93,8 +99,8 @@ def round_to_dtype(
         return _to_float(values, dtype)
     low, high = limits or limits_of(dtype) or (0.0, 1.0)
     rounded = np.rint(values)
-    wrong = ~((rounded >= low) & (rounded <= high))
-    clipped = int(wrong.any(-1).sum())
+    outside = ~((rounded >= low) & (rounded <= high))
+    clipped = int(outside.any(-1).sum())
     if clipped or dtype.itemsize > 2:  # in single precision, 2**32 passes for the last uint32
         rounded = np.where(np.isnan(rounded), 0.0, rounded.astype(np.float64)).clip(low, high)
     if dtype.kind != "b" and dtype.itemsize == 8:  # a float near 2**63 may round past the end
@@ -108,10 +114,10 @@ def round_to_dtype(
 def _to_float(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
     """Finite values clipped to the type's range; infinite values and NaN stay."""
     top = np.finfo(dtype).max
-    wrong = np.isfinite(values) & (np.abs(values) > top)
-    clipped = int(wrong.any(-1).sum())
+    outside = np.isfinite(values) & (np.abs(values) > top)
+    clipped = int(outside.any(-1).sum())
     if clipped:
-        values = np.where(wrong, np.copysign(top, values), values)
+        values = np.where(outside, np.copysign(top, values), values)
     return values.astype(dtype), clipped
 
 
@@ -247,7 +253,7 @@ class ImageFile(ABC):
         """Write a copy of the file; it appears at `path` when the block ends without an error."""
 
     def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
-        """MappedArray values as real values, a float32 copy."""
+        """Raw values as real values, a float32 copy."""
         return np.array(raw, np.float32, order="C")
 
     def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
@@ -255,8 +261,15 @@ class ImageFile(ABC):
         return values
 
     def gaps(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
-        """True for raw values of a window that are missing; None where there are none."""
-        return np.isinf(raw) if raw.dtype.kind == "f" else None
+        """True for raw values of a window that are missing; None if none can be."""
+        padding = self.padded(plane, y, x, raw)
+        if raw.dtype.kind != "f":
+            return padding
+        return np.isinf(raw) if padding is None else padding | np.isinf(raw)
+
+    def padded(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
+        """True for finite raw values that the file marks as missing; None if it marks none."""
+        return None
 
     def raw_rows(self, plane: int, y: slice, rows: np.ndarray) -> tuple[np.ndarray, int]:
         """Real values as rounded raw values, and how many pixels were clipped.
@@ -324,6 +337,10 @@ class ImageFile(ABC):
         """Append an image of (height, width, channels)."""
         plane = len(self.images)
         self.images.append(Image(name or self.name, *size, dtype, limits, self, plane))
+
+    def plane_names(self, planes: int) -> list[str]:
+        """The file's name, with the plane's number if there are several."""
+        return [self.name] if planes == 1 else [f"{self.name}[{i}]" for i in range(planes)]
 
 
 class Copy:

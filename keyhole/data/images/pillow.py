@@ -14,8 +14,8 @@ from keyhole.data.images.image import (
     ImageFile,
     OpenOptions,
     WriteRows,
+    library,
     limits_of,
-    missing_library,
     quiet,
 )
 from keyhole.errors import DataError
@@ -123,10 +123,7 @@ def _image(path: str) -> Iterator[Any]:
 
     Raises: DataError for another format, or for more pixels than Pillow decodes safely.
     """
-    try:
-        from PIL import Image
-    except ImportError as fault:
-        raise missing_library("Pillow", "images") from fault
+    Image = library("PIL.Image", "images")
     with quiet():
         try:
             with Image.open(path, formats=[*ENDINGS, "MPO"]) as image:

@@ -14,8 +14,8 @@ from keyhole.data.images.image import (
     OpenOptions,
     WriteRows,
     check_dtype,
+    library,
     limits_of,
-    missing_library,
 )
 from keyhole.data.images.tiff_copy import overwritten, rewritten
 from keyhole.errors import DataError
@@ -74,12 +74,9 @@ class TiffFile(ImageFile):
                 first += file.series[-1].layout.planes
         if not first:
             raise DataError("it has no pages")
-        for plane in range(first):
-            series = file._of(plane)
-            layout, dtype = series.layout, series.dtype
-            name = f"{file.name}[{plane}]" if first > 1 else file.name
-            size = (layout.height, layout.width, layout.channels)
-            file.add(size, dtype, limits_of(dtype), name)
+        for plane, name in enumerate(file.plane_names(first)):
+            layout, dtype = file._of(plane).layout, file._of(plane).dtype
+            file.add(layout.size, dtype, limits_of(dtype), name)
         for series in file.series:
             if series.mapped is None:  # decode one pixel to check the codec
                 file.raw_window(series.first, slice(0, 1), slice(0, 1))
@@ -104,13 +101,9 @@ class TiffFile(ImageFile):
         key = (series.index, plane)
         return cached(self.path, key, lambda: self._decoded(series, plane, every, every))[y, x]
 
-    def gaps(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
-        """Pixels that GDAL marks as no data, and infinite ones."""
-        infinite = super().gaps(plane, y, x, raw)
-        if self.no_data is None:
-            return infinite
-        empty = raw == self.no_data
-        return empty if infinite is None else empty | infinite
+    def padded(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
+        """Pixels that GDAL marks as no data."""
+        return None if self.no_data is None else raw == self.no_data
 
     def writing(self, path: str, note: str) -> AbstractContextManager[WriteRows]:
         """Overwrite mapped pixels in a copy of the file; encode others again.
@@ -128,10 +121,7 @@ class TiffFile(ImageFile):
         return next(s for s in reversed(self.series) if s.first <= plane)
 
     def _decoded(self, series: Series, plane: int, y: slice, x: slice) -> np.ndarray:
-        try:
-            import zarr
-        except ImportError as fault:
-            raise missing_library("zarr", "images") from fault
+        zarr = library("zarr", "images")
         with opened_tiff(self.path) as tif:
             store = tif.series[series.index].aszarr(level=0)
             try:
@@ -143,11 +133,7 @@ class TiffFile(ImageFile):
 @contextmanager
 def opened_tiff(path: str) -> Iterator[Any]:
     """The file opened by tifffile."""
-    try:
-        import tifffile
-    except ImportError as fault:
-        raise missing_library("tifffile", "images") from fault
-    with tifffile.TiffFile(path) as tif:
+    with library("tifffile", "images").TiffFile(path) as tif:
         yield tif
 
 
@@ -246,12 +232,8 @@ def _for_pillow(series: Any, layout: Layout) -> tuple[int, ...]:
 
 
 def _by_pillow(path: str, page: int, series: Series) -> np.ndarray:
-    try:
-        from PIL import Image
-    except ImportError as fault:
-        raise missing_library("Pillow", "images") from fault
     layout = series.layout
-    with Image.open(path, formats=["TIFF"]) as image:
+    with library("PIL.Image", "images").open(path, formats=["TIFF"]) as image:
         image.seek(page)
         array = np.array(image)
     array = array if array.ndim == 3 else array[..., None]

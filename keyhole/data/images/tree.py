@@ -101,7 +101,7 @@ def tree_of(path: str) -> Tree:
         return Tree([(path, os.path.basename(path.rstrip("/")))])
     matches = sorted(glob.glob(path, recursive=True))
     if not matches:
-        raise FileError(f"{path} does not exist{_close_to(path)}")
+        raise FileError(f"{path} does not exist{hint_of(path)}")
     tree = _collected(matches, _fixed_part(path))
     if not tree.files:
         others = in_words(tree.passed_over)
@@ -229,9 +229,9 @@ def _fixed_part(pattern: str) -> str:
     return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")
 
 
-def _close_to(path: str) -> str:
+def hint_of(path: str) -> str:
+    """`; did you mean ...?` with the closest name in the folder; empty if there is none."""
     folder = os.path.dirname(path)
-    if not os.path.isdir(folder or "."):
-        return ""
-    close = difflib.get_close_matches(os.path.basename(path), os.listdir(folder or "."), 1)
+    names = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+    close = difflib.get_close_matches(os.path.basename(path), names, 1)
     return f"; did you mean {os.path.join(folder, close[0])}?" if close else ""

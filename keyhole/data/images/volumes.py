@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -27,8 +28,8 @@ from keyhole.data.images.image import (
     OpenOptions,
     WriteRows,
     check_dtype,
+    library,
     limits_of,
-    missing_library,
 )
 from keyhole.errors import DataError
 
@@ -55,18 +56,13 @@ class NiftiFile(ImageFile):
         self.layout = layout
         self.slope, self.intercept = scale
         limits = scaled_limits(limits_of(mapped.dtype), *scale)
-        size = (layout.height, layout.width, layout.channels)
-        for name in plane_names(self.name, layout.planes):
-            self.add(size, mapped.dtype, limits, name)
+        for name in self.plane_names(layout.planes):
+            self.add(layout.size, mapped.dtype, limits, name)
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
         """The volume; a gzipped one is read to its end once, to verify its checksum."""
-        try:
-            import nibabel as nib
-        except ImportError as fault:
-            raise missing_library("nibabel", "medical") from fault
-        proxy: Any = nib.load(path).dataobj  # pyright: ignore[reportAttributeAccessIssue]
+        proxy = library("nibabel", "medical").load(path).dataobj
         dtype, shape = np.dtype(proxy.dtype), tuple(int(n) for n in proxy.shape)
         check_dtype(dtype)
         axes = options.axes or "XYZTUVW"[: len(shape)]
@@ -91,7 +87,7 @@ class NiftiFile(ImageFile):
         return self.layout.read(_Streamed(self.mapped), plane, y, x)
 
     def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
-        """MappedArray values, scaled by the header."""
+        """Raw values, scaled by the header."""
         return scaled(raw, self.slope, self.intercept)
 
     def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
@@ -105,11 +101,9 @@ class NiftiFile(ImageFile):
             start = file.read(self.mapped.offset)
         with aside(path) as temporary, _unpacked_beside(temporary, path) as unpacked:
             reserve(unpacked, start, self.mapped.end)
-
-            def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
-                self.layout.write(self.mapped.array(write=True, path=unpacked), plane, y, rows)
-
-            yield write_rows
+            yield lambda *band: self.layout.write(
+                self.mapped.array(write=True, path=unpacked), *band
+            )
 
     def _unpacked(self) -> np.ndarray:
         with gzip.open(self.path) as file:
@@ -197,9 +191,8 @@ class NpyFile(ImageFile):
         super().__init__(path, options)
         self.mapped = mapped
         self.layout = layout
-        size = (layout.height, layout.width, layout.channels)
-        for name in plane_names(self.name, layout.planes):
-            self.add(size, mapped.dtype, limits_of(mapped.dtype), name)
+        for name in self.plane_names(layout.planes):
+            self.add(layout.size, mapped.dtype, limits_of(mapped.dtype), name)
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
@@ -230,16 +223,9 @@ class NpyFile(ImageFile):
             start = file.read(self.mapped.offset)
         with aside(path) as temporary:
             reserve(temporary, start, self.mapped.end)
-
-            def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
-                self.layout.write(self.mapped.array(write=True, path=temporary), plane, y, rows)
-
-            yield write_rows
-
-
-def plane_names(name: str, planes: int) -> list[str]:
-    """The file's name, with the plane's number if there are several."""
-    return [name] if planes == 1 else [f"{name}[{plane}]" for plane in range(planes)]
+            yield lambda *band: self.layout.write(
+                self.mapped.array(write=True, path=temporary), *band
+            )
 
 
 HEADERS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
@@ -262,9 +248,8 @@ class ZarrFile(ImageFile):
         super().__init__(path, options)
         self.inside = inside
         self.layout = layout
-        size = (layout.height, layout.width, layout.channels)
-        for name in plane_names(self.name, layout.planes):
-            self.add(size, dtype, limits_of(dtype), name)
+        for name in self.plane_names(layout.planes):
+            self.add(layout.size, dtype, limits_of(dtype), name)
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
@@ -289,15 +274,9 @@ class ZarrFile(ImageFile):
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
         """Copy the headers, then write chunks as rows arrive."""
-        standing = os.listdir(path) if os.path.isdir(path) else []
-        with folder_aside(path, standing) as temporary:
+        with folder_aside(path) as temporary:
             self._copy_headers(temporary)
-            array = self._array(str(temporary), "r+")
-
-            def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
-                self.layout.write(array, plane, y, rows)
-
-            yield write_rows
+            yield partial(self.layout.write, self._array(str(temporary), "r+"))
 
     def _array(self, path: str, mode: Literal["r", "r+"]) -> Any:
         node = _node(path, mode)
@@ -317,10 +296,7 @@ class ZarrFile(ImageFile):
 
 
 def _node(path: str, mode: Literal["r", "r+"] = "r") -> Any:
-    try:
-        import zarr
-    except ImportError as fault:
-        raise missing_library("zarr", "images") from fault
+    zarr = library("zarr", "images")
     if not any(os.path.exists(os.path.join(path, header)) for header in HEADERS):
         raise DataError("it is not a zarr array or group")
     if _grouped(path):  # consolidated metadata may be stale, and is not copied

@@ -1,4 +1,4 @@
-"""Given values of a row: checked and encoded; bins and legal values of drawn rows."""
+"""Given values of a row, checked against what training data held; columns that must exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from keyhole.data import cast
 from keyhole.data.levels import value_key
-from keyhole.data.source import ArrowRows, Source
 from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.tabular.columns import (
     Boolean,
@@ -16,24 +15,17 @@ from keyhole.modalities.tabular.columns import (
     Column,
     Count,
     Datetime,
-    Ignored,
     Number,
 )
-from keyhole.modalities.tabular.columns.grids import Grid, bins, heaped
-from keyhole.modalities.tabular.rules import rules_of
-from keyhole.modalities.tabular.source_profile import SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from keyhole.core.records import Batch
-    from keyhole.modalities.tabular.table import Tabular
-
 
 def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any]) -> pa.Table:
-    """A table of one row with these values, all else missing.
+    """A table of one row with these values; all others are missing.
 
-    Raises: DataError for a column that is none, SettingError for a value never met in training.
+    Raises: DataError for an unknown column, SettingError for a value outside of training data.
     """
     import pyarrow as pa
 
@@ -42,48 +34,47 @@ def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any])
     by_name = {column.name: column for column in columns}
     for name in given:
         if name not in by_name:
-            near = difflib.get_close_matches(str(name), list(by_name), 1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"columns: {list(by_name)[:20]}"
+            hint = _hint(str(name), list(by_name), f"columns: {list(by_name)[:20]}", cutoff=0.5)
             raise DataError(f"given={name!r}: this model has no such column; {hint}")
-    features = {}
+    arrays = {}
     for field in types:
         if field.name not in given:
-            features[field.name] = pa.nulls(1, field.type)
+            arrays[field.name] = pa.nulls(1, field.type)
             continue
         value = given[field.name]
         _check(by_name[field.name], value)
         try:
-            features[field.name] = _feature(value, field.type)
+            arrays[field.name] = _array(value, field.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as fault:
             raise SettingError(
                 f"given {field.name}={value!r:.60}: the column holds {field.type}"
             ) from fault
-    return pa.table(features)
+    return pa.table(arrays)
 
 
-def _feature(value: Any, wanted: Any) -> Any:
+def _array(value: Any, wanted: Any) -> Any:
+    """One value as an Arrow array of the wanted type."""
     import pyarrow as pa
 
     plain = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
     if isinstance(value, str) and pa.types.is_integer(plain):
-        return _feature(float(value), wanted)  # «1.0» is how some files write 1
+        return _array(float(value), wanted)  # some files write 1 as 1.0
     if isinstance(value, str) and not pa.types.is_string(plain):
-        feature = pa.array([value]).cast(plain)
+        array = pa.array([value]).cast(plain)
     else:
-        feature = pa.array([value], plain)
-        if isinstance(value, float) and feature[0].as_py() != value and pa.types.is_integer(plain):
+        array = pa.array([value], plain)
+        if isinstance(value, float) and array[0].as_py() != value and pa.types.is_integer(plain):
             raise ValueError("not a whole number")
-    return feature.dictionary_encode().cast(wanted) if plain is not wanted else feature
+    return array.dictionary_encode().cast(wanted) if plain is not wanted else array
 
 
 def _check(column: Column, value: Any) -> None:
-    """Raises: SettingError for a level or a size that training never met."""
+    """Raises: SettingError for a level, number or datetime outside of training data."""
     if isinstance(column, Category | Boolean):
         levels = column.levels if isinstance(column, Category) else [column.no, column.yes]
         known = [str(level) for level in levels]
         if value_key(str(value)) not in {value_key(level) for level in known}:
-            near = difflib.get_close_matches(str(value), known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"such as {levels[:8]}"
+            hint = _hint(str(value), known, f"such as {levels[:8]}")
             raise SettingError(
                 f"given {column.name}={value!r:.60}: training never met this level; {hint}"
             )
@@ -91,26 +82,25 @@ def _check(column: Column, value: Any) -> None:
         _check_datetime(column, value)
     if isinstance(column, Number | Count):
         try:
-            size = float(value)
+            number = float(value)
         except (TypeError, ValueError):
-            return  # its type is refused where it is read
+            return  # `given_row` checks the type
         least, most = column.range if isinstance(column, Number) else (column.least, column.most)
-        if not least <= size <= most:
+        if not least <= number <= most:
             raise SettingError(
                 f"given {column.name}={value!r:.60}: training met {least:g} to {most:g}"
             )
 
 
 def _check_datetime(column: Datetime, value: Any) -> None:
-    """Raises: SettingError for a moment that is none, or beyond those that training met."""
     import pyarrow as pa
 
-    seconds, bad = cast.seconds(pa.array([value]), column.style)
+    seconds, unreadable = cast.seconds(pa.array([value]), column.style)
     least, most = column.range_s
     point_mass = column.point_mass is not None and seconds[0] == column.point_mass[0]
-    if len(bad) or not (least <= seconds[0] <= most or point_mass):
-        met = column.met()
-        raise SettingError(f"given {column.name}={value!s:.60}: training met {met[0]} to {met[1]}")
+    if len(unreadable) or not (least <= seconds[0] <= most or point_mass):
+        first, last = column.met()
+        raise SettingError(f"given {column.name}={value!s:.60}: training met {first} to {last}")
 
 
 NUMBERS, MOMENTS = {"number", "count"}, {"datetime"}  # kinds whose types are known
@@ -134,58 +124,6 @@ def check_types(columns: list[Column], schema: pa.Schema) -> None:
             raise BundleError(f"column {column.name!r:.80} is a {column.kind} of type {type_}")
 
 
-BINNED = {"student_t", "counts"}  # likelihoods that bins can stand for
-
-
-def bounds_of(columns: list[Column], source_profile: SourceProfile) -> dict[str, Grid]:
-    """Which values may be drawn, by column."""
-    bounds = {
-        c.name: c.bounds(source_profile.profiles[c.name])
-        for c in columns
-        if not isinstance(c, Ignored)
-    }
-    return {name: grid for name, grid in bounds.items() if grid}
-
-
-def kept_rules(
-    source: Source, source_profile: SourceProfile, columns: list[Column]
-) -> list[dict[str, Any]] | None:
-    """The rules between columns that all rows keep, as JSON; None without any."""
-    return [rule.to_json() for rule in rules_of(source, source_profile, columns)] or None
-
-
-def normalized(column: Column, source_profile: SourceProfile) -> Column:
-    """A number column without repeated values, transformed to normal scores; others unchanged."""
-    if not isinstance(column, Number):
-        return column
-    numbers = source_profile.profiles[column.name].numbers()
-    if column.point_mass is not None:
-        numbers = numbers[numbers != column.point_mass[0]]
-    return column if heaped(numbers) else column.normalized(numbers)
-
-
-def bins_of(table: Tabular, source_profile: SourceProfile) -> dict[str, list[list[float]]]:
-    """The bins of features whose values repeat, from the profile's sample."""
-    batch, binned = table.encode(ArrowRows(source_profile.sample)), {}
-    for i, slot in enumerate(table.layout.slots):
-        features = batch.numbers[:, i][batch.observed[:, i]].numpy() if not slot.coded else None
-        if slot.head in BINNED and features is not None and heaped(features):
-            binned[slot.name] = bins(features)
-    return binned
-
-
-def decode_codes(table: Tabular, batch: Batch, grids: dict[str, Grid]) -> pa.Table:
-    """Cells as rows of values that these grids allow; unseen ones missing."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    features, observed = table.features(batch), batch.observed.cpu().numpy()
-    columns = {}
-    for column in table.encoded_columns:
-        place = table.layout.features(column.name)
-        values = column.drawn(features[:, place], grids.get(column.name))
-        gaps = ~observed[:, place].any(1)
-        if gaps.any():
-            values = pc.if_else(pa.array(gaps), pa.scalar(None, values.type), values)  # pyright: ignore
-        columns[column.name] = values
-    return pa.table(columns)
+def _hint(name: str, known: list[str], otherwise: str, cutoff: float = 0.6) -> str:
+    close = difflib.get_close_matches(name, known, 1, cutoff=cutoff)
+    return f"did you mean {close[0]!r}?" if close else otherwise

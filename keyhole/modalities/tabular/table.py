@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -18,44 +18,36 @@ from keyhole.data import cast, levels
 from keyhole.data.numerals import NumberFormat
 from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_matrix, weights
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Ability, Modality
+from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.columns import Column, Datetime, Ignored, Number
-from keyhole.modalities.tabular.columns.grids import as_met, odd
+from keyhole.modalities.tabular.columns import Column, Count, Datetime, Ignored, Number
+from keyhole.modalities.tabular.columns.grids import Grid, bins, heaped, is_valid, rounding_grid
 from keyhole.modalities.tabular.columns.number import encode_matrix
-from keyhole.modalities.tabular.given import (
-    bins_of,
-    bounds_of,
-    check_types,
-    decode_codes,
-    given_row,
-    kept_rules,
-    normalized,
-)
+from keyhole.modalities.tabular.given import check_types, given_row
 from keyhole.modalities.tabular.guess import guess, look_alike, measure
 from keyhole.modalities.tabular.lawful import Lawful
-from keyhole.modalities.tabular.rules import Rule, check_rules
-from keyhole.modalities.tabular.source_profile import SourceProfile
+from keyhole.modalities.tabular.profile import SourceProfile
+from keyhole.modalities.tabular.rules import Rule, check_rules, rules_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
-UNSUPPORTED: dict[Ability, str] = {
-    "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
-    "png": "the rows of a table need a .csv, .parquet or .jsonl file",
-}
+BINNED = {"student_t", "counts"}  # likelihoods that a histogram can replace
 
 
 class Tabular(Modality):
     """The columns of a table, the reasons for their kinds, and their shares of missing values.
 
-    `mixed` are columns of numbers with some texts in training: there, texts count as missing.
+    `mixed` are columns of numbers with some texts in training data: there, texts count as missing.
     """
 
     kind = "tabular"
     noun = "a table"
+    unsupported = {
+        "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
+        "png": "the rows of a table need a .csv, .parquet or .jsonl file",
+    }
 
     def __init__(
         self,
@@ -81,10 +73,10 @@ class Tabular(Modality):
         self.rules = rules
 
     def check(self) -> None:
-        """Raises: SettingError for bounds of draws that no fit makes."""
+        """Raises: SettingError for invalid grids or rules."""
         for name, grid in (self.grids or {}).items():
-            if odd(grid):
-                raise SettingError(f"grids: {name!r:.40} has odd bounds {grid!r:.80}")
+            if not is_valid(grid):
+                raise SettingError(f"grids: {grid!r:.80} of column {name!r:.40} is not valid")
         if self.rules:
             check_rules(self.rules, self.columns)
 
@@ -92,11 +84,10 @@ class Tabular(Modality):
     def learn(
         cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
     ) -> tuple[Self, SourceProfile]:
-        """The modality and the profile that it was learned from.
+        """The modality and the profile from which it was learned.
 
-        `alike`: numbers that look like one measure share a scale, unless the schema forbids it;
-        `binned`: continuous features get bins.
-        Raises: DataError where no column is left to learn from.
+        `alike`: numbers that look like one measure share a scale. `binned`: continuous features
+        get bins. Raises: DataError if there is no column to learn from.
         """
         schema = schema.matched(source.names)
         check_columns(schema.named(), source.names, "the schema")
@@ -107,27 +98,41 @@ class Tabular(Modality):
             )
         columns, reasons = columns_of(source_profile, schema)
         columns = by_one_measure(columns, source_profile, schema, alike)
-        gaps = {name: p.missing / p.rows for name, p in source_profile.profiles.items()}
-        mixed = [
-            c.name for c in columns
-            if c.kind in {"number", "count"} and source_profile.profiles[c.name].not_numbers
-        ]  # fmt: skip
+        profiles = source_profile.profiles
+        gaps = {name: p.missing / p.rows for name, p in profiles.items()}
+        numeric = [c.name for c in columns if isinstance(c, Number | Count)]
+        mixed = [name for name in numeric if profiles[name].not_numbers]
         table = cls(
             columns=columns, reasons=reasons, gaps=gaps, weight=schema.weight, mixed=mixed or None
         )
         if not len(table.layout):
             ignored = ", ".join(f"{name}: {why}" for name, why in list(reasons.items())[:5])
-            alone = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
-            hint = "; it was read as one column: is its separator , ; | or a tab?" if alone else ""
+            joined = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
+            hint = "it was read as one column: is its separator , ; | or a tab?"
+            hint = f"; {hint}" if joined else ""
             raise DataError(f"{source.name} has no column to learn from ({ignored}){hint}")
-        grids = bounds_of(columns, source_profile)
-        rules = kept_rules(source, source_profile, columns)
-        if binned:
-            columns = [normalized(column, source_profile) for column in columns]
-        table = table._with({"columns": columns, "grids": grids, "rules": rules})
-        if binned:
-            table = table._with({"bins": bins_of(table, source_profile)})
-        return table, source_profile
+        grids = {c.name: c.bounds(profiles[c.name]) for c in table.encoded_columns}
+        grids = {name: grid for name, grid in grids.items() if grid}
+        rules = [rule.to_json() for rule in rules_of(source, source_profile, columns)] or None
+        table = table._with({"grids": grids, "rules": rules})
+        return table._binned(source_profile) if binned else table, source_profile
+
+    def _binned(self, source_profile: SourceProfile) -> Self:
+        """The table with a histogram for values that repeat, and normal scores for others."""
+        profiles = source_profile.profiles
+        table = self._with({
+            "columns": [
+                c.normalized(profiles[c.name].numbers()) if isinstance(c, Number) else c
+                for c in self.columns
+            ]
+        })  # fmt: skip
+        batch, histograms = table.encode(ArrowRows(source_profile.sample)), {}
+        for i, slot in enumerate(table.layout.slots):
+            if slot.head in BINNED and not slot.coded:
+                features = batch.numbers[:, i][batch.observed[:, i]].numpy()
+                if heaped(features):
+                    histograms[slot.name] = bins(features)
+        return table._with({"bins": histograms})
 
     def calibrated(self, expected: dict[str, np.ndarray], observed: dict[str, np.ndarray]) -> Self:
         """The same table, number columns calibrated by expected and observed masked values."""
@@ -143,20 +148,15 @@ class Tabular(Modality):
         return type(self)(**{**self.get_params(), **changed})
 
     def recipe(self) -> dict[str, Any]:
-        """Every column's recipe."""
-        columns = [column.recipe() for column in self.columns]
-        return {
-            "kind": self.kind, "columns": columns, "reasons": self.reasons, "gaps": self.gaps,
-            "weight": self.weight, "mixed": self.mixed, "bins": self.bins,
-            "grids": self.grids, "rules": self.rules,
-        }  # fmt: skip
+        """The constructor's arguments as JSON."""
+        return super().recipe() | {"columns": [column.recipe() for column in self.columns]}
 
     @cached_property
     def layout(self) -> Layout:
         """The features of all columns."""
         slots = [slot for column in self.columns for slot in column.slots()]
-        held = self.bins or {}
-        return Layout.of([replace(s, bins=tuple(map(tuple, held.get(s.name, ())))) for s in slots])
+        bins = self.bins or {}
+        return Layout.of([replace(s, bins=tuple(map(tuple, bins.get(s.name, ())))) for s in slots])
 
     @cached_property
     def encoded_columns(self) -> list[Column]:
@@ -171,7 +171,7 @@ class Tabular(Modality):
     def encode(self, rows: Rows, start: int = 0) -> Batch:
         """The rows as features.
 
-        Raises: DataError for an absent column, a changed type, or an infinite number.
+        Raises: DataError if a column is absent or has another type, or for an infinite number.
         """
         check_columns(self.needs(), rows.names, "this model")
         mixed = self.mixed or []
@@ -181,52 +181,63 @@ class Tabular(Modality):
             if isinstance(c, Number) and c.name not in mixed and c.reads_as(decimal)
         ]  # fmt: skip
         x = finite_matrix(rows, [column.name for column in numeric], start)
-        whole = encode_matrix(numeric, x) if len(numeric) == len(self.encoded_columns) else None
-        if whole is not None:
-            empty = torch.zeros((len(rows), 0), dtype=torch.int64)
-            numbers, observed = (torch.from_numpy(part) for part in whole)
-            return Batch(numbers, empty, observed, self._weight(rows))
+        encoded = encode_matrix(numeric, x) if len(numeric) == len(self.encoded_columns) else None
+        if encoded is not None:
+            no_codes = torch.zeros((len(rows), 0), dtype=torch.int64)
+            numbers, observed = (torch.from_numpy(array) for array in encoded)
+            return Batch(numbers, no_codes, observed, self._weight(rows))
         return self._encode_columns(rows, x, {c.name: i for i, c in enumerate(numeric)}, start)
 
     def decode(self, batch: Batch) -> pa.Table:
         """Features of expected rows as a table in the original units and types."""
-        import pyarrow as pa
-
-        features = self.features(batch)
-        columns = {
-            c.name: c.decode(features[:, self.layout.features(c.name)])
-            for c in self.encoded_columns
-        }
-        return pa.table(columns)
+        return self._decoded(batch, lambda column, features: column.decode(features))
 
     def guess(self, batch: Batch) -> pa.Table:
         """Expected features of masked values, as the values that fill the gaps."""
-        import pyarrow as pa
-
-        features = self.features(batch)
-        return pa.table(
-            {
-                c.name: c.guess(features[:, self.layout.features(c.name)])
-                for c in self.encoded_columns
-            }
-        )
+        return self._decoded(batch, lambda column, features: column.guess(features))
 
     def drawn(self, batch: Batch) -> pa.Table:
         """Features drawn from a likelihood as rows of legal values; unobserved ones missing."""
-        return decode_codes(self, batch, self.grids or {})
+        return self._drawn(batch, self.grids or {})
 
     def decode_observed(self, batch: Batch) -> pa.Table:
         """Encoded rows as observed; unobserved values missing."""
-        return decode_codes(self, batch, {n: as_met(g) for n, g in (self.grids or {}).items()})
+        grids = self.grids or {}
+        return self._drawn(batch, {name: rounding_grid(grid) for name, grid in grids.items()})
+
+    def _drawn(self, batch: Batch, grids: dict[str, Grid]) -> pa.Table:
+        """Features as rows of values that these grids allow; unobserved ones missing."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        observed = batch.observed.cpu().numpy()
+
+        def values_of(column: Column, features: np.ndarray) -> Any:
+            values = column.drawn(features, grids.get(column.name))
+            gaps = ~observed[:, self.layout.features(column.name)].any(1)
+            if not gaps.any():
+                return values
+            return pc.if_else(pa.array(gaps), pa.scalar(None, values.type), values)  # pyright: ignore
+
+        return self._decoded(batch, values_of)
+
+    def _decoded(self, batch: Batch, decode: Callable[[Column, np.ndarray], Any]) -> pa.Table:
+        import pyarrow as pa
+
+        features = self.features(batch)
+        return pa.table({
+            c.name: decode(c, features[:, self.layout.features(c.name)])
+            for c in self.encoded_columns
+        })  # fmt: skip
 
     def allowed(self, batch: Batch) -> torch.Tensor:
         """(row, feature): False where a drawn value is not legal."""
         features = self.features(batch)
         allowed = np.ones(features.shape, bool)
         for column in self.encoded_columns:
-            grid, place = (self.grids or {}).get(column.name), self.layout.features(column.name)
+            grid, indices = (self.grids or {}).get(column.name), self.layout.features(column.name)
             if grid:
-                allowed[:, place] = column.allows(features[:, place], grid)[:, None]
+                allowed[:, indices] = column.allows(features[:, indices], grid)[:, None]
         return torch.from_numpy(allowed)
 
     @cached_property
@@ -236,9 +247,8 @@ class Tabular(Modality):
             return None
         rules = [Rule(**rule) for rule in self.rules]
         names = {name for rule in rules for name in rule.columns}
-        return Lawful(
-            rules, [c for c in self.encoded_columns if c.name in names], self.grids or {}
-        )
+        columns = [column for column in self.encoded_columns if column.name in names]
+        return Lawful(rules, columns, self.grids or {})
 
     def without_rules(self) -> Self:
         """The same table without rules between columns."""
@@ -264,8 +274,7 @@ class Tabular(Modality):
         import pyarrow as pa
 
         names = table.column_names
-        columns = [self.by_name[n].written(table.column(n)) for n in names]
-        return pa.table(columns, names=names)
+        return pa.table({n: self.by_name[n].written(table.column(n)) for n in names})
 
     def encode_given(self, given: Mapping[str, Any]) -> Batch:
         """One encoded row in which only these columns are observed.
@@ -285,13 +294,11 @@ class Tabular(Modality):
 
     def unseen_levels(self, batch: Batch) -> dict[str, int]:
         """Of each category and boolean column."""
-        counts, wide = {}, self.layout.numbers
-        for column in self.encoded_columns:
-            if column.unseen is not None:
-                cell = self.layout.features(column.name)[0]
-                codes = batch.codes[:, cell - wide] if cell >= wide else batch.numbers[:, cell]
-                counts[column.name] = int((codes == column.unseen).sum())
-        return counts
+        return {
+            c.name: int((batch.feature(self.layout.features(c.name)[0]) == c.unseen).sum())
+            for c in self.encoded_columns
+            if c.unseen is not None
+        }
 
     def comparable(self, table: pa.Table) -> pa.Table:
         """The rows, dates as seconds."""
@@ -320,42 +327,40 @@ class Tabular(Modality):
         """The range between two values of a column's first number feature, in words."""
         return self.by_name[column].usual(low, high)
 
-    def supports(self, task: Ability) -> str | None:
-        """Everything that needs no images."""
-        return UNSUPPORTED.get(task)
-
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected instead of a column's values, in words."""
         return self.by_name[column].expected(features, predicted)
 
-    def _encode_columns(self, rows: Rows, x: np.ndarray, at: dict[str, int], start: int) -> Batch:
-        wide = self.layout.numbers
-        numbers = np.zeros((len(rows), wide), np.float32)
+    def _encode_columns(
+        self, rows: Rows, x: np.ndarray, x_columns: dict[str, int], start: int
+    ) -> Batch:
+        """The rows as features, column by column; `x` holds the numeric columns."""
+        first_code = self.layout.numbers
+        numbers = np.zeros((len(rows), first_code), np.float32)
         codes = np.zeros((len(rows), self.layout.codes), np.int64)
         observed = np.zeros((len(rows), len(self.layout)), bool)
         for column in self.encoded_columns:
-            place = self.layout.features(column.name)
-            if isinstance(column, Number) and column.name in at:
-                features, features_observed = column.encode_floats(x[:, at[column.name]])
+            indices = self.layout.features(column.name)
+            if isinstance(column, Number) and column.name in x_columns:
+                features, features_observed = column.encode_floats(x[:, x_columns[column.name]])
             else:
                 values = rows.column(column.name)
                 if column.name in (self.mixed or []):
                     format_ = getattr(column, "written_as", None) or NumberFormat()
                     values = cast.numbers_or_gaps(values, format_.decimal or ".", format_.unit)
                 features, features_observed = column.encode(values, start)
-            if place[0] < wide:
-                numbers[:, place] = features
+            if indices[0] < first_code:
+                numbers[:, indices] = features
             else:
-                codes[:, place[0] - wide] = features[:, 0]
-            observed[:, place] = features_observed
-        number, code, was = (torch.from_numpy(part) for part in (numbers, codes, observed))
-        return Batch(number, code, was, self._weight(rows))
+                codes[:, indices[0] - first_code] = features[:, 0]
+            observed[:, indices] = features_observed
+        number, code, mask = map(torch.from_numpy, (numbers, codes, observed))
+        return Batch(number, code, mask, self._weight(rows))
 
     def _weight(self, rows: Rows) -> torch.Tensor | None:
         if self.weight is None or self.weight not in rows.names:
             return None
-        weight = weights(rows, self.weight)
-        return torch.from_numpy(weight.astype(np.float32))
+        return torch.from_numpy(weights(rows, self.weight).astype(np.float32))
 
 
 def columns_of(
@@ -382,13 +387,13 @@ def columns_of(
 def by_one_measure(
     columns: list[Column], source_profile: SourceProfile, schema: Schema, alike: bool
 ) -> list[Column]:
-    """The columns; numbers share one scale if they are, or look like, one measure."""
+    """The columns; numbers share a scale if they are, or look like, one measure."""
     profiles = [source_profile.profiles[c.name] for c in columns if not isinstance(c, Ignored)]
     share_scale = schema.kinds == "alike" or (alike and look_alike(profiles))
     scale = measure(profiles) if share_scale else None
     if scale is None:
         return columns
-    numeric = {p.name for p in profiles if p.numeric and p.name not in (schema.kind_of)}
+    numeric = {p.name for p in profiles if p.numeric and p.name not in schema.kind_of}
     return [
         Number.of_measure(source_profile.profiles[c.name], scale) if c.name in numeric else c
         for c in columns

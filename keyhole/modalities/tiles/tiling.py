@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from keyhole.core.environment import pass_work, threads_for
+from keyhole.core.records import Batch
 from keyhole.data.images import Image
 from keyhole.modalities.tiles.scaling import HALO, NoiseScaler, filled
 from keyhole.model.nets.unet import MOST_SCALES, UNet
@@ -22,6 +23,12 @@ PASS_FEATURES = 1 << 20  # of small images that go through together, margins cou
 NEAR = 4  # pixels to each side that tell how good guesses are here
 ALIGNED = 2 ** (MOST_SCALES - 1)
 FILTER_TILE, FILTER_MARGIN = 2_048, 64  # an image up to this side is filtered whole
+
+
+def image_batch(numbers: torch.Tensor, grid: tuple[int, int, int]) -> Batch:
+    """Flat images (member, image, feature) of a size of their own, all pixels observed."""
+    codes = torch.zeros((*numbers.shape[:-1], 0), dtype=torch.int64, device=numbers.device)
+    return Batch(numbers, codes, torch.ones_like(numbers, dtype=torch.bool), grid=grid)
 
 
 class Denoise:
@@ -66,8 +73,11 @@ class Denoise:
         return (self.level * found).permute(0, 2, 3, 1).cpu().numpy()
 
     def _pass(self, planes: torch.Tensor) -> torch.Tensor:
-        body = self.network.encoder
-        return body.planes(planes.contiguous(memory_format=torch.channels_last))  # pyright: ignore
+        """The mean that the network gives to images (B, C, H, W)."""
+        images = planes.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
+        grid = (images.shape[1], images.shape[2], images.shape[3])
+        mean = self.network(image_batch(images.flatten(1)[None], grid)).likelihood.mean
+        return mean.numbers[0, 0].unflatten(-1, grid).permute(0, 3, 1, 2)
 
 
 def _mixed(guess: torch.Tensor, given: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,8 @@ class Plain(Bottleneck):
 class Identity(Bottleneck):
     """The state as it is, without cost; it has no `kind`, since nobody can choose it."""
 
+    width = None
+
     def __init__(self) -> None:
         super().__init__()
 

@@ -75,3 +75,12 @@ class Head(Part):
         observed: Bool[Tensor, "*row feature"] | None,
     ) -> Likelihood:
         """The distribution of each row; `observed`: which cells stood in the net's input."""
+
+
+def to_width(
+    scale: Float[Tensor, "*row feature"], location: Float[Tensor, "*lead batch width"]
+) -> Float[Tensor, "*row width"]:
+    """A scale for each feature of `location`: of images of another size, the mean scale."""
+    if scale.shape[-1] == location.shape[-1]:
+        return scale
+    return scale.mean(-1, keepdim=True).expand(*scale.shape[:-1], location.shape[-1])

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.model.heads.base import FeatureHead, FeatureLikelihood
+from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, to_width
 from keyhole.model.layers import Linear, to_features
 
 GAIN = 10.0  # the scale is settled in a hundred steps, not in a thousand
@@ -86,11 +86,13 @@ class Gaussian(FeatureHead):
     ) -> FeatureLikelihood:
         """The distribution of each cell; without `observed`, all are in sight."""
         if not isinstance(self.scale, str):
-            return GaussianFeatures(self.to_location(state), self.get_buffer("fixed"))
+            location = self.to_location(state)
+            return GaussianFeatures(location, to_width(self.get_buffer("fixed"), location))
         wide = (GAIN * self.log_scale.clamp(-1.5, 1.5)).exp() + self.floor
         masked, visible = wide * self.get_buffer("spread")
         scale = visible if observed is None else torch.where(observed, visible, masked)
-        return GaussianFeatures(self.to_location(state), scale)
+        location = self.to_location(state)
+        return GaussianFeatures(location, to_width(scale, location))
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ class StudentT(FeatureHead):
         """The distribution of each continuous cell; without `observed`, all are in sight."""
         masked, visible = (self.log_scale.exp() + self.floor) * self.get_buffer("spread")
         scale = visible if observed is None else torch.where(observed, visible, masked)
-        return StudentTFeatures(self.to_location(state), scale, self.nu)
+        location = self.to_location(state)
+        return StudentTFeatures(location, to_width(scale, location), self.nu)
 
 
 FAR_SHARE = 1e-4  # of the probability, spread widely: a value beyond the last bin is possible

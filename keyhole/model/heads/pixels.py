@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.model.heads.base import FeatureHead, FeatureLikelihood
+from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, to_width
 from keyhole.model.heads.continuous import GAIN, GaussianFeatures
 from keyhole.model.layers import to_features
 
@@ -127,7 +127,8 @@ class Logistic(FeatureHead):
         masked, visible = wide * self.get_buffer("spread")
         scale = visible if observed is None else torch.where(observed, visible, masked)
         ends = (self.get_buffer(name) for name in ("step", "low", "high"))
-        return LogisticFeatures(self.to_location(state), scale, *ends)
+        location = self.to_location(state)
+        return LogisticFeatures(location, *(to_width(part, location) for part in (scale, *ends)))
 
 
 SHARE = 0.1  # of the variance at the start, that light makes
@@ -217,4 +218,5 @@ class PoissonGaussian(FeatureHead):
             part[1] if observed is None else torch.where(observed, part[1], part[0])
             for part in (gain, own)
         )  # fmt: skip
-        return PoissonGaussianFeatures(location, gain, own, self.get_buffer("zero"))
+        parts = (gain, own, self.get_buffer("zero"))
+        return PoissonGaussianFeatures(location, *(to_width(part, location) for part in parts))

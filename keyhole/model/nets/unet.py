@@ -100,15 +100,19 @@ class UNet(Net):
 
 
 class Pixels(Part):
-    """The numbers of each row, with a member axis; whether they were seen does not matter."""
+    """The numbers of each row as an image; whether they were observed does not matter."""
 
     def bind(self, shape: Shape) -> Shape:
-        """As wide as the image has cells."""
+        """As wide as the image has features. Raises: SettingError without a grid."""
+        if shape.layout.grid is None:
+            raise SettingError("a U-Net is for images; these rows are none")
+        self.grid = shape.layout.grid
         return shape.widened(len(shape.layout))
 
-    def forward(self, batch: Batch) -> Float[Tensor, "member batch feature"]:
-        """One row of cells an image."""
-        return batch.numbers if batch.numbers.dim() == 3 else batch.numbers[None]
+    def forward(self, batch: Batch) -> Float[Tensor, "member batch height width channel"]:
+        """The images, of the batch's size where it has its own."""
+        numbers = batch.numbers if batch.numbers.dim() == 3 else batch.numbers[None]
+        return numbers.unflatten(-1, batch.grid or self.grid)
 
 
 class Body(Part):
@@ -121,13 +125,10 @@ class Body(Part):
         self.half_precision = half_precision
 
     def bind(self, shape: Shape) -> Shape:
-        """Make the layers. Raises: SettingError without a grid, or for nets side by side."""
-        grid, wide = shape.layout.grid, self.widths
-        if grid is None:
-            raise SettingError("a U-Net is for images; these rows are none")
+        """Make the layers. Raises: SettingError for nets side by side."""
+        wide, grid = self.widths, shape.layout.grid or (1, 1, 1)
         if shape.members != 1:
             raise SettingError(f"members={shape.members}: a U-Net trains alone; give members=1")
-        self.grid = grid
         self.first = _conv(grid[2], wide[0])
         self.down = nn.ModuleList(_blocks(c, self.blocks) for c in wide)
         self.coarser = nn.ModuleList(
@@ -144,13 +145,17 @@ class Body(Part):
         return Shape(shape.layout, len(shape.layout), 1, grid[:2])
 
     def forward(
-        self, x: Float[Tensor, "member batch feature"]
+        self, x: Float[Tensor, "member batch height width channel"]
     ) -> Float[Tensor, "member batch feature"]:
-        """What each pixel of a training crop should be."""
-        planes = x[0].unflatten(-1, self.grid).permute(0, 3, 1, 2)  # (B, C, H, W), channels last
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half_precision):
-            found = self.planes(planes)
-        return found.permute(0, 2, 3, 1).flatten(1)[None]
+        """What each pixel should be, of images whose sides are multiples of the net's step.
+
+        Training and its evaluations may be in bfloat16; answers are float32.
+        """
+        planes = x[0].permute(0, 3, 1, 2)  # (B, C, H, W), channels last
+        half = self.half_precision and not torch.is_inference_mode_enabled()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+            planes = self.planes(planes)
+        return planes.permute(0, 2, 3, 1).flatten(1)[None]  # (1, B, H * W * C)
 
     def planes(
         self, x: Float[Tensor, "batch channel height width"]

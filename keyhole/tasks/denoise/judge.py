@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,16 +12,13 @@ from keyhole.modalities.tiles.noise import Noise, Residual, psnr, residual_repor
 from keyhole.modalities.tiles.noise.estimate import estimate
 from keyhole.modalities.tiles.scaling import NoiseScaler
 from keyhole.modalities.tiles.tiling import middle_of
-
-if TYPE_CHECKING:
-    from keyhole.tasks.denoise.denoiser import Denoiser
-
+from keyhole.tasks.denoise.images import ImageDenoiser
 
 MOST_SIDE = 512  # of the window of a large image that is judged
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedImage:
     """One image before and after: its noise, what was taken away, what noise is left.
 
     `psnr` (dB) and `ssim` are (before, after) against the truth, over its `data_range`; None
@@ -49,7 +45,9 @@ class Judged:
         return said
 
 
-def judged(denoiser: Denoiser, image: Image, unit: NoiseScaler, clean: Image | None) -> Judged:
+def judged(
+    denoiser: ImageDenoiser, image: Image, unit: NoiseScaler, clean: Image | None
+) -> JudgedImage:
     """The judgement of one image, of a large one by its middle.
 
     Raises: DataError where the truth is of another size.
@@ -57,14 +55,14 @@ def judged(denoiser: Denoiser, image: Image, unit: NoiseScaler, clean: Image | N
     noisy, after = denoiser.middle(image, unit, MOST_SIDE)
     truth = None if clean is None else _middle_of(clean, image)
     span = data_range(image, noisy if truth is None else truth)
-    found = Judged(image.name, unit.noise, estimate([after]),
+    result = JudgedImage(image.name, unit.noise, estimate([after]),
                    residual_report(noisy, after, unit.noise), span)  # fmt: skip
     if truth is None:
-        return found
+        return result
     low = float(np.nanmin(truth))
     pair = [np.clip(part, *(image.limits or (low, low + span))) for part in (noisy, after)]
     scores = [tuple(of(truth, part, span) for part in pair) for of in (psnr, ssim)]
-    return replace(found, psnr=scores[0], ssim=scores[1])  # pyright: ignore
+    return replace(result, psnr=scores[0], ssim=scores[1])  # pyright: ignore
 
 
 def _middle_of(clean: Image, image: Image) -> np.ndarray:

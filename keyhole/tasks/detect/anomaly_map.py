@@ -7,8 +7,8 @@ from torch import Tensor
 
 from keyhole.core.records import Batch
 from keyhole.modalities import Maps, Modality
+from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.model.network import Network
-from keyhole.training.reference import ReferenceSet
 
 LEAST_USUAL = 0.1  # of the mean over places: a pixel that was black in all images is not all noise
 PASS_ROWS = 1_024

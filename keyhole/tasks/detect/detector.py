@@ -91,7 +91,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         check_rate(self.false_alarm_rate)
         template = Autoencoder() if self.autoencoder is None else self.autoencoder
         model: Any = seeded(template, "AnomalyDetector", self.random_state, self.verbose)
-        model.set_params(schema=model.parts()["schema"].told(self.contamination, self.group))
+        model.set_params(schema=model.parts().schema.told(self.contamination, self.group))
         self.autoencoder_ = model.fit(
             X, checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready
         )
@@ -241,7 +241,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def reads(self) -> list[str]:
         """The columns that an answer reads: the net's, and those that name rows and segments."""
-        named = [self.autoencoder_.id_column, self.autoencoder_.parts()["schema"].group]
+        named = [self.autoencoder_.id_column, self.autoencoder_.model_.parts.schema.group]
         return [*self.autoencoder_.model_.modality.needs(), *(name for name in named if name)]
 
     @property
@@ -274,13 +274,13 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return self.scorer_.section(self.false_alarm_rate)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Keep detector and Autoencoder in a folder, whole or not at all."""
+        """Save detector and Autoencoder atomically as one file."""
         check_is_fitted(self)
         self.autoencoder_.save(path, {"detect": self.section()})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The detector saved in a folder. Raises: BundleError."""
+        """The detector saved in a file. Raises: BundleError."""
         return cls.from_bundle(read_bundle(path))
 
     @classmethod
@@ -310,7 +310,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     @classmethod
     def _over(cls, model: Autoencoder, false_alarm_rate: float) -> Self:
         """A detector on a copy of a fitted model, not calibrated yet."""
-        schema = model.parts()["schema"]
+        schema = model.model_.parts.schema
         share = "auto" if schema.contamination is None else schema.contamination
         detector = cls(
             model, false_alarm_rate=false_alarm_rate, contamination=share, group=schema.group

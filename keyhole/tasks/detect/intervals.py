@@ -18,9 +18,9 @@ from keyhole.core.layout import Layout
 from keyhole.core.records import Batch, Likelihood
 from keyhole.modalities import Modality
 from keyhole.modalities.expected import SHARE, Prediction
+from keyhole.modalities.rows.calibrate import members_mean
+from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.model.network import Network
-from keyhole.training.calibrate import members_mean
-from keyhole.training.reference import ReferenceSet
 
 MOST_ROWS = 1_000  # that intervals rest on
 MOST_PASSES = 64  # of more columns some are hidden together

@@ -21,12 +21,12 @@ from keyhole.data import Rows, cast
 from keyhole.data.source import check_columns
 from keyhole.errors import BundleError, DataError, KeyholeWarning
 from keyhole.modalities import Modality
+from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.store import record
 from keyhole.tasks.detect.anomaly_map import usual_nats
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.intervals import Intervals
 from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, Asked
-from keyhole.training.reference import ReferenceSet
 
 MOST_ANOMALY_SCORE = 1e12
 MOST_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
@@ -89,7 +89,7 @@ class Scorer:
         Raises: BundleError for a model of an older version, which remembers no rows.
         """
         stage("calibrating alarms")
-        reference, schema = _reference(model), model.parts()["schema"]
+        reference, schema = _reference(model), model.model_.parts.schema
         anomaly_score = AnomalyScore.settle(
             model.model_.modality, model.model_.network, reference, schema.support_fraction
         )
@@ -197,7 +197,7 @@ class Scorer:
         Raises: BundleError.
         """
         _check(kept, model.model_.modality)
-        reference, schema = _reference(model), model.parts()["schema"]
+        reference, schema = _reference(model), model.model_.parts.schema
         bare = AnomalyScore.unsettled(
             model.model_.modality, model.model_.network, reference, schema.support_fraction
         )

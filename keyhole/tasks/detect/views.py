@@ -33,10 +33,10 @@ from keyhole.core.layout import Layout, column_nats, row_nats
 from keyhole.core.records import Batch
 from keyhole.core.robust import Robust, trimmed
 from keyhole.modalities import Modality
+from keyhole.modalities.rows.calibrate import members_mean
+from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.model.network import Network
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
-from keyhole.training.calibrate import members_mean
-from keyhole.training.reference import ReferenceSet
 
 NEIGHBOURS = 10  # core rows whose mean distance counts: one may itself be odd
 CHUNK_ROWS = 512  # rows whose distances are held at once

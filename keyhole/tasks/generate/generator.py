@@ -219,13 +219,13 @@ class Generator(BaseEstimator):
         return judge(*tables, target=target)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Keep Autoencoder, prior and remembered rows in a folder, whole or not at all."""
+        """Save Autoencoder, prior and reference rows atomically as one file."""
         check_is_fitted(self, "autoencoder_")
         self.autoencoder_.save(path, {SECTION: {}})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The generator kept in a folder.
+        """The generator saved in a file.
 
         Raises: BundleError that says what is wrong with it.
         """

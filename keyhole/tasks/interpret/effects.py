@@ -13,7 +13,7 @@ from keyhole.core.layout import Layout
 from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import SettingError
 from keyhole.modalities.expected import number_texts
-from keyhole.training.calibrate import members_mean
+from keyhole.modalities.rows.calibrate import members_mean
 
 if TYPE_CHECKING:
     from keyhole.autoencoder.estimator import Autoencoder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keyhole.modalities.tabular.columns import Column
 
 
-NoiseScaler = Literal["", "points", "s"]
+Unit = Literal["", "points", "s"]
 Options = dict[str, np.ndarray]  # of each column (row, option): its number, or levels' shares
 MOST_LEVELS = 12  # of a column: the commonest
 LEAST_SPREAD = 0.2  # of a level's share: rare levels shall not look as if they moved far
@@ -41,7 +41,7 @@ class Effect:
 
     column: str
     change: float
-    unit: NoiseScaler
+    unit: Unit
     level: str | None
     strength: float
     monotone: bool

@@ -5,11 +5,11 @@ from dataclasses import replace
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
-from torch.nn import functional
 
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
+from keyhole.modalities.tiles.noise.correlated import filtered
 from keyhole.training.corruptions.base import CorruptedBatch, Corruption, counted
 
 
@@ -27,12 +27,10 @@ class Pairs(Corruption):
         """Nothing to choose."""
 
     def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
-        """The partner of each row. Raises: SettingError where rows have none."""
-        if batch.partner is None:
-            raise SettingError("these rows have no partners: give fit(noisy, clean)")
-        return CorruptedBatch(
-            batch, replace(batch, numbers=batch.partner), counted(batch.observed)
-        )
+        """The second image of each row is the target. Raises: SettingError if there is none."""
+        if batch.target is None:
+            raise SettingError("these images have no second ones: give fit(noisy, clean)")
+        return CorruptedBatch(batch, replace(batch, numbers=batch.target), counted(batch.observed))
 
 
 class BlindSpot(Corruption):
@@ -168,19 +166,3 @@ def _like_images(noise: Tensor, rows: list[list[float]], layout: Layout) -> Tens
     if layout.grid is None:
         raise SettingError("filter is for images; these rows are none")
     return filtered(noise.reshape(-1, *layout.grid), rows).reshape(noise.shape)
-
-
-def filtered(
-    noise: Float[Tensor, "image height width channel"], rows: list[list[float]]
-) -> Float[Tensor, "image height width channel"]:
-    """White noise through a filter, channel by channel; it goes on beyond the edges."""
-    count, height, width, channels = noise.shape
-    weight = noise.new_tensor(rows)
-    weight = weight / weight.square().sum().sqrt().clamp(min=1e-12)  # the deviation stays 1
-    around, planes = len(rows) // 2, noise.permute(0, 3, 1, 2).reshape(-1, 1, height, width)
-    for axis in (2, 3):  # as often round as a small image needs
-        size = planes.shape[axis]
-        places = torch.arange(-around, size + around, device=noise.device) % size
-        planes = planes.index_select(axis, places)
-    made = functional.conv2d(planes, weight[None, None])
-    return made.reshape(count, channels, height, width).permute(0, 2, 3, 1)

@@ -6,12 +6,4 @@ from keyhole.modalities.tabular.columns.count import Count
 from keyhole.modalities.tabular.columns.datetime import Datetime
 from keyhole.modalities.tabular.columns.number import Number
 
-__all__ = [
-    "Boolean",
-    "Category",
-    "Column",
-    "Count",
-    "Datetime",
-    "Ignored",
-    "Number",
-]  # fmt: skip
+__all__ = ["Boolean", "Category", "Column", "Count", "Datetime", "Ignored", "Number"]

@@ -28,7 +28,7 @@ class Column(Described):
 
     @property
     def remark(self) -> str:
-        """A note for the user, besides the reason for the kind; empty for most columns."""
+        """A note for the user that follows the reason for the kind; empty for most columns."""
         return ""
 
     @property
@@ -91,46 +91,37 @@ class Column(Described):
         return np.ones(len(features), bool)
 
     def written(self, values: Any) -> Any:
-        """Decoded values in the way that training wrote them: texts for money, numbers as are."""
+        """Decoded values in the format of training data: money becomes a text."""
         return values
 
     def cell_texts(self, values: Any, decimal: str = "") -> Any:
-        """Decoded values as texts of a text column, numbers with six digits.
+        """Decoded values as texts for a text column; floats have six digits.
 
         `decimal` is the file's decimal sign, for a column without its own.
         """
-        import pyarrow.types as pt
+        return cast.short_texts(values)
 
-        if not pt.is_floating(values.type):
-            return cast.texts(values)
-        return cast.number_texts(values)
-
-    @abstractmethod
     def text(self, values: Any) -> list[str]:
-        """Values of this column as a person would write them."""
+        """Values (an Arrow array) as texts for a person; gaps as 'missing'."""
+        return cast.texts(values).fill_null("missing").to_pylist()
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected instead of these features (row, feature), in words."""
-        raise NotImplementedError(f"nothing is expected of a column that is {self.kind}")
+        raise NotImplementedError(f"a column of kind {self.kind} has no expected values")
 
     def usual(self, low: float, high: float) -> str:
         """The range between two values of the first number feature, in words."""
-        raise NotImplementedError(f"a {self.kind} has no range")
+        raise NotImplementedError(f"a column of kind {self.kind} has no range")
 
 
 def point_mass_slot(column: Column, share: float) -> Slot:
-    """The Bernoulli feature that is 1 for rows at the column's point mass."""
-    spread, nats = float(np.sqrt(share * (1 - share))), -float(np.log1p(-share))
-    return Slot(column.name, column.kind, "bernoulli", "atom", 0, share, spread, nats)
-
-
-def levels_text(values: Any) -> list[str]:
-    """Values of an Arrow array as a person would write them; gaps as 'missing'."""
-    return cast.texts(values).fill_null("missing").to_pylist()
+    """The Bernoulli feature that is 1 in rows at the column's point mass."""
+    std, nats = float(np.sqrt(share * (1 - share))), -float(np.log1p(-share))
+    return Slot(column.name, column.kind, "bernoulli", "atom", 0, share, std, nats)
 
 
 class Ignored(Column):
-    """A column without features: the net does not use it; answers can include it."""
+    """A column that the net does not use; answers can include it."""
 
     kind = "ignored"
 
@@ -140,11 +131,11 @@ class Ignored(Column):
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
-        """The ignored column, whatever its values."""
+        """The column, whatever its values are."""
         return cls(profile.name)
 
     def slots(self) -> list[Slot]:
-        """None: an ignored column has no features."""
+        """No features."""
         return []
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -152,11 +143,7 @@ class Ignored(Column):
         return np.empty((len(values), 0), np.float32), np.empty((len(values), 0), bool)
 
     def decode(self, features: np.ndarray) -> Any:
-        """Null for each row: an ignored column cannot be decoded."""
+        """Null for each row."""
         import pyarrow as pa
 
         return pa.nulls(len(features))
-
-    def text(self, values: Any) -> list[str]:
-        """Values as text."""
-        return levels_text(values)

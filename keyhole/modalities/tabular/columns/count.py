@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 
 from keyhole.core.layout import Slot
-from keyhole.data import arrow_types, cast, levels
+from keyhole.data import cast, levels
 from keyhole.modalities.expected import (
     Expected,
     Prediction,
@@ -45,15 +45,15 @@ class Count(Column):
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
-        """The mean count, the spread of log(1 + count), and the range."""
+        """The mean count, the standard deviation of log(1 + count), and the range."""
         numbers = np.maximum(profile.numbers(), 0.0)
         logs = np.log1p(numbers)
-        spread = float(logs.std()) if len(logs) else 0.0
-        kind = arrow_types.name(profile.arrow_type)
+        std = float(logs.std()) if len(logs) else 0.0
+        kind = cast.name_of(profile.arrow_type)
         return cls(
             profile.name,
             center=float(np.log1p(numbers.mean())) if len(numbers) else 0.0,
-            scale=spread if spread > 0 else 1.0,
+            scale=std if std > 0 else 1.0,
             most=float(profile.most),
             rows=profile.observed,
             type="int64" if kind == "string" else kind,
@@ -75,7 +75,7 @@ class Count(Column):
         return [Slot(self.name, self.kind, "counts", "", 0, self.center, self.scale, nats)]
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """log(1 + count), and which are observed; below zero, where no count is, its mirror."""
+        """log(1 + count), and which are observed; for negative numbers, -log(1 - number)."""
         numbers = levels.numbers(self.name, values, start)
         observed = ~np.isnan(numbers)
         numbers = np.where(observed, numbers, 0.0)
@@ -83,11 +83,11 @@ class Count(Column):
         return features.astype(np.float32)[:, None], observed[:, None]
 
     def decode(self, features: np.ndarray) -> Any:
-        """The expected count, rounded where the column holds whole numbers."""
+        """The expected count, rounded."""
         return self.typed(self._counts(features))
 
     def bounds(self, profile: Profile) -> Grid:
-        """The grid, and the ends of the range if several rows have them."""
+        """The grid, and the smallest and largest count that may be drawn."""
         lattice = grid(profile.numbers())
         lattice = {"values": lattice["values"]} if "values" in lattice else {"step": [1.0]}
         return {**lattice, "between": between((self.least, self.most), profile.ends, 1.0)}
@@ -97,7 +97,7 @@ class Count(Column):
         return self.typed(legal(self._counts(features), grid or {}, 0.0))
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
-        """True where the count lies between the ends."""
+        """True where the count lies between the ends of the grid."""
         return inside(snapped(self._counts(features), grid, 0.0), grid)
 
     def _counts(self, features: np.ndarray) -> np.ndarray:
@@ -106,7 +106,7 @@ class Count(Column):
     def typed(self, counts: np.ndarray) -> Any:
         """Counts, clipped to the range of training, in the column's type."""
         counts = counts.clip(self.least, self.most)
-        return arrow_types.of_numbers(counts, self.type)
+        return cast.of_numbers(counts, self.type)
 
     def text(self, values: Any) -> list[str]:
         """Counts as text."""
@@ -115,8 +115,8 @@ class Count(Column):
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likely range of the count."""
         low, high = self._ends(predicted.low[:, 0], predicted.high[:, 0])
-        feature = features[:, 0].astype(np.float64)
-        counts = np.round(np.sign(feature) * np.expm1(np.abs(feature)))
+        logs = features[:, 0].astype(np.float64)
+        counts = np.round(np.sign(logs) * np.expm1(np.abs(logs)))
         return expected_range(counts, low, high, [0, self.most])
 
     def usual(self, low: float, high: float) -> str:

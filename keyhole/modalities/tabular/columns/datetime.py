@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 
 from keyhole.core.layout import CLOCK, TREND, Slot
-from keyhole.data import arrow_types, cast, dates, levels
+from keyhole.data import cast, dates, levels
 from keyhole.errors import SettingError
 from keyhole.modalities.expected import (
     LEVEL,
@@ -19,75 +19,72 @@ from keyhole.modalities.tabular.columns.base import Column, point_mass_slot
 from keyhole.modalities.tabular.columns.grids import Grid, between, inside, legal
 from keyhole.modalities.tabular.profile import Profile
 
-LEAST_POINT_MASS = 0.01  # share of rows that makes a moment far from all others a value of its own
-LEAST_VALUES = 5  # distinct moments from which on some of them can be called far from the others
-APART = 3.0  # times the middle half of the distinct moments: a gap beyond which moments are far
-FEW = 0.01  # share of distinct moments that may be far from the others
+LEAST_POINT_MASS = 0.01  # share of rows that makes an outlying time a point mass
+LEAST_VALUES = 5  # distinct times; with fewer, none of them is outlying
+APART = 3.0  # interquartile ranges of the distinct times: a wider gap sets times apart
+FEW = 0.01  # share of distinct times that may be outlying
 DAY_S = float(cast.DAY_S)
 CYCLES_S = {"day": DAY_S, "week": 7 * DAY_S, "year": 365.2425 * DAY_S}
 WEEK = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # 1970 began on a Thursday
-ORDERED, LEAST_ORDERED = 0.98, 20  # share of steps in one direction, of so many moments
+ORDERED, LEAST_ORDERED = 0.98, 20  # share of steps in one direction; least distinct times
 
 
-def ordinary_of(met: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
-    """Which moments are not far from all others; of those that are, a frequent one and its share.
+def ordinary_of(times: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
+    """Which times are not outlying, and the most frequent outlying time with its share.
 
-    Far is beyond a gap that is much wider than the middle half of the distinct moments, with few
-    distinct moments behind it.
+    Outlying are few distinct times beyond a gap that is much wider than the interquartile range.
     """
-    ordinary = ~np.isnan(met)
-    values, counts = np.unique(met[ordinary], return_counts=True)
+    ordinary = ~np.isnan(times)
+    values, counts = np.unique(times[ordinary], return_counts=True)
     if len(values) < LEAST_VALUES:
         return ordinary, None
-    quarter, few = len(values) // 4, max(2, int(FEW * len(values)))
+    quarter, most = len(values) // 4, max(2, int(FEW * len(values)))
     gaps, width = np.diff(values), values[-1 - quarter] - values[quarter]
-    wide = np.flatnonzero(gaps > APART * width)
-    below, above = wide[wide < quarter], wide[wide >= len(gaps) - quarter]
-    first = below[-1] + 1 if len(below) and below[-1] < few else 0
-    last = above[0] if len(above) and len(gaps) - above[0] <= few else len(values) - 1
-    ordinary &= (met >= values[first]) & (met <= values[last])
-    apart = np.r_[counts[:first], np.zeros(last + 1 - first), counts[last + 1 :]]
-    share = float(apart.max() / counts.sum())
+    large = np.flatnonzero(gaps > APART * width)
+    below, above = large[large < quarter], large[large >= len(gaps) - quarter]
+    first = below[-1] + 1 if len(below) and below[-1] < most else 0
+    last = above[0] if len(above) and len(gaps) - above[0] <= most else len(values) - 1
+    ordinary &= (times >= values[first]) & (times <= values[last])
+    outlying = np.r_[counts[:first], np.zeros(last + 1 - first), counts[last + 1 :]]
+    share = float(outlying.max() / counts.sum())
     if share < LEAST_POINT_MASS:
         return ordinary, None
-    return ordinary, [float(values[apart.argmax()]), min(share, 1 - 0.5 / float(counts.sum()))]
+    return ordinary, [float(values[outlying.argmax()]), min(share, 1 - 0.5 / float(counts.sum()))]
 
 
-def is_ordered(moments: np.ndarray) -> bool:
+def is_ordered(times: np.ndarray) -> bool:
     """True if nearly all rows are in the order of their times, or in reverse order."""
-    steps = np.diff(moments)
-    if len(np.unique(moments)) < LEAST_ORDERED:
-        return False
-    return bool(max((steps >= 0).mean(), (steps <= 0).mean()) >= ORDERED)
+    steps = np.diff(times)
+    ordered = len(np.unique(times)) >= LEAST_ORDERED
+    return ordered and bool(max((steps >= 0).mean(), (steps <= 0).mean()) >= ORDERED)
 
 
 def cycle_text(cycle: str, first: float, last: float) -> str:
-    """The part of a cycle between two angles: «08:10 to 19:40 of the day», «Mon to Fri»."""
+    """The part of a cycle between two angles: "08:10 to 19:40 of the day", "Mon to Fri"."""
     ends = [angle % (2 * np.pi) / (2 * np.pi) * CYCLES_S[cycle] for angle in (first, last)]
     if cycle == "week":
         return " to ".join(WEEK[int(end // DAY_S) % 7] for end in ends)
-    stamps = [np.datetime64(int(end), "s") for end in ends]
+    stamps = [str(np.datetime64(int(end), "s")) for end in ends]
     if cycle == "day":
-        return " to ".join(str(stamp)[11:16] for stamp in stamps) + " of the day"
-    return " to ".join(str(stamp)[5:10] for stamp in stamps) + " (month-day)"
+        return " to ".join(stamp[11:16] for stamp in stamps) + " of the day"
+    return " to ".join(stamp[5:10] for stamp in stamps) + " (month-day)"
 
 
-FARTHEST_S = 9.2e18  # of a timestamp in seconds
-
-MOMENTS_S = (-62_135_596_800.0, 253_402_300_799.0)  # of the years 1 to 9999
-MOST_TURN = 0.8  # of a cycle or of all time met: a wider part of it is no expectation
+MOST_S = 9.2e18  # seconds in an int64
+CALENDAR_S = (-62_135_596_800.0, 253_402_300_799.0)  # the years 1 to 9999
+MOST_TURN = 0.8  # of a cycle, or of the range: a wider part is no expectation
 
 
 class Datetime(Column):
-    """A moment in UTC; its cells are a standardised trend and a sine and cosine for each cycle.
+    """A time in UTC; its features are a standardized trend, and sine and cosine of each cycle.
 
-    A cycle is kept where the data goes round it twice and resolves it: dates without times have
-    no day cycle. Range and scale are those of ordinary moments: a few that lie apart from all
-    others, such as 9999-12-31, do not count. With an `atom` (the most frequent of these, and its
-    share) there is a Bernoulli cell "is the atom", and the other cells are observed only in other
-    rows. `trend_s` are center and scale, `parts` the trend and the cycles. Where the rows of
-    training follow each other in time, the trend is called clock, and later rows are expected: a
-    moment as far beyond the range as the range is long, or less, has the trend of that end.
+    A cycle has features if the data spans it twice and resolves it: dates without times have no
+    day cycle. Range and scale are those of ordinary times, without a few outlying ones such as
+    9999-12-31. With a `point_mass` (the most frequent outlying time and its share) there is a
+    Bernoulli feature, and the other features are observed only in other rows. `trend_s` are center
+    and scale, `parts` the trend and the cycles. If training rows are in the order of their times,
+    the trend is called clock, and later rows are expected: a time beyond the range by at most its
+    length has the trend of that end.
     """
 
     kind = "datetime"
@@ -116,7 +113,7 @@ class Datetime(Column):
 
     @property
     def clock(self) -> bool:
-        """True where the rows of training follow each other in time."""
+        """True if training rows are in the order of their times."""
         return self.parts[0] == CLOCK
 
     @property
@@ -125,10 +122,7 @@ class Datetime(Column):
         return self.parts[1:]
 
     def check(self) -> None:
-        """Refuse a style or a cycle that no fit makes: Arrow's reader crashes on odd formats.
-
-        Raises: SettingError.
-        """
+        """Raises: SettingError for an invalid format, on which Arrow would crash, or part."""
         if not dates.check(self.style):
             raise SettingError(f"style={self.style!r:.40} is an unsupported datetime format")
         once = len(set(self.parts)) == len(self.parts) and set(self.cycles) <= set(CYCLES_S)
@@ -138,25 +132,23 @@ class Datetime(Column):
             )
         pairs = [self.trend_s, self.range_s, self.point_mass or [0.0, 0.5]]
         if any(len(pair) != 2 for pair in pairs) or not (self.trend_s[1] > 0 < pairs[2][1] < 1):
-            raise SettingError(f"trend_s, range_s, atom={pairs!r:.60}: pairs, a share below 1")
+            raise SettingError(f"trend_s, range_s, point_mass={pairs!r:.60} are not valid")
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
         """Trend, step and cycles from the sample."""
         style = profile.style or cast.ISO
-        met, _ = cast.seconds(profile.sample, style)
-        ordinary, point_mass = ordinary_of(met)
-        moments = met[ordinary] if ordinary.any() else np.zeros(1)
+        times, _ = cast.seconds(profile.sample, style)
+        ordinary, point_mass = ordinary_of(times)
+        moments = times[ordinary] if ordinary.any() else np.zeros(1)
         step = next((s for s in (DAY_S, 60.0, 1.0) if not np.any(moments % s)), 1e-6)
         span = float(np.ptp(moments))
         cycles = [name for name, s in CYCLES_S.items() if span >= 2 * s and step < s]
-        kind = arrow_types.name(profile.arrow_type)
+        kind = cast.name_of(profile.arrow_type)
         range_s = [float(moments.min()), float(moments.max())]
-        if arrow_types.is_datetime(kind):
-            ends = arrow_types.ends_of(profile.sample.filter(ordinary))
-            range_s = arrow_types.narrowed(
-                range_s, ends, lambda s: arrow_types.of_seconds(s, kind)
-            )
+        if cast.is_datetime(kind):
+            ends = cast.ends_of(profile.sample.filter(ordinary))
+            range_s = cast.narrowed(range_s, ends, lambda s: cast.of_seconds(s, kind))
         return cls(
             profile.name,
             trend_s=[float(moments.mean()), float(moments.std()) or DAY_S],
@@ -170,68 +162,59 @@ class Datetime(Column):
 
     @property
     def remark(self) -> str:
-        """Said of a column that rows follow in time."""
+        """A note if rows are in the order of their times."""
         return "rows follow in time: later ones are expected" if self.clock else ""
 
     def slots(self) -> list[Slot]:
         """The point mass if there is one, the trend, then sine and cosine of each cycle."""
         parts = [self.parts[0], *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
         slots = [Slot(self.name, self.kind, "student_t", part) for part in parts]
-        return (
-            slots
-            if self.point_mass is None
-            else [point_mass_slot(self, self.point_mass[1]), *slots]
-        )
+        point_mass = self.point_mass
+        return slots if point_mass is None else [point_mass_slot(self, point_mass[1]), *slots]
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Trend and waves, all missing together."""
+        """Trend, sines and cosines; all are missing together."""
         moments, bad = cast.seconds(values, self.style)
-        levels.unreadable(self.name, cast.plain(values), bad, start, "date or time")
+        levels.check_readable(self.name, cast.plain(values), bad, start, "date or time")
         observed = ~np.isnan(moments)
         moments = np.where(observed, moments, self.trend_s[0])
         features = [(self._within_reach(moments) - self.trend_s[0]) / self.trend_s[1]]
         for cycle in self.cycles:
             turn = 2 * np.pi * (moments % CYCLES_S[cycle]) / CYCLES_S[cycle]
             features += [np.sin(turn) * np.sqrt(2), np.cos(turn) * np.sqrt(2)]  # unit variance
-        values, each_seen = np.stack(features, 1), np.repeat(observed[:, None], len(features), 1)
+        matrix, seen = np.stack(features, 1), np.repeat(observed[:, None], len(features), 1)
         if self.point_mass is not None:
-            at_point_mass = observed & (moments == self.point_mass[0])
-            values = np.column_stack(
-                [at_point_mass, np.where(at_point_mass[:, None], 0.0, values)]
-            )
-            each_seen = np.column_stack([observed, each_seen & ~at_point_mass[:, None]])
-        return values.astype(np.float32), each_seen
+            at_point_mass = (observed & (moments == self.point_mass[0]))[:, None]
+            matrix = np.hstack([at_point_mass, np.where(at_point_mass, 0.0, matrix)])
+            seen = np.hstack([observed[:, None], seen & ~at_point_mass])
+        return matrix.astype(np.float32), seen
 
     def _within_reach(self, moments: np.ndarray) -> np.ndarray:
-        """The times in seconds, those shortly outside the training range clipped to it."""
+        """The times; of a clock, those shortly beyond the training range are clipped to it."""
         if not self.clock:
             return moments
         first, last = self.range_s
-        near = (moments >= 2 * first - last) & (moments <= 2 * last - first)
-        return np.where(near, moments.clip(first, last), moments)
+        close = (moments >= 2 * first - last) & (moments <= 2 * last - first)
+        return np.where(close, moments.clip(first, last), moments)
 
     def decode(self, features: np.ndarray) -> Any:
-        """The moment that the trend gives, to the step of the column and within its range.
-
-        Or the point mass, if that is likelier.
-        """
-        return self._or_point_mass(
-            features, np.clip(self._moments(features), self.range_s[0], self.range_s[1])
-        )
+        """The time of the trend, rounded and within the range; or the point mass if likelier."""
+        first, last = self.range_s
+        return self._or_point_mass(features, self._moments(features).clip(first, last))
 
     def bounds(self, profile: Profile) -> Grid:
-        """The first and the last moment of the sample, where rows share them."""
+        """The first and the last time that may be drawn."""
         moments, _ = cast.seconds(profile.sample, self.style)
-        rows = [int((moments == end).sum()) for end in self.range_s]
         first, last = self.range_s
-        return {"between": between((first, last), (rows[0], rows[1]), self.step_s)}
+        rows = int((moments == first).sum()), int((moments == last).sum())
+        return {"between": between((first, last), rows, self.step_s)}
 
     def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
-        """The drawn time, within the range of training, or the point mass."""
+        """The drawn time, within the grid, or the point mass."""
         return self._or_point_mass(features, legal(self._moments(features), grid or {}, 0.0))
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
-        """True for times in the range of training, or at the point mass."""
+        """True for times between the ends of the grid, or at the point mass."""
         return inside(self._moments(features), grid) | self._at_point_mass(features)
 
     def exact(self, features: np.ndarray) -> np.ndarray:
@@ -240,29 +223,27 @@ class Datetime(Column):
         return self.trend_s[0] + self.trend_s[1] * trend
 
     def met(self) -> list[str]:
-        """The first and the last ordinary time of training, as texts."""
+        """The first and the last ordinary time of training data, as texts."""
         return self.text(self.typed(np.array(self.range_s)))
 
     def _moments(self, features: np.ndarray) -> np.ndarray:
-        """Seconds since 1970 that the trend gives, to the step, wherever they lie."""
+        """The times of the trend in seconds since 1970, rounded to the step."""
         return np.round(self.exact(features) / self.step_s) * self.step_s
 
     def _at_point_mass(self, features: np.ndarray) -> np.ndarray:
-        return (
-            features[:, 0] > 0.5 if self.point_mass is not None else np.zeros(len(features), bool)
-        )
+        return (features[:, 0] > 0.5) & (self.point_mass is not None)
 
     def _or_point_mass(self, features: np.ndarray, moments: np.ndarray) -> Any:
-        """The times in the column's type, with the point mass where it is likely."""
+        """The times in the column's type, or the point mass where it is likely."""
         point_mass = moments if self.point_mass is None else self.point_mass[0]
         return self.typed(np.where(self._at_point_mass(features), point_mass, moments))
 
     def text(self, values: Any) -> list[str]:
-        """Moments in ISO 8601, without a time where the column has none."""
+        """Times in ISO 8601, without a time of day if the column has none."""
         return self._stamps(cast.seconds(values, self.style)[0])
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
-        """The likely span of time, and of each cycle the part that the value falls out of.
+        """The likely span, and the likely part of each cycle that the time is outside of.
 
         Or the point mass, if that is likely.
         """
@@ -271,90 +252,77 @@ class Datetime(Column):
         moments = self.exact(features)
         slack = self.step_s / 2 + 1e-6 * self.trend_s[1]  # features are float32
         in_span = (low - slack <= moments) & (moments <= high + slack)
-        wide = high - low > MOST_TURN * (self.range_s[1] - self.range_s[0])
-        wide |= self.clock  # a row of a log may be of any time
-        in_span |= (
-            wide & (self.range_s[0] - slack <= moments) & (moments <= self.range_s[1] + slack)
-        )
+        first, last = self.range_s
+        vague = (high - low > MOST_TURN * (last - first)) | self.clock  # a log row has any time
+        in_span |= vague & (first - slack <= moments) & (moments <= last + slack)
         known, spans = ~outside(low, high, self.range_s), self._span_texts(low, high)
-        odd = self._odd_cycles(features[:, trend + 1 :], predicted, trend + 1)
+        cycles = self._unusual_cycles(features[:, trend + 1 :], predicted, trend + 1)
         texts = [
-            f"{' and '.join(parts) if inside and parts else ' and '.join([span, *parts])} {LEVEL}"
-            for span, inside, parts in zip(spans, in_span, odd, strict=True)
+            f"{' and '.join(parts if fits and parts else [span, *parts])} {LEVEL}"
+            for span, fits, parts in zip(spans, in_span, cycles, strict=True)
         ]
-        fits = in_span & np.array([not parts for parts in odd], bool)
+        fits = in_span & np.array([not parts for parts in cycles], bool)
         if self.point_mass is not None:
             point_mass = self.text(self.typed(np.array(self.point_mass[:1])))[0]
-            share = predicted.middle[:, 0]
-            return with_point_mass(
-                point_mass, self._at_point_mass(features), share, Expected(texts, fits, known)
-            )
+            share, at_point_mass = predicted.middle[:, 0], self._at_point_mass(features)
+            return with_point_mass(point_mass, at_point_mass, share, Expected(texts, fits, known))
         return known_only(texts, fits, known)
 
-    def _odd_cycles(
-        self, turns: np.ndarray, predicted: Prediction, first_cell: int
+    def _unusual_cycles(
+        self, waves: np.ndarray, predicted: Prediction, first_wave: int
     ) -> list[list[str]]:
         """For each row, the expected part of each cycle that its time is outside of."""
-        odd: list[list[str]] = [[] for _ in turns]
-        for place, cycle in enumerate(self.cycles):
-            angle = np.arctan2(turns[:, 2 * place], turns[:, 2 * place + 1])
-            at = first_cell + 2 * place
-            first, last = predicted.low[:, at], predicted.high[:, at]
-            wide = last - first > MOST_TURN * 2 * np.pi
-            apart = ~wide & ((angle - first) % (2 * np.pi) > last - first)
-            for row in np.flatnonzero(apart):
-                odd[row].append(cycle_text(cycle, first[row], last[row]))
-        return odd
+        texts: list[list[str]] = [[] for _ in waves]
+        for i, cycle in enumerate(self.cycles):
+            angle = np.arctan2(waves[:, 2 * i], waves[:, 2 * i + 1])
+            feature = first_wave + 2 * i
+            first, last = predicted.low[:, feature], predicted.high[:, feature]
+            narrow = last - first <= MOST_TURN * 2 * np.pi
+            for row in np.flatnonzero(narrow & ((angle - first) % (2 * np.pi) > last - first)):
+                texts[row].append(cycle_text(cycle, first[row], last[row]))
+        return texts
 
     def usual(self, low: float, high: float) -> str:
         """The span between two values of the trend feature."""
         return self._span_texts(*self._ends(np.array([low]), np.array([high])))[0]
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds since 1970, within what a calendar holds."""
-        first, last = (
-            np.clip(self.trend_s[0] + self.trend_s[1] * end.astype(np.float64), *MOMENTS_S)
-            for end in (low, high)
+        """The ends of a span in seconds since 1970, within the years 1 to 9999."""
+        center, scale = self.trend_s
+        low, high = (
+            np.clip(center + scale * end.astype(np.float64), *CALENDAR_S) for end in (low, high)
         )
-        return first, last
+        return low, high
 
     def _span_texts(self, low: np.ndarray, high: np.ndarray) -> list[str]:
         ends = zip(self._stamps(low), self._stamps(high), strict=True)
         return [a if a == b else f"{a} to {b}" for a, b in ends]
 
     def _stamps(self, moments: np.ndarray) -> list[str]:
-        """Moments in ISO 8601, "missing" for NaN."""
+        """Times in ISO 8601; "missing" for NaN."""
         unit = "D" if self.step_s == DAY_S else "s"
         gaps = np.isnan(moments)
-        whole = np.floor(np.where(gaps, 0, moments)).clip(-FARTHEST_S, FARTHEST_S)
+        whole = np.floor(np.where(gaps, 0, moments)).clip(-MOST_S, MOST_S)
         stamps = whole.astype(np.int64).astype("datetime64[s]").astype(f"datetime64[{unit}]")
         return ["missing" if gap else str(stamp) for gap, stamp in zip(gaps, stamps, strict=True)]
 
     def typed(self, moments: np.ndarray) -> Any:
-        """Times in seconds, clipped to the range of training, in the column's type."""
+        """Times in seconds, in the column's type."""
         import pyarrow as pa
 
         if self.style in dates.EPOCHS:
-            return self._counted(moments)
+            units = moments / dates.EPOCHS[self.style]
+            if self.type in {"float", "double"}:
+                return cast.array(units, self.type)
+            whole = pa.array(np.round(units).astype(np.int64))
+            return whole.cast(cast.type_named(self.type), safe=False)
         numeric = self.type.startswith(("int", "uint"))
         if self.type != "string" and not numeric:
-            return arrow_types.of_seconds(moments, self.type)
+            return cast.of_seconds(moments, self.type)
         stamps = pa.array((moments * 1e6).round().astype(np.int64)).cast(pa.timestamp("us"))
         if self.style == cast.ISO:
-            day = self.step_s == DAY_S
-            if day:
-                return stamps.cast(pa.date32()).cast(pa.string())
-            whole = self.step_s >= 1  # then no text shows a fraction of a second
-            return (stamps.cast(pa.timestamp("s")) if whole else stamps).cast(pa.string())
+            if self.step_s >= 1:  # then no text shows a fraction of a second
+                stamps = stamps.cast(pa.date32() if self.step_s == DAY_S else pa.timestamp("s"))
+            return stamps.cast(pa.string())
         texts = pa.array(dates.write(moments, self.style), pa.string())
-        return texts.cast(arrow_types.named(self.type)) if numeric else texts
-
-    def _counted(self, moments: np.ndarray) -> Any:
-        """Moments as numbers since 1970, in the unit and the type of training."""
-        import pyarrow as pa
-
-        units = moments / dates.EPOCHS[self.style]
-        if self.type in {"float", "double"}:
-            return arrow_types.array(units, self.type)
-        whole = pa.array(np.round(units).astype(np.int64))
-        return whole.cast(arrow_types.named(self.type), safe=False)
+        return texts.cast(cast.type_named(self.type)) if numeric else texts

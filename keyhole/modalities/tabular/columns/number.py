@@ -1,7 +1,7 @@
 """Continuous columns: standardized, transformed if their tails are long.
 
-If one value holds a large share of the rows, it is a point mass (a hurdle model): one feature says
-whether a row has it, another holds the value of other rows.
+A value in a large share of the rows is a point mass (a hurdle model): one feature says whether a
+row has it, another holds the value of the other rows.
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from keyhole.core.layout import FAR, Slot
-from keyhole.data import arrow_types, cast, levels
+from keyhole.data import cast, levels
 from keyhole.data.numerals import NumberFormat
 from keyhole.errors import SettingError
 from keyhole.modalities.expected import (
@@ -24,7 +24,15 @@ from keyhole.modalities.expected import (
     with_point_mass,
 )
 from keyhole.modalities.tabular.columns.base import Column, point_mass_slot
-from keyhole.modalities.tabular.columns.grids import Grid, between, grid, inside, legal, snapped
+from keyhole.modalities.tabular.columns.grids import (
+    Grid,
+    between,
+    grid,
+    heaped,
+    inside,
+    legal,
+    snapped,
+)
 from keyhole.modalities.tabular.profile import Profile
 
 LEAST_POINT_MASS = 0.5  # share of rows that makes one value a point mass
@@ -33,31 +41,31 @@ MOST_SCORES, LEAST_SCORES = 200, 10  # knots of normal scores
 
 
 def point_mass_of(numbers: np.ndarray) -> list[float] | None:
-    """The value that holds a large share of rows, and that share, short of all by half a row."""
+    """The value of a large share of the rows, and that share; at most all but half a row."""
     if not len(numbers):
         return None
     values, counts = np.unique(numbers, return_counts=True)
     share = counts.max() / len(numbers)
-    # With few values each holds a large share; that is a small scale, not a point mass.
+    # Each of few values has a large share; that is a small scale, not a point mass.
     if share < LEAST_POINT_MASS or (len(values) > 1 and share < 3 / len(values)):
         return None
     return [float(values[counts.argmax()]), float(min(share, 1 - 0.5 / len(numbers)))]
 
 
 def long_tailed(numbers: np.ndarray) -> bool:
-    """True where the outer hundredth lies much farther out than the quartiles."""
+    """True if the outer 1 % lies much farther out than the quartiles."""
     if len(numbers) < 20:
         return False
     low, first, middle, third, high = np.quantile(numbers, (0.01, 0.25, 0.5, 0.75, 0.99))
-    near, far = max(third - middle, middle - first), max(high - middle, middle - low)
-    return bool(far > LONG_TAIL * near)
+    inner, outer = max(third - middle, middle - first), max(high - middle, middle - low)
+    return bool(outer > LONG_TAIL * inner)
 
 
 def spread_of(numbers: np.ndarray, robust: bool) -> tuple[float, float]:
-    """Mean and standard deviation; median and the quartiles' distance where `robust`."""
+    """Mean and standard deviation; if `robust`, estimated from the quartiles."""
     if not len(numbers):
         return 0.0, 1.0
-    most = float(np.abs(numbers).max()) or 1.0  # squares of numbers as they are may overflow
+    most = float(np.abs(numbers).max()) or 1.0  # squares of large numbers may overflow
     center, scale = float((numbers / most).mean()) * most, float((numbers / most).std()) * most
     if robust:
         first, middle, third = np.quantile(numbers, (0.25, 0.5, 0.75))
@@ -67,7 +75,7 @@ def spread_of(numbers: np.ndarray, robust: bool) -> tuple[float, float]:
 
 
 def normal_scores(numbers: np.ndarray) -> list[list[float]] | None:
-    """Values and their normal scores (van der Waerden's); None for too few values."""
+    """Values and their van der Waerden normal scores; None for too few values."""
     levels = (np.arange(MOST_SCORES) + 0.5) / MOST_SCORES
     least = 0.5 / max(len(numbers), 1)
     levels = levels[(levels > least) & (levels < 1 - least)]
@@ -77,16 +85,16 @@ def normal_scores(numbers: np.ndarray) -> list[list[float]] | None:
     return [values.tolist(), stats.norm.ppf(levels[first]).tolist()]
 
 
-VALUES_PER_BIN = 250  # whose means are compared: expected and observed
-NEAR = 1e-5  # of the spread: two such numbers are one
+VALUES_PER_BIN = 250  # fewer would make the mean of a bin follow the noise of a long tail
+NEAR = 1e-5  # in units of the scale: closer numbers are the same value
 
 
 class Number(Column):
-    """A number; its feature is (x - center) / scale, with asinh if `transformed` is true; a list
-    is a map from values to normal scores, so that training rows are normal.
+    """A number; its feature is (x - center) / scale.
 
-    With a `point_mass` there is a Bernoulli feature, and the number is observed only in other
-    rows. `knots` map an expected value to the mean of observed ones: the decoded mean of a
+    If `transformed` is true, the feature is the asinh of that; a list maps values to normal
+    scores. With a `point_mass` there is a Bernoulli feature, and the number is observed only in
+    other rows. `knots` map an expected value to the mean of observed ones: the decoded mean of a
     transformed value is a median on the original scale.
     """
 
@@ -117,31 +125,31 @@ class Number(Column):
 
     def check(self) -> None:
         """Raises: SettingError if the range or the point mass is not a pair."""
-        pairs = [self.range, self.point_mass or [0.0, 0.0]]
+        pairs = self.range, self.point_mass or [0.0, 0.0]
         if any(len(pair) != 2 for pair in pairs):
             raise SettingError(f"range, point_mass={pairs!r:.60}: expected pairs of numbers")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments; a text column's type says how it writes numbers."""
+        """The constructor's arguments; the type of a text column has its number format."""
         params = super().get_params(deep)
         if self.written_as is not None:
             params["type"] = {"of": self.type, **self.written_as.recipe()}
         return params
 
     def reads_as(self, decimal: str) -> bool:
-        """True where texts with this decimal sign need no other reading."""
+        """True if texts with this decimal sign can be read without the column's format."""
         format_ = self.written_as
         return format_ is None or (not format_.unit and format_.decimal in {"", decimal})
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
-        """Center and scale from the sample, robust ones where the tails are long."""
+        """Center and scale from the sample, robust if the tails are long."""
         numbers = profile.numbers()
         point_mass = point_mass_of(numbers)
         rest = numbers if point_mass is None else numbers[numbers != point_mass[0]]
         transformed = long_tailed(rest)
         center, scale = spread_of(rest, transformed)
-        kind = arrow_types.name(profile.arrow_type)
+        kind = cast.name_of(profile.arrow_type)
         if kind == "string":
             kind = "int64" if profile.whole and profile.most < 2**53 else "double"
         return cls(
@@ -150,28 +158,28 @@ class Number(Column):
             scale=scale,
             transformed=transformed,
             point_mass=point_mass,
-            range=arrow_types.narrowed(
+            range=cast.narrowed(
                 [profile.least, profile.most],
                 profile.exact_ends,
-                lambda ends: arrow_types.of_numbers(ends, kind),
+                lambda ends: cast.of_numbers(ends, kind),
             ),
             type=kind if profile.format is None else {"of": kind, **profile.format.recipe()},
         )
 
     @classmethod
     def of_measure(cls, profile: Profile, scale: float) -> Self:
-        """The column with a scale shared with others, without transform or point mass."""
+        """The column with this scale, without transform or point mass."""
         numbers = profile.numbers()
-        shared = {
-            "center": float(numbers.mean()) if len(numbers) else 0.0,
-            "scale": scale,
-            "transformed": False,
-            "point_mass": None,
-        }
-        return cls(**{**cls.learn(profile).get_params(), **shared})
+        center = float(numbers.mean()) if len(numbers) else 0.0
+        params = {"center": center, "scale": scale, "transformed": False, "point_mass": None}
+        return cls(**{**cls.learn(profile).get_params(), **params})
 
     def normalized(self, numbers: np.ndarray) -> Self:
-        """The same column, transformed to the normal scores of these numbers if they suffice."""
+        """The column transformed to the normal scores of these numbers, unless they repeat."""
+        if self.point_mass is not None:
+            numbers = numbers[numbers != self.point_mass[0]]
+        if heaped(numbers):
+            return self
         transformed = normal_scores(numbers) or self.transformed
         return type(self)(**{**self.get_params(), "transformed": transformed})
 
@@ -187,8 +195,8 @@ class Number(Column):
 
     def slots(self) -> list[Slot]:
         """The point mass if there is one, then the number; a constant is a point mass only."""
-        transformed = self.transformed is True
-        value = Slot(self.name, self.kind, "student_t", unit=self.scale, transformed=transformed)
+        asinh = self.transformed is True
+        value = Slot(self.name, self.kind, "student_t", unit=self.scale, transformed=asinh)
         if self.point_mass is None:
             return [value]
         point_mass = point_mass_slot(self, self.point_mass[1])
@@ -199,22 +207,22 @@ class Number(Column):
         return self.range[0] == self.range[1]
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """The features of Arrow values; `encode_matrix` encodes many columns at once."""
+        """The features of Arrow values; `encode_matrix` encodes many columns together."""
         return self.encode_floats(self.numbers(values, start))
 
     def numbers(self, values: Any, start: int = 0) -> np.ndarray:
-        """The numbers of Arrow values, texts read as training wrote them, NaN for missing."""
+        """The numbers of Arrow values, texts read in the column's format; NaN for missing."""
         format_ = self.written_as or NumberFormat()
         decimal, unit = format_.decimal or ".", format_.unit or None
         return levels.numbers(self.name, values, start, decimal, unit)
 
     def written(self, values: Any) -> Any:
-        """Texts where training wrote money, percent, or another decimal sign."""
+        """Texts if training data has money, percent, or decimal commas."""
         plain = self.written_as is None or self.written_as.plain
         return values if plain else self.cell_texts(values)
 
     def cell_texts(self, values: Any, decimal: str = "") -> Any:
-        """Numbers with the sign, the thousands, the digits and the unit of training."""
+        """Numbers as texts in the column's format."""
         import pyarrow as pa
 
         format_ = self.written_as or NumberFormat()
@@ -226,34 +234,33 @@ class Number(Column):
         """The features of float values, NaN for missing."""
         observed = ~np.isnan(numbers)
         numbers = np.where(observed, numbers, self.center)
-        features = self._bend(numbers)
+        features = self._transform(numbers)
         if self.point_mass is None:
             return features.astype(np.float32)[:, None], observed[:, None]
         at_point_mass = (numbers == self.point_mass[0]) & observed
-        pair = np.stack([at_point_mass, np.where(at_point_mass, 0.0, features)], 1).astype(
-            np.float32
-        )
+        pair = np.stack([at_point_mass, np.where(at_point_mass, 0.0, features)], 1)
         pair_observed = np.stack([observed, observed & ~at_point_mass], 1)
-        return pair[:, : len(self.slots())], pair_observed[:, : len(self.slots())]
+        count = len(self.slots())
+        return pair[:, :count].astype(np.float32), pair_observed[:, :count]
 
     def decode(self, features: np.ndarray) -> Any:
-        """The mean on the original scale, within the range of training."""
-        mean = self._unbend(features[:, -1].astype(np.float64))
+        """The mean on the original scale, within the range of training data."""
+        mean = self._inverse(features[:, -1].astype(np.float64))
         if self.point_mass is not None:
             share = features[:, 0].astype(np.float64)
-            rest = self.point_mass[0] if self._constant else mean
-            mean = share * self.point_mass[0] + (1 - share) * rest
+            other = self.point_mass[0] if self._constant else mean
+            mean = share * self.point_mass[0] + (1 - share) * other
         return self.typed(mean)
 
     def guess(self, features: np.ndarray) -> Any:
-        """The mean for a gap: `decode`, calibrated by `knots`."""
-        guessed, _ = cast.floats(self.decode(features))
-        return self.typed(
-            guessed if self.knots is None else np.interp(guessed, self.knots[0], self.knots[1])
-        )
+        """The decoded mean, calibrated by `knots`."""
+        mean, _ = cast.floats(self.decode(features))
+        if self.knots is not None:
+            mean = np.interp(mean, self.knots[0], self.knots[1])
+        return self.typed(mean)
 
     def bounds(self, profile: Profile) -> Grid:
-        """The grid that the sample lies on, and the ends of the range where rows share them."""
+        """The grid of the sample, and the smallest and largest number that may be drawn."""
         lattice = grid(profile.numbers())
         step = lattice.get("step", [1.0 if self.type.startswith(("int", "uint")) else None])[0]
         stored: type = np.float32 if self.type == "float" else float
@@ -261,26 +268,24 @@ class Number(Column):
         return {**lattice, "between": between(ends, profile.ends, step)}
 
     def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
-        """The drawn number, on the grid that training values lie on."""
-        return self.typed(legal(self._free(features), grid or {}, NEAR * self.scale))
+        """The drawn number, moved to the grid."""
+        return self.typed(legal(self._numbers(features), grid or {}, NEAR * self.scale))
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
-        """True where the number lies between the ends."""
-        return inside(snapped(self._free(features), grid, NEAR * self.scale), grid)
+        """True for numbers between the ends of the grid."""
+        return inside(snapped(self._numbers(features), grid, NEAR * self.scale), grid)
 
-    def _free(self, features: np.ndarray) -> np.ndarray:
-        """The number, wherever it lies."""
-        values = features.astype(np.float64)
-        number = self._unbend(values[:, -1])
-        if self.point_mass is not None:
-            at_point_mass = values[:, 0] > 0.5
-            number = np.where(at_point_mass | self._constant, self.point_mass[0], number)
-        return number
+    def _numbers(self, features: np.ndarray) -> np.ndarray:
+        """The numbers of drawn features, not clipped."""
+        numbers = self._inverse(features[:, -1].astype(np.float64))
+        if self.point_mass is None:
+            return numbers
+        return np.where((features[:, 0] > 0.5) | self._constant, self.point_mass[0], numbers)
 
     def typed(self, mean: np.ndarray) -> Any:
-        """Numbers, clipped to the range of training, in the column's type."""
+        """Numbers, clipped to the range of training data, in the column's type."""
         mean = np.clip(mean, self.range[0], self.range[1])
-        return arrow_types.of_numbers(mean, self.type)
+        return cast.of_numbers(mean, self.type)
 
     def calibrated(self, expected: np.ndarray, observed: np.ndarray) -> Self:
         """The same column with `knots`: the least-squares increasing map, expected to observed.
@@ -295,7 +300,6 @@ class Number(Column):
         if len(expected) < 4 * VALUES_PER_BIN or np.ptp(expected) == 0:
             return self  # the map is flat beyond its outermost bins: two would clip half the rows
         order = np.argsort(expected, kind="stable")
-        # Few rows per bin would follow the noise of a long tail: a bin's mean needs hundreds.
         bins = np.array_split(order, int(min(len(order) // VALUES_PER_BIN, 32)))
         expected_means = np.array([expected[b].mean() for b in bins])
         observed_means = np.array([observed[b].mean() for b in bins])
@@ -305,47 +309,45 @@ class Number(Column):
         return type(self)(**{**self.get_params(), "knots": knots})
 
     def text(self, values: Any) -> list[str]:
-        """Numbers with four digits, whole ones in full."""
+        """Numbers with four digits, large ones in full."""
         return number_texts(cast.floats(values)[0])
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likely range, the point mass, or both if neither has enough probability."""
         if self._constant:
-            said = f"{number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
-            return Expected(
-                [said] * len(features), features[:, 0] > 0.5, np.ones(len(features), bool)
-            )
+            text = f"{number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
+            known = np.ones(len(features), bool)
+            return Expected([text] * len(features), features[:, 0] > 0.5, known)
         ends = self._ends(predicted.low[:, -1], predicted.high[:, -1])
-        said = expected_range(self._unbend(features[:, -1].astype(np.float64)), *ends, self.range)
+        numbers = self._inverse(features[:, -1].astype(np.float64))
+        expected = expected_range(numbers, *ends, self.range)
         if self.point_mass is None:
-            return said
+            return expected
         point_mass = number_texts(np.array(self.point_mass[:1]))[0]
-        return with_point_mass(point_mass, features[:, 0] > 0.5, predicted.middle[:, 0], said)
+        return with_point_mass(point_mass, features[:, 0] > 0.5, predicted.middle[:, 0], expected)
 
     def usual(self, low: float, high: float) -> str:
         """The range between two values of the number feature."""
         return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ends of ranges on the original scale; a column without negative numbers has none."""
-        ends = [self._unbend(end.astype(np.float64)) for end in (low, high)]
+        """Ends on the original scale; not negative if all training numbers are not."""
+        low, high = (self._inverse(end.astype(np.float64)) for end in (low, high))
         if self.range[0] >= 0:
-            ends[0] = np.where(ends[1] >= 0, ends[0].clip(0), ends[0])
-        if self.type.startswith(("int", "uint")):
-            return whole(*ends)
-        return ends[0], ends[1]
+            low = np.where(high >= 0, low.clip(0), low)
+        return whole(low, high) if self.type.startswith(("int", "uint")) else (low, high)
 
-    def _bend(self, numbers: np.ndarray) -> np.ndarray:
+    def _transform(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers as features."""
         features = ((numbers - self.center) / self.scale).clip(-FAR, FAR)
-        if isinstance(
-            self.transformed, list
-        ):  # beyond the outermost scores, in units of the spread
+        if isinstance(self.transformed, list):  # beyond the outermost scores, in units of `scale`
             values, scores = (np.array(part) for part in self.transformed)
             beyond = numbers - numbers.clip(values[0], values[-1])
             return np.interp(numbers, values, scores) + (beyond / self.scale).clip(-FAR, FAR)
         return np.arcsinh(features) if self.transformed else features
 
-    def _unbend(self, features: np.ndarray) -> np.ndarray:
+    def _inverse(self, features: np.ndarray) -> np.ndarray:
+        """Features as numbers."""
         if isinstance(self.transformed, list):
             values, scores = (np.array(part) for part in self.transformed)
             beyond = features - features.clip(scores[0], scores[-1])
@@ -356,16 +358,16 @@ class Number(Column):
 
 
 def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The features of columns without transform or point mass, from floats (rows, columns).
+    """The features of floats (rows, columns) in one pass, which is faster than by column.
 
-    None if a column needs `encode_floats`. Faster: one pass over a matrix, not five per column.
+    None if a column has a transform or a point mass: these need `encode_floats`.
     """
     import torch
 
     if any(c.transformed or c.point_mass is not None for c in columns):
         return None
-    fit = x.dtype in (np.float32, np.float64) and x.flags.writeable and min(x.strides) >= 0
-    values = torch.from_numpy(x if fit else np.array(x, np.float64))  # torch takes no other array
+    usable = x.dtype in (np.float32, np.float64) and x.flags.writeable and min(x.strides) >= 0
+    values = torch.from_numpy(x if usable else np.array(x, np.float64))  # torch rejects others
     center = torch.tensor([column.center for column in columns], dtype=values.dtype)
     scale = torch.tensor([column.scale for column in columns], dtype=values.dtype)
     features = ((values - center) / scale).to(torch.float32)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keyhole.core.draws import draws
 from keyhole.data import cast
 from keyhole.data.source import Rows
 from keyhole.errors import DataError
@@ -106,14 +107,6 @@ class Split:
             return (rank + 0.5) / groups
         each = max(1, round(self.share * groups))  # groups for stopping, and for calibration
         return 0.0 if rank < each else 1.5 * self.share if rank < 2 * each else 1.0
-
-
-def draws(keys: np.ndarray, seed: int) -> np.ndarray:
-    """A number in [0, 1) for each key, the same in every run: SplitMix64's finaliser."""
-    x = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % (1 << 64))
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-    return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2**53
 
 
 def _ranks(sample: Any, column: str, seed: int, rows: int) -> dict[str | None, int]:

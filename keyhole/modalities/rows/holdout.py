@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from keyhole.core.draws import draws
 from keyhole.core.records import Batch
 from keyhole.data import cast
 from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.modalities.base import Modality
-from keyhole.training.feed import stacked
-from keyhole.training.reference import TRAINED, ReferenceSet, most_reference_rows
-from keyhole.training.robust_weights import RobustWeights
-from keyhole.training.split import CALIBRATE, STOP, TRAIN, Split, draws
+from keyhole.modalities.rows.feed import stacked
+from keyhole.modalities.rows.reference import TRAINED, ReferenceSet, most_reference_rows
+from keyhole.modalities.rows.robust_weights import RobustWeights
+from keyhole.modalities.rows.split import CALIBRATE, STOP, TRAIN, Split
 
 BLOCK_ROWS = 65_536
 MOST_STOP_ROWS = 4_096  # an evaluation on more tells no more
@@ -23,7 +24,7 @@ SPARE = 1.3  # times as many rows are drawn as are remembered, so that there are
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutRows:
     """Rows, and for each its part: a fold, or TRAIN, STOP or CALIBRATE.
 
     `places` is each row's place in the source; `recalled` are the rows, none of them to
@@ -37,7 +38,7 @@ class HeldOut:
     split: Split
 
     @classmethod
-    def gather(cls, source: Source, split: Split, features: int) -> "HeldOut":
+    def gather(cls, source: Source, split: Split, features: int) -> "HeldOutRows":
         """All rows where there are folds; else the held-out ones, and some of training."""
         import pyarrow as pa
 

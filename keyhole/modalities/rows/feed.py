@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from keyhole.core.draws import draws, hash_of
 from keyhole.core.records import Batch
 from keyhole.data.source import Rows, Source
 from keyhole.modalities.base import Modality
-from keyhole.training.robust_weights import RobustWeights
-from keyhole.training.split import Split, draws
+from keyhole.modalities.rows.robust_weights import RobustWeights
+from keyhole.modalities.rows.split import Split
 
 POOL_FEATURES = 1 << 24  # 64 MB of float32 and 16 MB of seen flags
 BLOCK_ROWS = 65_536
 
 
 @dataclass
-class Feed:
+class RowFeed:
     """Batches for training, and the rows held out of it."""
 
     source: Source
@@ -118,14 +119,6 @@ class Feed:
     def _groups_that_fit(self) -> int:
         features = len(self.modality.layout) * max(self.rows // self.source.groups, 1)
         return int(np.clip(POOL_FEATURES // features, 1, self.source.groups))
-
-
-def hash_of(seed: int, step: int) -> int:
-    """A seed for one step, unlike that of any other: SplitMix64 (Steele et al. 2014)."""
-    x = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % (1 << 64)
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % (1 << 64)
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % (1 << 64)
-    return x ^ (x >> 31)
 
 
 def _lead(batch: Batch) -> Batch:

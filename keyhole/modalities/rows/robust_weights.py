@@ -14,7 +14,7 @@ from keyhole.core.records import Batch
 from keyhole.core.robust import Robust, trimmed
 from keyhole.data.source import Rows
 from keyhole.modalities.base import Modality
-from keyhole.training.reference import most_reference_rows
+from keyhole.modalities.rows.reference import most_reference_rows
 
 FULL = 0.75  # share of rows that count in full, where the share of bad ones is not known
 

@@ -81,8 +81,10 @@ def members_mean(mean: Batch, *, first: bool = False) -> Batch:
 def _expected(network: Network, batch: Batch, member: torch.Tensor) -> Batch:
     with torch.no_grad():
         mean = network(batch).likelihood.mean
-    parts = (_by_member(part[0], member) for part in (mean.numbers, mean.codes, mean.observed))
-    return Batch(*parts)
+    numbers, codes, observed = (
+        _by_member(part[0], member) for part in (mean.numbers, mean.codes, mean.observed)
+    )
+    return Batch(numbers, codes, observed)
 
 
 def _by_member(found: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
