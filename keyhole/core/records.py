@@ -31,6 +31,13 @@ class Batch:
     def __len__(self) -> int:
         return self.observed.shape[-2]
 
+    def feature(self, index: int) -> Tensor:
+        """The values of one feature: numbers, or codes."""
+        first_code = self.numbers.shape[-1]
+        if index < first_code:
+            return self.numbers[..., index]
+        return self.codes[..., index - first_code]
+
     def take(self, rows: Tensor | slice) -> "Batch":
         """The rows at these positions; a (member, batch) index gives a member axis."""
         return self._each(lambda part: part[rows])

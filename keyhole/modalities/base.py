@@ -31,13 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Ability = Literal["codes", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
-UNSUPPORTED: dict[Ability, str] = {  # by a modality that says nothing of its own
-    "given": "rows of this kind are drawn as a whole",
-    "cards": "a card names columns of a table, and these rows are none",
-    "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
-    "png": "rows that are no images need a .csv, .parquet or .jsonl file",
-}
+Ability = Literal["embed", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
 LEAST_REACH = 0.05  # of a feature's spread
 
 
@@ -90,6 +84,12 @@ class Modality(Described):
 
     family = "modality"
     noun: ClassVar[str] = "rows of another kind"  # "X holds ..., and this model was fitted on ..."
+    unsupported: ClassVar[Mapping[Ability, str]] = {  # why not, in one sentence
+        "given": "rows of this kind are drawn as a whole",
+        "cards": "a card names columns of a table, and these rows are none",
+        "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
+        "png": "rows that are no images need a .csv, .parquet or .jsonl file",
+    }
 
     has_rows: ClassVar[bool] = True  # False: samples are not rows that answers go back to
 
@@ -128,11 +128,11 @@ class Modality(Described):
     def supports(self, task: Ability) -> str | None:
         """None where `task` can be asked of such rows, else one sentence that says why not.
 
-        Tasks are "given" (rows drawn with given values), "cards" (of code dimensions), "judge" (of
-        drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values" (is one value
-        far beyond all that its column held?).
+        Tasks are "embed", "given" (rows drawn with given values), "cards" (of code dimensions),
+        "judge" (of drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values"
+        (is one value far beyond all that its column held?).
         """
-        return UNSUPPORTED.get(task)
+        return self.unsupported.get(task)
 
     @classmethod
     def learn(

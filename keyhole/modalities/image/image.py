@@ -26,7 +26,7 @@ from keyhole.data.image_rows import (
 )
 from keyhole.data.source import Rows, Source, check_columns
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Ability, Field, Modality
+from keyhole.modalities.base import Field, Modality
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
 from keyhole.modalities.image.contrast import contrast, patch_coordinates
 from keyhole.modalities.image.maps import PixelMaps
@@ -47,14 +47,6 @@ SAMPLE_BYTES = 128 << 20  # of images that a survey keeps
 NATS_UNOBSERVED = 9.0  # of a white pixel where all others were black
 
 
-UNSUPPORTED: dict[Ability, str] = {
-    "given": "images are drawn as a whole",
-    "cards": "a card names columns, and this model's rows are images",
-    "judge": "drawn rows of a table are judged; images are looked at",
-    "single_values": "a pixel is no column: white is a shade like any other",
-}
-
-
 class ImageModality(Modality):
     """Images, their pixels by one measure: `center` and `scale`, the usual contrast within one.
 
@@ -64,6 +56,12 @@ class ImageModality(Modality):
 
     kind = "images"
     noun = "images"
+    unsupported = {
+        "given": "images are drawn as a whole",
+        "cards": "a card names columns, and this model's rows are images",
+        "judge": "drawn rows of a table are judged; images are looked at",
+        "single_values": "a pixel is no column: white is a shade like any other",
+    }
 
     def __init__(
         self,
@@ -299,10 +297,6 @@ class ImageModality(Modality):
             mean = np.where(known, residuals[:, patch], 0).sum(1) / known.sum(1).clip(1)
             pooled[:, patch] = np.where(known.any(1), mean, np.nan)[:, None]
         return pooled
-
-    def supports(self, task: Ability) -> str | None:
-        """Anomaly maps and files."""
-        return UNSUPPORTED.get(task)
 
     def images(self, table: pa.Table) -> np.ndarray | None:
         """The images of a table, if it holds any."""

@@ -18,7 +18,7 @@ from keyhole.data import cast, levels
 from keyhole.data.numerals import NumberFormat
 from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_matrix, weights
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Ability, Modality
+from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Ignored, Number
@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 BINNED = {"student_t", "counts"}  # likelihoods that a histogram can replace
 
 
-UNSUPPORTED: dict[Ability, str] = {
-    "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
-    "png": "the rows of a table need a .csv, .parquet or .jsonl file",
-}
-
-
 class Tabular(Modality):
     """The columns of a table, the reasons for their kinds, and their shares of missing values.
 
@@ -50,6 +44,10 @@ class Tabular(Modality):
 
     kind = "tabular"
     noun = "a table"
+    unsupported = {
+        "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
+        "png": "the rows of a table need a .csv, .parquet or .jsonl file",
+    }
 
     def __init__(
         self,
@@ -278,8 +276,7 @@ class Tabular(Modality):
         import pyarrow as pa
 
         names = table.column_names
-        columns = [self.by_name[n].written(table.column(n)) for n in names]
-        return pa.table(columns, names=names)
+        return pa.table({n: self.by_name[n].written(table.column(n)) for n in names})
 
     def encode_given(self, given: Mapping[str, Any]) -> Batch:
         """One encoded row in which only these columns are observed.
@@ -299,13 +296,11 @@ class Tabular(Modality):
 
     def unseen_levels(self, batch: Batch) -> dict[str, int]:
         """Of each category and boolean column."""
-        counts, wide = {}, self.layout.numbers
-        for column in self.encoded_columns:
-            if column.unseen is not None:
-                cell = self.layout.features(column.name)[0]
-                codes = batch.codes[:, cell - wide] if cell >= wide else batch.numbers[:, cell]
-                counts[column.name] = int((codes == column.unseen).sum())
-        return counts
+        return {
+            c.name: int((batch.feature(self.layout.features(c.name)[0]) == c.unseen).sum())
+            for c in self.encoded_columns
+            if c.unseen is not None
+        }
 
     def comparable(self, table: pa.Table) -> pa.Table:
         """The rows, dates as seconds."""
@@ -333,10 +328,6 @@ class Tabular(Modality):
     def usual(self, column: str, low: float, high: float) -> tuple[str, float, float]:
         """The range between two values of a column's first number feature, and its ends."""
         return self.by_name[column].usual(low, high)
-
-    def supports(self, task: Ability) -> str | None:
-        """Everything that needs no images."""
-        return UNSUPPORTED.get(task)
 
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected instead of a column's values, in words."""
