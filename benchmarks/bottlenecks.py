@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import RESULTS, data, emit
 from keyhole import Autoencoder, KeyholeWarning, Schema, TrainingConfig
+from keyhole.autoencoder.reading import blocks_of
 from keyhole.bottlenecks import Variational
 from keyhole.core.parts import kinds
 from keyhole.model.bottlenecks import FSQ, Ordered, Plain, TopK
@@ -124,7 +125,7 @@ def principal() -> None:
 
 def trained(model: Autoencoder, x: np.ndarray) -> np.ndarray:
     """The rows that the net was trained on."""
-    return np.concatenate([model.model_.trained_on(rows, s) for s, rows in model.iter_blocks(x)])
+    return np.concatenate([model.model_.trained_on(rows, s) for s, rows in blocks_of(model, x)])
 
 
 def satellite() -> None:

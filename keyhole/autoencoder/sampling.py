@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
 from keyhole.autoencoder.fit import PASS_ROWS, Model
@@ -292,3 +293,14 @@ def check_count(n: Any) -> int:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise SettingError(f"n={n!r:.40}: ask for a whole number of rows from 1 up")
     return n
+
+
+def sampler_of(model: Any) -> Sampler:
+    """What draws rows of a fitted Autoencoder: its prior, or a mixture over its reference rows.
+
+    A mixture is fitted once. Raises: SettingError if it has neither.
+    """
+    check_is_fitted(model)
+    sampler = Sampler.of(model.model_)
+    model.model_ = sampler.fitted
+    return sampler

@@ -153,7 +153,7 @@ def load_detector(path: str, say: Say, false_alarm_rate: float | None = None) ->
     from keyhole.tasks import AnomalyDetector
 
     with spoken_warnings(say):
-        return AnomalyDetector.from_bundle(read_bundle(path), false_alarm_rate=false_alarm_rate)
+        return AnomalyDetector.load(read_bundle(path), false_alarm_rate=false_alarm_rate)
 
 
 def nats(value: float | None) -> str:

@@ -87,20 +87,21 @@ def explain(model: str, data: str, **options: Any) -> None:
 
 def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
     """The chosen row, and its index. Raises: DataError if there is no such row."""
+    from keyhole.autoencoder.reading import CHUNK_ROWS, id_column_of
     from keyhole.data.cast import texts
     from keyhole.data.source import check_columns
     from keyhole.errors import DataError
 
-    wanted, start = options["id_value"], 0
+    wanted, start, id_column = options["id_value"], 0, id_column_of(model)
     if wanted is not None:
-        if model.id_column is None:
+        if id_column is None:
             raise DataError("the model was trained without --id: choose the row by --row")
-        check_columns([model.id_column], source.names, "explain --id")
-    for block in source.blocks(model.chunk_rows):
+        check_columns([id_column], source.names, "explain --id")
+    for block in source.blocks(CHUNK_ROWS):
         if wanted is None:
             index = options["row"] - 1 - start
         else:
-            ids = texts(block.column(model.id_column)).to_pylist()
+            ids = texts(block.column(id_column)).to_pylist()
             index = ids.index(wanted) if wanted in ids else len(block)
         if index < len(block):
             return block.take(slice(index, index + 1)), start + index
@@ -166,10 +167,10 @@ def inspect(model: str, codes: bool, as_json: bool) -> None:
     bundle = read_bundle(model)
     with spoken_warnings(Say(False)):
         if "detect" in bundle.sections:
-            detector = AnomalyDetector.from_bundle(bundle)
+            detector = AnomalyDetector.load(bundle)
             fitted, detector_lines = detector.autoencoder_, _calibration(detector)
         else:
-            fitted, detector_lines = Autoencoder.from_bundle(bundle), []
+            fitted, detector_lines = Autoencoder.load(bundle), []
     code_cards = _cards(fitted) if codes else []
     if as_json:
         manifest = {"about": bundle.about, "sections": bundle.sections}

@@ -62,12 +62,13 @@ def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
     """Calibrate on rows labelled normal, and set the rate that fits the labels best."""
     import pyarrow as pa
 
+    from keyhole.autoencoder.reading import blocks_of
     from keyhole.data.source import ArrowRows, TableSource, check_columns
     from keyhole.tasks.detect.labels import anomalies
 
     check_columns([label], source.names, "calibrate --label")
     table = pa.concat_tables(
-        [block.arrow() for _, block in detector.autoencoder_.iter_blocks(source)]
+        [block.arrow() for _, block in blocks_of(detector.autoencoder_, source)]
     )
     rows = TableSource(ArrowRows(table), source.name)
     anomalous = anomalies(table.column(label), table.num_rows)

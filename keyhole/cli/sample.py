@@ -97,9 +97,10 @@ def _tables(
     model: Any, rows: int, given: dict[str, str], options: dict[str, Any]
 ) -> Iterator[Any]:
     """The drawn rows, a block at a time, so that memory stays constant."""
+    from keyhole.autoencoder.sampling import sampler_of
     from keyhole.core.draws import hash_of
 
-    sampler = model.sampler()
+    sampler = sampler_of(model)
     for block, start in enumerate(range(0, rows, BLOCK_ROWS)):
         count = min(BLOCK_ROWS, rows - start)
         seed = hash_of(options["seed"], block) >> 1  # below 2^63, as torch wants it

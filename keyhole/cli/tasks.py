@@ -73,6 +73,7 @@ def task_command(
 
 def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> tuple[Any, int]:
     """Write the answer for each row of `data`; returns its source and the number of rows."""
+    from keyhole.autoencoder.reading import CHUNK_ROWS
     from keyhole.data import open_source
     from keyhole.errors import DataError
     from keyhole.jobs import answer_file
@@ -88,7 +89,7 @@ def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> tuple[A
             task.answerer(),
             source,
             options["out"],
-            chunk=task.autoencoder.chunk_rows,
+            chunk=CHUNK_ROWS,
             settings=task.settings(),
             json_lines=options["as_json"],
             raw_text=options["raw_text"],

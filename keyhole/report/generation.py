@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from keyhole.autoencoder.estimator import Autoencoder
-from keyhole.autoencoder.sampling import reference_rows
+from keyhole.autoencoder.sampling import reference_rows, sampler_of
 from keyhole.autoencoder.width import WidthChoice
 from keyhole.core.progress import clock
 from keyhole.data import cast
@@ -142,7 +142,7 @@ def samples(model: Autoencoder) -> DrawnRows | None:
     if model.model_.prior is None:
         return None
     table, batch = model.model_.modality, reference_rows(model.model_.reference, held_out=True)
-    drawn = model.sampler().rows(DRAWN, 0)
+    drawn = sampler_of(model).rows(DRAWN, 0)
     real = (
         None
         if batch is None or not len(batch)
@@ -160,7 +160,7 @@ def samples(model: Autoencoder) -> DrawnRows | None:
     images = [[] if part is None or not pixels else pixels.drawn(part) for part in (drawn, real)]
     return DrawnRows(
         prior=model.model_.prior.kind,
-        prior_rows=model.sampler().fitted.prior_rows,
+        prior_rows=sampler_of(model).fitted.prior_rows,
         columns=[plain(column.name, 30) for column in shown],
         more=len(table.encoded_columns) - len(shown),
         drawn=rows[0],
@@ -181,7 +181,7 @@ def _of_images(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> Dr
         if pixels is not None:
             urls = [png(x if x.ndim == 3 else x[..., None]) for x in pixels.astype(np.float32)]
             images.append((kind, urls))
-    rows = model.sampler().fitted.prior_rows
+    rows = sampler_of(model).fitted.prior_rows
     return DrawnRows(prior=model.model_.prior.kind, prior_rows=rows, columns=[], more=0, drawn=[],  # pyright: ignore
                    real=[], side=0, drawn_images=[], real_images=[], way=[], judgement=[],
                    images=images)  # fmt: skip
@@ -205,7 +205,7 @@ def _way(model: Autoencoder, batch: Batch) -> pa.Table:
     far = int(torch.cdist(codes[:1], codes)[0].argmax())
     share = torch.linspace(0, 1, STEPS).to(codes)[:, None]
     path = network.bottleneck.project((1 - share) * codes[0] + share * codes[far])
-    return model.sampler().fitted.decode_codes(path.cpu().numpy())
+    return sampler_of(model).fitted.decode_codes(path.cpu().numpy())
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
+from keyhole.autoencoder.reading import blocks_of, id_column_of, open_rows
 from keyhole.core.progress import clock, stage
 from keyhole.data import Source
 from keyhole.tasks.detect.answer import Cell
@@ -77,11 +78,11 @@ def score_rows(detector: AnomalyDetector, data: Any, *, name: str | None = None)
     """
     stage("scoring the rows for the page")
     model, scorer = detector.autoencoder_, detector.scorer_
-    source = model.open(data)
+    source: Any = open_rows(model, data)
     if hasattr(source, "wanted"):
         source.wanted = [column for column in detector.reads() if column in source.names]
     collector, began, remarks = RowCollector(detector), clock().left(), []
-    for start, rows in model.iter_blocks(source):
+    for start, rows in blocks_of(model, source):
         block_s = began - clock().left() if start else 0.0
         if start and clock().left() < BLOCKS_LEFT * block_s:
             remarks = [f"only the first {start:,} rows are shown: the time budget is spent"]
@@ -129,7 +130,7 @@ class RowCollector:
         self.drift.add(judged.batch, p_value, judged.unmet)
         strong = self.places(judged).tolist()
         first = range(max(0, min(len(score), ALL_NAMED - start)))
-        column = model.id_column
+        column = id_column_of(model)
         ids = judged.rows.column(column) if column in judged.rows.names else None
         names = {
             start + i: f"row {start + i + 1}" if ids is None else f"{column} {ids[i].as_py()}"

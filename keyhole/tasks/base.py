@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from keyhole.autoencoder import reading
 from keyhole.core.progress import advanced, heard_if_verbose
 from keyhole.errors import DataError, SettingError
 
@@ -128,8 +129,8 @@ class Task(ABC):
 
         from keyhole.data.frames import is_frame
 
-        source = self.autoencoder.open(X)
-        table = pa.concat_tables(list(self.tables(source, self.autoencoder.chunk_rows)))
+        source = reading.open_rows(self.autoencoder, X)
+        table = pa.concat_tables(list(self.tables(source, reading.CHUNK_ROWS)))
         images = self.autoencoder.model_.modality.images(table)
         if images is not None:
             return images

@@ -24,7 +24,7 @@ class Embed(Task):
         import pyarrow as pa
 
         model = self.autoencoder
-        codes = model.code(rows, start)
+        codes = model.model_.code(rows, start)
         columns = dict(zip(model.get_feature_names_out(), codes.T, strict=True))
         name = model.model_.modality.id_column
         ids = {} if name is None or name not in rows.names else {name: rows.column(name)}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from keyhole.autoencoder.reading import blocks_of, open_rows
 from keyhole.errors import DataError, SettingError
 from keyhole.tasks.base import Option, Task
 
@@ -99,7 +100,7 @@ class Impute(Task):
 
     def _guess(self, rows: Rows, start: int) -> tuple[Batch, Any]:
         """The encoded rows, and a table of what is expected; rules between columns are kept."""
-        batch, expected = self.autoencoder.expect(rows, start)
+        batch, expected = self.autoencoder.model_.expect(rows, start)
         table = self.autoencoder.model_.modality
         guessed, lawful = table.guess(expected), table.lawful
         if lawful is not None and self.rules and not bool(batch.observed.all()):
@@ -158,7 +159,7 @@ class Impute(Task):
 
         if not is_frame(X):
             return super().answer(X)
-        source = self.autoencoder.open(X)
+        source = open_rows(self.autoencoder, X)
         check_columns(self.autoencoder.model_.modality.needs(), source.names, "this model")
         self.accept(source.names)
         if self.draws is None:
@@ -191,7 +192,7 @@ class Impute(Task):
         from keyhole.data import cast
 
         model, tables, marks = self.autoencoder, [], []
-        for start, rows in model.iter_blocks(X):
+        for start, rows in blocks_of(model, X):
             if draw is None:
                 guessed = self._guess(rows, start)[1]
             else:
@@ -214,7 +215,7 @@ class Impute(Task):
         if is_frame(X):
             draws = range(self.draws or 1)
             return [self._filled_frame(X, draw) for draw in draws]
-        chunks = list(self.autoencoder.iter_blocks(X))
+        chunks = list(blocks_of(self.autoencoder, X))
         found = [
             pa.concat_tables([self.copy(rows, start, draw) for start, rows in chunks])
             for draw in range(self.draws or 1)

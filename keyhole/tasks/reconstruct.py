@@ -23,7 +23,7 @@ class Reconstruct(Task):
         """The expected rows of a block."""
         model = self.autoencoder
         return model.model_.modality.written(
-            model.model_.modality.decode(model.expect(rows, start)[1])
+            model.model_.modality.decode(model.model_.expect(rows, start)[1])
         )
 
     def back(self, table: pa.Table, X: Any) -> Any:

@@ -24,5 +24,5 @@ class Score(Task):
         import pyarrow as pa
 
         model = self.autoencoder
-        nats = -model.row_nats(model.score_block(rows, start)).numpy()
+        nats = -model.model_.row_nats(model.model_.score_block(rows, start)).numpy()
         return pa.table({"log_likelihood": pa.array(nats, from_pandas=True)})

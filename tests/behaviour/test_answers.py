@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
+from keyhole.autoencoder.reading import open_rows
 from keyhole.tasks import Embed, Impute, Reconstruct
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.monitor.drift import Drift
@@ -128,7 +129,7 @@ def test_a_level_never_met_is_surprising_and_is_remarked(detector):
     assert usual[0] - scores[0] > 3
     np.testing.assert_allclose(scores[1:], usual[1:], rtol=1e-5)
     drift = Drift(detector.autoencoder_.model_.modality)
-    source = detector.autoencoder_.open(strange)
+    source = open_rows(detector.autoencoder_, strange)
     for block in source.blocks(100):
         detector.answer_rows(block, drift=drift)
     assert any("'mode': 1 of 60 rows hold a level" in remark for remark in drift.remarks())

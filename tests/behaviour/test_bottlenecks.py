@@ -12,6 +12,7 @@ from scipy import integrate
 from torch.distributions import Normal, kl_divergence
 
 from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.autoencoder.reading import open_rows
 from keyhole.core.layout import Layout, Shape, Slot
 from keyhole.core.parts import kinds
 from keyhole.core.records import Code
@@ -112,7 +113,7 @@ def test_more_draws_bring_the_bound_closer_to_the_likelihood():
     model = Autoencoder(
         Variational(2), training=TrainingConfig(100, members=1), random_state=0
     ).fit(factors())
-    network, source = model.model_.network, model.open(factors())
+    network, source = model.model_.network, open_rows(model, factors())
     batch = model.model_.modality.encode(source.group(0))
     corrupted = NoCorruption().corrupt(batch, network.shape.layout, seeded())
     nats = {}
@@ -140,7 +141,7 @@ def test_the_objective_weighs_what_a_code_costs_by_the_price():
     model = Autoencoder(Variational(2), training=TrainingConfig(2, members=1), random_state=0).fit(
         factors()
     )
-    batch = model.model_.modality.encode(model.open(factors()).group(0))
+    batch = model.model_.modality.encode(open_rows(model, factors()).group(0))
     corrupted = NoCorruption().corrupt(batch, model.model_.network.shape.layout, seeded())
     with torch.no_grad():
         none, half, full = (
@@ -328,7 +329,7 @@ def test_ordered_codes_of_a_linear_net_are_the_principal_components_in_order():
         ),  # 3 s: components settle one by one
         random_state=0,
     ).fit(values)
-    cells = model.model_.modality.encode(model.open(values).group(0)).numbers.numpy()
+    cells = model.model_.modality.encode(open_rows(model, values).group(0)).numbers.numpy()
     vectors = np.linalg.eigh(np.cov(cells, rowvar=False))[1]
     weight = model.model_.network.head.features["gaussian"].to_location.weight[0].detach().numpy()
     for j in range(3):
@@ -344,7 +345,7 @@ def test_a_contractive_code_moves_less_when_the_row_does():
         model = Autoencoder(part, training=TrainingConfig(300, members=1), random_state=0).fit(
             factors()
         )
-        batch = model.model_.modality.encode(model.open(factors()).group(0))
+        batch = model.model_.modality.encode(open_rows(model, factors()).group(0))
         network = model.model_.network
         with torch.no_grad():
             embedded = network.stem(batch)

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
 from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
+from keyhole.autoencoder.reading import open_rows
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Schema
 from keyhole.tasks.detect import scorer
@@ -184,13 +185,13 @@ def test_a_segment_never_met_is_judged_as_the_whole_is_and_is_said(of_fleet):
     with pytest.warns(KeyholeWarning, match="unknown groups: ''"):
         np.testing.assert_array_equal(of_fleet.score_samples(gaps), scores)
     batch = of_fleet.autoencoder_.model_.modality.encode(
-        next(of_fleet.autoencoder_.open(new).blocks(100))
+        next(open_rows(of_fleet.autoencoder_, new).blocks(100))
     )
     np.testing.assert_allclose(
         scores, -plain.score_block(plain.ask(batch)).anomaly_score, rtol=1e-6
     )
     drift = Drift(of_fleet.autoencoder_.model_.modality)
-    for block in of_fleet.autoencoder_.open(strange).blocks(100):
+    for block in open_rows(of_fleet.autoencoder_, strange).blocks(100):
         of_fleet.answer_rows(block, drift=drift)
     assert any("'zz'; they are judged as the whole is" in said for said in drift.remarks())
 

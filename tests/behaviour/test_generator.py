@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.autoencoder.reading import open_rows
 from keyhole.errors import DataError, KeyholeWarning, SettingError
 from keyhole.model.bottlenecks import Plain, ResidualVQ, TopK, Variational
 from keyhole.model.heads import Mixed
@@ -367,7 +368,7 @@ def test_the_likelihood_of_a_linear_gaussian_model_is_the_exact_one():
     exact = torch.distributions.MultivariateNormal(
         bias.double(), (weight @ weight.T + torch.diag(scale**2)).double()
     )
-    cells = model.model_.modality.encode(model.open(values).group(0)).numbers.double()
+    cells = model.model_.modality.encode(open_rows(model, values).group(0)).numbers.double()
     found = model.log_likelihood(values[:50], samples=2_000)
     np.testing.assert_allclose(found, exact.log_prob(cells[:50]), atol=0.1)
 

@@ -385,7 +385,7 @@ def test_a_save_killed_at_any_step_leaves_the_old_bundle_or_the_new(model, other
         pid = forked(lambda step=step: killed_at(step, lambda: models[step % 2].save(str(path))))
         _, status = os.waitpid(pid, 0)
         met.append(old_new.index(weights(path)))
-        Autoencoder.from_bundle(read_bundle(str(path)))
+        Autoencoder.load(read_bundle(str(path)))
         if status == 0:
             break
     assert os.WIFSIGNALED(status) is False

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
+from keyhole.autoencoder.reading import blocks_of
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.records import Batch
 from keyhole.tasks.detect.single_values import Outliers, Tails
@@ -131,7 +132,7 @@ def test_gaps_make_no_cell_strange(mixed):
     rows = draw(300, 11)
     for i, column in enumerate(rows):
         rows[column] = rows[column].astype(object).where(np.arange(300) % 10 != i, None)
-    (judged,) = mixed.scorer_.through(mixed.autoencoder_.iter_blocks(rows))
+    (judged,) = mixed.scorer_.through(blocks_of(mixed.autoencoder_, rows))
     asked = judged.asked
     assert (asked.tails.numpy()[~asked.observed.numpy()] == 0).all()
     assert (mixed.predict(rows) < 0).mean() < 0.04

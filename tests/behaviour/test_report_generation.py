@@ -10,7 +10,7 @@ import pytest
 from test_report import HOSTILE, Read, fitted, table
 
 from keyhole import Autoencoder
-from keyhole.autoencoder.sampling import reference_rows
+from keyhole.autoencoder.sampling import reference_rows, with_prior
 from keyhole.autoencoder.width import WidthChoice
 from keyhole.model.bottlenecks import Plain
 from keyhole.model.priors import Mixture
@@ -22,9 +22,9 @@ from keyhole.training import TrainingConfig
 CHOICE = WidthChoice(3, 6, 2.4, None, [9.0, 5.0, 2.0, 1.9, 2.1, 2.2], 0.2, "width 3: <b>it</b>")
 
 
-def with_prior(model):
+def with_own_prior(model):
     batch = reference_rows(model.model_.reference, held_out=False)
-    model.fit_prior(iter([batch]), Mixture(1))
+    model.model_ = with_prior(model.model_, iter([batch]), Mixture(1), 0)
     return model
 
 
@@ -44,7 +44,7 @@ def plain():
 
 @pytest.fixture(scope="module")
 def drawing():
-    return with_prior(fitted(table()))
+    return with_own_prior(fitted(table()))
 
 
 def test_a_page_shows_of_generation_only_what_the_model_has(plain):
@@ -116,7 +116,7 @@ def test_many_columns_are_counted_and_left_out():
     rng = np.random.default_rng(0)
     wide = pd.DataFrame(rng.normal(size=(40, 12)) * 3, columns=list("abcdefghijkl"))
     wide["l"] = wide["l"] > 0
-    found = samples(with_prior(fitted(wide)))
+    found = samples(with_own_prior(fitted(wide)))
     assert (found.columns, found.more, found.side) == (list("abcdefgh"), 4, 0)
 
 
@@ -170,7 +170,7 @@ def test_a_model_that_remembers_nothing_still_shows_what_it_draws(drawing, tmp_p
 def test_hostile_names_and_levels_come_out_as_text_in_cards_and_samples():
     wild = table(names=HOSTILE[:3])
     wild[HOSTILE[2]] = np.where(wild[HOSTILE[2]] == "a", HOSTILE[0], HOSTILE[3])
-    read = Read(render(with_prior(fitted(wild)), None))
+    read = Read(render(with_own_prior(fitted(wild)), None))
     assert read.open == []
     assert "img" not in read.tags
     assert read.tags.count("script") == 1  # the page's own, for its theme

@@ -176,7 +176,7 @@ def test_some_texts_among_numbers_count_as_missing_with_a_caution(file):
     model = fitted(file(text))
     assert model.model_.modality.by_name["a"].kind == "number"
     assert "2 cells are not numbers, such as 'n.a.'" in model.model_.modality.reasons["a"]
-    batch = model.score_block(next(iter(open_source(file(text)).blocks(100)))).batch
+    batch = model.model_.score_block(next(iter(open_source(file(text)).blocks(100)))).batch
     assert (~batch.observed).sum() == 2
     assert np.isfinite(model.score_samples(file("a,b,c\nodd,u,1.5\n"))).all()
 

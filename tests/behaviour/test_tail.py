@@ -129,7 +129,7 @@ def test_a_rate_too_small_is_refused_for_a_loaded_model_and_said_for_others(mode
     AnomalyDetector.from_fitted(fitted).save(tmp_path / "m.keyhole")
     bundle = read_bundle(str(tmp_path / "m.keyhole"))
     with pytest.raises(SettingError, match=r"1e-09 is too small for 600 .*least rate possible"):
-        AnomalyDetector.from_bundle(bundle, false_alarm_rate=1e-9)
-    detector = AnomalyDetector.from_bundle(bundle).set_params(false_alarm_rate=1e-9)
+        AnomalyDetector.load(bundle, false_alarm_rate=1e-9)
+    detector = AnomalyDetector.load(bundle).set_params(false_alarm_rate=1e-9)
     with pytest.warns(KeyholeWarning, match="no alarm can be raised"):
         assert not detector.answer(X[:5]).alarm.any()

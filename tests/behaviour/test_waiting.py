@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from threading import Thread
 
 import numpy as np
@@ -158,7 +159,8 @@ def test_a_verbose_model_says_what_takes_long(ask, expected, files, monkeypatch,
     monkeypatch.setattr(progress, "SILENCE_S", 0.25)
     path = str(files / "rows.csv")
     model = Autoencoder.load(str(files / "m")).set_params(verbose=True)
-    model.remember(AnomalyDetector.load(str(files / "m")).scorer_.reference)
+    reference = AnomalyDetector.load(str(files / "m")).scorer_.reference
+    model.model_ = replace(model.model_, reference=reference)
     slow(monkeypatch, CsvSource, "blocks")
     ask(model, path)
     assert f"wait      {expected}" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
+from keyhole.autoencoder.reading import blocks_of
 from keyhole.cli import run
 from keyhole.data import open_source
 from keyhole.data.image_rows import resized
@@ -61,8 +62,7 @@ def test_colour_images_of_odd_sizes_keep_their_shape(rng):
 
 
 def test_drawn_images_are_of_the_type_and_the_range_that_training_had(fitted):
-    fitted_, _ = fitted, fitted.remember(fitted.model_.reference)
-    drawn = fitted_.sample(5)
+    drawn = fitted.sample(5)
     assert drawn.shape == (5, 8, 8)
     assert drawn.dtype == np.uint8
     assert drawn.max() <= 16
@@ -144,7 +144,7 @@ def test_a_table_has_no_heat_map(rng):
 def test_a_pixel_that_is_not_a_number_was_not_seen(fitted):
     image = DIGITS[1_200:1_202].astype(np.float64)
     image[0, 2:4, 2:4] = np.nan
-    batch = fitted.model_.modality.encode(next(fitted.iter_blocks(image))[1])
+    batch = fitted.model_.modality.encode(next(blocks_of(fitted, image))[1])
     assert (~batch.observed[0]).sum() == 4
     assert batch.observed[1].all()
     assert np.isfinite(fitted.score_samples(image)).all()

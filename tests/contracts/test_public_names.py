@@ -50,8 +50,6 @@ AUTOENCODER = {
     "log_likelihood": lambda m, x: m["model"].log_likelihood(x, samples=2),
     "score": lambda m, x: m["model"].score(x),
     "inverse_transform": lambda m, x: m["two"].inverse_transform(x),
-    "open": lambda m, x: m["model"].open(x),
-    "iter_blocks": lambda m, x: list(m["model"].iter_blocks(x)),
 }
 DETECTOR = {
     "fit": lambda m, x: AnomalyDetector(small()).fit(x),
@@ -86,13 +84,10 @@ USES = (
 )
 # Public methods that take no rows of a table, or that belong to scikit-learn.
 WITHOUT_ROWS = {
-    "Autoencoder": {"sample", "save", "load", "from_bundle", "remember", "sampler", "fit_prior",
-                    "row_nats", "score_block", "expect", "code", "parts", "get_feature_names_out"},
-    "AnomalyDetector": {"from_fitted", "save", "load", "from_bundle", "reads", "section",
-                        "answer_rows", "anomaly_map"},
-    "Generator": {"from_fitted", "sample", "interpolate", "judge", "save", "load", "from_bundle"},
-    "Denoiser": {"fit", "fit_transform", "transform", "judge", "save", "load", "from_bundle",
-                 "open", "parts"},
+    "Autoencoder": {"sample", "save", "load", "get_feature_names_out"},
+    "AnomalyDetector": {"from_fitted", "save", "load", "reads", "answer_rows", "anomaly_map"},
+    "Generator": {"from_fitted", "sample", "interpolate", "judge", "save", "load"},
+    "Denoiser": {"fit", "fit_transform", "transform", "judge", "save", "load", "open", "parts"},
 }  # fmt: skip
 SKLEARN = {"set_params", "get_params", "get_metadata_routing", "set_output"}
 REST = {  # names whose arguments are no rows

@@ -30,7 +30,7 @@ class Scale(Task):
     def table(self, rows, start):
         import pyarrow as pa
 
-        return pa.table({"scaled": self.factor * self.autoencoder.code(rows, start)[:, 0]})
+        return pa.table({"scaled": self.factor * self.autoencoder.model_.code(rows, start)[:, 0]})
 
 
 Task.registry.pop("scale")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from keyhole.autoencoder.base import Estimator
 from keyhole.autoencoder.fit import Callbacks, Model, learn
 from keyhole.autoencoder.input_validation import without_weights
-from keyhole.autoencoder.state import Data, restore, to_state
+from keyhole.autoencoder.state import restore
 from keyhole.checks.denoising import DenoisingEvidence
 from keyhole.core.parts import build
 from keyhole.core.progress import EvaluateCallback
@@ -34,11 +34,11 @@ from keyhole.modalities.tiles.tiles import Tiles
 from keyhole.model.bottlenecks.deterministic import Identity
 from keyhole.model.heads import Head, Mixed
 from keyhole.model.nets.unet import UNet
-from keyhole.store import Bundle, read_bundle, record, wrap_errors, write_bundle
+from keyhole.store import Bundle, record, wrap_errors
 from keyhole.tasks.denoise.images import ImageDenoiser
 from keyhole.tasks.denoise.judge import JudgedImage, judged
 from keyhole.training import Corruption, TrainingConfig
-from keyhole.training.checkpoint import clear, seed_for
+from keyhole.training.checkpoint import seed_for
 
 SECTION = "denoise"
 LEARNING_RATE = 2e-3
@@ -51,7 +51,7 @@ class DenoiserState:
     given: dict[str, dict[str, Any] | None]
 
 
-class Denoiser(TransformerMixin, BaseEstimator):
+class Denoiser(TransformerMixin, Estimator):
     """`fit(noisy).transform(noisy)`: no clean image is needed.
 
     The noise of each image is measured, unless `noise` gives it (a standard deviation in the
@@ -64,7 +64,6 @@ class Denoiser(TransformerMixin, BaseEstimator):
     """
 
     model_: Model
-    _checkpoint: str | None = None
 
     def __init__(
         self,
@@ -151,16 +150,6 @@ class Denoiser(TransformerMixin, BaseEstimator):
         ]
 
     @property
-    def verdict_(self) -> str:
-        """One line on how far to trust the denoiser."""
-        return self.model_.verdict
-
-    @property
-    def findings_(self) -> list[Any]:
-        """What the checks object to."""
-        return self.model_.findings
-
-    @property
     def comparison_(self) -> DenoisingEvidence:
         """The errors of the net and of classical filters, and which of them answers."""
         return DenoisingEvidence(**self.model_.evidence)
@@ -171,41 +160,12 @@ class Denoiser(TransformerMixin, BaseEstimator):
         return self._tiles.measured_noise
 
     @property
-    def history_(self) -> Any:
-        """The evaluations of the run as a frame: pandas where it is installed, else Arrow."""
-        return self.model_.history.frame()
-
-    @property
     def image_denoiser(self) -> ImageDenoiser:
         """What denoises images one by one."""
         return ImageDenoiser(self.model_, self._tiles, self.comparison_, self._known_noise())
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the denoiser atomically as one file."""
-        check_is_fitted(self, "model_")
-        fitted = self.model_
-        given = {name: getattr(self, name) for name in Parts.names() if hasattr(self, name)}
-        given = {name: None if part is None else part.recipe() for name, part in given.items()}
-        data = Data(fitted.rows, [], "images", fitted.fingerprint)
-        sections = {
-            "autoencoder": to_state(fitted, self.random_state, data),
-            SECTION: asdict(DenoiserState(given)),
-        }
-        write_bundle(path, sections, fitted.network.state_dict())
-        if self._checkpoint is not None:
-            clear(self._checkpoint)
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The denoiser saved in a file; runs no code from it.
-
-        Raises: BundleError that says what is wrong with it.
-        """
-        return cls.from_bundle(read_bundle(path))
-
-    @classmethod
-    def from_bundle(cls, bundle: Bundle) -> Self:
-        """The denoiser of a bundle that was read. Raises: BundleError."""
+    def _of_bundle(cls, bundle: Bundle) -> Self:
         if SECTION not in bundle.sections:
             raise BundleError(
                 f"{bundle.path} holds no denoiser: it was not fitted with --for denoise"
@@ -226,6 +186,11 @@ class Denoiser(TransformerMixin, BaseEstimator):
             denoiser.model_ = model
             denoiser.comparison_.check()
         return denoiser
+
+    def _sections(self) -> dict[str, Any]:
+        given = {name: getattr(self, name) for name in Parts.names() if hasattr(self, name)}
+        given = {name: None if part is None else part.recipe() for name, part in given.items()}
+        return {SECTION: asdict(DenoiserState(given))}
 
     def open(self, X: Any) -> Images:
         """The images of X, by the axes that the user gave."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from jaxtyping import Int64
 
+from keyhole.autoencoder.reading import id_column_of
 from keyhole.tasks.detect.answer import Answer, Cell, answer_of
 from keyhole.tasks.detect.calibration import Discoveries
 from keyhole.tasks.detect.drafts import Draft
@@ -156,7 +157,7 @@ class Detecting:
         self.outputs.add(judged, reasons)
         own = {place: cells for place, cells in reasons.items() if alarm[place]}
         answer = answer_of(
-            judged, detector.calibration_, alarm, own, detector.autoencoder_.id_column
+            judged, detector.calibration_, alarm, own, id_column_of(detector.autoencoder_)
         )
         counts.drift.add(judged.batch, answer.p_value, judged.unmet)
         return answer

@@ -6,20 +6,23 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from copy import copy
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import OutlierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from keyhole.autoencoder.base import Estimator
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.autoencoder.input_validation import without_weights
+from keyhole.autoencoder.reading import blocks_of, id_column_of
 from keyhole.core.progress import EvaluateCallback, heard_if_verbose
 from keyhole.core.records import Batch
 from keyhole.data import Rows, Source
 from keyhole.errors import KeyholeWarning, SettingError
-from keyhole.modalities import Modality
+from keyhole.modalities import Modality, Schema
 from keyhole.store import Bundle, read_bundle, wrap_errors
 from keyhole.tasks.base import an_autoencoder, seeded
 from keyhole.tasks.detect.anomaly_map import map_nats
@@ -48,7 +51,7 @@ def check_maps(scorer: Scorer) -> None:
 
 
 @heard_if_verbose("fit", "partial_fit", "calibrate", "score_samples", "anomaly_map", "answer")
-class AnomalyDetector(OutlierMixin, BaseEstimator):
+class AnomalyDetector(OutlierMixin, Estimator):
     """Alarms at a promised rate, from an Autoencoder and rows it has not trained on.
 
     `false_alarm_rate` is the share of false alarms promised on rows like those of training; it
@@ -92,7 +95,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         check_rate(self.false_alarm_rate)
         template = Autoencoder() if self.autoencoder is None else self.autoencoder
         model: Any = seeded(template, "AnomalyDetector", self.random_state, self.verbose)
-        model.set_params(schema=model.parts().schema.told(self.contamination, self.group))
+        schema = Schema() if template.schema is None else template.schema
+        model.set_params(schema=schema.told(self.contamination, self.group))
         self.autoencoder_ = model.fit(
             X, checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready
         )
@@ -106,8 +110,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """
         if not hasattr(self, "autoencoder_"):
             return self.fit(X)
-        self.scorer_ = self.scorer_.taught(self.autoencoder_.iter_blocks(X))
-        self.autoencoder_.remember(self.scorer_.reference)
+        self.scorer_ = self.scorer_.taught(blocks_of(self.autoencoder_, X))
+        self._keep_reference()
         return self
 
     def calibrate(self, X: Any, y: Any = None) -> Self:
@@ -143,7 +147,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """The negative of each row's anomaly score: -1 is usual, -3 three times as far out."""
         check_is_fitted(self)
-        judged = self.scorer_.through(self.autoencoder_.iter_blocks(X))
+        judged = self.scorer_.through(blocks_of(self.autoencoder_, X))
         return np.concatenate([-block.anomaly_score for block in judged])
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -163,7 +167,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         scorer = self.scorer_
         check_maps(scorer)
-        blocks = self.autoencoder_.iter_blocks(X)
+        blocks = blocks_of(self.autoencoder_, X)
         maps = [anomaly_map_of(scorer, scorer.table.encode(rows, start)) for start, rows in blocks]
         return np.concatenate(maps)
 
@@ -177,7 +181,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_explained(explain_rows)
-        judged = self.scorer_.through(self.autoencoder_.iter_blocks(X))
+        judged = self.scorer_.through(blocks_of(self.autoencoder_, X))
         if fdr is not None:
             answers = self._discoveries(judged, Discoveries(self.calibration_, fdr), explain_rows)
             return join(answers).labelled_like(X)
@@ -199,7 +203,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
                 self.calibration_,
                 np.zeros(len(score), bool),
                 {},
-                self.autoencoder_.id_column,
+                id_column_of(self.autoencoder_),
             )
             may_alarm = discoveries.may_alarm(score) & (explain_rows != "none")
             drafts.append(
@@ -234,11 +238,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         explained = {"alarms": alarm, "all": ~np.isnan(anomaly_score), "none": alarm & False}
         places = np.flatnonzero(explained[explain_rows])
         reasons = explain(self.scorer_, judged, places, most_features)
-        return answer_of(judged, self.calibration_, alarm, reasons, self.autoencoder_.id_column)
+        id_column = id_column_of(self.autoencoder_)
+        return answer_of(judged, self.calibration_, alarm, reasons, id_column)
 
     def reads(self) -> list[str]:
         """The columns that an answer reads: the net's, and those that name rows and segments."""
-        named = [self.autoencoder_.id_column, self.autoencoder_.model_.parts.schema.group]
+        named = [id_column_of(self.autoencoder_), self.autoencoder_.model_.parts.schema.group]
         return [*self.autoencoder_.model_.modality.needs(), *(name for name in named if name)]
 
     @property
@@ -266,27 +271,24 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """The columns that fit saw."""
         return self.autoencoder_.feature_names_in_
 
-    def section(self) -> dict[str, Any]:
-        """What a bundle keeps of the detector beside the Autoencoder."""
-        return self.scorer_.section(self.false_alarm_rate)
+    def _sections(self) -> dict[str, Any]:
+        return {"detect": self.scorer_.section(self.false_alarm_rate)}
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save detector and Autoencoder atomically as one file."""
-        check_is_fitted(self)
-        self.autoencoder_.save(path, {"detect": self.section()})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The detector saved in a file. Raises: BundleError."""
-        return cls.from_bundle(read_bundle(path))
+    def _keep_reference(self) -> None:
+        """Compare new rows with the scorer's reference rows from now on."""
+        model = self.autoencoder_.model_
+        self.autoencoder_.model_ = replace(model, reference=self.scorer_.reference)
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, *, false_alarm_rate: float | None = None) -> Self:
-        """The detector of a bundle, at its own false alarm rate unless another is given.
+    def load(
+        cls, path: str | os.PathLike[str] | Bundle, *, false_alarm_rate: float | None = None
+    ) -> Self:
+        """The detector saved in a file, at its own false alarm rate unless another is given.
 
         Raises: BundleError, SettingError for an invalid rate, or one too small to be promised.
         """
-        model = Autoencoder.from_bundle(bundle)
+        bundle = path if isinstance(path, Bundle) else read_bundle(path)
+        model = Autoencoder.load(bundle)
         if "detect" not in bundle.sections:
             return cls.from_fitted(
                 model, false_alarm_rate=0.01 if false_alarm_rate is None else false_alarm_rate
@@ -318,7 +320,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def _settle(self) -> Self:
         self.scorer_ = Scorer.settle(self.autoencoder_)
-        self.autoencoder_.remember(self.scorer_.reference)
+        self._keep_reference()
         return self._warned()
 
     def _warned(self) -> Self:

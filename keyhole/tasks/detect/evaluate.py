@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
+from keyhole.autoencoder import reading
 from keyhole.data import Source
 from keyhole.data.frames import is_frame
 from keyhole.data.source import check_columns
@@ -47,10 +48,10 @@ def evaluate(detector: AnomalyDetector, X: Any, label: Any) -> Evaluation:
         )
     check_is_fitted(detector)
     name = str(label) if isinstance(label, str | int) else None
-    source = detector.autoencoder_.open(X) if name is None else _labelled(detector, X, name)
+    source = reading.open_rows(detector.autoencoder_, X) if name is None else _labelled(detector, X, name)
     anomaly_score, alarm, labels = [], [], []
     start = 0
-    for rows in source.blocks(detector.autoencoder_.chunk_rows):
+    for rows in source.blocks(reading.CHUNK_ROWS):
         answer = detector.answer_rows(rows, start, explain_rows="none")
         anomaly_score.append(answer.anomaly_score)
         alarm.append(answer.alarm)
@@ -71,7 +72,7 @@ def _labelled(detector: AnomalyDetector, X: Any, label: str) -> Source:
             f"{type(X).__name__:.40} has no column {label!r:.60}: give a frame or a path with "
             "that column, or the labels themselves: evaluate(detector, X, labels)"
         )
-    source = detector.autoencoder_.open(X)
+    source = reading.open_rows(detector.autoencoder_, X)
     check_columns([label], source.names, "evaluate")
     return source
 

@@ -57,7 +57,7 @@ class Detect(Task):
         from keyhole.store import read_bundle
         from keyhole.tasks.detect.detector import AnomalyDetector
 
-        detector = AnomalyDetector.from_bundle(
+        detector = AnomalyDetector.load(
             read_bundle(path), false_alarm_rate=options["false_alarm_rate"]
         )
         return cls(detector.autoencoder_, fdr=options["fdr"], detector=detector)
@@ -76,7 +76,8 @@ class Detect(Task):
 
     def settings(self) -> list[Any]:
         """The model, the detector's state, and the share of false alarms."""
-        return [self.autoencoder.model_.fingerprint, self.detector.section(), self.fdr]
+        scorer, rate = self.detector.scorer_, self.detector.false_alarm_rate
+        return [self.autoencoder.model_.fingerprint, scorer.section(rate), self.fdr]
 
     def answerer(self) -> Detecting:
         """Answers blocks, hands them to the outputs, and counts alarms, patterns and drift."""

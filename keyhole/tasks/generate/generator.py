@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
@@ -10,12 +9,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from keyhole.autoencoder.base import Estimator
 from keyhole.autoencoder.estimator import Autoencoder
-from keyhole.autoencoder.input_validation import as_fitted, without_weights
-from keyhole.autoencoder.sampling import MOST_CODES, NO_PRIOR, reference_rows
+from keyhole.autoencoder.input_validation import as_fitted, learn_names, without_weights
+from keyhole.autoencoder.reading import blocks_of
+from keyhole.autoencoder.sampling import (
+    MOST_CODES,
+    NO_PRIOR,
+    reference_rows,
+    sampler_of,
+    with_prior,
+)
 from keyhole.core.environment import seed_from
 from keyhole.core.progress import EvaluateCallback, clock, heard_if_verbose, stage, wall_clock
 from keyhole.core.records import Batch
@@ -26,7 +32,7 @@ from keyhole.model.bottlenecks import Variational
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import MLP
 from keyhole.model.priors import Diffusion, Mixture, Prior
-from keyhole.store import Bundle, read_bundle
+from keyhole.store import Bundle
 from keyhole.tasks.base import an_autoencoder, seeded
 from keyhole.tasks.generate.judge import Judgement, judge
 from keyhole.tasks.impute import Impute
@@ -70,7 +76,7 @@ def _many(X: Any) -> bool:
     if isinstance(X, str) and X == "-":
         return True  # can be read once
     met = 0
-    for block in Autoencoder().open(X, learning=True).blocks(LARGE_NET_ROWS):
+    for block in learn_names(Autoencoder(), X).blocks(LARGE_NET_ROWS):
         met += len(block)
         if met >= LARGE_NET_ROWS:
             return True
@@ -78,7 +84,7 @@ def _many(X: Any) -> bool:
 
 
 @heard_if_verbose("fit", "sample", "impute", "judge")
-class Generator(BaseEstimator):
+class Generator(Estimator):
     """Fits an Autoencoder and a prior over its codes; then rows can be drawn.
 
     `autoencoder` is a template, which is cloned; None: one made for generation. `from_fitted`
@@ -154,7 +160,7 @@ class Generator(BaseEstimator):
         if not rules:
             forget_rules(generator.autoencoder_)
         if prior is None and rows is None:
-            generator.autoencoder_.sampler()  # has a prior, or fits a mixture
+            sampler_of(generator.autoencoder_)  # has a prior, or fits a mixture
             return generator
         return generator._with_prior(rows)
 
@@ -167,7 +173,7 @@ class Generator(BaseEstimator):
         DataError for a column, SettingError for a value that training never met.
         """
         check_is_fitted(self, "autoencoder_")
-        table = self.autoencoder_.sampler().rows(
+        table = sampler_of(self.autoencoder_).rows(
             n, self._seed(), given, gaps=gaps, rules=self.rules
         )
         return as_fitted(self.autoencoder_, table)
@@ -186,7 +192,7 @@ class Generator(BaseEstimator):
             raise DataError(f"interpolate takes one row each, got {[len(end) for end in ends]}")
         share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
         path = torch.from_numpy((1 - share) * ends[0] + share * ends[1])
-        return model.inverse_transform(model.sampler().nearest(path).numpy())
+        return model.inverse_transform(sampler_of(model).nearest(path).numpy())
 
     def impute(self, X: Any, draws: int = 5) -> list[Any]:
         """`draws` copies of X without gaps; what was missing is drawn anew in each.
@@ -214,30 +220,17 @@ class Generator(BaseEstimator):
         if train is None or held is None or not len(held):
             raise SettingError("this model remembers no rows to compare with: fit it again")
         stage("drawing rows to judge")
-        made = model.sampler().rows(n or max(len(train), 1_000), self._seed(), rules=self.rules)
+        made = sampler_of(model).rows(n or max(len(train), 1_000), self._seed(), rules=self.rules)
         tables = (modality.comparable(t) for t in (self._rows(train), self._rows(held), made))
         return judge(*tables, target=target)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save Autoencoder, prior and reference rows atomically as one file."""
-        check_is_fitted(self, "autoencoder_")
-        self.autoencoder_.save(path, {SECTION: {}})
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The generator saved in a file.
+    def _of_bundle(cls, bundle: Bundle) -> Self:
+        """The generator with the saved prior, or a mixture over the reference rows."""
+        return cls.from_fitted(Autoencoder.load(bundle))
 
-        Raises: BundleError that says what is wrong with it.
-        """
-        return cls.from_bundle(read_bundle(path))
-
-    @classmethod
-    def from_bundle(cls, bundle: Bundle) -> Self:
-        """The generator of a bundle that was read; its prior, or one over rows it remembers.
-
-        Raises: BundleError, SettingError.
-        """
-        return cls.from_fitted(Autoencoder.from_bundle(bundle))
+    def _sections(self) -> dict[str, Any]:
+        return {SECTION: {}}
 
     def _with_prior(self, X: Any) -> Self:
         """Fit the prior to the codes of these rows; None: of the model's reference rows."""
@@ -253,14 +246,15 @@ class Generator(BaseEstimator):
         if prior is None:
             many = self.autoencoder_.model_.rows >= MANY_ROWS and clock().left() > LEAST_PRIOR_S
             prior = Diffusion() if many else Mixture()
-        self.autoencoder_.fit_prior(batches, prior, seed=self._seed())
+        fitted = with_prior(self.autoencoder_.model_, batches, prior, self._seed())
+        self.autoencoder_.model_ = fitted
         return self
 
     def _training_rows(self, X: Any) -> Iterator[Batch]:
         """The rows that the first net trained on, or a fair share of them where they are many."""
         model = self.autoencoder_
         share, rng = min(1.0, MOST_CODES / max(model.model_.rows, 1)), np.random.default_rng(0)
-        for start, rows in model.iter_blocks(X):
+        for start, rows in blocks_of(model, X):
             trained = model.model_.trained_on(rows, start)
             kept = np.flatnonzero(trained & (rng.random(len(rows)) < share))
             yield model.model_.modality.encode(rows, start).take(torch.from_numpy(kept))

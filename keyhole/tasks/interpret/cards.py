@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.fit import PASS_ROWS
+from keyhole.autoencoder.reading import blocks_of
 from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError
 from keyhole.tasks.interpret.effects import LEVELS, Effect, Effects, tabular
@@ -167,7 +168,7 @@ def _rows(model: Autoencoder, rows: Any) -> Batch:
         batch = model.model_.reference.batch
     else:
         parts = []
-        for start, block in model.iter_blocks(rows):
+        for start, block in blocks_of(model, rows):
             parts.append(model.model_.modality.encode(block, start))
             if start + len(block) >= MOST_ROWS:
                 break
