@@ -117,8 +117,9 @@ class Autoencoder(TransformerMixin, BaseEstimator):
             self.model_ = learn(source, parts, seed, callbacks)
         self._checkpoint = checkpoint
         if self.verbose:
-            tell("verdict", [self.verdict_])
-            tell("warning", [f"{f.code} {f.title}: {f.text}" for f in self.findings_])
+            tell("verdict", self.verdict_)
+            for finding in self.findings_:
+                tell("warning", f"{finding.code} {finding.title}: {finding.text}")
         return self
 
     def transform(self, X: Any) -> Any:
@@ -279,7 +280,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     @classmethod
     def _restored(cls, bundle: Bundle) -> Self:
         state, fitted = restore(bundle)
-        reason = fitted.modality.supports("embed")
+        reason = fitted.modality.supports("codes")
         if reason is not None:
             raise BundleError(f"{bundle.path}: {reason}")
         model = cls(**vars(fitted.parts), random_state=state.random_state)

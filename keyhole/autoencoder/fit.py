@@ -117,10 +117,13 @@ class Model:
             mean = members_mean(self.network(even).likelihood.mean)
             return batch, mean.take(slice(0, len(batch)))
 
-    @torch.no_grad()
     def code(self, rows: Rows, start: int = 0) -> np.ndarray:
         """The codes (row, code) of some rows, by the first member."""
-        batch = self.modality.encode(rows, start)
+        return self.code_of(self.modality.encode(rows, start))
+
+    @torch.no_grad()
+    def code_of(self, batch: Batch) -> np.ndarray:
+        """The codes (row, code) of encoded rows, by the first member."""
         with threads_for(pass_work(self.network, len(batch))):
             even = self.modality.even(batch).to(self.device)
             return self.network(even).code.mean[0][: len(batch)].cpu().numpy()

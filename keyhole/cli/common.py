@@ -6,13 +6,13 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
 import click
 
-from keyhole.core.progress import Clock, advanced, shown, spoke, stage, wall_clock
+from keyhole.core.progress import Bar, Clock, advanced, stage, tell, wall_clock
 from keyhole.errors import KeyholeError, KeyholeWarning, printable, printable_json
 
 Command = Callable[..., Any]
@@ -66,18 +66,11 @@ class Say:
     def __call__(self, label: str, text: str) -> None:
         """Print one line, unless quiet."""
         if not self.quiet:
-            spoke()
-            complain(f"{printable(label):<9} {printable(text)}")
+            tell(label, text)
 
     def warn(self, text: str) -> None:
         """Print one line, always."""
-        complain(f"{'warning':<10}{printable(text)}")
-
-
-def complain(line: str) -> None:
-    """Print a line on standard error; failures to write are ignored."""
-    with suppress(OSError):
-        click.echo(line, err=True)
+        tell("warning", text)
 
 
 def show(lines: Iterable[str]) -> None:
@@ -137,20 +130,18 @@ def rows_progress(
     if quiet or not sys.stderr.isatty():
         yield advanced
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    bar, done = Bar(verb, transient=True), 0
 
-    columns = (
-        TextColumn(f"{verb:<9}"), BarColumn(), TextColumn(f"{{task.completed:,.0f}} {what}"),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        shown(True)
-        try:
-            yield lambda rows: bar.advance(task, rows)
-        finally:
-            shown(False)
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        bar.update(done, total, what)
+
+    try:
+        advance(0)
+        yield advance
+    finally:
+        bar.stop()
 
 
 def load_detector(path: str, say: Say, false_alarm_rate: float | None = None) -> Any:

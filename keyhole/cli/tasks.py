@@ -1,7 +1,7 @@
 """The commands of tasks, built from the task registry: one answer a row, from file to file."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -19,23 +19,32 @@ from keyhole.cli.common import (
 )
 from keyhole.tasks import Detect, Task
 
-After = Callable[[Any, str, dict[str, Any], Say], int]  # task, data, options -> exit code
+
+class Extras(Protocol):
+    """What a command makes of the rows beside their answers, by options of its own."""
+
+    def finish(self, source: Any, say: Say) -> int:
+        """Write what is left once all rows of the source are answered; the exit code."""
+        ...
 
 
 def task_command(
-    task_class: type[Task], outputs: tuple[Any, ...] = (), after: After | None = None
+    task_class: type[Task],
+    outputs: tuple[Any, ...] = (),
+    extras: Callable[[Any, dict[str, Any]], Extras] | None = None,
 ) -> click.Command:
-    """`keyhole VERB MODEL DATA`; `outputs` are options for `after`, which runs at the end."""
+    """`keyhole VERB MODEL DATA`; `outputs` are options of `extras`, made before rows are read."""
 
     def answer(model: str, data: str, **options: Any) -> int:
         say = Say(options["quiet"])
         check_answers(options, model, data)
-        own = {option.name: options[option.name] for option in task_class.options}
-        task = task_class.load(model, own)
+        task = task_class.load(model, {own.name: options[own.name] for own in task_class.options})
         use_machine(task.autoencoder, options["threads"], options["device"])
-        for label, text in task.messages(_answer(task, data, options, say)):
+        more = None if extras is None else extras(task, options)
+        source, rows = _answer(task, data, options, say)
+        for label, text in task.messages(rows):
             say(label, text)
-        return 0 if after is None else after(task, data, options, say)
+        return 0 if more is None else more.finish(source, say)
 
     own_options = [
         click.option(
@@ -62,57 +71,69 @@ def task_command(
     return command(answer)
 
 
-def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> int:
-    """Write the answer for each row of `data`; returns the number of rows."""
-    from keyhole.core.outputs import Scratch
+def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> tuple[Any, int]:
+    """Write the answer for each row of `data`; returns its source and the number of rows."""
     from keyhole.data import open_source
-    from keyhole.data.opening import random_access
     from keyhole.errors import DataError
     from keyhole.jobs import answer_file
 
-    with Scratch() as scratch:
-        source: Any = open_source(data)
-        task.accept(source.names)
-        if task.passes > 1 and data == "-":
-            source = random_access(source, scratch.folder)
-        source = open_matched(task.autoencoder, source, say)
-        task.prepare(source)
-        columns = task.reads()
-        if columns is not None and hasattr(source, "wanted"):
-            source.wanted = [name for name in columns if name in source.names]
-        with rows_progress(task.verb, source.rows, options["quiet"]) as heard:
-            rows = answer_file(
-                task.answerer(),
-                source,
-                options["out"],
-                chunk=task.autoencoder.chunk_rows,
-                settings=task.settings(),
-                json_lines=options["as_json"],
-                raw_text=options["raw_text"],
-                on_progress=heard,
-            )
-        if rows == 0:
-            raise DataError(f"{source.name} holds a header but no rows: nothing to answer")
-        if options["out"] != "-":
-            say("wrote", options["out"])
-        return rows
+    source: Any = open_source(data)
+    task.accept(source.names)
+    source = open_matched(task.autoencoder, source, say)
+    columns = task.reads()
+    if columns is not None and hasattr(source, "wanted"):
+        source.wanted = [name for name in columns if name in source.names]
+    with rows_progress(task.verb, source.rows, options["quiet"]) as heard:
+        rows = answer_file(
+            task.answerer(),
+            source,
+            options["out"],
+            chunk=task.autoencoder.chunk_rows,
+            settings=task.settings(),
+            json_lines=options["as_json"],
+            raw_text=options["raw_text"],
+            on_progress=heard,
+        )
+    if rows == 0:
+        raise DataError(f"{source.name} holds a header but no rows: nothing to answer")
+    if options["out"] != "-":
+        say("wrote", options["out"])
+    return source, rows
 
 
-def _page_and_maps(task: Detect, data: str, options: dict[str, Any], say: Say) -> int:
-    """Write the page and the anomaly maps; the exit code is 1 for alarms with --fail-on-alarm."""
-    detector, page, folder = task.detector, options["report"], options["anomaly_map"]
-    if page:
-        from keyhole.report import score_rows, write_report
+class PageAndMaps:
+    """The page and the anomaly maps of detected rows, from the scores that are their answers."""
 
-        write_report(page, detector.autoencoder_, score_rows(detector, data, rate=task.rate))
-        say("wrote", page)
-    if folder:
-        from keyhole.report.anomaly_maps import HOTTEST, write_anomaly_maps
+    def __init__(self, task: Detect, options: dict[str, Any]) -> None:
+        self.task = task
+        self.options = options
+        self.page: Any = None
+        self.maps: Any = None
+        if options["report"]:
+            from keyhole.report.rows import RowCollector
 
-        count = write_anomaly_maps(folder, detector, data)
-        say("maps", f"{count:,} anomaly maps, brightest from {HOTTEST:g} times the usual on")
-        say("wrote", folder)
-    return 1 if options["fail_on_alarm"] and task.alarms else 0
+            self.page = RowCollector(task.detector)
+        if options["anomaly_map"]:
+            from keyhole.report.anomaly_maps import AnomalyMaps
+
+            self.maps = AnomalyMaps(options["anomaly_map"], task.detector)
+        task.outputs = [output for output in (self.page, self.maps) if output is not None]
+
+    def finish(self, source: Any, say: Say) -> int:
+        """Write the page; the exit code is 1 for alarms with --fail-on-alarm."""
+        if self.page is not None:
+            from keyhole.report import write_report
+
+            scored = self.page.scored(source, rate=self.task.rate)
+            write_report(self.options["report"], self.task.detector.autoencoder_, scored)
+            say("wrote", self.options["report"])
+        if self.maps is not None:
+            from keyhole.report.anomaly_maps import HOTTEST
+
+            say("maps", f"{self.maps.count:,} anomaly maps, brightest from {HOTTEST:g} times the "
+                "usual on")  # fmt: skip
+            say("wrote", self.options["anomaly_map"])
+        return 1 if self.options["fail_on_alarm"] and self.task.alarms else 0
 
 
 detect = task_command(
@@ -123,5 +144,5 @@ detect = task_command(
         click.option("--anomaly-map", type=click.Path(),
                      help="Folder for anomaly maps: how anomalous each pixel is."),
     ),
-    _page_and_maps,
+    PageAndMaps,
 )  # fmt: skip

@@ -117,10 +117,13 @@ class Stages:
 
     def __str__(self) -> str:
         """«detect, 32,768 of 100,000 rows, 4 s so far»; a stage that has just begun, its name."""
-        of = f" of {self.total:,}" if self.total else ""
-        done = f", {self.done:,}{of} {self.what}" if self.done else ""
+        done = f", {_amount(self.done, self.total)} {self.what}" if self.done else ""
         seconds = time.monotonic() - self.began
         return f"{self.name}{done}" + (f", {seconds:.0f} s so far" if seconds >= 1 else "")
+
+
+def _amount(done: int, total: int | None) -> str:
+    return f"{done:,} of {total:,}" if total else f"{done:,}"
 
 
 Speaker = Callable[[Stages], None]
@@ -194,9 +197,7 @@ def lines_for_stages(name: str) -> Iterator[None]:
     def speak(running: Stages) -> None:
         if terminal or running.name not in named:
             named.add(running.name)
-            with suppress(OSError):  # where nobody can hear it, the work goes on
-                sys.stderr.write(f"{'wait':<9} {printable(str(running))}\n")
-                sys.stderr.flush()
+            tell("wait", str(running))
 
     with spoken_stages(speak, SILENCE_S, name):
         yield
@@ -290,69 +291,78 @@ class History:
         }  # fmt: skip
 
 
-def progress(to_terminal: bool | None = None) -> EvaluateCallback:
-    """A watcher that shows step, held-out nats and time left on standard error."""
-    terminal = sys.stderr.isatty() if to_terminal is None else to_terminal
-    on_evaluate = _bar() if terminal else _lines()
-
-    def watched(event: Event) -> None:
-        spoke()
-        on_evaluate(event)
-
-    return watched
+def progress() -> EvaluateCallback:
+    """A callback that shows step, held-out nats and time left on standard error."""
+    return _bar() if sys.stderr.isatty() else _lines()
 
 
 def _lines() -> EvaluateCallback:
-    said = [-1.0]
+    last_share = -1.0
 
     def on_evaluate(event: Event) -> None:
-        share = event.step / event.steps
+        nonlocal last_share
+        share, left = event.step / event.steps, clock_text(event.seconds_left)
         if event.step == 0:
-            print(f"train     {event.steps:,} steps, about {clock_text(event.seconds_left)}",
-                  file=sys.stderr)  # fmt: skip
+            tell("train", f"{event.steps:,} steps, about {left}")
         elif event.note:
-            print(f"train     {printable(event.note)}", file=sys.stderr)
-        elif share >= said[0] + 0.1 or event.step == event.steps:
-            said[0] = share
-            print(
-                f"train     {share:4.0%}  held-out {event.held_out:.3f} nats/row  "
-                f"{clock_text(event.seconds_left)} left",
-                file=sys.stderr,
-            )
+            tell("train", event.note)
+        elif share >= last_share + 0.1 or event.step == event.steps:
+            last_share = share
+            tell("train", f"{share:4.0%}  held-out {event.held_out:.3f} nats/row  {left} left")
 
     return on_evaluate
 
 
 def _bar() -> EvaluateCallback:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("train    "), BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
-        TextColumn("{task.description}", markup=False), TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )  # fmt: skip
+    bar = Bar("train")
 
     def on_evaluate(event: Event) -> None:
-        said = printable(event.note) or f"held-out {event.held_out:.3f} nats/row"
-        if not bar.tasks:
-            bar.add_task(said, total=event.steps)
-        if not bar.live.is_started:  # a run begins; the search for a width has several
-            bar.start()
-            shown(True)
-        bar.update(bar.tasks[0].id, completed=event.step, total=event.steps, description=said)
+        text = event.note or f"held-out {event.held_out:.3f} nats/row"
+        bar.update(event.step, event.steps, f"steps, {text}")
         if event.step == event.steps:
             bar.stop()
-            shown(False)
 
     return on_evaluate
 
 
-def tell(about: str, texts: list[str]) -> None:
-    """A line for each text on standard error."""
-    for text in texts:
-        print(f"{printable(about):<9} {printable(text)}", file=sys.stderr)
+class Bar:
+    """A progress bar on standard error; stages print no lines while it is shown.
+
+    `transient`: it disappears in the end. After `stop`, `update` shows it again.
+    """
+
+    def __init__(self, label: str, *, transient: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        text = TextColumn("{task.description}", markup=False)
+        self.bar = Progress(
+            TextColumn(f"{label:<9}"), BarColumn(), text, TimeRemainingColumn(),
+            console=Console(stderr=True), transient=transient,
+        )  # fmt: skip
+
+    def update(self, done: int, total: int | None, text: str) -> None:
+        """Show how much is done, of how much where that is known, and a text."""
+        if not self.bar.tasks:
+            self.bar.add_task("")
+        if not self.bar.live.is_started:
+            self.bar.start()
+            shown(True)
+        text = printable(f"{_amount(done, total)} {text}")
+        self.bar.update(self.bar.tasks[0].id, completed=done, total=total, description=text)
+
+    def stop(self) -> None:
+        """The work is done, or has failed."""
+        self.bar.stop()
+        shown(False)
+
+
+def tell(label: str, text: str) -> None:
+    """Print a label and a text as one line on standard error; failures to write are ignored."""
+    spoke()
+    with suppress(OSError):
+        sys.stderr.write(f"{printable(label):<9} {printable(text)}\n")
+        sys.stderr.flush()
 
 
 def clock_text(seconds: float) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Ability = Literal["embed", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
+Ability = Literal["codes", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
 LEAST_REACH = 0.05  # of a feature's spread
 
 
@@ -128,7 +128,7 @@ class Modality(Described):
     def supports(self, task: Ability) -> str | None:
         """None where `task` can be asked of such rows, else one sentence that says why not.
 
-        Tasks are "embed", "given" (rows drawn with given values), "cards" (of code dimensions),
+        Tasks are "codes", "given" (rows drawn with given values), "cards" (of code dimensions),
         "judge" (of drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values"
         (is one value far beyond all that its column held?).
         """
@@ -279,9 +279,9 @@ class Modality(Described):
             return number_texts(cast.floats(values)[0])
         return cast.texts(values).fill_null("missing").to_pylist()
 
-    def usual(self, column: str, low: float, high: float) -> str:
-        """The range between two values of a column's first number feature, in words, or ""."""
-        return ""
+    def usual(self, column: str, low: float, high: float) -> tuple[str, float, float] | None:
+        """The range between two values of a column's first number feature, and its ends."""
+        return None
 
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """What was expected instead of a column's values (row, feature), in words.
@@ -298,7 +298,7 @@ class Modality(Described):
         )
         table = self.decode(Batch(numbers, codes.long(), torch.ones(whole.shape).bool()))
         texts = [f"about {text}" for text in self.texts(ArrowRows(table), column)]
-        fits = np.asarray(((predicted.low <= features) & (features <= predicted.high)).all(1))
+        fits = np.all((predicted.low <= features) & (features <= predicted.high), axis=1)
         return Expected(texts, fits, np.ones(len(features), bool))
 
     def images(self, table: pa.Table) -> np.ndarray | None:

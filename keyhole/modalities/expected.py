@@ -29,12 +29,14 @@ class Prediction:
 class Expected:
     """What was expected in words, one a row.
 
-    `fits`: the value lies within it; `known`: training rows tell what to expect.
+    `fits`: the value lies within it; `known`: training rows tell what to expect. `numbers`
+    (row, 3): the value and the ends of its range, NaN where there is none; None for levels.
     """
 
     texts: list[str]
     fits: np.ndarray
     known: np.ndarray
+    numbers: np.ndarray | None = None
 
 
 def expected_levels(share: np.ndarray, place: np.ndarray, names: list[str]) -> Expected:
@@ -63,21 +65,26 @@ def expected_range(
 ) -> Expected:
     """The ranges that numbers should lie in; `met` are the ends of what training held."""
     texts = [f"{text} {LEVEL}" for text in range_texts(low, high)]
-    return known_only(texts, within(numbers, low, high), ~outside(low, high, met))
+    fits, known = within(numbers, low, high), ~outside(low, high, met)
+    written = np.column_stack([_as_written(part) for part in (numbers, low, high)])
+    return known_only(texts, fits, known, written)
 
 
-def known_only(texts: list[str], fits: np.ndarray, known: np.ndarray) -> Expected:
+def known_only(
+    texts: list[str], fits: np.ndarray, known: np.ndarray, numbers: np.ndarray
+) -> Expected:
     """What was expected, or that it cannot be said."""
     said = [text if sure else UNKNOWN for text, sure in zip(texts, known, strict=True)]
-    return Expected(said, fits & known, known)
+    numbers = np.column_stack([numbers[:, :1], np.where(known[:, None], numbers[:, 1:], np.nan)])
+    return Expected(said, fits & known, known, numbers)
 
 
 def with_point_mass(
-    point_mass: str, at_point_mass: np.ndarray, share: np.ndarray, rest: Expected
+    value: float, point_mass: str, at_point_mass: np.ndarray, share: np.ndarray, rest: Expected
 ) -> Expected:
-    """What was expected where a column has an atom, of probability `share`: it, or both.
+    """What was expected where a column has a point mass of probability `share`: it, or both.
 
-    `rest` is what was expected of the other values; `at_atom` says which rows hold the atom.
+    `rest` is what was expected of the other values; `at_point_mass` says which rows hold it.
     """
     likely, possible = share >= SHARE, share > 1 - SHARE
     texts = list(rest.texts)
@@ -88,7 +95,9 @@ def with_point_mass(
             else f"{point_mass} or {texts[i]}"
         )
     fits = np.where(at_point_mass, possible, rest.fits & ~likely)
-    return known_only(texts, fits, rest.known | likely)
+    numbers = np.array(rest.numbers)
+    numbers[at_point_mass, 0], numbers[likely, 1:] = value, value
+    return known_only(texts, fits, rest.known | likely, numbers)
 
 
 def outside(low: np.ndarray, high: np.ndarray, ends: Sequence[float]) -> np.ndarray:

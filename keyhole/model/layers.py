@@ -105,3 +105,10 @@ def to_states(
     """The way back; `lead` is the (*sample, batch) of the states."""
     x = x.movedim(-3, -1).flatten(-3)  # (M, sample * B, h * w * C)
     return x.unflatten(1, lead).movedim(0, -3)  # (*sample, M, B, h * w * C)
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, module: nn.Module, share: float) -> None:
+    """Move each parameter of the average by this share of its way to the module's."""
+    for mean, parameter in zip(average.parameters(), module.parameters()):
+        mean.lerp_(parameter, share)

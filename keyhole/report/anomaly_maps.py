@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from keyhole.core.files import write_whole
-from keyhole.core.progress import stage
 from keyhole.data.image_rows import resized
 from keyhole.errors import FileError
-from keyhole.tasks.detect.detector import AnomalyDetector, anomaly_map_of
+from keyhole.tasks.detect.detector import AnomalyDetector, anomaly_map_of, check_maps
+from keyhole.tasks.detect.scorer import Judged
 
 STRETCH = 0.5  # per cent of the pixels at each end that may be clipped when shown
 
@@ -48,32 +49,50 @@ def png_bytes(tone: np.ndarray) -> bytes:
 HOTTEST = 6.0  # times the usual: the map is brightest from here on
 
 
-def write_anomaly_maps(folder: str, detector: AnomalyDetector, data: Any) -> int:
-    """Write one PNG an image into a folder: the image, and beside it its anomaly map.
+class AnomalyMaps:
+    """Writes one PNG an image into a folder: the image, and beside it its anomaly map.
 
-    Dark is usual, bright is `HOTTEST` times the usual or more. Returns the number of images.
-    Raises: FileError, SettingError for the rows of a table.
+    Dark is usual, bright is `HOTTEST` times the usual or more. `count` is how many were written.
     """
-    stage("drawing anomaly maps")
-    model, count, taken = detector.autoencoder_, 0, set[str]()
-    for start, rows in model.iter_blocks(data):
-        anomaly_maps = anomaly_map_of(detector.scorer_, iter([(start, rows)]))
-        images = model.model_.modality.images(rows.arrow())
-        names = _names(rows, model.model_.modality.id_column, start)
-        for anomaly_map, image, name in zip(anomaly_maps, images, names, strict=True):  # pyright: ignore
-            inside = _own_name(os.path.normpath(name), taken)
+
+    def __init__(self, folder: str, detector: AnomalyDetector) -> None:
+        """Raises: SettingError for the detector of a table."""
+        check_maps(detector.scorer_)
+        self.folder = folder
+        self.detector = detector
+        self.count = 0
+        self.taken: set[str] = set()
+
+    def places(self, judged: Judged) -> Int64[np.ndarray, " place"]:
+        """None: a map needs no reasons."""
+        return np.zeros(0, np.int64)
+
+    def look(self, judged: Judged, reasons: Any) -> list[tuple[str, bytes]]:
+        """The name and the PNG of each image of a block."""
+        anomaly_maps = anomaly_map_of(self.detector.scorer_, judged.batch)
+        modality = self.detector.autoencoder_.model_.modality
+        images: Any = modality.images(judged.rows.arrow())
+        names = _names(judged.rows, modality.id_column, judged.start)
+        return [
+            (name, beside(image, anomaly_map))
+            for name, image, anomaly_map in zip(names, images, anomaly_maps, strict=True)
+        ]
+
+    def add(self, part: list[tuple[str, bytes]]) -> None:
+        """Write the maps of a block. Raises: FileError."""
+        for name, content in part:
+            inside = _own_name(os.path.normpath(name), self.taken)
             if os.path.isabs(inside) or inside.startswith(".."):  # a table may name anything
                 raise FileError(
-                    f"{name!r:.80} points outside {folder}: its anomaly map is not written"
+                    f"{name!r:.80} points outside {self.folder}: its anomaly map is not written"
                 )
-            path = Path(folder, inside)
+            path = Path(self.folder, inside)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as fault:
                 raise FileError(f"{path} cannot be written: {fault.strerror}") from fault
-            write_whole(path, beside(image, anomaly_map))
-            count += 1
-    return count
+            write_whole(path, content)
+            self.count += 1
 
 
 def _own_name(name: str, taken: set[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +17,8 @@ from keyhole.data.source import ArrowRows
 from keyhole.errors import SettingError
 from keyhole.modalities import Modality
 from keyhole.report.anomaly_maps import png
+from keyhole.report.charts import INK, NET, OTHER, Chart, across, upward
 from keyhole.report.facts import bar_length
-from keyhole.report.figures import INK, NET, OTHER, canvas, key, svg
 from keyhole.report.words import number, percent, plain
 from keyhole.tasks.generate.generator import Generator
 from keyhole.tasks.interpret.cards import Card, cards
@@ -80,23 +80,23 @@ def width_curve(choice: WidthChoice | None) -> str | None:
     nats = np.array(choice.nats, float)
     widths = np.arange(1, len(nats) + 1)
     chosen = int(np.clip(choice.width, 1, len(nats)))
-    figure, axes = canvas(3.0)
-    axes.axvline(chosen, color=INK, lw=1.2, ls=(0, (5, 3)))
     bound = float(nats.min()) + choice.tolerance
-    axes.plot(widths[[0, -1]], [bound, bound], color=OTHER, lw=1.2, ls=(0, (1, 2)))
-    axes.plot(widths, nats, color=NET, lw=2.2, marker="o", ms=4)
-    axes.plot([chosen], nats[[chosen - 1]], color=INK, marker="o", ms=9, ls="")
-    axes.set(xlabel="code dimensions kept", ylabel="held-out nats per row")
-    axes.set_xticks(widths[:: -(-len(nats) // MOST_TICKS)])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
-    key(axes, [("held out", NET, "━━"), ("chosen", INK, "●"),
-               ("as good as the best", OTHER, "┈┈")])  # fmt: skip
+    room = 0.06 * (max(float(nats.max()), bound) - float(nats.min())) or 0.5
+    y = upward("held-out nats per row", nats.min() - room, max(nats.max(), bound) + room)
+    x = across("code dimensions kept", 1.0, float(len(nats)))
+    x = replace(x, ticks=widths[:: -(-len(nats) // MOST_TICKS)].tolist())
+    chart = Chart(x, y, 216)
+    chart.upright(chosen, INK, 1.2, "6 3.6")
+    chart.line(widths[[0, -1]], [bound, bound], OTHER, 1.2, dash="1.2 2.4")
+    chart.line(widths, nats, NET, 2.2, radius=2)
+    chart.line([chosen], nats[[chosen - 1]], INK, 0, radius=4.5)
+    key = [("held out", NET, "━━"), ("chosen", INK, "●"), ("as good as the best", OTHER, "┈┈")]
     label = (
         f"Held-out nats per row by the width of the code: {number(nats[0])} at 1, "
         f"{number(nats[chosen - 1])} at {chosen}, the chosen width, and "
         f"{number(nats[-1])} at {len(nats)}."
     )
-    return svg(figure, "width", label)
+    return chart.svg(label, key)
 
 
 def own_dimension(choice: WidthChoice | None) -> str:

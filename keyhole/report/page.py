@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.progress import stage
-from keyhole.report import facts, figures, generation
+from keyhole.report import charts, facts, figures, generation
 from keyhole.report.codemap import MOST_POINTS, CodeMap, pack
 from keyhole.report.rows import ScoredRows
 from keyhole.report.words import percent, plain, script_json
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-
 MOST_BYTES = 1_000_000
 POINT_BYTES = 8  # of the page, for a point of the map, after base64
-HERE = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 
 
@@ -107,22 +100,11 @@ def fill(template: str, values: dict[str, Any]) -> str:
     drawn_names = ("curve", "width_curve", "histogram", "p_values", "map_json")
     drawn = {name: Markup(values[name]) for name in drawn_names if values.get(name)}
     inside = {name.partition(".")[0]: Markup(text) for name, text in own.items()}
-    return _template(template).render(values | drawn | {"own": inside, "policy": policy})
-
-
-@cache
-def _template(name: str) -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    return environment.get_template(name)
+    return charts.template(template).render(values | drawn | {"own": inside, "policy": policy})
 
 
 def _file(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf8")
+    return (charts.HERE / name).read_text(encoding="utf8")
 
 
 def _hash(text: str) -> str:

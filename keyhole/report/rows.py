@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int64
 
 from keyhole.core.progress import clock, stage
+from keyhole.data import Source
 from keyhole.tasks.detect.answer import Cell
 from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.explain import explain
 from keyhole.tasks.detect.patterns import Pattern, shared
+from keyhole.tasks.detect.scorer import Judged
 from keyhole.tasks.monitor.drift import Drift
 
 ALL_NAMED = 2_000  # rows; if there are more, only the strongest have names
@@ -65,103 +69,113 @@ def strongest(anomaly_score: np.ndarray, most: int) -> np.ndarray:
 BLOCKS_LEFT = 2.0  # times of a block: one more block and the page must fit the time budget
 
 
-def score_rows(
-    detector: AnomalyDetector, data: Any, *, name: str | None = None, rate: float | None = None
-) -> ScoredRows:
+def score_rows(detector: AnomalyDetector, data: Any, *, name: str | None = None) -> ScoredRows:
     """Score the rows of a frame, an array, or a path for the page.
 
-    `rate` replaces the detector's own false alarm rate. Only rows that may be among the strongest
-    are explained and have their id.
+    Only rows that may be among the strongest are explained and have their id.
     Raises: DataError.
     """
-    model = detector.autoencoder_
+    stage("scoring the rows for the page")
+    model, scorer = detector.autoencoder_, detector.scorer_
     source = model.open(data)
     if hasattr(source, "wanted"):
         source.wanted = [column for column in detector.reads() if column in source.names]
-    collector = _RowCollector(detector)
-    began, remarks = clock().left(), [*filter(None, [getattr(source, "passed_over", "")])]
+    collector, began, remarks = RowCollector(detector), clock().left(), []
     for start, rows in model.iter_blocks(source):
         block_s = began - clock().left() if start else 0.0
         if start and clock().left() < BLOCKS_LEFT * block_s:
-            remarks += [f"only the first {start:,} rows are shown: the time budget is spent"]
+            remarks = [f"only the first {start:,} rows are shown: the time budget is spent"]
             break
         began = clock().left()
-        collector.add(rows, start)
-    anomaly_score = np.concatenate(collector.anomaly_score)
-    rate = detector.false_alarm_rate if rate is None else rate
-    threshold = detector.calibration_.threshold(rate)
-    alarm = anomaly_score > threshold
-    return ScoredRows(
-        name=name
-        or (os.path.basename(data) if isinstance(data, str | os.PathLike) else source.name),
-        anomaly_score=anomaly_score,
-        score_std=np.concatenate(collector.score_std),
-        p_value=detector.calibration_.p_value(anomaly_score),
-        alarm=alarm,
-        threshold=threshold,
-        false_alarm_rate=rate,
-        contamination=detector.calibration_.apart(),
-        codes=np.concatenate(collector.codes),
-        ids=[collector.names.get(row, "") for row in range(len(anomaly_score))],
-        reasons={
-            row: [_reason(cell) for cell in cells] for row, cells in collector.reasons.items()
-        },
-        patterns=_patterns(collector.reasons, anomaly_score, alarm),
-        remarks=[*collector.drift.remarks(), *remarks],
-        calibrated_on=len(detector.calibration_.anomaly_scores),
-    )
+        judged = scorer.score_block(rows, start)
+        reasons = explain(scorer, judged, collector.places(judged))
+        collector.add(collector.look(judged, reasons))
+    return collector.scored(source, name=name, remarks=remarks)
 
 
 def _reason(cell: Cell) -> tuple[str, str, str, float]:
     return cell.column, cell.described, cell.expected, cell.share
 
 
-def _patterns(
-    reasons: dict[int, list[Cell]], anomaly_score: np.ndarray, alarm: np.ndarray
-) -> list[Pattern]:
-    """The patterns of the strongest alarms, which are the explained ones."""
-    return shared(
-        reasons, [int(row) for row in strongest(anomaly_score, MOST_STRONGEST) if alarm[row]]
-    )
+@dataclass(frozen=True)
+class Part:
+    """What a page needs of a block of rows."""
+
+    anomaly_score: Float[np.ndarray, " row"]
+    score_std: Float[np.ndarray, " row"]
+    codes: Float[np.ndarray, "row code"]
+    names: dict[int, str]
+    reasons: dict[int, list[Cell]]
 
 
-class _RowCollector:
+class RowCollector:
     """Collects scores block by block; `top` holds the highest anomaly scores, ascending."""
 
     def __init__(self, detector: AnomalyDetector) -> None:
-        stage("scoring the rows for the page")
         self.detector = detector
         self.drift = Drift(detector.autoencoder_.model_.modality)
-        self.anomaly_score: list[np.ndarray] = []
-        self.score_std: list[np.ndarray] = []
-        self.codes: list[np.ndarray] = []
-        self.names: dict[int, str] = {}
-        self.reasons: dict[int, list[Cell]] = {}
+        self.parts: list[Part] = []
         self.top = np.full(MOST_STRONGEST, -np.inf)
 
-    def add(self, rows: Any, start: int) -> None:
-        model, scorer = self.detector.autoencoder_, self.detector.scorer_
-        block = scorer.score_block(rows, start)
-        anomaly_score = block.anomaly_score
-        self.drift.add(block.batch, scorer.calibration.p_value(anomaly_score), block.unmet)
-        self.anomaly_score.append(anomaly_score)
-        self.score_std.append(block.score_std)
-        self.codes.append(model.code(rows, start))
-        strong = self._strong(anomaly_score)
-        for index, cells in explain(scorer, block, strong).items():
-            self.reasons[start + index] = cells
-        first = range(max(0, min(len(anomaly_score), ALL_NAMED - start)))
-        ids = rows.column(model.id_column) if model.id_column in rows.names else None
-        for index in {*first, *strong.tolist()}:
-            name = f"row {start + index + 1}"
-            if ids is not None:
-                name = f"{model.id_column} {ids[index].as_py()}"
-            self.names[start + index] = name
+    def places(self, judged: Judged) -> Int64[np.ndarray, " place"]:
+        """The rows of a block that may be among the strongest of all, strongest first."""
+        places = strongest(judged.anomaly_score, MOST_STRONGEST)
+        return places[judged.anomaly_score[places] >= self.top[0]]
 
-    def _strong(self, anomaly_score: np.ndarray) -> np.ndarray:
-        """The indices in this block that may be among the strongest rows of all."""
-        scores = np.nan_to_num(anomaly_score, nan=-np.inf)
-        order = np.argsort(-scores, kind="stable")[:MOST_STRONGEST]
-        order = order[scores[order] > self.top[0]]
-        self.top = np.sort(np.concatenate([self.top, scores[order]]))[-MOST_STRONGEST:]
-        return order
+    def look(self, judged: Judged, reasons: dict[int, list[Cell]]) -> Part:
+        """Scores and codes of a block; names and reasons of rows that may be shown with them."""
+        model, start, score = self.detector.autoencoder_, judged.start, judged.anomaly_score
+        p_value = self.detector.calibration_.p_value(score)
+        self.drift.add(judged.batch, p_value, judged.unmet)
+        strong = self.places(judged).tolist()
+        first = range(max(0, min(len(score), ALL_NAMED - start)))
+        column = model.id_column
+        ids = judged.rows.column(column) if column in judged.rows.names else None
+        names = {
+            start + i: f"row {start + i + 1}" if ids is None else f"{column} {ids[i].as_py()}"
+            for i in {*first, *strong}
+        }
+        cells = {start + i: reasons[i] for i in strong}
+        codes = model.model_.code_of(judged.batch)
+        return Part(score, judged.score_std, codes, names, cells)
+
+    def add(self, part: Part) -> None:
+        """Take a block in; blocks come in the order of their rows."""
+        self.parts.append(part)
+        known = part.anomaly_score[~np.isnan(part.anomaly_score)]
+        self.top = np.sort(np.concatenate([self.top, known]))[-MOST_STRONGEST:]
+
+    def scored(
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        rate: float | None = None,
+        remarks: Sequence[str] = (),
+    ) -> ScoredRows:
+        """The rows of a source for a page; `rate` replaces the detector's false alarm rate."""
+        calibration, passed_over = self.detector.calibration_, getattr(source, "passed_over", "")
+        anomaly_score = np.concatenate([part.anomaly_score for part in self.parts])
+        rate = self.detector.false_alarm_rate if rate is None else rate
+        threshold = calibration.threshold(rate)
+        alarm = anomaly_score > threshold
+        shown = strongest(anomaly_score, MOST_STRONGEST).tolist()
+        cells = {row: cells for part in self.parts for row, cells in part.reasons.items()}
+        names = {row: text for part in self.parts for row, text in part.names.items()}
+        named = {*range(min(ALL_NAMED, len(anomaly_score))), *shown}
+        return ScoredRows(
+            name=name or os.path.basename(source.name),
+            anomaly_score=anomaly_score,
+            score_std=np.concatenate([part.score_std for part in self.parts]),
+            p_value=calibration.p_value(anomaly_score),
+            alarm=alarm,
+            threshold=threshold,
+            false_alarm_rate=rate,
+            contamination=calibration.apart(),
+            codes=np.concatenate([part.codes for part in self.parts]),
+            ids=[names[row] if row in named else "" for row in range(len(anomaly_score))],
+            reasons={row: [_reason(cell) for cell in cells[row]] for row in shown},
+            patterns=shared(cells, [row for row in shown if alarm[row]]),
+            remarks=[*self.drift.remarks(), *filter(None, [passed_over]), *remarks],
+            calibrated_on=len(calibration.anomaly_scores),
+        )

@@ -64,7 +64,6 @@ class Task(ABC):
     summary: ClassVar[str]  # its line in `keyhole --help`
     help: ClassVar[str]  # the text of `keyhole VERB --help`
     options: ClassVar[tuple[Option, ...]] = ()
-    passes: int = 1  # how often the source is read
     registry: ClassVar[dict[str, type[Task]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -91,9 +90,6 @@ class Task(ABC):
 
     def accept(self, names: list[str]) -> None:  # noqa: B027
         """Raises: DataError if the answer cannot be added to data with these columns."""
-
-    def prepare(self, source: Source) -> None:  # noqa: B027
-        """Read the source once before it is answered, if `passes` is 2."""
 
     def answerer(self) -> Callable[[Rows, int], pa.Table]:
         """The function that answers a block; a `Counting` if `messages` needs counts."""

@@ -13,6 +13,7 @@ from keyhole.core.progress import EvaluateCallback, Event, History, clock
 from keyhole.core.records import Batch
 from keyhole.errors import FitError
 from keyhole.modalities.prepared import Feed
+from keyhole.model.layers import move_average
 from keyhole.model.network import Network
 from keyhole.training.checkpoint import Checkpoint, restore, state_of
 from keyhole.training.config import KL_WARM_UP, Pace, TrainingConfig, rate_at
@@ -168,10 +169,7 @@ class Run:
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
         self.optimizer.step()
-        share = (AVERAGE + 1) / (step + AVERAGE + 1)
-        torch._foreach_lerp_(
-            list(self.averaged.parameters()), list(self.network.parameters()), share
-        )
+        move_average(self.averaged, self.network, (AVERAGE + 1) / (step + AVERAGE + 1))
         return loss.detach() / self.members
 
     def _rate(self, at: int) -> float:

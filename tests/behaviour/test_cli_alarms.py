@@ -108,15 +108,17 @@ def test_detect_raises_alarms_together_where_a_share_of_false_ones_is_promised(
     np.testing.assert_array_equal(found["alarm"], wanted)
 
 
-def test_detect_reads_standard_input_twice_where_a_share_is_promised(
+def test_detect_reads_standard_input_once_where_a_share_is_promised_and_a_page_is_written(
     place, capfd, monkeypatch, tmp_path
 ):
     _, wanted, _ = ask(capfd, "detect", place / "m.keyhole", place / "new.csv", "--fdr", "0.2")
     text = (place / "new.csv").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
-    code, out, _ = ask(capfd, "detect", place / "m.keyhole", "-", "--fdr", "0.2")
+    page = tmp_path / "page.html"
+    code, out, _ = ask(capfd, "detect", place / "m.keyhole", "-", "--fdr", "0.2", "--report", page)
     assert code == 0
     assert out == wanted
+    assert f"standard input: {out.count(',true,')} alarms in 400 rows" in page.read_text()
     assert out.count("\n") == 401
 
 

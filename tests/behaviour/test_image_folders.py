@@ -246,3 +246,43 @@ def test_copies_that_are_one_file_on_some_disks_are_refused(tmp_path, others):
     with pytest.raises(DataError, match=r"in names several files 'a\.png': give their folder"):
         check_distinct(["a.png", "a.png"], "in")
     check_distinct(["a.png", "b/a.png", "a.tif"], "in")
+
+
+def test_a_file_is_read_and_scored_once_whatever_is_made_of_it(tmp_path, capsys, monkeypatch):
+    """Answers under a false discovery rate, a page and anomaly maps, from one pass."""
+    from keyhole.data.image_rows import ImageSource
+    from keyhole.tasks.detect.scorer import Scorer
+
+    rng = np.random.default_rng(0)
+    images = rng.normal(100, 10, (40, 12, 12)).astype(np.float32)
+    images[[7, 20, 31], 3:9, 3:9] += 300
+    np.save(tmp_path / "new.npy", images)
+    np.save(tmp_path / "good.npy", rng.normal(100, 10, (120, 12, 12)).astype(np.float32))
+    model, maps, page = str(tmp_path / "m"), tmp_path / "maps", tmp_path / "page.html"
+    fit = ["fit", str(tmp_path / "good.npy"), "-o", model, "--steps", "30", "--no-report"]
+    assert run(fit) == 0
+    monkeypatch.setattr("keyhole.autoencoder.estimator.CHUNK_ROWS", 16)
+    arguments = ["detect", model, str(tmp_path / "new.npy"), "--fdr", "0.2"]
+    assert run([*arguments, "-o", str(tmp_path / "alone.csv")]) == 0
+    read, scored = [], []
+    blocks, score_block = ImageSource.blocks, Scorer.score_block
+
+    def counted_blocks(self, rows):
+        read.append(rows)
+        return blocks(self, rows)
+
+    def counted_rows(self, rows, start=0):
+        scored.append(len(rows))
+        return score_block(self, rows, start)
+
+    monkeypatch.setattr(ImageSource, "blocks", counted_blocks)
+    monkeypatch.setattr(Scorer, "score_block", counted_rows)
+    more = ["--report", str(page), "--anomaly-map", str(maps)]
+    assert run([*arguments, "-o", str(tmp_path / "all.csv"), *more]) == 0
+    alarms = (tmp_path / "all.csv").read_text().count(",true,")
+    assert read == [16]
+    assert alarms >= 1
+    assert sum(scored) == 40 + alarms  # which are scored again for their reasons
+    assert (tmp_path / "all.csv").read_text() == (tmp_path / "alone.csv").read_text()
+    assert len(list(maps.iterdir())) == 40
+    assert f"{alarms} alarm" in page.read_text()

@@ -1,15 +1,16 @@
 """What alarms have in common, and the words, figures and places a page gives them."""
 
 import numpy as np
-import pytest
 
+from keyhole.modalities.expected import UNKNOWN, Prediction, expected_levels
+from keyhole.modalities.tabular.columns import Datetime, Number
 from keyhole.report import ScoredRows
 from keyhole.report.codemap import levels, on_grid
 from keyhole.report.facts import calibrated, rows_in_words, trust
 from keyhole.report.figures import p_value_histogram
 from keyhole.report.words import number, plain, rate, script_json, times
 from keyhole.tasks import Answer, Cell
-from keyhole.tasks.detect.patterns import direction, shared
+from keyhole.tasks.detect.patterns import shared
 
 
 def answer(reasons, rows=20, alarm=None):
@@ -18,45 +19,76 @@ def answer(reasons, rows=20, alarm=None):
     return Answer(np.arange(rows), ones, 0.1 * ones, 0.01 * ones, alarm, reasons)
 
 
-def flow(value="1,250", share=0.8, expected="12 to 1,100"):
-    return Cell("flow_1", value, expected, share)
+def flow(value="1,250", share=0.8):
+    numbers = (float(value.replace(",", "")), 12.0, 1_100.0)
+    return Cell("flow_1", value, "12 to 1,100", share, numbers=numbers)
 
 
 def mode(value="sideways", share=0.8):
     return Cell("mode", value, "forward", share)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected", "said"),
-    [
-        ("1,250", "12 to 1,100", "above"),
-        ("-3.2e+05", "-1,000 to 4", "below"),
-        ("1.235e+04", "1,000 to 12,345", "above"),
-        ("7", "12 to 15", "below"),
-        ("13", "12 to 15", ""),
-        ("5.2", "0 (95%)", "above"),
-        ("1,250", "12 to 1,100 (90 %)", "above"),
-        ("3", "12 to 1,100 (90 % of training rows)", "below"),
-        ("40", "0 or 12 to 30 (90 %)", "above"),
-        ("40", "cannot say: no row like this in training", ""),
-        ("US", "FR, ES or DE (93 %)", ""),
-        ("3", "0", "above"),
-        ("1", "0 (98%)", ""),
-        ("true", "false (98%)", ""),
-        ("sideways", "forward", ""),
-        ("10115", "10117", ""),
-        ("7", "one to ten", ""),
-        ("7", "1 to 2 to 3", ""),
-        ("missing", "1 to 2", ""),
-        ("2024-06-01", "2024-01-01 to 2024-02-01", "above"),
-        ("2023-06-01T12:00:00", "2024-01-01T00:00:00 to 2024-02-01T00:00:00", "below"),
-        ("2024-13-01", "2024-01-01", ""),
-        ("", "", ""),
-    ],
-)
-def test_a_direction_is_told_for_numbers_and_moments_and_for_no_level(value, expected, said):
-    assert direction(value, expected) == said
-    assert Cell("any", value, expected, 1.0).direction == said
+def cells(column, values, ranges, at_point_mass=()):
+    """The cell of each value in a column where these ranges are expected, in features."""
+    import pyarrow as pa
+
+    features, observed = column.encode(pa.array(values))
+    assert observed[:, -1].any()
+    low, high = (np.repeat(end[:, None], features.shape[1], 1) for end in np.array(ranges).T)
+    middle = (low + high) / 2
+    for row, share in enumerate(at_point_mass):
+        middle[row, 0] = share
+    said = column.expected(features, Prediction(middle, low, high))
+    return [
+        Cell(column.name, text, expected, 1.0, numbers=tuple(numbers))
+        for text, expected, numbers in zip(
+            column.text(pa.array(values)), said.texts, said.numbers, strict=True
+        )
+    ]
+
+
+def number_column(**settings):
+    plain = {"center": 0.0, "scale": 1.0, "transformed": False, "point_mass": None}
+    return Number("x", **plain | {"range": [-1e6, 1e6], "type": "double"} | settings)
+
+
+def test_numbers_lie_above_or_below_their_range_or_within_it():
+    ranges = [(12, 1_100), (-1_000, 4), (1_000, 12_345), (12, 15), (12, 15), (12, 15)]
+    values = [1_250.0, -3.2e5, 12_350.0, 7.0, 13.0, 15.000_1]
+    found = [cell.direction for cell in cells(number_column(), values, ranges)]
+    assert found == ["above", "below", "above", "below", "", ""]  # as it is written
+
+
+def test_what_training_does_not_tell_has_no_direction():
+    (found,) = cells(number_column(range=[0.0, 50.0]), [40.0], [(90, 95)])
+    assert (found.expected, found.direction) == (UNKNOWN, "")
+
+
+def test_a_point_mass_is_expected_alone_or_beside_a_range():
+    column = number_column(point_mass=[0.0, 0.6], range=[0.0, 100.0])
+    found = cells(column, [5.0, 0.0, 40.0, 0.0], [(12, 30)] * 4, [0.95, 0.95, 0.5, 0.02])
+    assert [cell.expected for cell in found] == [
+        "0 (95 %)", "0 (95 %)", "0 or 12 to 30 (90 %)", "12 to 30 (90 %)",
+    ]  # fmt: skip
+    assert [cell.direction for cell in found] == ["above", "", "above", "below"]
+
+
+def test_moments_lie_after_or_before_their_span():
+    day = 86_400.0
+    column = Datetime(
+        "t", trend_s=[0.0, day], range_s=[0.0, 40_000 * day], step_s=day, parts=["trend"],
+        style="", type="date32[day]",
+    )  # fmt: skip
+    days = [19_875, 19_500, 19_730]  # 2024-06-01 and before
+    moments = [np.datetime64(n, "D").item() for n in days]
+    found = cells(column, moments, [(19_723, 19_754)] * 3)
+    assert found[0].expected == "2024-01-01 to 2024-02-01 (90 %)"
+    assert [cell.direction for cell in found] == ["above", "below", ""]
+
+
+def test_levels_have_no_direction_though_they_are_written_as_numbers():
+    assert expected_levels(np.array([[0.98, 0.02]]), np.array([1]), ["0", "1"]).numbers is None
+    assert Cell("flag", "1", "0 (98 %)", 1.0).direction == ""
 
 
 def test_alarms_are_grouped_by_column_and_direction_or_level():

@@ -19,7 +19,7 @@ from keyhole.cli import run
 from keyhole.core.files import changing
 from keyhole.errors import BundleError, FileError
 from keyhole.jobs import files
-from keyhole.tasks.detect import answer
+from keyhole.tasks.detect import answer, counting
 from keyhole.training import TrainingConfig
 
 
@@ -146,7 +146,7 @@ def test_a_resumed_run_counts_the_parts_of_the_run_that_was_killed(
     assert "pattern" in whole_run
     answers, blocks = pq.read_table(place / "o.parquet"), []
     os.remove(place / "o.parquet")
-    answer_block = answer.Detecting.__call__
+    answer_block = counting.Detecting.__call__
 
     def stopped(self, block, start):
         blocks.append(start)
@@ -154,7 +154,7 @@ def test_a_resumed_run_counts_the_parts_of_the_run_that_was_killed(
             raise KeyboardInterrupt
         return answer_block(self, block, start)
 
-    monkeypatch.setattr(answer.Detecting, "__call__", stopped)
+    monkeypatch.setattr(counting.Detecting, "__call__", stopped)
     stops = [True]
     assert detect(place) == 130
     assert (place / ".o.parquet.parts").is_dir()
@@ -166,6 +166,55 @@ def test_a_resumed_run_counts_the_parts_of_the_run_that_was_killed(
     assert capfd.readouterr().err == whole_run
     assert pq.read_table(place / "o.parquet").equals(answers)
     assert not (place / ".o.parquet.parts").exists()
+
+
+def test_a_resumed_run_scores_only_the_missing_parts_though_alarms_depend_on_all_rows(
+    place, in_parts, capfd, monkeypatch
+):
+    share = ("--fdr", "0.2")
+    assert detect(place, *share) == 0
+    whole_run, starts = capfd.readouterr().err, []
+    answers = pq.read_table(place / "o.parquet")
+    assert np.sum(answers["alarm"].to_numpy()) >= 20
+    assert answers["reasons"].null_count == 200 - np.sum(answers["alarm"].to_numpy())
+    os.remove(place / "o.parquet")
+    draft, stops = counting.Detecting.draft, [True]
+
+    def stopped(self, block, start):
+        starts.append(start)
+        if start >= 150 and stops:
+            raise KeyboardInterrupt
+        return draft(self, block, start)
+
+    monkeypatch.setattr(counting.Detecting, "draft", stopped)
+    assert detect(place, *share) == 130
+    stops.clear()
+    starts.clear()
+    capfd.readouterr()
+    assert detect(place, *share) == 0
+    assert starts == [150]
+    assert capfd.readouterr().err == whole_run
+    assert pq.read_table(place / "o.parquet").equals(answers)
+    assert not (place / ".o.parquet.parts").exists()
+
+
+def test_a_resumed_run_with_a_page_reads_all_rows_again(place, in_parts, capfd, monkeypatch):
+    draft, starts, stops = counting.Detecting.draft, [], [True]
+
+    def stopped(self, block, start):
+        starts.append(start)
+        if start >= 150 and stops:
+            raise KeyboardInterrupt
+        return draft(self, block, start)
+
+    monkeypatch.setattr(counting.Detecting, "draft", stopped)
+    arguments = ("--fdr", "0.2", "--report", str(place / "page.html"))
+    assert detect(place, *arguments) == 130
+    stops.clear()
+    starts.clear()
+    assert detect(place, *arguments) == 0
+    assert starts == [0, 50, 100, 150]
+    assert "in 200 rows" in (place / "page.html").read_text()
 
 
 def test_a_resumed_imputation_counts_the_cells_of_all_parts(place, in_parts, capfd, monkeypatch):

@@ -67,7 +67,7 @@ def waiting(place, temporary):
         finally:
             os._exit(code)
     end = time.monotonic() + 20
-    while not list(temporary.glob("keyhole.*.tmp/spool.parquet")) and time.monotonic() < end:
+    while not list(temporary.glob("keyhole.*.tmp/*")) and time.monotonic() < end:
         with suppress(BlockingIOError):
             os.write(writer, b"0.5,x\n" * 600)  # whole or not at all: below what a pipe takes
     assert list(temporary.glob("keyhole.*.tmp"))

@@ -132,7 +132,7 @@ def test_errors_warnings_progress_and_logs_hold_printable_text(capsys):
         assert str(KeyholeWarning(text)).isprintable()
         Say(False)(text, text)
         Say(True).warn(text)
-        tell("verdict", [text])
+        tell("verdict", text)
         show([text])
     out, err = capsys.readouterr()
     assert is_harmless(out)

@@ -21,6 +21,7 @@ from keyhole.modalities.tiles.scaling import NoiseEstimates
 from keyhole.report import page, rows
 from keyhole.tasks import Impute
 from keyhole.tasks.denoise.images import ImageDenoiser
+from keyhole.tasks.detect.scorer import Scorer
 
 
 def test_a_stage_that_says_nothing_is_spoken_for_again_and_again():
@@ -107,9 +108,9 @@ COMMANDS = [
      (NoiseEstimates, "unit"), "measuring the noise"),
     ("fit {0}/p.npy -o {1}/n --for denoise --steps 2 --batch 2",
      (ImageDenoiser, "middle"), "writing the page"),
-    ("detect {0}/m {0}/rows.csv -o {1}/o.csv", (AnomalyDetector, "answer_rows"), "detect"),
+    ("detect {0}/m {0}/rows.csv -o {1}/o.csv", (Scorer, "score_block"), "detect"),
     ("detect {0}/m {0}/rows.csv -o {1}/o.csv --report {1}/o.html",
-     (rows._RowCollector, "add"), "scoring the rows for the page"),
+     (rows.RowCollector, "look"), "detect"),
     ("embed {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "embed"),
     ("impute {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "impute"),
     ("reconstruct {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "reconstruct"),

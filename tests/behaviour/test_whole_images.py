@@ -283,5 +283,9 @@ def test_a_folder_of_images_is_fitted_asked_embedded_and_drawn_from_on_the_comma
     made = sorted(p.name for p in (tmp_path / "made").iterdir())
     assert made == ["00001.png", "00002.png", "00003.png"]
     assert np.asarray(pil.open(tmp_path / "made" / made[0])).shape == (8, 8)
+    again = ["sample", model, "-n", "1", "-o", f"{tmp_path}/made/", "--force", "--quiet"]
+    assert run(again) == 2
+    assert "holds files that would be lost; write elsewhere" in capsys.readouterr().err
+    assert len(list((tmp_path / "made").iterdir())) == 3
     assert run(["sample", model, "-n", "3", "--judge", "-o", str(tmp_path / "s.csv")]) == 2
     assert "images are looked at" in capsys.readouterr().err

@@ -89,7 +89,7 @@ WITHOUT_ROWS = {
     "Autoencoder": {"sample", "save", "load", "from_bundle", "remember", "sampler", "fit_prior",
                     "row_nats", "score_block", "expect", "code", "parts", "get_feature_names_out"},
     "AnomalyDetector": {"from_fitted", "save", "load", "from_bundle", "reads", "section",
-                        "rate_for", "answer_rows", "anomaly_map"},
+                        "answer_rows", "anomaly_map"},
     "Generator": {"from_fitted", "sample", "interpolate", "judge", "save", "load", "from_bundle"},
     "Denoiser": {"fit", "fit_transform", "transform", "judge", "save", "load", "from_bundle",
                  "open", "parts"},

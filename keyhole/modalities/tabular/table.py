@@ -323,8 +323,8 @@ class Tabular(Modality):
         """Raises: BundleError for a number or a date whose type is none."""
         check_types(self.encoded_columns, schema)
 
-    def usual(self, column: str, low: float, high: float) -> str:
-        """The range between two values of a column's first number feature, in words."""
+    def usual(self, column: str, low: float, high: float) -> tuple[str, float, float]:
+        """The range between two values of a column's first number feature, and its ends."""
         return self.by_name[column].usual(low, high)
 
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:

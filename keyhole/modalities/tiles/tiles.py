@@ -123,8 +123,8 @@ class Tiles(Modality):
         raise SettingError("noisy images are not rows: Denoiser.transform returns them")
 
     def supports(self, task: Ability) -> str | None:
-        """Nothing: a denoiser has a task of its own."""
-        return "a denoiser has no code: use `keyhole denoise`"
+        """Nothing but denoising."""
+        return "it holds a denoiser, which has no code: use `keyhole denoise`"
 
     @torch.no_grad()
     def try_out(self, network: Network) -> None:

@@ -238,6 +238,8 @@ class Hyperspherical(Bottleneck):
 
 def _draw(mean: Tensor, a: Tensor, b: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     """A draw around each direction, and its cosine to it: De Cao and Aziz 2020, algorithm 1."""
+    # Private, since nothing public draws with a gradient to the shape from a generator handed in:
+    # torch.distributions.Gamma calls this very function with the process's own generator.
     gammas = [
         torch._standard_gamma(x.to(generator.device), generator=generator).to(x) for x in (a, b)
     ]

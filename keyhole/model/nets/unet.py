@@ -63,7 +63,9 @@ class UNet(Net):
         """
         if self.precision != "auto":
             return self
-        quick = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+        # Before torch 2.11 nothing public tells; float32 is right everywhere.
+        processor = getattr(torch.cpu, "get_capabilities", dict)()
+        quick = torch.cuda.is_available() or processor.get("avx512_bf16", False)
         precision = "bfloat16" if quick else "float32"
         return UNet(self.channels, blocks=self.blocks, precision=precision)
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from keyhole.core.progress import clock
 from keyhole.errors import SettingError
-from keyhole.model.layers import Linear
+from keyhole.model.layers import Linear, move_average
 from keyhole.model.priors.base import Prior, covariance
 
 SIGMA_DATA, SIGMA_LEAST, SIGMA_MOST, RHO = 0.5, 0.002, 80.0, 7.0
@@ -85,7 +85,7 @@ class Diffusion(Prior):
             for _ in range(done - here):
                 schedule.step()
             share = 1 - min(AVERAGE, (step + 1) / (step + 10))
-            torch._foreach_lerp_(list(kept.parameters()), list(net.parameters()), share)
+            move_average(kept, net, share)
             step += 1
         self.denoiser.load_state_dict(kept.state_dict())
 

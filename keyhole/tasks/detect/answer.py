@@ -1,25 +1,24 @@
-"""Answers of a detector: anomaly score, p-value, alarm and reasons; and counts over blocks."""
+"""Answers of a detector: anomaly score, p-value, alarm and reasons."""
 
 from __future__ import annotations
 
 import html
-import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keyhole.data.frames import Label, label_of, outline, same_kind
-from keyhole.tasks.detect.patterns import Pattern, direction, shared
-from keyhole.tasks.monitor.drift import Drift
+from keyhole.tasks.detect.patterns import Pattern, shared
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from keyhole.data import Rows
-    from keyhole.tasks.detect.detector import AnomalyDetector
+    from keyhole.tasks.detect.calibration import Calibration
+    from keyhole.tasks.detect.scorer import Judged
     from keyhole.tasks.impute import Impute
 
 
@@ -30,6 +29,8 @@ class Cell:
     `expected` says with its level what the rest of the row lets expect. `partners` are values of
     other columns that this one, usual by itself, does not go together with: "currency = USD".
     Cells of a row in which no value stands out are its loudest, with nothing `expected`.
+    `numbers` are the value and the ends of the expected range (moments in seconds since 1970);
+    None for levels, and where no range was expected.
     """
 
     column: str
@@ -38,11 +39,15 @@ class Cell:
     share: float
     partners: tuple[str, ...] = ()
     stands_out: bool = True
+    numbers: tuple[float, float, float] | None = None
 
     @property
     def direction(self) -> str:
-        """Whether the value is "above" or "below" what was expected; "" for a level."""
-        return direction(self.value, self.expected)
+        """Whether the value is "above" or "below" what was expected; "" within it or a level."""
+        if self.numbers is None:
+            return ""
+        number, low, high = self.numbers
+        return "above" if number > high else "below" if number < low else ""
 
     @property
     def described(self) -> str:
@@ -185,72 +190,26 @@ def join(answers: list[Answer]) -> Answer:
     )
 
 
-MOST_SHARED = 10_000  # alarms that are looked through for what they share
-
-
-@dataclass
-class Counts:
-    """Alarms, the reasons of some of them by row, and how alike the rows are."""
-
-    drift: Drift
-    alarms: int = 0
-    reasons: dict[int, list[Cell]] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The counts as JSON."""
-        reasons = {row: [asdict(cell) for cell in cells] for row, cells in self.reasons.items()}
-        return {"alarms": self.alarms, "reasons": reasons, "drift": self.drift.to_json()}
-
-    def add_json(self, counts: dict[str, Any]) -> None:
-        """Add counts that `to_json` made. Raises: KeyError, TypeError, ValueError for others."""
-        reasons = {
-            int(row): [Cell(**cell) for cell in cells] for row, cells in counts["reasons"].items()
-        }
-        self.drift.add_json(counts["drift"])
-        self.alarms += int(counts["alarms"])
-        if len(self.reasons) < MOST_SHARED:
-            self.reasons.update(reasons)
-
-
-class Detecting:
-    """Answers blocks of rows by a detector, and counts; blocks may come from several threads."""
-
-    def __init__(self, detector: AnomalyDetector, rate: float | None = None) -> None:
-        self.detector = detector
-        self.rate = rate
-        self.lock = threading.Lock()
-        self.total, self.part = self._empty(), self._empty()
-
-    def __call__(self, rows: Rows, start: int) -> pa.Table:
-        """The answer for a block of rows whose first stands at `start`, one line a row."""
-        counts = self.part
-        answer = self.detector.answer_rows(rows, start, drift=counts.drift, rate=self.rate)
-        with self.lock:
-            counts.alarms += int(answer.alarm.sum())
-            if len(counts.reasons) < MOST_SHARED:
-                counts.reasons.update({start + i: c for i, c in answer.reasons.items()})
-        return answer.arrow()
-
-    def end_part(self) -> dict[str, Any]:
-        """The counts since the last part, as JSON; they belong to the total from now on."""
-        counts = self.part.to_json()
-        self.add_part(counts)
-        self.part = self._empty()
-        return counts
-
-    def add_part(self, counts: dict[str, Any]) -> None:
-        """Count in a part that an earlier run has answered.
-
-        Raises: KeyError, TypeError, ValueError for what `end_part` did not make.
-        """
-        self.total.add_json(counts)
-
-    def patterns(self) -> list[Pattern]:
-        """What groups of all alarms share."""
-        return shared(self.total.reasons, sorted(self.total.reasons))
-
-    def _empty(self) -> Counts:
-        return Counts(Drift(self.detector.autoencoder_.model_.modality))
+def answer_of(
+    judged: Judged,
+    calibration: Calibration,
+    alarm: np.ndarray,
+    reasons: dict[int, list[Cell]],
+    id_column: str | None,
+) -> Answer:
+    """The answer for a scored block of a source's rows, numbered from 1."""
+    id_name = id_column if id_column in judged.rows.names else None
+    return Answer(
+        rows=judged.start + 1 + np.arange(len(judged.rows)),
+        anomaly_score=judged.anomaly_score,
+        score_std=judged.score_std,
+        p_value=calibration.p_value(judged.anomaly_score),
+        alarm=alarm,
+        reasons=reasons,
+        ids=None if id_name is None else judged.rows.column(id_name),
+        id_name=id_name,
+        label="row",
+    )
 
 
 class Filling:

@@ -7,6 +7,7 @@ folds, cross-conformal (Vovk 2015), whose guarantee holds up to the difference b
 Beyond the largest of them a fitted tail refines the least p-value, where it fits (tail.py).
 """
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from keyhole.errors import SettingError
+from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.tasks.detect.tail import REACH, Tail
 
 CHANCE = 0.95  # quantile of the alarms that normal rows raise: what lies beyond is no chance
@@ -211,6 +212,9 @@ class Discoveries:
     share: float
 
     def __post_init__(self) -> None:
+        """Raises: SettingError for an invalid share."""
+        if not isinstance(self.share, int | float) or not 0 < self.share < 1:
+            raise SettingError(f"fdr={self.share!r}: it must be above 0 and below 1, such as 0.1")
         n, least = len(self.calibration.anomaly_scores), self.calibration.least_rank()
         tail = np.geomspace(self.calibration.least_rate(), least, LEVELS, endpoint=False)
         ranks = np.arange(1, n + 2) / (n + 1)
@@ -222,6 +226,29 @@ class Discoveries:
         p_value = self.calibration.p_value(anomaly_score[~np.isnan(anomaly_score)])
         place = np.searchsorted(self.levels, p_value * (1 - 1e-12))
         self.counts += np.bincount(place, minlength=len(self.levels))
+
+    def to_json(self) -> list[list[int]]:
+        """The levels that have p-values, and how many, as JSON."""
+        places = np.flatnonzero(self.counts)
+        return [places.tolist(), self.counts[places].tolist()]
+
+    def add_json(self, counts: list[list[int]]) -> None:
+        """Count in what `to_json` returned. Raises: TypeError, ValueError for anything else."""
+        places, numbers = (np.array(part, np.int64) for part in counts)
+        if (places >= len(self.levels)).any():
+            raise ValueError("p-values at levels of another calibration")
+        self.counts[places] += numbers
+
+    def may_alarm(self, anomaly_score: np.ndarray) -> np.ndarray:
+        """True for rows that may alarm, whatever the other rows are: p-values up to the share."""
+        return anomaly_score > self.calibration.threshold(self.share)
+
+    def decide(self) -> float:
+        """The false alarm rate; warns if it is 0 for too few calibration rows."""
+        rate, short = self.false_alarm_rate(), self.shortage()
+        if rate == 0 and short is not None:
+            warnings.warn(short, KeyholeWarning, stacklevel=3)
+        return rate
 
     def shortage(self) -> str | None:
         """A sentence where the calibration rows are too few for any row to alarm alone."""

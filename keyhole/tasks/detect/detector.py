@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any, Self
 
@@ -16,34 +16,35 @@ from sklearn.utils.validation import check_is_fitted
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.autoencoder.input_validation import without_weights
 from keyhole.core.progress import EvaluateCallback, heard_if_verbose
+from keyhole.core.records import Batch
 from keyhole.data import Rows, Source
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.store import Bundle, read_bundle, wrap_errors
 from keyhole.tasks.base import an_autoencoder, seeded
 from keyhole.tasks.detect.anomaly_map import map_nats
-from keyhole.tasks.detect.answer import Answer, join
+from keyhole.tasks.detect.answer import Answer, answer_of, join
 from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rate
+from keyhole.tasks.detect.drafts import Draft
 from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
 from keyhole.tasks.detect.scorer import Judged, Scorer, kept_of
 from keyhole.tasks.monitor.drift import Drift
 
 
-def anomaly_map_of(scorer: Scorer, blocks: Any) -> np.ndarray:
-    """(row, height, width) of all blocks: the anomaly maps of images.
+def anomaly_map_of(scorer: Scorer, batch: Batch) -> np.ndarray:
+    """(row, height, width) of encoded rows: the anomaly maps of images."""
+    maps: Any = scorer.table.maps
+    network = scorer.anomaly_score.network
+    nats = map_nats(scorer.table, maps, network, batch).mean(0).numpy()
+    return maps.shaped(nats / scorer.usual)
 
-    Raises: SettingError for rows without maps.
-    """
-    modality, maps = scorer.table, scorer.table.maps
-    if maps is None or scorer.usual is None:
-        raise SettingError(modality.supports("anomaly_map") or "this model has no anomaly maps")
-    anomaly_maps = []
-    for start, rows in blocks:
-        batch = modality.encode(rows, start)
-        nats = map_nats(modality, maps, scorer.anomaly_score.network, batch).mean(0).numpy()
-        anomaly_maps.append(maps.shaped(nats / scorer.usual))
-    return np.concatenate(anomaly_maps)
+
+def check_maps(scorer: Scorer) -> None:
+    """Raises: SettingError for the detector of rows without anomaly maps."""
+    if scorer.table.maps is None or scorer.usual is None:
+        reason = scorer.table.supports("anomaly_map")
+        raise SettingError(reason or "this model has no anomaly maps")
 
 
 @heard_if_verbose("fit", "partial_fit", "calibrate", "score_samples", "anomaly_map", "answer")
@@ -160,7 +161,11 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def anomaly_map(self, X: Any) -> np.ndarray:
         """How anomalous each pixel is, (image, height, width): 1 where it is as usual."""
         check_is_fitted(self)
-        return anomaly_map_of(self.scorer_, self.autoencoder_.iter_blocks(X))
+        scorer = self.scorer_
+        check_maps(scorer)
+        blocks = self.autoencoder_.iter_blocks(X)
+        maps = [anomaly_map_of(scorer, scorer.table.encode(rows, start)) for start, rows in blocks]
+        return np.concatenate(maps)
 
     def answer(self, X: Any, *, explain_rows: str = "alarms", fdr: float | None = None) -> Answer:
         """Anomaly score, p-value, alarm and reasons of every row.
@@ -172,28 +177,36 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_explained(explain_rows)
-        source = self.autoencoder_.open(X)
-        rate = None if fdr is None else self.rate_for(source, fdr)
-        if fdr is None and (short := self.calibration_.shortage(self.false_alarm_rate)):
+        judged = self.scorer_.through(self.autoencoder_.iter_blocks(X))
+        if fdr is not None:
+            answers = self._discoveries(judged, Discoveries(self.calibration_, fdr), explain_rows)
+            return join(answers).labelled_like(X)
+        if short := self.calibration_.shortage(self.false_alarm_rate):
             warnings.warn(short, KeyholeWarning, stacklevel=2)
-        judged = self.scorer_.through(self.autoencoder_.iter_blocks(source))
-        answers = [self._answer(some, explain_rows, MOST_CELLS, rate) for some in judged]
+        answers = [self._answer(some, explain_rows, MOST_CELLS) for some in judged]
         return join(answers).labelled_like(X)
 
-    def rate_for(self, source: Source, fdr: float) -> float:
-        """The false alarm rate at which a share `fdr` of the source's alarms is false.
-
-        Reads the source once. 0 if no row may alarm. Raises: SettingError.
-        """
-        if not isinstance(fdr, int | float) or not 0 < fdr < 1:
-            raise SettingError(f"fdr={fdr!r}: it must be above 0 and below 1, such as 0.1")
-        found = Discoveries(self.calibration_, fdr)
-        for judged in self.scorer_.through(self.autoencoder_.iter_blocks(source)):
-            found.add(judged.anomaly_score)
-        rate, short = found.false_alarm_rate(), found.shortage()
-        if rate == 0 and short is not None:
-            warnings.warn(short, KeyholeWarning, stacklevel=3)
-        return rate
+    def _discoveries(
+        self, blocks: Iterator[Judged], discoveries: Discoveries, explain_rows: str
+    ) -> list[Answer]:
+        """The answers whose alarms depend on all rows, in one pass over them."""
+        drafts, all_rows = [], explain_rows == "all"
+        for judged in blocks:
+            score = judged.anomaly_score
+            discoveries.add(score)
+            answer = answer_of(
+                judged,
+                self.calibration_,
+                np.zeros(len(score), bool),
+                {},
+                self.autoencoder_.id_column,
+            )
+            may_alarm = discoveries.may_alarm(score) & (explain_rows != "none")
+            drafts.append(
+                Draft.of(answer, judged.rows, ~np.isnan(score) if all_rows else may_alarm)
+            )
+        threshold = self.calibration_.threshold(discoveries.decide())
+        return [draft.finish(self.scorer_, threshold, explain_all=all_rows) for draft in drafts]
 
     def answer_rows(
         self,
@@ -203,41 +216,25 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         explain_rows: str = "alarms",
         most_features: int = MOST_CELLS,
         drift: Drift | None = None,
-        rate: float | None = None,
     ) -> Answer:
         """The answer for a block of rows whose first stands at `start`; `drift` counts it in.
 
-        `explain_rows` is "alarms", "all" or "none"; `rate` replaces `false_alarm_rate`.
+        `explain_rows` is "alarms", "all" or "none".
         """
         judged = self.scorer_.score_block(rows, start)
-        answer = self._answer(judged, explain_rows, most_features, rate)
+        answer = self._answer(judged, explain_rows, most_features)
         if drift is not None:
             drift.add(judged.batch, answer.p_value, judged.unmet)
         return answer
 
-    def _answer(
-        self, judged: Judged, explain_rows: str, most_features: int, rate: float | None
-    ) -> Answer:
-        rows, anomaly_score = judged.rows, judged.anomaly_score
-        alarm = anomaly_score > self.calibration_.threshold(
-            self.false_alarm_rate if rate is None else rate
-        )
+    def _answer(self, judged: Judged, explain_rows: str, most_features: int) -> Answer:
         check_explained(explain_rows)
+        anomaly_score = judged.anomaly_score
+        alarm = anomaly_score > self.calibration_.threshold(self.false_alarm_rate)
         explained = {"alarms": alarm, "all": ~np.isnan(anomaly_score), "none": alarm & False}
-        id_name = name if (name := self.autoencoder_.id_column) in rows.names else None
-        return Answer(
-            rows=judged.start + 1 + np.arange(len(rows)),
-            anomaly_score=anomaly_score,
-            score_std=judged.score_std,
-            p_value=self.calibration_.p_value(anomaly_score),
-            alarm=alarm,
-            reasons=explain(
-                self.scorer_, judged, np.flatnonzero(explained[explain_rows]), most_features
-            ),
-            ids=None if id_name is None else rows.column(id_name),
-            id_name=id_name,
-            label="row",
-        )
+        places = np.flatnonzero(explained[explain_rows])
+        reasons = explain(self.scorer_, judged, places, most_features)
+        return answer_of(judged, self.calibration_, alarm, reasons, self.autoencoder_.id_column)
 
     def reads(self) -> list[str]:
         """The columns that an answer reads: the net's, and those that name rows and segments."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 
 from keyhole.core.layout import column_nats
-from keyhole.core.records import Batch
+from keyhole.core.records import Batch, Likelihood
 from keyhole.modalities.expected import SHARE, Prediction
 from keyhole.model.network import Network
 
@@ -32,7 +32,8 @@ class Predicted:
     """One hidden column of each line: its nats, its value, and what was expected there.
 
     `stands_out`: the value does not fit; `paired`: it is a usual one of its column, so that it
-    only does not fit the rest of its row.
+    only does not fit the rest of its row. `numbers`: the value and the ends of the expected range,
+    NaN where there is none.
     """
 
     nats: Float[np.ndarray, " line"]
@@ -40,6 +41,7 @@ class Predicted:
     expected: list[str]
     stands_out: Bool[np.ndarray, " line"]
     paired: Bool[np.ndarray, " line"]
+    numbers: Float[np.ndarray, "line 3"]
 
 
 @torch.no_grad()
@@ -64,12 +66,11 @@ def predict(
     whole = (table.features(batch), said.middle, said.low, said.high)
     values, expected = [""] * len(places), [""] * len(places)
     stands_out, paired = np.zeros((2, len(places)), bool)
+    numbers = np.full((len(places), 3), np.nan)
     for c in np.unique(asked).tolist():
         lines, name = np.flatnonzero(asked == c), table.layout.columns[c]
-        own, levels = table.layout.features(name), None
-        if table.layout.slots[own[0]].coded:
-            share = likelihood.levels(own[0])[0].mean(0)
-            levels = share.cpu().double().numpy()[lines]
+        own = table.layout.features(name)
+        levels = _levels(likelihood, own[0], lines) if table.layout.slots[own[0]].coded else None
         cells = whole[0][lines][:, own]
         middle, low, high = (part[lines][:, own] for part in whole[1:])
         found = table.expected(name, cells, Prediction(middle, low, high, levels))
@@ -77,16 +78,24 @@ def predict(
         by_itself = alone & (found.fits | ~found.known)
         usual = _usual_ends(scorer, c)
         texts = table.texts(judged.rows.take(places[lines]), name)
+        numbers[lines] = np.nan if found.numbers is None else found.numbers
         for i, line in enumerate(lines.tolist()):
             values[line], expected[line] = texts[i], found.texts[i]
-            if by_itself[i] and usual is not None and (text := table.usual(name, *usual)):
+            ends = table.usual(name, *usual) if by_itself[i] and usual is not None else None
+            if ends is not None:
+                text, *numbers[line, 1:] = ends
                 expected[line] = f"{text} {OF_TRAINING}"
         stands_out[lines] = ~found.fits | alone
         paired[lines] = ~found.fits & ~by_itself & _is_usual(scorer, c, cells, usual)
-    return Predicted(
-        nats.cpu().double().numpy()[np.arange(len(places)), asked], values, expected,
-        stands_out, paired,
-    )  # fmt: skip
+    own_nats = nats.cpu().double().numpy()[np.arange(len(places)), asked]
+    return Predicted(own_nats, values, expected, stands_out, paired, numbers)
+
+
+def _levels(
+    likelihood: Likelihood, feature: int, lines: Int64[np.ndarray, " line"]
+) -> Float[np.ndarray, "line level"]:
+    """The probabilities of a category's levels, the mean over ensemble members."""
+    return likelihood.levels(feature)[0].mean(0).cpu().double().numpy()[lines]
 
 
 def partners(

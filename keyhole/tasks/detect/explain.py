@@ -158,7 +158,9 @@ class Naming:
             line = lines[i]
             self.hidden[line] = hidden[i]
             name = self.scorer.table.layout.columns[asked[i]]
-            cell = Cell(name, at.values[i], at.expected[i], float(share[i]))
+            known = np.isfinite(at.numbers[i]).all()
+            numbers = tuple(at.numbers[i].tolist()) if known else None
+            cell = Cell(name, at.values[i], at.expected[i], float(share[i]), numbers=numbers)
             others = [] if with_ is None else [int(with_[i])]
             paired = bool(at.paired[i]) and not others
             self.found[line].append(Cause(cell, int(asked[i]), hidden[i], paired, others))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     from keyhole.tasks.detect.answer import Cell
@@ -17,10 +14,6 @@ MOST_PATTERNS = 5
 LEAST_ROWS = 2
 SPEAKS = 0.5  # of the share of a row's first cell: weaker cells do not speak for the row
 NEW = 0.5  # of a pattern's rows stand in no pattern before it
-
-NUMBER = re.compile(r"-?\d{1,3}(,\d{3})*(\.\d+)?(e[+-]\d+)?")
-MOMENT = re.compile(r"\d{4}-\d\d-\d\d(T[\d:.]+)?")
-LEVEL = re.compile(r" \(\d+ ?%( of training rows)?\)$")
 
 Key = tuple[str, str, str]  # column, direction, level
 
@@ -51,24 +44,6 @@ class Pattern:
 
     def __str__(self) -> str:
         return f"{len(self.rows):,} of {self.of:,} alarms: {self.cell}"
-
-
-def direction(value: str, expected: str) -> str:
-    """Whether a cell's text lies "above" or "below" what was expected; "" else.
-
-    «1,250» is above «12 to 1,100 (90 %)» and above «0 (95 %)». Levels have no direction, nor do
-    flags that are written as 0 and 1, nor a number within the range.
-    """
-    bare = LEVEL.sub("", expected).rpartition(" or ")[2]
-    ends = [_measure(end) for end in bare.split(" to ")]
-    here = _measure(value)
-    is_flag = bare != expected and {value, bare} <= {"0", "1"}
-    if is_flag or here is None or len(ends) > 2:
-        return ""
-    known = [end for end in ends if end is not None]
-    if len(known) < len(ends):
-        return ""
-    return "above" if here > max(known) else "below" if here < min(known) else ""
 
 
 def shared(reasons: Mapping[int, Sequence[Cell]], places: Iterable[int]) -> list[Pattern]:
@@ -105,22 +80,4 @@ def shared(reasons: Mapping[int, Sequence[Cell]], places: Iterable[int]) -> list
 
 def _key(cell: Cell) -> Key:
     """What makes two cells alike: a level is itself, a number is its direction."""
-    side = cell.direction
-    ranged = _measure(cell.value) is not None and " to " in cell.expected
-    return cell.column, side, "" if side or ranged else cell.value
-
-
-def _measure(text: str) -> float | None:
-    """The number or the moment (seconds) that a text is, else None."""
-    if NUMBER.fullmatch(text):
-        return float(text.replace(",", ""))
-    if MOMENT.fullmatch(text):
-        return _seconds(text)
-    return None
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        return float(np.datetime64(text, "s").astype(np.int64))
-    except ValueError:  # a level that looks like a date, such as 2024-13-01
-        return None
+    return cell.column, cell.direction, cell.value if cell.numbers is None else ""

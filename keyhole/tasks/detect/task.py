@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from keyhole.autoencoder.estimator import Autoencoder
-    from keyhole.data import Rows, Source
-    from keyhole.tasks.detect.answer import Detecting
+    from keyhole.data import Rows
+    from keyhole.tasks.detect.counting import Detecting, Output
     from keyhole.tasks.detect.detector import AnomalyDetector
 
 
@@ -48,8 +48,7 @@ class Detect(Task):
             else detector
         )
         self.fdr = fdr
-        self.passes = 1 if fdr is None else 2
-        self.rate: float | None = None  # of false alarms; None: the detector's
+        self.outputs: list[Output] = []  # that are made of the same rows
         self.counting: Detecting | None = None
 
     @classmethod
@@ -67,29 +66,29 @@ class Detect(Task):
         """The columns that the detector reads."""
         return self.detector.reads()
 
-    def prepare(self, source: Source) -> None:
-        """Find the false alarm rate that keeps the share of false alarms at `fdr`."""
-        if self.fdr is not None:
-            self.rate = self.detector.rate_for(source, self.fdr)
-
     def table(self, rows: Rows, start: int) -> pa.Table:
-        """The answer for a block of rows."""
-        return self.detector.answer_rows(rows, start, rate=self.rate).arrow()
+        """The answer for a block of rows, at the detector's false alarm rate."""
+        return self.detector.answer_rows(rows, start).arrow()
 
     def answer(self, X: Any) -> Any:
         """The answers as the kind of frame that was given, labelled as `Answer` says."""
         return self.detector.answer(X, fdr=self.fdr).table()
 
     def settings(self) -> list[Any]:
-        """The model, the detector's state and the rate."""
-        return [self.autoencoder.model_.fingerprint, self.detector.section(), self.rate]
+        """The model, the detector's state, and the share of false alarms."""
+        return [self.autoencoder.model_.fingerprint, self.detector.section(), self.fdr]
 
     def answerer(self) -> Detecting:
-        """Answers blocks, and counts alarms, patterns and drift."""
-        from keyhole.tasks.detect.answer import Detecting
+        """Answers blocks, hands them to the outputs, and counts alarms, patterns and drift."""
+        from keyhole.tasks.detect.counting import Detecting
 
-        self.counting = Detecting(self.detector, self.rate)
+        self.counting = Detecting(self.detector, self.fdr, self.outputs)
         return self.counting
+
+    @property
+    def rate(self) -> float:
+        """The false alarm rate of the last answer."""
+        return self.detector.false_alarm_rate if self.counting is None else self.counting.rate
 
     @property
     def alarms(self) -> int:
@@ -111,7 +110,7 @@ class Detect(Task):
         else:
             share = f"at most {100 * self.fdr:.2g} % of them are expected to be false"
             yield self.verb, f"{message}; {share}"
-            basis = detector.calibration_.basis(rate if self.rate is None else self.rate)
+            basis = detector.calibration_.basis(self.rate)
             more = "; calibrated on more normal rows (keyhole calibrate) they may be smaller"
             yield "p-values", basis if self.alarms else basis + more
         for pattern in self.counting.patterns():

@@ -109,8 +109,8 @@ class Column(Described):
         """What was expected instead of these features (row, feature), in words."""
         raise NotImplementedError(f"a column of kind {self.kind} has no expected values")
 
-    def usual(self, low: float, high: float) -> str:
-        """The range between two values of the first number feature, in words."""
+    def usual(self, low: float, high: float) -> tuple[str, float, float]:
+        """The range between two values of the first number feature, in words, and its ends."""
         raise NotImplementedError(f"a column of kind {self.kind} has no range")
 
 

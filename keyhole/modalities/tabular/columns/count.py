@@ -119,9 +119,10 @@ class Count(Column):
         counts = np.round(np.sign(logs) * np.expm1(np.abs(logs)))
         return expected_range(counts, low, high, [0, self.most])
 
-    def usual(self, low: float, high: float) -> str:
-        """The range between two features."""
-        return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
+    def usual(self, low: float, high: float) -> tuple[str, float, float]:
+        """The range between two features, in words, and its ends."""
+        first, last = self._ends(np.array([low]), np.array([high]))
+        return range_texts(first, last)[0], float(first[0]), float(last[0])
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return whole(*(np.expm1(np.maximum(end.astype(np.float64), 0)) for end in (low, high)))

@@ -262,11 +262,15 @@ class Datetime(Column):
             for span, fits, parts in zip(spans, in_span, cycles, strict=True)
         ]
         fits = in_span & np.array([not parts for parts in cycles], bool)
+        numbers = self._floored(np.column_stack([moments, low, high]))
+        only_cycles = in_span & ~fits  # neither before nor after what was expected
+        numbers[only_cycles, 1:] = numbers[only_cycles, :1]
         if self.point_mass is not None:
-            point_mass = self.text(self.typed(np.array(self.point_mass[:1])))[0]
-            share, at_point_mass = predicted.middle[:, 0], self._at_point_mass(features)
-            return with_point_mass(point_mass, at_point_mass, share, Expected(texts, fits, known))
-        return known_only(texts, fits, known)
+            value, share = self.point_mass[0], predicted.middle[:, 0]
+            text = self.text(self.typed(np.array([value])))[0]
+            expected = Expected(texts, fits, known, numbers)
+            return with_point_mass(value, text, self._at_point_mass(features), share, expected)
+        return known_only(texts, fits, known, numbers)
 
     def _unusual_cycles(
         self, waves: np.ndarray, predicted: Prediction, first_wave: int
@@ -282,9 +286,15 @@ class Datetime(Column):
                 texts[row].append(cycle_text(cycle, first[row], last[row]))
         return texts
 
-    def usual(self, low: float, high: float) -> str:
-        """The span between two values of the trend feature."""
-        return self._span_texts(*self._ends(np.array([low]), np.array([high])))[0]
+    def usual(self, low: float, high: float) -> tuple[str, float, float]:
+        """The span between two values of the trend feature, in words, and its ends."""
+        first, last = self._ends(np.array([low]), np.array([high]))
+        return self._span_texts(first, last)[0], float(first[0]), float(last[0])
+
+    def _floored(self, moments: np.ndarray) -> np.ndarray:
+        """Seconds since 1970 of the day or second that the text of a moment names."""
+        unit = DAY_S if self.step_s == DAY_S else 1.0
+        return np.floor(moments / unit) * unit
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The ends of a span in seconds since 1970, within the years 1 to 9999."""

@@ -323,12 +323,14 @@ class Number(Column):
         expected = expected_range(numbers, *ends, self.range)
         if self.point_mass is None:
             return expected
-        point_mass = number_texts(np.array(self.point_mass[:1]))[0]
-        return with_point_mass(point_mass, features[:, 0] > 0.5, predicted.middle[:, 0], expected)
+        value, at_point_mass = self.point_mass[0], features[:, 0] > 0.5
+        text = number_texts(np.array([value]))[0]
+        return with_point_mass(value, text, at_point_mass, predicted.middle[:, 0], expected)
 
-    def usual(self, low: float, high: float) -> str:
-        """The range between two values of the number feature."""
-        return range_texts(*self._ends(np.array([low]), np.array([high])))[0]
+    def usual(self, low: float, high: float) -> tuple[str, float, float]:
+        """The range between two values of the number feature, in words, and its ends."""
+        first, last = self._ends(np.array([low]), np.array([high]))
+        return range_texts(first, last)[0], float(first[0]), float(last[0])
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ends on the original scale; not negative if all training numbers are not."""

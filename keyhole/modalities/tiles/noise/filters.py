@@ -16,7 +16,7 @@ from keyhole.errors import DataError, MissingExtraError, SettingError
 TUNED = 25 / 255  # the noise level at which the settings below were chosen
 TV_WEIGHT, TV_STEPS = 0.08, 500
 PATCH, REACH, NLM_STRENGTH = 5, 8, 0.6  # a window of 17x17
-SHIFTS, LEVELS = (0, 1, 2), 5
+WAVELET, SHIFTS, LEVELS = "db2", 2, 5  # shifts: of 0 to 2 pixels along both axes
 SMALL = 7  # below this side there is nothing to compare a patch with
 
 
@@ -35,30 +35,16 @@ def wavelets(x: np.ndarray, sigma: float) -> np.ndarray:
 
     Source: Chang, Yu & Vetterli 2000; Coifman & Donoho 1995 for the shifts.
     """
-    total = np.zeros_like(x)
-    for down in SHIFTS:
-        for right in SHIFTS:
-            moved = np.roll(x, (down, right), (0, 1))
-            for c in range(x.shape[2]):
-                clean = _shrunk(moved[..., c], sigma)
-                total[..., c] += np.roll(clean, (-down, -right), (0, 1))
-    return total / len(SHIFTS) ** 2
-
-
-def _shrunk(x: np.ndarray, sigma: float) -> np.ndarray:
-    """One channel after soft thresholds, one for each orientation and scale."""
-    pywt = _pywt()
-    wave = pywt.Wavelet("db2")
-    most = pywt.dwtn_max_level(x.shape, wave)
-    coarse, *scales = pywt.wavedec2(x, wave, level=max(1, min(most, LEVELS)))
-    for i, bands in enumerate(scales):
-        scales[i] = tuple(_soft(band, sigma) for band in bands)
-    return pywt.waverec2([coarse, *scales], wave)[: x.shape[0], : x.shape[1]]
-
-
-def _soft(band: np.ndarray, sigma: float) -> np.ndarray:
-    signal = np.sqrt(max(np.mean(band**2) - sigma**2, 1e-12 * sigma**2))
-    return np.sign(band) * np.maximum(np.abs(band) - sigma**2 / signal, 0)
+    tool, pywt = _restoration(), _pywt()
+    most = pywt.dwtn_max_level(x.shape[:2], WAVELET)
+    done = tool.cycle_spin(
+        x * (TUNED / sigma), tool.denoise_wavelet, SHIFTS, workers=1, channel_axis=-1,
+        func_kw={
+            "sigma": TUNED, "wavelet": WAVELET, "wavelet_levels": max(1, min(most, LEVELS)),
+            "method": "BayesShrink", "rescale_sigma": False, "channel_axis": -1,
+        },
+    )  # fmt: skip
+    return done.reshape(x.shape) * (sigma / TUNED)
 
 
 def non_local_means(x: np.ndarray, sigma: float) -> np.ndarray:

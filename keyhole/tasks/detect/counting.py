@@ -1,0 +1,196 @@
+"""Answers blocks of rows, from several threads, and counts what all rows add up to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from jaxtyping import Int64
+
+from keyhole.tasks.detect.answer import Answer, Cell, answer_of
+from keyhole.tasks.detect.calibration import Discoveries
+from keyhole.tasks.detect.drafts import Draft
+from keyhole.tasks.detect.explain import explain
+from keyhole.tasks.detect.patterns import Pattern, shared
+from keyhole.tasks.monitor.drift import Drift
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from keyhole.data import Rows
+    from keyhole.tasks.detect.detector import AnomalyDetector
+    from keyhole.tasks.detect.scorer import Judged
+
+MOST_SHARED = 10_000  # alarms that are looked through for what they share
+Reasons = dict[int, list[Cell]]
+
+
+class Output(Protocol):
+    """What is made of scored rows beside their answers, such as a page."""
+
+    def places(self, judged: Judged) -> Int64[np.ndarray, " place"]:
+        """The rows of a block that need reasons."""
+        ...
+
+    def look(self, judged: Judged, reasons: Reasons) -> Any:
+        """What is needed of a block; blocks come from several threads, in any order."""
+        ...
+
+    def add(self, part: Any) -> None:
+        """Take what `look` returned; blocks come in their order, one at a time."""
+        ...
+
+
+class Outputs:
+    """Hands scored blocks to outputs in the order of the rows."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self.outputs = outputs
+        self.lock = threading.Lock()
+        self.waiting: dict[int, tuple[int, list[Any]]] = {}  # rows and parts, by the first row
+        self.next = 0
+
+    def places(self, judged: Judged) -> Int64[np.ndarray, " place"]:
+        """The rows of a block that need reasons."""
+        empty = np.zeros(0, np.int64)
+        return np.concatenate([empty, *(output.places(judged) for output in self.outputs)])
+
+    def add(self, judged: Judged, reasons: Reasons) -> None:
+        """Take a block in, and hand on all blocks whose turn it is."""
+        parts = [output.look(judged, reasons) for output in self.outputs]
+        with self.lock:
+            self.waiting[judged.start] = len(judged.rows), parts
+            while self.next in self.waiting:
+                rows, parts = self.waiting.pop(self.next)
+                for output, part in zip(self.outputs, parts, strict=True):
+                    output.add(part)
+                self.next += rows
+
+
+@dataclass
+class Counts:
+    """Alarms, the reasons of some of them by row, and how alike the rows are."""
+
+    drift: Drift
+    discoveries: Discoveries | None = None
+    alarms: int = 0
+    reasons: Reasons = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as JSON."""
+        reasons = {row: [asdict(cell) for cell in cells] for row, cells in self.reasons.items()}
+        discoveries = [] if self.discoveries is None else self.discoveries.to_json()
+        return {
+            "alarms": self.alarms, "reasons": reasons, "drift": self.drift.to_json(),
+            "discoveries": discoveries,
+        }  # fmt: skip
+
+    def add_json(self, counts: dict[str, Any]) -> None:
+        """Add counts that `to_json` made. Raises: KeyError, TypeError, ValueError for others."""
+        reasons = {
+            int(row): [Cell(**cell) for cell in cells] for row, cells in counts["reasons"].items()
+        }
+        if self.discoveries is not None:
+            self.discoveries.add_json(counts["discoveries"])
+        self.drift.add_json(counts["drift"])
+        self.alarms += int(counts["alarms"])
+        if len(self.reasons) < MOST_SHARED:
+            self.reasons.update(reasons)
+
+
+class Detecting:
+    """Answers blocks of rows by a detector, and counts; blocks may come from several threads.
+
+    With `fdr`, alarms depend on all rows: each block is drafted, and finished after `decide`.
+    """
+
+    def __init__(
+        self, detector: AnomalyDetector, fdr: float | None = None, outputs: Sequence[Output] = ()
+    ) -> None:
+        self.detector = detector
+        self.fdr = fdr
+        self.rate = detector.false_alarm_rate  # with `fdr`, decided by all rows
+        self.outputs = Outputs(outputs)
+        self.lock = threading.Lock()
+        self.total, self.part = self._empty(), self._empty()
+
+    @property
+    def deferred(self) -> bool:
+        """True where a block's answer depends on rows that come after it."""
+        return self.fdr is not None
+
+    def __call__(self, rows: Rows, start: int) -> pa.Table:
+        """The answer for a block of rows whose first stands at `start`, one line a row."""
+        judged = self.detector.scorer_.score_block(rows, start)
+        alarm = judged.anomaly_score > self.detector.calibration_.threshold(self.rate)
+        answer = self._taken(judged, alarm)
+        return self._counted(answer, start)
+
+    def draft(self, rows: Rows, start: int) -> Draft:
+        """The scores of a block of rows, and those rows that may alarm."""
+        judged = self.detector.scorer_.score_block(rows, start)
+        answer = self._taken(judged, np.zeros(len(rows), bool))
+        discoveries: Any = self.part.discoveries
+        with self.lock:
+            discoveries.add(judged.anomaly_score)
+        return Draft.of(answer, rows, discoveries.may_alarm(judged.anomaly_score))
+
+    def decide(self) -> None:
+        """Choose the false alarm rate by all drafts; warns of too few calibration rows."""
+        discoveries: Any = self.total.discoveries
+        self.rate = discoveries.decide()
+
+    def finish(self, draft: Draft, start: int) -> pa.Table:
+        """The answer for a block that was drafted, one line a row."""
+        threshold = self.detector.calibration_.threshold(self.rate)
+        return self._counted(draft.finish(self.detector.scorer_, threshold), start)
+
+    def _taken(self, judged: Judged, alarm: np.ndarray) -> Answer:
+        """The answer for a scored block, which is counted in for drift and the outputs."""
+        detector, counts = self.detector, self.part
+        places = np.union1d(np.flatnonzero(alarm), self.outputs.places(judged))
+        reasons = explain(detector.scorer_, judged, places)
+        self.outputs.add(judged, reasons)
+        own = {place: cells for place, cells in reasons.items() if alarm[place]}
+        answer = answer_of(
+            judged, detector.calibration_, alarm, own, detector.autoencoder_.id_column
+        )
+        counts.drift.add(judged.batch, answer.p_value, judged.unmet)
+        return answer
+
+    def _counted(self, answer: Answer, start: int) -> pa.Table:
+        counts = self.part
+        with self.lock:
+            counts.alarms += int(answer.alarm.sum())
+            if len(counts.reasons) < MOST_SHARED:
+                counts.reasons.update({start + i: c for i, c in answer.reasons.items()})
+        return answer.arrow()
+
+    def end_part(self) -> dict[str, Any]:
+        """The counts since the last part, as JSON; they belong to the total from now on."""
+        counts = self.part.to_json()
+        self.total.add_json(counts)
+        self.part = self._empty()
+        return counts
+
+    def add_part(self, counts: dict[str, Any]) -> None:
+        """Count in a part that an earlier run has answered.
+
+        Raises: KeyError, TypeError, ValueError for what `end_part` did not make, and where
+        outputs need the rows themselves.
+        """
+        if self.outputs.outputs:
+            raise ValueError("an output needs the rows of this part")
+        self.total.add_json(counts)
+
+    def patterns(self) -> list[Pattern]:
+        """What groups of all alarms share."""
+        return shared(self.total.reasons, sorted(self.total.reasons))
+
+    def _empty(self) -> Counts:
+        detector, share = self.detector, self.fdr
+        discoveries = None if share is None else Discoveries(detector.calibration_, share)
+        return Counts(Drift(detector.autoencoder_.model_.modality), discoveries)
