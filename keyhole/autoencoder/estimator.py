@@ -280,7 +280,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):
     @classmethod
     def _restored(cls, bundle: Bundle) -> Self:
         state, fitted = restore(bundle)
-        reason = fitted.modality.supports("codes")
+        reason = fitted.modality.supports("embed")
         if reason is not None:
             raise BundleError(f"{bundle.path}: {reason}")
         model = cls(**vars(fitted.parts), random_state=state.random_state)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyhole.data.csv_dialect import Head, csv_reader, read_head
-from keyhole.data.source import ArrowRows, Rows, check_names
+from keyhole.data.source import ArrowRows, Rows, Source, check_names
 from keyhole.errors import DataError, FileError
 
 PEEK_BYTES = 1 << 16
@@ -54,7 +54,7 @@ class Joined:
 
 
 @dataclass
-class CsvSource:
+class CsvSource(Source):
     """Rows of delimited text; a pipe can be read only once."""
 
     path: str
@@ -83,20 +83,6 @@ class CsvSource:
     def names(self) -> list[str]:
         """The header."""
         return self.head.names
-
-    @property
-    def rows(self) -> int | None:
-        """Unknown before the last line."""
-        return None
-
-    @property
-    def groups(self) -> int:
-        """0: text is read in order."""
-        return 0
-
-    def group(self, index: int) -> Rows:
-        """Not available: text has no groups."""
-        raise NotImplementedError
 
     def blocks(self, rows: int) -> Iterator[Rows]:
         """The rows in order, with raw cells."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -148,33 +148,18 @@ SMALLEST, MOST_CHANNELS = 4, 16
 BLOCK_BYTES = 64 << 20
 
 
-class ImageReader(Protocol):
-    """Images that can be read in blocks."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, indices: range) -> np.ndarray:
-        """Consecutive images (image, height, width, channel)."""
-        ...
-
-    @property
-    def files(self) -> list[str] | None:
-        """The names of the files; None for an array."""
-        ...
-
-
 @dataclass(frozen=True)
 class ArrayReader:
     """Images in an array (image, height, width, channel)."""
 
     values: np.ndarray
-    files: list[str] | None = None
+    files: None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def read(self, indices: range) -> np.ndarray:
-        """A slice."""
+        """Consecutive images."""
         return self.values[indices.start : indices.stop]
 
 
@@ -205,7 +190,7 @@ class FileReader:
 class ImageSource:
     """Rows that are images, in blocks of bounded memory."""
 
-    reader: ImageReader
+    reader: ArrayReader | FileReader
     spec: ImageSpec
     name: str
     passed_over: str = ""  # a text about files of the folder that are not images

@@ -40,9 +40,10 @@ class ParquetSource:
     @property
     def names(self) -> list[str]:
         """The columns that are read."""
-        if self.wanted is None or not set(self.wanted) <= set(self.header):
+        wanted = set(self.wanted or [])
+        if self.wanted is None or not wanted <= set(self.header):
             return self.header  # all, so that a message can show the nearest name
-        return [name for name in self.header if name in self.wanted]
+        return [name for name in self.header if name in wanted]
 
     @cached_property
     def places(self) -> list[tuple[str, int, int]]:

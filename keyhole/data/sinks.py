@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from keyhole.core.files import aside, faults_of, is_stream
 from keyhole.data import cast
@@ -28,16 +29,15 @@ FORMATS = {
 }  # fmt: skip
 
 
-class Sink(Protocol):
+class Sink(ABC):
     """Writes tables with the same columns, one after the other."""
 
+    @abstractmethod
     def write(self, table: pa.Table) -> None:
         """Add the rows of a table."""
-        ...
 
-    def close(self) -> None:
-        """Finish the file."""
-        ...
+    def close(self) -> None:  # noqa: B027
+        """Finish the output."""
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def _sink(kind: str, file: Any, raw_text: bool) -> Sink:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Shown(Sink):
     """Writes to a terminal, without control sequences."""
 
     sink: Sink
@@ -97,7 +97,7 @@ class Shown:
         self.sink.close()
 
 
-class CsvSink:
+class CsvSink(Sink):
     """Comma-separated text; a text that a spreadsheet would run begins with an apostrophe.
 
     Rows of a CSV are written in its dialect, and unchanged where no gap was filled.
@@ -118,7 +118,7 @@ class CsvSink:
             return
         table = table if self.raw_text else without_formulas(table)
         options = csv.WriteOptions(include_header=not self.begun, quoting_style="needed")
-        csv.write_csv(_plain(table), self.file, options)
+        csv.write_csv(_plain(table, nested=False), self.file, options)
         self.begun = True
 
     def _write_in(self, table: pa.Table, dialect: Dialect) -> None:
@@ -130,11 +130,8 @@ class CsvSink:
         self.file.write(encoded(text, dialect, first=not self.begun))
         self.begun = True
 
-    def close(self) -> None:
-        """All rows are written already."""
 
-
-class ParquetSink:
+class ParquetSink(Sink):
     """Parquet, with a row group for every table."""
 
     def __init__(self, file: Any) -> None:
@@ -159,7 +156,7 @@ class ParquetSink:
             self.writer.close()
 
 
-class JsonSink:
+class JsonSink(Sink):
     """One JSON object a line."""
 
     def __init__(self, file: Any) -> None:
@@ -169,12 +166,9 @@ class JsonSink:
         """Add lines; NaN and infinite numbers become null."""
         import json
 
-        for row in _with_seconds(table).to_pylist():
+        for row in _plain(table).to_pylist():
             text = json.dumps(_finite(row), ensure_ascii=False, default=str, allow_nan=False)
             self.file.write(printable_json(text).encode() + b"\n")
-
-    def close(self) -> None:
-        """All rows are written already."""
 
 
 def without_formulas(table: pa.Table) -> pa.Table:
@@ -207,17 +201,6 @@ def _finite(value: Any) -> Any:
     return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
-def _with_seconds(table: pa.Table) -> pa.Table:
-    """Durations as seconds: CSV and JSON have no type for them, and models read such numbers."""
-    import pyarrow.types as pt
-
-    for index, field in enumerate(table.schema):
-        if pt.is_duration(field.type):
-            seconds = cast.numbers_or_gaps(table.column(index))
-            table = table.set_column(index, field.name, seconds)
-    return table
-
-
 def _printable(column: Any) -> Any:
     import pyarrow as pa
     import pyarrow.types as pt
@@ -229,12 +212,14 @@ def _printable(column: Any) -> Any:
     return pa.array([None if t is None else printable(t) for t in texts], pa.string())
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """The table without types that CSV cannot hold."""
+def _plain(table: pa.Table, *, nested: bool = True) -> pa.Table:
+    """The table with durations in seconds, which models can read; `nested`: JSON holds lists."""
     import pyarrow.types as pt
 
-    table = _with_seconds(table)
     for index, field in enumerate(table.schema):
-        if pt.is_dictionary(field.type) or pt.is_nested(field.type) or pt.is_null(field.type):
-            table = table.set_column(index, field.name, cast.texts(table.column(index)))
+        column, other = table.column(index), (pt.is_dictionary, pt.is_nested, pt.is_null)
+        if pt.is_duration(field.type):
+            table = table.set_column(index, field.name, cast.numbers_or_gaps(column))
+        elif not nested and any(test(field.type) for test in other):
+            table = table.set_column(index, field.name, cast.texts(column))
     return table

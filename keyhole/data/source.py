@@ -168,16 +168,16 @@ class Source(Protocol):
     @property
     def groups(self) -> int:
         """The number of groups of rows that can be read at random; 0 if there are none."""
-        ...
+        return 0
 
     def group(self, index: int) -> Rows:
         """The rows of one group."""
-        ...
+        raise IndexError(f"{self.name} has no group {index}")
 
     @property
     def rows(self) -> int | None:
         """The number of rows, if known."""
-        ...
+        return None
 
 
 @dataclass(frozen=True)

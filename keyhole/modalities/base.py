@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Ability = Literal["codes", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
+Ability = Literal["embed", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
 LEAST_REACH = 0.05  # of a feature's spread
 
 
@@ -128,7 +128,7 @@ class Modality(Described):
     def supports(self, task: Ability) -> str | None:
         """None where `task` can be asked of such rows, else one sentence that says why not.
 
-        Tasks are "codes", "given" (rows drawn with given values), "cards" (of code dimensions),
+        Tasks are "embed", "given" (rows drawn with given values), "cards" (of code dimensions),
         "judge" (of drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values"
         (is one value far beyond all that its column held?).
         """

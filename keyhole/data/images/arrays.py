@@ -10,13 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.data.images.image import (
-    ImageFile,
-    OpenOptions,
-    WriteRows,
-    check_dtype,
-    limits_of,
-)
+from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, check_dtype, limits_of
 from keyhole.errors import DataError, SettingError
 
 

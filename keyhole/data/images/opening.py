@@ -22,14 +22,7 @@ from keyhole.data.images.image import (
     quiet,
     read_error,
 )
-from keyhole.data.images.tree import (
-    Tree,
-    format_of,
-    holds_images,
-    in_words,
-    tree_of,
-    tree_of_list,
-)
+from keyhole.data.images.tree import Tree, format_of, holds_images, in_words, tree_of, tree_of_list
 from keyhole.errors import DataError, KeyholeError, KeyholeWarning, MissingExtraError, SettingError
 
 Bad = Literal["refuse", "skip"]

@@ -10,14 +10,7 @@ import numpy as np
 
 from keyhole.core.files import aside
 from keyhole.data.images.arrays import cached
-from keyhole.data.images.image import (
-    ImageFile,
-    OpenOptions,
-    WriteRows,
-    library,
-    limits_of,
-    quiet,
-)
+from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, library, limits_of, quiet
 from keyhole.errors import DataError
 
 ENDINGS = {
@@ -103,13 +96,15 @@ class PillowFile(ImageFile):
 
     def _save_options(self) -> dict[str, Any]:
         """Arguments of `save` that preserve metadata and quality."""
+        from PIL.JpegImagePlugin import get_sampling
+
         with _image(self.path) as image:
             options = {name: image.info[name] for name in METADATA if name in image.info}
             if self.format == "PNG":
                 options["pnginfo"] = _texts(image)
             elif self.format == "JPEG":
                 options["quality"] = 95
-                options["subsampling"] = _subsampling(image)
+                options["subsampling"] = max(get_sampling(image), 0)
                 options["progressive"] = bool(image.info.get("progressive"))
             elif self.format == "WEBP":
                 options["lossless"] = True
@@ -187,9 +182,3 @@ def _texts(image: Any) -> Any:
         else:
             texts.add_text(name, text)
     return texts
-
-
-def _subsampling(image: Any) -> int:
-    from PIL.JpegImagePlugin import get_sampling
-
-    return max(get_sampling(image), 0)

@@ -156,11 +156,8 @@ def scaled_limits(limits: Limits | None, slope: float, intercept: float) -> Limi
 
 def _unpacked_bytes(path: str) -> int:
     """The uncompressed size; reading to the end verifies the checksum."""
-    size = 0
     with gzip.open(path) as file:
-        while block := file.read(BLOCK_BYTES):
-            size += len(block)
-    return size
+        return sum(map(len, iter(lambda: file.read(BLOCK_BYTES), b"")))
 
 
 @contextmanager

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keyhole.data import cast
 from keyhole.data.levels import value_key
 from keyhole.errors import BundleError, DataError, SettingError
-from keyhole.modalities.tabular.columns import (
-    Boolean,
-    Category,
-    Column,
-    Count,
-    Datetime,
-    Number,
-)
+from keyhole.modalities.tabular.columns import Boolean, Category, Column, Count, Datetime, Number
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +63,8 @@ def _array(value: Any, wanted: Any) -> Any:
 
 def _check(column: Column, value: Any) -> None:
     """Raises: SettingError for a level, number or datetime outside of training data."""
+    import pyarrow as pa
+
     if isinstance(column, Category | Boolean):
         levels = column.levels if isinstance(column, Category) else [column.no, column.yes]
         known = [str(level) for level in levels]
@@ -79,7 +74,13 @@ def _check(column: Column, value: Any) -> None:
                 f"given {column.name}={value!r:.60}: training never met this level; {hint}"
             )
     if isinstance(column, Datetime):
-        _check_datetime(column, value)
+        seconds, unreadable = cast.seconds(pa.array([value]), column.style)
+        (least, most), texts = column.range_s, column.met()
+        point_mass = column.point_mass is not None and seconds[0] == column.point_mass[0]
+        if len(unreadable) or not (least <= seconds[0] <= most or point_mass):
+            raise SettingError(
+                f"given {column.name}={value!s:.60}: training met {texts[0]} to {texts[1]}"
+            )
     if isinstance(column, Number | Count):
         try:
             number = float(value)
@@ -90,17 +91,6 @@ def _check(column: Column, value: Any) -> None:
             raise SettingError(
                 f"given {column.name}={value!r:.60}: training met {least:g} to {most:g}"
             )
-
-
-def _check_datetime(column: Datetime, value: Any) -> None:
-    import pyarrow as pa
-
-    seconds, unreadable = cast.seconds(pa.array([value]), column.style)
-    least, most = column.range_s
-    point_mass = column.point_mass is not None and seconds[0] == column.point_mass[0]
-    if len(unreadable) or not (least <= seconds[0] <= most or point_mass):
-        first, last = column.met()
-        raise SettingError(f"given {column.name}={value!s:.60}: training met {first} to {last}")
 
 
 NUMBERS, MOMENTS = {"number", "count"}, {"datetime"}  # kinds whose types are known

@@ -7,7 +7,7 @@ rows with a shuffled column would rarely break are left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +60,6 @@ class Rule:
         times = "" if slope == 1 else f"{slope:g} * "
         plus = "" if offset == 0 else f" {'+' if offset > 0 else '-'} {abs(offset):g}"
         return f"{names[1]} = {times}{names[0]}{plus}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as a JSON object."""
-        return asdict(self)
 
     def off(self, values: Values) -> np.ndarray:
         """How far rows are from keeping the rule; NaN if a value is missing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -113,7 +113,7 @@ class Tabular(Modality):
             raise DataError(f"{source.name} has no column to learn from ({ignored}){hint}")
         grids = {c.name: c.bounds(profiles[c.name]) for c in table.encoded_columns}
         grids = {name: grid for name, grid in grids.items() if grid}
-        rules = [rule.to_json() for rule in rules_of(source, source_profile, columns)] or None
+        rules = [asdict(rule) for rule in rules_of(source, source_profile, columns)] or None
         table = table._with({"grids": grids, "rules": rules})
         return table._binned(source_profile) if binned else table, source_profile
 
@@ -224,11 +224,9 @@ class Tabular(Modality):
     def _decoded(self, batch: Batch, decode: Callable[[Column, np.ndarray], Any]) -> pa.Table:
         import pyarrow as pa
 
-        features = self.features(batch)
-        return pa.table({
-            c.name: decode(c, features[:, self.layout.features(c.name)])
-            for c in self.encoded_columns
-        })  # fmt: skip
+        features, places = self.features(batch), self.layout.features
+        columns = self.encoded_columns
+        return pa.table({c.name: decode(c, features[:, places(c.name)]) for c in columns})
 
     def allowed(self, batch: Batch) -> torch.Tensor:
         """(row, feature): False where a drawn value is not legal."""

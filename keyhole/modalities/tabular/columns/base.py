@@ -12,7 +12,7 @@ import numpy as np
 from keyhole.core.layout import Slot
 from keyhole.core.parts import Described
 from keyhole.data import cast
-from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.expected import Expected, Prediction, range_texts
 from keyhole.modalities.tabular.columns.grids import Grid
 from keyhole.modalities.tabular.profile import Profile
 
@@ -111,6 +111,11 @@ class Column(Described):
 
     def usual(self, low: float, high: float) -> tuple[str, float, float]:
         """The range between two values of the first number feature, in words, and its ends."""
+        first, last = self._ends(np.array([low]), np.array([high]))
+        return range_texts(first, last)[0], float(first[0]), float(last[0])
+
+    def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of two values of the first number feature."""
         raise NotImplementedError(f"a column of kind {self.kind} has no range")
 
 

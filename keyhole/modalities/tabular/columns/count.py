@@ -6,14 +6,7 @@ import numpy as np
 
 from keyhole.core.layout import Slot
 from keyhole.data import cast, levels
-from keyhole.modalities.expected import (
-    Expected,
-    Prediction,
-    expected_range,
-    number_texts,
-    range_texts,
-    whole,
-)
+from keyhole.modalities.expected import Expected, Prediction, expected_range, number_texts, whole
 from keyhole.modalities.tabular.columns.base import Column
 from keyhole.modalities.tabular.columns.grids import Grid, between, grid, inside, legal, snapped
 from keyhole.modalities.tabular.profile import Profile
@@ -118,11 +111,6 @@ class Count(Column):
         logs = features[:, 0].astype(np.float64)
         counts = np.round(np.sign(logs) * np.expm1(np.abs(logs)))
         return expected_range(counts, low, high, [0, self.most])
-
-    def usual(self, low: float, high: float) -> tuple[str, float, float]:
-        """The range between two features, in words, and its ends."""
-        first, last = self._ends(np.array([low]), np.array([high]))
-        return range_texts(first, last)[0], float(first[0]), float(last[0])
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return whole(*(np.expm1(np.maximum(end.astype(np.float64), 0)) for end in (low, high)))

@@ -19,7 +19,6 @@ from keyhole.modalities.expected import (
     Prediction,
     expected_range,
     number_texts,
-    range_texts,
     whole,
     with_point_mass,
 )
@@ -99,7 +98,6 @@ class Number(Column):
     """
 
     kind = "number"
-    matrix = True
 
     def __init__(
         self,
@@ -326,11 +324,6 @@ class Number(Column):
         value, at_point_mass = self.point_mass[0], features[:, 0] > 0.5
         text = number_texts(np.array([value]))[0]
         return with_point_mass(value, text, at_point_mass, predicted.middle[:, 0], expected)
-
-    def usual(self, low: float, high: float) -> tuple[str, float, float]:
-        """The range between two values of the number feature, in words, and its ends."""
-        first, last = self._ends(np.array([low]), np.array([high]))
-        return range_texts(first, last)[0], float(first[0]), float(last[0])
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ends on the original scale; not negative if all training numbers are not."""
