@@ -224,13 +224,9 @@ class Tabular(Modality):
     def _decoded(self, batch: Batch, decode: Callable[[Column, np.ndarray], Any]) -> pa.Table:
         import pyarrow as pa
 
-        features = self.features(batch)
-        return pa.table(
-            {
-                c.name: decode(c, features[:, self.layout.features(c.name)])
-                for c in self.encoded_columns
-            }
-        )
+        features, places = self.features(batch), self.layout.features
+        columns = self.encoded_columns
+        return pa.table({c.name: decode(c, features[:, places(c.name)]) for c in columns})
 
     def allowed(self, batch: Batch) -> torch.Tensor:
         """(row, feature): False where a drawn value is not legal."""
