@@ -16,9 +16,10 @@ ROOT = Path(__file__).parent.parent
 # The project's former words; ordinary English uses of the same words are spelled out as allowed.
 FORMER = re.compile(
     r"surpris(?:e|es|ing)\b|\bdoubts?\b|(?<!false[_ -])\balarm[_ -]rates?\b|heat maps?\b"
-    r"|\blikeness|\bPlan\b|\bplan=|\b[Hh]ints?\b|\blearnt\b|\b[Pp]ictures?\b|in sight\b"
+    r"|\blikeness|\bplan=|\bhints?\b|\blearnt\b|\bpictures?\b|in sight\b"
     r"|hidden (?:cells|values)|\bsegments?\b|\bthe bank\b|remembered|\bgauge|\bforesee"
     r"|\bsurvey|[«»]|taken away|whole or not at all|\bas it is\b|\bthat is none\b|in place of",
+    re.IGNORECASE,
 )
 ALLOWED = re.compile(r'class="hint"')  # a name in a style sheet
 # The prose of docs/benchmarks.md quotes names as they were when a line was measured.

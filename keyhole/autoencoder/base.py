@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from keyhole.autoencoder.fit import Model
 from keyhole.autoencoder.state import Data, tensors_of, to_state
 from keyhole.checks import Finding
+from keyhole.core.progress import tell
 from keyhole.store import Bundle, read_bundle, write_bundle
 from keyhole.training.checkpoint import clear
 
@@ -19,6 +20,7 @@ from keyhole.training.checkpoint import clear
 class Estimator(BaseEstimator):
     """An estimator with a fitted model, its own or that of its `autoencoder_`."""
 
+    verbose: bool
     _checkpoint: str | None = None
 
     @property
@@ -69,6 +71,14 @@ class Estimator(BaseEstimator):
     def _sections(self) -> dict[str, Any]:
         """The sections of the manifest beside that of the fitted model."""
         return {}
+
+    def _tell_verdict(self) -> None:
+        """Print the verdict and the findings if the estimator is verbose."""
+        if not self.verbose:
+            return
+        tell("verdict", self.verdict_)
+        for finding in self.findings_:
+            tell("warning", f"{finding.code} {finding.title}: {finding.text}")
 
     def _fitted(self) -> Model:
         check_is_fitted(self)

@@ -25,7 +25,7 @@ from keyhole.autoencoder.sampling import sampler_of
 from keyhole.autoencoder.state import restore
 from keyhole.core.environment import seed_from
 from keyhole.core.outputs import Scratch
-from keyhole.core.progress import EvaluateCallback, heard_if_verbose, progress, tell
+from keyhole.core.progress import EvaluateCallback, heard_if_verbose, progress
 from keyhole.data import Source
 from keyhole.data.frames import like_given
 from keyhole.data.opening import numbers_of, random_access
@@ -108,10 +108,7 @@ class Autoencoder(TransformerMixin, Estimator):
             callbacks = Callbacks(checkpoint, on_evaluate, _with_rows(on_data_ready))
             self.model_ = learn(source, parts, seed, callbacks)
         self._checkpoint = checkpoint
-        if self.verbose:
-            tell("verdict", self.verdict_)
-            for finding in self.findings_:
-                tell("warning", f"{finding.code} {finding.title}: {finding.text}")
+        self._tell_verdict()
         return self
 
     def transform(self, X: Any) -> Any:

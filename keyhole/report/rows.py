@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from keyhole.autoencoder.reading import blocks_of, id_column_of, open_rows
 from keyhole.core.progress import clock, stage
 from keyhole.data import Source
-from keyhole.tasks.detect.answer import Cell
+from keyhole.tasks.detect.answer import Reason
 from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.explain import explain
 from keyhole.tasks.detect.patterns import Pattern, shared
@@ -94,7 +94,7 @@ def score_rows(detector: AnomalyDetector, data: Any, *, name: str | None = None)
     return collector.scored(source, name=name, remarks=remarks)
 
 
-def _reason(cell: Cell) -> tuple[str, str, str, float]:
+def _reason(cell: Reason) -> tuple[str, str, str, float]:
     return cell.column, cell.described, cell.expected, cell.share
 
 
@@ -106,7 +106,7 @@ class Part:
     score_std: Float[np.ndarray, " row"]
     codes: Float[np.ndarray, "row code"]
     names: dict[int, str]
-    reasons: dict[int, list[Cell]]
+    reasons: dict[int, list[Reason]]
 
 
 class RowCollector:
@@ -123,7 +123,7 @@ class RowCollector:
         places = strongest(judged.anomaly_score, MOST_STRONGEST)
         return places[judged.anomaly_score[places] >= self.top[0]]
 
-    def look(self, judged: Judged, reasons: dict[int, list[Cell]]) -> Part:
+    def look(self, judged: Judged, reasons: dict[int, list[Reason]]) -> Part:
         """Scores and codes of a block; names and reasons of rows that may be shown with them."""
         model, start, score = self.detector.autoencoder_, judged.start, judged.anomaly_score
         p_value = self.detector.calibration_.p_value(score)

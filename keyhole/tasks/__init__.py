@@ -16,7 +16,7 @@ from keyhole.tasks.score import Score
 
 if TYPE_CHECKING:
     from keyhole.tasks.denoise.denoiser import Denoiser
-    from keyhole.tasks.detect.answer import Answer, Cell
+    from keyhole.tasks.detect.answer import Answer, Reason
     from keyhole.tasks.detect.detector import AnomalyDetector
     from keyhole.tasks.detect.evaluate import Evaluation, evaluate
     from keyhole.tasks.generate.generator import Generator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AnomalyDetector",
     "Answer",
-    "Cell",
     "Denoiser",
     "Detect",
     "Embed",
@@ -33,6 +32,7 @@ __all__ = [
     "Generator",
     "Impute",
     "Judgement",
+    "Reason",
     "Reconstruct",
     "Score",
     "Task",
@@ -43,7 +43,7 @@ __all__ = [
 _LATE = {
     "AnomalyDetector": "detect.detector",
     "Answer": "detect.answer",
-    "Cell": "detect.answer",
+    "Reason": "detect.answer",
     "Denoiser": "denoise.denoiser",
     "Evaluation": "detect.evaluate",
     "Generator": "generate.generator",

@@ -7,7 +7,7 @@ import pytest
 from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
 from keyhole.modalities.expected import UNKNOWN, Prediction, expected_levels
 from keyhole.modalities.tabular.columns.number import Number
-from keyhole.tasks.detect.answer import Cell, in_words
+from keyhole.tasks.detect.answer import Reason, in_words
 from keyhole.tasks.detect.calibration import beyond_chance
 from keyhole.tasks.detect.expect import predict
 
@@ -85,7 +85,10 @@ def test_a_value_that_fits_is_never_said_to_be_a_cause(detector):
 
 
 def test_a_row_in_which_no_value_stands_out_says_so():
-    cells = [Cell("a", "1", "", 0.4, stands_out=False), Cell("b", "x", "", 0.2, stands_out=False)]
+    cells = [
+        Reason("a", "1", "", 0.4, stands_out=False),
+        Reason("b", "x", "", 0.2, stands_out=False),
+    ]
     assert in_words(cells) == (
         "the combination of all values is unusual; no single value stands out (most: a = 1, b = x)"
     )

@@ -9,7 +9,7 @@ from keyhole.report.codemap import levels, on_grid
 from keyhole.report.facts import calibrated, rows_in_words, trust
 from keyhole.report.figures import p_value_histogram
 from keyhole.report.words import number, plain, rate, script_json, times
-from keyhole.tasks import Answer, Cell
+from keyhole.tasks import Answer, Reason
 from keyhole.tasks.detect.patterns import shared
 
 
@@ -21,11 +21,11 @@ def answer(reasons, rows=20, alarm=None):
 
 def flow(value="1,250", share=0.8):
     numbers = (float(value.replace(",", "")), 12.0, 1_100.0)
-    return Cell("flow_1", value, "12 to 1,100", share, numbers=numbers)
+    return Reason("flow_1", value, "12 to 1,100", share, numbers=numbers)
 
 
 def mode(value="sideways", share=0.8):
-    return Cell("mode", value, "forward", share)
+    return Reason("mode", value, "forward", share)
 
 
 def cells(column, values, ranges, at_point_mass=()):
@@ -40,7 +40,7 @@ def cells(column, values, ranges, at_point_mass=()):
         middle[row, 0] = share
     said = column.expected(features, Prediction(middle, low, high))
     return [
-        Cell(column.name, text, expected, 1.0, numbers=tuple(numbers))
+        Reason(column.name, text, expected, 1.0, numbers=tuple(numbers))
         for text, expected, numbers in zip(
             column.text(pa.array(values)), said.texts, said.numbers, strict=True
         )
@@ -88,7 +88,7 @@ def test_moments_lie_after_or_before_their_span():
 
 def test_levels_have_no_direction_though_they_are_written_as_numbers():
     assert expected_levels(np.array([[0.98, 0.02]]), np.array([1]), ["0", "1"]).numbers is None
-    assert Cell("flag", "1", "0 (98 %)", 1.0).direction == ""
+    assert Reason("flag", "1", "0 (98 %)", 1.0).direction == ""
 
 
 def test_alarms_are_grouped_by_column_and_direction_or_level():
@@ -133,13 +133,15 @@ def test_a_row_is_held_by_each_cell_that_speaks_for_it_and_by_no_weak_one():
 def test_patterns_that_mostly_repeat_another_are_left_out():
     reasons = {i: [flow(), mode()] for i in range(10)}
     reasons |= {10: [mode()], 11: [mode()], 12: [flow()], 13: [flow()]}
-    reasons |= {i: [Cell("other", "x", "y", 1.0)] for i in range(14, 16)}
+    reasons |= {i: [Reason("other", "x", "y", 1.0)] for i in range(14, 16)}
     found = [(p.column, len(p.rows)) for p in answer(reasons).patterns()]
     assert found == [("flow_1", 12), ("other", 2)]
 
 
 def test_at_most_five_patterns_the_largest_first():
-    reasons = {10 * c + i: [Cell(f"c{c}", "x", "y", 1.0)] for c in range(8) for i in range(2 + c)}
+    reasons = {
+        10 * c + i: [Reason(f"c{c}", "x", "y", 1.0)] for c in range(8) for i in range(2 + c)
+    }
     found = answer(reasons, rows=100).patterns()
     assert [(p.column, len(p.rows)) for p in found] == [
         ("c7", 9), ("c6", 8), ("c5", 7), ("c4", 6), ("c3", 5),
@@ -149,13 +151,13 @@ def test_at_most_five_patterns_the_largest_first():
 def test_a_pattern_chosen_late_for_its_few_new_rows_still_stands_by_its_size():
     reasons = {i: [mode(), flow()] for i in range(3)} | {i: [mode()] for i in range(3, 12)}
     reasons |= {i: [flow()] for i in range(12, 15)}
-    reasons |= {i: [Cell("other", "x", "y", 1.0)] for i in range(15, 19)}
+    reasons |= {i: [Reason("other", "x", "y", 1.0)] for i in range(15, 19)}
     found = [(p.column, len(p.rows)) for p in answer(reasons).patterns()]
     assert found == [("mode", 12), ("flow_1", 6), ("other", 4)]
 
 
 def test_equal_patterns_come_in_the_order_of_their_names_whatever_that_of_the_rows():
-    reasons = {0: [Cell("b", "x", "y", 1.0)], 1: [Cell("a", "x", "y", 1.0)]}
+    reasons = {0: [Reason("b", "x", "y", 1.0)], 1: [Reason("a", "x", "y", 1.0)]}
     reasons |= {2 + place: cells for place, cells in reasons.items()}
     backward = dict(reversed(reasons.items()))
     assert [p.column for p in shared(reasons, range(4))] == ["a", "b"]

@@ -61,7 +61,7 @@ def test_every_estimator_has_the_same_arguments(name):
     cls = type(ESTIMATORS[name][0](PLAN))
     own, fit = (inspect.signature(f).parameters for f in (cls.__init__, cls.fit))
     assert own["random_state"].default is None
-    assert name == "Denoiser" or own["verbose"].default is False
+    assert own["verbose"].default is False
     for argument in ("checkpoint", "on_evaluate", "on_data_ready"):
         assert fit[argument].default is None
         assert fit[argument].kind is inspect.Parameter.KEYWORD_ONLY

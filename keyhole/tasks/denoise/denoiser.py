@@ -17,7 +17,7 @@ from keyhole.autoencoder.input_validation import without_weights
 from keyhole.autoencoder.state import restore
 from keyhole.checks.denoising import DenoisingEvidence
 from keyhole.core.parts import build
-from keyhole.core.progress import EvaluateCallback
+from keyhole.core.progress import EvaluateCallback, heard_if_verbose, progress
 from keyhole.data.images import (
     Image,
     Images,
@@ -51,6 +51,7 @@ class DenoiserState:
     given: dict[str, dict[str, Any] | None]
 
 
+@heard_if_verbose("fit", "transform", "judge")
 class Denoiser(TransformerMixin, Estimator):
     """`fit(noisy).transform(noisy)`: no clean image is needed.
 
@@ -60,7 +61,7 @@ class Denoiser(TransformerMixin, Estimator):
     `BlindSpot()` needs no knowledge of the noise, `Noise(1.0)` is for noise that is added to clean
     images. If a classical filter makes smaller errors on pixels that the net did not train on, and
     `fallback` is on, the filter answers; `verdict_` says so. `axes` names the axes of arrays and
-    stacks, such as "ZYX". Not a medical device.
+    stacks, such as "ZYX". `verbose` shows progress. Not a medical device.
     """
 
     model_: Model
@@ -76,6 +77,7 @@ class Denoiser(TransformerMixin, Estimator):
         axes: str | None = None,
         fallback: bool = True,
         random_state: Any = None,
+        verbose: bool = False,
     ) -> None:
         self.corruption = corruption
         self.net = net
@@ -85,6 +87,7 @@ class Denoiser(TransformerMixin, Estimator):
         self.axes = axes
         self.fallback = fallback
         self.random_state = random_state
+        self.verbose = verbose
 
     @without_weights
     def fit(
@@ -107,11 +110,11 @@ class Denoiser(TransformerMixin, Estimator):
         images = self.open(X)
         warn_infinite(images.images)
         source = NoisyImages.of(images, None if y is None else self.open(y))
-        callbacks = Callbacks(
-            checkpoint, on_evaluate or (lambda event: None), _with_noise(on_data_ready)
-        )
+        on_evaluate = on_evaluate or (progress() if self.verbose else lambda event: None)
+        callbacks = Callbacks(checkpoint, on_evaluate, _with_noise(on_data_ready))
         self.model_ = learn(source, parts, seed, callbacks)
         self._checkpoint = checkpoint
+        self._tell_verdict()
         return self
 
     def transform(self, X: Any) -> Any:
@@ -172,7 +175,10 @@ class Denoiser(TransformerMixin, Estimator):
             )
         state = record(DenoiserState, bundle.sections[SECTION], f"section {SECTION!r}")
         with wrap_errors("the manifest"):
-            given = {n: None if r is None else build(n, r) for n, r in state.given.items()}
+            given: dict[str, Any] = {
+                name: None if recipe is None else build(name, recipe)
+                for name, recipe in state.given.items()
+            }
             model_state, model = restore(bundle)
             schema = model.parts.schema
             if not isinstance(schema, DenoisingSchema) or not isinstance(model.modality, Tiles):

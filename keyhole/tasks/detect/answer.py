@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell that made its row anomalous; `share` is its part of the row's excess nats.
+class Reason:
+    """A value that made its row anomalous; `share` is its part of the row's excess nats.
 
     `expected` says with its level what the rest of the row lets expect. `partners` are values of
     other columns that this one, usual by itself, does not go together with: "currency = USD".
@@ -59,7 +59,7 @@ class Cell:
         return f"{said}, expected {self.expected}" if self.stands_out else said
 
 
-def in_words(cells: Sequence[Cell], alarm: bool = True) -> str:
+def in_words(cells: Sequence[Reason], alarm: bool = True) -> str:
     """Why a row is anomalous, in one sentence; "" where nothing was asked of it."""
     if not cells or cells[0].stands_out:
         return "; ".join(map(str, cells))
@@ -89,7 +89,7 @@ class Answer:
     score_std: np.ndarray
     p_value: np.ndarray
     alarm: np.ndarray
-    reasons: dict[int, list[Cell]]
+    reasons: dict[int, list[Reason]]
     ids: Any = None
     id_name: str | None = None
     label: Label = "position"
@@ -194,7 +194,7 @@ def answer_of(
     judged: Judged,
     calibration: Calibration,
     alarm: np.ndarray,
-    reasons: dict[int, list[Cell]],
+    reasons: dict[int, list[Reason]],
     id_column: str | None,
 ) -> Answer:
     """The answer for a scored block of a source's rows, numbered from 1."""

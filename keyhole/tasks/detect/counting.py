@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from keyhole.autoencoder.reading import id_column_of
-from keyhole.tasks.detect.answer import Answer, Cell, answer_of
+from keyhole.tasks.detect.answer import Answer, Reason, answer_of
 from keyhole.tasks.detect.calibration import Discoveries
 from keyhole.tasks.detect.drafts import Draft
 from keyhole.tasks.detect.explain import explain
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from keyhole.tasks.detect.scorer import Judged
 
 MOST_SHARED = 10_000  # alarms that are looked through for what they share
-Reasons = dict[int, list[Cell]]
+Reasons = dict[int, list[Reason]]
 
 
 class Output(Protocol):
@@ -92,7 +92,8 @@ class Counts:
     def add_json(self, counts: dict[str, Any]) -> None:
         """Add counts that `to_json` made. Raises: KeyError, TypeError, ValueError for others."""
         reasons = {
-            int(row): [Cell(**cell) for cell in cells] for row, cells in counts["reasons"].items()
+            int(row): [Reason(**cell) for cell in cells]
+            for row, cells in counts["reasons"].items()
         }
         if self.discoveries is not None:
             self.discoveries.add_json(counts["discoveries"])

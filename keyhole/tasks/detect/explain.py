@@ -18,7 +18,7 @@ from jaxtyping import Float, Int64
 from keyhole.core.layout import TREND, Slot, row_nats
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
-from keyhole.tasks.detect.answer import Cell
+from keyhole.tasks.detect.answer import Reason
 from keyhole.tasks.detect.expect import (
     PASS_FEATURES,
     PASS_ROWS,
@@ -64,7 +64,7 @@ class Ranked:
 class Cause:
     """A cell that was named: its column, what was hidden then, and its partners' columns."""
 
-    cell: Cell
+    cell: Reason
     column: int
     hidden: np.ndarray
     paired: bool
@@ -73,7 +73,7 @@ class Cause:
 
 def explain(
     scorer: Scorer, judged: Judged, places: np.ndarray, most: int = MOST_CELLS
-) -> dict[int, list[Cell]]:
+) -> dict[int, list[Reason]]:
     """The cells that made the rows at these places of a block anomalous, strongest first.
 
     The share of the first is the part of the row's excess over its usual cost that goes when the
@@ -160,7 +160,7 @@ class Naming:
             name = self.scorer.table.layout.columns[asked[i]]
             known = np.isfinite(at.numbers[i]).all()
             numbers = tuple(at.numbers[i].tolist()) if known else None
-            cell = Cell(name, at.values[i], at.expected[i], float(share[i]), numbers=numbers)
+            cell = Reason(name, at.values[i], at.expected[i], float(share[i]), numbers=numbers)
             others = [] if with_ is None else [int(with_[i])]
             paired = bool(at.paired[i]) and not others
             self.found[line].append(Cause(cell, int(asked[i]), hidden[i], paired, others))
@@ -181,10 +181,10 @@ class Naming:
             for (_, cause), others in zip(paired, found, strict=True):
                 cause.partners.extend(others)
 
-    def cells(self) -> dict[int, list[Cell]]:
+    def cells(self) -> dict[int, list[Reason]]:
         """The causes of each row by its place; where there is none, the loudest cells."""
         table, columns = self.scorer.table, self.scorer.table.layout.columns
-        named: dict[int, list[Cell]] = {}
+        named: dict[int, list[Reason]] = {}
         for line, place in enumerate(self.places.tolist()):
             row = self.judged.rows.take(slice(place, place + 1))
             cells = [
@@ -199,14 +199,14 @@ class Naming:
             named[place] = sorted(cells, key=lambda cell: -cell.share) or self._nearest(line, row)
         return named
 
-    def _nearest(self, line: int, row: Rows) -> list[Cell]:
+    def _nearest(self, line: int, row: Rows) -> list[Reason]:
         """The loudest cells of a row in which no value stands out."""
         table, shares = self.scorer.table, self.ranked.share[line]
         ranks = [rank for rank in range(min(self.most, MOST_CELLS, len(shares)))
                  if shares[rank] >= (LEAST_SHARE if rank else 0)]  # fmt: skip
         names = [table.layout.columns[self.ranked.columns[line, rank]] for rank in ranks]
         return [
-            Cell(name, table.texts(row, name)[0], "", float(shares[rank]), stands_out=False)
+            Reason(name, table.texts(row, name)[0], "", float(shares[rank]), stands_out=False)
             for rank, name in zip(ranks, names, strict=True)
         ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keyhole.tasks.detect.answer import Cell
+    from keyhole.tasks.detect.answer import Reason
 
 
 MOST_PATTERNS = 5
@@ -46,7 +46,7 @@ class Pattern:
         return f"{len(self.rows):,} of {self.of:,} alarms: {self.cell}"
 
 
-def shared(reasons: Mapping[int, Sequence[Cell]], places: Iterable[int]) -> list[Pattern]:
+def shared(reasons: Mapping[int, Sequence[Reason]], places: Iterable[int]) -> list[Pattern]:
     """What groups of these rows share, the largest first: at most five patterns.
 
     A pattern is the first cell of some row: its column, and its direction or level. It holds
@@ -78,6 +78,6 @@ def shared(reasons: Mapping[int, Sequence[Cell]], places: Iterable[int]) -> list
     return sorted(found, key=lambda pattern: -len(pattern.rows))
 
 
-def _key(cell: Cell) -> Key:
+def _key(cell: Reason) -> Key:
     """What makes two cells alike: a level is itself, a number is its direction."""
     return cell.column, cell.direction, cell.value if cell.numbers is None else ""
