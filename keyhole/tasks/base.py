@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from keyhole.autoencoder import reading
 from keyhole.core.progress import advanced, heard_if_verbose
 from keyhole.errors import DataError, SettingError
 
@@ -127,6 +126,7 @@ class Task(ABC):
         """The answers for a frame, an array or a path, as the same kind of frame."""
         import pyarrow as pa
 
+        from keyhole.autoencoder import reading
         from keyhole.data.frames import is_frame
 
         source = reading.open_rows(self.autoencoder, X)

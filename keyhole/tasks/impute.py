@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from keyhole.autoencoder.reading import blocks_of, open_rows
 from keyhole.errors import DataError, SettingError
 from keyhole.tasks.base import Option, Task
 
@@ -153,6 +152,7 @@ class Impute(Task):
         """
         import numpy as np
 
+        from keyhole.autoencoder.reading import open_rows
         from keyhole.data.frames import is_frame
         from keyhole.data.frames_out import interleaved, with_column
         from keyhole.data.source import check_columns
@@ -189,6 +189,7 @@ class Impute(Task):
         import numpy as np
         import pyarrow as pa
 
+        from keyhole.autoencoder.reading import blocks_of
         from keyhole.data import cast
 
         model, tables, marks = self.autoencoder, [], []
@@ -210,6 +211,7 @@ class Impute(Task):
         """X once for each draw, in its own kind of frame."""
         import pyarrow as pa
 
+        from keyhole.autoencoder.reading import blocks_of
         from keyhole.data.frames import as_container, is_frame
 
         if is_frame(X):

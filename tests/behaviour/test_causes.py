@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
+from keyhole.autoencoder.reading import open_rows
 from keyhole.modalities.expected import UNKNOWN, Prediction, expected_levels
 from keyhole.modalities.tabular.columns.number import Number
 from keyhole.tasks.detect.answer import Reason, in_words
@@ -40,7 +41,7 @@ def detector():
 def test_nine_in_ten_values_of_new_rows_lie_in_what_is_expected(detector):
     rows = orders(1_000, 1)
     scorer = detector.scorer_
-    judged = scorer.score_block(next(detector.autoencoder_.open(rows).blocks(1_000)))
+    judged = scorer.score_block(next(open_rows(detector.autoencoder_, rows).blocks(1_000)))
     places, columns = np.arange(1_000), scorer.table.layout.columns
     for name in ("age", "income", "visits", "day"):
         asked = np.full(1_000, columns.index(name))

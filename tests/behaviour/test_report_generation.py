@@ -123,7 +123,7 @@ def test_many_columns_are_counted_and_left_out():
 def test_rows_of_pixels_are_shown_as_images_made_of_classes_and_paths():
     x = pixels()
     training = TrainingConfig(steps=30, members=1)
-    model = with_prior(Autoencoder(Plain(2), training=training, random_state=0).fit(x))
+    model = with_own_prior(Autoencoder(Plain(2), training=training, random_state=0).fit(x))
     found = samples(model)
     assert (found.side, found.columns, found.drawn, found.real) == (6, [], [], [])
     assert [len(part) for part in (found.drawn_images, found.real_images, found.way)] == [
@@ -146,7 +146,7 @@ def test_rows_of_pixels_are_shown_as_images_made_of_classes_and_paths():
 def test_large_images_are_drawn_with_fewer_points(monkeypatch):
     monkeypatch.setattr("keyhole.report.generation._judgement", lambda model: [])  # takes its time
     x = pixels(rows=30, side=20)
-    model = with_prior(
+    model = with_own_prior(
         Autoencoder(Plain(1), training=TrainingConfig(3, members=1), random_state=0).fit(x)
     )
     found = samples(model)
@@ -157,7 +157,9 @@ def test_large_images_are_drawn_with_fewer_points(monkeypatch):
 def test_a_square_table_of_different_measures_is_no_image():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 36)) * 10.0 ** (np.arange(36) % 6)
-    model = with_prior(Autoencoder(Plain(1), training=TrainingConfig(3), random_state=0).fit(x))
+    model = with_own_prior(
+        Autoencoder(Plain(1), training=TrainingConfig(3), random_state=0).fit(x)
+    )
     assert samples(model).side == 0
 
 

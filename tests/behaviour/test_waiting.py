@@ -121,7 +121,7 @@ COMMANDS = [
     ("update {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "taking rows in"),
     ("calibrate {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "comparing rows"),
     ("explain {0}/m {0}/rows.csv --row 3", (CsvSource, "blocks"), "reading the model"),
-    ("inspect {0}/m", (Autoencoder, "from_bundle"), "reading the model"),
+    ("inspect {0}/m", (Autoencoder, "load"), "reading the model"),
 ]  # fmt: skip
 
 

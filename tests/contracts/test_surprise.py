@@ -12,11 +12,11 @@ from keyhole.core.coordinates import coordinates, filled, gaps
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.records import Batch
 from keyhole.core.robust import trimmed
+from keyhole.modalities.rows import reference
 from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.tasks.detect import views
 from keyhole.tasks.detect.calibration import Calibration, Discoveries
 from keyhole.tasks.detect.views import Bank
-from keyhole.training import reference
 
 
 def normal(rows, axes, seed=0):

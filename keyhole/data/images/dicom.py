@@ -16,8 +16,8 @@ from keyhole.data.images.image import (
     OpenOptions,
     WriteRows,
     check_dtype,
-    library,
     limits_of,
+    optional,
     quiet,
 )
 from keyhole.data.images.volumes import scaled, scaled_limits, unscaled
@@ -242,7 +242,8 @@ class DicomFile(ImageFile):
 
 def read_dataset(path: str) -> Any:
     """All elements; large ones are read on access."""
-    pydicom = library("pydicom", "medical")
+    with optional("pydicom", "medical"):
+        import pydicom
     with open(path, "rb") as file:
         known = file.read(MAGIC + 4).endswith(b"DICM")
     return pydicom.dcmread(path, force=not known, defer_size=LARGE_BYTES)

@@ -1,13 +1,12 @@
 """The interface of image files: planes read by window, and copies with other pixels."""
 
-import importlib
 import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -47,14 +46,13 @@ def read_error(name: str, fault: Exception) -> KeyholeError:
     return DataError(f"{name} is damaged, or not of the format of its ending: {message:.160}")
 
 
-def library(module: str, extra: str) -> Any:
-    """An optional library. Raises: MissingExtraError if it is not installed."""
+@contextmanager
+def optional(library: str, extra: str) -> Iterator[None]:
+    """Around the import of an optional library. Raises: MissingExtraError if it is missing."""
     try:
-        importlib.import_module(module.partition(".")[0])
-        return importlib.import_module(module)
+        yield
     except ImportError as fault:
-        name = "Pillow" if module.startswith("PIL") else module
-        raise missing_extra(name, "read such files", extra) from fault
+        raise missing_extra(library, "read such files", extra) from fault
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 
 from keyhole.core.files import aside
 from keyhole.data.images.arrays import cached
-from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, library, limits_of, quiet
+from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, limits_of, optional, quiet
 from keyhole.errors import DataError
 
 ENDINGS = {
@@ -118,7 +118,8 @@ def _image(path: str) -> Iterator[Any]:
 
     Raises: DataError for another format, or for more pixels than Pillow decodes safely.
     """
-    Image = library("PIL.Image", "images")
+    with optional("Pillow", "images"):
+        from PIL import Image
     with quiet():
         try:
             with Image.open(path, formats=[*ENDINGS, "MPO"]) as image:

@@ -14,8 +14,8 @@ from keyhole.data.images.image import (
     OpenOptions,
     WriteRows,
     check_dtype,
-    library,
     limits_of,
+    optional,
 )
 from keyhole.data.images.tiff_copy import overwritten, rewritten
 from keyhole.errors import DataError
@@ -121,7 +121,8 @@ class TiffFile(ImageFile):
         return next(s for s in reversed(self.series) if s.first <= plane)
 
     def _decoded(self, series: Series, plane: int, y: slice, x: slice) -> np.ndarray:
-        zarr = library("zarr", "images")
+        with optional("zarr", "images"):
+            import zarr
         with opened_tiff(self.path) as tif:
             store = tif.series[series.index].aszarr(level=0)
             try:
@@ -133,7 +134,9 @@ class TiffFile(ImageFile):
 @contextmanager
 def opened_tiff(path: str) -> Iterator[Any]:
     """The file opened by tifffile."""
-    with library("tifffile", "images").TiffFile(path) as tif:
+    with optional("tifffile", "images"):
+        import tifffile
+    with tifffile.TiffFile(path) as tif:
         yield tif
 
 
@@ -233,7 +236,9 @@ def _for_pillow(series: Any, layout: Layout) -> tuple[int, ...]:
 
 def _by_pillow(path: str, page: int, series: Series) -> np.ndarray:
     layout = series.layout
-    with library("PIL.Image", "images").open(path, formats=["TIFF"]) as image:
+    with optional("Pillow", "images"):
+        from PIL import Image
+    with Image.open(path, formats=["TIFF"]) as image:
         image.seek(page)
         array = np.array(image)
     array = array if array.ndim == 3 else array[..., None]

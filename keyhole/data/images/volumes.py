@@ -28,8 +28,8 @@ from keyhole.data.images.image import (
     OpenOptions,
     WriteRows,
     check_dtype,
-    library,
     limits_of,
+    optional,
 )
 from keyhole.errors import DataError
 
@@ -62,7 +62,9 @@ class NiftiFile(ImageFile):
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
         """The volume; a gzipped one is read to its end once, to verify its checksum."""
-        proxy = library("nibabel", "medical").load(path).dataobj
+        with optional("nibabel", "medical"):
+            import nibabel
+        proxy: Any = nibabel.load(path).dataobj  # pyright: ignore
         dtype, shape = np.dtype(proxy.dtype), tuple(int(n) for n in proxy.shape)
         check_dtype(dtype)
         axes = options.axes or "XYZTUVW"[: len(shape)]
@@ -293,7 +295,8 @@ class ZarrFile(ImageFile):
 
 
 def _node(path: str, mode: Literal["r", "r+"] = "r") -> Any:
-    zarr = library("zarr", "images")
+    with optional("zarr", "images"):
+        import zarr
     if not any(os.path.exists(os.path.join(path, header)) for header in HEADERS):
         raise DataError("it is not a zarr array or group")
     if _grouped(path):  # consolidated metadata may be stale, and is not copied
