@@ -59,7 +59,7 @@ class ReferenceShape:
 
 
 @dataclass(frozen=True)
-class KeptPrior:
+class PriorState:
     """The prior over codes, and how many rows it learned; its tensors stand beside the weights."""
 
     recipe: dict[str, Any]
@@ -82,7 +82,7 @@ class State:
     findings: list[Finding]
     verdict: str
     reference: ReferenceShape | None = None
-    prior: KeptPrior | None = None
+    prior: PriorState | None = None
     choice: WidthChoice | None = None
 
 
@@ -106,7 +106,7 @@ def to_state(fitted: Model, random_state: Any, data: Data) -> dict[str, Any]:
             if reference is None
             else ReferenceShape(len(reference), reference.folds),
             choice=fitted.width_choice,
-            prior=None if prior is None else KeptPrior(prior.recipe(), fitted.prior_rows),
+            prior=None if prior is None else PriorState(prior.recipe(), fitted.prior_rows),
         )
     )
 
@@ -211,7 +211,7 @@ def _tensors(
     return bundle.tensors(expected)
 
 
-def _unfitted(kept: KeptPrior, width: int) -> Prior:
+def _unfitted(kept: PriorState, width: int) -> Prior:
     """A prior of a manifest's recipe, with room for what it learned.
 
     Raises: BundleError.
@@ -224,7 +224,7 @@ def _unfitted(kept: KeptPrior, width: int) -> Prior:
 
 
 def _prior(
-    kept: KeptPrior, table: Modality, network: Network, tensors: dict[str, torch.Tensor]
+    kept: PriorState, table: Modality, network: Network, tensors: dict[str, torch.Tensor]
 ) -> Prior:
     """The prior of a bundle, tried out.
 

@@ -30,7 +30,7 @@ LEAST_LOSS = 0.05  # of a column's uncertainty
 
 
 @dataclass(frozen=True)
-class Said:
+class Predicted:
     """What a model says of each cell (row, cell): its nats, and what it expected.
 
     The expectation of a code cell is the probability that the true code was given; of a count,
@@ -53,9 +53,9 @@ class Said:
 class Baselines:
     """What the mean and PCA say of held-out cells, in sight and hidden in groups."""
 
-    mean: Said
-    rebuilt: Said
-    guessed: Said
+    mean: Predicted
+    rebuilt: Predicted
+    guessed: Predicted
     base: np.ndarray  # (feature,): the uncertainty of each cell under the mean
 
     @classmethod
@@ -66,7 +66,7 @@ class Baselines:
         if fold.max(initial=0) == 0:
             fold = np.arange(len(batch)) % 2
         table, shape = Wide.of(layout, batch), (len(batch), len(layout))
-        mean, rebuilt, guessed = (Said(np.zeros(shape), np.zeros(shape)) for _ in range(3))
+        mean, rebuilt, guessed = (Predicted(np.zeros(shape), np.zeros(shape)) for _ in range(3))
         for one in np.unique(fold):
             rest, here = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
             rest = rest if len(rest) else here
@@ -85,14 +85,14 @@ class Baselines:
         base = np.array([_uncertainty(layout, batch, feature) for feature in range(len(layout))])
         return cls(mean, rebuilt, guessed, base)
 
-    def skill(self, layout: Layout, batch: Batch, said: Said) -> dict[str, float]:
+    def skill(self, layout: Layout, batch: Batch, said: Predicted) -> dict[str, float]:
         """The share of each column's uncertainty under the mean that is gone, from -1 to 1."""
         return {
             column: float(np.clip(np.mean(gains), -1, 1)) if len(gains) else 0.0
             for column, gains in self._gains(layout, batch, said)
         }
 
-    def worse(self, layout: Layout, batch: Batch, said: Said) -> dict[str, float]:
+    def worse(self, layout: Layout, batch: Batch, said: Predicted) -> dict[str, float]:
         """The skill of those columns that are predicted worse than by their mean.
 
         Their mean gain is below 0 by more than `LEAST_LOSS` of the column's uncertainty and by
@@ -105,7 +105,9 @@ class Baselines:
                 lost[column] = float(max(gains.mean(), -1))
         return lost
 
-    def _gains(self, layout: Layout, batch: Batch, said: Said) -> Iterator[tuple[str, np.ndarray]]:
+    def _gains(
+        self, layout: Layout, batch: Batch, said: Predicted
+    ) -> Iterator[tuple[str, np.ndarray]]:
         """Of each column, what was gained on the mean in each observed value (its mean: skill)."""
         observed, numbers = batch.observed.numpy(), batch.numbers.numpy()
         for column in layout.columns:
@@ -177,7 +179,7 @@ class Linear:
 
 
 def _note(
-    said: Said,
+    said: Predicted,
     table: Wide,
     layout: Layout,
     rest: np.ndarray,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from keyhole.checks.baselines import Baselines, Said
+from keyhole.checks.baselines import Baselines, Predicted
 from keyhole.core.layout import Layout
 from keyhole.core.progress import History
 from keyhole.core.records import Batch
@@ -156,7 +156,9 @@ def _of_codes(network: Network, batch: Batch, member: torch.Tensor) -> dict[str,
 
 
 @torch.no_grad()
-def _net(network: Network, batch: Batch, member: torch.Tensor, given: Batch | None = None) -> Said:
+def _net(
+    network: Network, batch: Batch, member: torch.Tensor, given: Batch | None = None
+) -> Predicted:
     """What the net says of each row's cells when it is given them, or `given` in their place."""
     device = next(network.parameters()).device
     likelihood = network((given or batch).to(device)).likelihood
@@ -164,12 +166,12 @@ def _net(network: Network, batch: Batch, member: torch.Tensor, given: Batch | No
     numbers = _pick(likelihood.mean.numbers.mean(0), member)
     wide = numbers.shape[-1]
     expected = torch.cat([numbers, log_prob[:, wide:].exp()], -1)
-    return Said(-log_prob.double().numpy(), expected.numpy())
+    return Predicted(-log_prob.double().numpy(), expected.numpy())
 
 
 def _net_guesses(
     network: Network, batch: Batch, member: torch.Tensor, groups: list[np.ndarray]
-) -> Said:
+) -> Predicted:
     """What the net says of cells that it is not given, group by group."""
     nats, expected = np.zeros(batch.observed.shape), np.zeros(batch.observed.shape)
     for group in groups:
@@ -177,7 +179,7 @@ def _net_guesses(
         hidden[group] = True
         said = _net(network, batch, member, batch.hide(hidden))
         nats[:, group], expected[:, group] = said.nats[:, group], said.expected[:, group]
-    return Said(nats, expected)
+    return Predicted(nats, expected)
 
 
 def _pick(found: torch.Tensor, member: torch.Tensor) -> torch.Tensor:

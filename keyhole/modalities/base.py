@@ -35,13 +35,6 @@ Ability = Literal["embed", "given", "cards", "judge", "anomaly_map", "png", "sin
 LEAST_REACH = 0.05  # of a feature's spread
 
 
-class Named(Protocol):
-    """A column of a source, or what stands for one: a patch of an image."""
-
-    name: str
-    kind: Any
-
-
 @dataclass(frozen=True)
 class Field:
     """A column of a source without settings of its own."""

@@ -15,7 +15,7 @@ from keyhole.core.files import write_whole
 from keyhole.data.image_rows import resized
 from keyhole.errors import FileError
 from keyhole.tasks.detect.detector import AnomalyDetector, anomaly_map_of, check_maps
-from keyhole.tasks.detect.scorer import Judged
+from keyhole.tasks.detect.scorer import ScoredBlock
 
 STRETCH = 0.5  # per cent of the pixels at each end that may be clipped when shown
 
@@ -63,11 +63,11 @@ class AnomalyMaps:
         self.count = 0
         self.taken: set[str] = set()
 
-    def places(self, judged: Judged) -> Int64[np.ndarray, " place"]:
+    def places(self, judged: ScoredBlock) -> Int64[np.ndarray, " place"]:
         """None: a map needs no reasons."""
         return np.zeros(0, np.int64)
 
-    def look(self, judged: Judged, reasons: Any) -> list[tuple[str, bytes]]:
+    def look(self, judged: ScoredBlock, reasons: Any) -> list[tuple[str, bytes]]:
         """The name and the PNG of each image of a block."""
         anomaly_maps = anomaly_map_of(self.detector.scorer_, judged.batch)
         modality = self.detector.autoencoder_.model_.modality

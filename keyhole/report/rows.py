@@ -17,7 +17,7 @@ from keyhole.tasks.detect.answer import Reason
 from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.explain import explain
 from keyhole.tasks.detect.patterns import Pattern, shared
-from keyhole.tasks.detect.scorer import Judged
+from keyhole.tasks.detect.scorer import ScoredBlock
 from keyhole.tasks.monitor.drift import Drift
 
 ALL_NAMED = 2_000  # rows; if there are more, only the strongest have names
@@ -118,12 +118,12 @@ class RowCollector:
         self.parts: list[Part] = []
         self.top = np.full(MOST_STRONGEST, -np.inf)
 
-    def places(self, judged: Judged) -> Int64[np.ndarray, " place"]:
+    def places(self, judged: ScoredBlock) -> Int64[np.ndarray, " place"]:
         """The rows of a block that may be among the strongest of all, strongest first."""
         places = strongest(judged.anomaly_score, MOST_STRONGEST)
         return places[judged.anomaly_score[places] >= self.top[0]]
 
-    def look(self, judged: Judged, reasons: dict[int, list[Reason]]) -> Part:
+    def look(self, judged: ScoredBlock, reasons: dict[int, list[Reason]]) -> Part:
         """Scores and codes of a block; names and reasons of rows that may be shown with them."""
         model, start, score = self.detector.autoencoder_, judged.start, judged.anomaly_score
         p_value = self.detector.calibration_.p_value(score)

@@ -133,7 +133,7 @@ def test_gaps_make_no_cell_strange(mixed):
     for i, column in enumerate(rows):
         rows[column] = rows[column].astype(object).where(np.arange(300) % 10 != i, None)
     (judged,) = mixed.scorer_.through(blocks_of(mixed.autoencoder_, rows))
-    asked = judged.asked
+    asked = judged.raw_scores
     assert (asked.tails.numpy()[~asked.observed.numpy()] == 0).all()
     assert (mixed.predict(rows) < 0).mean() < 0.04
 

@@ -86,7 +86,7 @@ COLOURS = (3, 4)  # lengths of a last axis that mean channels if no axes are giv
 
 
 @dataclass(frozen=True)
-class Layout:
+class AxisLayout:
     """The planes of an array: `y`, `x` and `sample` are indices of axes, all others count planes.
 
     The last `alpha` channels (0 or 1) are not colours and are copied unchanged.
@@ -182,7 +182,7 @@ def checked_axes(axes: str | None) -> str | None:
 
 def layout_of(
     shape: tuple[int, ...], axes: str | None = None, *, sample: str = "", alpha: int = 0
-) -> Layout:
+) -> AxisLayout:
     """The planes of an array of this shape; `sample` is the letter of its channels, C or else S.
 
     Raises: DataError if the letters do not fit the shape, or the array is empty.
@@ -197,7 +197,7 @@ def layout_of(
         raise DataError(f"it is empty: its shape is {shape}")
     channel = sample or ("C" if "C" in letters else "S")
     channel_axis = letters.index(channel) if channel in letters else None
-    return Layout(tuple(shape), letters.index("Y"), letters.index("X"), channel_axis, alpha)
+    return AxisLayout(tuple(shape), letters.index("Y"), letters.index("X"), channel_axis, alpha)
 
 
 def _guessed(shape: tuple[int, ...]) -> str:
@@ -229,7 +229,7 @@ class ArrayFile(ImageFile):
     kind = "array"
     endings = ()
 
-    def __init__(self, array: np.ndarray, layout: Layout, options: OpenOptions) -> None:
+    def __init__(self, array: np.ndarray, layout: AxisLayout, options: OpenOptions) -> None:
         super().__init__("", options)
         self.array = array
         self.layout = layout

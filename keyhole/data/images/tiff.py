@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.data.images.arrays import Layout, MappedArray, cached, layout_of, truncated
+from keyhole.data.images.arrays import AxisLayout, MappedArray, cached, layout_of, truncated
 from keyhole.data.images.image import (
     ImageFile,
     OpenOptions,
@@ -33,7 +33,7 @@ class Series:
 
     index: int
     first: int
-    layout: Layout
+    layout: AxisLayout
     dtype: np.dtype
     mapped: MappedArray | None
     pages: tuple[int, ...]  # pages that Pillow decodes because tifffile cannot
@@ -211,7 +211,7 @@ def _refuse_palette(page: Any) -> None:
         raise DataError("its pixels are indices into a palette; convert it to RGB first")
 
 
-def _for_pillow(series: Any, layout: Layout) -> tuple[int, ...]:
+def _for_pillow(series: Any, layout: AxisLayout) -> tuple[int, ...]:
     """The pages that Pillow decodes because tifffile has no codec.
 
     Raises: DataError if Pillow cannot decode them either.

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from keyhole.core.files import aside, beside
-from keyhole.data.images.arrays import Layout, MappedArray, reserve
+from keyhole.data.images.arrays import AxisLayout, MappedArray, reserve
 from keyhole.data.images.image import WriteRows, quiet
 
 Corner = tuple[int, int, int]  # depth, height, width
-SeriesLayout = tuple[int, Layout]  # the first plane of a series, and its layout
+SeriesLayout = tuple[int, AxisLayout]  # the first plane of a series, and its layout
 # Tags that the writer sets, takes as arguments, or that point into the old file: sizes, bits,
 # compression, offsets and counts of strips and tiles, subfiles, Exif and GPS.
 SET_BY_WRITER = {

@@ -15,7 +15,7 @@ import numpy as np
 from keyhole.core.files import aside, beside, folder_aside
 from keyhole.data.images.arrays import (
     CACHE_BYTES,
-    Layout,
+    AxisLayout,
     MappedArray,
     cached,
     layout_of,
@@ -48,7 +48,7 @@ class NiftiFile(ImageFile):
         options: OpenOptions,
         *,
         mapped: MappedArray,
-        layout: Layout,
+        layout: AxisLayout,
         scale: tuple[float, float],
     ) -> None:
         super().__init__(path, options)
@@ -185,7 +185,7 @@ class NpyFile(ImageFile):
     endings = (".npy",)
 
     def __init__(
-        self, path: str, options: OpenOptions, mapped: MappedArray, layout: Layout
+        self, path: str, options: OpenOptions, mapped: MappedArray, layout: AxisLayout
     ) -> None:
         super().__init__(path, options)
         self.mapped = mapped
@@ -242,7 +242,7 @@ class ZarrFile(ImageFile):
     folder = True
 
     def __init__(
-        self, path: str, options: OpenOptions, *, inside: str, dtype: np.dtype, layout: Layout
+        self, path: str, options: OpenOptions, *, inside: str, dtype: np.dtype, layout: AxisLayout
     ) -> None:
         super().__init__(path, options)
         self.inside = inside

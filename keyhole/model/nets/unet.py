@@ -174,7 +174,7 @@ class Body(Part):
         return x + self.last(h).float()
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two convolutions beside the identity."""
 
     def __init__(self, channels: int) -> None:
@@ -191,4 +191,4 @@ def _conv(wide_in: int, wide_out: int) -> nn.Conv2d:
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(Block(channels) for _ in range(count)))
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))

@@ -55,7 +55,7 @@ class Diffusion(Prior):
         self.rows = rows
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("root", torch.eye(width))
-        self.denoiser = Denoiser(width, self.hidden, self.layers)
+        self.denoiser = NoiseNet(width, self.hidden, self.layers)
 
     def fit(self, codes: Float[Tensor, "row code"], generator: Generator) -> None:
         """Train the denoiser; a running average of its weights is kept.
@@ -69,7 +69,7 @@ class Diffusion(Prior):
         rounds = self.rounds or int(min(max(1_000, 2 * self.rows), 6_000))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31 - 1, (1,), generator=generator)))
-            net = Denoiser(len(mean), self.hidden, self.layers)
+            net = NoiseNet(len(mean), self.hidden, self.layers)
         kept = deepcopy(net).requires_grad_(False)
         optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, rounds, pct_start=0.05)
@@ -137,7 +137,7 @@ class Diffusion(Prior):
         return SIGMA_DATA * white.T
 
 
-class Denoiser(nn.Module):
+class NoiseNet(nn.Module):
     """The clean code that a noisy one was, given the noise level: residual layers of one width."""
 
     def __init__(self, width: int, hidden: int, layers: int) -> None:
@@ -170,7 +170,7 @@ def _levels(steps: int) -> Tensor:
     return torch.cat([(most + place * (least - most)) ** RHO, torch.zeros(1)])
 
 
-def _loss(net: Denoiser, clean: Tensor, generator: Generator) -> Tensor:
+def _loss(net: NoiseNet, clean: Tensor, generator: Generator) -> Tensor:
     """The weighted squared error at random noise levels: Karras et al. 2022, eq. 2 and table 1."""
     noise = torch.randn(len(clean), 1, generator=generator)
     sigma = torch.exp(LOG_SIGMA + LOG_SIGMA_SD * noise)

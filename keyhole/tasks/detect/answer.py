@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from keyhole.data import Rows
     from keyhole.tasks.detect.calibration import Calibration
-    from keyhole.tasks.detect.scorer import Judged
+    from keyhole.tasks.detect.scorer import ScoredBlock
     from keyhole.tasks.impute import Impute
 
 
@@ -191,7 +191,7 @@ def join(answers: list[Answer]) -> Answer:
 
 
 def answer_of(
-    judged: Judged,
+    judged: ScoredBlock,
     calibration: Calibration,
     alarm: np.ndarray,
     reasons: dict[int, list[Reason]],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from keyhole.data import Rows
     from keyhole.tasks.detect.detector import AnomalyDetector
-    from keyhole.tasks.detect.scorer import Judged
+    from keyhole.tasks.detect.scorer import ScoredBlock
 
 MOST_SHARED = 10_000  # alarms that are looked through for what they share
 Reasons = dict[int, list[Reason]]
@@ -32,11 +32,11 @@ Reasons = dict[int, list[Reason]]
 class Output(Protocol):
     """What is made of scored rows beside their answers, such as a page."""
 
-    def places(self, judged: Judged) -> Int64[np.ndarray, " place"]:
+    def places(self, judged: ScoredBlock) -> Int64[np.ndarray, " place"]:
         """The rows of a block that need reasons."""
         ...
 
-    def look(self, judged: Judged, reasons: Reasons) -> Any:
+    def look(self, judged: ScoredBlock, reasons: Reasons) -> Any:
         """What is needed of a block; blocks come from several threads, in any order."""
         ...
 
@@ -54,12 +54,12 @@ class Outputs:
         self.waiting: dict[int, tuple[int, list[Any]]] = {}  # rows and parts, by the first row
         self.next = 0
 
-    def places(self, judged: Judged) -> Int64[np.ndarray, " place"]:
+    def places(self, judged: ScoredBlock) -> Int64[np.ndarray, " place"]:
         """The rows of a block that need reasons."""
         empty = np.zeros(0, np.int64)
         return np.concatenate([empty, *(output.places(judged) for output in self.outputs)])
 
-    def add(self, judged: Judged, reasons: Reasons) -> None:
+    def add(self, judged: ScoredBlock, reasons: Reasons) -> None:
         """Take a block in, and hand on all blocks whose turn it is."""
         parts = [output.look(judged, reasons) for output in self.outputs]
         with self.lock:
@@ -150,7 +150,7 @@ class Detecting:
         threshold = self.detector.calibration_.threshold(self.rate)
         return self._counted(draft.finish(self.detector.scorer_, threshold), start)
 
-    def _taken(self, judged: Judged, alarm: np.ndarray) -> Answer:
+    def _taken(self, judged: ScoredBlock, alarm: np.ndarray) -> Answer:
         """The answer for a scored block, which is counted in for drift and the outputs."""
         detector, counts = self.detector, self.part
         places = np.union1d(np.flatnonzero(alarm), self.outputs.places(judged))

@@ -31,7 +31,7 @@ from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rat
 from keyhole.tasks.detect.drafts import Draft
 from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
-from keyhole.tasks.detect.scorer import Judged, Scorer, kept_of
+from keyhole.tasks.detect.scorer import ScoredBlock, Scorer, kept_of
 from keyhole.tasks.monitor.drift import Drift
 
 
@@ -191,7 +191,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         return join(answers).labelled_like(X)
 
     def _discoveries(
-        self, blocks: Iterator[Judged], discoveries: Discoveries, explain_rows: str
+        self, blocks: Iterator[ScoredBlock], discoveries: Discoveries, explain_rows: str
     ) -> list[Answer]:
         """The answers whose alarms depend on all rows, in one pass over them."""
         drafts, all_rows = [], explain_rows == "all"
@@ -231,7 +231,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
             drift.add(judged.batch, answer.p_value, judged.unmet)
         return answer
 
-    def _answer(self, judged: Judged, explain_rows: str, most_features: int) -> Answer:
+    def _answer(self, judged: ScoredBlock, explain_rows: str, most_features: int) -> Answer:
         check_explained(explain_rows)
         anomaly_score = judged.anomaly_score
         alarm = anomaly_score > self.calibration_.threshold(self.false_alarm_rate)

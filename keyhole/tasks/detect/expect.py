@@ -15,7 +15,7 @@ from keyhole.modalities.expected import SHARE, Prediction
 from keyhole.model.network import Network
 
 if TYPE_CHECKING:
-    from keyhole.tasks.detect.scorer import Judged, Scorer
+    from keyhole.tasks.detect.scorer import ScoredBlock, Scorer
 
 
 MOST_PARTNERS = 2
@@ -47,7 +47,7 @@ class Predicted:
 @torch.no_grad()
 def predict(
     scorer: Scorer,
-    judged: Judged,
+    judged: ScoredBlock,
     places: Int64[np.ndarray, " line"],
     asked: Int64[np.ndarray, " line"],
     hidden: Bool[np.ndarray, "line column"],
@@ -100,7 +100,7 @@ def _levels(
 
 def partners(
     scorer: Scorer,
-    judged: Judged,
+    judged: ScoredBlock,
     places: Int64[np.ndarray, " line"],
     asked: Int64[np.ndarray, " line"],
     hidden: Bool[np.ndarray, "line column"],
@@ -111,8 +111,8 @@ def partners(
     """
     batch, typical = judged.batch.take(torch.from_numpy(places)), scorer.anomaly_score.typical
     nats = hidden_nats(scorer, batch, hidden, asked)
-    deviance = judged.asked.deviance[:, torch.from_numpy(places)].mean(0).numpy()
-    observed, hidden = judged.asked.observed[torch.from_numpy(places)].numpy(), hidden.copy()
+    deviance = judged.raw_scores.deviance[:, torch.from_numpy(places)].mean(0).numpy()
+    observed, hidden = judged.raw_scores.observed[torch.from_numpy(places)].numpy(), hidden.copy()
     found: list[list[int]] = [[] for _ in places]
     left = np.arange(len(places))
     for _ in range(MOST_PARTNERS):

@@ -31,7 +31,7 @@ from keyhole.tasks.detect.views import hidden_deviance
 
 if TYPE_CHECKING:
     from keyhole.data import Rows
-    from keyhole.tasks.detect.scorer import Judged, Scorer
+    from keyhole.tasks.detect.scorer import ScoredBlock, Scorer
 
 
 MOST_CELLS = 3
@@ -72,7 +72,7 @@ class Cause:
 
 
 def explain(
-    scorer: Scorer, judged: Judged, places: np.ndarray, most: int = MOST_CELLS
+    scorer: Scorer, judged: ScoredBlock, places: np.ndarray, most: int = MOST_CELLS
 ) -> dict[int, list[Reason]]:
     """The cells that made the rows at these places of a block anomalous, strongest first.
 
@@ -98,7 +98,7 @@ class Naming:
     """The causes of some rows while they are named, (line, column); `hidden` are those so far."""
 
     scorer: Scorer
-    judged: Judged
+    judged: ScoredBlock
     places: np.ndarray
     ranked: Ranked
     most: int
@@ -211,11 +211,11 @@ class Naming:
         ]
 
 
-def _rank(scorer: Scorer, judged: Judged, places: np.ndarray, most: int) -> Ranked:
+def _rank(scorer: Scorer, judged: ScoredBlock, places: np.ndarray, most: int) -> Ranked:
     """The loudest columns of each row, hidden one at a time."""
     usual, rows = scorer.anomaly_score.typical, torch.from_numpy(places)
-    batch, observed = judged.batch.take(rows), judged.asked.observed[rows].numpy()
-    nats = np.where(observed, judged.asked.deviance[:, rows].mean(0).double().numpy(), usual)
+    batch, observed = judged.batch.take(rows), judged.raw_scores.observed[rows].numpy()
+    nats = np.where(observed, judged.raw_scores.deviance[:, rows].mean(0).double().numpy(), usual)
     edge = _edges(scorer, batch)
     loud = np.where(observed, nats - usual + edge, -np.inf)
     asked = np.argsort(-loud, axis=1, kind="stable")[:, :most]

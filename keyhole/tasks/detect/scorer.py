@@ -26,14 +26,14 @@ from keyhole.store import record
 from keyhole.tasks.detect.anomaly_map import usual_nats
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.intervals import Intervals
-from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, Asked
+from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, RawScores
 
 MOST_ANOMALY_SCORE = 1e12
 MOST_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredBlock:
     """Some rows of a source, encoded, what was asked of them, and what came out.
 
     `anomaly_score` is in multiples of the usual, `score_std` its standard deviation between
@@ -44,14 +44,14 @@ class Judged:
     start: int
     rows: Rows
     batch: Batch
-    asked: Asked
+    raw_scores: RawScores
     anomaly_score: np.ndarray
     score_std: np.ndarray
     unmet: set[str]
 
 
 @dataclass(frozen=True)
-class State:
+class DetectorState:
     """The section `detect` of a manifest: these keys, of these types."""
 
     false_alarm_rate: float
@@ -114,16 +114,16 @@ class Scorer:
         """What is expected in a cell, made when a row is first explained."""
         return Intervals.settle(self.table, self.anomaly_score.network, self.reference)
 
-    def score_block(self, rows: Rows, start: int = 0) -> Judged:
+    def score_block(self, rows: Rows, start: int = 0) -> ScoredBlock:
         """How far out some rows are; `start` is the place of the first, for messages."""
         batch = self.table.encode(rows, start)
         asked = self.anomaly_score.ask(batch)
         found = self.anomaly_score.score_block(asked)
         factor, unmet = self._factor(rows)
         anomaly_score, score_std = found.anomaly_score / factor, found.score_std / factor
-        return Judged(start, rows, batch, asked, anomaly_score, score_std, unmet)
+        return ScoredBlock(start, rows, batch, asked, anomaly_score, score_std, unmet)
 
-    def through(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[Judged]:
+    def through(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[ScoredBlock]:
         """All blocks weighed, with a warning at the end for segments never met."""
         unmet: set[str] = set()
         stage("comparing rows with those of training")
@@ -177,7 +177,7 @@ class Scorer:
     def section(self, false_alarm_rate: float) -> dict[str, Any]:
         """What a manifest keeps of it."""
         return asdict(
-            State(
+            DetectorState(
                 false_alarm_rate=false_alarm_rate,
                 rows=self.rows,
                 apart=self.apart,
@@ -191,7 +191,7 @@ class Scorer:
         )
 
     @classmethod
-    def restored(cls, kept: State, model: Autoencoder) -> Self:
+    def restored(cls, kept: DetectorState, model: Autoencoder) -> Self:
         """The gauge that a manifest keeps, on the model of the same bundle.
 
         Raises: BundleError.
@@ -212,12 +212,12 @@ class Scorer:
         )  # fmt: skip
 
 
-def kept_of(section: Any) -> State:
+def kept_of(section: Any) -> DetectorState:
     """The section `detect` of a manifest.
 
     Raises: BundleError.
     """
-    return record(State, section, "section 'detect'")
+    return record(DetectorState, section, "section 'detect'")
 
 
 def _reference(model: Autoencoder) -> ReferenceSet:
@@ -229,7 +229,7 @@ def _reference(model: Autoencoder) -> ReferenceSet:
     return model.model_.reference
 
 
-def _check(kept: State, modality: Modality) -> None:
+def _check(kept: DetectorState, modality: Modality) -> None:
     """Raises: BundleError for numbers that no gauge of ours has."""
     usual, places = kept.usual or [], 0 if modality.maps is None else modality.maps.places
     numbers = np.array(

@@ -170,7 +170,7 @@ TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count b
 
 
 @dataclass(frozen=True)
-class Asked:
+class RawScores:
     """The answers for some rows, and the columns' part in the third and the fourth.
 
     `deviance` is (member, row, column) in nats beyond a perfect guess; `observed` says which
@@ -232,7 +232,7 @@ class AnomalyScore:
         """
         return self.score_block(self._ask_judged(reference)).anomaly_score
 
-    def _ask_judged(self, reference: ReferenceSet) -> Asked:
+    def _ask_judged(self, reference: ReferenceSet) -> RawScores:
         judged = reference.take(reference.judged)
         asked = self.ask(judged.batch, torch.from_numpy(reference.own))
         if reference.folds == 1:
@@ -261,7 +261,7 @@ class AnomalyScore:
         return replace(self, bank=other.bank, outliers=other.outliers)
 
     @torch.no_grad()
-    def ask(self, batch: Batch, own: Tensor | None = None) -> Asked:
+    def ask(self, batch: Batch, own: Tensor | None = None) -> RawScores:
         """The answers, by passes that each fit the processor's cache; `own` as in Bank."""
         device = next(self.network.parameters()).device
         even, parts = self.modality.even(batch), []
@@ -277,12 +277,12 @@ class AnomalyScore:
                 parts.append((far.cpu(), deviance.cpu(), observed.cpu()))
         distances, deviance, observed = zip(*parts, strict=True)
         rows, rarity = slice(0, len(batch)), self.outliers.rarity(even, own)
-        return Asked(
+        return RawScores(
             torch.cat(distances, 1)[:, rows], torch.cat(deviance, 1)[:, rows],
             torch.cat(observed)[rows], rarity.cells[rows], rarity.row[rows],
         )  # fmt: skip
 
-    def answers(self, asked: Asked) -> Float[Tensor, "question member row"]:
+    def answers(self, asked: RawScores) -> Float[Tensor, "question member row"]:
         """The questions' answers in their units, by each net; NaN where nothing was asked."""
         typical = torch.from_numpy(self.typical).to(asked.deviance)
         depth = [
@@ -292,7 +292,7 @@ class AnomalyScore:
         near = asked.distances.double()[:, None].expand(-1, hidden.shape[1], -1)
         return torch.cat([near, hidden]) / torch.from_numpy(self.units)[:, None, None]
 
-    def score_block(self, asked: Asked) -> ScoredViews:
+    def score_block(self, asked: RawScores) -> ScoredViews:
         """The anomaly score of rows that no net trained on, or that hardly any did.
 
         NaN for a row with no observed cell: nothing was asked of it.

@@ -10,8 +10,8 @@ from keyhole.core.environment import threads_for
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.tiles.noise.impulses import impulse_scale
 from keyhole.modalities.tiles.noise.mixture import (
-    Evidence,
-    Mixture,
+    NoiseEvidence,
+    NoiseMixture,
     begin,
     fit,
     gather,
@@ -39,7 +39,7 @@ class Line:
         return np.maximum(rise, 0.02 * rise.mean() + 1e-12)
 
 
-def rough_line(evidence: Evidence) -> Line | None:
+def rough_line(evidence: NoiseEvidence) -> Line | None:
     """A first line, from the energy of high frequencies in the quieter blocks of each group."""
     groups = _groups(evidence.means)
     if len(groups) < 3:
@@ -51,7 +51,7 @@ def rough_line(evidence: Evidence) -> Line | None:
     return _line(values, points, 1 / points**2, surely=1.0)
 
 
-def variance_line(evidence: Evidence, mixture: Mixture, line: Line) -> Line | None:
+def variance_line(evidence: NoiseEvidence, mixture: NoiseMixture, line: Line) -> Line | None:
     """The line through the noise of each group of blocks; None where a constant will do.
 
     `mixture` was fitted to energies divided by `line`.
@@ -220,7 +220,7 @@ def _with_rest(noise: Noise, arrays: list[np.ndarray]) -> Noise:
     return replace(noise, rows=rows, columns=columns, impulses=impulse_scale(planes)[0])
 
 
-def _with_line(evidence: Evidence, least: float) -> tuple[Line | None, np.ndarray]:
+def _with_line(evidence: NoiseEvidence, least: float) -> tuple[Line | None, np.ndarray]:
     """Variance against value, and the autocovariances of noise made even by it.
 
     There is no line unless it makes the blocks clearly likelier than `least` nats.
@@ -240,7 +240,7 @@ def _with_line(evidence: Evidence, least: float) -> tuple[Line | None, np.ndarra
     return (line if nats > least + RISING * (2 if mixed else 1) else None), lags
 
 
-def _mixture(evidence: Evidence, like: Mixture | None = None) -> Mixture:
+def _mixture(evidence: NoiseEvidence, like: NoiseMixture | None = None) -> NoiseMixture:
     """The mixture with white noise, or with correlated noise where that is clearly likelier.
 
     One fitted to nearly the same evidence has settled which, and is the place to start from.

@@ -14,7 +14,6 @@ from scipy import ndimage
 from keyhole.modalities.tiles.noise.model import Noise
 
 FLAT = (5, 5, 1)  # a square of background that is all of one value
-BACKGROUND_REACH = 4  # pixels to each side that tell whether a pixel lies in such a square
 LEAST, BACKGROUND_SHARE = 64, 0.01  # pixels of a background
 MOST_LOOSE = 0.1  # pixels of its value outside such squares, as a share of those inside
 MOST_SPECKS = 0.002  # single other pixels in it: counts of dark areas have them, background not

@@ -21,7 +21,7 @@ ENOUGH = 100  # blocks that must remain for a rule that drops some to hold
 
 
 @dataclass(frozen=True)
-class Evidence:
+class NoiseEvidence:
     """Blocks drawn from images.
 
     `means` are (n,), `energies` (n, side² − 1) squared cosine coefficients without the first.
@@ -41,24 +41,24 @@ def cosines(side: int) -> np.ndarray:
     return np.asarray(dct(np.eye(side), norm="ortho", axis=0))
 
 
-def gather(images: Sequence[np.ndarray]) -> Evidence:
+def gather(images: Sequence[np.ndarray]) -> NoiseEvidence:
     """The evidence of all images together, each in proportion to its pixels."""
     planes = [p if p.ndim == 3 else p[..., None] for p in images if p.size]
     widest = max((min(p.shape[:2]) for p in planes), default=0)
     side = min(SIDE, widest)
     if side < LEAST_SIDE:
-        return Evidence(side, np.zeros(0), np.zeros((0, 1)))
+        return NoiseEvidence(side, np.zeros(0), np.zeros((0, 1)))
     planes = [p for p in planes if min(p.shape[:2]) >= side]
     drawn = _drawn(planes, side)
     found, still = _usable(drawn)
     kept = len(found) / min(len(drawn), BLOCKS)
     if not len(found):
-        return Evidence(side, np.zeros(0), np.zeros((0, side**2 - 1)), still=still)
+        return NoiseEvidence(side, np.zeros(0), np.zeros((0, side**2 - 1)), still=still)
     basis = cosines(side)
     waves = (basis @ found @ basis.T).reshape(len(found), -1)
     apart = sum(p.size for p in planes) / side**2 * kept
     fresh = min(apart / len(found), 1.0)
-    return Evidence(side, waves[:, 0] / side, waves[:, 1:] ** 2, fresh, still)
+    return NoiseEvidence(side, waves[:, 0] / side, waves[:, 1:] ** 2, fresh, still)
 
 
 def _drawn(planes: list[np.ndarray], side: int) -> np.ndarray:
@@ -127,7 +127,7 @@ POWER, PRIOR = 2.5, 5.0
 
 
 @dataclass(frozen=True)
-class Mixture:
+class NoiseMixture:
     """A fitted mixture.
 
     `lags` are autocovariances, `noise` (f,) their spectrum, `content` (shape, f) the image's,
@@ -159,13 +159,13 @@ def components() -> tuple[np.ndarray, np.ndarray]:
     return shape, np.append(np.tile(AMOUNTS, SHAPES), 0.0)
 
 
-def expected(mixture: Mixture, scale: float = 1.0) -> np.ndarray:
+def expected(mixture: NoiseMixture, scale: float = 1.0) -> np.ndarray:
     """The energies (component, f) where the noise has `scale` times its usual variance."""
     shape, amount = components()
     return scale * mixture.noise + amount[:, None] * mixture.content[shape]
 
 
-def begin(energies: np.ndarray, design: np.ndarray) -> Mixture:
+def begin(energies: np.ndarray, design: np.ndarray) -> NoiseMixture:
     """A first guess: for white noise from the quietest frequencies, else from quiet blocks.
 
     Where noise is nearly all there is, the likelihood cannot tell it from content of constant
@@ -188,18 +188,20 @@ def begin(energies: np.ndarray, design: np.ndarray) -> Mixture:
     lean = (down - right) / 4
     content = np.array([base, base * np.exp(-lean), base * np.exp(lean)])
     count = SHAPES * len(AMOUNTS) + 1
-    return Mixture(np.zeros(design.shape[1]), noise, content, np.full(count, 1 / count), -np.inf)
+    return NoiseMixture(
+        np.zeros(design.shape[1]), noise, content, np.full(count, 1 / count), -np.inf
+    )
 
 
 def fit(
     energies: np.ndarray,
     design: np.ndarray,
-    start: Mixture,
+    start: NoiseMixture,
     *,
     smooth: float,
     fresh: float,
     steps: int = 60,
-) -> Mixture:
+) -> NoiseMixture:
     """The mixture that makes the energies (n, f) likely, from `start` on.
 
     `smooth` is the share of each amount that neighbouring amounts get: content that has the same
@@ -212,18 +214,18 @@ def fit(
         mean = (belongs.T @ energies) / count[:, None]
         before = now.nats
         noise, content, lags = _spectra_of(mean, count * fresh, now, design)
-        now = Mixture(lags, noise, content, _smoothed(count / count.sum(), smooth), nats)
+        now = NoiseMixture(lags, noise, content, _smoothed(count / count.sum(), smooth), nats)
         if abs(nats - before) < 2e-5:
             break
     return now
 
 
-def scale_of(energies: np.ndarray, mixture: Mixture, scale: float) -> tuple[float, float]:
+def scale_of(energies: np.ndarray, mixture: NoiseMixture, scale: float) -> tuple[float, float]:
     """How much noise these blocks have, in units of the mixture's, and how surely (Fisher)."""
     shares, sure = mixture.shares, 0.0
     for _ in range(25):
         spread = expected(mixture, scale)
-        here = Mixture(mixture.lags, spread, mixture.content, shares, 0.0)
+        here = NoiseMixture(mixture.lags, spread, mixture.content, shares, 0.0)
         belongs, _ = _weights(energies, here, spread)
         count = belongs.sum(0) + 1e-9
         mean = (belongs.T @ energies) / count[:, None]
@@ -236,7 +238,7 @@ def scale_of(energies: np.ndarray, mixture: Mixture, scale: float) -> tuple[floa
 
 
 def _weights(
-    energies: np.ndarray, mixture: Mixture, spread: np.ndarray | None = None
+    energies: np.ndarray, mixture: NoiseMixture, spread: np.ndarray | None = None
 ) -> tuple[np.ndarray, float]:
     """How probably each block is of each component, and the mean log-likelihood."""
     spread = expected(mixture) if spread is None else spread
@@ -257,7 +259,7 @@ def _smoothed(shares: np.ndarray, smooth: float) -> np.ndarray:
 
 
 def _spectra_of(
-    mean: np.ndarray, count: np.ndarray, now: Mixture, design: np.ndarray
+    mean: np.ndarray, count: np.ndarray, now: NoiseMixture, design: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Noise, content and lags by weighted least squares on each component's mean energies."""
     shape, amount = components()
