@@ -176,6 +176,7 @@ def learn(source: Any, parts: Parts, seed: int, callbacks: Callbacks) -> Model:
     Raises: DataError, SettingError, FitError.
     """
     callbacks.check(source)
+    parts = parts.copied()  # the model keeps them, and the caller may change theirs
     clock().allow(parts.training.time_budget_s)
     stage("looking at the data")
     modality, profile = learn_modality(source, parts, seed)

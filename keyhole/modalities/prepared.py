@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 
+from keyhole.core.parts import copy
 from keyhole.core.records import Batch
 from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.modalities.rows.split import Split
@@ -33,6 +34,14 @@ class Parts:
     def names(cls) -> list[str]:
         """The families of parts, in the order in which defaults are chosen."""
         return [field.name for field in fields(cls)]
+
+    def copied(self) -> Parts:
+        """Fresh parts with the same arguments, which nobody else can change."""
+        copies: dict[str, Any] = {}
+        for name in self.names():
+            part = getattr(self, name)
+            copies[name] = None if part is None else copy(part)
+        return Parts(**copies)
 
     def recipes(self) -> dict[str, dict[str, Any]]:
         """Each part as JSON; a bottleneck that nobody can choose is left out."""

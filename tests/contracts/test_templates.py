@@ -93,3 +93,15 @@ def test_width_is_set_and_cloned_as_any_argument_and_kept_with_the_model(tmp_pat
     loaded = Autoencoder.load(tmp_path / "m.keyhole")
     np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
     assert loaded.transform(X).shape == (120, 3)
+
+
+def test_a_fitted_model_keeps_the_parts_it_was_fitted_with(tmp_path):
+    training = TrainingConfig(2, members=1)
+    model = Autoencoder("plain", width=2, training=training, random_state=0).fit(X)
+    training.steps = 900
+    model.set_params(width=3)
+    model.save(tmp_path / "m.keyhole")
+    loaded = Autoencoder.load(tmp_path / "m.keyhole")
+    assert loaded.training.steps == model.model_.parts.training.steps == 2
+    assert loaded.bottleneck.width == 2
+    np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
