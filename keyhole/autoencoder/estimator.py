@@ -139,8 +139,8 @@ class Autoencoder(TransformerMixin, Estimator):
         For codes with noise. Raises: SettingError for others.
         """
         noise = torch.Generator().manual_seed(0)
-        found = [self.model_.marginal(*block, samples, noise) for block in blocks_of(self, X)]
-        return np.concatenate(found)
+        parts = [self.model_.marginal(*block, samples, noise) for block in blocks_of(self, X)]
+        return np.concatenate(parts)
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean log-likelihood of the rows in nats."""

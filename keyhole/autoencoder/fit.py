@@ -98,14 +98,14 @@ class Model:
     def score_block(self, rows: Rows, start: int = 0) -> Block:
         """What some rows cost, by deterministic passes that each fit the processor's cache."""
         batch = self.modality.encode(rows, start)
-        even, found = self.modality.even(batch), []
+        even, parts = self.modality.even(batch), []
         with threads_for(pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 here = even.take(slice(first, first + PASS_ROWS)).to(self.device)
                 log_prob = self.network(here).likelihood.log_prob(here)[0]  # (M, B, feature)
                 log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
-                found.append(column_nats(log_prob, here.observed, self.modality.layout))
-        nats, observed = (torch.cat(part)[: len(batch)].cpu() for part in zip(*found, strict=True))
+                parts.append(column_nats(log_prob, here.observed, self.modality.layout))
+        nats, observed = (torch.cat(part)[: len(batch)].cpu() for part in zip(*parts, strict=True))
         return Block(start, rows, batch, nats, observed)
 
     @torch.no_grad()

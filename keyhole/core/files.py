@@ -43,7 +43,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
 def aside(path: str | os.PathLike[str], check: Callable[[], None] = lambda: None) -> Iterator[str]:
     """A temporary path beside `path`, which takes its place when the block ends well.
 
-    A link is followed; what is no file but can be written (a pipe, /dev/null) is written as it is.
+    A link is followed; a pipe or device such as /dev/null is written directly.
     `check` is called at the last moment, while no other writer can put a file there; what it
     raises keeps the old file.
     """

@@ -311,7 +311,7 @@ class Modality(Described):
         return {}
 
     def mask_groups(self, most: int = 8) -> list[np.ndarray]:
-        """The features that are masked together, at most so many groups of every column once.
+        """Groups of features that are masked together, at most `most`; each column is in one.
 
         Each value is predicted while its group is masked: by default every eighth column.
         """

@@ -49,7 +49,7 @@ class Schema(Described):
         self.group = group
 
     def check(self) -> None:
-        """Raises: SettingError for a share of bad rows that is none."""
+        """Raises: SettingError for an invalid share of bad rows."""
         if isinstance(self.kinds, str) and self.kinds != "alike":
             raise SettingError(f"kinds={self.kinds!r:.40}: write kinds by column, or 'alike'")
         said = self.contamination
@@ -64,7 +64,7 @@ class Schema(Described):
     def told(self, contamination: Any, group: str | None) -> Self:
         """These hints with what a detector was told; where it was told nothing, a hint stands.
 
-        Raises: SettingError for a share of bad rows that is none.
+        Raises: SettingError for an invalid share of bad rows.
         """
         found = type(self)(**self.get_params())
         if found.contamination is None or contamination != "auto":

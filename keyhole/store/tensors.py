@@ -198,7 +198,7 @@ def _digest(text: str, entries: dict[str, Any]) -> Any:
 
 def _bytes(where: str, name: str, entry: Any) -> int:
     if not NAME.fullmatch(name):
-        raise BundleError(f"{where}: a tensor has a name that is none of ours: {name!r:.80}")
+        raise BundleError(f"{where}: a tensor has an invalid name: {name!r:.80}")
     try:
         count, shape = DTYPES[entry["dtype"]].itemsize, entry["shape"]
         if not all(type(n) is int and 0 <= n < 1 << 40 for n in shape) or len(shape) > 8:

@@ -230,11 +230,11 @@ class ImageModality(Modality):
 
     def texts(self, rows: Rows, column: str) -> list[str]:
         """The mean of a patch."""
-        held = pixels_of(rows.arrow().select([IMAGE]))[:, self.layout.features(column)]
-        observed = ~np.isnan(held)
-        mean = np.where(observed, held, 0).sum(1) / np.maximum(observed.sum(1), 1)
-        said = number_texts(np.where(observed.any(1), mean, np.nan).astype(np.float64))
-        return [f"mean {text}" for text in said]
+        patch = pixels_of(rows.arrow().select([IMAGE]))[:, self.layout.features(column)]
+        observed = ~np.isnan(patch)
+        mean = np.where(observed, patch, 0).sum(1) / np.maximum(observed.sum(1), 1)
+        texts = number_texts(np.where(observed.any(1), mean, np.nan).astype(np.float64))
+        return [f"mean {text}" for text in texts]
 
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """The range of the patch's mean, or that its mean fits and its pattern does not."""

@@ -7,10 +7,10 @@ from keyhole.modalities.schema import Schema
 
 
 class ImageSchema(Schema):
-    """What the user says of images: all are brought to `size` (height, width), whatever theirs.
+    """What the user says of images: all are resized to `size` (height, width).
 
-    Without it, they are of one size, and worked on at most 64 pixels a side. `contamination` is
-    that of tables.
+    Without it, all must have one size, and are reduced to at most 64 pixels a side.
+    `contamination` is that of tables.
     """
 
     kind = "images"
@@ -22,7 +22,7 @@ class ImageSchema(Schema):
         self.size = size
 
     def check(self) -> None:
-        """Raises: SettingError for a size or a share of bad images that is none."""
+        """Raises: SettingError for an invalid size or share of bad images."""
         super().check()
         size: Any = self.size
         if size is not None and not (

@@ -41,7 +41,7 @@ class NoiseScaler:
 
     @classmethod
     def of(cls, noise: Noise, windows: list[np.ndarray]) -> Self:
-        """The unit of an image with this noise, of which these windows are."""
+        """The scaler of an image with this noise; `windows` are parts of the image."""
         scale = impulse_scale(windows, sure=noise.impulses > 0)[1]
         unit = cls(noise, Stabiliser.of(noise), 0.0, scale, background_value(windows, noise))
         held = np.concatenate([unit.forward(window).ravel() for window in windows])

@@ -57,7 +57,7 @@ class Variational(Bottleneck):
         self.samples = samples
 
     def check(self) -> None:
-        """Raises: SettingError for a price that is none."""
+        """Raises: SettingError for an invalid KL weight."""
         for name in ("beta", "free_bits"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:

@@ -124,7 +124,7 @@ class Mixed(Head):
         self.scale = scale
 
     def check(self) -> None:
-        """Raises: SettingError for a likelihood that there is not, or a scale that is none."""
+        """Raises: SettingError for an unknown likelihood or an invalid scale."""
         if self.continuous not in CONTINUOUS:
             raise SettingError(f"continuous={self.continuous!r:.40}: choose from {CONTINUOUS}")
         known = self.scale in ("shared", "column")

@@ -31,7 +31,7 @@ class Draft:
 
     @classmethod
     def of(cls, answer: Answer, rows: Rows, candidates: Bool[np.ndarray, " row"]) -> Self:
-        """The draft of a block of rows, of which the candidates are copied."""
+        """The draft of a block of rows; the candidate rows are copied."""
         places = np.flatnonzero(candidates)
         return cls(answer, places, rows.take(places))
 
@@ -48,8 +48,8 @@ class Draft:
         if len(explained):
             rows = self.candidates.take(np.searchsorted(self.places, explained))
             judged = scorer.score_block(rows, int(self.answer.rows[0]) - 1)
-            found = explain(scorer, judged, np.arange(len(explained)), MOST_CELLS)
-            reasons = {int(explained[line]): cells for line, cells in found.items()}
+            by_line = explain(scorer, judged, np.arange(len(explained)), MOST_CELLS)
+            reasons = {int(explained[line]): cells for line, cells in by_line.items()}
         return replace(self.answer, alarm=alarm, reasons=reasons)
 
     def write(self, file: BinaryIO) -> None:

@@ -66,7 +66,7 @@ class Swapping(Corruption):
         self.kept = kept
 
     def check(self) -> None:
-        """Raises: SettingError for a share that is none."""
+        """Raises: SettingError for an invalid share."""
         if not 0 <= self.share < 1 or not self.kept >= 0 or not self.share + self.kept > 0:
             raise SettingError(
                 f"{self!r}: share is in [0, 1), kept at least 0, and not both are 0"

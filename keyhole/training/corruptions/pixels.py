@@ -53,7 +53,7 @@ class BlindSpot(Corruption):
         self.reach = reach
 
     def check(self) -> None:
-        """Raises: SettingError for a share, a radius or a reach that is none."""
+        """Raises: SettingError for an invalid share, radius or reach."""
         if not 0 < self.share < 0.5 or self.radius < 1:
             raise SettingError(f"{self!r}: share is above 0 and below .5, radius at least 1")
         reach = self.reach or [0, 0]
@@ -138,7 +138,7 @@ class Recorrupted(Corruption):
         self.filter = filter
 
     def check(self) -> None:
-        """Raises: SettingError for a share of noise that is none, a filter that is no square."""
+        """Raises: SettingError for an invalid share of noise, or a filter that is not square."""
         if not 0 < self.a < 100:
             raise SettingError(f"a={self.a!r:.40}: it must be above zero, such as 0.5")
         rows = self.filter or [[1.0]]
