@@ -272,7 +272,7 @@ def column(kept, name):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda header, name: header.update({"../../x": header.pop(name)}), "name that is none"),
+        (lambda header, name: header.update({"../../x": header.pop(name)}), "invalid name"),
         (lambda header, name: header.update(extra=header.pop(name)), "do not belong together"),
         (lambda header, name: header[name].update(dtype="F16"), "odd type or shape"),
         (lambda header, name: header[name].update(shape=[2**62]), "odd type or shape"),
