@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -32,13 +32,15 @@ from keyhole.data.opening import numbers_of, random_access
 from keyhole.data.source import weighted
 from keyhole.errors import BundleError
 from keyhole.modalities import Modality, Schema
-from keyhole.modalities.prepared import Parts
+from keyhole.modalities.prepared import FitOptions, Parts
 from keyhole.model.bottlenecks import Bottleneck
 from keyhole.model.heads import Head
 from keyhole.model.nets import Net
 from keyhole.store import Bundle, wrap_errors
 from keyhole.training import Corruption, TrainingConfig
 from keyhole.training.checkpoint import seed_for
+
+A = TypeVar("A", bound="Autoencoder")
 
 
 @heard_if_verbose("fit", "transform", "score_samples", "log_likelihood", "sample")
@@ -97,19 +99,10 @@ class Autoencoder(TransformerMixin, Estimator):
         it. `on_data_ready` is called with table, source and rows before training, `on_evaluate`
         at every evaluation. Raises: DataError, SettingError, FileError, FitError.
         """
-        source = X if hasattr(X, "blocks") else learn_names(self, X)
-        parts = self._parts()
-        parts.training.check()
-        parts.schema.check()
-        seed = seed_for(self.random_state, checkpoint)
-        with Scratch() as scratch:
-            source = weighted(random_access(source, scratch.folder), parts.schema.weight)
-            on_evaluate = on_evaluate or (progress() if self.verbose else lambda event: None)
-            callbacks = Callbacks(checkpoint, on_evaluate, _with_rows(on_data_ready))
-            self.model_ = learn(source, parts, seed, callbacks)
-        self._checkpoint = checkpoint
-        self._tell_verdict()
-        return self
+        return fit_for(
+            self, X, FitOptions(),
+            checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready,
+        )  # fmt: skip
 
     def transform(self, X: Any) -> Any:
         """Codes (row, code): an array for an array, else that kind of frame with `code_0`..."""
@@ -187,6 +180,31 @@ class Autoencoder(TransformerMixin, Estimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def fit_for(
+    model: A,
+    X: Any,
+    options: FitOptions,
+    *,
+    checkpoint: str | None,
+    on_evaluate: EvaluateCallback | None,
+    on_data_ready: Callable[[Modality, Source, int], None] | None,
+) -> A:
+    """Fit the Autoencoder as a task asks for; else as `Autoencoder.fit`."""
+    source = X if hasattr(X, "blocks") else learn_names(model, X)
+    parts = model._parts()
+    parts.training.check()
+    parts.schema.check()
+    seed = seed_for(model.random_state, checkpoint)
+    with Scratch() as scratch:
+        source = weighted(random_access(source, scratch.folder), parts.schema.weight)
+        on_evaluate = on_evaluate or (progress() if model.verbose else lambda event: None)
+        callbacks = Callbacks(checkpoint, on_evaluate, _with_rows(on_data_ready))
+        model.model_ = learn(source, parts, seed, callbacks, options)
+    model._checkpoint = checkpoint
+    model._tell_verdict()
+    return model
 
 
 def _with_rows(

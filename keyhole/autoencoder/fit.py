@@ -20,7 +20,7 @@ from keyhole.data import Rows
 from keyhole.data.source import ArrowRows
 from keyhole.errors import DataError
 from keyhole.modalities import Modality, learn_modality, prepare
-from keyhole.modalities.prepared import Parts, Prepared
+from keyhole.modalities.prepared import FitOptions, Parts, Prepared
 from keyhole.modalities.rows.calibrate import members_mean
 from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.modalities.rows.split import Split
@@ -170,16 +170,19 @@ class Model:
 
 @wall_clock()
 @threads_for(0)  # what needs more threads than one asks for them itself
-def learn(source: Any, parts: Parts, seed: int, callbacks: Callbacks) -> Model:
+def learn(
+    source: Any, parts: Parts, seed: int, callbacks: Callbacks, options: FitOptions | None = None
+) -> Model:
     """The model of a source that can be read at random.
 
     Raises: DataError, SettingError, FitError.
     """
     callbacks.check(source)
+    options = options or FitOptions()
     parts = parts.copied()  # the model keeps them, and the caller may change theirs
     clock().allow(parts.training.time_budget_s)
     stage("looking at the data")
-    modality, profile = learn_modality(source, parts, seed)
+    modality, profile = learn_modality(source, parts, seed, options)
     if modality.has_rows and profile.rows < LEAST_ROWS:
         raise DataError(
             f"{source.name} holds 1 sample (n_samples=1); a minimum of {LEAST_ROWS} rows is "
@@ -187,7 +190,7 @@ def learn(source: Any, parts: Parts, seed: int, callbacks: Callbacks) -> Model:
         )
     if callbacks.on_data_ready is not None:
         callbacks.on_data_ready(modality, source, profile)
-    prepared = prepare(modality, source, profile, parts, seed)
+    prepared = prepare(modality, source, profile, parts, seed, options)
     parts = prepared.parts
     run_with = _maker(modality, prepared, seed, callbacks.on_evaluate)
     choice, bottleneck = None, parts.bottleneck

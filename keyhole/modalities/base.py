@@ -129,11 +129,13 @@ class Modality(Described):
 
     @classmethod
     def learn(
-        cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
-    ) -> tuple[Self, SourceProfile]:
+        cls, source: Source, schema: Schema, *,
+        alike: bool = False, binned: bool = False, group: str | None = None,
+    ) -> tuple[Self, SourceProfile]:  # fmt: skip
         """The modality, and the profile that it was learned from: by default, a sample of rows.
 
-        `alike`: numbers that look like one measure share a scale; `binned`: the head wants bins.
+        `alike`: numbers that look like one measure share a scale; `binned`: the head wants bins;
+        `group`: a column that names groups of rows, and is not learned from.
         Raises: DataError for a source without rows.
         """
         source_profile = SourceProfile(source, source.names, profiled=False)
@@ -142,10 +144,12 @@ class Modality(Described):
         return cls.of_sample(source_profile.sample), source_profile
 
     @classmethod
-    def learn_with(cls, source: Any, parts: Parts, seed: int) -> tuple[Self, Any]:
+    def learn_with(
+        cls, source: Any, parts: Parts, seed: int, group: str | None
+    ) -> tuple[Self, Any]:
         """The modality, and the profile of the source, as these parts need them."""
         alike, binned = parts.bottleneck.stochastic, parts.head.binned
-        return cls.learn(source, parts.schema, alike=alike, binned=binned)
+        return cls.learn(source, parts.schema, alike=alike, binned=binned, group=group)
 
     def prepare(self, source: Any, profile: Any, parts: Parts, seed: int) -> Prepared | None:
         """The source made ready for training; None: as rows, split by their position."""

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from keyhole.core.parts import kinds
 from keyhole.modalities.base import Modality
-from keyhole.modalities.prepared import Parts, Prepared
+from keyhole.modalities.prepared import FitOptions, Parts, Prepared
 from keyhole.modalities.rows.prepare import prepare_rows
 from keyhole.modalities.tabular.table import Tabular
 
@@ -15,15 +15,19 @@ def modality_of(source: Any) -> type[Modality]:
     return next((kind for kind in registered if kind.takes(source)), Tabular)
 
 
-def learn_modality(source: Any, parts: Parts, seed: int) -> tuple[Modality, Any]:
+def learn_modality(
+    source: Any, parts: Parts, seed: int, options: FitOptions
+) -> tuple[Modality, Any]:
     """What a sample is, and the profile of the source that it was learned from.
 
     A profile has the number of `rows` and a `sample` of them. Raises: DataError, SettingError.
     """
-    return modality_of(source).learn_with(source, parts, seed)
+    return modality_of(source).learn_with(source, parts, seed, options.group)
 
 
-def prepare(modality: Modality, source: Any, profile: Any, parts: Parts, seed: int) -> Prepared:
+def prepare(
+    modality: Modality, source: Any, profile: Any, parts: Parts, seed: int, options: FitOptions
+) -> Prepared:
     """The source made ready for training."""
     prepared = modality.prepare(source, profile, parts, seed)
-    return prepared or prepare_rows(modality, source, profile, parts, seed)
+    return prepared or prepare_rows(modality, source, profile, parts, seed, options)

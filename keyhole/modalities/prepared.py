@@ -49,6 +49,19 @@ class Parts:
         return {name: part.recipe() for name, part in named.items() if hasattr(part, "kind")}
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """What a task asks of a fit beyond its parts.
+
+    `support_fraction` is the share of training rows that are trusted to be good; below 1, a row
+    counts less the farther it lies from those that agree most. `group` is a column that is not
+    learned from and whose values the reference rows carry.
+    """
+
+    support_fraction: float = 1.0
+    group: str | None = None
+
+
 class Feed(Protocol):
     """Training batches as a pure function of seed and step, so that a run can be resumed."""
 

@@ -1,10 +1,9 @@
 """What the user says of a table's columns: all else is guessed."""
 
 import csv
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from keyhole.core.parts import Described, kinds
-from keyhole.core.robust import CORE
 from keyhole.data import cast, dates, levels
 from keyhole.data.numerals import OPPOSITE
 from keyhole.errors import DataError, SettingError
@@ -19,9 +18,6 @@ class Schema(Described):
     share a scale); `only` keeps these columns, `exclude` drops some; `id` names the rows in
     answers; `weight` holds row weights; `validation` is how rows are held out: "random",
     "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows).
-    `contamination` is the share of rows that are bad: "none", a share below .5, or "auto" where it
-    is not known; None: not known either, and the net trusts all rows alike. `group` names the
-    part of a fleet that a row is of, and is not learned from.
     """
 
     family = "schema"
@@ -36,8 +32,6 @@ class Schema(Described):
         id: str | None = None,
         weight: str | None = None,
         validation: str = "random",
-        contamination: str | float | None = None,
-        group: str | None = None,
     ) -> None:
         self.kinds = kinds
         self.only = only
@@ -45,33 +39,11 @@ class Schema(Described):
         self.id = id
         self.weight = weight
         self.validation = validation
-        self.contamination = contamination
-        self.group = group
 
     def check(self) -> None:
-        """Raises: SettingError for an invalid share of bad rows."""
+        """Raises: SettingError for kinds that are neither by column nor "alike"."""
         if isinstance(self.kinds, str) and self.kinds != "alike":
             raise SettingError(f"kinds={self.kinds!r:.40}: write kinds by column, or 'alike'")
-        said = self.contamination
-        share = isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said < 0.5
-        known = said is None or (isinstance(said, str) and said in {"auto", "none"})
-        if not known and not share:
-            raise SettingError(
-                f"contamination={said!r:.40}: write 'auto', 'none', or the share of bad training "
-                "rows, from 0 to below 0.5"
-            )
-
-    def told(self, contamination: Any, group: str | None) -> Self:
-        """These hints with what a detector was told; where it was told nothing, a hint stands.
-
-        Raises: SettingError for an invalid share of bad rows.
-        """
-        found = type(self)(**self.get_params())
-        if found.contamination is None or contamination != "auto":
-            found.contamination = contamination
-        found.group = self.group if group is None else group
-        found.check()
-        return found
 
     @property
     def kind_of(self) -> dict[str, str]:
@@ -96,16 +68,6 @@ class Schema(Described):
         return same
 
     @property
-    def support_fraction(self) -> float:
-        """The share of rows that are trusted to be good.
-
-        Where it is not known how many are bad, `CORE` of them: robust against two fifths.
-        """
-        if self.contamination in {None, "auto"}:
-            return CORE
-        return 1.0 if self.contamination == "none" else 1.0 - float(self.contamination)  # pyright: ignore
-
-    @property
     def holdout_column(self) -> str | None:
         """The column that decides which rows are held out, if one does."""
         how, _, column = self.validation.partition(":")
@@ -117,12 +79,14 @@ class Schema(Described):
 
     def named(self) -> list[str]:
         """Every column that a hint names."""
-        single = [self.id, self.weight, self.holdout_column, self.group]
+        single = [self.id, self.weight, self.holdout_column]
         lists = [*self.kind_of, *(self.only or []), *(self.exclude or [])]
         return [name for name in [*single, *lists] if name is not None]
 
-    def decide(self, profile: Profile) -> Guess | None:
+    def decide(self, profile: Profile, group: str | None = None) -> Guess | None:
         """What is said of a column, or None where that is left to the guess.
+
+        `group` is the column that names groups of rows, where a task has one.
 
         Raises: SettingError for a kind that does not exist, DataError where the column is none.
         """
@@ -131,8 +95,8 @@ class Schema(Described):
             return Guess("ignored", "names the rows")
         if name == self.weight:
             return Guess("ignored", "holds the row weights")
-        if name == self.group:
-            return Guess("ignored", "names the segment")
+        if name == group:
+            return Guess("ignored", "names the group")
         if name in (self.exclude or []):
             return Guess("ignored", "excluded")
         if self.only is not None and name not in self.only:

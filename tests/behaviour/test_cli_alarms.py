@@ -65,7 +65,7 @@ def test_fit_keeps_contamination_and_segment_and_tells_what_stands_apart(place, 
     kept = AnomalyDetector.load(str(out))
     assert (kept.contamination, kept.group) == (0.1, "machine")
     assert 0.05 <= kept.contamination_ < 0.09  # a few good rows stand apart too
-    assert "names the segment" in err
+    assert "names the group" in err
     assert "at most 5.00% of normal rows alarm" in err
     assert "calibrated on 300 rows" in err
     assert "stand apart from the others" in err
@@ -168,7 +168,7 @@ def test_a_machine_never_met_is_said(place, capfd, tmp_path):
     pd.read_csv(place / "good.csv").drop(columns="machine").to_csv(tmp_path / "x.csv", index=False)
     code, _, err = ask(capfd, "detect", place / "m.keyhole", tmp_path / "x.csv")
     assert code == 2
-    assert "'machine', which a threshold a segment needs, is absent" in err
+    assert "'machine', which the threshold of its group needs, is absent" in err
 
 
 def test_score_gives_a_log_likelihood_a_row(place, capfd):

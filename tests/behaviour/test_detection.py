@@ -169,7 +169,7 @@ def test_a_machine_twice_as_noisy_alarms_about_as_rarely_as_the_others_once_it_i
 
 def test_the_segment_is_not_learnt_from_and_its_names_tell_factors(of_fleet):
     assert "machine" not in of_fleet.autoencoder_.model_.modality.needs()
-    assert of_fleet.autoencoder_.model_.modality.reasons["machine"] == "names the segment"
+    assert of_fleet.autoencoder_.model_.modality.reasons["machine"] == "names the group"
     factors = of_fleet.scorer_.groups.factors
     assert set(factors) == set("abcd")
     assert max(factors, key=factors.get) == "c"
@@ -205,11 +205,11 @@ def test_a_gap_in_the_segment_column_is_a_segment_of_its_own():
 
 
 def test_a_segment_column_that_is_absent_is_named(of_fleet):
-    with pytest.raises(DataError, match="'machine', which a threshold a segment needs, is absent"):
-        of_fleet.predict(fleet(9, 2).drop(columns="machine"))
     with pytest.raises(
-        DataError, match=r"'machin', which the schema needs.*did you mean 'machine'"
+        DataError, match="'machine', which the threshold of its group needs, is absent"
     ):
+        of_fleet.predict(fleet(9, 2).drop(columns="machine"))
+    with pytest.raises(DataError, match=r"'machin', which group= needs.*did you mean 'machine'"):
         detector(fleet(60, 1), group="machin")
 
 
@@ -349,14 +349,23 @@ def test_a_million_rows_would_be_remembered_by_no_more_than_a_bounded_sample(mon
     assert torch.isfinite(fitted.scorer_.anomaly_score.bank.points).all()
 
 
-def test_a_hint_stands_where_the_detector_was_told_nothing():
-    schema = Schema(contamination="none", group="machine")
+def test_contamination_and_group_are_the_detectors_and_leave_the_schema_as_it_is(tmp_path):
+    schema = Schema(exclude=["x"])
     model = Autoencoder(training=TrainingConfig(2), schema=schema, random_state=0)
-    kept = AnomalyDetector(model).fit(fleet(300, 1)).autoencoder_.schema
-    assert (kept.contamination, kept.group) == ("none", "machine")
-    told = AnomalyDetector(model, contamination=0.1).fit(fleet(300, 1)).autoencoder_.schema
-    assert (told.contamination, told.group) == (0.1, "machine")
-    assert model.schema is schema
+    fitted = AnomalyDetector(model, contamination="none", group="machine").fit(fleet(300, 1))
+    assert fitted.autoencoder_.schema.get_params() == schema.get_params()
+    fitted.save(tmp_path / "m")
+    loaded = AnomalyDetector.load(tmp_path / "m")
+    assert (loaded.contamination, loaded.group) == ("none", "machine")
+    assert not {"contamination", "group"} & set(Schema().get_params())
+
+
+def test_a_fitted_autoencoder_takes_a_contamination_and_refuses_an_invalid_one():
+    model = Autoencoder(training=TrainingConfig(2), random_state=0).fit(draw(60))
+    made = AnomalyDetector.from_fitted(model, false_alarm_rate=0.05, contamination="none")
+    assert made.scorer_.contamination == made.contamination == "none"
+    with pytest.raises(SettingError, match=r"contamination=0\.7: write 'auto'"):
+        AnomalyDetector.from_fitted(model, contamination=0.7)
 
 
 def test_a_column_that_names_every_row_is_no_segment():

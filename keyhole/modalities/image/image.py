@@ -124,13 +124,15 @@ class ImageModality(Modality):
 
     @classmethod
     def learn(
-        cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
-    ) -> tuple[Self, SourceProfile]:
+        cls, source: Source, schema: Schema, *,
+        alike: bool = False, binned: bool = False, group: str | None = None,
+    ) -> tuple[Self, SourceProfile]:  # fmt: skip
         """The images of a source, and the survey they were learned from.
 
         Raises: DataError where there is none, or no pixel was observed.
         """
-        check_columns(schema.named(), source.names, "a hint")
+        check_columns(schema.named(), source.names, "the schema")
+        check_columns([group] if group else [], source.names, "group=")
         source_profile = SourceProfile(
             source, source.names, profiled=False, most_bytes=SAMPLE_BYTES
         )

@@ -10,19 +10,16 @@ class ImageSchema(Schema):
     """What the user says of images: all are resized to `size` (height, width).
 
     Without it, all must have one size, and are reduced to at most 64 pixels a side.
-    `contamination` is that of tables.
     """
 
     kind = "images"
 
-    def __init__(
-        self, size: list[int] | None = None, *, contamination: str | float | None = None
-    ) -> None:
-        super().__init__(contamination=contamination)
+    def __init__(self, size: list[int] | None = None) -> None:
+        super().__init__()
         self.size = size
 
     def check(self) -> None:
-        """Raises: SettingError for an invalid size or share of bad images."""
+        """Raises: SettingError for an invalid size."""
         super().check()
         size: Any = self.size
         if size is not None and not (

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from keyhole.core.progress import stage
 from keyhole.data.parquet import narrow
 from keyhole.data.source import ArrowRows, Source
 from keyhole.modalities.base import Modality
-from keyhole.modalities.prepared import Calibrated, Heldout, Parts, Prepared
+from keyhole.modalities.prepared import Calibrated, FitOptions, Heldout, Parts, Prepared
 from keyhole.modalities.rows.calibrate import calibrate_means, held_out_nats
 from keyhole.modalities.rows.feed import RowFeed
 from keyhole.modalities.rows.holdout import HeldOutRows
@@ -26,25 +26,32 @@ HASHED_FEATURES = 1 << 20  # of the rows that a digest rests on
 
 
 def prepare_rows(
-    modality: Modality, source: Source, profile: Any, parts: Parts, seed: int
+    modality: Modality,
+    source: Source,
+    profile: Any,
+    parts: Parts,
+    seed: int,
+    options: FitOptions,
 ) -> Prepared:
     """The rows of a source, split by their position, group or time.
 
     `profile` has the number of rows and a sample of them.
     """
     schema = parts.schema
-    source = narrow(source, {*modality.needs(), *schema.named()})
+    group_column = [] if options.group is None else [options.group]
+    source = narrow(source, {*modality.needs(), *schema.named(), *group_column})
     split = Split.of(profile.rows, seed, schema.validation, profile.sample, parts.training.members)
     stage("choosing held-out rows")
     held_out = HeldOutRows.gather(source, split, len(modality.layout))
-    weighted = _with_robust_weights(modality, schema, profile.sample)
-    reference = held_out.reference(modality, schema.group)
+    weighted = _with_robust_weights(modality, options.support_fraction, profile.sample)
+    reference = held_out.reference(modality, options.group)
+    settings = [parts.recipes(), asdict(options), seed]
     return Prepared(
         parts=parts,
         feed=RowFeed(source, weighted, split, seed, profile.rows),
         stopping=held_out.stopping(weighted),
         heldout=RowsToJudge(held_out, reference),
-        fingerprint=_fingerprint(profile.rows, modality, held_out, parts, seed),
+        fingerprint=_fingerprint(profile.rows, modality, held_out, settings),
         rows=profile.rows,
         members=split.members,
         judged=len(held_out.calibration()[1]),
@@ -66,12 +73,14 @@ class RowsToJudge(Heldout):
         return Calibrated(modality, typical, total, self.reference, self.rows.split)
 
 
-def _with_robust_weights(modality: Modality, schema: Any, sample: Any) -> Modality | RobustWeights:
+def _with_robust_weights(
+    modality: Modality, support_fraction: float, sample: Any
+) -> Modality | RobustWeights:
     """The modality; if rows may be contaminated, weighted by how well they agree."""
-    if schema.contamination is None or schema.support_fraction >= 1:
+    if support_fraction >= 1:
         return modality
     stage("weighing rows by how far they agree")
-    return RobustWeights.learn(modality, ArrowRows(sample), schema.support_fraction)
+    return RobustWeights.learn(modality, ArrowRows(sample), support_fraction)
 
 
 def _typical(nats: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,14 +93,12 @@ def _typical(nats: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.nda
     return typical, np.sort(np.array(rounded, dtype=float))
 
 
-def _fingerprint(
-    rows: int, modality: Modality, held_out: HeldOutRows, parts: Parts, seed: int
-) -> str:
+def _fingerprint(rows: int, modality: Modality, held_out: HeldOutRows, settings: list[Any]) -> str:
     """A digest of data, settings and seed: equal ones make the same model."""
     count = max(min(1_000, HASHED_FEATURES // len(modality.layout)), 1)
     batch = modality.encode(held_out.rows.take(slice(0, count)))
-    settings = [rows, modality.recipe(), parts.recipes(), seed]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    described = json.dumps([rows, modality.recipe(), *settings], sort_keys=True)
+    digest = hashlib.sha256(described.encode())
     for features in (batch.numbers, batch.codes, batch.observed):
         digest.update(features.numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -82,21 +82,22 @@ class Tabular(Modality):
 
     @classmethod
     def learn(
-        cls, source: Source, schema: Schema, *, alike: bool = False, binned: bool = False
-    ) -> tuple[Self, SourceProfile]:
-        """The modality and the profile from which it was learned.
+        cls, source: Source, schema: Schema, *,
+        alike: bool = False, binned: bool = False, group: str | None = None,
+    ) -> tuple[Self, SourceProfile]:  # fmt: skip
+        """The modality and the profile from which it was learned; arguments as in `Modality`.
 
-        `alike`: numbers that look like one measure share a scale. `binned`: continuous features
-        get bins. Raises: DataError if there is no column to learn from.
+        Raises: DataError if there is no column to learn from.
         """
         schema = schema.matched(source.names)
         check_columns(schema.named(), source.names, "the schema")
+        check_columns([group] if group else [], source.names, "group=")
         source_profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
         if source_profile.rows == 0:
             raise DataError(
                 f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1"
             )
-        columns, reasons = columns_of(source_profile, schema)
+        columns, reasons = columns_of(source_profile, schema, group)
         columns = by_one_measure(columns, source_profile, schema, alike)
         profiles = source_profile.profiles
         gaps = {name: p.missing / p.rows for name, p in profiles.items()}
@@ -362,7 +363,7 @@ class Tabular(Modality):
 
 
 def columns_of(
-    source_profile: SourceProfile, schema: Schema
+    source_profile: SourceProfile, schema: Schema, group: str | None
 ) -> tuple[list[Column], dict[str, str]]:
     """The columns of a table, and why each has its kind.
 
@@ -370,7 +371,7 @@ def columns_of(
     """
     columns, reasons = [], {}
     for name, profile in source_profile.profiles.items():
-        decision = schema.decide(profile) or guess(profile)
+        decision = schema.decide(profile, group) or guess(profile)
         if decision.kind == "ignored":
             column = Ignored(name, reason=decision.reason)
         elif profile.infinite:

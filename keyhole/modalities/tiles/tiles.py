@@ -64,7 +64,9 @@ class Tiles(Modality):
         return isinstance(source, NoisyImages)
 
     @classmethod
-    def learn_with(cls, source: NoisyImages, parts: Parts, seed: int) -> tuple[Self, TilesProfile]:
+    def learn_with(
+        cls, source: NoisyImages, parts: Parts, seed: int, group: str | None
+    ) -> tuple[Self, TilesProfile]:
         """The noise of the images; images without noise are left out.
 
         A time budget may leave images out, those late in a random order.

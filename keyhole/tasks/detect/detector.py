@@ -15,14 +15,15 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.base import Estimator
-from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.autoencoder.estimator import Autoencoder, fit_for
 from keyhole.autoencoder.input_validation import without_weights
 from keyhole.autoencoder.reading import blocks_of, id_column_of
 from keyhole.core.progress import EvaluateCallback, heard_if_verbose
 from keyhole.core.records import Batch
 from keyhole.data import Rows, Source
 from keyhole.errors import KeyholeWarning, SettingError
-from keyhole.modalities import Modality, Schema
+from keyhole.modalities import Modality
+from keyhole.modalities.prepared import FitOptions
 from keyhole.store import Bundle, read_bundle, wrap_errors
 from keyhole.tasks.base import an_autoencoder, seeded
 from keyhole.tasks.detect.anomaly_map import map_nats
@@ -31,7 +32,7 @@ from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rat
 from keyhole.tasks.detect.drafts import Draft
 from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
-from keyhole.tasks.detect.scorer import ScoredBlock, Scorer, kept_of
+from keyhole.tasks.detect.scorer import ScoredBlock, Scorer, kept_of, support_fraction_of
 from keyhole.tasks.monitor.drift import Drift
 
 
@@ -93,13 +94,13 @@ class AnomalyDetector(OutlierMixin, Estimator):
         `y` is ignored. Hooks as in `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
         """
         check_rate(self.false_alarm_rate)
+        options = FitOptions(support_fraction_of(self.contamination), self.group)
         template = Autoencoder() if self.autoencoder is None else self.autoencoder
         model: Any = seeded(template, "AnomalyDetector", self.random_state, self.verbose)
-        schema = Schema() if template.schema is None else template.schema
-        model.set_params(schema=schema.told(self.contamination, self.group))
-        self.autoencoder_ = model.fit(
-            X, checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready
-        )
+        self.autoencoder_ = fit_for(
+            model, X, options,
+            checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready,
+        )  # fmt: skip
         return self._settle()
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -136,13 +137,20 @@ class AnomalyDetector(OutlierMixin, Estimator):
         return best_rate(p_value, anomalies(y, len(p_value)))
 
     @classmethod
-    def from_fitted(cls, autoencoder: Autoencoder, *, false_alarm_rate: float = 0.01) -> Self:
+    def from_fitted(
+        cls,
+        autoencoder: Autoencoder,
+        *,
+        false_alarm_rate: float = 0.01,
+        contamination: str | float = "auto",
+    ) -> Self:
         """The detector of a fitted Autoencoder, without training; the Autoencoder stays as it is.
 
-        Contamination and group are those of its schema.
+        A `group` needs `fit`: the rows that a fitted Autoencoder holds have no groups.
         """
         check_is_fitted(an_autoencoder(autoencoder, "AnomalyDetector.from_fitted"))
-        return cls._over(autoencoder, false_alarm_rate)._settle()
+        support_fraction_of(contamination)
+        return cls._over(autoencoder, false_alarm_rate, contamination, None)._settle()
 
     def score_samples(self, X: Any) -> np.ndarray:
         """The negative of each row's anomaly score: -1 is usual, -3 three times as far out."""
@@ -243,7 +251,8 @@ class AnomalyDetector(OutlierMixin, Estimator):
 
     def reads(self) -> list[str]:
         """The columns that an answer reads: the net's, and those that name rows and segments."""
-        named = [id_column_of(self.autoencoder_), self.autoencoder_.model_.parts.schema.group]
+        groups = self.scorer_.groups
+        named = [id_column_of(self.autoencoder_), None if groups is None else groups.column]
         return [*self.autoencoder_.model_.modality.needs(), *(name for name in named if name)]
 
     @property
@@ -296,9 +305,8 @@ class AnomalyDetector(OutlierMixin, Estimator):
         kept = kept_of(bundle.sections["detect"])
         with wrap_errors("section 'detect'"):
             scorer = Scorer.restored(kept, model)
-        detector = cls._over(
-            model, kept.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-        )
+        rate = kept.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+        detector = cls._over(model, rate, kept.contamination, kept.group)
         detector.scorer_ = scorer
         if false_alarm_rate is not None and (
             short := scorer.calibration.shortage(false_alarm_rate)
@@ -307,19 +315,17 @@ class AnomalyDetector(OutlierMixin, Estimator):
         return detector._warned()
 
     @classmethod
-    def _over(cls, model: Autoencoder, false_alarm_rate: float) -> Self:
+    def _over(
+        cls, model: Autoencoder, rate: float, contamination: str | float, group: str | None
+    ) -> Self:
         """A detector on a copy of a fitted model, not calibrated yet."""
-        schema = model.model_.parts.schema
-        share = "auto" if schema.contamination is None else schema.contamination
-        detector = cls(
-            model, false_alarm_rate=false_alarm_rate, contamination=share, group=schema.group
-        )
-        check_rate(false_alarm_rate)
+        check_rate(rate)
+        detector = cls(model, false_alarm_rate=rate, contamination=contamination, group=group)
         detector.autoencoder_ = copy(model)
         return detector
 
     def _settle(self) -> Self:
-        self.scorer_ = Scorer.settle(self.autoencoder_)
+        self.scorer_ = Scorer.settle(self.autoencoder_, self.contamination, self.group)
         self._keep_reference()
         return self._warned()
 

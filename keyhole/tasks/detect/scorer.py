@@ -17,9 +17,10 @@ import numpy as np
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.progress import stage
 from keyhole.core.records import Batch
+from keyhole.core.robust import CORE
 from keyhole.data import Rows, cast
 from keyhole.data.source import check_columns
-from keyhole.errors import BundleError, DataError, KeyholeWarning
+from keyhole.errors import BundleError, DataError, KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.store import record
@@ -55,6 +56,8 @@ class DetectorState:
     """The section `detect` of a manifest: these keys, of these types."""
 
     false_alarm_rate: float
+    contamination: str | float
+    group: str | None
     rows: int
     apart: float
     typical: list[float]
@@ -77,34 +80,34 @@ class Scorer:
     calibration: Calibration
     reference: ReferenceSet
     groups: Groups | None
-    core: float
+    contamination: str | float
     rows: int
     apart: float
     usual: np.ndarray | None = None  # nats of each place, where rows have maps
 
     @classmethod
-    def settle(cls, model: Autoencoder) -> Self:
-        """The gauge of a fitted model.
+    def settle(cls, model: Autoencoder, contamination: str | float, group: str | None) -> Self:
+        """The scorer of a fitted model.
 
         Raises: BundleError for a model of an older version, which remembers no rows.
         """
         stage("calibrating alarms")
-        reference, schema = _reference(model), model.model_.parts.schema
+        reference = _reference(model)
+        modality, network = model.model_.modality, model.model_.network
         anomaly_score = AnomalyScore.settle(
-            model.model_.modality, model.model_.network, reference, schema.support_fraction
+            modality, network, reference, support_fraction_of(contamination)
         )
-        found, groups = anomaly_score.judge(reference), None
-        if schema.group is not None and reference.groups is not None:
+        scores, groups = anomaly_score.judge(reference), None
+        if group is not None and reference.groups is not None:
             names = [reference.groups[i] for i in reference.judged]
-            groups = Groups.learn(schema.group, names, found)
+            groups = Groups.learn(group, names, scores)
             factor = groups.factor_of(reference.groups).astype(np.float32)  # as a bundle has it
             reference = replace(reference, factor=factor)
-        calibration = Calibration.of(found / reference.factor[reference.judged])
-        modality, network = model.model_.modality, model.model_.network
+        calibration = Calibration.of(scores / reference.factor[reference.judged])
         maps = modality.maps
         return cls(
             modality, anomaly_score, calibration, reference, groups,
-            schema.support_fraction,
+            contamination,
             model.model_.rows, calibration.apart(),
             None if maps is None else usual_nats(modality, maps, network, reference),
         )  # fmt: skip
@@ -138,7 +141,7 @@ class Scorer:
         """What each row's anomaly score is divided by, and the groups unknown to training."""
         if self.groups is None:
             return 1.0, set()
-        check_columns([self.groups.column], rows.names, "a threshold a segment")
+        check_columns([self.groups.column], rows.names, "the threshold of its group")
         names = names_of(rows.column(self.groups.column))
         return self.groups.factor_of(names), set(names) - set(self.groups.factors)
 
@@ -155,7 +158,9 @@ class Scorer:
             reference = reference.with_rows(self.table.encode(block, start), factor, met=rows)
             rows += len(block)
         stage("calibrating alarms")
-        anomaly_score = self.anomaly_score.with_reference(reference, self.core)
+        anomaly_score = self.anomaly_score.with_reference(
+            reference, support_fraction_of(self.contamination)
+        )
         calibration = Calibration.of(
             anomaly_score.judge(reference) / reference.factor[reference.judged]
         )
@@ -175,10 +180,12 @@ class Scorer:
         return replace(self, calibration=Calibration.of(anomaly_scores))
 
     def section(self, false_alarm_rate: float) -> dict[str, Any]:
-        """What a manifest keeps of it."""
+        """The section `detect` of a manifest, at this false alarm rate."""
         return asdict(
             DetectorState(
                 false_alarm_rate=false_alarm_rate,
+                contamination=self.contamination,
+                group=None if self.groups is None else self.groups.column,
                 rows=self.rows,
                 apart=self.apart,
                 typical=self.anomaly_score.typical.tolist(),
@@ -197,19 +204,34 @@ class Scorer:
         Raises: BundleError.
         """
         _check(kept, model.model_.modality)
-        reference, schema = _reference(model), model.model_.parts.schema
-        bare = AnomalyScore.unsettled(
-            model.model_.modality, model.model_.network, reference, schema.support_fraction
-        )
+        reference, modality = _reference(model), model.model_.modality
+        fraction = support_fraction_of(kept.contamination)
+        bare = AnomalyScore.unsettled(modality, model.model_.network, reference, fraction)
         learned = {key: np.array(getattr(kept, key)) for key in ("typical", "units", "rare")}
         anomaly_score = replace(bare, **learned)
-        groups = None if schema.group is None else Groups(schema.group, kept.factors)
+        groups = None if kept.group is None else Groups(kept.group, kept.factors)
         calibration = Calibration(np.sort(np.array(kept.anomaly_scores, float)))
         return cls(
-            model.model_.modality, anomaly_score, calibration, reference, groups,
-            schema.support_fraction,
+            modality, anomaly_score, calibration, reference, groups, kept.contamination,
             kept.rows, kept.apart, None if kept.usual is None else np.array(kept.usual),
         )  # fmt: skip
+
+
+def support_fraction_of(contamination: Any) -> float:
+    """The share of rows that are trusted to be good, given the share of bad ones.
+
+    "auto", an unknown share, gives `CORE`: robust against two fifths of bad rows.
+    Raises: SettingError.
+    """
+    if isinstance(contamination, str) and contamination in {"auto", "none"}:
+        return CORE if contamination == "auto" else 1.0
+    number = isinstance(contamination, int | float) and not isinstance(contamination, bool)
+    if not number or not 0 <= contamination < 0.5:
+        raise SettingError(
+            f"contamination={contamination!r:.40}: write 'auto', 'none', or the share of bad "
+            "training rows, from 0 to below 0.5"
+        )
+    return 1.0 - float(contamination)
 
 
 def kept_of(section: Any) -> DetectorState:
