@@ -32,9 +32,11 @@ from keyhole.store import Save
 from keyhole.training import History
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.config import KL_WARM_UP, TrainingConfig, shorter
-from keyhole.training.loop import GRADIENT_NORM, Run, Trained, train
+from keyhole.training.goal import Reconstruction
+from keyhole.training.loop import Run, train
 
 LEAST_ROWS = 2
+GRADIENT_NORM = 1.0  # per feature: the loss is a sum over features
 PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 
 
@@ -205,28 +207,36 @@ def learn(
     checkpoint = Checkpoint(path, prepared.fingerprint, seed) if path else None
     stage("training")
     with wall_clock(reserved=prepared.reserved):
-        trained = train(run_with(bottleneck, parts.training, checkpoint))
-    return _judged(trained, modality, prepared, choice)
+        run = run_with(bottleneck, parts.training, checkpoint)
+        history = train(run)
+    return _judged(run.network, history, modality, prepared, choice)  # pyright: ignore
 
 
 def _maker(
     modality: Modality, prepared: Prepared, seed: int, on_evaluate: EvaluateCallback
-) -> Callable[[Bottleneck, TrainingConfig, Checkpoint | None], Run]:
+) -> Callable[[Bottleneck, TrainingConfig, Checkpoint | None], Run[Reconstruction]]:
     """A function that makes training runs of one prepared source."""
-    parts, norm = prepared.parts, prepared.gradient_norm
+    parts, layout = prepared.parts, modality.layout
+    norm = (prepared.gradient_norm or GRADIENT_NORM) * len(layout) * prepared.members**0.5
 
     def run_with(
         bottleneck: Bottleneck, training: TrainingConfig, checkpoint: Checkpoint | None
-    ) -> Run:
-        shape = Shape(modality.layout, members=prepared.members)
+    ) -> Run[Reconstruction]:
+        shape = Shape(layout, members=prepared.members)
         network = Network(parts.net, bottleneck, parts.head, shape, seed=seed)
-        return Run(network, prepared.feed, prepared.stopping, parts.corruption, training, seed,
-                   on_evaluate, checkpoint, norm or GRADIENT_NORM, prepared.judged)  # fmt: skip
+        batch = training.batch_for(prepared.feed.rows)
+        goal = Reconstruction(
+            prepared.feed, prepared.stopping, parts.corruption, layout, batch, seed,
+            network.bottleneck.stochastic,
+        )  # fmt: skip
+        return Run(network, goal, training, on_evaluate, checkpoint, norm, prepared.judged)
 
     return run_with
 
 
-def _width(table: Modality, sample: Any, run_with: Callable[[Bottleneck], Run]) -> WidthChoice:
+def _width(
+    table: Modality, sample: Any, run_with: Callable[[Bottleneck], Run[Reconstruction]]
+) -> WidthChoice:
     """The width that the held-out curve asks for, from runs in half of the time left."""
     stage("choosing the width of the code")
     points = table.encode(ArrowRows(sample.slice(0, MOST_POINTS)))
@@ -235,10 +245,14 @@ def _width(table: Modality, sample: Any, run_with: Callable[[Bottleneck], Run]) 
 
 
 def _judged(
-    trained: Trained, modality: Modality, prepared: Prepared, choice: WidthChoice | None
+    network: Network,
+    history: History,
+    modality: Modality,
+    prepared: Prepared,
+    choice: WidthChoice | None,
 ) -> Model:
     """The model, calibrated and judged by data held out of training."""
-    network, history, parts = trained.network, trained.history, prepared.parts
+    parts = prepared.parts
     stage("judging by held-out data")
     calibrated = prepared.heldout.calibrate(modality, network)
     warm_steps = round(KL_WARM_UP * history.planned)

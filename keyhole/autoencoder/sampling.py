@@ -23,6 +23,7 @@ from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.model.priors import Mixture, Prior
+from keyhole.training import train_by
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +72,7 @@ def with_prior(fitted: Model, batches: Iterator[Batch], template: Prior, seed: i
     prior = copy(template)
     prior.bind_codes(fitted.network.width, rows)
     codes = torch.cat([draw_codes(fitted, batch, generator) for _ in range(rounds)])
-    prior.fit(codes, generator)
+    prior.fit(codes, generator, train_by)
     return replace(fitted, prior=prior.eval(), prior_rows=rows)
 
 

@@ -13,6 +13,7 @@ from keyhole.core.robust import intrinsic_dimension
 from keyhole.modalities import Modality
 from keyhole.model.bottlenecks import Ordered
 from keyhole.training.corruptions import CorruptedBatch
+from keyhole.training.goal import Reconstruction
 from keyhole.training.loop import Run, train
 from keyhole.training.objective import sample_nats
 
@@ -50,7 +51,7 @@ def starting_width(table: Modality, sample: Batch) -> tuple[int, float | None, f
 
 
 def choose_width(
-    table: Modality, sample: Batch, run_with: Callable[[Ordered], Run]
+    table: Modality, sample: Batch, run_with: Callable[[Ordered], Run[Reconstruction]]
 ) -> WidthChoice:
     """The narrowest code whose held-out likelihood is about the best.
 
@@ -60,8 +61,9 @@ def choose_width(
     """
     start, two, likely = starting_width(table, sample)
     run = run_with(Ordered(start))
-    trained = train(run)
-    every = [_row_nats(trained.network, run.corrupted, w) for w in range(start + 1)]
+    train(run)
+    held_out = run.goal.held_out_on(run.network)
+    every = [_row_nats(run.network, held_out, w) for w in range(start + 1)]
     rows, without = np.stack(every[1:]), float(every[0].mean())
     mean = rows.mean(1)
     best = int(mean.argmin())

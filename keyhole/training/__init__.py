@@ -3,6 +3,6 @@
 from keyhole.core.progress import Event, History
 from keyhole.training.config import TrainingConfig
 from keyhole.training.corruptions import Corruption, Masking
-from keyhole.training.loop import Trained, train
+from keyhole.training.loop import train, train_by
 
-__all__ = ["Corruption", "Event", "History", "Masking", "Trained", "TrainingConfig", "train"]
+__all__ = ["Corruption", "Event", "History", "Masking", "TrainingConfig", "train", "train_by"]

@@ -3,53 +3,44 @@
 import time
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from keyhole.core.draws import hash_of
 from keyhole.core.environment import threads_for
 from keyhole.core.progress import EvaluateCallback, Event, History, clock
-from keyhole.core.records import Batch
 from keyhole.errors import FitError
-from keyhole.modalities.prepared import Feed
 from keyhole.model.layers import move_average
-from keyhole.model.network import Network
+from keyhole.model.priors.base import StepLoss
 from keyhole.training.checkpoint import Checkpoint, restore, state_of
 from keyhole.training.config import KL_WARM_UP, Pace, TrainingConfig, rate_at
-from keyhole.training.corruptions.base import CorruptedBatch, Corruption
-from keyhole.training.objective import objective
+from keyhole.training.goal import Goal, OwnLoss
 
-GRADIENT_NORM = 1.0  # per cell: the loss is a sum over cells
 # The running average of the weights spans about the last ninth of the steps so far:
 # polynomial-decay averaging (Shamir and Zhang 2013, eta = 8).
 AVERAGE = 8
 ENDLESS = 10_000_000  # steps
 TRIAL_STEPS = 20  # timed before the run, for the estimate and the time budget
 
-
-@dataclass
-class Trained:
-    """What a run leaves: a network with its best average weights, and how it went."""
-
-    network: Network
-    history: History
+G = TypeVar("G", bound=Goal)
 
 
 @dataclass
-class Run:
-    """One training run: `loop` goes through it from the first step, or from where it was left."""
+class Run(Generic[G]):
+    """One training run: `loop` goes through it from the first step, or from where it was left.
 
-    network: Network
-    feed: Feed
-    stop: Batch
-    corruption: Corruption
+    `gradient_norm` is the largest norm of a step's gradient; `judged` the number of held-out rows
+    that are judged after training.
+    """
+
+    network: nn.Module
+    goal: G
     training: TrainingConfig
-    seed: int
     on_evaluate: EvaluateCallback
     checkpoint: Checkpoint | None = None
-    gradient_norm: float = GRADIENT_NORM  # at most, per cell
-    judged: int = 0  # held-out rows that are judged after training
+    gradient_norm: float = 1.0
+    judged: int = 0
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
 
@@ -63,15 +54,9 @@ class Run:
             betas=(0.9, 0.99),
             fused=True,
         )
-        self.members = self.network.shape.members
-        self.batch = self.training.batch_for(self.feed.rows)
-        self.norm = self.gradient_norm * len(self.network.shape.layout) * self.members**0.5
-        self.steps_a_pool = max(1, 2 * self.feed.rows // max(self.feed.pools, 1) // self.batch)
         self.pace = Pace(clock(), 1, self.judged)
-        # The same masked values at every evaluation, so that evaluations can be compared.
-        self.corrupted = self._ask(self.stop, hash_of(self.seed, -1))
 
-    def loop(self) -> Trained:
+    def loop(self) -> History:
         """Train to the end of the plan, or until nothing is gained any more."""
         self.pace.start()
         step = self._resume()
@@ -94,18 +79,16 @@ class Run:
         ended = "the time budget was spent" if timed else "the planned steps were done"
         self.history.ended = self.history.ended or ended
         self.network.load_state_dict(self.best)
-        return Trained(self.network.eval(), self.history)
+        self.network.eval()
+        return self.history
 
     @torch.no_grad()
     def step_work(self) -> float:
         """The multiply-adds of a training step: its forward pass, counted, and twice that back."""
         from torch.utils.flop_counter import FlopCounterMode
 
-        batch, generator = self.feed.batch(0, self.batch, self.steps_a_pool)
-        layout = self.network.shape.layout
-        corrupted = _moved(self.corruption.corrupt(batch, layout, generator), self.device)
         with FlopCounterMode(display=False) as counter:
-            objective(self.network, corrupted, generator)
+            self.goal.loss(self.network, 0, 1.0)
         return 3 * counter.get_total_flops() / 2  # an operation counts as two
 
     def _resume(self) -> int:
@@ -143,7 +126,7 @@ class Run:
         self.averaged.load_state_dict(averages)
         self.optimizer.load_state_dict(moments)
         if self.pace.timed:
-            self.history.wanted = self.training.steps_for(self.feed.rows)
+            self.history.wanted = self.training.steps_for(self.goal.rows)
             left = max(self.pace.clock.left() - self.pace.after(), 0.0)
             return max(1, min(steps, int(0.9 * left / a_step))), min(left, steps * a_step)
         return steps, steps * a_step * 1.1
@@ -151,26 +134,22 @@ class Run:
     def _most(self) -> int:
         """The steps that the plan asks for; with a budget alone, as many as there is time for."""
         timed = self.pace.timed and self.training.steps is None
-        return ENDLESS if timed else self.training.steps_for(self.feed.rows)
+        return ENDLESS if timed else self.training.steps_for(self.goal.rows)
 
     def _step(self, step: int, at: int) -> Tensor:
         """One step's loss; `at` is how far the schedule is."""
-        batch, generator = self.feed.batch(step, self.batch, self.steps_a_pool)
-        corrupted = _moved(
-            self.corruption.corrupt(batch, self.network.shape.layout, generator), self.device
-        )
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(at)
         self.network.train()
         penalty = self.training.penalty_at(at, self.pace.parts)
-        # Members are independent: their sum.
-        loss = objective(self.network, corrupted, generator, penalty).sum()
+        losses = self.goal.loss(self.network, step, penalty)
+        loss = losses.sum()  # members are independent
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_norm)
         self.optimizer.step()
         move_average(self.averaged, self.network, (AVERAGE + 1) / (step + AVERAGE + 1))
-        return loss.detach() / self.members
+        return loss.detach() / losses.shape[0]
 
     def _rate(self, at: int) -> float:
         """The learning rate where the schedule is so far."""
@@ -181,11 +160,9 @@ class Run:
     @torch.no_grad()
     def _evaluate(self, step: int, loss: float | None) -> None:
         self.averaged.eval()
-        # The same noise at every evaluation, and the full price: evaluations can be compared.
-        noise = torch.Generator().manual_seed(hash_of(self.seed, -2))
         began = time.monotonic()
-        held_out = objective(self.averaged, self.corrupted, noise).mean().item()
-        self.pace.measured(time.monotonic() - began, self.corrupted.input.observed.shape[-2])
+        held_out = self.goal.held_out(self.averaged).item()
+        self.pace.measured(time.monotonic() - began, self.goal.held_out_rows)
         loss = held_out if loss is None else loss  # nothing was trained on before step 1
         if not torch.isfinite(torch.tensor([loss, held_out])).all():
             self._explain_failure(step)
@@ -200,35 +177,21 @@ class Run:
         patience, warm = self.training.patience, KL_WARM_UP * self.history.planned
         if patience is None or not step or len(past) <= patience:
             return
-        if self.network.bottleneck.stochastic and step <= warm:
-            return  # what is gained or lost there is the price's doing
+        if self.goal.warms_up and step <= warm:
+            return  # what is gained or lost there is the penalty's doing
         if min(past[-patience:]) > min(past[:-patience]):
             self.history.ended = f"no better for {patience} evaluations"
 
     @torch.no_grad()
     def _explain_failure(self, step: int) -> None:
-        """Raises: FitError that names the column that costs most, and the steps it fell in."""
+        """Raises: FitError that tells the steps it fell in, and what to look at."""
         before = self.history.steps[-1] if self.history.steps else 0
         self.network.load_state_dict(self.best)
-        batch, generator = self.feed.batch(step - 1, self.batch, self.steps_a_pool)
-        corrupted = _moved(
-            self.corruption.corrupt(batch, self.network.shape.layout, generator), self.device
-        )
-        log_prob = self.network(corrupted.input).likelihood.log_prob(corrupted.target)
-        nats = torch.where(corrupted.loss_weight > 0, -log_prob, 0.0).nan_to_num(nan=torch.inf)
-        worst = int(nats.amax((0, 1, 2)).argmax())
-        slot = self.network.shape.layout.slots[worst]
         raise FitError(
             f"the loss is no longer a number after step {before:,} (by step {step:,} of "
-            f"{self.history.planned:,}); column {slot.column!r} costs most in that batch; "
-            f"try a smaller learning rate than {self.training.learning_rate:g}, "
-            "or look at that column"
+            f"{self.history.planned:,}); {self.goal.cause(self.network, step - 1)}try a smaller "
+            f"learning rate than {self.training.learning_rate:g}"
         )
-
-    def _ask(self, batch: Batch, seed: int) -> CorruptedBatch:
-        generator = torch.Generator().manual_seed(seed)
-        layout = self.network.shape.layout
-        return _moved(self.corruption.corrupt(batch, layout, generator), self.device)
 
     def _save(self, step: int) -> None:
         if self.checkpoint is not None:
@@ -253,10 +216,10 @@ class Run:
         )
 
 
-def train(run: Run) -> Trained:
-    """The trained network of a run.
+def train(run: Run[G]) -> History:
+    """Train the network of a run, to its best averaged weights.
 
-    Raises: FitError where the loss is lost or memory ends, and says what was kept.
+    Raises: FitError where the loss is lost or memory ends, and says what was saved.
     """
     try:
         with threads_for(run.step_work()):
@@ -264,13 +227,19 @@ def train(run: Run) -> Trained:
     except (MemoryError, RuntimeError) as fault:
         if isinstance(fault, MemoryError) or "memory" in str(fault):
             raise FitError(
-                f"memory ran out at batch={run.batch}; {kept(run)}; try a smaller batch"
+                f"memory ran out at batch={run.goal.batch}; {_left_behind(run)}; try a smaller "
+                "batch"
             ) from fault
         raise
 
 
-def kept(run: Run) -> str:
-    """What a run that ended early leaves behind, in words."""
+def train_by(network: nn.Module, loss: StepLoss, steps: int, learning_rate: float) -> None:
+    """Train a network by a loss of its own: the trainer of priors."""
+    training = TrainingConfig(steps, learning_rate=learning_rate, patience=None, device="cpu")
+    train(Run(network, OwnLoss(loss), training, lambda event: None))
+
+
+def _left_behind(run: Run[G]) -> str:
     if run.checkpoint is None or not run.history.steps:
         return "nothing was kept"
     return f"kept in {run.checkpoint.path}: the same command goes on from there"
@@ -284,11 +253,3 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     return [
         {"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0},
     ]  # fmt: skip
-
-
-def _moved(corrupted: CorruptedBatch, device: torch.device) -> CorruptedBatch:
-    if device.type == "cpu":
-        return corrupted
-    return CorruptedBatch(
-        corrupted.input.to(device), corrupted.target.to(device), corrupted.loss_weight.to(device)
-    )

@@ -10,6 +10,7 @@ import torch
 from keyhole.core.parts import kinds
 from keyhole.errors import SettingError
 from keyhole.model.priors import Diffusion, Mixture, Neighbours, Normal
+from keyhole.training import train_by
 
 ROWS = 400
 KINDS = pytest.mark.parametrize("kind", sorted(kinds("prior")))
@@ -36,7 +37,7 @@ def fitted(kind):
     """A prior fitted to clusters; once a kind, as a diffusion takes a second."""
     prior = made(kind)
     prior.bind_codes(2, ROWS)
-    prior.fit(clusters(ROWS, 1), seeded())
+    prior.fit(clusters(ROWS, 1), seeded(), train_by)
     return prior.eval()
 
 
@@ -109,7 +110,7 @@ def test_too_few_rows_are_refused_with_what_to_do(kind):
 def test_equal_codes_still_make_a_density(kind):
     prior = made(kind)
     prior.bind_codes(2, 200)
-    prior.fit(torch.ones(200, 2), seeded())
+    prior.fit(torch.ones(200, 2), seeded(), train_by)
     drawn = prior.sample(50, seeded())
     torch.testing.assert_close(drawn, torch.ones(50, 2), atol=0.05, rtol=0)
 
@@ -118,7 +119,7 @@ def test_equal_codes_still_make_a_density(kind):
 def test_one_dimension_is_enough(kind):
     prior = made(kind)
     prior.bind_codes(1, 200)
-    prior.fit(torch.randn(200, 1, generator=seeded()), seeded())
+    prior.fit(torch.randn(200, 1, generator=seeded()), seeded(), train_by)
     grid = torch.linspace(-8, 8, 401)[:, None]
     total = float(prior.eval().log_prob(grid).detach().double().exp().sum()) * 0.04
     assert total == pytest.approx(1.0, abs=0.05 if kind == "diffusion" else 0.01)
@@ -128,7 +129,7 @@ def test_the_normal_prior_is_the_mean_and_covariance_of_the_codes():
     codes = torch.randn(500, 3, generator=seeded()) @ torch.randn(3, 3, generator=seeded(1)) + 5
     prior = Normal()
     prior.bind_codes(3, 500)
-    prior.fit(codes, seeded())
+    prior.fit(codes, seeded(), train_by)
     spread = torch.from_numpy(np.cov(codes.numpy(), rowvar=False)).float()
     wanted = torch.distributions.MultivariateNormal(codes.mean(0), spread).log_prob(codes)
     torch.testing.assert_close(prior.log_prob(codes), wanted, rtol=1e-3, atol=1e-3)
@@ -137,7 +138,7 @@ def test_the_normal_prior_is_the_mean_and_covariance_of_the_codes():
 def test_a_mixture_finds_the_clusters_and_their_shares():
     prior = Mixture(2)
     prior.bind_codes(2, ROWS)
-    prior.fit(clusters(ROWS, 1), seeded())
+    prior.fit(clusters(ROWS, 1), seeded(), train_by)
     share = torch.softmax(prior.log_share, 0)
     used = share > 0.01
     torch.testing.assert_close(share[used], torch.full((2,), 0.5), atol=0.1, rtol=0)

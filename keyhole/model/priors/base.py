@@ -1,15 +1,21 @@
 """The interface of a prior: a density over the codes that rows have."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from keyhole.core.layout import Shape
 from keyhole.core.parts import Part
 from keyhole.errors import SettingError
+
+# The loss of a network at a step, a pure function of both; step -1 asks for held-out data.
+StepLoss = Callable[[nn.Module, int], Tensor]
+# Trains a network in place by such a loss, with a number of steps and a learning rate.
+Trainer = Callable[[nn.Module, StepLoss, int, float], None]
 
 
 class Prior(Part):
@@ -44,8 +50,8 @@ class Prior(Part):
         """Register the tensors that `fit` fills."""
 
     @abstractmethod
-    def fit(self, codes: Float[Tensor, "row code"], generator: Generator) -> None:
-        """Learn the density of these codes."""
+    def fit(self, codes: Float[Tensor, "row code"], generator: Generator, train: Trainer) -> None:
+        """Learn the density of these codes; a prior that is a network uses `train`."""
 
     @abstractmethod
     def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from keyhole.errors import SettingError
-from keyhole.model.priors.base import Prior, covariance
+from keyhole.model.priors.base import Prior, Trainer, covariance
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -27,7 +27,7 @@ class Normal(Prior):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("root", torch.eye(width))
 
-    def fit(self, codes: Float[Tensor, "row code"], generator: Generator) -> None:
+    def fit(self, codes: Float[Tensor, "row code"], generator: Generator, train: Trainer) -> None:
         """Mean and covariance."""
         mean, root = covariance(codes)
         self.get_buffer("mean").copy_(mean)
@@ -83,7 +83,7 @@ class Mixture(Prior):
         self.register_buffer("means", torch.zeros(count, width))
         self.register_buffer("roots", torch.eye(width).repeat(count, 1, 1))
 
-    def fit(self, codes: Float[Tensor, "row code"], generator: Generator) -> None:
+    def fit(self, codes: Float[Tensor, "row code"], generator: Generator, train: Trainer) -> None:
         """Expectation-maximisation on codes turned to unit covariance."""
         mean, root = covariance(codes)
         white = torch.linalg.solve_triangular(root, (codes - mean).T, upper=False).T.double()
@@ -182,7 +182,7 @@ class Neighbours(Prior):
         self.register_buffer("codes", torch.zeros(held, width))
         self.register_buffer("reach", torch.ones(held))
 
-    def fit(self, codes: Float[Tensor, "row code"], generator: Generator) -> None:
+    def fit(self, codes: Float[Tensor, "row code"], generator: Generator, train: Trainer) -> None:
         """Keep some codes, and how far the k-th neighbour of each is."""
         held = self.get_buffer("codes")
         chosen = torch.randperm(len(codes), generator=generator)[: len(held)]

@@ -1,22 +1,23 @@
 """A small diffusion model over codes: noise is taken away in a few deterministic steps."""
 
 import math
-from copy import deepcopy
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from keyhole.core.progress import clock
+from keyhole.core.draws import hash_of
 from keyhole.errors import SettingError
-from keyhole.model.layers import Linear, move_average
-from keyhole.model.priors.base import Prior, covariance
+from keyhole.model.layers import Linear
+from keyhole.model.priors.base import Prior, Trainer, covariance
 
 SIGMA_DATA, SIGMA_LEAST, SIGMA_MOST, RHO = 0.5, 0.002, 80.0, 7.0
 LOG_SIGMA, LOG_SIGMA_SD = -1.2, 1.2  # of the noise levels met in training
-AVERAGE = 0.999
 BATCH = 512
+LEARNING_RATE = 2e-3
+MAX_HELD_OUT = 4_096  # codes
+EVALUATION_DRAWS = 8  # noise levels a held-out code is judged at
 DENSITY_STEPS = 100  # to noise; with 25 the density of two clusters sums to 1.2, so to 1.01
 WAVES = 16  # sines and cosines that tell the net the noise level
 
@@ -57,37 +58,27 @@ class Diffusion(Prior):
         self.register_buffer("root", torch.eye(width))
         self.denoiser = NoiseNet(width, self.hidden, self.layers)
 
-    def fit(self, codes: Float[Tensor, "row code"], generator: Generator) -> None:
-        """Train the denoiser; a running average of its weights is kept.
-
-        Where a fit's time budget runs out, the schedule is gone through in fewer steps.
-        """
+    def fit(self, codes: Float[Tensor, "row code"], generator: Generator, train: Trainer) -> None:
+        """Train the denoiser; a tenth of the codes, at most 4,096, decides which weights stay."""
         mean, root = covariance(codes)
         self.get_buffer("mean").copy_(mean)
         self.get_buffer("root").copy_(root)
-        white = self._white(codes)
-        rounds = self.rounds or int(min(max(1_000, 2 * self.rows), 6_000))
+        white = self._white(codes)[torch.randperm(len(codes), generator=generator)]
+        held_out = min(len(white) // 10, MAX_HELD_OUT)
+        seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+
+        def loss(net: nn.Module, step: int) -> Tensor:
+            noise = Generator().manual_seed(hash_of(seed, step))
+            if step < 0:
+                return _loss(net, white[:held_out].repeat(EVALUATION_DRAWS, 1), noise)
+            rows = torch.randint(held_out, len(white), (min(BATCH, len(white)),), generator=noise)
+            return _loss(net, white[rows], noise)
+
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31 - 1, (1,), generator=generator)))
-            net = NoiseNet(len(mean), self.hidden, self.layers)
-        kept = deepcopy(net).requires_grad_(False)
-        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, rounds, pct_start=0.05)
-        gone, done, step = clock().passing(), 0, 0
-        while done < rounds:
-            rows = torch.randint(len(white), (min(BATCH, len(white)),), generator=generator)
-            loss = _loss(net, white[rows], generator)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
-            here, done = done, max(done + 1, int(rounds * gone()))  # further where time runs out
-            for _ in range(done - here):
-                schedule.step()
-            share = 1 - min(AVERAGE, (step + 1) / (step + 10))
-            move_average(kept, net, share)
-            step += 1
-        self.denoiser.load_state_dict(kept.state_dict())
+            torch.manual_seed(seed)
+            self.denoiser = NoiseNet(len(mean), self.hidden, self.layers)
+        steps = self.rounds or int(min(max(1_000, 2 * self.rows), 6_000))
+        train(self.denoiser, loss, steps, LEARNING_RATE)
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code"]:
@@ -170,7 +161,7 @@ def _levels(steps: int) -> Tensor:
     return torch.cat([(most + place * (least - most)) ** RHO, torch.zeros(1)])
 
 
-def _loss(net: NoiseNet, clean: Tensor, generator: Generator) -> Tensor:
+def _loss(net: nn.Module, clean: Tensor, generator: Generator) -> Tensor:
     """The weighted squared error at random noise levels: Karras et al. 2022, eq. 2 and table 1."""
     noise = torch.randn(len(clean), 1, generator=generator)
     sigma = torch.exp(LOG_SIGMA + LOG_SIGMA_SD * noise)

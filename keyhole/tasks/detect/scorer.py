@@ -226,12 +226,13 @@ def support_fraction_of(contamination: Any) -> float:
     if isinstance(contamination, str) and contamination in {"auto", "none"}:
         return CORE if contamination == "auto" else 1.0
     number = isinstance(contamination, int | float) and not isinstance(contamination, bool)
-    if not number or not 0 <= contamination < 0.5:
+    share = float(contamination) if number else -1.0
+    if not 0 <= share < 0.5:
         raise SettingError(
             f"contamination={contamination!r:.40}: write 'auto', 'none', or the share of bad "
             "training rows, from 0 to below 0.5"
         )
-    return 1.0 - float(contamination)
+    return 1.0 - share
 
 
 def kept_of(section: Any) -> DetectorState:
