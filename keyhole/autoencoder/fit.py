@@ -103,10 +103,10 @@ class Model:
         even, parts = self.modality.even(batch), []
         with threads_for(pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
-                here = even.take(slice(first, first + PASS_ROWS)).to(self.device)
-                log_prob = self.network(here).likelihood.log_prob(here)[0]  # (M, B, feature)
+                part = even.take(slice(first, first + PASS_ROWS)).to(self.device)
+                log_prob = self.network(part).likelihood.log_prob(part)[0]  # (M, B, feature)
                 log_prob = log_prob[0] if log_prob.shape[0] == 1 else log_prob.mean(0)
-                parts.append(column_nats(log_prob, here.observed, self.modality.layout))
+                parts.append(column_nats(log_prob, part.observed, self.modality.layout))
         nats, observed = (torch.cat(part)[: len(batch)].cpu() for part in zip(*parts, strict=True))
         return Block(start, rows, batch, nats, observed)
 
@@ -136,12 +136,12 @@ class Model:
 
         Raises: DataError for codes that are not of this model.
         """
-        wide, nested = self.network.width, self.network.bottleneck.nested
-        short = nested and codes.ndim == 2 and 1 <= codes.shape[1] < wide
+        width, nested = self.network.width, self.network.bottleneck.nested
+        short = nested and codes.ndim == 2 and 1 <= codes.shape[1] < width
         if short:
-            codes = np.pad(codes, ((0, 0), (0, wide - codes.shape[1])))
-        if codes.ndim != 2 or codes.shape[1] != wide:
-            raise DataError(f"codes have shape {codes.shape}, expected (rows, {wide})")
+            codes = np.pad(codes, ((0, 0), (0, width - codes.shape[1])))
+        if codes.ndim != 2 or codes.shape[1] != width:
+            raise DataError(f"codes have shape {codes.shape}, expected (rows, {width})")
         z = torch.from_numpy(np.ascontiguousarray(codes, np.float32)).to(self.device)
         mean = self.network.decode(z.expand(1, self.network.shape.members, *z.shape)).mean
         return self.modality.decode(members_mean(mean, first=True))

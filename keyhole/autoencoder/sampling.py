@@ -43,14 +43,14 @@ FEW = 0.1  # share of the rows asked for that proposals should be worth
 @torch.no_grad()
 def draw_codes(fitted: Model, batch: Batch, generator: Generator) -> Float[Tensor, "row code"]:
     """One code of each row, with its noise where the bottleneck has any."""
-    found = [torch.zeros(0, fitted.network.width)]
+    codes = [torch.zeros(0, fitted.network.width)]
     for start in range(0, len(batch), PASS_ROWS):
-        here = batch.take(slice(start, start + PASS_ROWS)).to(fitted.device)
-        state = fitted.network.encoder(fitted.network.stem(here))
+        part = batch.take(slice(start, start + PASS_ROWS)).to(fitted.device)
+        state = fitted.network.encoder(fitted.network.stem(part))
         code = fitted.network.bottleneck(state, generator)
         z = code.z[0] if fitted.network.bottleneck.stochastic else code.mean
-        found.append(z[0].cpu())
-    return torch.cat(found)
+        codes.append(z[0].cpu())
+    return torch.cat(codes)
 
 
 @threads_for(0)
@@ -77,7 +77,7 @@ def with_prior(fitted: Model, batches: Iterator[Batch], template: Prior, seed: i
 
 
 def reference_rows(reference: ReferenceSet | None, *, held_out: bool) -> Batch | None:
-    """The remembered rows that the first member has trained on, or has not; None without any."""
+    """The reference rows that the first member has trained on, or has not; None without any."""
     if reference is None:
         return None
     chosen = torch.from_numpy((reference.fold == 0) == held_out)
@@ -96,18 +96,18 @@ def draw_gaps(fitted: Model, batch: Batch, turn: int, generator: Generator) -> B
     device = next(network.parameters()).device
     parts = []
     for start in range(0, max(len(batch), 1), PASS_ROWS):
-        here, open_ = (x.take(slice(start, start + PASS_ROWS)) for x in (batch, _as(batch, gaps)))
+        part, open_ = (x.take(slice(start, start + PASS_ROWS)) for x in (batch, _as(batch, gaps)))
         left = open_.observed.clone()
         for group in table.mask_groups():
-            now = torch.zeros(len(layout), dtype=torch.bool)
-            now[group] = True
-            asked = left & now
-            if not bool(asked.any()):
+            in_group = torch.zeros(len(layout), dtype=torch.bool)
+            in_group[group] = True
+            drawn_now = left & in_group
+            if not bool(drawn_now.any()):
                 continue
-            likelihood = network(here.to(device), generator).likelihood
-            here = _put(here, asked, legal_draw(table, likelihood, generator, member))
-            left &= ~now
-        parts.append(here)
+            likelihood = network(part.to(device), generator).likelihood
+            part = _put(part, drawn_now, legal_draw(table, likelihood, generator, member))
+            left &= ~in_group
+        parts.append(part)
     return Batch.join(parts)
 
 
@@ -139,9 +139,9 @@ class Sampler:
 
     @classmethod
     def of(cls, fitted: Model) -> Sampler:
-        """The model with its prior; else with a mixture over the rows that it remembers.
+        """The model with its prior; else with a mixture over its reference rows.
 
-        Raises: SettingError where it remembers none.
+        Raises: SettingError without reference rows.
         """
         if fitted.prior is not None:
             return cls(fitted, fitted.prior)
@@ -201,11 +201,11 @@ class Sampler:
         """A draw of each row's cells, those that are known put in."""
         drawn = legal_draw(self.fitted.modality, self._likelihood(z), generator)
         observed = self._observed(z) if gaps else drawn.observed
-        numbers, codes, wide = drawn.numbers, drawn.codes, drawn.numbers.shape[1]
+        numbers, codes, count = drawn.numbers, drawn.codes, drawn.numbers.shape[1]
         if known is not None:
             fixed = known.observed.expand_as(observed)
-            numbers = torch.where(fixed[:, :wide], known.numbers, numbers)
-            codes = torch.where(fixed[:, wide:], known.codes, codes)
+            numbers = torch.where(fixed[:, :count], known.numbers, numbers)
+            codes = torch.where(fixed[:, count:], known.codes, codes)
             observed = observed | fixed
         return Batch(numbers, codes, observed)
 
@@ -217,11 +217,11 @@ class Sampler:
         """
         if known is None:
             return self.nearest(self.prior.sample(n, generator))
-        here = known.to(self.fitted.device)
+        given = known.to(self.fitted.device)
         codes, weights = [], []
         for _ in range(ROUNDS):
             z = self.nearest(self.prior.sample(PROPOSALS, generator))
-            log_prob = self._likelihood(z).log_prob(here)[0, 0].cpu()  # (B, feature)
+            log_prob = self._likelihood(z).log_prob(given)[0, 0].cpu()  # (B, feature)
             codes.append(z)
             weights.append(torch.where(known.observed, log_prob, 0.0).sum(1))
             share = torch.softmax(torch.cat(weights), 0)
@@ -248,16 +248,16 @@ class Sampler:
         return network.decode(z)
 
     def _observed(self, z: Tensor) -> Tensor:
-        """Gaps as the remembered row with the nearest code has them."""
-        if self._gappy is None:
+        """Gaps as the reference row with the nearest code has them."""
+        if self._rows_with_gaps is None:
             return torch.ones((len(z), len(self.fitted.modality.layout)), dtype=torch.bool)
-        codes, observed = self._gappy
+        codes, observed = self._rows_with_gaps
         scale = codes.std(0) + 1e-6
         return observed[torch.cdist(z / scale, codes / scale).argmin(1)]
 
     @cached_property
-    def _gappy(self) -> tuple[Tensor, Tensor] | None:
-        """Codes of remembered rows and which of their cells were seen; None without any gap."""
+    def _rows_with_gaps(self) -> tuple[Tensor, Tensor] | None:
+        """Codes of reference rows and which features were observed; None without any gap."""
         batch = reference_rows(self.fitted.reference, held_out=False)
         if batch is None or not len(batch) or bool(batch.observed.all()):
             return None
@@ -280,9 +280,9 @@ def _as(batch: Batch, observed: Tensor) -> Batch:
 
 def _put(batch: Batch, where: Tensor, drawn: Batch) -> Batch:
     """The batch with drawn cells put in, and seen."""
-    wide = batch.numbers.shape[1]
-    numbers = torch.where(where[:, :wide], drawn.numbers, batch.numbers)
-    codes = torch.where(where[:, wide:], drawn.codes, batch.codes)
+    count = batch.numbers.shape[1]
+    numbers = torch.where(where[:, :count], drawn.numbers, batch.numbers)
+    codes = torch.where(where[:, count:], drawn.codes, batch.codes)
     return Batch(numbers, codes, batch.observed | where)
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +28,6 @@ from keyhole.modalities.expected import Prediction
 from keyhole.model.network import Network
 from keyhole.store.tensors import Shapes
 
-if TYPE_CHECKING:
-    pass
-
-
 MOST_BUFFERED = 1 << 26  # numbers that a network keeps beside its weights
 BUFFERS_A_FEATURE = 8
 TRIED = (0.0, 1.0, 2.0, -3.0, 8.0)  # cells of the rows that are tried; codes from 0 up
@@ -43,11 +39,11 @@ def shapes_of(make: Callable[[], nn.Module], layout: Layout, most: int) -> Shape
     Raises: BundleError beyond `most` weights, which is as many as the file holds.
     """
     with _at_most(most + BUFFERS_A_FEATURE * (len(layout) + 1)), torch.device("meta"):
-        sketch = make()
-    state = sketch.state_dict()
-    beside = sum(b.numel() for name, b in sketch.named_buffers() if name not in state)
-    if beside > MOST_BUFFERED:
-        raise BundleError(f"the network asks for {beside:,} numbers beside its weights")
+        unfitted = make()
+    state = unfitted.state_dict()
+    buffers = sum(b.numel() for name, b in unfitted.named_buffers() if name not in state)
+    if buffers > MOST_BUFFERED:
+        raise BundleError(f"the network asks for {buffers:,} numbers beside its weights")
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 

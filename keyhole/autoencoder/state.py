@@ -112,9 +112,9 @@ def to_state(fitted: Model, random_state: Any, data: Data) -> dict[str, Any]:
 
 
 def tensors_of(fitted: Model) -> dict[str, torch.Tensor]:
-    """What a bundle keeps beside the weights: a prior's tensors, and remembered rows.
+    """What a bundle keeps beside the weights: a prior's tensors, and the reference rows.
 
-    Of these a matrix of cells, each row's fold and factor.
+    Of these: a matrix of features, each row's fold and factor.
     """
     prior = {} if fitted.prior is None else fitted.prior.state_dict()
     named = {PRIOR + name: tensor for name, tensor in prior.items()}
@@ -194,56 +194,56 @@ def _maker(state: State, parts: Parts, shape: Shape) -> Callable[[], Network]:
 
 
 def _tensors(
-    kept: State, make: Callable[[], Network], layout: Layout, bundle: Bundle
+    state: State, make: Callable[[], Network], layout: Layout, bundle: Bundle
 ) -> dict[str, torch.Tensor]:
     """The tensors of a bundle, once their names and shapes are those that its manifest asks for.
 
     Raises: BundleError.
     """
     expected = shapes_of(make, layout, bundle.most_tensors())
-    if kept.reference is not None:
-        rows = kept.reference.rows
+    if state.reference is not None:
+        rows = state.reference.rows
         expected |= {CELLS: (rows, len(layout)), FOLD: (rows,), FACTOR: (rows,)}
-    if kept.prior is not None:
+    if state.prior is not None:
         with torch.device("meta"):
-            sketch = _unfitted(kept.prior, make().width)
-        expected |= {PRIOR + name: tuple(t.shape) for name, t in sketch.state_dict().items()}
+            unfitted = _unfitted(state.prior, make().width)
+        expected |= {PRIOR + name: tuple(t.shape) for name, t in unfitted.state_dict().items()}
     return bundle.tensors(expected)
 
 
-def _unfitted(kept: PriorState, width: int) -> Prior:
+def _unfitted(state: PriorState, width: int) -> Prior:
     """A prior of a manifest's recipe, with room for what it learned.
 
     Raises: BundleError.
     """
-    prior = build("prior", kept.recipe)
-    if not 1 <= kept.rows <= MOST_PRIOR_ROWS:
+    prior = build("prior", state.recipe)
+    if not 1 <= state.rows <= MOST_PRIOR_ROWS:
         raise BundleError("the manifest cannot be used: prior.rows: as many as were fitted to")
-    prior.bind_codes(width, kept.rows)
+    prior.bind_codes(width, state.rows)
     return prior
 
 
 def _prior(
-    kept: PriorState, table: Modality, network: Network, tensors: dict[str, torch.Tensor]
+    state: PriorState, table: Modality, network: Network, tensors: dict[str, torch.Tensor]
 ) -> Prior:
     """The prior of a bundle, tried out.
 
     Raises: BundleError.
     """
-    prior = _unfitted(kept, network.width).eval()
+    prior = _unfitted(state, network.width).eval()
     prior.load_state_dict({name.removeprefix(PRIOR): t for name, t in tensors.items()})
     try_codes(table, network, prior.sample(4, torch.Generator().manual_seed(0)))
     return prior
 
 
-def _reference(kept: State, layout: Layout, tensors: dict[str, torch.Tensor]) -> ReferenceSet:
-    """The rows that a bundle remembers, taken out of its tensors.
+def _reference(state: State, layout: Layout, tensors: dict[str, torch.Tensor]) -> ReferenceSet:
+    """The reference rows of a bundle, taken out of its tensors.
 
     Raises: BundleError.
     """
     features, fold, wide = tensors.pop(CELLS), tensors.pop(FOLD), layout.numbers
     factor = tensors.pop(FACTOR)
-    folds = kept.reference.folds if kept.reference is not None else 0
+    folds = state.reference.folds if state.reference is not None else 0
     observed = features < UNOBSERVED
     features = features.masked_fill(~observed, 0.0)
     codes, levels = (
@@ -252,7 +252,7 @@ def _reference(kept: State, layout: Layout, tensors: dict[str, torch.Tensor]) ->
     )
     wrong = {
         "rows to compare with: at least 2": len(features) < 2,
-        "folds: as many as nets, or one": folds not in {1, kept.members},
+        "folds: as many as nets, or one": folds not in {1, state.members},
         "fold of a row: one of them, or none": bool(
             ((fold < FRESH) | (fold >= folds) | (fold != fold.round())).any()
         ),
@@ -269,28 +269,28 @@ def _reference(kept: State, layout: Layout, tensors: dict[str, torch.Tensor]) ->
     return ReferenceSet(batch, fold.long().numpy(), folds, factor.numpy())
 
 
-def _check(kept: State, table: Modality) -> None:
-    data, history, state = kept.data, kept.history, kept.random_state
+def _check(state: State, table: Modality) -> None:
+    data, history, seed = state.data, state.history, state.random_state
     lengths = {len(column) for column in history.columns().values()}
-    evidence = next((e for e in EVIDENCE if set(e) == set(kept.evidence)), {})
+    evidence = next((e for e in EVIDENCE if set(e) == set(state.evidence)), {})
     wrong = {
-        f"members: from 1 to {MOST_MEMBERS}": not 1 <= kept.members <= MOST_MEMBERS,
-        "random_state: from 0 to 2^32 - 1": state is not None and not 0 <= state < 1 << 32,
+        f"members: from 1 to {MOST_MEMBERS}": not 1 <= state.members <= MOST_MEMBERS,
+        "random_state: from 0 to 2^32 - 1": seed is not None and not 0 <= seed < 1 << 32,
         "data.rows: too few": data.rows < (2 if table.has_rows else 1),
         "data.container: a kind of table": data.container not in CONTAINERS,
         "data.columns: those of the table": data.columns != [c.name for c in table.columns],
         "reasons: one for each column": set(table.reasons) != set(data.columns),
-        "typical_nats: one for each column": len(kept.typical_nats) != len(table.layout.columns),
-        "typical_nats: far too large": max(map(abs, kept.typical_nats), default=0) > MOST_NATS,
-        "held_out_nats: far too many": len(kept.held_out_nats) > MOST_FIGURES,
+        "typical_nats: one for each column": len(state.typical_nats) != len(table.layout.columns),
+        "typical_nats: far too large": max(map(abs, state.typical_nats), default=0) > MOST_NATS,
+        "held_out_nats: far too many": len(state.held_out_nats) > MOST_FIGURES,
         "history: lists of one length": len(lengths) != 1 or lengths == {0},
         "evidence: far too many figures": any(
             len(figures) > MOST_FIGURES
-            for figures in kept.evidence.values()
+            for figures in state.evidence.values()
             if isinstance(figures, list)
         ),
         "evidence: a figure for each key": not evidence
-        or not all(fits(kept.evidence[n], h | None) for n, h in evidence.items()),
+        or not all(fits(state.evidence[n], h | None) for n, h in evidence.items()),
     }
     _refuse(wrong)
 

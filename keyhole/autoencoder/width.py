@@ -63,8 +63,8 @@ def choose_width(
     run = run_with(Ordered(start))
     train(run)
     held_out = run.goal.held_out_on(run.network)
-    every = [_row_nats(run.network, held_out, w) for w in range(start + 1)]
-    rows, without = np.stack(every[1:]), float(every[0].mean())
+    nats_of_width = [_row_nats(run.network, held_out, w) for w in range(start + 1)]
+    rows, without = np.stack(nats_of_width[1:]), float(nats_of_width[0].mean())
     mean = rows.mean(1)
     best = int(mean.argmin())
     # Not that of row by row differences: it is so small that any gain, however slight, counts.
@@ -73,8 +73,8 @@ def choose_width(
     error = max(error, LEAST_GAIN * (without - float(mean[best])))
     within = mean <= mean[best] + error
     width = int(np.flatnonzero(within)[0]) + 1
-    found = f"{mean[width - 1]:.2f} nats a row"
-    why = f"width {width}: held-out rows cost {found}"
+    cost = f"{mean[width - 1]:.2f} nats a row"
+    why = f"width {width}: held-out rows cost {cost}"
     if width == best + 1:
         why += f", the least of all widths from 1 to {start}"
     else:
@@ -94,6 +94,6 @@ def _row_nats(
     """Nats of each held-out row where only the first `width` dimensions of its code are kept."""
     given = corrupted.input
     code = network.bottleneck(network.encoder(network.stem(given)))  # pyright: ignore
-    kept = (torch.arange(code.mean.shape[-1], device=code.mean.device) < width).to(code.mean)
-    likelihood = network.decode(code.z * kept, given.observed)  # pyright: ignore
+    is_open = (torch.arange(code.mean.shape[-1], device=code.mean.device) < width).to(code.mean)
+    likelihood = network.decode(code.z * is_open, given.observed)  # pyright: ignore
     return sample_nats(Pass(code, likelihood), corrupted)[0].mean(0).cpu().numpy()

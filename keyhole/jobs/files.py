@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from keyhole.data import Rows
-    from keyhole.tasks.detect.drafts import Draft
+    from keyhole.tasks.detect.counting import Draft
 
 
 RUN, LOCK = "run.json", "lock"
@@ -268,7 +268,7 @@ def _finished(answer: Deferring, paths: list[Path]) -> Iterator[pa.Table]:
 
 
 def _drafts(paths: list[Path]) -> Iterator[Draft]:
-    from keyhole.tasks.detect.drafts import Draft
+    from keyhole.tasks.detect.counting import Draft
 
     for path in paths:
         with open(path, "rb") as file:

@@ -14,7 +14,8 @@ from jaxtyping import Int64
 from keyhole.core.files import write_whole
 from keyhole.data.image_rows import resized
 from keyhole.errors import FileError
-from keyhole.tasks.detect.detector import AnomalyDetector, anomaly_map_of, check_maps
+from keyhole.tasks.detect.anomaly_map import anomaly_map_of, check_maps
+from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.scorer import ScoredBlock
 
 STRETCH = 0.5  # per cent of the pixels at each end that may be clipped when shown

@@ -13,10 +13,9 @@ from jaxtyping import Float, Int64
 from keyhole.autoencoder.reading import blocks_of, id_column_of, open_rows
 from keyhole.core.progress import clock, stage
 from keyhole.data import Source
-from keyhole.tasks.detect.answer import Reason
+from keyhole.tasks.detect.answer import Pattern, Reason, shared
 from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.explain import explain
-from keyhole.tasks.detect.patterns import Pattern, shared
 from keyhole.tasks.detect.scorer import ScoredBlock
 from keyhole.tasks.monitor.drift import Drift
 
@@ -127,7 +126,7 @@ class RowCollector:
         """Scores and codes of a block; names and reasons of rows that may be shown with them."""
         model, start, score = self.detector.autoencoder_, judged.start, judged.anomaly_score
         p_value = self.detector.calibration_.p_value(score)
-        self.drift.add(judged.batch, p_value, judged.unmet)
+        self.drift.add(judged.batch, p_value, judged.unknown_groups)
         strong = self.places(judged).tolist()
         first = range(max(0, min(len(score), ALL_NAMED - start)))
         column = id_column_of(model)

@@ -188,7 +188,7 @@ def test_a_segment_never_met_is_judged_as_the_whole_is_and_is_said(of_fleet):
         next(open_rows(of_fleet.autoencoder_, new).blocks(100))
     )
     np.testing.assert_allclose(
-        scores, -plain.score_block(plain.ask(batch)).anomaly_score, rtol=1e-6
+        scores, -plain.score_block(plain.raw_scores(batch)).anomaly_score, rtol=1e-6
     )
     drift = Drift(of_fleet.autoencoder_.model_.modality)
     for block in open_rows(of_fleet.autoencoder_, strange).blocks(100):
@@ -344,9 +344,9 @@ def test_surprises_of_two_seeds_agree_on_which_rows_are_odd():
 def test_a_million_rows_would_be_remembered_by_no_more_than_a_bounded_sample(monkeypatch):
     monkeypatch.setattr("keyhole.modalities.rows.reference.MOST_ROWS", 100)
     fitted = detector(draw(3_000), steps=2)
-    assert len(fitted.scorer_.anomaly_score.bank.points) == 100
+    assert len(fitted.scorer_.anomaly_score.reference_points.points) == 100
     assert len(fitted.scorer_.reference) <= 5 * 100
-    assert torch.isfinite(fitted.scorer_.anomaly_score.bank.points).all()
+    assert torch.isfinite(fitted.scorer_.anomaly_score.reference_points.points).all()
 
 
 def test_contamination_and_group_are_the_detectors_and_leave_the_schema_as_it_is(tmp_path):

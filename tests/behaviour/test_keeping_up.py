@@ -98,18 +98,17 @@ def test_the_net_and_the_units_stay_as_they_were():
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     np.testing.assert_array_equal(fitted.scorer_.anomaly_score.units, units)
     np.testing.assert_array_equal(fitted.scorer_.anomaly_score.typical, typical)
-    assert len(fitted.scorer_.anomaly_score.bank.points) == 300
+    assert len(fitted.scorer_.anomaly_score.reference_points.points) == 300
     assert len(fitted.calibration_.anomaly_scores) == 300
 
 
-def test_a_bank_does_not_grow_beyond_its_bound(monkeypatch):
+def test_reference_points_do_not_grow_beyond_their_bound(monkeypatch):
     monkeypatch.setattr("keyhole.modalities.rows.reference.MOST_ROWS", 150)
     fitted, sizes = detector(draw(1_500)), []
     for seed in range(4):
         fitted.partial_fit(draw(700, seed))
-        sizes.append(
-            (len(fitted.scorer_.anomaly_score.bank.points), len(fitted.scorer_.reference))
-        )
+        scorer = fitted.scorer_
+        sizes.append((len(scorer.anomaly_score.reference_points.points), len(scorer.reference)))
     assert sizes == [sizes[0]] * 4
     assert sizes[0][0] == 150
     assert 150 < len(fitted.calibration_.anomaly_scores) <= sizes[0][1]

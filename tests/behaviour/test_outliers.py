@@ -132,7 +132,7 @@ def test_gaps_make_no_cell_strange(mixed):
     rows = draw(300, 11)
     for i, column in enumerate(rows):
         rows[column] = rows[column].astype(object).where(np.arange(300) % 10 != i, None)
-    (judged,) = mixed.scorer_.through(blocks_of(mixed.autoencoder_, rows))
+    (judged,) = mixed.scorer_.scored_blocks(blocks_of(mixed.autoencoder_, rows))
     asked = judged.raw_scores
     assert (asked.tails.numpy()[~asked.observed.numpy()] == 0).all()
     assert (mixed.predict(rows) < 0).mean() < 0.04

@@ -10,7 +10,7 @@ from keyhole.report.facts import calibrated, rows_in_words, trust
 from keyhole.report.figures import p_value_histogram
 from keyhole.report.words import number, plain, rate, script_json, times
 from keyhole.tasks import Answer, Reason
-from keyhole.tasks.detect.patterns import shared
+from keyhole.tasks.detect.answer import shared
 
 
 def answer(reasons, rows=20, alarm=None):

@@ -16,7 +16,7 @@ from keyhole.model.bottlenecks import Plain
 from keyhole.report import ScoredRows, render, score_rows, write_report
 from keyhole.report.codemap import choose, pack
 from keyhole.tasks import AnomalyDetector
-from keyhole.tasks.detect.patterns import Pattern
+from keyhole.tasks.detect.answer import Pattern
 from keyhole.training import TrainingConfig
 
 HOSTILE = [

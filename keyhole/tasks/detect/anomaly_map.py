@@ -1,14 +1,22 @@
 """Where in a row is what is anomalous? Nats of every place of its map, in multiples of usual."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from keyhole.core.records import Batch
+from keyhole.errors import SettingError
 from keyhole.modalities import Maps, Modality
 from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.model.network import Network
+
+if TYPE_CHECKING:
+    from keyhole.tasks.detect.scorer import Scorer
 
 LEAST_USUAL = 0.1  # of the mean over places: a pixel that was black in all images is not all noise
 PASS_ROWS = 1_024
@@ -32,7 +40,7 @@ def map_nats(
     return torch.cat(parts, 1)
 
 
-def usual_nats(
+def typical_nats_of_places(
     modality: Modality, maps: Maps, network: Network, reference: ReferenceSet
 ) -> Float[np.ndarray, " place"]:
     """The mean nats of each place over rows that calibrate, by nets that never saw them."""
@@ -40,7 +48,22 @@ def usual_nats(
     nats = map_nats(modality, maps, network, judged.batch)
     if reference.folds > 1:
         fold = torch.from_numpy(judged.fold)
-        mine = nats[fold.clamp(min=0), torch.arange(len(fold))]
-        nats = torch.where((fold >= 0)[:, None], mine, nats.mean(0))[None]
-    usual = nats.mean(0).nanmean(0).nan_to_num(nan=0.0).double()
-    return usual.clamp(min=max(LEAST_USUAL * float(usual.mean()), 1e-6)).numpy()
+        own_nats = nats[fold.clamp(min=0), torch.arange(len(fold))]
+        nats = torch.where((fold >= 0)[:, None], own_nats, nats.mean(0))[None]
+    mean_nats = nats.mean(0).nanmean(0).nan_to_num(nan=0.0).double()
+    return mean_nats.clamp(min=max(LEAST_USUAL * float(mean_nats.mean()), 1e-6)).numpy()
+
+
+def anomaly_map_of(scorer: Scorer, batch: Batch) -> np.ndarray:
+    """(row, height, width) of encoded rows: the anomaly maps of images."""
+    maps: Any = scorer.table.maps
+    network = scorer.anomaly_score.network
+    nats = map_nats(scorer.table, maps, network, batch).mean(0).numpy()
+    return maps.shaped(nats / scorer.usual)
+
+
+def check_maps(scorer: Scorer) -> None:
+    """Raises: SettingError for the detector of rows without anomaly maps."""
+    if scorer.table.maps is None or scorer.usual is None:
+        reason = scorer.table.supports("anomaly_map")
+        raise SettingError(reason or "this model has no anomaly maps")

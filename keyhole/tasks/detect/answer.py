@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keyhole.data.frames import Label, label_of, outline, same_kind
-from keyhole.tasks.detect.patterns import Pattern, shared
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +27,7 @@ class Reason:
 
     `expected` says with its level what the rest of the row lets expect. `partners` are values of
     other columns that this one, usual by itself, does not go together with: "currency = USD".
-    Cells of a row in which no value stands out are its loudest, with nothing `expected`.
+    Cells of a row in which no value stands out are its most costly, with nothing `expected`.
     `numbers` are the value and the ends of the expected range (moments in seconds since 1970);
     None for levels, and where no range was expected.
     """
@@ -68,8 +67,8 @@ def in_words(cells: Sequence[Reason], alarm: bool = True) -> str:
 
 def nothing_stands_out(alarm: bool) -> str:
     """What to say of a row whose values all fit what was expected in their place."""
-    said = "no single value stands out"
-    return f"the combination of all values is unusual; {said}" if alarm else said
+    text = "no single value stands out"
+    return f"the combination of all values is unusual; {text}" if alarm else text
 
 
 @dataclass(frozen=True)
@@ -153,18 +152,18 @@ class Answer:
     def _repr_html_(self) -> str:
         lines = []
         for place in self.strongest():
-            said = in_words(self.reasons.get(int(place), []), bool(self.alarm[place]))
+            reasons = in_words(self.reasons.get(int(place), []), bool(self.alarm[place]))
             alarm = "alarm" if self.alarm[place] else ""
             lines.append(
                 f"<tr><td>{html.escape(self.name(place))}</td><td>{self.anomaly_score[place]:.2f} "
                 f"± {self.score_std[place]:.2f}</td>"
-                f"<td>{self.p_value[place]:.3g}</td><td>{alarm}</td><td>{html.escape(said)}</td></tr>"
+                f"<td>{self.p_value[place]:.3g}</td><td>{alarm}</td><td>{html.escape(reasons)}</td></tr>"
             )
         head = "".join(f"<th>{h}</th>" for h in ("row", "anomaly_score", "p", "", "reasons"))
-        found = "".join(f"<li>{html.escape(str(pattern))}</li>" for pattern in self.patterns())
+        patterns = "".join(f"<li>{html.escape(str(pattern))}</li>" for pattern in self.patterns())
         return (
             f"<p>{len(self):,} rows, {int(self.alarm.sum()):,} alarms; the strongest:</p>"
-            f"{found and f'<ul>{found}</ul>'}"
+            f"{patterns and f'<ul>{patterns}</ul>'}"
             f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
         )
 
@@ -180,9 +179,9 @@ def join(answers: list[Answer]) -> Answer:
     ids = None
     if answers[0].ids is not None:
         ids = pa.chunked_array([answer.ids for answer in answers]).combine_chunks()
-    whole = ("rows", "anomaly_score", "score_std", "p_value", "alarm")
+    names = ("rows", "anomaly_score", "score_std", "p_value", "alarm")
     return Answer(
-        **{name: np.concatenate([getattr(answer, name) for answer in answers]) for name in whole},
+        **{name: np.concatenate([getattr(answer, name) for answer in answers]) for name in names},
         reasons=reasons,
         ids=ids,
         id_name=answers[0].id_name,
@@ -239,3 +238,79 @@ class Filling:
         filled = {str(name): int(count) for name, count in dict(counts["filled"]).items()}
         self.task.counts.append(filled)
         self.blocks += 1
+
+
+MOST_PATTERNS = 5
+LEAST_ROWS = 2
+SPEAKS = 0.5  # of the share of a row's first cell: weaker cells do not speak for the row
+NEW = 0.5  # of a pattern's rows stand in no pattern before it
+
+Key = tuple[str, str, str]  # column, direction, level
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A cell that some alarms share: `rows` of them, by their places, `of` so many explained.
+
+    `direction` is "above" or "below" what was expected (a later moment is above), "" where there
+    is none. `value` is the cell's text where it is the same in all rows, else "".
+    """
+
+    column: str
+    direction: str
+    value: str
+    rows: tuple[int, ...]
+    of: int
+
+    @property
+    def cell(self) -> str:
+        """What the rows share, without how many they are."""
+        if self.direction:
+            same = f" = {self.value}," if self.value else ""
+            return f"{self.column}{same} {self.direction} what was expected"
+        if self.value:
+            return f"{self.column} = {self.value!r}"
+        return f"{self.column} unlike the rest of its row"
+
+    def __str__(self) -> str:
+        return f"{len(self.rows):,} of {self.of:,} alarms: {self.cell}"
+
+
+def shared(reasons: Mapping[int, Sequence[Reason]], places: Iterable[int]) -> list[Pattern]:
+    """What groups of these rows share, the largest first: at most five patterns.
+
+    A pattern is the first cell of some row: its column, and its direction or level. It holds
+    each row where such a cell speaks. They are chosen greedily, each for the rows that no pattern
+    before it holds, at least two of them; rows without a cell are not counted, and those in which
+    no value stands out share nothing.
+    """
+    explained = [int(place) for place in places if reasons.get(int(place))]
+    firsts = {_key(reasons[place][0]) for place in explained if reasons[place][0].stands_out}
+    rows_of_key: dict[Key, dict[int, str]] = {key: {} for key in sorted(firsts)}
+    for place in explained:
+        for cell in reasons[place]:
+            speaks = cell.stands_out and cell.share >= SPEAKS * reasons[place][0].share
+            if speaks and _key(cell) in rows_of_key:
+                rows_of_key[_key(cell)][place] = cell.value
+    patterns, covered_rows = [], set()
+    while rows_of_key and len(patterns) < MOST_PATTERNS:
+        key = max(
+            rows_of_key,
+            key=lambda one: (len(rows_of_key[one].keys() - covered_rows), len(rows_of_key[one])),
+        )
+        rows = rows_of_key.pop(key)
+        gain = len(rows.keys() - covered_rows)
+        if gain < LEAST_ROWS:
+            break
+        if gain < NEW * len(rows):
+            continue
+        covered_rows |= rows.keys()
+        values = set(rows.values())
+        same = values.pop() if len(values) == 1 and (key[1] or key[2]) else key[2]
+        patterns.append(Pattern(key[0], key[1], same, tuple(sorted(rows)), len(explained)))
+    return sorted(patterns, key=lambda pattern: -len(pattern.rows))
+
+
+def _key(cell: Reason) -> Key:
+    """What makes two cells alike: a level is itself, a number is its direction."""
+    return cell.column, cell.direction, cell.value if cell.numbers is None else ""

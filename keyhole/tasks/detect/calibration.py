@@ -27,15 +27,15 @@ def beyond_chance(alarms: int, rows: int, rate: float, calibrated_on: int = 0) -
     `rate` is the false alarm rate; by how much it may be missed depends on how many rows it was
     calibrated on, 0 where that is not known.
     """
-    said = f"{alarms:,} {'alarm' if alarms == 1 else 'alarms'} in {rows:,} "
-    said += "row" if rows == 1 else "rows"
+    text = f"{alarms:,} {'alarm' if alarms == 1 else 'alarms'} in {rows:,} "
+    text += "row" if rows == 1 else "rows"
     if not rows or not rate:
-        return said
-    said += f"; if all rows were normal, about {expected_alarms(rows, rate)} would be expected "
-    said += f"at {100 * rate:.2g} %: "
+        return text
+    text += f"; if all rows were normal, about {expected_alarms(rows, rate)} would be expected "
+    text += f"at {100 * rate:.2g} %: "
     if alarms <= most_by_chance(rows, rate, calibrated_on):
-        return said + "no more than chance, unless the training rows held such anomalies too"
-    return said + f"about {max(alarms - rate * rows, 1):,.0f} more than chance"
+        return text + "no more than chance, unless the training rows held such anomalies too"
+    return text + f"about {max(alarms - rate * rows, 1):,.0f} more than chance"
 
 
 def expected_alarms(rows: int, rate: float) -> str:

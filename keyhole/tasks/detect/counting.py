@@ -1,21 +1,23 @@
-"""Answers blocks of rows, from several threads, and counts what all rows add up to."""
+"""Answers blocks of rows, from several threads, and counts what all rows add up to.
+
+Where alarms depend on all rows, blocks are drafted first, and finished once all are scored.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from keyhole.autoencoder.reading import id_column_of
-from keyhole.tasks.detect.answer import Answer, Reason, answer_of
+from keyhole.data.source import ArrowRows
+from keyhole.tasks.detect.answer import Answer, Pattern, Reason, answer_of, shared
 from keyhole.tasks.detect.calibration import Discoveries
-from keyhole.tasks.detect.drafts import Draft
-from keyhole.tasks.detect.explain import explain
-from keyhole.tasks.detect.patterns import Pattern, shared
+from keyhole.tasks.detect.explain import MOST_CELLS, explain
 from keyhole.tasks.monitor.drift import Drift
 
 if TYPE_CHECKING:
@@ -23,10 +25,80 @@ if TYPE_CHECKING:
 
     from keyhole.data import Rows
     from keyhole.tasks.detect.detector import AnomalyDetector
-    from keyhole.tasks.detect.scorer import ScoredBlock
+    from keyhole.tasks.detect.scorer import ScoredBlock, Scorer
 
-MOST_SHARED = 10_000  # alarms that are looked through for what they share
+MAX_SHARED = 10_000  # alarms that are looked through for what they share
 Reasons = dict[int, list[Reason]]
+ARRAYS = ("rows", "anomaly_score", "score_std", "p_value")  # of an answer, as they are written
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The answer for a block without alarms, and its rows at `places`, which may need reasons."""
+
+    answer: Answer
+    places: Int64[np.ndarray, " candidate"]
+    candidates: Rows
+
+    @classmethod
+    def of(cls, answer: Answer, rows: Rows, candidates: Bool[np.ndarray, " row"]) -> Self:
+        """The draft of a block of rows; the candidate rows are copied."""
+        places = np.flatnonzero(candidates)
+        return cls(answer, places, rows.take(places))
+
+    def __len__(self) -> int:
+        return len(self.answer)
+
+    def finish(self, scorer: Scorer, threshold: float, *, explain_all: bool = False) -> Answer:
+        """The answer with alarms above the threshold, and reasons: of alarms, or all candidates.
+
+        Rows that get reasons are scored again, for what was masked is not kept.
+        """
+        alarm, reasons = self.answer.anomaly_score > threshold, {}
+        explained = self.places if explain_all else self.places[alarm[self.places]]
+        if len(explained):
+            rows = self.candidates.take(np.searchsorted(self.places, explained))
+            judged = scorer.score_block(rows, int(self.answer.rows[0]) - 1)
+            by_line = explain(scorer, judged, np.arange(len(explained)), MOST_CELLS)
+            reasons = {int(explained[line]): cells for line, cells in by_line.items()}
+        return replace(self.answer, alarm=alarm, reasons=reasons)
+
+    def write(self, file: BinaryIO) -> None:
+        """Append the draft to a file, as two Arrow streams."""
+        import pyarrow as pa
+
+        arrays = {name: getattr(self.answer, name) for name in ARRAYS}
+        arrays["candidate"] = np.isin(np.arange(len(self)), self.places)
+        table = pa.table(arrays)
+        if self.answer.ids is not None:
+            table = table.append_column(str(self.answer.id_name), self.answer.ids)
+        for part in (table, self.candidates.arrow()):
+            with pa.ipc.new_stream(file, part.schema) as stream:
+                stream.write_table(part)
+
+    @classmethod
+    def read(cls, file: BinaryIO) -> Self:
+        """The next draft of a file."""
+        table, candidates = _read(file), _read(file)
+        arrays: dict[str, Any] = {
+            name: table.column(place).to_numpy() for place, name in enumerate(ARRAYS)
+        }
+        ids = id_name = None
+        if table.num_columns > len(ARRAYS) + 1:
+            ids, id_name = table.column(len(ARRAYS) + 1).combine_chunks(), table.column_names[-1]
+        answer = Answer(
+            **arrays, alarm=np.zeros(len(table), bool), reasons={}, ids=ids, id_name=id_name,
+            label="row",
+        )  # fmt: skip
+        places = np.flatnonzero(table.column(len(ARRAYS)).to_numpy())
+        return cls(answer, places, ArrowRows(candidates))
+
+
+def _read(file: BinaryIO) -> pa.Table:
+    import pyarrow as pa
+
+    with pa.ipc.open_stream(file) as stream:
+        return stream.read_all()
 
 
 class Output(Protocol):
@@ -99,7 +171,7 @@ class Counts:
             self.discoveries.add_json(counts["discoveries"])
         self.drift.add_json(counts["drift"])
         self.alarms += int(counts["alarms"])
-        if len(self.reasons) < MOST_SHARED:
+        if len(self.reasons) < MAX_SHARED:
             self.reasons.update(reasons)
 
 
@@ -160,14 +232,14 @@ class Detecting:
         answer = answer_of(
             judged, detector.calibration_, alarm, own, id_column_of(detector.autoencoder_)
         )
-        counts.drift.add(judged.batch, answer.p_value, judged.unmet)
+        counts.drift.add(judged.batch, answer.p_value, judged.unknown_groups)
         return answer
 
     def _counted(self, answer: Answer, start: int) -> pa.Table:
         counts = self.part
         with self.lock:
             counts.alarms += int(answer.alarm.sum())
-            if len(counts.reasons) < MOST_SHARED:
+            if len(counts.reasons) < MAX_SHARED:
                 counts.reasons.update({start + i: c for i, c in answer.reasons.items()})
         return answer.arrow()
 

@@ -19,36 +19,20 @@ from keyhole.autoencoder.estimator import Autoencoder, fit_for
 from keyhole.autoencoder.input_validation import without_weights
 from keyhole.autoencoder.reading import blocks_of, id_column_of
 from keyhole.core.progress import EvaluateCallback, heard_if_verbose
-from keyhole.core.records import Batch
 from keyhole.data import Rows, Source
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.modalities.prepared import FitOptions
 from keyhole.store import Bundle, read_bundle, wrap_errors
 from keyhole.tasks.base import an_autoencoder, seeded
-from keyhole.tasks.detect.anomaly_map import map_nats
+from keyhole.tasks.detect.anomaly_map import anomaly_map_of, check_maps
 from keyhole.tasks.detect.answer import Answer, answer_of, join
 from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rate
-from keyhole.tasks.detect.drafts import Draft
+from keyhole.tasks.detect.counting import Draft
 from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
-from keyhole.tasks.detect.scorer import ScoredBlock, Scorer, kept_of, support_fraction_of
+from keyhole.tasks.detect.scorer import ScoredBlock, Scorer, state_of, support_fraction_of
 from keyhole.tasks.monitor.drift import Drift
-
-
-def anomaly_map_of(scorer: Scorer, batch: Batch) -> np.ndarray:
-    """(row, height, width) of encoded rows: the anomaly maps of images."""
-    maps: Any = scorer.table.maps
-    network = scorer.anomaly_score.network
-    nats = map_nats(scorer.table, maps, network, batch).mean(0).numpy()
-    return maps.shaped(nats / scorer.usual)
-
-
-def check_maps(scorer: Scorer) -> None:
-    """Raises: SettingError for the detector of rows without anomaly maps."""
-    if scorer.table.maps is None or scorer.usual is None:
-        reason = scorer.table.supports("anomaly_map")
-        raise SettingError(reason or "this model has no anomaly maps")
 
 
 @heard_if_verbose("fit", "partial_fit", "calibrate", "score_samples", "anomaly_map", "answer")
@@ -89,7 +73,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         on_evaluate: EvaluateCallback | None = None,
         on_data_ready: Callable[[Modality, Source, int], None] | None = None,
     ) -> Self:
-        """Fit an Autoencoder on the rows, and settle what is usual on held-out ones.
+        """Fit an Autoencoder on the rows, and calibrate alarms on held-out ones.
 
         `y` is ignored. Hooks as in `Autoencoder.fit`. Raises: DataError, SettingError, FitError.
         """
@@ -101,17 +85,17 @@ class AnomalyDetector(OutlierMixin, Estimator):
             model, X, options,
             checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready,
         )  # fmt: skip
-        return self._settle()
+        return self._calibrated()
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Take new rows in: the bank and the calibration keep up, the net stays; `y` is ignored.
+        """Add new rows to reference and calibration rows; the net stays; `y` is ignored.
 
-        They calibrate too, each as if it were not remembered, in place of what `calibrate` was
+        They calibrate too, each as if it were no reference row, in place of what `calibrate` was
         given; p-values before and after mean the same. A net for another world needs `fit`.
         """
         if not hasattr(self, "autoencoder_"):
             return self.fit(X)
-        self.scorer_ = self.scorer_.taught(blocks_of(self.autoencoder_, X))
+        self.scorer_ = self.scorer_.updated(blocks_of(self.autoencoder_, X))
         self._keep_reference()
         return self
 
@@ -150,12 +134,12 @@ class AnomalyDetector(OutlierMixin, Estimator):
         """
         check_is_fitted(an_autoencoder(autoencoder, "AnomalyDetector.from_fitted"))
         support_fraction_of(contamination)
-        return cls._over(autoencoder, false_alarm_rate, contamination, None)._settle()
+        return cls._over(autoencoder, false_alarm_rate, contamination, None)._calibrated()
 
     def score_samples(self, X: Any) -> np.ndarray:
         """The negative of each row's anomaly score: -1 is usual, -3 three times as far out."""
         check_is_fitted(self)
-        judged = self.scorer_.through(blocks_of(self.autoencoder_, X))
+        judged = self.scorer_.scored_blocks(blocks_of(self.autoencoder_, X))
         return np.concatenate([-block.anomaly_score for block in judged])
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -189,7 +173,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         """
         check_is_fitted(self)
         check_explained(explain_rows)
-        judged = self.scorer_.through(blocks_of(self.autoencoder_, X))
+        judged = self.scorer_.scored_blocks(blocks_of(self.autoencoder_, X))
         if fdr is not None:
             answers = self._discoveries(judged, Discoveries(self.calibration_, fdr), explain_rows)
             return join(answers).labelled_like(X)
@@ -236,7 +220,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         judged = self.scorer_.score_block(rows, start)
         answer = self._answer(judged, explain_rows, most_features)
         if drift is not None:
-            drift.add(judged.batch, answer.p_value, judged.unmet)
+            drift.add(judged.batch, answer.p_value, judged.unknown_groups)
         return answer
 
     def _answer(self, judged: ScoredBlock, explain_rows: str, most_features: int) -> Answer:
@@ -302,11 +286,11 @@ class AnomalyDetector(OutlierMixin, Estimator):
             return cls.from_fitted(
                 model, false_alarm_rate=0.01 if false_alarm_rate is None else false_alarm_rate
             )
-        kept = kept_of(bundle.sections["detect"])
+        state = state_of(bundle.sections["detect"])
         with wrap_errors("section 'detect'"):
-            scorer = Scorer.restored(kept, model)
-        rate = kept.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-        detector = cls._over(model, rate, kept.contamination, kept.group)
+            scorer = Scorer.restored(state, model)
+        rate = state.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+        detector = cls._over(model, rate, state.contamination, state.group)
         detector.scorer_ = scorer
         if false_alarm_rate is not None and (
             short := scorer.calibration.shortage(false_alarm_rate)
@@ -324,8 +308,8 @@ class AnomalyDetector(OutlierMixin, Estimator):
         detector.autoencoder_ = copy(model)
         return detector
 
-    def _settle(self) -> Self:
-        self.scorer_ = Scorer.settle(self.autoencoder_, self.contamination, self.group)
+    def _calibrated(self) -> Self:
+        self.scorer_ = Scorer.calibrated(self.autoencoder_, self.contamination, self.group)
         self._keep_reference()
         return self._warned()
 

@@ -84,8 +84,8 @@ def _labelled(detector: AnomalyDetector, X: Any, label: str) -> Source:
 def _compared(label: str, labels: list[Any], scored: np.ndarray, alarms: np.ndarray) -> Evaluation:
     """Anomaly scores and alarms of all rows against their labels."""
     truth, positive, known = truth_of(label, labels)
-    kept = known & ~np.isnan(scored)
-    truth, scored, alarms = truth[kept], scored[kept], alarms[kept]
+    counted = known & ~np.isnan(scored)
+    truth, scored, alarms = truth[counted], scored[counted], alarms[counted]
     if truth.all() or not truth.any():
         raise DataError(
             f"label column {label!r} holds only one class in {len(truth):,} rows: "

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
-from keyhole.core.layout import column_nats
+from keyhole.core.layout import Layout, column_nats
 from keyhole.core.records import Batch, Likelihood
+from keyhole.modalities import Modality
 from keyhole.modalities.expected import SHARE, Prediction
+from keyhole.modalities.rows.calibrate import members_mean
+from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.model.network import Network
 
 if TYPE_CHECKING:
@@ -22,14 +25,14 @@ MOST_PARTNERS = 2
 MOST_TRIED = 32  # columns that may be partners: the least expected of a wide row
 OF_TRAINING = f"({100 * SHARE:.0f} % of training rows)"
 SETTLED = 1.0  # nats beyond the usual: the rest of a conflict is not worth a partner
-LEAST_DROP = 0.25  # of a value's nats, that a partner's hiding takes away
+LEAST_DROP = 0.25  # of a value's nats, that masking a partner takes away
 ALONE = 2 * np.log(10)  # nats of the edge: at most a hundredth of training rows lie as far out
-PASS_ROWS, PASS_FEATURES = 4_096, 1 << 18  # of rows with a column hidden that are held at once
+PASS_ROWS, PASS_FEATURES = 4_096, 1 << 18  # of rows with a masked column in one pass
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """One hidden column of each line: its nats, its value, and what was expected there.
+    """One masked column of each line: its nats, its value, and what was expected there.
 
     `stands_out`: the value does not fit; `paired`: it is a usual one of its column, so that it
     only does not fit the rest of its row. `numbers`: the value and the ends of the expected range,
@@ -49,45 +52,47 @@ def predict(
     scorer: Scorer,
     judged: ScoredBlock,
     places: Int64[np.ndarray, " line"],
-    asked: Int64[np.ndarray, " line"],
-    hidden: Bool[np.ndarray, "line column"],
+    columns: Int64[np.ndarray, " line"],
+    masked: Bool[np.ndarray, "line column"],
     edge: Float[np.ndarray, " line"],
 ) -> Predicted:
-    """One column of each of these rows beside what the columns that are not hidden say of it.
+    """One column of each of these rows beside what the other, visible columns predict.
 
     `edge` are the nats of a value that lies at the end of its own column.
     """
     table, network = scorer.table, scorer.anomaly_score.network
     batch = judged.batch.take(torch.from_numpy(places)).to(_device(network))
-    covered = torch.from_numpy(hidden[:, table.layout.column_of_feature]).to(batch.observed.device)
-    likelihood = network(batch.hide(covered)).likelihood
+    masked_features = torch.from_numpy(masked[:, table.layout.column_of_feature]).to(
+        batch.observed.device
+    )
+    likelihood = network(batch.hide(masked_features)).likelihood
     nats, _ = column_nats(-likelihood.deviance(batch)[0].mean(0), batch.observed, table.layout)
-    said = scorer.intervals.predict(likelihood)
-    whole = (table.features(batch), said.middle, said.low, said.high)
+    prediction = scorer.intervals.predict(likelihood)
+    features = (table.features(batch), prediction.middle, prediction.low, prediction.high)
     values, expected = [""] * len(places), [""] * len(places)
     stands_out, paired = np.zeros((2, len(places)), bool)
     numbers = np.full((len(places), 3), np.nan)
-    for c in np.unique(asked).tolist():
-        lines, name = np.flatnonzero(asked == c), table.layout.columns[c]
+    for c in np.unique(columns).tolist():
+        lines, name = np.flatnonzero(columns == c), table.layout.columns[c]
         own = table.layout.features(name)
         levels = _levels(likelihood, own[0], lines) if table.layout.slots[own[0]].coded else None
-        cells = whole[0][lines][:, own]
-        middle, low, high = (part[lines][:, own] for part in whole[1:])
-        found = table.expected(name, cells, Prediction(middle, low, high, levels))
+        cells = features[0][lines][:, own]
+        middle, low, high = (part[lines][:, own] for part in features[1:])
+        expectation = table.expected(name, cells, Prediction(middle, low, high, levels))
         alone = (edge[lines] >= ALONE) & (levels is None)
-        by_itself = alone & (found.fits | ~found.known)
+        by_itself = alone & (expectation.fits | ~expectation.known)
         usual = _usual_ends(scorer, c)
         texts = table.texts(judged.rows.take(places[lines]), name)
-        numbers[lines] = np.nan if found.numbers is None else found.numbers
+        numbers[lines] = np.nan if expectation.numbers is None else expectation.numbers
         for i, line in enumerate(lines.tolist()):
-            values[line], expected[line] = texts[i], found.texts[i]
+            values[line], expected[line] = texts[i], expectation.texts[i]
             ends = table.usual(name, *usual) if by_itself[i] and usual is not None else None
             if ends is not None:
                 text, *numbers[line, 1:] = ends
                 expected[line] = f"{text} {OF_TRAINING}"
-        stands_out[lines] = ~found.fits | alone
-        paired[lines] = ~found.fits & ~by_itself & _is_usual(scorer, c, cells, usual)
-    own_nats = nats.cpu().double().numpy()[np.arange(len(places)), asked]
+        stands_out[lines] = ~expectation.fits | alone
+        paired[lines] = ~expectation.fits & ~by_itself & _is_usual(scorer, c, cells, usual)
+    own_nats = nats.cpu().double().numpy()[np.arange(len(places)), columns]
     return Predicted(own_nats, values, expected, stands_out, paired, numbers)
 
 
@@ -102,65 +107,68 @@ def partners(
     scorer: Scorer,
     judged: ScoredBlock,
     places: Int64[np.ndarray, " line"],
-    asked: Int64[np.ndarray, " line"],
-    hidden: Bool[np.ndarray, "line column"],
+    columns: Int64[np.ndarray, " line"],
+    masked: Bool[np.ndarray, "line column"],
 ) -> list[list[int]]:
-    """The columns whose values the asked one does not go together with, the strongest first.
+    """The columns whose values do not go together with that in `columns`, the strongest first.
 
-    Each is the one whose hiding makes the asked value least anomalous, given those before it.
+    Masking a partner makes the value in `columns` least anomalous, given the partners before it.
     """
     batch, typical = judged.batch.take(torch.from_numpy(places)), scorer.anomaly_score.typical
-    nats = hidden_nats(scorer, batch, hidden, asked)
+    nats = masked_nats(scorer, batch, masked, columns)
     deviance = judged.raw_scores.deviance[:, torch.from_numpy(places)].mean(0).numpy()
-    observed, hidden = judged.raw_scores.observed[torch.from_numpy(places)].numpy(), hidden.copy()
-    found: list[list[int]] = [[] for _ in places]
-    left = np.arange(len(places))
+    observed, masked = judged.raw_scores.observed[torch.from_numpy(places)].numpy(), masked.copy()
+    chosen: list[list[int]] = [[] for _ in places]
+    open_ = np.arange(len(places))
     for _ in range(MOST_PARTNERS):
-        loud = np.where(observed & ~hidden, deviance, -np.inf)[left]
-        tried = np.argsort(-loud, axis=1, kind="stable")[:, :MOST_TRIED]
-        open_ = np.take_along_axis(loud, tried, 1) > -np.inf
-        count = tried.shape[1]
-        lines = np.repeat(left, count)
-        covered = hidden[lines]
-        covered[np.arange(len(lines)), tried.ravel()] = True
+        cost = np.where(observed & ~masked, deviance, -np.inf)[open_]
+        candidates = np.argsort(-cost, axis=1, kind="stable")[:, :MOST_TRIED]
+        allowed = np.take_along_axis(cost, candidates, 1) > -np.inf
+        count = candidates.shape[1]
+        lines = np.repeat(open_, count)
+        covered = masked[lines]
+        covered[np.arange(len(lines)), candidates.ravel()] = True
         some = batch.take(torch.from_numpy(lines))
-        without = hidden_nats(scorer, some, covered, asked[lines]).reshape(-1, count)
-        without = np.where(open_, without, np.inf)
+        without = masked_nats(scorer, some, covered, columns[lines]).reshape(-1, count)
+        without = np.where(allowed, without, np.inf)
         best = without.argmin(1)
-        least = without[np.arange(len(left)), best]
-        gain = nats[left] - least
-        taken = np.isfinite(least) & (gain > LEAST_DROP * nats[left])
-        left, chosen = left[taken], tried[np.arange(len(left)), best][taken]
-        nats[left], hidden[left, chosen] = least[taken], True
-        for line, column in zip(left.tolist(), chosen.tolist(), strict=True):
-            found[line].append(column)
-        left = left[nats[left] > typical[asked[left]] + SETTLED]
-        if not len(left):
+        least = without[np.arange(len(open_)), best]
+        gain = nats[open_] - least
+        taken = np.isfinite(least) & (gain > LEAST_DROP * nats[open_])
+        open_, column_of_line = open_[taken], candidates[np.arange(len(open_)), best][taken]
+        nats[open_], masked[open_, column_of_line] = least[taken], True
+        for line, column in zip(open_.tolist(), column_of_line.tolist(), strict=True):
+            chosen[line].append(column)
+        open_ = open_[nats[open_] > typical[columns[open_]] + SETTLED]
+        if not len(open_):
             break
-    return found
+    return chosen
 
 
 @torch.no_grad()
-def hidden_nats(
-    scorer: Scorer, batch: Batch, hidden: Bool[np.ndarray, "line column"], asked: np.ndarray
+def masked_nats(
+    scorer: Scorer, batch: Batch, masked: Bool[np.ndarray, "line column"], columns: np.ndarray
 ) -> Float[np.ndarray, " line"]:
-    """The nats of one column in each line, beyond a perfect guess, where these are hidden."""
+    """The nats of one column in each line, beyond a perfect prediction, with `masked` masked."""
     layout, network = scorer.table.layout, scorer.anomaly_score.network
-    found, step = np.zeros(len(asked)), max(min(PASS_ROWS, PASS_FEATURES // len(layout)), 1)
-    for start in range(0, len(asked), step):
+    nats_of_lines, step = (
+        np.zeros(len(columns)),
+        max(min(PASS_ROWS, PASS_FEATURES // len(layout)), 1),
+    )
+    for start in range(0, len(columns), step):
         part = slice(start, start + step)
         rows = batch.take(part).to(_device(network))
-        covered = torch.from_numpy(hidden[part][:, layout.column_of_feature]).to(
+        masked_features = torch.from_numpy(masked[part][:, layout.column_of_feature]).to(
             rows.observed.device
         )
-        deviance = network(rows.hide(covered)).likelihood.deviance(rows)[0].mean(0)
+        deviance = network(rows.hide(masked_features)).likelihood.deviance(rows)[0].mean(0)
         nats, _ = column_nats(-deviance, rows.observed, layout)
-        found[part] = nats.cpu().double().numpy()[np.arange(len(rows)), asked[part]]
-    return found
+        nats_of_lines[part] = nats.cpu().double().numpy()[np.arange(len(rows)), columns[part]]
+    return nats_of_lines
 
 
 def _usual_ends(scorer: Scorer, column: int) -> tuple[float, float] | None:
-    """The ends between which nine tenths of remembered values lie, of a column of numbers."""
+    """The ends between which nine tenths of the reference values lie, of a column of numbers."""
     layout, met = scorer.table.layout, scorer.reference.batch
     if scorer.table.supports("single_values") is not None:
         return None
@@ -185,10 +193,119 @@ def _is_usual(
         return np.zeros(len(cells), bool)
     if usual is None:  # levels: a rare one may still not go together with another value
         return np.ones(len(cells), bool)
-    place = int(slots[0].head == "bernoulli")
-    at_point_mass = cells[:, 0] > 0.5 if place else np.zeros(len(cells), bool)
-    return at_point_mass | ((usual[0] <= cells[:, place]) & (cells[:, place] <= usual[1]))
+    number = int(slots[0].head == "bernoulli")
+    at_point_mass = cells[:, 0] > 0.5 if number else np.zeros(len(cells), bool)
+    return at_point_mass | ((usual[0] <= cells[:, number]) & (cells[:, number] <= usual[1]))
 
 
 def _device(network: Network) -> torch.device:
     return next(network.parameters()).device
+
+
+MOST_ROWS = 1_000  # that intervals rest on
+MOST_PASSES = 64  # of more columns some are masked together
+LEAST_ROWS = 20  # with a value in a cell; with fewer the likelihood's own interval stands
+QUANTILES = ((1 - SHARE) / 2, (1 + SHARE) / 2)
+
+FeatureLikelihood = Float[np.ndarray, "row feature"]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The ends of each feature's interval around what is expected, in reaches; angles of cycles.
+
+    A likelihood's scale is learned for robust training, so its intervals are too wide or too
+    narrow. Residuals of held-out rows, in units of the likelihood's own reach, correct it: their
+    5 % and 95 % quantiles are the ends. Source: split-conformal quantile regression (Romano,
+    Patterson and Candes 2019), a correction for each feature and side.
+    """
+
+    modality: Modality
+    low: Float[np.ndarray, " feature"]
+    high: Float[np.ndarray, " feature"]
+
+    @classmethod
+    @torch.no_grad()
+    def calibrated(
+        cls, modality: Modality, network: Network, reference: ReferenceSet
+    ) -> Intervals:
+        """By the rows that no net trained on, each column masked and predicted from the others."""
+        layout, device = modality.layout, next(network.parameters()).device
+        some = np.random.default_rng(0).permutation(reference.judged)[:MOST_ROWS]
+        rows = reference.take(np.sort(some))
+        fold, batch = rows.fold if reference.folds > 1 else None, rows.batch.to(device)
+        residuals = np.full((len(rows), len(layout)), np.nan)
+        for group in modality.mask_groups(MOST_PASSES):
+            masked = torch.zeros(len(layout), dtype=torch.bool, device=device)
+            masked[group] = True
+            likelihood = network(batch.hide(masked)).likelihood
+            own = _own(likelihood, modality, fold)
+            residuals[:, group] = _residuals(rows.batch, *own, modality)[:, group]
+        low, high = -np.ones(len(layout)), np.ones(len(layout))
+        for feature in range(layout.numbers):
+            known = residuals[~np.isnan(residuals[:, feature]), feature]
+            if len(known) >= LEAST_ROWS:
+                low[feature] = np.quantile(known, QUANTILES[0], method="lower")
+                high[feature] = np.quantile(known, QUANTILES[1], method="higher")
+        return cls(modality, low, high)
+
+    def predict(self, likelihood: Likelihood) -> Prediction:
+        """What a likelihood says of all cells, levels left out."""
+        middle, reach = _own(likelihood, self.modality, None)
+        low, high = middle + self.low * reach, middle + self.high * reach
+        for sine, cosine in _cycles(self.modality.layout):
+            angle = np.arctan2(middle[:, sine], middle[:, cosine])
+            low[:, sine], high[:, sine] = angle + self.low[sine], angle + self.high[sine]
+        return Prediction(middle, low, high)
+
+
+def _own(
+    likelihood: Likelihood, modality: Modality, fold: np.ndarray | None
+) -> tuple[FeatureLikelihood, FeatureLikelihood]:
+    """What is expected in each cell, and half of the likelihood's own interval.
+
+    The mean of the nets; with `fold`, for each row that of the net that has not seen it.
+    """
+    ends = torch.stack(likelihood.interval(SHARE))[:, 0].double().cpu()  # (2, M, B, feature)
+    mean = likelihood.mean
+    if fold is None:
+        mean_of_members = members_mean(mean)
+        middle = torch.cat(
+            [mean_of_members.numbers.double(), mean_of_members.codes.double()], -1
+        ).cpu()
+        low, high = ends.mean(1)
+    else:
+        member, row = torch.from_numpy(fold).clamp(min=0), torch.arange(len(fold))
+        middle = torch.cat([mean.numbers.double(), mean.codes.double()], -1)[0].cpu()[member, row]
+        low, high = ends[:, member, row]
+    return middle.numpy(), modality.reach((high - low).numpy() / 2)
+
+
+def _residuals(
+    batch: Batch, middle: FeatureLikelihood, reach: FeatureLikelihood, modality: Modality
+) -> FeatureLikelihood:
+    """How far cells lie from what was expected, in reaches; angles of cycles, NaN for gaps."""
+    count = modality.layout.numbers
+    numbers, observed = (
+        batch.numbers.cpu().double().numpy(),
+        batch.observed.cpu().numpy()[:, :count],
+    )
+    residuals = np.full(middle.shape, np.nan)
+    residuals[:, :count] = np.where(
+        observed, (numbers - middle[:, :count]) / reach[:, :count], np.nan
+    )
+    for sine, cosine in _cycles(modality.layout):
+        turn = np.arctan2(numbers[:, sine], numbers[:, cosine])
+        turn = turn - np.arctan2(middle[:, sine], middle[:, cosine])
+        turn = (turn + np.pi) % (2 * np.pi) - np.pi
+        residuals[:, sine] = np.where(observed[:, sine], turn, np.nan)
+    return modality.pool_residuals(residuals)
+
+
+def _cycles(layout: Layout) -> list[tuple[int, int]]:
+    """The cells of each cycle of a moment: sine and cosine."""
+    return [
+        (cell, cell + 1)
+        for cell, slot in enumerate(layout.slots)
+        if slot.kind == "datetime" and slot.part.startswith("sin")
+    ]

@@ -1,8 +1,8 @@
 """Why a row is anomalous: the cells without which it would be less so, and what was expected.
 
 A strange cell drags its neighbours along: the net reads it and expects them to be strange too. So
-the loudest columns are hidden one at a time, and the cause is the one with which most of the
-row's nats go: its own, and those of the columns that are guessed better without it. To its own
+the most costly columns are masked one at a time, and the cause is the one with which most of the
+row's nats go: its own, and those of the columns that are predicted better without it. To its own
 count those of the edge of its column: a likelihood that is robust hardly tells far from farther.
 """
 
@@ -23,11 +23,11 @@ from keyhole.tasks.detect.expect import (
     PASS_FEATURES,
     PASS_ROWS,
     Predicted,
-    hidden_nats,
+    masked_nats,
     partners,
     predict,
 )
-from keyhole.tasks.detect.views import hidden_deviance
+from keyhole.tasks.detect.views import masked_deviance
 
 if TYPE_CHECKING:
     from keyhole.data import Rows
@@ -38,8 +38,8 @@ MOST_CELLS = 3
 EXPLAINED = ("alarms", "all", "none")  # rows
 LEAST_SHARE, LEAST_FURTHER = 0.01, 0.1  # of a row's first cell and of further ones
 LEAST_EXCESS = 1.0  # nats: the cells of a row with less have small shares, as it is a calm one
-CANDIDATES = 10  # columns of a row that are hidden in turn: nine passes each
-MOST_TOGETHER = 5  # columns that may stand out once the loudest is hidden
+CANDIDATES = 10  # columns of a row that are masked in turn: nine passes each
+MOST_TOGETHER = 5  # columns that may stand out once the most costly is masked
 EDGE = 0.1  # share of rows at an end of a column: what is farther out costs nats of its own
 RARE = 0.02  # the same of levels and flags, whose likelihood tells what is rare by itself
 EDGE_WEIGHT = 2.0  # of these nats
@@ -49,8 +49,8 @@ EDGE_WEIGHT = 2.0  # of these nats
 class Ranked:
     """Columns of some rows, those first with which most goes; `share` is -1 for a gap.
 
-    `beyond` is what each column costs beyond a guess's nats to be a cause, in nats; `excess` the
-    row's own beyond its usual; `edge` the nats of values at the end of their column.
+    `beyond` is what each column must cost beyond its prediction to be a cause, in nats; `excess`
+    is the row's own beyond its usual; `edge` the nats of values at the end of their column.
     """
 
     columns: Int64[np.ndarray, "line rank"]
@@ -62,11 +62,11 @@ class Ranked:
 
 @dataclass
 class Cause:
-    """A cell that was named: its column, what was hidden then, and its partners' columns."""
+    """A cell that was named: its column, what was masked then, and its partners' columns."""
 
     cell: Reason
     column: int
-    hidden: np.ndarray
+    masked: np.ndarray
     paired: bool
     partners: list[int]
 
@@ -77,10 +77,10 @@ def explain(
     """The cells that made the rows at these places of a block anomalous, strongest first.
 
     The share of the first is the part of the row's excess over its usual cost that goes when the
-    cell is hidden. A further cell counts for what it still costs, and is expected, with those
-    before it hidden: a strange value can vouch neither for itself nor against a neighbour. A cell
-    that fits what was expected in its place is no cause. Where all do, the loudest are returned
-    as cells that do not stand out. All shares are between 0 and 1.
+    cell is masked. A further cell counts for what it still costs, and is expected, with those
+    before it masked: a strange value can vouch neither for itself nor against a neighbour. A cell
+    that fits what was expected in its place is no cause. Where all do, the most costly are
+    returned as cells that do not stand out. All shares are between 0 and 1.
     """
     if not len(places):
         return {}
@@ -95,7 +95,7 @@ def explain(
 
 @dataclass
 class Naming:
-    """The causes of some rows while they are named, (line, column); `hidden` are those so far."""
+    """The causes of some rows while they are named; `masked` (line, column) are those so far."""
 
     scorer: Scorer
     judged: ScoredBlock
@@ -104,85 +104,92 @@ class Naming:
     most: int
 
     def __post_init__(self) -> None:
-        self.hidden = np.zeros(self.ranked.beyond.shape, bool)
-        self.found: list[list[Cause]] = [[] for _ in self.places]
+        self.masked = np.zeros(self.ranked.beyond.shape, bool)
+        self.causes: list[list[Cause]] = [[] for _ in self.places]
 
     def try_rank(self, rank: int) -> None:
         """Name the column of this rank in the rows where it does not fit."""
         ranked, share = self.ranked, self.ranked.share[:, rank]
-        few = np.array([len(causes) < self.most for causes in self.found])
+        few = np.array([len(causes) < self.most for causes in self.causes])
         lines = np.flatnonzero(few & (share > LEAST_SHARE))
         if not len(lines):
             return
-        asked, share, hidden = ranked.columns[lines, rank], share[lines], self.hidden[lines]
-        hidden[np.arange(len(lines)), asked] = True
-        at = predict(
-            self.scorer, self.judged, self.places[lines], asked, hidden, ranked.edge[lines, asked]
+        columns, share, masked = ranked.columns[lines, rank], share[lines], self.masked[lines]
+        masked[np.arange(len(lines)), columns] = True
+        predicted = predict(
+            self.scorer,
+            self.judged,
+            self.places[lines],
+            columns,
+            masked,
+            ranked.edge[lines, columns],
         )
-        further = np.array([bool(self.found[line]) for line in lines])
-        still = (at.nats + ranked.beyond[lines, asked]) / ranked.excess[lines]
-        share = np.where(further, np.minimum(share, still), share)
+        further = np.array([bool(self.causes[line]) for line in lines])
+        remaining = (predicted.nats + ranked.beyond[lines, columns]) / ranked.excess[lines]
+        share = np.where(further, np.minimum(share, remaining), share)
         enough = share > np.where(further, LEAST_FURTHER, LEAST_SHARE)
-        self._name(lines, asked, at, share, hidden, at.stands_out & enough)
+        self._name(lines, columns, predicted, share, masked, predicted.stands_out & enough)
 
     def try_together(self) -> None:
-        """Where no value stands out: one may once the loudest, which vouches for it, is hidden."""
+        """Where no value stands out, one may once the most costly is masked: it vouches for it."""
         ranked = self.ranked
         for rank in range(1, min(MOST_TOGETHER, ranked.columns.shape[1])):
-            none = np.array([not causes for causes in self.found])
-            loud = (ranked.share[:, 0] > LEAST_SHARE) & (ranked.share[:, rank] > LEAST_SHARE)
-            lines = np.flatnonzero(none & loud)
+            unexplained = np.array([not causes for causes in self.causes])
+            costly = (ranked.share[:, 0] > LEAST_SHARE) & (ranked.share[:, rank] > LEAST_SHARE)
+            lines = np.flatnonzero(unexplained & costly)
             if not len(lines):
                 continue
-            asked, first = ranked.columns[lines, rank], ranked.columns[lines, 0]
-            hidden = np.zeros((len(lines), len(self.scorer.table.layout.columns)), bool)
-            hidden[np.arange(len(lines)), asked] = hidden[np.arange(len(lines)), first] = True
-            at = predict(
-                self.scorer, self.judged, self.places[lines], asked, hidden,
-                ranked.edge[lines, asked],
+            columns, first = ranked.columns[lines, rank], ranked.columns[lines, 0]
+            masked = np.zeros((len(lines), len(self.scorer.table.layout.columns)), bool)
+            masked[np.arange(len(lines)), columns] = masked[np.arange(len(lines)), first] = True
+            predicted = predict(
+                self.scorer, self.judged, self.places[lines], columns, masked,
+                ranked.edge[lines, columns],
             )  # fmt: skip
             share = ranked.share[lines, rank]
-            self._name(lines, asked, at, share, hidden, at.stands_out, first)
+            self._name(lines, columns, predicted, share, masked, predicted.stands_out, first)
 
     def _name(
         self,
         lines: np.ndarray,
-        asked: np.ndarray,
-        at: Predicted,
+        columns: np.ndarray,
+        predicted: Predicted,
         share: np.ndarray,
-        hidden: np.ndarray,
+        masked: np.ndarray,
         named: np.ndarray,
-        with_: np.ndarray | None = None,
+        also_masked: np.ndarray | None = None,
     ) -> None:
         for i in np.flatnonzero(named).tolist():
             line = lines[i]
-            self.hidden[line] = hidden[i]
-            name = self.scorer.table.layout.columns[asked[i]]
-            known = np.isfinite(at.numbers[i]).all()
-            numbers = tuple(at.numbers[i].tolist()) if known else None
-            cell = Reason(name, at.values[i], at.expected[i], float(share[i]), numbers=numbers)
-            others = [] if with_ is None else [int(with_[i])]
-            paired = bool(at.paired[i]) and not others
-            self.found[line].append(Cause(cell, int(asked[i]), hidden[i], paired, others))
+            self.masked[line] = masked[i]
+            name = self.scorer.table.layout.columns[columns[i]]
+            known = np.isfinite(predicted.numbers[i]).all()
+            numbers = tuple(predicted.numbers[i].tolist()) if known else None
+            cell = Reason(
+                name, predicted.values[i], predicted.expected[i], float(share[i]), numbers=numbers
+            )
+            others = [] if also_masked is None else [int(also_masked[i])]
+            paired = bool(predicted.paired[i]) and not others
+            self.causes[line].append(Cause(cell, int(columns[i]), masked[i], paired, others))
 
     def add_partners(self) -> None:
         """Name the columns with which usual values do not go together."""
         paired = [
             (line, cause)
-            for line, causes in enumerate(self.found)
+            for line, causes in enumerate(self.causes)
             for cause in causes
             if cause.paired
         ]
         if paired:
             places = self.places[[line for line, _ in paired]]
-            asked = np.array([cause.column for _, cause in paired])
-            hidden = np.stack([cause.hidden for _, cause in paired])
-            found = partners(self.scorer, self.judged, places, asked, hidden)
-            for (_, cause), others in zip(paired, found, strict=True):
+            columns = np.array([cause.column for _, cause in paired])
+            masked = np.stack([cause.masked for _, cause in paired])
+            partner_columns = partners(self.scorer, self.judged, places, columns, masked)
+            for (_, cause), others in zip(paired, partner_columns, strict=True):
                 cause.partners.extend(others)
 
     def cells(self) -> dict[int, list[Reason]]:
-        """The causes of each row by its place; where there is none, the loudest cells."""
+        """The causes of each row by its place; where there is none, the most costly cells."""
         table, columns = self.scorer.table, self.scorer.table.layout.columns
         named: dict[int, list[Reason]] = {}
         for line, place in enumerate(self.places.tolist()):
@@ -194,13 +201,13 @@ class Naming:
                         f"{columns[c]} = {table.texts(row, columns[c])[0]}" for c in cause.partners
                     ),
                 )
-                for cause in self.found[line]
+                for cause in self.causes[line]
             ]
             named[place] = sorted(cells, key=lambda cell: -cell.share) or self._nearest(line, row)
         return named
 
     def _nearest(self, line: int, row: Rows) -> list[Reason]:
-        """The loudest cells of a row in which no value stands out."""
+        """The most costly cells of a row in which no value stands out."""
         table, shares = self.scorer.table, self.ranked.share[line]
         ranks = [rank for rank in range(min(self.most, MOST_CELLS, len(shares)))
                  if shares[rank] >= (LEAST_SHARE if rank else 0)]  # fmt: skip
@@ -212,53 +219,55 @@ class Naming:
 
 
 def _rank(scorer: Scorer, judged: ScoredBlock, places: np.ndarray, most: int) -> Ranked:
-    """The loudest columns of each row, hidden one at a time."""
-    usual, rows = scorer.anomaly_score.typical, torch.from_numpy(places)
+    """The most costly columns of each row, masked one at a time."""
+    typical, rows = scorer.anomaly_score.typical, torch.from_numpy(places)
     batch, observed = judged.batch.take(rows), judged.raw_scores.observed[rows].numpy()
-    nats = np.where(observed, judged.raw_scores.deviance[:, rows].mean(0).double().numpy(), usual)
+    nats = np.where(
+        observed, judged.raw_scores.deviance[:, rows].mean(0).double().numpy(), typical
+    )
     edge = _edges(scorer, batch)
-    loud = np.where(observed, nats - usual + edge, -np.inf)
-    asked = np.argsort(-loud, axis=1, kind="stable")[:, :most]
-    own, left = _tried(scorer, batch, asked)
-    gone = own + np.take_along_axis(edge - nats, asked, 1) + nats.sum(1)[:, None] - left
-    gone = np.where(np.take_along_axis(observed, asked, 1), gone, -np.inf)
-    order = np.argsort(-gone, axis=1, kind="stable")
-    asked, gone = (np.take_along_axis(part, order, 1) for part in (asked, gone))
-    excess = np.maximum((nats - usual + edge).sum(1), gone[:, 0]).clip(LEAST_EXCESS)
-    share = np.where(np.isfinite(gone), (gone / excess[:, None]).clip(0, 1), -1)
-    return Ranked(asked, share, edge - usual, excess, edge)
+    cost = np.where(observed, nats - typical + edge, -np.inf)
+    columns = np.argsort(-cost, axis=1, kind="stable")[:, :most]
+    own, left = _tried(scorer, batch, columns)
+    drop = own + np.take_along_axis(edge - nats, columns, 1) + nats.sum(1)[:, None] - left
+    drop = np.where(np.take_along_axis(observed, columns, 1), drop, -np.inf)
+    order = np.argsort(-drop, axis=1, kind="stable")
+    columns, drop = (np.take_along_axis(part, order, 1) for part in (columns, drop))
+    excess = np.maximum((nats - typical + edge).sum(1), drop[:, 0]).clip(LEAST_EXCESS)
+    share = np.where(np.isfinite(drop), (drop / excess[:, None]).clip(0, 1), -1)
+    return Ranked(columns, share, edge - typical, excess, edge)
 
 
 def _edges(scorer: Scorer, batch: Batch) -> np.ndarray:
     """(line, column): nats of values that stand at the edge of all that were met, else 0."""
-    layout, met = scorer.table.layout, scorer.reference.batch
-    found = np.zeros((len(batch), len(layout.columns)))
+    layout, reference = scorer.table.layout, scorer.reference.batch
+    nats_of_columns = np.zeros((len(batch), len(layout.columns)))
     if scorer.table.supports("single_values") is not None:
-        return found
+        return nats_of_columns
     for cell, slot in enumerate(layout.slots):
         if slot.kind == "datetime" and slot.part != TREND:
             continue  # the top of a wave is an hour like any other
         if slot.coded:
-            rarer = _rarer(slot, batch.codes[:, cell - layout.numbers].numpy())
+            rarer_share = _rarer(slot, batch.codes[:, cell - layout.numbers].numpy())
         else:
-            held = met.numbers[met.observed[:, cell], cell].numpy()
-            rarer = _beyond(held, batch.numbers[:, cell].numpy())
+            reference_values = reference.numbers[reference.observed[:, cell], cell].numpy()
+            rarer_share = _beyond(reference_values, batch.numbers[:, cell].numpy())
         edge = RARE if slot.coded or slot.head == "bernoulli" else EDGE
-        nats = EDGE_WEIGHT * np.log(edge / rarer).clip(0)
-        column = found[:, layout.column_of_feature[cell]]
+        nats = EDGE_WEIGHT * np.log(edge / rarer_share).clip(0)
+        column = nats_of_columns[:, layout.column_of_feature[cell]]
         np.maximum(column, np.where(batch.observed[:, cell].numpy(), nats, 0), out=column)
     tails = scorer.anomaly_score.outliers.rarity(
         batch
     ).cells.numpy()  # these go on beyond what was met
-    return np.maximum(found, EDGE_WEIGHT * (tails + np.log(EDGE)).clip(0))
+    return np.maximum(nats_of_columns, EDGE_WEIGHT * (tails + np.log(EDGE)).clip(0))
 
 
-def _beyond(held: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _beyond(reference_values: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The share of what is held that lies as far out on the same side; half a row at least."""
-    held = np.sort(held)
-    below = np.searchsorted(held, values, "right")
-    above = len(held) - np.searchsorted(held, values, "left")
-    return (np.minimum(below, above) + 0.5) / (len(held) + 1)
+    reference_values = np.sort(reference_values)
+    below = np.searchsorted(reference_values, values, "right")
+    above = len(reference_values) - np.searchsorted(reference_values, values, "left")
+    return (np.minimum(below, above) + 0.5) / (len(reference_values) + 1)
 
 
 def _rarer(slot: Slot, codes: np.ndarray) -> np.ndarray:
@@ -269,23 +278,23 @@ def _rarer(slot: Slot, codes: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def _tried(scorer: Scorer, batch: Batch, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(line, candidate): its nats as guessed from all others, and those of the row without it."""
-    layout, (lines, count) = scorer.table.layout, asked.shape
-    network, usual = scorer.anomaly_score.network, torch.from_numpy(scorer.anomaly_score.typical)
+def _tried(scorer: Scorer, batch: Batch, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(line, candidate): its nats predicted from all others, and those of the row without it."""
+    layout, (lines, count) = scorer.table.layout, columns.shape
+    network, typical = scorer.anomaly_score.network, torch.from_numpy(scorer.anomaly_score.typical)
     device = next(network.parameters()).device
     own, left = np.zeros((lines, count)), np.zeros((lines, count))
     step = max(min(PASS_ROWS, PASS_FEATURES // len(layout)) // count, 1)
     for start in range(0, lines, step):
-        tried = asked[start : start + step].ravel()
-        whole = batch.take(torch.from_numpy(start + np.arange(len(tried)) // count)).to(device)
-        covered = tried[:, None] == np.arange(len(layout.columns))
-        given = whole.hide(torch.from_numpy(covered[:, layout.column_of_feature]).to(device))
-        nats = hidden_nats(scorer, whole, covered, tried)
-        deviance, observed = hidden_deviance(scorer.table, network, given)
-        rest = row_nats(deviance.mean(0).cpu().double(), observed.cpu(), usual)
+        candidates = columns[start : start + step].ravel()
+        rows = batch.take(torch.from_numpy(start + np.arange(len(candidates)) // count)).to(device)
+        masked = candidates[:, None] == np.arange(len(layout.columns))
+        masked_rows = rows.hide(torch.from_numpy(masked[:, layout.column_of_feature]).to(device))
+        nats = masked_nats(scorer, rows, masked, candidates)
+        deviance, observed = masked_deviance(scorer.table, network, masked_rows)
+        rest = row_nats(deviance.mean(0).cpu().double(), observed.cpu(), typical)
         own[start : start + step] = nats.reshape(-1, count)
-        left[start : start + step] = rest.nan_to_num(float(usual.sum())).reshape(-1, count)
+        left[start : start + step] = rest.nan_to_num(float(typical.sum())).reshape(-1, count)
     return own, left
 
 

@@ -62,23 +62,23 @@ def best_rate(p_value: np.ndarray, bad: np.ndarray) -> float:
 
     Raises: DataError where rows of one kind are absent.
     """
-    kept = ~np.isnan(p_value)
-    p_value, bad = p_value[kept], bad[kept]
+    known = ~np.isnan(p_value)
+    p_value, bad = p_value[known], bad[known]
     if bad.all() or not bad.any():
         raise DataError("labels of both kinds are needed to choose a rate; there is only one")
-    rates, place = np.unique(p_value, return_inverse=True)
-    alarms = np.cumsum(np.bincount(place, minlength=len(rates)))
-    right = np.cumsum(np.bincount(place[bad], minlength=len(rates)))
+    rates, rate_index = np.unique(p_value, return_inverse=True)
+    alarms = np.cumsum(np.bincount(rate_index, minlength=len(rates)))
+    right = np.cumsum(np.bincount(rate_index[bad], minlength=len(rates)))
     best = int(np.argmax(2 * right / (alarms + bad.sum())))
     return float(min(rates[best], 1 - 1e-9))
 
 
 def _positive(levels: list[str], counts: np.ndarray) -> str:
-    said = [_plain(level) for level in levels]
-    if said in (["-1", "1"], ["-1"]):  # scikit-learn's outlier detectors
+    texts = [_plain(level) for level in levels]
+    if texts in (["-1", "1"], ["-1"]):  # scikit-learn's outlier detectors
         return levels[0]
-    bad = [i for i, text in enumerate(said) if text in BAD]
-    good = [i for i, text in enumerate(said) if text in GOOD]
+    bad = [i for i, text in enumerate(texts) if text in BAD]
+    good = [i for i, text in enumerate(texts) if text in GOOD]
     if len(bad) == 1:
         return levels[bad[0]]
     if len(good) == 1:

@@ -24,9 +24,9 @@ from keyhole.errors import BundleError, DataError, KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.store import record
-from keyhole.tasks.detect.anomaly_map import usual_nats
+from keyhole.tasks.detect.anomaly_map import typical_nats_of_places
 from keyhole.tasks.detect.calibration import Calibration
-from keyhole.tasks.detect.intervals import Intervals
+from keyhole.tasks.detect.expect import Intervals
 from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, RawScores
 
 MOST_ANOMALY_SCORE = 1e12
@@ -38,8 +38,8 @@ class ScoredBlock:
     """Some rows of a source, encoded, what was asked of them, and what came out.
 
     `anomaly_score` is in multiples of the usual, `score_std` its standard deviation between
-    nets, both
-    (row,) and NaN for a row with no observed cell; `unmet` are segments never met in training.
+    nets, both (row,) and NaN for a row with no observed cell; `unknown_groups` are those that
+    training did not have.
     """
 
     start: int
@@ -48,7 +48,7 @@ class ScoredBlock:
     raw_scores: RawScores
     anomaly_score: np.ndarray
     score_std: np.ndarray
-    unmet: set[str]
+    unknown_groups: set[str]
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,15 @@ class Scorer:
     usual: np.ndarray | None = None  # nats of each place, where rows have maps
 
     @classmethod
-    def settle(cls, model: Autoencoder, contamination: str | float, group: str | None) -> Self:
+    def calibrated(cls, model: Autoencoder, contamination: str | float, group: str | None) -> Self:
         """The scorer of a fitted model.
 
-        Raises: BundleError for a model of an older version, which remembers no rows.
+        Raises: BundleError for a model without reference rows.
         """
         stage("calibrating alarms")
         reference = _reference(model)
         modality, network = model.model_.modality, model.model_.network
-        anomaly_score = AnomalyScore.settle(
+        anomaly_score = AnomalyScore.calibrated(
             modality, network, reference, support_fraction_of(contamination)
         )
         scores, groups = anomaly_score.judge(reference), None
@@ -109,33 +109,35 @@ class Scorer:
             modality, anomaly_score, calibration, reference, groups,
             contamination,
             model.model_.rows, calibration.apart(),
-            None if maps is None else usual_nats(modality, maps, network, reference),
+            None if maps is None else typical_nats_of_places(modality, maps, network, reference),
         )  # fmt: skip
 
     @cached_property
     def intervals(self) -> Intervals:
         """What is expected in a cell, made when a row is first explained."""
-        return Intervals.settle(self.table, self.anomaly_score.network, self.reference)
+        return Intervals.calibrated(self.table, self.anomaly_score.network, self.reference)
 
     def score_block(self, rows: Rows, start: int = 0) -> ScoredBlock:
         """How far out some rows are; `start` is the place of the first, for messages."""
         batch = self.table.encode(rows, start)
-        asked = self.anomaly_score.ask(batch)
-        found = self.anomaly_score.score_block(asked)
-        factor, unmet = self._factor(rows)
-        anomaly_score, score_std = found.anomaly_score / factor, found.score_std / factor
-        return ScoredBlock(start, rows, batch, asked, anomaly_score, score_std, unmet)
+        raw_scores = self.anomaly_score.raw_scores(batch)
+        scores = self.anomaly_score.score_block(raw_scores)
+        factor, unknown_groups = self._factor(rows)
+        anomaly_score, score_std = scores.anomaly_score / factor, scores.score_std / factor
+        return ScoredBlock(
+            start, rows, batch, raw_scores, anomaly_score, score_std, unknown_groups
+        )
 
-    def through(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[ScoredBlock]:
-        """All blocks weighed, with a warning at the end for segments never met."""
-        unmet: set[str] = set()
+    def scored_blocks(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[ScoredBlock]:
+        """All blocks scored, with a warning at the end for groups unknown to training."""
+        unknown_groups: set[str] = set()
         stage("comparing rows with those of training")
         for start, rows in blocks:
-            judged = self.score_block(rows, start)
-            unmet |= judged.unmet
-            yield judged
-        if unmet:
-            warnings.warn(unmet_in_words(unmet), KeyholeWarning, stacklevel=4)
+            scored_block = self.score_block(rows, start)
+            unknown_groups |= scored_block.unknown_groups
+            yield scored_block
+        if unknown_groups:
+            warnings.warn(unknown_groups_in_words(unknown_groups), KeyholeWarning, stacklevel=4)
 
     def _factor(self, rows: Rows) -> tuple[Any, set[str]]:
         """What each row's anomaly score is divided by, and the groups unknown to training."""
@@ -145,11 +147,11 @@ class Scorer:
         names = names_of(rows.column(self.groups.column))
         return self.groups.factor_of(names), set(names) - set(self.groups.factors)
 
-    def taught(self, blocks: Iterable[tuple[int, Rows]]) -> Self:
-        """The gauge with new rows in its bank and its calibration, its units as they were.
+    def updated(self, blocks: Iterable[tuple[int, Rows]]) -> Self:
+        """The scorer with new reference and calibration rows, its units as they were.
 
-        The bank stays a fair sample of all rows met; all rows that calibrate are judged anew by
-        it, each as if it were not remembered, so that p-values mean what they meant before.
+        The reference rows stay a fair sample of all rows; all calibration rows are scored
+        anew, each as if it were no reference row, so that p-values mean what they meant before.
         """
         stage("taking rows in")
         rows, reference = self.rows, self.reference
@@ -171,7 +173,7 @@ class Scorer:
         )  # fmt: skip
 
     def recalibrated(self, anomaly_scores: np.ndarray) -> Self:
-        """The gauge whose promises rest on these anomaly scores.
+        """The scorer whose promises rest on these anomaly scores.
 
         Raises: DataError where there is none.
         """
@@ -198,22 +200,24 @@ class Scorer:
         )
 
     @classmethod
-    def restored(cls, kept: DetectorState, model: Autoencoder) -> Self:
-        """The gauge that a manifest keeps, on the model of the same bundle.
+    def restored(cls, state: DetectorState, model: Autoencoder) -> Self:
+        """The scorer of a saved model.
 
         Raises: BundleError.
         """
-        _check(kept, model.model_.modality)
+        _check(state, model.model_.modality)
         reference, modality = _reference(model), model.model_.modality
-        fraction = support_fraction_of(kept.contamination)
-        bare = AnomalyScore.unsettled(modality, model.model_.network, reference, fraction)
-        learned = {key: np.array(getattr(kept, key)) for key in ("typical", "units", "rare")}
-        anomaly_score = replace(bare, **learned)
-        groups = None if kept.group is None else Groups(kept.group, kept.factors)
-        calibration = Calibration(np.sort(np.array(kept.anomaly_scores, float)))
+        fraction = support_fraction_of(state.contamination)
+        uncalibrated = AnomalyScore.uncalibrated(
+            modality, model.model_.network, reference, fraction
+        )
+        learned = {key: np.array(getattr(state, key)) for key in ("typical", "units", "rare")}
+        anomaly_score = replace(uncalibrated, **learned)
+        groups = None if state.group is None else Groups(state.group, state.factors)
+        calibration = Calibration(np.sort(np.array(state.anomaly_scores, float)))
         return cls(
-            modality, anomaly_score, calibration, reference, groups, kept.contamination,
-            kept.rows, kept.apart, None if kept.usual is None else np.array(kept.usual),
+            modality, anomaly_score, calibration, reference, groups, state.contamination,
+            state.rows, state.apart, None if state.usual is None else np.array(state.usual),
         )  # fmt: skip
 
 
@@ -235,7 +239,7 @@ def support_fraction_of(contamination: Any) -> float:
     return 1.0 - share
 
 
-def kept_of(section: Any) -> DetectorState:
+def state_of(section: Any) -> DetectorState:
     """The section `detect` of a manifest.
 
     Raises: BundleError.
@@ -252,69 +256,72 @@ def _reference(model: Autoencoder) -> ReferenceSet:
     return model.model_.reference
 
 
-def _check(kept: DetectorState, modality: Modality) -> None:
-    """Raises: BundleError for numbers that no gauge of ours has."""
-    usual, places = kept.usual or [], 0 if modality.maps is None else modality.maps.places
+def _check(state: DetectorState, modality: Modality) -> None:
+    """Raises: BundleError for invalid numbers."""
+    place_nats, places = state.usual or [], 0 if modality.maps is None else modality.maps.places
     numbers = np.array(
         [
-            *kept.typical,
-            *kept.units,
-            *kept.rare,
-            *kept.anomaly_scores,
-            *kept.factors.values(),
-            *usual,
+            *state.typical,
+            *state.units,
+            *state.rare,
+            *state.anomaly_scores,
+            *state.factors.values(),
+            *place_nats,
         ]
     )
     wrong = {
-        "false_alarm_rate: between 0 and 1": not 0 < kept.false_alarm_rate < 1,
-        "typical: one for each column": len(kept.typical) != len(modality.layout.columns),
-        "units: one for each question": len(kept.units) != len(QUESTIONS),
-        "rare: an anomaly score and a step": len(kept.rare) != 2,
-        "units and factors: above zero": min([*kept.units, *kept.factors.values()]) <= 0,
-        "usual: one above zero for each pixel": min(usual, default=1) <= 0 or len(usual) != places,
+        "false_alarm_rate: between 0 and 1": not 0 < state.false_alarm_rate < 1,
+        "typical: one for each column": len(state.typical) != len(modality.layout.columns),
+        "units: one for each question": len(state.units) != len(QUESTIONS),
+        "rare: an anomaly score and a step": len(state.rare) != 2,
+        "units and factors: above zero": min([*state.units, *state.factors.values()]) <= 0,
+        "usual: one above zero for each pixel": min(place_nats, default=1) <= 0
+        or len(place_nats) != places,
         "anomaly scores: at least one, and not far too many": not 1
-        <= len(kept.anomaly_scores)
+        <= len(state.anomaly_scores)
         <= MOST_ANOMALY_SCORES,
         "numbers: from 0 to 1e12": not ((numbers >= 0) & (numbers <= MOST_ANOMALY_SCORE)).all(),
-        "rows and apart: what they count": kept.rows < 2 or not 0 <= kept.apart <= 1,
+        "rows and apart: what they count": state.rows < 2 or not 0 <= state.apart <= 1,
     }
     for what, is_wrong in wrong.items():
         if is_wrong:
             raise BundleError(f"section 'detect' cannot be used: {what}")
 
 
-OUT = 0.9  # quantile by which segments are compared: alarms are raised far out
-AS_WHOLE = 10  # rows of a segment that weigh as much as the whole does
+OUT = 0.9  # quantile by which groups are compared: alarms are raised far out
+AS_WHOLE = 10  # rows of a group that weigh as much as the whole table does
 MOST_GROUPS = 10_000
-FEW, MOST_ALONE = 20, 0.9  # from so many rows on, so many segments a row are identifiers
+FEW, MOST_ALONE = 20, 0.9  # from so many rows on, so many groups a row are identifiers
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The column that names the segment, and what each one's anomaly score is divided by."""
+    """The column that names groups, and what each group's anomaly score is divided by."""
 
     column: str
     factors: dict[str, float]
 
     @classmethod
     def learn(cls, column: str, names: list[str], anomaly_score: np.ndarray) -> Groups:
-        """The factors of the segments of held-out rows.
+        """The factors of the groups of held-out rows.
 
-        Raises: DataError for more segments than could each have a threshold.
+        Raises: DataError for more groups than could each have a threshold.
         """
-        groups, place = np.unique(np.array(names, dtype=str), return_inverse=True)
+        groups, group_index = np.unique(np.array(names, dtype=str), return_inverse=True)
         alone = len(names) >= FEW and len(groups) > MOST_ALONE * len(names)
         if alone or len(groups) > MOST_GROUPS:
             raise DataError(
                 f"group={column!r}: it holds {len(groups):,} different values among "
                 f"{len(names):,} rows: an identifier, not the part of a fleet; name another column"
             )
-        whole, factors = _out(anomaly_score), {}
+        table_score, factors = _out(anomaly_score), {}
         for i, group in enumerate(groups):
-            own = anomaly_score[(place == i) & ~np.isnan(anomaly_score)]
-            if len(own) and whole > 0:
+            own = anomaly_score[(group_index == i) & ~np.isnan(anomaly_score)]
+            if len(own) and table_score > 0:
                 weight = len(own) / (len(own) + AS_WHOLE)
-                factors[str(group)] = float((max(_out(own), 1e-3 * whole) / whole) ** weight)
+                factors[str(group)] = float(
+                    (max(_out(own), 1e-3 * table_score) / table_score) ** weight
+                )
         return cls(column, factors)
 
     def factor_of(self, names: list[str]) -> np.ndarray:
@@ -323,15 +330,15 @@ class Groups:
 
 
 def names_of(values: Any) -> list[str]:
-    """A segment's name for each row; a gap is a segment of its own."""
+    """The group of each row; a gap is a group of its own."""
     return [name or "" for name in cast.texts(values).to_pylist()]
 
 
-def unmet_in_words(unmet: set[str]) -> str:
-    """A sentence on segments that training never met."""
-    names, more = sorted(unmet)[:3], len(unmet) - 3
-    said = ", ".join(map(repr, names)) + (f" and {more} more" if more > 0 else "")
-    return f"unknown groups: {said}; they are judged as the whole is"
+def unknown_groups_in_words(unknown_groups: set[str]) -> str:
+    """A sentence on groups unknown to training."""
+    names, more = sorted(unknown_groups)[:3], len(unknown_groups) - 3
+    text = ", ".join(map(repr, names)) + (f" and {more} more" if more > 0 else "")
+    return f"unknown groups: {text}; they are judged as the whole is"
 
 
 def _out(anomaly_score: np.ndarray) -> float:

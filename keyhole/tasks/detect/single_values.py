@@ -10,9 +10,9 @@ Is one cell far beyond everything that its column held? Asked of each column by 
 
 The other questions see a row as a whole, and one strange cell among a hundred is lost in it. Here
 each number cell has the tails of its own column, so a long one does not hide a short one; a level
-or flag that no remembered row has is as rare as such new values are. What counts is how rare a
+or flag that no reference row has is as rare as such new values are. What counts is how rare a
 row is whose rarest cell is as rare as this one's: that depends on how many columns there are, and
-is read from the remembered rows.
+is read from the reference rows.
 """
 
 from dataclasses import dataclass, replace
@@ -202,7 +202,7 @@ class Rarity:
 
     `cells` is (row, column) -log of the share of rows as far out in that column, 0 for a usual
     value or a gap; `row` is -log of the share of rows with a cell as rare, 0 unless a cell is
-    beyond all remembered ones, or among those that are too many for where they lie.
+    beyond all reference rows, or among those that are too many for where they lie.
     """
 
     cells: Float[Tensor, "row column"]
@@ -211,11 +211,11 @@ class Rarity:
 
 @dataclass(frozen=True)
 class Outliers:
-    """The columns' tails and levels by the remembered rows.
+    """The columns' tails and levels by the reference rows.
 
     `numbers` and `levels` are the cells that are asked; `ends` the least, the second least, the
     second largest and the largest number of each; `apart` is where, above and below, counts
-    begin that are more than their tail foresees: bad rows that were remembered. `counts` says how
+    begin that are more than their tail predicts: bad rows among the reference. `counts` says how
     many rows hold each level, `new` which share of rows has a new level, in a column where new
     ones are as rare. `tail` are the nats that `COMMON` rows exceed, and by how many more an e-th
     of those do.
@@ -250,7 +250,7 @@ class Outliers:
         first, last = np.where(np.isfinite(ends[[0, 3]][:, clock]), ends[[0, 3]][:, clock], 0.0)
         ends[:, clock] += np.outer(
             [-1, -1, 1, 1], (last - first) / 2
-        )  # not all rows are remembered
+        )  # reference rows are a sample
         counts = [_count(batch, layout, int(cell)) for cell in levels]
         once = np.array([(count == 1).sum() for count in counts])
         new = np.array([(once[once <= few].sum() + 0.5) / max(len(batch), 1) for few in once])
@@ -264,17 +264,17 @@ class Outliers:
         return replace(bare, tail=(low, max(step, 1.0)))
 
     def rarity(self, batch: Batch, own: Int64[Tensor, " row"] | None = None) -> Rarity:
-        """How rare each cell is, and each row; `own` as in Bank: those rows do not count."""
+        """How rare each cell is, and each row; `own`, as in ReferencePoints, do not count."""
         step = max(PASS_FEATURES // max(len(self.layout), 1), 1)
         parts = []
         for first in range(0, max(len(batch), 1), step):
             part = slice(first, first + step)
-            mine = (
+            own_rows = (
                 np.zeros(len(batch.observed[part]), bool)
                 if own is None
                 else own[part].numpy() >= 0
             )
-            parts.append(self._rarity(batch.take(part), mine))
+            parts.append(self._rarity(batch.take(part), own_rows))
         cells, row = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
         return Rarity(cells, row)
 
@@ -298,7 +298,7 @@ class Outliers:
         return columns, row
 
     def _tails(self, x: np.ndarray, own: np.ndarray | None = None) -> tuple[Any, Any]:
-        """Nats of each number, and if it is apart or beyond all remembered rows but itself."""
+        """Nats of each number, and if it is apart or beyond all reference rows but itself."""
         above, below = self.above.cost(x), self.below.cost(-x)
         own = np.zeros(len(x), bool) if own is None else own
         least, most = (np.where(own[:, None], *ends) for ends in (self.ends[1::-1], self.ends[2:]))

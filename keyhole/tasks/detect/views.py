@@ -1,8 +1,4 @@
-"""The bank: rows to be near to, in the units of their own core.
-
-How badly is each column guessed from the rest of its row?
-
-Questions put to a row, and one answer: how many times the usual is it?
+"""The anomaly score of a row: three questions, answered in multiples of the usual.
 
     how far is the nearest row ever met?            local: sees what lies in a gap of the data
     how far is the core, the rows that agree most?  robust: unmoved by what hid in the training
@@ -44,7 +40,7 @@ SAME = 1e-3  # a row this near (an axis) is the row itself, and may not vouch fo
 
 
 @dataclass(frozen=True)
-class Bank:
+class ReferencePoints:
     """Whitened points, those of the core first; `place` is where each row given went."""
 
     robust: Robust
@@ -53,8 +49,8 @@ class Bank:
     core: int
 
     @classmethod
-    def of(cls, x: Float[Tensor, "row axis"], share: float) -> "Bank":
-        """The bank of these rows, of which `share` make the core."""
+    def of(cls, x: Float[Tensor, "row axis"], share: float) -> "ReferencePoints":
+        """The points of these rows, of which `share` make the core."""
         robust = trimmed(x, share)
         order = torch.argsort(~robust.core, stable=True)
         points = robust.whitened(x.float())[order]
@@ -65,77 +61,83 @@ class Bank:
     ) -> Float[Tensor, "2 row"]:
         """How far each row is from the nearest point, and from its nearest core points on average.
 
-        `own` are the rows of the bank (by their place when it was made) that these rows are, -1
-        where they are none: each is judged as if it were not there. Otherwise a row that is in
-        the bank, which nobody may know, may not vouch for itself: of exact copies one does not
-        count.
+        `own` is the position of each row among the reference rows, -1 where it is not one of
+        them: each is judged as if it were not there. Without `own`, a row may still be a
+        reference row: of exact copies, one does not count.
         """
         points = self.points.to(x.device)
         square = points.square().sum(1)
-        found = []
+        distances = []
         for start in range(0, len(x), CHUNK_ROWS):
-            here = self.robust.whitened(x[start : start + CHUNK_ROWS])
-            far = torch.addmm(square, here, points.mT, alpha=-2)
-            size = here.square().sum(1)
-            far.add_(size[:, None]).clamp_(min=0)
+            whitened = self.robust.whitened(x[start : start + CHUNK_ROWS])
+            squares = torch.addmm(square, whitened, points.mT, alpha=-2)
+            size = whitened.square().sum(1)
+            squares.add_(size[:, None]).clamp_(min=0)
             if own is not None:
-                mine = own[start : start + CHUNK_ROWS]
-                line = torch.nonzero(mine >= 0)[:, 0]
-                far[line.to(x.device), self.place[mine[line]].to(x.device)] = torch.inf
+                own_points = own[start : start + CHUNK_ROWS]
+                line = torch.nonzero(own_points >= 0)[:, 0]
+                squares[line.to(x.device), self.place[own_points[line]].to(x.device)] = torch.inf
             same = SAME**2 * (x.shape[1] + size)  # whitening rounds by size
-            core = _squares(far[:, : self.core], here, points[: self.core], same, NEIGHBOURS + 1)
-            rest = _squares(far[:, self.core :], here, points[self.core :], same, 1)
+            core = _squares(
+                squares[:, : self.core], whitened, points[: self.core], same, NEIGHBOURS + 1
+            )
+            rest = _squares(squares[:, self.core :], whitened, points[self.core :], same, 1)
             alone = (rest[:, 0] == 0) & (core[:, 0] > 0)  # few: the row itself, outside the core
             if alone.any():
-                outer = far[alone, self.core :], here[alone], points[self.core :], same[alone]
+                outer = (
+                    squares[alone, self.core :],
+                    whitened[alone],
+                    points[self.core :],
+                    same[alone],
+                )
                 rest[alone] = _squares(*outer, most=2)[:, 1:]
             core = torch.where(core[:, :1] == 0, core[:, 1:], core[:, :-1]).sqrt()
             nearest = torch.minimum(core[:, 0], rest[:, 0].sqrt())
-            found.append(torch.stack([nearest, _mean(core)]))
-        return torch.cat(found, 1).nan_to_num(posinf=0.0)
+            distances.append(torch.stack([nearest, _mean(core)]))
+        return torch.cat(distances, 1).nan_to_num(posinf=0.0)
 
 
 def _squares(
-    far: Float[Tensor, "row point"],
-    here: Float[Tensor, "row axis"],
+    rough_squares: Float[Tensor, "row point"],
+    whitened: Float[Tensor, "row axis"],
     points: Float[Tensor, "point axis"],
     same: Float[Tensor, " row"],
     most: int,
 ) -> Float[Tensor, "row near"]:
     """The squared distances of the nearest points, nearest first; inf where there are fewer.
 
-    `far` are squared distances, rounded by the size of the rows: they say which points are near,
-    the points themselves how near, so that a distance does not depend on the rows beside it.
+    `rough_squares` are rounded by the size of the rows: they say which points are near, the
+    points themselves how near, so that a distance does not depend on the rows beside it.
     """
-    short = max(most - far.shape[1], 0)
-    if far.shape[1] == 0:
-        return far.new_full((len(far), most), torch.inf)
+    short = max(most - rough_squares.shape[1], 0)
+    if rough_squares.shape[1] == 0:
+        return rough_squares.new_full((len(rough_squares), most), torch.inf)
     if most == 1:
-        rough, at = (part[:, None] for part in far.min(1))
+        rough_near, at = (part[:, None] for part in rough_squares.min(1))
     else:
-        rough, at = far.topk(most - short, 1, largest=False)
+        rough_near, at = rough_squares.topk(most - short, 1, largest=False)
     axes = points.shape[1]
-    near = points.index_select(0, at.reshape(-1)).view(len(far), -1, axes)
-    square = (near - here[:, None]).square_().sum(2)
-    square = torch.where(rough.isfinite(), square, torch.inf).sort(1).values
+    near_points = points.index_select(0, at.reshape(-1)).view(len(rough_squares), -1, axes)
+    square = (near_points - whitened[:, None]).square_().sum(2)
+    square = torch.where(rough_near.isfinite(), square, torch.inf).sort(1).values
     square = torch.where(square < same[:, None], 0.0, square)
     return torch.nn.functional.pad(square, (0, short), value=torch.inf)
 
 
 def _mean(far: Float[Tensor, "row point"]) -> Float[Tensor, " row"]:
-    """The mean of those that are there."""
-    there = far.isfinite()
-    return far.nan_to_num(posinf=0.0).sum(1) / there.sum(1).clamp(min=1)
+    """The mean of the finite ones."""
+    finite = far.isfinite()
+    return far.nan_to_num(posinf=0.0).sum(1) / finite.sum(1).clamp(min=1)
 
 
-GROUPS = 8  # of columns hidden together: so many passes, however many columns
+GROUPS = 8  # of columns masked together: so many passes, however many columns
 
 
 @torch.no_grad()
-def hidden_deviance(
+def masked_deviance(
     modality: Modality, network: Network, batch: Batch
 ) -> tuple[Float[Tensor, "member row column"], Bool[Tensor, "row column"]]:
-    """Nats of each column beyond a perfect guess, by each net, and which columns were observed.
+    """Nats of each column beyond a perfect prediction, by each net, and where it was observed.
 
     A column is masked with the others of its group and predicted from the rest.
     """
@@ -146,26 +148,28 @@ def masked_values(
     modality: Modality, network: Network, batch: Batch
 ) -> Float[Tensor, "member row feature"]:
     """Nats of each feature beyond a perfect prediction, masked with the others of its group."""
-    cells = torch.zeros((), device=batch.observed.device)
+    nats = torch.zeros((), device=batch.observed.device)
     for group in modality.mask_groups(GROUPS):
-        hidden = torch.zeros(len(modality.layout), dtype=torch.bool, device=batch.observed.device)
-        hidden[group] = True
-        found = network(batch.hide(hidden)).likelihood.deviance(batch)[0]  # (M, B, feature)
-        cells = torch.where(hidden, found, cells)
-    return modality.scale_deviance(cells, batch)
+        masked = torch.zeros(len(modality.layout), dtype=torch.bool, device=batch.observed.device)
+        masked[group] = True
+        deviance = network(batch.hide(masked)).likelihood.deviance(batch)[0]  # (M, B, feature)
+        nats = torch.where(masked, deviance, nats)
+    return modality.scale_deviance(nats, batch)
 
 
 def _columns(
     cells: Float[Tensor, "member row feature"], batch: Batch, layout: Layout
 ) -> tuple[Tensor, Tensor]:
-    found = [column_nats(-member, batch.observed, layout) for member in cells]
-    return torch.stack([nats for nats, _ in found]), found[0][1]
+    columns = [column_nats(-member, batch.observed, layout) for member in cells]
+    return torch.stack([nats for nats, _ in columns]), columns[0][1]
 
 
 PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 LEAST_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
-QUESTIONS = ("nearest", "core", "hidden")
-SPOKEN = 0.004  # share of rows that the fourth question raises: half of a usual false alarm rate
+QUESTIONS = ("nearest", "core", "masked")
+RAISED_SHARE = (
+    0.004  # share of rows that the fourth question raises: half of a usual false alarm rate
+)
 TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count by their logarithm
 
 
@@ -173,7 +177,7 @@ TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count b
 class RawScores:
     """The answers for some rows, and the columns' part in the third and the fourth.
 
-    `deviance` is (member, row, column) in nats beyond a perfect guess; `observed` says which
+    `deviance` is (member, row, column) in nats beyond a perfect prediction; `observed` says which
     columns
     were observed; `tails` is -log of the share of rows whose cell is as far out in that column
     or as new, 0 for a usual one, and `rarity` that of rows with a cell as rare.
@@ -187,8 +191,8 @@ class RawScores:
 
 
 @dataclass(frozen=True)
-class ScoredViews:
-    """The anomaly score of some rows, and its standard deviation between nets as doubt."""
+class MemberScores:
+    """The anomaly score of some rows, and its standard deviation between ensemble members."""
 
     anomaly_score: np.ndarray
     score_std: np.ndarray
@@ -196,117 +200,121 @@ class ScoredViews:
 
 @dataclass(frozen=True)
 class AnomalyScore:
-    """A scale for rows: a modality, a network, a bank, its columns' tails, and what is usual.
+    """A scale for rows: a modality, a network, reference points, columns' tails, and units.
 
     `typical` is each column's mean deviance on held-out rows, so that a gap makes a row neither
     calm nor loud; `units` are the questions' medians there. `rare` is the mean of the three that
-    `SPOKEN` of those rows exceed, and by how much more an e-th of these do.
+    `RAISED_SHARE` of those rows exceed, and by how much more an e-th of these do.
     """
 
     modality: Modality
     network: Network
-    bank: Bank
+    reference_points: ReferencePoints
     outliers: Outliers
     typical: np.ndarray
     units: np.ndarray
     rare: np.ndarray
 
     @classmethod
-    def settle(
+    def calibrated(
         cls, modality: Modality, network: Network, reference: ReferenceSet, core: float
     ) -> "AnomalyScore":
-        """The scale of a memory whose core is this share of it, in units of its judged rows."""
-        bare = cls.unsettled(modality, network, reference, core)
-        asked = bare._ask_judged(reference)
-        bare = replace(bare, typical=_typical(asked.deviance.mean(0), asked.observed))
-        answers = bare.answers(asked).mean(1).numpy()
-        bare = replace(bare, units=np.array([_unit(answer) for answer in answers]))
-        means = bare.answers(asked).mean((0, 1)).numpy()
+        """The scale of a reference set of which a share of `core` is good."""
+        uncalibrated = cls.uncalibrated(modality, network, reference, core)
+        raw = uncalibrated._raw_scores_of_judged(reference)
+        uncalibrated = replace(uncalibrated, typical=_typical(raw.deviance.mean(0), raw.observed))
+        answers = uncalibrated.answers(raw).mean(1).numpy()
+        uncalibrated = replace(uncalibrated, units=np.array([_unit(answer) for answer in answers]))
+        means = uncalibrated.answers(raw).mean((0, 1)).numpy()
         common, step = exceeded(means[~np.isnan(means)])
-        return replace(bare, rare=np.array([common + step * np.log(COMMON / SPOKEN), step]))
+        return replace(
+            uncalibrated, rare=np.array([common + step * np.log(COMMON / RAISED_SHARE), step])
+        )
 
     def judge(self, reference: ReferenceSet) -> np.ndarray:
         """The anomaly scores of the rows that calibrate.
 
-        Each is asked of the nets that have not seen it, and as if it were not remembered.
+        Each is scored by the nets that have not seen it, and as if it were no reference row.
         """
-        return self.score_block(self._ask_judged(reference)).anomaly_score
+        return self.score_block(self._raw_scores_of_judged(reference)).anomaly_score
 
-    def _ask_judged(self, reference: ReferenceSet) -> RawScores:
+    def _raw_scores_of_judged(self, reference: ReferenceSet) -> RawScores:
         judged = reference.take(reference.judged)
-        asked = self.ask(judged.batch, torch.from_numpy(reference.own))
+        raw = self.raw_scores(judged.batch, torch.from_numpy(reference.own))
         if reference.folds == 1:
-            return asked
+            return raw
         fold = torch.from_numpy(judged.fold)
-        mine = asked.deviance[fold.clamp(min=0), torch.arange(len(fold))]
-        return replace(asked, deviance=torch.where((fold >= 0)[:, None], mine, asked.deviance))
+        own_deviance = raw.deviance[fold.clamp(min=0), torch.arange(len(fold))]
+        return replace(raw, deviance=torch.where((fold >= 0)[:, None], own_deviance, raw.deviance))
 
     @classmethod
-    def unsettled(
+    def uncalibrated(
         cls, modality: Modality, network: Network, reference: ReferenceSet, core: float
     ) -> "AnomalyScore":
-        """A scale without units: the bank alone is there."""
+        """A scale without units: the reference points alone are there."""
         layout = modality.layout
         batch = _whole(network, reference.take(reference.reference_rows).batch)
-        bank = Bank.of(modality.coordinates(batch), core)
+        points = ReferencePoints.of(modality.coordinates(batch), core)
         none = modality.supports("single_values") is not None
         rows = reference.take(reference.reference_rows).batch
         outliers = Outliers.of(rows, layout, none=none)
         typical, units = np.zeros(len(layout.columns)), np.ones(len(QUESTIONS))
-        return cls(modality, network, bank, outliers, typical, units, np.array([0.0, 0.0]))
+        return cls(modality, network, points, outliers, typical, units, np.array([0.0, 0.0]))
 
     def with_reference(self, reference: ReferenceSet, core: float) -> "AnomalyScore":
-        """The same scale on another bank."""
-        other = self.unsettled(self.modality, self.network, reference, core)
-        return replace(self, bank=other.bank, outliers=other.outliers)
+        """The same scale on other reference rows."""
+        other = self.uncalibrated(self.modality, self.network, reference, core)
+        return replace(self, reference_points=other.reference_points, outliers=other.outliers)
 
     @torch.no_grad()
-    def ask(self, batch: Batch, own: Tensor | None = None) -> RawScores:
-        """The answers, by passes that each fit the processor's cache; `own` as in Bank."""
+    def raw_scores(self, batch: Batch, own: Tensor | None = None) -> RawScores:
+        """The answers, in passes that fit the processor's cache; `own` as in ReferencePoints."""
         device = next(self.network.parameters()).device
-        even, parts = self.modality.even(batch), []
+        padded, parts = self.modality.even(batch), []
         if own is not None:
-            own = torch.nn.functional.pad(own, (0, len(even) - len(batch)), value=-1)
+            own = torch.nn.functional.pad(own, (0, len(padded) - len(batch)), value=-1)
         with threads_for(GROUPS * pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 part = slice(first, first + PASS_ROWS)
-                here = even.take(part).to(device)
-                deviance, observed = hidden_deviance(self.modality, self.network, here)
-                x = self.modality.coordinates(_whole(self.network, here))
-                far = self.bank.distances(x, None if own is None else own[part])
-                parts.append((far.cpu(), deviance.cpu(), observed.cpu()))
+                part_batch = padded.take(part).to(device)
+                deviance, observed = masked_deviance(self.modality, self.network, part_batch)
+                x = self.modality.coordinates(_whole(self.network, part_batch))
+                part_distances = self.reference_points.distances(
+                    x, None if own is None else own[part]
+                )
+                parts.append((part_distances.cpu(), deviance.cpu(), observed.cpu()))
         distances, deviance, observed = zip(*parts, strict=True)
-        rows, rarity = slice(0, len(batch)), self.outliers.rarity(even, own)
+        rows, rarity = slice(0, len(batch)), self.outliers.rarity(padded, own)
         return RawScores(
             torch.cat(distances, 1)[:, rows], torch.cat(deviance, 1)[:, rows],
             torch.cat(observed)[rows], rarity.cells[rows], rarity.row[rows],
         )  # fmt: skip
 
-    def answers(self, asked: RawScores) -> Float[Tensor, "question member row"]:
+    def answers(self, raw: RawScores) -> Float[Tensor, "question member row"]:
         """The questions' answers in their units, by each net; NaN where nothing was asked."""
-        typical = torch.from_numpy(self.typical).to(asked.deviance)
+        typical = torch.from_numpy(self.typical).to(raw.deviance)
         depth = [
-            row_nats(net, asked.observed, typical).clamp(min=0).sqrt() for net in asked.deviance
+            row_nats(net, raw.observed, typical).clamp(min=0).sqrt() for net in raw.deviance
         ]  # a length, as the distances are
-        hidden = torch.stack(depth).double()[None]
-        near = asked.distances.double()[:, None].expand(-1, hidden.shape[1], -1)
-        return torch.cat([near, hidden]) / torch.from_numpy(self.units)[:, None, None]
+        masked = torch.stack(depth).double()[None]
+        distances = raw.distances.double()[:, None].expand(-1, masked.shape[1], -1)
+        return torch.cat([distances, masked]) / torch.from_numpy(self.units)[:, None, None]
 
-    def score_block(self, asked: RawScores) -> ScoredViews:
+    def score_block(self, raw: RawScores) -> MemberScores:
         """The anomaly score of rows that no net trained on, or that hardly any did.
 
         NaN for a row with no observed cell: nothing was asked of it.
         """
-        total = self.answers(asked).mean(0)  # (member, row)
+        total = self.answers(raw).mean(0)  # (member, row)
         score_std = total.std(0) if len(total) > 1 else torch.full_like(total[0], torch.nan)
         anomaly_score = total.mean(0).numpy()
-        raised = np.where(np.isnan(anomaly_score), np.nan, self._raised(asked.rarity.numpy()))
-        return ScoredViews(np.maximum(anomaly_score, raised), score_std.numpy())
+        raised = np.where(np.isnan(anomaly_score), np.nan, self._raised(raw.rarity.numpy()))
+        return MemberScores(np.maximum(anomaly_score, raised), score_std.numpy())
 
     def _raised(self, rarity: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
         """What rows so rare by the mean of the three have as a mean; 0 for a row not so rare."""
-        spoken, trusted = -np.log(SPOKEN), -np.log(TRUSTED)
-        nats = np.minimum(rarity, trusted) + np.log1p((rarity - trusted).clip(0)) - spoken
+        raised_nats, trusted = -np.log(RAISED_SHARE), -np.log(TRUSTED)
+        nats = np.minimum(rarity, trusted) + np.log1p((rarity - trusted).clip(0)) - raised_nats
         return np.where(nats >= 0, self.rare[0] + self.rare[1] * nats, 0.0)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from keyhole.core.records import Batch
 from keyhole.modalities import Modality
-from keyhole.tasks.detect.scorer import unmet_in_words
+from keyhole.tasks.detect.scorer import unknown_groups_in_words
 
 BINS = 50
 LEAST_ROWS = 30
@@ -26,15 +26,15 @@ class Drift:
     rows: int = 0
     gaps: dict[str, int] = field(default_factory=dict)
     unseen: dict[str, int] = field(default_factory=dict)
-    unmet: set[str] = field(default_factory=set)  # segments
+    unknown_groups: set[str] = field(default_factory=set)
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, batch: Batch, p_value: np.ndarray, unmet: Iterable[str] = ()) -> None:
-        """Count a block in, and its segments never met; blocks may come from several threads."""
+    def add(self, batch: Batch, p_value: np.ndarray, unknown_groups: Iterable[str] = ()) -> None:
+        """Count a block in, and its unknown groups; blocks may come from several threads."""
         with self.lock:
             self._add(batch, p_value)
-            self.unmet.update(unmet)
+            self.unknown_groups.update(unknown_groups)
 
     def _add(self, batch: Batch, p_value: np.ndarray) -> None:
         self.rows += len(p_value)
@@ -51,7 +51,7 @@ class Drift:
         """The counts as JSON."""
         return {
             "rows": self.rows, "gaps": self.gaps, "unseen": self.unseen,
-            "unmet": sorted(self.unmet), "counts": self.counts.tolist(),
+            "unknown_groups": sorted(self.unknown_groups), "counts": self.counts.tolist(),
         }  # fmt: skip
 
     def add_json(self, counts: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ class Drift:
         Raises: KeyError, TypeError, ValueError for others.
         """
         self.rows += int(counts["rows"])
-        self.unmet.update(counts["unmet"])
+        self.unknown_groups.update(counts["unknown_groups"])
         self.counts += np.array(counts["counts"], np.int64)
         for name in ("gaps", "unseen"):
             sums = getattr(self, name)
@@ -76,7 +76,7 @@ class Drift:
         return found or ["these rows look like the training data"]
 
     def _groups_of_rows(self) -> list[str]:
-        return [unmet_in_words(self.unmet)] if self.unmet else []
+        return [unknown_groups_in_words(self.unknown_groups)] if self.unknown_groups else []
 
     def _unseen(self) -> list[str]:
         held = {name: count for name, count in self.unseen.items() if count}
