@@ -60,13 +60,9 @@ def predict(
 
     `edge` are the nats of a value that lies at the end of its own column.
     """
-    table, network = scorer.table, scorer.anomaly_score.network
-    batch = judged.batch.take(torch.from_numpy(places)).to(_device(network))
-    masked_features = torch.from_numpy(masked[:, table.layout.column_of_feature]).to(
-        batch.observed.device
-    )
-    likelihood = network(batch.hide(masked_features)).likelihood
-    nats, _ = column_nats(-likelihood.deviance(batch)[0].mean(0), batch.observed, table.layout)
+    table = scorer.table
+    batch = judged.batch.take(torch.from_numpy(places))
+    likelihood, nats = _predicted(scorer, batch, masked)
     prediction = scorer.intervals.predict(likelihood)
     features = (table.features(batch), prediction.middle, prediction.low, prediction.high)
     values, expected = [""] * len(places), [""] * len(places)
@@ -92,7 +88,7 @@ def predict(
                 expected[line] = f"{text} {OF_TRAINING}"
         stands_out[lines] = ~expectation.fits | alone
         paired[lines] = ~expectation.fits & ~by_itself & _is_usual(scorer, c, cells, usual)
-    own_nats = nats.cpu().double().numpy()[np.arange(len(places)), columns]
+    own_nats = nats[np.arange(len(places)), columns]
     return Predicted(own_nats, values, expected, stands_out, paired, numbers)
 
 
@@ -150,21 +146,26 @@ def masked_nats(
     scorer: Scorer, batch: Batch, masked: Bool[np.ndarray, "line column"], columns: np.ndarray
 ) -> Float[np.ndarray, " line"]:
     """The nats of one column in each line, beyond a perfect prediction, with `masked` masked."""
-    layout, network = scorer.table.layout, scorer.anomaly_score.network
-    nats_of_lines, step = (
-        np.zeros(len(columns)),
-        max(min(PASS_ROWS, PASS_FEATURES // len(layout)), 1),
-    )
+    nats_of_lines = np.zeros(len(columns))
+    step = max(min(PASS_ROWS, PASS_FEATURES // len(scorer.table.layout)), 1)
     for start in range(0, len(columns), step):
         part = slice(start, start + step)
-        rows = batch.take(part).to(_device(network))
-        masked_features = torch.from_numpy(masked[part][:, layout.column_of_feature]).to(
-            rows.observed.device
-        )
-        deviance = network(rows.hide(masked_features)).likelihood.deviance(rows)[0].mean(0)
-        nats, _ = column_nats(-deviance, rows.observed, layout)
-        nats_of_lines[part] = nats.cpu().double().numpy()[np.arange(len(rows)), columns[part]]
+        _, nats = _predicted(scorer, batch.take(part), masked[part])
+        nats_of_lines[part] = nats[np.arange(len(nats)), columns[part]]
     return nats_of_lines
+
+
+def _predicted(
+    scorer: Scorer, batch: Batch, masked: Bool[np.ndarray, "line column"]
+) -> tuple[Likelihood, Float[np.ndarray, "line column"]]:
+    """What the visible columns of each line predict, and the columns' nats beyond it."""
+    layout, network = scorer.table.layout, scorer.anomaly_score.network
+    device = next(network.parameters()).device
+    rows = batch.to(device)
+    masked_features = torch.from_numpy(masked[:, layout.column_of_feature]).to(device)
+    likelihood = network(rows.hide(masked_features)).likelihood
+    nats, _ = column_nats(-likelihood.deviance(rows)[0].mean(0), rows.observed, layout)
+    return likelihood, nats.cpu().double().numpy()
 
 
 def _usual_ends(scorer: Scorer, column: int) -> tuple[float, float] | None:
@@ -196,10 +197,6 @@ def _is_usual(
     number = int(slots[0].head == "bernoulli")
     at_point_mass = cells[:, 0] > 0.5 if number else np.zeros(len(cells), bool)
     return at_point_mass | ((usual[0] <= cells[:, number]) & (cells[:, number] <= usual[1]))
-
-
-def _device(network: Network) -> torch.device:
-    return next(network.parameters()).device
 
 
 MOST_ROWS = 1_000  # that intervals rest on
