@@ -127,7 +127,7 @@ class Autoencoder(TransformerMixin, Estimator):
         return np.concatenate([-self.model_.row_nats(block).double().numpy() for block in blocks])
 
     def log_likelihood(self, X: Any, *, samples: int = 5_000) -> np.ndarray:
-        """Log p(x) of each row's seen cells in nats, by importance sampling with so many draws.
+        """Log p(x) of each row in nats over its observed values, by importance sampling.
 
         For codes with noise. Raises: SettingError for others.
         """

@@ -52,7 +52,7 @@ class Data:
 
 @dataclass(frozen=True)
 class ReferenceShape:
-    """The rows that new ones are compared with; their cells stand beside the weights."""
+    """The reference rows; their features are tensors beside the weights."""
 
     rows: int
     folds: int
@@ -60,7 +60,7 @@ class ReferenceShape:
 
 @dataclass(frozen=True)
 class PriorState:
-    """The prior over codes, and how many rows it learned; its tensors stand beside the weights."""
+    """The prior over codes, and the number of rows it was fitted to."""
 
     recipe: dict[str, Any]
     rows: int

@@ -76,7 +76,7 @@ class TrainingConfig(Described):
         return self.batch if self.batch is not None else int(min(max(128, rows // 50), 512))
 
     def penalty_at(self, step: int, steps: int) -> float:
-        """The share of the code's price at a step: it rises evenly while the run warms up."""
+        """The KL weight at a step: it rises linearly while the run warms up."""
         warm = KL_WARM_UP * steps
         return 1.0 if step >= warm else (step + 1) / (warm + 1)
 

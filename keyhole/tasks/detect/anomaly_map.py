@@ -1,4 +1,4 @@
-"""Where in a row is what is anomalous? Nats of every place of its map, in multiples of usual."""
+"""Anomaly maps: nats of every pixel, in multiples of its mean on normal rows."""
 
 from __future__ import annotations
 

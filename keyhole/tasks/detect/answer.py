@@ -250,7 +250,7 @@ Key = tuple[str, str, str]  # column, direction, level
 
 @dataclass(frozen=True)
 class Pattern:
-    """A cell that some alarms share: `rows` of them, by their places, `of` so many explained.
+    """A value that alarms share: `rows` are their positions, `of` how many have reasons.
 
     `direction` is "above" or "below" what was expected (a later moment is above), "" where there
     is none. `value` is the cell's text where it is the same in all rows, else "".

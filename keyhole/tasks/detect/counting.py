@@ -102,7 +102,7 @@ def _read(file: BinaryIO) -> pa.Table:
 
 
 class Output(Protocol):
-    """What is made of scored rows beside their answers, such as a page."""
+    """A further output made from scored rows, such as a page."""
 
     def places(self, judged: ScoredBlock) -> Int64[np.ndarray, " place"]:
         """The rows of a block that need reasons."""

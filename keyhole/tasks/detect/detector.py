@@ -100,7 +100,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         return self
 
     def calibrate(self, X: Any, y: Any = None) -> Self:
-        """Promise false alarm rates on these rows in place of held-out ones; no refit.
+        """Calibrate false alarm rates on these rows instead of the held-out ones; no refit.
 
         `y` marks anomalies, which are left out: 1 or true, or -1 among -1 and 1; None: all rows
         are good. It is the cure for calibration rows that were themselves contaminated.
@@ -128,7 +128,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         false_alarm_rate: float = 0.01,
         contamination: str | float = "auto",
     ) -> Self:
-        """The detector of a fitted Autoencoder, without training; the Autoencoder stays as it is.
+        """The detector of a fitted Autoencoder, without training; the Autoencoder is not changed.
 
         A `group` needs `fit`: the rows that a fitted Autoencoder holds have no groups.
         """
@@ -137,7 +137,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         return cls._over(autoencoder, false_alarm_rate, contamination, None)._calibrated()
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """The negative of each row's anomaly score: -1 is usual, -3 three times as far out."""
+        """The negative anomaly score of each row: -1 is normal, -3 three times as far out."""
         check_is_fitted(self)
         judged = self.scorer_.scored_blocks(blocks_of(self.autoencoder_, X))
         return np.concatenate([-block.anomaly_score for block in judged])
@@ -155,7 +155,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         return self.calibration_.p_value(-self.score_samples(X))
 
     def anomaly_map(self, X: Any) -> np.ndarray:
-        """How anomalous each pixel is, (image, height, width): 1 where it is as usual."""
+        """How anomalous each pixel is, (image, height, width): 1 is a normal pixel."""
         check_is_fitted(self)
         scorer = self.scorer_
         check_maps(scorer)
@@ -246,7 +246,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
 
     @property
     def contamination_(self) -> float:
-        """The share of training rows that stand apart from the others, as far as can be told."""
+        """The estimated share of outliers among the calibration rows."""
         return self.scorer_.apart
 
     @property

@@ -56,7 +56,7 @@ def predict(
     masked: Bool[np.ndarray, "line column"],
     edge: Float[np.ndarray, " line"],
 ) -> Predicted:
-    """One column of each of these rows beside what the other, visible columns predict.
+    """One column of each of these rows, compared with its prediction from the visible columns.
 
     `edge` are the nats of a value that lies at the end of its own column.
     """
@@ -187,7 +187,7 @@ def _usual_ends(scorer: Scorer, column: int) -> tuple[float, float] | None:
 def _is_usual(
     scorer: Scorer, column: int, cells: np.ndarray, usual: tuple[float, float] | None
 ) -> Bool[np.ndarray, " line"]:
-    """True where a value may be unlikely beside others alone: a level, or a usual number."""
+    """True where a value may be unlikely only beside others: a level, or a common number."""
     layout = scorer.table.layout
     slots = [layout.slots[cell] for cell in np.flatnonzero(layout.column_of_feature == column)]
     if scorer.table.supports("single_values") is not None:

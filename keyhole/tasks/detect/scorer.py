@@ -70,7 +70,7 @@ class DetectorState:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A scale of anomaly score, what it said of held-out rows, and the rows it compares with.
+    """A scale of anomaly scores, its calibration by held-out rows, and the reference rows.
 
     `rows` is how many rows were learned from so far; `apart` the share that stands apart.
     """

@@ -69,7 +69,7 @@ class Tails:
         rows: Columns,
         transformed: Bool[np.ndarray, " column"],
     ) -> Self:
-        """The tails of these values, NaN where there is none, in tables of so many rows."""
+        """The tails of these values (NaN: missing), in tables with this number of rows."""
         values = values if len(values) else np.full((1, values.shape[1]), np.nan)
         prior = np.where(
             transformed, np.array(PRIOR_TRANSFORMED)[:, None], np.array(PRIOR)[:, None]

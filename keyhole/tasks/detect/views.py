@@ -336,7 +336,7 @@ def _typical(
 
 
 def _unit(answers: np.ndarray) -> float:
-    """What is usual; where half of the rows are exactly alike, a little of what the mean is."""
+    """The median; where half of the rows are equal, a small share of the mean."""
     answers = answers[~np.isnan(answers)]
     if not len(answers):
         return 1.0

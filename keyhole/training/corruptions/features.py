@@ -15,7 +15,7 @@ from keyhole.training.corruptions.base import CorruptedBatch, Corruption
 
 
 class NoCorruption(Corruption):
-    """The plain reconstruction: nats of the seen cells, none weighed."""
+    """The plain reconstruction: nats of the visible features, all weights 1."""
 
     kind = "none"
 
