@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.fit import Model
@@ -79,6 +80,11 @@ class Estimator(BaseEstimator):
         tell("verdict", self.verdict_)
         for finding in self.findings_:
             tell("warning", f"{finding.code} {finding.title}: {finding.text}")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.sparse = tags.input_tags.string = True
+        return tags
 
     def _fitted(self) -> Model:
         check_is_fitted(self)

@@ -175,9 +175,6 @@ class Autoencoder(TransformerMixin, Estimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.sparse = True
-        tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
 

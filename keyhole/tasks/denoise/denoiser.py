@@ -244,7 +244,7 @@ class Denoiser(TransformerMixin, Estimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
-        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = tags.input_tags.string = False
         return tags
 
 

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import OutlierMixin
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.base import Estimator
@@ -318,10 +317,3 @@ class AnomalyDetector(OutlierMixin, Estimator):
         for message in self.calibration_.remarks(self.false_alarm_rate):
             warnings.warn(message, KeyholeWarning, stacklevel=3)
         return self
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.sparse = True
-        tags.input_tags.string = True
-        return tags

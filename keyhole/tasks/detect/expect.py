@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -157,8 +157,8 @@ def masked_nats(
 
 def _predicted(
     scorer: Scorer, batch: Batch, masked: Bool[np.ndarray, "line column"]
-) -> tuple[Likelihood, Float[np.ndarray, "line column"]]:
-    """What the visible columns of each line predict, and the columns' nats beyond it."""
+) -> tuple[Any, Float[np.ndarray, "line column"]]:
+    """The likelihood given the visible columns of each line, and the columns' nats beyond it."""
     layout, network = scorer.table.layout, scorer.anomaly_score.network
     device = next(network.parameters()).device
     rows = batch.to(device)
