@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keyhole.data import dates, numerals
+from keyhole.data.lazy import pa, pc, pt
 
 NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity))$"
 WHOLE = r"^[+-]?(\d+|(?i:inf|infinity))$"
@@ -26,11 +27,8 @@ def plain(values: Any) -> Any:
 
     Arrow has few functions for these.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if pa.types.is_run_end_encoded(values.type):
-        values = pc.run_end_decode(values)  # pyright: ignore
+        values = pc.run_end_decode(values)
     if pa.types.is_string_view(values.type):
         values = values.cast(pa.string())
     elif pa.types.is_binary_view(values.type):
@@ -42,23 +40,17 @@ def plain(values: Any) -> Any:
 
 def ticks(values: Any) -> Any:
     """Dates, times, timestamps or durations as whole numbers of their unit."""
-    import pyarrow as pa
-
     return values.cast(pa.int32() if values.type.bit_width == 32 else pa.int64())
 
 
 def is_text(arrow_type: Any) -> bool:
     """True for the string types."""
-    import pyarrow.types as pt
-
     tests = (pt.is_string, pt.is_large_string, pt.is_string_view)
     return any(test(arrow_type) for test in tests)
 
 
 def is_numeric(arrow_type: Any) -> bool:
     """True for the types whose values are numbers: integers, floats, decimals, durations."""
-    import pyarrow.types as pt
-
     tests = (pt.is_integer, pt.is_floating, pt.is_decimal, pt.is_duration)
     return any(test(arrow_type) for test in tests)
 
@@ -71,16 +63,12 @@ def floats(
     Texts are read with this decimal sign (None: the one that reads more of them), and with no
     other unit than this one.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.types as pt
-
     values = plain(values)
     none = np.empty(0, np.int64)
     if pt.is_null(values.type):
         return np.full(len(values), np.nan), none
     if pt.is_duration(values.type):
-        values = pc.divide(ticks(values).cast("double", safe=False), PER_SECOND[values.type.unit])  # pyright: ignore
+        values = pc.divide(ticks(values).cast("double", safe=False), PER_SECOND[values.type.unit])
     if is_text(values.type):
         return _floats_of_text(texts(values), decimal, unit)
     if pt.is_boolean(values.type):
@@ -93,9 +81,6 @@ def floats(
 def _floats_of_text(
     values: Any, decimal: str | None, unit: str | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if decimal is None:
         numbers, bad = _floats_of_text(values, ".", unit)
         other = _floats_of_text(values, ",", unit) if len(bad) else (numbers, bad)
@@ -104,9 +89,9 @@ def _floats_of_text(
         with suppress(pa.ArrowInvalid):
             return values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.empty(0, np.int64)
     pattern = NUMBER if decimal != "," else WHOLE
-    simple = pc.fill_null(pc.match_substring_regex(values, pattern), False)  # pyright: ignore
-    numbers = np.array(pc.if_else(simple, values, None).cast(pa.float64()))  # pyright: ignore
-    complex_ = np.flatnonzero(pc.and_(values.is_valid(), pc.invert(simple)).to_numpy(False))  # pyright: ignore
+    simple = pc.fill_null(pc.match_substring_regex(values, pattern), False)
+    numbers = np.array(pc.if_else(simple, values, None).cast(pa.float64()))
+    complex_ = np.flatnonzero(pc.and_(values.is_valid(), pc.invert(simple)).to_numpy(False))
     if len(complex_):  # Arrow cannot read thousands, units or a decimal comma
         numbers[complex_] = numerals.numbers(values.take(complex_), decimal or ".", unit)
     return numbers, complex_[np.isnan(numbers[complex_])]
@@ -114,15 +99,11 @@ def _floats_of_text(
 
 def numbers_or_gaps(values: Any, decimal: str | None = None, unit: str | None = None) -> Any:
     """The array as float64, null for values that are not numbers."""
-    import pyarrow as pa
-
     return pa.array(floats(values, decimal, unit)[0], from_pandas=True)
 
 
 def short_texts(values: Any) -> Any:
     """The array as Arrow strings, floats with six digits; NaN becomes null."""
-    import pyarrow as pa
-
     if not pa.types.is_floating(values.type):
         return texts(values)
     numbers = values.to_numpy(zero_copy_only=False)
@@ -131,8 +112,6 @@ def short_texts(values: Any) -> Any:
 
 def texts(values: Any) -> Any:
     """The array as Arrow strings, durations in seconds; null stays null."""
-    import pyarrow as pa
-
     values = plain(values)
     if values.type == pa.string():
         return values
@@ -149,8 +128,6 @@ def texts(values: Any) -> Any:
 
 def _seconds_texts(whole: Any, per_second: int) -> Any:
     """Whole numbers of a unit as exact texts of seconds."""
-    import pyarrow as pa
-
     numbers = (None if n is None else Decimal(n) / per_second for n in whole.to_pylist())
     return pa.array([None if n is None else f"{n.normalize():f}" for n in numbers], pa.string())
 
@@ -160,8 +137,6 @@ def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
 
     `style` is the format of texts or numbers, see `dates`.
     """
-    import pyarrow.types as pt
-
     values = plain(values)
     if style in dates.EPOCHS and not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
         numbers, bad = floats(values, ".")
@@ -185,13 +160,11 @@ def _seconds_of_text(values: Any, style: str) -> np.ndarray:
     Libraries differ in the T, the fractions and the midnights that they write to a CSV. Texts with
     and without a time zone are not mixed, nor is ISO 8601 with a year followed by a day.
     """
-    import pyarrow.compute as pc
-
     moments = dates.read(values, style)
     unread = np.isnan(moments) & values.is_valid().to_numpy(zero_copy_only=False)
     if not unread.any() or style == ISO or YEAR_DAY.search(style):
         return moments
-    spaced = pc.replace_substring_regex(values.filter(unread), r"(\d)T(\d)", r"\1 \2")  # pyright: ignore
+    spaced = pc.replace_substring_regex(values.filter(unread), r"(\d)T(\d)", r"\1 \2")
     zone = "%z" if "%z" in style else ""
     iso = np.full(len(spaced), np.nan)
     for clock in (" %H:%M:%S", " %H:%M", "")[: 2 if zone else 3]:
@@ -220,8 +193,6 @@ ROUNDINGS = 8  # float64 steps by which an end of a range is moved at most
 
 def name_of(arrow_type: Any, *, levels: bool = False) -> str:
     """The name of the type in which a column is decoded; "string" for a type without a name."""
-    import pyarrow.types as pt
-
     text = str(arrow_type.value_type if pt.is_dictionary(arrow_type) else arrow_type)
     known = text in PLAIN or ZONED.fullmatch(text) or DECIMAL.fullmatch(text)
     return (LEVELS if levels else "") + (text if known else "string")
@@ -229,8 +200,6 @@ def name_of(arrow_type: Any, *, levels: bool = False) -> str:
 
 def type_named(type_name: str) -> Any:
     """The Arrow type of this name (of levels: of their values), or text for an unknown name."""
-    import pyarrow as pa
-
     type_name = type_name.removeprefix(LEVELS)
     zoned, decimal = ZONED.fullmatch(type_name), DECIMAL.fullmatch(type_name)
     if zoned:
@@ -250,9 +219,6 @@ def array(values: Any, type_name: str) -> Any:
 
     All levels are texts if one of them cannot be converted.
     """
-    import pyarrow as pa
-    import pyarrow.types as pt
-
     wanted = type_named(type_name)
     if not isinstance(values, list) or all(not isinstance(value, str) for value in values):
         return pa.array(values, wanted)
@@ -275,8 +241,6 @@ def array(values: Any, type_name: str) -> Any:
 
 def picked(values: list[Any], indices: Any, type_name: str) -> Any:
     """The values at these indices (an Arrow array with null for missing), in the named type."""
-    import pyarrow as pa
-
     levels = array(values, type_name)
     if type_name.startswith(LEVELS):
         return pa.DictionaryArray.from_arrays(indices.cast(pa.int32()), levels)
@@ -285,9 +249,6 @@ def picked(values: list[Any], indices: Any, type_name: str) -> Any:
 
 def of_numbers(numbers: np.ndarray, type_name: str) -> Any:
     """Floats in the named type, rounded if it is a type of whole numbers."""
-    import pyarrow as pa
-    import pyarrow.types as pt
-
     wanted = type_named(type_name)
     if pt.is_integer(wanted):
         return _whole(numbers, wanted)
@@ -301,9 +262,6 @@ def of_numbers(numbers: np.ndarray, type_name: str) -> Any:
 
 def of_seconds(moments: np.ndarray, type_name: str) -> Any:
     """Seconds since 1970 as dates or timestamps of the named type."""
-    import pyarrow as pa
-    import pyarrow.types as pt
-
     wanted = type_named(type_name)
     days = np.floor(moments / DAY_S)
     if pt.is_date32(wanted):
@@ -315,16 +273,12 @@ def of_seconds(moments: np.ndarray, type_name: str) -> Any:
 
 def ends_of(values: Any) -> list[str] | None:
     """The exact least and most value as texts; None for floats and other types."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.types as pt
-
     if pt.is_temporal(values.type):
         values = ticks(values)
     exact = pt.is_integer(values.type) or pt.is_decimal(values.type)
     if not exact or values.null_count == len(values):
         return None
-    ends = pc.min_max(values)  # pyright: ignore
+    ends = pc.min_max(values)
     pair = pa.array([ends["min"].as_py(), ends["max"].as_py()], values.type)
     return texts(pair).to_pylist()
 
@@ -345,8 +299,6 @@ def narrowed(
 
 def _whole(numbers: np.ndarray, wanted: Any) -> Any:
     """Rounded numbers as integers, clipped to the type's range."""
-    import pyarrow as pa
-
     dtype = wanted.to_pandas_dtype()
     limits = np.iinfo(dtype)
     # A float64 rounds the last int64 up, beyond its range.
@@ -356,8 +308,6 @@ def _whole(numbers: np.ndarray, wanted: Any) -> Any:
 
 def _decimals(numbers: np.ndarray, wanted: Any) -> Any:
     """Rounded numbers as decimals, clipped to the type's range."""
-    import pyarrow as pa
-
     step = Decimal(1).scaleb(-wanted.scale)
     most = (Decimal(10) ** wanted.precision - 1).scaleb(-wanted.scale, EXACT)
     rounded = (EXACT.quantize(Decimal(repr(n)), step) for n in numbers.tolist())

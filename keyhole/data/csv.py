@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyhole.data.csv_dialect import Head, csv_reader, read_head
+from keyhole.data.lazy import arrow_csv, pa
 from keyhole.data.source import ArrowRows, Rows, Source, check_names
 from keyhole.errors import DataError, FileError
 
@@ -86,8 +87,6 @@ class CsvSource(Source):
 
     def blocks(self, rows: int) -> Iterator[Rows]:
         """The rows in order, with raw cells."""
-        import pyarrow as pa
-
         if self.head.bare:
             return
         with self._faults():
@@ -106,9 +105,6 @@ class CsvSource(Source):
 
     def _parsed(self) -> Iterator[Any]:
         """Tables of raw texts, block by block."""
-        import pyarrow as pa
-        from pyarrow import csv as arrow_csv
-
         dialect = self.head.dialect
         if self.pipe is None and dialect.encoding == "utf8":  # Arrow reads ahead by itself
             yield from arrow_csv.open_csv(pa.input_stream(self.path), **self._options())
@@ -127,9 +123,6 @@ class CsvSource(Source):
             yield table
 
     def _options(self, first: bool = True, size: int = 0) -> dict[str, Any]:
-        import pyarrow as pa
-        from pyarrow import csv as arrow_csv
-
         names = self.head.names
         return {
             "read_options": arrow_csv.ReadOptions(
@@ -154,8 +147,6 @@ class CsvSource(Source):
     @contextmanager
     def _faults(self) -> Iterator[None]:
         """Raises: DataError or FileError in one line, with the row if it is known."""
-        import pyarrow as pa
-
         try:
             yield
         except csv.Error as fault:
@@ -178,8 +169,6 @@ class CsvSource(Source):
 
     def _ragged(self) -> str | None:
         """A message about the first row that has more or fewer cells than the header."""
-        import pyarrow as pa
-
         if self.pipe is not None:
             return None  # it cannot be read again
         head, width = self.head, len(self.head.names)
@@ -209,8 +198,6 @@ class CsvSource(Source):
 
     def _peek(self) -> tuple[bytes, bool]:
         """The first bytes with a row after the header, and whether the file ends there."""
-        import pyarrow as pa
-
         if self.pipe is not None:
             return _past_header(self.pipe.peek)
         with self._faults(), pa.input_stream(self.path) as stream:

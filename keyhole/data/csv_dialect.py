@@ -13,14 +13,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keyhole.data import cast
+from keyhole.data.lazy import pa, pc
 from keyhole.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 KEY = b"keyhole.csv"
 MISSING = [
@@ -59,17 +56,13 @@ def dialect_of(schema: Any) -> Dialect | None:
 
 def cleaned(values: Any) -> Any:
     """Cells of a CSV without padding; markers of missing values become null."""
-    import pyarrow.compute as pc
-
-    texts = pc.utf8_trim_whitespace(cast.texts(values))  # pyright: ignore
-    return pc.if_else(pc.is_in(texts, value_set=_missing()), None, texts)  # pyright: ignore
+    texts = pc.utf8_trim_whitespace(cast.texts(values))
+    return pc.if_else(pc.is_in(texts, value_set=_missing()), None, texts)
 
 
 @cache
 def _missing() -> Any:
     """`MISSING` as Arrow strings."""
-    import pyarrow as pa
-
     return pa.array(MISSING)
 
 
@@ -228,26 +221,23 @@ def header_of(names: list[str], dialect: Dialect) -> str:
 
 def lines_of(table: pa.Table, dialect: Dialect) -> str:
     """The rows as lines; cells with a delimiter, a quote or a line end are in quotes."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     special = f'["\r\n{"".join(chr(92) + c for c in dialect.delimiter)}]'
     alone = table.num_columns == 1  # an empty line is not a row
     cells = []
     for name in table.column_names:
-        texts = pc.fill_null(cast.texts(table.column(name)), "")  # pyright: ignore
-        quote = pc.match_substring_regex(texts, special)  # pyright: ignore
+        texts = pc.fill_null(cast.texts(table.column(name)), "")
+        quote = pc.match_substring_regex(texts, special)
         if name in dialect.quoted or alone:
-            empty = pc.equal(texts, "")  # pyright: ignore
+            empty = pc.equal(texts, "")
             quote_empty = pa.array([dialect.quotes_empty or alone] * len(texts))
-            always = pc.if_else(empty, quote_empty, name in dialect.quoted)  # pyright: ignore
-            quote = pc.or_(quote, always)  # pyright: ignore
-        if pc.any(quote).as_py():  # pyright: ignore
-            doubled = pc.replace_substring(texts, '"', '""')  # pyright: ignore
-            doubled = pc.binary_join_element_wise('"', doubled, '"', "")  # pyright: ignore
-            texts = pc.if_else(quote, doubled, texts)  # pyright: ignore
+            always = pc.if_else(empty, quote_empty, name in dialect.quoted)
+            quote = pc.or_(quote, always)
+        if pc.any(quote).as_py():
+            doubled = pc.replace_substring(texts, '"', '""')
+            doubled = pc.binary_join_element_wise('"', doubled, '"', "")
+            texts = pc.if_else(quote, doubled, texts)
         cells.append(texts)
-    lines = pc.binary_join_element_wise(*cells, dialect.delimiter)  # pyright: ignore
+    lines = pc.binary_join_element_wise(*cells, dialect.delimiter)
     return "".join(line + dialect.line_end for line in lines.to_pylist())
 
 

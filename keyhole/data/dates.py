@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from keyhole.data.lazy import pa, pc
+
 ISO = "iso"  # Arrow's own reader, for texts of several precisions
 EPOCHS = {"epoch s": 1.0, "epoch ms": 1e-3, "epoch us": 1e-6, "epoch ns": 1e-9}
 MONTHS = (
@@ -76,18 +78,16 @@ def check(style: str) -> bool:
 
 def read(texts: Any, style: str) -> np.ndarray:
     """Seconds since 1970 in UTC of Arrow strings; NaN for texts of another format."""
-    import pyarrow.compute as pc
-
     if style == ISO:
         return _read_iso(texts)
-    struct = pc.extract_regex(texts, pattern=_pattern(style))  # pyright: ignore
+    struct = pc.extract_regex(texts, pattern=_pattern(style))
     valid = struct.is_valid().to_numpy(zero_copy_only=False)
     columns = dict(zip([f.name for f in struct.type], struct.flatten(), strict=True))
 
     def number(name: str, default: int) -> np.ndarray:
         if name not in columns:
             return np.full(len(texts), default)
-        return pc.fill_null(columns[name].cast("int64"), default).to_numpy(zero_copy_only=False)  # pyright: ignore
+        return pc.fill_null(columns[name].cast("int64"), default).to_numpy(zero_copy_only=False)
 
     year, month, day = number("Y", 1970), number("m", 1), number("d", 1)
     if "y" in columns:
@@ -98,8 +98,8 @@ def read(texts: Any, style: str) -> np.ndarray:
     hour, minute, second = number("H", 0), number("M", 0), number("S", 0)
     if "p" in columns:
         hour = number("I", 12)
-        later = pc.match_substring_regex(columns["p"], "^[pP]")  # pyright: ignore
-        later = pc.fill_null(later, False).to_numpy(zero_copy_only=False)  # pyright: ignore
+        later = pc.match_substring_regex(columns["p"], "^[pP]")
+        later = pc.fill_null(later, False).to_numpy(zero_copy_only=False)
         valid &= (hour >= 1) & (hour <= 12)
         hour = hour % 12 + 12 * later
     months = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]") + (month - 1)
@@ -166,14 +166,12 @@ def _start(format_: str) -> re.Pattern[str]:
 
 def digits_style(sample: Any) -> str | None:
     """The format of digits that are all dates, such as 20201116; None for few or other digits."""
-    import pyarrow.compute as pc
-
-    digits = pc.match_substring_regex(sample, r"^(19|20)\d{6}(\d{4}(\d\d)?)?$")  # pyright: ignore
-    if not len(sample) or not pc.all(digits).as_py():  # pyright: ignore
+    digits = pc.match_substring_regex(sample, r"^(19|20)\d{6}(\d{4}(\d\d)?)?$")
+    if not len(sample) or not pc.all(digits).as_py():
         return None
     if len(sample.unique()) < LEAST_DATES:
         return None
-    lengths = pc.binary_length(sample).to_numpy(zero_copy_only=False)  # pyright: ignore
+    lengths = pc.binary_length(sample).to_numpy(zero_copy_only=False)
     style = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}[int(lengths[0])]
     fits = (lengths == lengths[0]).all() and not np.isnan(read(sample, style)).any()
     return style if fits else None
@@ -187,15 +185,12 @@ def epoch_style(numbers: np.ndarray) -> str | None:
 
 def _read_iso(texts: Any) -> np.ndarray:
     """Seconds since 1970 of ISO 8601 texts; NaN for others, which are searched by halves."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if not len(texts):
         return np.empty(0)
     for kind in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
         try:
             micros = texts.cast(kind).cast(pa.int64())
-            return pc.divide(micros.cast("double", safe=False), 1e6).to_numpy(False)  # pyright: ignore
+            return pc.divide(micros.cast("double", safe=False), 1e6).to_numpy(False)
         except pa.ArrowInvalid:
             continue
     if len(texts) == 1:
@@ -214,17 +209,15 @@ def _pattern(style: str) -> str:
 
 def _exact(style: str, sample: Any) -> str:
     """The format with the leading zeros, digits of a second and time zone of the sample."""
-    import pyarrow.compute as pc
-
-    struct = pc.extract_regex(sample, pattern=_pattern(style))  # pyright: ignore
+    struct = pc.extract_regex(sample, pattern=_pattern(style))
     columns = dict(zip([f.name for f in struct.type], struct.flatten(), strict=True))
     for name in "dmHI":
         if f"%-{name}" in style:
-            lengths = pc.binary_length(columns[name])  # pyright: ignore
-            if pc.min(lengths).as_py() == 2:  # pyright: ignore
+            lengths = pc.binary_length(columns[name])
+            if pc.min(lengths).as_py() == 2:
                 style = style.replace(f"%-{name}", f"%{name}")
     if "f" in columns:
-        longest = pc.max(pc.binary_length(columns["f"])).as_py()  # pyright: ignore
+        longest = pc.max(pc.binary_length(columns["f"])).as_py()
         if longest:
             mark = max(columns["f"].to_pylist(), key=lambda part: len(part or ""))[0]
             style = style.replace("%S", f"%S{mark}%{longest - 1}f")

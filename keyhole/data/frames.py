@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
 
 from keyhole.data import cast
 from keyhole.data.image_rows import ImageSource, array_images, as_images
+from keyhole.data.lazy import nw, pa, pd, pt
 from keyhole.data.source import ArrayRows, ArrowRows, Rows, TableSource, check_names
 from keyhole.errors import ColumnTypeError, DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 Label = Literal["index", "position", "row"]
 
@@ -33,8 +30,6 @@ def is_frame(data: Any) -> bool:
 
 def label_of(data: Any) -> Label:
     """The labels of an answer's rows: a pandas index, data rows of a file, or positions."""
-    import narwhals as nw
-
     if nw.dependencies.is_pandas_dataframe(data):
         return "index"
     from_file = isinstance(data, str | os.PathLike) or hasattr(data, "blocks")
@@ -43,8 +38,6 @@ def label_of(data: Any) -> Label:
 
 def outline(data: Any) -> Any:
     """An empty frame of the same kind, with the index of a pandas frame; None for no frame."""
-    import narwhals as nw
-
     if not is_frame(data):
         return None
     if nw.dependencies.is_pandas_dataframe(data):
@@ -60,8 +53,6 @@ def frame_source(data: Any) -> TableSource | ImageSource:
 
     Raises: DataError for data that is not a table, ColumnTypeError for a column of other objects.
     """
-    import pyarrow as pa
-
     if sparse.issparse(data):
         names = array_names(data.shape[1])
         return TableSource(ArrayRows(sparse.csr_array(data), names), "the sparse matrix")
@@ -114,8 +105,6 @@ def _unmasked(data: np.ma.MaskedArray) -> np.ndarray:
 
 def same_kind(table: pa.Table, like: Any) -> Any:
     """The table as the same kind of frame as `like`, with its index and labels; else Arrow."""
-    import narwhals as nw
-
     if not is_frame(like):
         return table
     try:
@@ -134,8 +123,6 @@ def same_kind(table: pa.Table, like: Any) -> Any:
 
 
 def _array_rows(values: np.ndarray) -> Rows:
-    import pyarrow as pa
-
     names = array_names(values.shape[1])
     check_names(names, "the array", len(values))
     if np.iscomplexobj(values):
@@ -151,9 +138,6 @@ def arrow_table(data: Any) -> pa.Table:
 
     Raises: DataError, ColumnTypeError.
     """
-    import narwhals as nw
-    import pyarrow as pa
-
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, pa.RecordBatch):
@@ -187,8 +171,6 @@ def renamed(source: TableSource, names: list[str]) -> TableSource:
 
 def container_of(X: Any, source: Any) -> str:
     """The kind of container of the rows: "array", "pandas", "polars", "images", or "arrow"."""
-    import narwhals as nw
-
     if isinstance(source, ImageSource):
         return "images"
     if not isinstance(source, TableSource):
@@ -205,8 +187,6 @@ def container_of(X: Any, source: Any) -> str:
 
 def as_container(table: Any, container: str) -> Any:
     """The table in this kind of container."""
-    import narwhals as nw
-
     if container == "array":
         return np.stack([column.to_numpy() for column in table.columns], 1)
     if container == "images":
@@ -219,8 +199,6 @@ def as_container(table: Any, container: str) -> Any:
 
 def like_given(values: np.ndarray, names: Any, like: Any) -> Any:
     """Values (row, column) as an array if `like` is an array, else as the same kind of frame."""
-    import pyarrow as pa
-
     if isinstance(like, np.ndarray | list) or sparse.issparse(like):
         return values
     return same_kind(pa.table(dict(zip(names, values.T, strict=True))), like)
@@ -234,8 +212,6 @@ def pandas_table(data: Any) -> pa.Table:
 
     Raises: DataError if only some labels are texts.
     """
-    import pyarrow as pa
-
     if len({isinstance(name, str) for name in data.columns}) > 1:
         label = next(name for name in data.columns if not isinstance(name, str))
         raise DataError(
@@ -253,9 +229,6 @@ def pandas_array(name: str, values: Any) -> pa.Array:
 
     Levels keep their order, periods become their start, intervals become texts.
     """
-    import pandas as pd
-    import pyarrow as pa
-
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         codes = pa.array(values.cat.codes.to_numpy(), mask=values.isna().to_numpy())
@@ -285,8 +258,6 @@ def pandas_array(name: str, values: Any) -> pa.Array:
 
 def level_array(levels: Any) -> pa.Array:
     """A pandas index of levels as an Arrow array; texts if Arrow has no such type."""
-    import pyarrow.types as pt
-
     try:
         known = cast.plain(pandas_array("levels", levels))
     except ColumnTypeError:  # tuples
@@ -297,17 +268,12 @@ def level_array(levels: Any) -> pa.Array:
 
 def _texts_of(values: Any) -> pa.Array:
     """Objects of any type as texts."""
-    import pandas as pd
-    import pyarrow as pa
-
     objects = zip(values.tolist(), pd.isna(values), strict=True)
     return pa.array([None if gap else str(value) for value, gap in objects], pa.string())
 
 
 def _object_array(name: str, values: np.ndarray) -> pa.Array:
     """Python objects as numbers if all are numbers, else as texts."""
-    import pyarrow as pa
-
     objects = values.tolist()
     for value in objects:
         if isinstance(value, dict | list | set | tuple | np.ndarray):

@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 IMAGE = "image"
 KEY = b"keyhole.image"
@@ -59,16 +56,12 @@ class ImageSpec:
 
     def field(self) -> pa.Field:
         """The field of the column `image`."""
-        import pyarrow as pa
-
         plain = pa.float32() if self.resized or self.stored != "uint8" else pa.uint8()
         text = json.dumps(vars(self)).encode()
         return pa.field(IMAGE, pa.list_(plain, int(np.prod(self.grid))), metadata={KEY: text})
 
     def column(self, pixels: np.ndarray) -> pa.Array:
         """Pixels (image, ...) as the column `image`."""
-        import pyarrow as pa
-
         kind = self.field().type
         values = pa.array(np.ravel(pixels).astype(kind.value_type.to_pandas_dtype()))
         return pa.FixedSizeListArray.from_arrays(values, kind.list_size)
@@ -216,8 +209,6 @@ class ImageSource:
 
     def blocks(self, rows: int) -> Iterator[Rows]:
         """The images in order."""
-        import pyarrow as pa
-
         image_bytes = 4 * max(int(np.prod(self.spec.original)), 1) * self.spec.grid[2]
         step, files = max(1, min(rows, BLOCK_BYTES // image_bytes)), self.reader.files
         for start in range(0, len(self.reader), step):

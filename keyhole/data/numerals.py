@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from keyhole.data.lazy import pa, pc
 from keyhole.errors import SettingError
 
 SPACE = "[ \u00a0\u202f\u2009]"
@@ -110,19 +111,17 @@ def pattern(decimal: str) -> str:
 
 def parts(values: Any, decimal: str) -> Any:
     """The parts of each text that is a number with this decimal sign; null for other texts."""
-    import pyarrow.compute as pc
-
-    struct = pc.extract_regex(values, pattern=pattern(decimal))  # pyright: ignore
+    struct = pc.extract_regex(values, pattern=pattern(decimal))
     opened, closed, sign, inner, before, after = (
-        pc.binary_length(struct.field(name))  # pyright: ignore
+        pc.binary_length(struct.field(name))
         for name in ("open", "close", "sign", "inner", "prefix", "suffix")
     )
-    one_unit = pc.equal(pc.multiply(before, after), 0)  # pyright: ignore
-    signs = pc.add(pc.add(opened, sign), inner)  # pyright: ignore
-    one_sign = pc.and_(pc.equal(opened, closed), pc.less_equal(signs, 3))  # pyright: ignore
-    both = pc.and_(pc.greater(sign, 0), pc.greater(pc.add(inner, opened), 0))  # pyright: ignore
-    legal = pc.and_(pc.and_(one_unit, one_sign), pc.invert(both))  # pyright: ignore
-    return pc.if_else(pc.and_(struct.is_valid(), legal), struct, None)  # pyright: ignore
+    one_unit = pc.equal(pc.multiply(before, after), 0)
+    signs = pc.add(pc.add(opened, sign), inner)
+    one_sign = pc.and_(pc.equal(opened, closed), pc.less_equal(signs, 3))
+    both = pc.and_(pc.greater(sign, 0), pc.greater(pc.add(inner, opened), 0))
+    legal = pc.and_(pc.and_(one_unit, one_sign), pc.invert(both))
+    return pc.if_else(pc.and_(struct.is_valid(), legal), struct, None)
 
 
 def numbers(values: Any, decimal: str, unit: str | None = None) -> np.ndarray:
@@ -132,32 +131,27 @@ def numbers(values: Any, decimal: str, unit: str | None = None) -> np.ndarray:
 
 def sizes(struct: Any, decimal: str, unit: str | None = None) -> np.ndarray:
     """The parts of texts as float64, NaN for null."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     body = struct.field("body")
     drop = r"[,'’ \x{a0}\x{202f}\x{2009}]" if decimal == "." else r"[.'’ \x{a0}\x{202f}\x{2009}]"
-    body = pc.replace_substring_regex(body, drop, "")  # pyright: ignore
-    body = pc.replace_substring(body, ",", ".")  # pyright: ignore
+    body = pc.replace_substring_regex(body, drop, "")
+    body = pc.replace_substring(body, ",", ".")
     size = body.cast(pa.float64())
-    sign = pc.binary_join_element_wise(  # pyright: ignore
+    sign = pc.binary_join_element_wise(
         struct.field("open"), struct.field("sign"), struct.field("inner"), ""
     )
-    negative = pc.match_substring_regex(sign, rf"[(\-{MINUS}]")  # pyright: ignore
-    read = pc.if_else(negative, pc.negate(size), size)  # pyright: ignore
+    negative = pc.match_substring_regex(sign, rf"[(\-{MINUS}]")
+    read = pc.if_else(negative, pc.negate(size), size)
     if unit is not None:
-        joined = pc.binary_join_element_wise(struct.field("prefix"), struct.field("suffix"), "")  # pyright: ignore
-        joined = pc.utf8_trim_whitespace(joined)  # pyright: ignore
-        fits = pc.or_(pc.equal(joined, ""), pc.equal(joined, unit))  # pyright: ignore
-        read = pc.if_else(fits, read, None)  # pyright: ignore
-    read = pc.if_else(struct.is_valid(), read, None)  # pyright: ignore
+        joined = pc.binary_join_element_wise(struct.field("prefix"), struct.field("suffix"), "")
+        joined = pc.utf8_trim_whitespace(joined)
+        fits = pc.or_(pc.equal(joined, ""), pc.equal(joined, unit))
+        read = pc.if_else(fits, read, None)
+    read = pc.if_else(struct.is_valid(), read, None)
     return read.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def one(text: str, decimal: str) -> float:
     """A text as a number; NaN if it is not a number with this decimal sign."""
-    import pyarrow as pa
-
     return float(numbers(pa.array([text]), decimal)[0])
 
 
@@ -193,8 +187,6 @@ def study_columns(
     columns: Sequence[Any], decimals: Sequence[str], prefer: str = ""
 ) -> list[Reading]:
     """`study` of many columns at once: compiling a pattern takes longer than matching 50 texts."""
-    import pyarrow as pa
-
     texts = pa.concat_arrays([pa.array([], pa.string()), *columns])
     structs = {sign: parts(texts, sign) for sign in OPPOSITE}
     floats = {sign: sizes(struct, sign) for sign, struct in structs.items()}
@@ -251,13 +243,11 @@ def _by_size(texts: Any, numbers: dict[str, np.ndarray], differ: np.ndarray) -> 
 
 def _digits(texts: Any) -> tuple[bool, bool, int]:
     """Whether digits are a code, whether all texts are digits alone, and the width of codes."""
-    import pyarrow.compute as pc
-
-    digits = texts.filter(pc.match_substring_regex(texts, r"^\d+$"))  # pyright: ignore
+    digits = texts.filter(pc.match_substring_regex(texts, r"^\d+$"))
     if not len(digits):
         return False, False, 0
-    widths = pc.binary_length(digits).to_numpy(zero_copy_only=False)  # pyright: ignore
-    zeros = pc.sum(pc.match_substring_regex(digits, r"^0\d")).as_py()  # pyright: ignore
+    widths = pc.binary_length(digits).to_numpy(zero_copy_only=False)
+    zeros = pc.sum(pc.match_substring_regex(digits, r"^0\d")).as_py()
     even = widths.min() == widths.max()
     mostly = len(digits) >= 0.5 * len(texts)
     code = mostly and zeros > 0 and (even or zeros >= LEAST_CODES * len(digits))
@@ -271,15 +261,13 @@ def _units(struct: Any) -> set[str]:
 
 def _format(struct: Any, decimal: str, width: int) -> NumberFormat:
     """The most frequent format of these numbers."""
-    import pyarrow.compute as pc
-
     point = r"\." if decimal != "," else ","
     body = struct.field("body")
-    with_thousands = pc.extract_regex(body, r"^\d{1,3}(?P<sep>[^\d])\d{3}(?:[^\d]|$)")  # pyright: ignore
+    with_thousands = pc.extract_regex(body, r"^\d{1,3}(?P<sep>[^\d])\d{3}(?:[^\d]|$)")
     seps = with_thousands.field("sep").filter(with_thousands.is_valid()).to_pylist()
     seps = [sep for sep in seps if sep != (decimal or ".")]
-    places = pc.extract_regex(body, rf"^[^eE]*?(?:{point}(?P<part>\d*))?$")  # pyright: ignore
-    lengths = pc.binary_length(places.field("part").filter(places.is_valid()))  # pyright: ignore
+    places = pc.extract_regex(body, rf"^[^eE]*?(?:{point}(?P<part>\d*))?$")
+    lengths = pc.binary_length(places.field("part").filter(places.is_valid()))
     lengths = lengths.to_numpy(zero_copy_only=False)
     exponents = len(lengths) < len(struct)
     most = MOST_PLACES + 1 if exponents or not len(lengths) else int(min(lengths.max(), 20))

@@ -14,6 +14,7 @@ import numpy as np
 from keyhole.data.csv import CsvSource, Joined
 from keyhole.data.frames import frame_source
 from keyhole.data.image_rows import ImageSource, file_images
+from keyhole.data.lazy import pa, pq
 from keyhole.data.parquet import ParquetSource
 from keyhole.data.source import ArrowRows, Rows, Source, TableSource, check_names
 from keyhole.errors import DataError, FileError
@@ -69,9 +70,6 @@ def random_access(source: Source, folder: Callable[[], str]) -> Source:
 
     `folder` creates the folder for the spool; it is called only if memory is not enough.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if source.groups:
         return source
     tables: list[Any] = []
@@ -104,9 +102,6 @@ def random_access(source: Source, folder: Callable[[], str]) -> Source:
 
 
 def _open_pipe(stream: Any, name: str, *, ours: bool = False) -> Source:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     pipe = Joined(stream.read(4), stream, ours=ours)
     if pipe.start == b"PAR1":
         try:
@@ -146,8 +141,6 @@ def all_rows(source: Source) -> Rows:
 
 def _joined(tables: list[Any], names: list[str]) -> ArrowRows:
     """The rows of all tables; without tables, no rows of texts."""
-    import pyarrow as pa
-
     empty = pa.table({name: pa.array([], pa.string()) for name in names})
     return ArrowRows(pa.concat_tables(tables) if tables else empty)
 

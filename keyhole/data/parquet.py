@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from keyhole.data.lazy import pa, pq
 from keyhole.data.source import BLOCK_BYTES, ArrowRows, Rows, TableSource, Weighted, check_names
 from keyhole.errors import DataError, FileError, KeyholeError
 
@@ -86,8 +87,6 @@ class ParquetSource:
 
     def file_blocks(self, path: str, rows: int, groups: list[int] | None = None) -> Iterator[Rows]:
         """The rows of one of the files, or of some of its row groups, in order."""
-        import pyarrow as pa
-
         with self._open(path) as file:
             rows = min(rows, self._rows_per_block(file.metadata))
             for batch in file.iter_batches(rows, columns=self.names, row_groups=groups):
@@ -107,9 +106,6 @@ class ParquetSource:
     @contextmanager
     def _open(self, path: str) -> Iterator[Any]:
         """The opened file. Raises: FileError if it cannot be read."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
                 yield file
@@ -132,8 +128,6 @@ class ParquetSource:
 
         Raises: DataError if a column holds numbers in one file and texts in another.
         """
-        import pyarrow as pa
-
         with self._open(self.paths[0]) as file:
             types = {name: file.schema_arrow.field(name).type for name in self.header}
         for path in self.paths[1:]:
@@ -145,8 +139,6 @@ class ParquetSource:
 
     def _common(self, name: str, first: Any, second: Any, path: str) -> Any:
         """A type that holds values of both types."""
-        import pyarrow as pa
-
         if first == second:
             return first
         plain = (t.value_type if pa.types.is_dictionary(t) else t for t in (first, second))
@@ -161,8 +153,6 @@ class ParquetSource:
 
     def _rows(self, table: Any) -> Rows:
         """The table with its columns in the common order and types."""
-        import pyarrow as pa
-
         table = table.select(self.names)
         if len(self.paths) > 1:
             wanted = pa.schema([self.schema.field(name) for name in self.names])

@@ -9,16 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keyhole.core.files import aside, faults_of, is_stream
 from keyhole.data import cast
 from keyhole.data.csv_dialect import Dialect, dialect_of, encoded, header_of, lines_of
+from keyhole.data.lazy import arrow_csv, pa, pc, pq, pt
 from keyhole.errors import SettingError, printable, printable_json
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 # A spreadsheet would run a text that begins with one of these (full-width forms included).
 FORMULA = "^[=+\\-@\\t\\r\\n\\x00＝＋－＠]"
@@ -87,8 +84,6 @@ class Shown(Sink):
 
     def write(self, table: pa.Table) -> None:
         """Add rows with printable texts and names."""
-        import pyarrow as pa
-
         columns = [_printable(column) for column in table.columns]
         self.sink.write(pa.table(columns, names=[printable(n) for n in table.column_names]))
 
@@ -110,15 +105,13 @@ class CsvSink(Sink):
 
     def write(self, table: pa.Table) -> None:
         """Add rows, after the header if they are the first."""
-        from pyarrow import csv
-
         dialect = dialect_of(table.schema)
         if dialect is not None:
             self._write_in(table, dialect)
             return
         table = table if self.raw_text else without_formulas(table)
-        options = csv.WriteOptions(include_header=not self.begun, quoting_style="needed")
-        csv.write_csv(_plain(table, nested=False), self.file, options)
+        options = arrow_csv.WriteOptions(include_header=not self.begun, quoting_style="needed")
+        arrow_csv.write_csv(_plain(table, nested=False), self.file, options)
         self.begun = True
 
     def _write_in(self, table: pa.Table, dialect: Dialect) -> None:
@@ -140,8 +133,6 @@ class ParquetSink(Sink):
 
     def write(self, table: pa.Table) -> None:
         """Add a row group."""
-        import pyarrow.parquet as pq
-
         if self.writer is None:
             # Numbers hardly repeat, so a dictionary would cost time and save nothing.
             texts: Any = [f.name for f in table.schema if cast.is_text(f.type)]
@@ -173,20 +164,17 @@ class JsonSink(Sink):
 
 def without_formulas(table: pa.Table) -> pa.Table:
     """The table with an apostrophe before every text and name that a spreadsheet would run."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     columns = []
     for column in table.columns:
         values = cast.plain(column)
         if cast.is_text(values.type):
-            formula = pc.and_(  # pyright: ignore
-                pc.match_substring_regex(values, FORMULA),  # pyright: ignore
-                pc.invert(pc.match_substring_regex(values, HARMLESS)),  # pyright: ignore
+            formula = pc.and_(
+                pc.match_substring_regex(values, FORMULA),
+                pc.invert(pc.match_substring_regex(values, HARMLESS)),
             )
-            if pc.any(formula).as_py():  # pyright: ignore
-                quoted = pc.binary_join_element_wise(pa.scalar("'"), values.cast(pa.string()), "")  # pyright: ignore
-                values = pc.if_else(formula, quoted, values)  # pyright: ignore
+            if pc.any(formula).as_py():
+                quoted = pc.binary_join_element_wise(pa.scalar("'"), values.cast(pa.string()), "")
+                values = pc.if_else(formula, quoted, values)
         columns.append(values)
     names = [f"'{n}" if n.startswith(tuple("=+-@\t\r\n")) else n for n in table.column_names]
     return pa.table(columns, names=names).replace_schema_metadata(table.schema.metadata)
@@ -202,9 +190,6 @@ def _finite(value: Any) -> Any:
 
 
 def _printable(column: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.types as pt
-
     values = cast.plain(column)
     if not cast.is_text(values.type) and not pt.is_nested(values.type):
         return values
@@ -214,8 +199,6 @@ def _printable(column: Any) -> Any:
 
 def _plain(table: pa.Table, *, nested: bool = True) -> pa.Table:
     """The table with durations in seconds, which models can read; `nested`: JSON holds lists."""
-    import pyarrow.types as pt
-
     for index, field in enumerate(table.schema):
         column, other = table.column(index), (pt.is_dictionary, pt.is_nested, pt.is_null)
         if pt.is_duration(field.type):

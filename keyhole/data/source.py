@@ -7,18 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
 
 from keyhole.data import cast, levels
 from keyhole.data.csv_dialect import Dialect, cleaned, dialect_of
+from keyhole.data.lazy import pa, pt
 from keyhole.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 BLOCK_BYTES = 1 << 26  # of the rows of a block, however long their texts are
 
@@ -79,8 +76,6 @@ class ArrowRows:
 
     def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
         """Numeric columns as floats, converted together if all are floats."""
-        import pyarrow.types as pt
-
         types = [self.table.schema.field(name).type for name in names]
         floats = all(pt.is_floating(t) and not pt.is_float16(t) for t in types)
         if names and floats and len(self) > 1:
@@ -120,8 +115,6 @@ class ArrayRows:
 
     def column(self, name: str) -> pa.Array:
         """One column as an Arrow array, NaN as missing."""
-        import pyarrow as pa
-
         return pa.array(np.ascontiguousarray(self._dense([name])[:, 0]), from_pandas=True)
 
     def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
@@ -143,8 +136,6 @@ class ArrayRows:
 
     def arrow(self) -> pa.Table:
         """The columns as an Arrow table."""
-        import pyarrow as pa
-
         return pa.table([self.column(name) for name in self.names], names=self.names)
 
 
