@@ -23,10 +23,7 @@ EXACT = Context(prec=100)  # digits: more than any Arrow type has
 
 
 def plain(values: Any) -> Any:
-    """One array without dictionary or run-end encoding and without views.
-
-    Arrow has few functions for these.
-    """
+    """One array without encodings and views, for which Arrow has few functions."""
     if pa.types.is_run_end_encoded(values.type):
         values = pc.run_end_decode(values)
     if pa.types.is_string_view(values.type):
@@ -45,12 +42,11 @@ def ticks(values: Any) -> Any:
 
 def is_text(arrow_type: Any) -> bool:
     """True for the string types."""
-    tests = (pt.is_string, pt.is_large_string, pt.is_string_view)
-    return any(test(arrow_type) for test in tests)
+    return any(is_(arrow_type) for is_ in (pt.is_string, pt.is_large_string, pt.is_string_view))
 
 
 def is_numeric(arrow_type: Any) -> bool:
-    """True for the types whose values are numbers: integers, floats, decimals, durations."""
+    """True for integers, floats, decimals and durations."""
     tests = (pt.is_integer, pt.is_floating, pt.is_decimal, pt.is_duration)
     return any(test(arrow_type) for test in tests)
 
@@ -64,9 +60,6 @@ def floats(
     other unit than this one.
     """
     values = plain(values)
-    none = np.empty(0, np.int64)
-    if pt.is_null(values.type):
-        return np.full(len(values), np.nan), none
     if pt.is_duration(values.type):
         values = pc.divide(ticks(values).cast("double", safe=False), PER_SECOND[values.type.unit])
     if is_text(values.type):
@@ -75,7 +68,8 @@ def floats(
         values = values.cast(pa.uint8())
     if not is_numeric(values.type):
         return np.full(len(values), np.nan), np.flatnonzero(values.is_valid().to_numpy(False))
-    return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), none
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return numbers, np.empty(0, np.int64)
 
 
 def _floats_of_text(
@@ -116,7 +110,9 @@ def texts(values: Any) -> Any:
     if values.type == pa.string():
         return values
     if pa.types.is_duration(values.type):
-        return _seconds_texts(ticks(values), PER_SECOND[values.type.unit])
+        unit = PER_SECOND[values.type.unit]
+        exact = (None if n is None else Decimal(n) / unit for n in ticks(values).to_pylist())
+        return pa.array([n if n is None else f"{n.normalize():f}" for n in exact], pa.string())
     try:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -124,12 +120,6 @@ def texts(values: Any) -> Any:
         if zone and zone != "UTC":  # a time zone that this machine does not know
             return texts(values.cast(pa.timestamp(values.type.unit, tz="UTC")))
         return pa.array([None if v is None else str(v) for v in values.to_pylist()], pa.string())
-
-
-def _seconds_texts(whole: Any, per_second: int) -> Any:
-    """Whole numbers of a unit as exact texts of seconds."""
-    numbers = (None if n is None else Decimal(n) / per_second for n in whole.to_pylist())
-    return pa.array([None if n is None else f"{n.normalize():f}" for n in numbers], pa.string())
 
 
 def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
@@ -147,11 +137,12 @@ def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
         return moments, np.flatnonzero(np.isnan(moments) & observed)
     if not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
         return np.full(len(values), np.nan), np.flatnonzero(values.is_valid().to_numpy(False))
-    none = np.empty(0, np.int64)
     whole = ticks(values).cast("double", safe=False).to_numpy(zero_copy_only=False)
     if pt.is_date32(values.type):
-        return whole * DAY_S, none
-    return whole / PER_SECOND["ms" if pt.is_date(values.type) else values.type.unit], none
+        whole = whole * DAY_S
+    else:
+        whole = whole / PER_SECOND["ms" if pt.is_date(values.type) else values.type.unit]
+    return whole, np.empty(0, np.int64)
 
 
 def _seconds_of_text(values: Any, style: str) -> np.ndarray:
@@ -215,10 +206,7 @@ def is_datetime(type_name: str) -> bool:
 
 
 def array(values: Any, type_name: str) -> Any:
-    """An Arrow array of values, or of levels from JSON, in the named type.
-
-    All levels are texts if one of them cannot be converted.
-    """
+    """Values, or levels from JSON, in the named type; all as texts if one cannot be converted."""
     wanted = type_named(type_name)
     if not isinstance(values, list) or all(not isinstance(value, str) for value in values):
         return pa.array(values, wanted)
@@ -298,7 +286,6 @@ def narrowed(
 
 
 def _whole(numbers: np.ndarray, wanted: Any) -> Any:
-    """Rounded numbers as integers, clipped to the type's range."""
     dtype = wanted.to_pandas_dtype()
     limits = np.iinfo(dtype)
     # A float64 rounds the last int64 up, beyond its range.
@@ -307,7 +294,6 @@ def _whole(numbers: np.ndarray, wanted: Any) -> Any:
 
 
 def _decimals(numbers: np.ndarray, wanted: Any) -> Any:
-    """Rounded numbers as decimals, clipped to the type's range."""
     step = Decimal(1).scaleb(-wanted.scale)
     most = (Decimal(10) ** wanted.precision - 1).scaleb(-wanted.scale, EXACT)
     rounded = (EXACT.quantize(Decimal(repr(n)), step) for n in numbers.tolist())

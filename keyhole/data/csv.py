@@ -22,20 +22,18 @@ from keyhole.data.source import ArrowRows, Rows, Source, check_names
 from keyhole.errors import DataError, FileError
 
 PEEK_BYTES = 1 << 16
-MOST_PEEK_BYTES = 1 << 26  # of a header
+MAX_HEADER_BYTES = 1 << 26
 BLOCK_BYTES = 1 << 22
 ROW = re.compile(r"Row #(\d+)")  # in Arrow's messages, counted within a block
 
 
-class Joined:
-    """A stream whose first bytes have been read: pipes cannot be rewound."""
+@dataclass
+class PeekedStream:
+    """A pipe whose first bytes have been read: it cannot be rewound."""
 
-    closed = False
-
-    def __init__(self, start: bytes, rest: Any, *, ours: bool = False) -> None:
-        self.start = start
-        self.rest = rest
-        self.ours = ours
+    start: bytes
+    rest: Any
+    ours: bool = False  # True if it is closed at the end, unlike standard input
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes; all of them for a negative size."""
@@ -49,7 +47,7 @@ class Joined:
         return self.start[:size]
 
     def close(self) -> None:
-        """Close the stream if it is `ours`; standard input is not."""
+        """Close the stream if it is `ours`."""
         if self.ours:
             self.rest.close()
 
@@ -59,7 +57,7 @@ class CsvSource(Source):
     """Rows of delimited text; a pipe can be read only once."""
 
     path: str
-    pipe: Any = None  # a binary stream with `peek`, which is read instead of the path
+    pipe: PeekedStream | None = None  # read instead of the path
     head: Head = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,11 +67,6 @@ class CsvSource(Source):
         with self._faults():
             self.head = read_head(start, whole, self.name)
         check_names(self.head.names, self.name)
-
-    @property
-    def delimiter(self) -> str:
-        """The character between cells."""
-        return self.head.dialect.delimiter
 
     @property
     def name(self) -> str:
@@ -104,12 +97,11 @@ class CsvSource(Source):
             self.pipe.close()
 
     def _parsed(self) -> Iterator[Any]:
-        """Tables of raw texts, block by block."""
         dialect = self.head.dialect
         if self.pipe is None and dialect.encoding == "utf8":  # Arrow reads ahead by itself
-            yield from arrow_csv.open_csv(pa.input_stream(self.path), **self._options())
+            yield from arrow_csv.open_csv(pa.input_stream(self.name), **self._options())
             return
-        stream = self.pipe if self.pipe is not None else pa.input_stream(self.path)
+        stream = self.pipe if self.pipe is not None else pa.input_stream(self.name)
         settings = stream.read, self._block_bytes, dialect.encoding, dialect.delimiter
         start = 0
         for block in whole_rows(*settings, self.name):
@@ -132,7 +124,7 @@ class CsvSource(Source):
                 block_size=max(self._block_bytes, size),
             ),
             "parse_options": arrow_csv.ParseOptions(
-                delimiter=self.delimiter, newlines_in_values=True
+                delimiter=self.head.dialect.delimiter, newlines_in_values=True
             ),
             "convert_options": arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
@@ -172,7 +164,7 @@ class CsvSource(Source):
         if self.pipe is not None:
             return None  # it cannot be read again
         head, width = self.head, len(self.head.names)
-        with pa.input_stream(self.path) as stream:
+        with pa.input_stream(self.name) as stream:
             text = io.TextIOWrapper(stream, encoding=head.dialect.encoding, newline="")
             for _ in range(head.skipped):
                 next(text)
@@ -199,28 +191,20 @@ class CsvSource(Source):
     def _peek(self) -> tuple[bytes, bool]:
         """The first bytes with a row after the header, and whether the file ends there."""
         if self.pipe is not None:
-            return _past_header(self.pipe.peek)
-        with self._faults(), pa.input_stream(self.path) as stream:
-            start = b""
-
-            def grown(size: int) -> bytes:
-                nonlocal start
-                while len(start) < size and (more := stream.read(size - len(start))):
-                    start += more
-                return start
-
-            return _past_header(grown)
+            return _past_header(self.pipe)
+        with self._faults(), io.BufferedReader(pa.input_stream(self.name)) as stream:
+            return _past_header(PeekedStream(b"", stream))
 
 
-def _past_header(peek: Callable[[int], bytes]) -> tuple[bytes, bool]:
+def _past_header(stream: PeekedStream) -> tuple[bytes, bool]:
     size = PEEK_BYTES
     while True:
-        start = peek(size)
+        start = stream.peek(size)
         lines = max(start.count(b"\n"), start.count(b"\r"))
         if len(start) < size or lines > 1:
             return start, len(start) < size
-        if size >= MOST_PEEK_BYTES:
-            raise DataError(f"the header is longer than {MOST_PEEK_BYTES >> 20} MB")
+        if size >= MAX_HEADER_BYTES:
+            raise DataError(f"the header is longer than {MAX_HEADER_BYTES >> 20} MB")
         size *= 4
 
 
@@ -228,7 +212,7 @@ def _first_line(fault: Exception) -> str:
     return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
 
 
-MOST_BLOCKS = 4  # size of the longest row
+MOST_BLOCKS = 4  # blocks that the longest row may take
 
 
 def whole_rows(

@@ -49,19 +49,17 @@ def outline(data: Any) -> Any:
 
 
 def frame_source(data: Any) -> TableSource | ImageSource:
-    """The rows of a frame, an array or a sparse matrix.
-
-    Raises: DataError for data that is not a table, ColumnTypeError for a column of other objects.
-    """
+    """The rows of a frame, an array or a sparse matrix. Raises: DataError, ColumnTypeError."""
     if sparse.issparse(data):
         names = array_names(data.shape[1])
         return TableSource(ArrayRows(sparse.csr_array(data), names), "the sparse matrix")
     if is_frame(data):
         table = arrow_table(data)
-        if any(map(pa.types.is_string_view, table.schema.types)):  # few functions take views
-            fields = [f.with_type(pa.string()) if pa.types.is_string_view(f.type) else f
-                      for f in table.schema]  # fmt: skip
-            table = table.cast(pa.schema(fields))
+        for i, field in enumerate(table.schema):
+            if pt.is_string_view(field.type):  # few functions take views
+                table = table.set_column(
+                    i, field.with_type(pa.string()), table.column(i).cast(pa.string())
+                )
         check_names(table.column_names, "the frame")
         return TableSource(ArrowRows(table), "the frame")
     values = _unmasked(data) if isinstance(data, np.ma.MaskedArray) else _array(data)
@@ -81,7 +79,6 @@ def frame_source(data: Any) -> TableSource | ImageSource:
 
 
 def _array(data: Any) -> np.ndarray:
-    """The data as an array. Raises: DataError for rows of unequal lengths."""
     try:
         return np.asarray(data)
     except ValueError:
@@ -134,16 +131,13 @@ def _array_rows(values: np.ndarray) -> Rows:
 
 
 def arrow_table(data: Any) -> pa.Table:
-    """The frame as an Arrow table.
-
-    Raises: DataError, ColumnTypeError.
-    """
+    """The frame as an Arrow table. Raises: DataError, ColumnTypeError."""
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.table(data)
     if nw.dependencies.is_pandas_dataframe(data):
-        return pandas_table(data)
+        return _pandas_table(data)
     try:
         frame = nw.from_native(data)
     except TypeError:  # not a known library
@@ -204,14 +198,7 @@ def like_given(values: np.ndarray, names: Any, like: Any) -> Any:
     return same_kind(pa.table(dict(zip(names, values.T, strict=True))), like)
 
 
-FLOAT_BYTES = 8  # of the longest floats in Arrow
-
-
-def pandas_table(data: Any) -> pa.Table:
-    """A pandas frame as an Arrow table; labels become texts.
-
-    Raises: DataError if only some labels are texts.
-    """
+def _pandas_table(data: Any) -> pa.Table:
     if len({isinstance(name, str) for name in data.columns}) > 1:
         label = next(name for name in data.columns if not isinstance(name, str))
         raise DataError(
@@ -237,12 +224,11 @@ def pandas_array(name: str, values: Any) -> pa.Array:
     if isinstance(dtype, pd.IntervalDtype):
         return _texts_of(values)
     if isinstance(dtype, pd.PeriodDtype):
-        values = values.astype("datetime64[ns]") if isinstance(values, pd.Series) else (
-            values.to_timestamp()
-        )  # fmt: skip
+        series = isinstance(values, pd.Series)
+        values = values.astype("datetime64[ns]") if series else values.to_timestamp()
     if isinstance(dtype, pd.SparseDtype):
         values = pd.Series(values.to_numpy())
-    if isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize > FLOAT_BYTES:
+    if isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize > 8:  # not in Arrow
         values = values.astype("float64")
     try:
         array = pa.Array.from_pandas(values)
@@ -267,7 +253,6 @@ def level_array(levels: Any) -> pa.Array:
 
 
 def _texts_of(values: Any) -> pa.Array:
-    """Objects of any type as texts."""
     objects = zip(values.tolist(), pd.isna(values), strict=True)
     return pa.array([None if gap else str(value) for value, gap in objects], pa.string())
 
@@ -275,17 +260,14 @@ def _texts_of(values: Any) -> pa.Array:
 def _object_array(name: str, values: np.ndarray) -> pa.Array:
     """Python objects as numbers if all are numbers, else as texts."""
     objects = values.tolist()
-    for value in objects:
+    for i, value in enumerate(objects):
         if isinstance(value, dict | list | set | tuple | np.ndarray):
             raise ColumnTypeError(
                 f"column {name!r} holds {value!r:.60}: a cell must be a string or a number "
                 "(argument must be a string or a real number)"
             )
-    gaps = [
-        v is None or type(v).__name__ in {"NAType", "NaTType"} or bool(v != v)  # noqa: PLR0124
-        for v in objects
-    ]
-    objects = [None if gap else v for v, gap in zip(objects, gaps, strict=True)]
+        if type(value).__name__ in {"NAType", "NaTType"} or bool(value != value):  # noqa: PLR0124
+            objects[i] = None
     try:
         return cast.plain(pa.array(objects))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):

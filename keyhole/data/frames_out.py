@@ -1,6 +1,6 @@
 """Answers and filled frames with the dtypes, labels and index of another frame.
 
-Arrow has no intervals, periods, nullable integers or unused levels, so they are restored here.
+Arrow has no intervals, periods, nullable integers or unused levels: they are restored here.
 """
 
 from __future__ import annotations
@@ -112,8 +112,7 @@ def with_column(frame: Any, index: int, name: str, values: np.ndarray) -> Any:
 
 def interleaved(frames: list[Any]) -> Any:
     """The first row of each frame, then the second row of each, and so on."""
-    rows = len(frames[0])
-    order = np.arange(len(frames) * rows).reshape(len(frames), -1).T.ravel()
+    order = np.arange(len(frames) * len(frames[0])).reshape(len(frames), -1).T.ravel()
     if nw.dependencies.is_pandas_dataframe(frames[0]):
         return pd.concat(frames).iloc[order]
     if nw.dependencies.is_polars_dataframe(frames[0]):
@@ -148,26 +147,24 @@ def filled(values: Any, guessed: Any, gaps: np.ndarray | None = None) -> Any:
     gaps = gaps_of(values) if gaps is None else gaps
     if not gaps.any():
         return values
+    fills = guessed.filter(pa.array(gaps))
     if pa.types.is_dictionary(values.type):
-        return _filled_levels(values, guessed, gaps)
+        return _filled_levels(values, fills, gaps)
     plain = cast.plain(values)
-    fills = _of_type(guessed.filter(pa.array(gaps)), plain.type)
     # Each gap takes the next fill: functions that replace values have no kernel for some types.
     indices = np.arange(len(plain))
-    indices[gaps] = len(plain) + np.arange(int(gaps.sum()))
-    whole = pa.concat_arrays([plain, fills]).take(pa.array(indices))
+    indices[gaps] = len(plain) + np.arange(len(fills))
+    whole = pa.concat_arrays([plain, _of_type(fills, plain.type)]).take(pa.array(indices))
     return whole if whole.type == values.type else pc.cast(whole, values.type)
 
 
 def gaps_of(values: Any) -> np.ndarray:
     """True where a value is null or NaN."""
     values = cast.plain(values)
-    nan = pt.is_floating(values.type)
-    return pc.is_null(values, nan_is_null=nan).to_numpy(zero_copy_only=False)
+    return pc.is_null(values, nan_is_null=pt.is_floating(values.type)).to_numpy(False)
 
 
 def _of_type(guessed: Any, wanted: Any) -> Any:
-    """Guessed values in the type of the column, rounded if it is coarser."""
     if guessed.type == wanted:
         return guessed
     if cast.is_text(wanted):
@@ -184,16 +181,15 @@ def _of_type(guessed: Any, wanted: Any) -> Any:
         return pa.nulls(len(guessed), wanted)  # the gap stays
 
 
-def _filled_levels(values: Any, guessed: Any, gaps: np.ndarray) -> Any:
+def _filled_levels(values: Any, fills: Any, gaps: np.ndarray) -> Any:
     """A dictionary array with its gaps filled; new levels come after the others."""
     if isinstance(values, pa.ChunkedArray):
         values = values.unify_dictionaries().combine_chunks()
         values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
-    known = cast.texts(values.dictionary).to_pylist()
-    fills = guessed.filter(pa.array(gaps))
+    dictionary = values.dictionary
+    known = cast.texts(dictionary).to_pylist()
     new = [t for t in dict.fromkeys(cast.texts(fills).to_pylist()) if t is not None]
     new = [t for t in new if levels.indices(pa.array([t]), known)[0] == len(known)]
-    dictionary = values.dictionary
     if new:
         more = _of_type(pa.array(new, pa.string()), dictionary.type)
         dictionary, known = pa.concat_arrays([dictionary, more]), known + new
@@ -234,7 +230,6 @@ def _filled_pandas(frame: Any, guessed: pa.Table) -> Any:
 
 
 def _filled_series(series: Any, guessed: Any, gaps: np.ndarray) -> Any:
-    """The column's array with its gaps filled, in its dtype."""
     dtype, fills = series.dtype, guessed.filter(pa.array(gaps))
     if isinstance(dtype, pd.ArrowDtype):
         array = filled(pa.array(series.array, type=dtype.pyarrow_dtype), guessed)
@@ -267,10 +262,7 @@ def _new_levels(objects: list[Any], dtype: Any) -> list[Any]:
 
 
 def _objects(values: Any, like: Any) -> list[Any]:
-    """Arrow values as Python objects for a pandas column like this one.
-
-    A level or an interval becomes the equal one of the column, if there is one.
-    """
+    """Arrow values as Python objects; a level or interval becomes the equal one of the column."""
     dtype = like.dtype
     if isinstance(dtype, pd.StringDtype):
         return cast.short_texts(values).to_pylist()

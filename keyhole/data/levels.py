@@ -56,15 +56,12 @@ def value_key(text: str) -> str:
 
 def count(values: Any) -> Counter[Any]:
     """The number of times that each value occurs in an Arrow array, without gaps."""
-    if not _hashable(values.type):
-        values = cast.texts(values)
-    values = values.drop_null()
+    values = (values if _hashable(values.type) else cast.texts(values)).drop_null()
     table = pc.value_counts(values)
     counts: Counter[Any] = Counter()
-    pairs = zip(as_json(table.field("values")), table.field("counts").to_pylist(), strict=True)
-    for level, times in pairs:
+    for level, count in zip(as_json(table.field("values")), table.field("counts").to_pylist()):
         if level == level:  # noqa: PLR0124  (NaN is a gap)
-            counts[level] += times
+            counts[level] += count
     return counts
 
 
@@ -89,17 +86,13 @@ def _distinct(values: Any) -> tuple[list[str], np.ndarray]:
 
 
 def _hashable(arrow_type: Any) -> bool:
-    """True if Arrow can count distinct values of the type."""
     return not (pt.is_nested(arrow_type) or hasattr(arrow_type, "extension_name"))
 
 
 def numbers(
     name: str, values: Any, start: int = 0, decimal: str | None = None, unit: str | None = None
 ) -> np.ndarray:
-    """The numbers of a column by `cast.floats`, NaN for missing.
-
-    Raises: DataError for the first cell that is not a number, or infinite.
-    """
+    """Numbers, NaN for missing. Raises: DataError for the first cell without a finite number."""
     floats, bad = cast.floats(values, decimal, unit)
     check_readable(name, values, bad, start, "number")
     check_finite(name, floats, start)

@@ -131,11 +131,9 @@ def numbers(values: Any, decimal: str, unit: str | None = None) -> np.ndarray:
 
 def sizes(struct: Any, decimal: str, unit: str | None = None) -> np.ndarray:
     """The parts of texts as float64, NaN for null."""
-    body = struct.field("body")
-    drop = r"[,'’ \x{a0}\x{202f}\x{2009}]" if decimal == "." else r"[.'’ \x{a0}\x{202f}\x{2009}]"
-    body = pc.replace_substring_regex(body, drop, "")
-    body = pc.replace_substring(body, ",", ".")
-    size = body.cast(pa.float64())
+    thousands = rf"[{OPPOSITE[decimal]}'’ \x{{a0}}\x{{202f}}\x{{2009}}]"
+    body = pc.replace_substring_regex(struct.field("body"), thousands, "")
+    size = pc.replace_substring(body, ",", ".").cast(pa.float64())
     sign = pc.binary_join_element_wise(
         struct.field("open"), struct.field("sign"), struct.field("inner"), ""
     )
@@ -155,7 +153,7 @@ def one(text: str, decimal: str) -> float:
     return float(numbers(pa.array([text]), decimal)[0])
 
 
-LEAST_CODES = 0.01  # share of texts with leading zeros from which on digits are a code
+CODE_SHARE = 0.01  # digits are a code if at least this share of texts has leading zeros
 
 
 @dataclass(frozen=True)
@@ -176,10 +174,7 @@ class Reading:
 
 
 def study(texts: Any, prefer: str = "", decimal: str = "") -> Reading:
-    """How texts (Arrow strings without null) write numbers.
-
-    `decimal` is the sign that a user gave, `prefer` the one for texts that do not decide it.
-    """
+    """How texts without null write numbers; `decimal` is the user's sign, `prefer` the default."""
     return study_columns([texts], [decimal], prefer)[0]
 
 
@@ -203,7 +198,7 @@ def study_columns(
 def _reading(
     texts: Any, numbers: dict[str, np.ndarray], structs: dict[str, Any], decimal: str, prefer: str
 ) -> Reading:
-    """The reading of texts from their numbers and parts, by decimal sign."""
+    """The reading of texts, from their numbers and parts by decimal sign."""
     counts = {sign: int(np.isfinite(numbers[sign]).sum()) for sign in OPPOSITE}
     if not any(counts.values()):
         return Reading(NumberFormat())
@@ -216,12 +211,13 @@ def _reading(
         decimal = prefer or (_by_size(texts, numbers, differ) if len(differ) else "")
     struct = structs[decimal or "."].drop_null()
     code, digits, width = _digits(texts)
+    affixes = zip(struct.field("prefix").to_pylist(), struct.field("suffix").to_pylist())
     return Reading(
         _format(struct, decimal, width if code else 0),
         share=counts[decimal or "."] / len(texts),
         sure=sure,
         example=texts[int(differ[0])].as_py() if len(differ) and not sure else "",
-        units=len(_units(struct)),
+        units=len({(prefix + suffix).strip(SPACE[1:-1]) for prefix, suffix in affixes} - {""}),
         code=code,
         digits=digits,
     )
@@ -250,17 +246,11 @@ def _digits(texts: Any) -> tuple[bool, bool, int]:
     zeros = pc.sum(pc.match_substring_regex(digits, r"^0\d")).as_py()
     even = widths.min() == widths.max()
     mostly = len(digits) >= 0.5 * len(texts)
-    code = mostly and zeros > 0 and (even or zeros >= LEAST_CODES * len(digits))
+    code = mostly and zeros > 0 and (even or zeros >= CODE_SHARE * len(digits))
     return bool(code), len(digits) == len(texts), int(widths.max()) if even else 0
 
 
-def _units(struct: Any) -> set[str]:
-    affixes = zip(*(struct.field(name).to_pylist() for name in ("prefix", "suffix")), strict=True)
-    return {(prefix + suffix).strip(SPACE[1:-1]) for prefix, suffix in affixes} - {""}
-
-
 def _format(struct: Any, decimal: str, width: int) -> NumberFormat:
-    """The most frequent format of these numbers."""
     point = r"\." if decimal != "," else ","
     body = struct.field("body")
     with_thousands = pc.extract_regex(body, r"^\d{1,3}(?P<sep>[^\d])\d{3}(?:[^\d]|$)")

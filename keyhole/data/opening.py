@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.data.csv import CsvSource, Joined
+from keyhole.core.files import hint_of
+from keyhole.data.csv import CsvSource, PeekedStream
 from keyhole.data.frames import frame_source
 from keyhole.data.image_rows import ImageSource, file_images
 from keyhole.data.lazy import pa, pq
@@ -19,7 +20,7 @@ from keyhole.data.parquet import ParquetSource
 from keyhole.data.source import ArrowRows, Rows, Source, TableSource, check_names
 from keyhole.errors import DataError, FileError
 
-HELD_BYTES = 256 << 20  # a CSV that needs more memory is spooled to disk for training
+MEMORY_BYTES = 256 << 20  # a larger CSV is spooled to disk for training
 SPOOL_ROWS = 65_536
 
 
@@ -35,29 +36,24 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
         return _open_pipe(sys.stdin.buffer, "standard input")
     if "://" in path:
         raise FileError(f"{path}: only local paths are read; fetch the file first")
-    if _images(path):
-        return file_images(path)
+    # The image libraries are not loaded for tables.
+    table = os.path.isfile(path) and path.endswith((".csv", ".parquet", ".pq", ".gz", ".txt"))
+    if not table:
+        from keyhole.data.images import is_images
+
+        if is_images(path):
+            return file_images(path)
     paths = _files(path)
     if stat.S_ISFIFO(os.stat(paths[0]).st_mode):  # <(zcat big.csv.gz): it can be read only once
         return _open_pipe(open(paths[0], "rb"), path, ours=True)
-    if is_parquet(paths[0]):
+    if _is_parquet(paths[0]):
         return ParquetSource(paths, path, None if columns is None else list(columns))
     if len(paths) > 1:
         raise FileError(f"{path} names {len(paths)} text files; give one CSV, or Parquet files")
     return CsvSource(paths[0])
 
 
-def _images(path: str) -> bool:
-    """True for image files; the image libraries are not loaded for tables."""
-    if os.path.isfile(path) and path.endswith((".csv", ".parquet", ".pq", ".gz", ".txt")):
-        return False
-    from keyhole.data.images import is_images
-
-    return is_images(path)
-
-
-def is_parquet(path: str) -> bool:
-    """True for a Parquet file, by its first bytes or its ending."""
+def _is_parquet(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             return file.read(4) == b"PAR1" or path.endswith((".parquet", ".pq"))
@@ -78,12 +74,12 @@ def random_access(source: Source, folder: Callable[[], str]) -> Source:
         for block in source.blocks(SPOOL_ROWS):
             tables.append(block.arrow())
             size += tables[-1].nbytes
-            if size > HELD_BYTES:
+            if size > MEMORY_BYTES:
                 if writer is None:
                     path = os.path.join(folder(), "spool.parquet")
                     writer = pq.ParquetWriter(path, tables[0].schema)
                 writer.write_table(pa.concat_tables(tables))
-                tables, size = [], HELD_BYTES  # from now on every block goes to disk
+                tables, size = [], MEMORY_BYTES  # from now on every block goes to disk
     except OSError as fault:
         if isinstance(fault, FileError) or not path:
             raise
@@ -102,8 +98,8 @@ def random_access(source: Source, folder: Callable[[], str]) -> Source:
 
 
 def _open_pipe(stream: Any, name: str, *, ours: bool = False) -> Source:
-    pipe = Joined(stream.read(4), stream, ours=ours)
-    if pipe.start == b"PAR1":
+    pipe = PeekedStream(b"", stream, ours)
+    if pipe.peek(4) == b"PAR1":
         try:
             table = pq.read_table(pa.BufferReader(pipe.read()))
         except (pa.ArrowException, OSError) as fault:
@@ -126,8 +122,6 @@ def _files(path: str) -> list[str]:
         return [path]
     paths = sorted(glob.glob(path))
     if not paths:
-        from keyhole.data.images.tree import hint_of
-
         raise FileError(f"{path} does not exist{hint_of(path)}")
     return paths
 
@@ -140,9 +134,8 @@ def all_rows(source: Source) -> Rows:
 
 
 def _joined(tables: list[Any], names: list[str]) -> ArrowRows:
-    """The rows of all tables; without tables, no rows of texts."""
-    empty = pa.table({name: pa.array([], pa.string()) for name in names})
-    return ArrowRows(pa.concat_tables(tables) if tables else empty)
+    tables = tables or [pa.table({name: pa.array([], pa.string()) for name in names})]
+    return ArrowRows(pa.concat_tables(tables))
 
 
 def numbers_of(data: Any) -> np.ndarray:

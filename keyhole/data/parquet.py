@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from keyhole.data.lazy import pa, pq
+from keyhole.data.lazy import pa, pq, pt
 from keyhole.data.source import BLOCK_BYTES, ArrowRows, Rows, TableSource, Weighted, check_names
 from keyhole.errors import DataError, FileError, KeyholeError
 
-MOST_CHUNKS = 2_000  # columns whose size is read from the footer
+MAX_COLUMNS = 2_000  # whose size is read from the footer
 READ_BYTES = 1 << 16  # buffer of a column; whole column chunks need half as much memory again
 
 
@@ -51,8 +51,7 @@ class ParquetSource:
         """Path, row group and number of rows, for every row group."""
         groups = []
         for path in self.paths:
-            differing = sorted(set(self.header) ^ set(self._names(path)))
-            if differing:
+            if differing := sorted(set(self.header) ^ set(self._names(path))):
                 raise DataError(f"{path} has other columns than {self.paths[0]}: {differing}")
             with self._open(path) as file:
                 for group in range(file.metadata.num_row_groups):
@@ -93,25 +92,25 @@ class ParquetSource:
                 yield self._rows(pa.Table.from_batches([batch]))
 
     def _rows_per_block(self, metadata: Any) -> int:
-        """The number of rows whose columns take `BLOCK_BYTES`, by the sizes in the footer."""
+        """The rows that take `BLOCK_BYTES`, by the sizes in the footer."""
         size, rows, names = 0, 0, set(self.names)
         for index in range(min(metadata.num_row_groups, 4)):
             group = metadata.row_group(index)
             rows += group.num_rows
-            for chunk in map(group.column, range(min(group.num_columns, MOST_CHUNKS))):
+            for chunk in map(group.column, range(min(group.num_columns, MAX_COLUMNS))):
                 if chunk.path_in_schema.partition(".")[0] in names:
                     size += chunk.total_uncompressed_size
         return max(BLOCK_BYTES * rows // max(size, 1), 1)
 
     @contextmanager
     def _open(self, path: str) -> Iterator[Any]:
-        """The opened file. Raises: FileError if it cannot be read."""
+        """Raises: FileError if the file cannot be read."""
         try:
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
                 yield file
+        except KeyholeError:
+            raise
         except (pa.ArrowException, OSError) as fault:
-            if isinstance(fault, KeyholeError):
-                raise
             message = (str(fault).splitlines() or [""])[0][:160].rstrip(".")
             raise FileError(
                 f"{path} cannot be read as Parquet: {message}; is it complete?"
@@ -124,24 +123,23 @@ class ParquetSource:
 
     @cached_property
     def schema(self) -> Any:
-        """For each column, a type that holds the values of all files.
+        """For each column, a type for the values of all files.
 
         Raises: DataError if a column holds numbers in one file and texts in another.
         """
-        with self._open(self.paths[0]) as file:
-            types = {name: file.schema_arrow.field(name).type for name in self.header}
-        for path in self.paths[1:]:
+        types: dict[str, Any] = {}
+        for path in self.paths:
             with self._open(path) as file:
                 schema = file.schema_arrow
             for name in self.header:
-                types[name] = self._common(name, types[name], schema.field(name).type, path)
+                other = schema.field(name).type
+                types[name] = self._common(name, types.get(name, other), other, path)
         return pa.schema(list(types.items()))
 
     def _common(self, name: str, first: Any, second: Any, path: str) -> Any:
-        """A type that holds values of both types."""
         if first == second:
             return first
-        plain = (t.value_type if pa.types.is_dictionary(t) else t for t in (first, second))
+        plain = (t.value_type if pt.is_dictionary(t) else t for t in (first, second))
         try:
             schemas = [pa.schema([(name, t)]) for t in plain]
             return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
@@ -152,7 +150,7 @@ class ParquetSource:
             ) from fault
 
     def _rows(self, table: Any) -> Rows:
-        """The table with its columns in the common order and types."""
+        """The rows with the common order and types of columns."""
         table = table.select(self.names)
         if len(self.paths) > 1:
             wanted = pa.schema([self.schema.field(name) for name in self.names])

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from keyhole.core.draws import hash_of
-from keyhole.core.environment import threads_for
+from keyhole.core.environment import hash_of, threads_for
 from keyhole.core.progress import EvaluateCallback, Event, History, clock
 from keyhole.core.records import Batch
 from keyhole.errors import FitError

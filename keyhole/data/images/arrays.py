@@ -1,11 +1,10 @@
-"""Arrays of images: memory-mapped files, a cache of the last decoded plane, axes, arrays."""
+"""Arrays of images: in mapped files, in memory, a cache of the last decoded plane, and axes."""
 
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Self
 
 import numpy as np
@@ -29,19 +28,10 @@ class MappedArray:
         """The byte after the last."""
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
-    def array(self, *, write: bool = False, path: str | None = None) -> np.memmap:
-        """The mapped array. Drop it soon: touched pages count as memory while it lives.
-
-        `path` may name a copy of the file.
-        """
-        return np.memmap(
-            self.path if path is None else path,
-            self.dtype,
-            mode="r+" if write else "r",
-            offset=self.offset,
-            shape=self.shape,
-            order="F" if self.fortran else "C",
-        )
+    def array(self, *, write: bool = False) -> np.memmap:
+        """The mapped array. Drop it soon: touched pages count as memory while it lives."""
+        mode, order = "r+" if write else "r", "F" if self.fortran else "C"
+        return np.memmap(self.path, self.dtype, mode, self.offset, self.shape, order)
 
     def check_size(self) -> None:
         """Raises: DataError if the file is shorter than its pixels."""
@@ -99,34 +89,19 @@ class AxisLayout:
     alpha: int = 0
 
     @property
-    def height(self) -> int:
-        """Rows of a plane."""
-        return self.shape[self.y]
-
-    @property
-    def width(self) -> int:
-        """Columns of a plane."""
-        return self.shape[self.x]
-
-    @property
-    def channels(self) -> int:
-        """Colours of a pixel, without alpha."""
-        return 1 if self.sample is None else self.shape[self.sample] - self.alpha
-
-    @property
     def size(self) -> tuple[int, int, int]:
-        """Height, width and channels."""
-        return self.height, self.width, self.channels
-
-    @property
-    def counted(self) -> tuple[int, ...]:
-        """The lengths of the axes that count planes."""
-        return tuple(n for axis, n in enumerate(self.shape) if axis not in self._plane_axes)
+        """Height, width, and the number of colours without alpha."""
+        channels = 1 if self.sample is None else self.shape[self.sample] - self.alpha
+        return self.shape[self.y], self.shape[self.x], channels
 
     @property
     def planes(self) -> int:
         """The number of planes."""
-        return math.prod(self.counted)
+        return math.prod(self._counted)
+
+    @property
+    def _counted(self) -> tuple[int, ...]:
+        return tuple(n for axis, n in enumerate(self.shape) if axis not in self._plane_axes)
 
     def read(self, array: Any, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window (height, width, channel), alpha included; a view if possible."""
@@ -155,7 +130,7 @@ class AxisLayout:
         return tuple(axes.index(i) for i in (self.y, self.x, self.sample) if i is not None)
 
     def _index(self, plane: int, y: slice, x: slice) -> tuple[Any, ...]:
-        counts = iter(np.unravel_index(plane, self.counted) if self.counted else ())
+        counts = iter(np.unravel_index(plane, self._counted) if self._counted else ())
         slices = {self.y: y, self.x: x, self.sample: slice(None)}
         return tuple(
             slices[axis] if axis in self._plane_axes else int(next(counts))
@@ -164,10 +139,7 @@ class AxisLayout:
 
 
 def checked_axes(axes: str | None) -> str | None:
-    """The letters in capitals.
-
-    Raises: SettingError for invalid letters.
-    """
+    """The letters in capitals. Raises: SettingError for invalid letters."""
     if axes is None:
         return None
     letters = axes.upper() if isinstance(axes, str) else ""
@@ -180,9 +152,7 @@ def checked_axes(axes: str | None) -> str | None:
     return letters
 
 
-def layout_of(
-    shape: tuple[int, ...], axes: str | None = None, *, sample: str = "", alpha: int = 0
-) -> AxisLayout:
+def layout_of(shape: tuple[int, ...], axes: str | None = None, *, sample: str = "") -> AxisLayout:
     """The planes of an array of this shape; `sample` is the letter of its channels, C or else S.
 
     Raises: DataError if the letters do not fit the shape, or the array is empty.
@@ -197,11 +167,10 @@ def layout_of(
         raise DataError(f"it is empty: its shape is {shape}")
     channel = sample or ("C" if "C" in letters else "S")
     channel_axis = letters.index(channel) if channel in letters else None
-    return AxisLayout(tuple(shape), letters.index("Y"), letters.index("X"), channel_axis, alpha)
+    return AxisLayout(tuple(shape), letters.index("Y"), letters.index("X"), channel_axis)
 
 
 def _guessed(shape: tuple[int, ...]) -> str:
-    """The axes of an array, guessed from its shape."""
     if len(shape) < 2:
         raise DataError(f"shape {shape} is not an image; give an array of (height, width) or more")
     if len(shape) == 3:
@@ -217,7 +186,6 @@ def _guessed(shape: tuple[int, ...]) -> str:
 
 
 def _example(shape: tuple[int, ...]) -> str:
-    """An example of letters that fit the shape."""
     colour = len(shape) > 2 and shape[-1] in COLOURS
     letters = "NPQTZYX" + "C" * colour
     return letters[-len(shape) :] if 2 <= len(shape) <= len(letters) else "ZYX"
@@ -278,40 +246,11 @@ class ArrayFile(ImageFile):
 
         A masked array keeps its mask and the values below it.
         """
-        out = np.empty_like(self.array, subok=False)
-        total = 0
+        out, total = np.empty_like(self.array, subok=False), 0
         for image, values in zip(self.images, planes, strict=True):
-            size = (image.height, image.width, image.channels)
-            if values.shape != size:
-                raise DataError(f"{image.name}: expected shape {size}, got {values.shape}")
-            whole = slice(0, image.height)
-            raw, clipped = self.raw_rows(image.plane, whole, values)
+            if values.shape != image.size:
+                raise DataError(f"{image.name}: expected shape {image.size}, got {values.shape}")
+            raw, clipped = self.raw_rows(image.plane, slice(0, image.height), values)
             self.layout.write(out, image.plane, slice(None), raw)
             total += clipped
-        if isinstance(self.mask, np.ndarray):
-            out = np.ma.MaskedArray(out, self.mask)
-        return out, total
-
-
-@dataclass(frozen=True)
-class Given:
-    """Images as they were given: an array, or a list of arrays.
-
-    `clipped` counts the pixels that did not fit the type.
-    """
-
-    images: Any
-    clipped: int
-
-
-def filled(files: Sequence[ArrayFile], planes: Sequence[np.ndarray], *, listed: bool) -> Given:
-    """The planes in arrays like the given ones; a list if a list was given.
-
-    Raises: DataError if the planes do not fit.
-    """
-    expected = sum(len(file.images) for file in files)
-    if len(planes) != expected:
-        raise DataError(f"expected {expected} images, got {len(planes)}")
-    rest = iter(planes)
-    arrays, counts = zip(*(file.filled(list(islice(rest, len(file.images)))) for file in files))
-    return Given(list(arrays) if listed else arrays[0], sum(counts))
+        return out if self.mask is None else np.ma.MaskedArray(out, self.mask), total

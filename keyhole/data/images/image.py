@@ -68,21 +68,18 @@ Limits = tuple[float, float]
 
 def limits_of(dtype: np.dtype) -> Limits | None:
     """The smallest and largest value of a type; None for floats."""
-    if dtype.kind == "b":
-        return 0.0, 1.0
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        return float(info.min), float(info.max)
-    return None
+    if dtype.kind not in "biu":
+        return None
+    ends = (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return float(ends[0]), float(ends[1])
 
 
 def check_dtype(dtype: np.dtype) -> None:
     """Raises: DataError unless pixels are real numbers."""
     if dtype.kind not in "biuf":
-        what = {"c": "complex numbers; take their magnitude first"}.get(
-            dtype.kind, f"{dtype} and not numbers"
-        )
-        raise DataError(f"its pixels are {what}")
+        complex_ = "complex numbers; take their magnitude first"
+        kind = complex_ if dtype.kind == "c" else f"{dtype} and not numbers"
+        raise DataError(f"its pixels are {kind}")
 
 
 def round_to_dtype(
@@ -110,7 +107,6 @@ def round_to_dtype(
 
 
 def _to_float(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
-    """Finite values clipped to the type's range; infinite values and NaN stay."""
     top = np.finfo(dtype).max
     outside = np.isfinite(values) & (np.abs(values) > top)
     clipped = int(outside.any(-1).sum())
@@ -120,7 +116,7 @@ def _to_float(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
 
 
 WriteRows = Callable[[int, slice, np.ndarray], None]  # plane, its rows, their raw values
-BAND = 256  # rows read together when infinite values are counted
+BAND_ROWS = 256  # read together when infinite values are counted
 FIRST_TRANSPOSED = 5  # Exif orientations from 5 on exchange rows and columns
 # Steps of rows and columns by Exif orientation, after the exchange.
 UPRIGHT = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
@@ -180,6 +176,11 @@ class Image:
         except Exception as fault:  # decoders raise anything
             raise read_error(self.name, fault) from fault
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.height, self.width, self.channels
+
     def whole(self) -> np.ndarray:
         """The whole plane as float32 (height, width, channels)."""
         return self.window(slice(None), slice(None))
@@ -188,19 +189,17 @@ class Image:
         """The number of infinite values; they are read as missing."""
         if self.dtype.kind != "f":
             return 0
-        bands = (slice(y, y + BAND) for y in range(0, self.height, BAND))
-        every = slice(0, self.width)
-        parts = (
-            self.file.raw_window(self.plane, band, every)[..., : self.channels] for band in bands
-        )
-        return sum(int(np.isinf(part).sum()) for part in parts)
+        count, every = 0, slice(0, self.width)
+        for y in range(0, self.height, BAND_ROWS):
+            band = self.file.raw_window(self.plane, slice(y, y + BAND_ROWS), every)
+            count += int(np.isinf(band[..., : self.channels]).sum())
+        return count
 
     @property
     def upright_size(self) -> tuple[int, int]:
         """Height and width after the rotation of the orientation tag."""
-        if self.file.orientation >= FIRST_TRANSPOSED:
-            return self.width, self.height
-        return self.height, self.width
+        transposed = self.file.orientation >= FIRST_TRANSPOSED
+        return (self.width, self.height) if transposed else (self.height, self.width)
 
     def upright(self) -> np.ndarray:
         """The whole plane (height, width, channels), rotated by its orientation tag."""
@@ -212,9 +211,9 @@ class Image:
 
 
 class ImageFile(ABC):
-    """An opened file of planes. It holds no handle and no pixels, so it can be pickled.
+    """An opened file of planes; it has no handle and no pixels, so it can be pickled.
 
-    A subclass that names itself in `kind` is found by its `endings`.
+    A subclass with a `kind` is registered by its `endings`.
     """
 
     kind: ClassVar[str]
@@ -248,7 +247,7 @@ class ImageFile(ABC):
 
     @abstractmethod
     def writing(self, path: str, note: str) -> AbstractContextManager[WriteRows]:
-        """Write a copy of the file; it appears at `path` when the block ends without an error."""
+        """Write a copy of the file, which appears at `path` when the block ends without error."""
 
     def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
         """Raw values as real values, a float32 copy."""
@@ -311,8 +310,8 @@ class ImageFile(ABC):
         """
         target = os.fspath(path)
         others = {end for cls in FORMATS.values() for end in cls.endings}
-        allowed = self.own_endings()
-        if allowed and _ends(target, others) and not _ends(target, allowed):
+        name, allowed = target.lower().rstrip("/"), self.own_endings()
+        if allowed and name.endswith(tuple(others)) and not name.endswith(allowed):
             raise SettingError(
                 f"{target}: a copy of {self.name} has its format; use the ending {allowed[0]!r}"
             )
@@ -335,6 +334,13 @@ class ImageFile(ABC):
         """Append an image of (height, width, channels)."""
         plane = len(self.images)
         self.images.append(Image(name or self.name, *size, dtype, limits, self, plane))
+
+    def add_planes(
+        self, count: int, size: tuple[int, int, int], dtype: np.dtype, limits: Limits | None
+    ) -> None:
+        """Append images of one size."""
+        for name in self.plane_names(count):
+            self.add(size, dtype, limits, name)
 
     def plane_names(self, planes: int) -> list[str]:
         """The file's name, with the plane's number if there are several."""
@@ -367,7 +373,7 @@ class Copy:
         if rows.shape[1:] != (image.width, image.channels) or end > image.height:
             raise SettingError(
                 f"{image.name}: rows {y} to {end} of shape {rows.shape} do not fit the image's "
-                f"shape {(image.height, image.width, image.channels)}"
+                f"shape {image.size}"
             )
         band = slice(y, end)
         raw, clipped = self._file.raw_rows(plane_index, band, rows)
@@ -386,7 +392,3 @@ class Copy:
                 f"the copy of {self._file.name} is incomplete: plane {plane} lacks rows from "
                 f"{row} on; no file was written"
             )
-
-
-def _ends(path: str, endings: set[str] | tuple[str, ...]) -> bool:
-    return path.lower().rstrip("/").endswith(tuple(endings))

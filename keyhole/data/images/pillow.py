@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.core.files import aside
+from keyhole.core.files import atomic_write
 from keyhole.data.images.arrays import cached
 from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, limits_of, optional, quiet
 from keyhole.errors import DataError
@@ -33,6 +33,9 @@ class PillowFile(ImageFile):
     kind = "pillow"
     endings = tuple(end for ends in ENDINGS.values() for end in ends)
 
+    format = ""
+    mode = ""
+
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
         """The image; it is decoded once to detect a truncated file."""
@@ -53,11 +56,6 @@ class PillowFile(ImageFile):
         file.add((*size, channels), dtype, limits_of(dtype))
         return file
 
-    def __init__(self, path: str, options: OpenOptions) -> None:
-        super().__init__(path, options)
-        self.format = ""
-        self.mode = ""
-
     def has_alpha(self, plane: int) -> bool:
         """True for a mode with alpha."""
         return self.mode in ALPHA
@@ -73,14 +71,13 @@ class PillowFile(ImageFile):
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
         """Collect all pixels, then encode the image."""
-        image = self.images[0]
-        samples = image.channels + self.has_alpha(0)
-        pixels = np.zeros((image.height, image.width, samples), image.dtype)
+        height, width, channels = self.images[0].size
+        pixels = np.zeros((height, width, channels + self.has_alpha(0)), self.images[0].dtype)
 
         def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
             pixels[y] = rows
 
-        with aside(path) as temporary:
+        with atomic_write(path) as temporary:
             yield write_rows
             content = io.BytesIO()
             with quiet():
@@ -95,7 +92,6 @@ class PillowFile(ImageFile):
         return array if array.ndim == 3 else array[..., None]
 
     def _save_options(self) -> dict[str, Any]:
-        """Arguments of `save` that preserve metadata and quality."""
         from PIL.JpegImagePlugin import get_sampling
 
         with _image(self.path) as image:
@@ -103,21 +99,20 @@ class PillowFile(ImageFile):
             if self.format == "PNG":
                 options["pnginfo"] = _texts(image)
             elif self.format == "JPEG":
-                options["quality"] = 95
-                options["subsampling"] = max(get_sampling(image), 0)
-                options["progressive"] = bool(image.info.get("progressive"))
+                progressive, sampling = bool(image.info.get("progressive")), get_sampling(image)
+                options |= {
+                    "quality": 95,
+                    "subsampling": max(sampling, 0),
+                    "progressive": progressive,
+                }
             elif self.format == "WEBP":
-                options["lossless"] = True
-                options["exact"] = True  # colours of transparent pixels too
+                options |= {"lossless": True, "exact": True}  # exact: transparent pixels too
             return options
 
 
 @contextmanager
 def _image(path: str) -> Iterator[Any]:
-    """The opened image.
-
-    Raises: DataError for another format, or for more pixels than Pillow decodes safely.
-    """
+    """Raises: DataError for another format, or for more pixels than Pillow decodes safely."""
     with optional("Pillow", "images"):
         from PIL import Image
     with quiet():
@@ -148,7 +143,6 @@ def _mode(image: Any) -> str:
 
 
 def _grey_palette(image: Any) -> bool:
-    """True if all used colours of the palette are grey."""
     colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     used = np.flatnonzero(image.histogram()[:256])
     used = used[used < len(colours)]
@@ -173,7 +167,6 @@ def _from_array(pixels: np.ndarray, mode: str) -> Any:
 
 
 def _texts(image: Any) -> Any:
-    """The texts of a PNG, ready to write."""
     from PIL.PngImagePlugin import PngInfo
 
     texts = PngInfo()
