@@ -23,10 +23,7 @@ from keyhole.errors import MissingExtraError, SettingError
 
 
 def seed_from(random_state: Any) -> int:
-    """A seed: equal for equal numbers, drawn anew for None, the next of a RandomState.
-
-    Raises: SettingError for anything else.
-    """
+    """A seed, random for None, else reproducible. Raises: SettingError for an invalid state."""
     try:
         return int(check_random_state(random_state).randint(2**31 - 1))
     except ValueError as fault:

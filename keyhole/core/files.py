@@ -197,15 +197,14 @@ def _short(name: str) -> str:
     return name if len(encoded) <= MAX_NAME_BYTES else hashlib.sha256(encoded).hexdigest()
 
 
-def remove_abandoned(
-    folder: Path, pattern: re.Pattern[str], *, own: Callable[[int], bool] = lambda handle: True
-) -> None:
-    """Remove unlocked files and folders of such names, if `own` (of a handle). Raises: OSError."""
+def remove_abandoned(folder: Path, pattern: re.Pattern[str], *, own_only: bool = False) -> None:
+    """Remove unlocked files and folders of such names (of this user). Raises: OSError."""
     for name in filter(pattern.fullmatch, os.listdir(folder)):
         with suppress(OSError):  # in use, or not ours to remove
             handle = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
             try:
-                if own(handle) and try_lock(handle):
+                others = hasattr(os, "getuid") and os.fstat(handle).st_uid != os.getuid()
+                if not (own_only and others) and try_lock(handle):
                     _remove(folder / name)
             finally:
                 os.close(handle)

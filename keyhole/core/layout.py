@@ -219,10 +219,7 @@ def coordinates(batch: Batch, layout: Layout) -> Float[Tensor, "row axis"]:
 
 
 def gaps(batch: Batch, layout: Layout) -> Bool[Tensor, "row feature"]:
-    """True for all features of a column that was not observed.
-
-    A feature that is missing while another of its column is observed does not apply: no gap.
-    """
+    """True for features of unobserved columns; a missing part of an observed one is no gap."""
     if len(layout.columns) == len(layout):
         return ~batch.observed
     column = torch.from_numpy(layout.column_of_feature).to(batch.observed.device)

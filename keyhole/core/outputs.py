@@ -189,7 +189,7 @@ class Scratch:
         if self._folder is None:
             try:
                 parent = Path(tempfile.gettempdir())
-                remove_abandoned(parent, SCRATCH_NAME, own=_of_this_user)
+                remove_abandoned(parent, SCRATCH_NAME, own_only=True)
                 self._create(parent)
             except OSError as fault:
                 raise FileError(
@@ -206,7 +206,3 @@ class Scratch:
             if try_lock(self._handle) is not False and stands_at(self._handle, folder):
                 return
             os.close(self._handle)  # another process took it for an abandoned one
-
-
-def _of_this_user(handle: int) -> bool:
-    return not hasattr(os, "getuid") or os.fstat(handle).st_uid == os.getuid()

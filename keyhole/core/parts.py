@@ -88,10 +88,7 @@ def kinds(family: str) -> dict[str, type[Described]]:
 
 
 def build(family: str, recipe: Any) -> Any:
-    """The part of a recipe; only registered kinds and known arguments.
-
-    Raises: BundleError for anything else, so a file can never name code to run.
-    """
+    """The part of a recipe; a file can name no code to run. Raises: BundleError."""
     if not isinstance(recipe, dict) or not isinstance(recipe.get("kind"), str):
         raise BundleError(f"a {family} recipe must be an object with a 'kind', got {recipe!r:.80}")
     kind = recipe["kind"]
@@ -162,7 +159,7 @@ def parse(family: str, text: str) -> Any:
 
 
 def _build(cls: type[Described], arguments: dict[str, Any]) -> Any:
-    schema = _types(cls)
+    schema = get_type_hints(cls.__init__)
     for name, value in arguments.items():
         if not fits(value, schema[name]):
             wanted = schema[name].__name__ if isinstance(schema[name], type) else schema[name]
@@ -176,11 +173,6 @@ def _build(cls: type[Described], arguments: dict[str, Any]) -> Any:
 def _arguments(cls: type[Described]) -> tuple[str, ...]:
     names = inspect.signature(cls.__init__).parameters
     return tuple(name for name in names if name not in {"self", "args", "kwargs"})  # object's own
-
-
-@cache
-def _types(cls: type[Described]) -> dict[str, Any]:
-    return get_type_hints(cls.__init__)
 
 
 def _literal(text: str) -> Json:

@@ -123,10 +123,7 @@ def texts(values: Any) -> Any:
 
 
 def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds since 1970 in UTC, NaN for missing, and the positions of unreadable values.
-
-    `style` is the format of texts or numbers, see `dates`.
-    """
+    """Seconds since 1970 in UTC, NaN for gaps, and positions of unreadable values; see `dates`."""
     values = plain(values)
     if style in dates.EPOCHS and not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
         numbers, bad = floats(values, ".")
@@ -236,14 +233,17 @@ def picked(values: list[Any], indices: Any, type_name: str) -> Any:
 
 
 def of_numbers(numbers: np.ndarray, type_name: str) -> Any:
-    """Floats in the named type, rounded if it is a type of whole numbers."""
+    """Floats in the named type, rounded and clipped to its range if it is not a type of floats."""
     wanted = type_named(type_name)
     if pt.is_integer(wanted):
         return _whole(numbers, wanted)
     if pt.is_duration(wanted):
         return _whole(numbers * PER_SECOND[wanted.unit], pa.int64()).cast(wanted)
     if pt.is_decimal(wanted):
-        return _decimals(numbers, wanted)
+        step = Decimal(1).scaleb(-wanted.scale)
+        most = (Decimal(10) ** wanted.precision - 1).scaleb(-wanted.scale, EXACT)
+        rounded = (EXACT.quantize(Decimal(repr(n)), step) for n in numbers.tolist())
+        return pa.array([min(max(value, -most), most) for value in rounded], wanted)
     wanted = wanted if pt.is_floating(wanted) else pa.float64()
     return pa.array(numbers.astype(wanted.to_pandas_dtype()), wanted)
 
@@ -291,10 +291,3 @@ def _whole(numbers: np.ndarray, wanted: Any) -> Any:
     # A float64 rounds the last int64 up, beyond its range.
     most = np.nextafter(float(limits.max), 0) if limits.max > 2**53 else float(limits.max)
     return pa.array(np.round(numbers).clip(float(limits.min), most).astype(dtype), wanted)
-
-
-def _decimals(numbers: np.ndarray, wanted: Any) -> Any:
-    step = Decimal(1).scaleb(-wanted.scale)
-    most = (Decimal(10) ** wanted.precision - 1).scaleb(-wanted.scale, EXACT)
-    rounded = (EXACT.quantize(Decimal(repr(n)), step) for n in numbers.tolist())
-    return pa.array([min(max(value, -most), most) for value in rounded], wanted)

@@ -61,7 +61,11 @@ class CsvSource(Source):
     head: Head = field(init=False)
 
     def __post_init__(self) -> None:
-        start, whole = self._peek()
+        if self.pipe is not None:
+            start, whole = _past_header(self.pipe)
+        else:
+            with self._faults(), io.BufferedReader(pa.input_stream(self.path)) as stream:
+                start, whole = _past_header(PeekedStream(b"", stream))
         if not start.strip():
             raise DataError(f"{self.name} is empty: a header line and rows were expected")
         with self._faults():
@@ -188,15 +192,9 @@ class CsvSource(Source):
             f"{head.dialect.delimiter!r}, is a quote left open?"
         )
 
-    def _peek(self) -> tuple[bytes, bool]:
-        """The first bytes with a row after the header, and whether the file ends there."""
-        if self.pipe is not None:
-            return _past_header(self.pipe)
-        with self._faults(), io.BufferedReader(pa.input_stream(self.name)) as stream:
-            return _past_header(PeekedStream(b"", stream))
-
 
 def _past_header(stream: PeekedStream) -> tuple[bytes, bool]:
+    """The first bytes with a row after the header, and whether the file ends there."""
     size = PEEK_BYTES
     while True:
         start = stream.peek(size)

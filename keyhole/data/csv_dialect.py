@@ -85,10 +85,7 @@ class Head:
 
 
 def read_head(start: bytes, whole: bool, name: str) -> Head:
-    """The head of a file, from its first bytes; `whole` if these are all.
-
-    Raises: DataError if it is not a CSV; csv.Error.
-    """
+    """The head of a file, from its first bytes (`whole`: all). Raises: DataError, csv.Error."""
     encoding = _encoding(start, name)
     text = start.decode(encoding, errors="replace")
     lines = list(io.StringIO(text.removeprefix("\ufeff"), newline=""))

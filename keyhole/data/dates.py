@@ -94,7 +94,8 @@ def read(texts: Any, style: str) -> np.ndarray:
         year = number("y", 70)
         year = year + np.where(year < 69, 2000, 1900)  # POSIX
     if "b" in columns:
-        month = _month(columns["b"])
+        names = {m[:n].lower(): i + 1 for i, m in enumerate(MONTHS) for n in (3, len(m))}
+        month = np.array([names.get((m or "").lower(), 0) for m in columns["b"].to_pylist()])
     hour, minute, second = number("H", 0), number("M", 0), number("S", 0)
     if "p" in columns:
         hour = number("I", 12)
@@ -133,10 +134,7 @@ def write(seconds: np.ndarray, style: str) -> list[str | None]:
 
 
 def styles(sample: Any) -> list[str]:
-    """The formats of all texts of the sample; two if day or month may come first.
-
-    Of two formats, the one in which the rows are in the order of time is chosen.
-    """
+    """The formats of all texts, two if unclear; rows in order of time decide between two."""
     if not len(sample):
         return []
     times = {style: read(sample, style) for style in _likely(sample[0].as_py())}
@@ -235,11 +233,6 @@ def _fields(moment: Any, digits: int, zone: str) -> dict[str, str]:
         "p": "PM" if moment.hour >= 12 else "AM", "z": zone or "+00:00",
         f"{digits}f": f"{moment.microsecond:06}".ljust(9, "0")[:digits],
     }  # fmt: skip
-
-
-def _month(names: Any) -> np.ndarray:
-    numbers = {m[:n].lower(): i + 1 for i, m in enumerate(MONTHS) for n in (3, len(m))}
-    return np.array([numbers.get((name or "").lower(), 0) for name in names.to_pylist()])
 
 
 @cache

@@ -32,8 +32,7 @@ def label_of(data: Any) -> Label:
     """The labels of an answer's rows: a pandas index, data rows of a file, or positions."""
     if nw.dependencies.is_pandas_dataframe(data):
         return "index"
-    from_file = isinstance(data, str | os.PathLike) or hasattr(data, "blocks")
-    return "row" if from_file else "position"
+    return "row" if isinstance(data, str | os.PathLike) or hasattr(data, "blocks") else "position"
 
 
 def outline(data: Any) -> Any:

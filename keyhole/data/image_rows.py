@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -139,48 +138,10 @@ BLOCK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class ArrayReader:
-    """Images in an array (image, height, width, channel)."""
-
-    values: np.ndarray
-    files: None = None
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def read(self, indices: range) -> np.ndarray:
-        """Consecutive images."""
-        return self.values[indices.start : indices.stop]
-
-
-@dataclass(frozen=True)
-class FileReader:
-    """Images in files, resized to `size`; None if all have the same size."""
-
-    images: Any
-    size: tuple[int, int] | None = None
-
-    @cached_property
-    def files(self) -> list[str]:
-        """The names of the files."""
-        return [image.name for image in self.images]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: range) -> np.ndarray:
-        """Consecutive images, read from their files."""
-        images = (self.images[i].upright() for i in indices)
-        return np.stack(
-            [x if self.size is None else resized(x[None], self.size)[0] for x in images]
-        )
-
-
-@dataclass(frozen=True)
 class ImageSource:
     """Rows that are images, in blocks of bounded memory."""
 
-    reader: ArrayReader | FileReader
+    images: Any  # an array (image, height, width, channel), or a list of `Image` in files
     spec: ImageSpec
     name: str
     passed_over: str = ""  # a text about files of the folder that are not images
@@ -188,12 +149,12 @@ class ImageSource:
     @property
     def names(self) -> list[str]:
         """`image`, after `file` if images are files."""
-        return [IMAGE] if self.reader.files is None else [FILE, IMAGE]
+        return [FILE, IMAGE] if isinstance(self.images, list) else [IMAGE]
 
     @property
     def rows(self) -> int | None:
         """The number of images."""
-        return len(self.reader)
+        return len(self.images)
 
     @property
     def groups(self) -> int:
@@ -206,16 +167,19 @@ class ImageSource:
 
     def blocks(self, rows: int) -> Iterator[Rows]:
         """The images in order."""
+        size = self.spec.grid[:2]
         image_bytes = 4 * max(int(np.prod(self.spec.original)), 1) * self.spec.grid[2]
-        step, files = max(1, min(rows, BLOCK_BYTES // image_bytes)), self.reader.files
-        for start in range(0, len(self.reader), step):
-            stop = min(start + step, len(self.reader))
-            pixels = self.reader.read(range(start, stop))
-            if pixels.shape[1:3] != self.spec.grid[:2]:
-                pixels = resized(pixels, self.spec.grid[:2])
+        step = max(1, min(rows, BLOCK_BYTES // image_bytes))
+        for start in range(0, len(self.images), step):
+            pixels = images = self.images[start : start + step]
+            if isinstance(images, list):
+                pixels = np.stack([resized(image.upright()[None], size)[0] for image in images])
+            elif images.shape[1:3] != size:
+                pixels = resized(images, size)
             table = pa.table([self.spec.column(pixels)], schema=pa.schema([self.spec.field()]))
-            if files is not None:
-                table = table.add_column(0, FILE, pa.array(files[start:stop], pa.string()))
+            if isinstance(images, list):
+                names = pa.array([image.name for image in images], pa.string())
+                table = table.add_column(0, FILE, names)
             yield ArrowRows(table)
 
     def sized(self, size: tuple[int, int] | None, *, any_size: bool = False) -> ImageSource:
@@ -223,19 +187,16 @@ class ImageSource:
 
         Raises: DataError if an image has another size than the first.
         """
-        reader, spec = self.reader, self.spec.sized(size)
-        if isinstance(reader, FileReader):
-            first = reader.images[0]
-            other = next((p for p in reader.images if p.upright_size != first.upright_size), None)
-            if other is not None and not any_size:
+        if isinstance(self.images, list) and not any_size:
+            first = self.images[0]
+            other = next((p for p in self.images if p.upright_size != first.upright_size), None)
+            if other is not None:
                 sizes = ["x".join(map(str, p.upright_size)) for p in (other, first)]
                 raise DataError(
                     f"{other.name} is {sizes[0]}, and {first.name} is {sizes[1]}: images of one "
                     "size are needed; ImageSchema(size=(height, width)) resizes all"
                 )
-            resizing = spec.resized or other is not None
-            reader = replace(reader, size=spec.grid[:2] if resizing else None)
-        return replace(self, reader=reader, spec=spec)
+        return replace(self, spec=self.spec.sized(size))
 
     def like(self, spec: ImageSpec, *, any_size: bool) -> ImageSource:
         """The same images as rows of this spec. Raises: DataError for another size or channels."""
@@ -271,14 +232,11 @@ def array_images(values: np.ndarray) -> ImageSource:
     limits = limits_of(dtype)
     stored = "float32" if limits is None else str(dtype)
     spec = ImageSpec(grid, grid[:2], values.ndim == 3, stored, limits)
-    return ImageSource(ArrayReader(values.reshape(len(values), *grid)), spec, "the array")
+    return ImageSource(values.reshape(len(values), *grid), spec, "the array")
 
 
 def file_images(path: str) -> ImageSource:
-    """The source of a folder, a glob or a file of images.
-
-    Raises: DataError if an image has another number of channels than the first, FileError.
-    """
+    """The images of a folder, a glob or a file as rows. Raises: DataError, FileError."""
     from keyhole.data.images import open_images, warn_infinite, warn_passed_over
 
     opened = open_images(path)
@@ -299,4 +257,4 @@ def file_images(path: str) -> ImageSource:
     grid, size = (height, width, first.channels), (height, width)
     spec = ImageSpec(grid, size, first.channels == 1, stored, first.limits)
     passed_over = opened.passed_over_in_words() if opened.ignored else ""
-    return ImageSource(FileReader(images), spec, path, passed_over)
+    return ImageSource(images, spec, path, passed_over)

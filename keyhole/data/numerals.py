@@ -232,9 +232,7 @@ def _by_size(texts: Any, numbers: dict[str, np.ndarray], differ: np.ndarray) -> 
     whole = np.delete(numbers["."], differ)
     whole = np.abs(whole[np.isfinite(whole)])
     small = len(whole) and whole.max() < 1_000 and (whole == np.round(whole)).all()
-    if len(signs) == 1 and small:
-        return OPPOSITE[signs.pop()]
-    return "."
+    return OPPOSITE[signs.pop()] if len(signs) == 1 and small else "."
 
 
 def _digits(texts: Any) -> tuple[bool, bool, int]:

@@ -45,10 +45,7 @@ class ArrowRows:
         return values if self.dialect is None else cleaned(values)
 
     def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
-        """Numeric columns as floats (row, column), NaN for missing.
-
-        `start` is the index of the first row in its source, for messages. Raises: DataError.
-        """
+        """Numeric columns as floats, NaN for gaps. Raises: DataError; rows count from `start`."""
         table = self.table.select(list(names))
         floats = all(pt.is_floating(t) and not pt.is_float16(t) for t in table.schema.types)
         if names and floats and len(self) > 1:
@@ -280,6 +277,5 @@ def weighted(source: Source, column: str | None) -> Source:
             sizes[group] = size
     if rows and not sizes:
         raise DataError(f"weight column {column!r} gives no row of {source.name} any weight")
-    if sum(sizes.values()) == rows:
-        return source
-    return Weighted(source, column, sizes, source.name)
+    whole = sum(sizes.values()) == rows
+    return source if whole else Weighted(source, column, sizes, source.name)

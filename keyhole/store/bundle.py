@@ -289,11 +289,7 @@ def check_replaceable(path: str | os.PathLike[str], read: Save | None = None) ->
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """The model in a file, its checksum compared; nothing is written, nothing run.
-
-    Raises: BundleError that says what is wrong: absent, truncated, altered, too new; SettingError
-    for an invalid path.
-    """
+    """The model in a file, its checksum compared. Raises: BundleError, SettingError."""
     stage("reading the model")
     try:
         source, path = resolve(path), os.fspath(path)

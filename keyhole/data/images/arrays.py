@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, check_dtype, limits_of
+from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, check_dtype
 from keyhole.errors import DataError, SettingError
 
 
@@ -105,37 +105,27 @@ class AxisLayout:
 
     def read(self, array: Any, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window (height, width, channel), alpha included; a view if possible."""
-        window = np.asarray(array[self._index(plane, y, x)])
-        if self.sample is None:
-            return (window.T if self.y > self.x else window)[..., None]
-        return window.transpose(self._order)
+        window = np.asarray(array[self._index(plane, y, x)]).transpose(self._order)
+        return window[..., None] if self.sample is None else window
 
     def write(self, array: Any, plane: int, y: slice, rows: np.ndarray) -> None:
         """Write rows (height, width, channel) where `read` finds them."""
-        if self.sample is None:
-            flat = rows[..., 0]
-            values = flat.T if self.y > self.x else flat
-        else:
-            values = rows.transpose(tuple(np.argsort(self._order)))
-        array[self._index(plane, y, slice(None))] = values
+        values = rows[..., 0] if self.sample is None else rows
+        array[self._index(plane, y, slice(None))] = values.transpose(np.argsort(self._order))
 
     @property
     def _plane_axes(self) -> tuple[int, ...]:
-        axes = (self.y, self.x) if self.sample is None else (self.y, self.x, self.sample)
-        return tuple(sorted(axes))
+        return tuple(axis for axis in (self.y, self.x, self.sample) if axis is not None)
 
     @property
     def _order(self) -> tuple[int, ...]:
-        axes = self._plane_axes
-        return tuple(axes.index(i) for i in (self.y, self.x, self.sample) if i is not None)
+        return tuple(sorted(self._plane_axes).index(axis) for axis in self._plane_axes)
 
     def _index(self, plane: int, y: slice, x: slice) -> tuple[Any, ...]:
         counts = iter(np.unravel_index(plane, self._counted) if self._counted else ())
-        slices = {self.y: y, self.x: x, self.sample: slice(None)}
-        return tuple(
-            slices[axis] if axis in self._plane_axes else int(next(counts))
-            for axis in range(len(self.shape))
-        )
+        slices = dict(zip(self._plane_axes, (y, x, slice(None))))
+        axes = range(len(self.shape))
+        return tuple(slices[axis] if axis in slices else int(next(counts)) for axis in axes)
 
 
 def checked_axes(axes: str | None) -> str | None:
@@ -196,12 +186,9 @@ class ArrayFile(ImageFile):
 
     kind = "array"
     endings = ()
-
-    def __init__(self, array: np.ndarray, layout: AxisLayout, options: OpenOptions) -> None:
-        super().__init__("", options)
-        self.array = array
-        self.layout = layout
-        self.mask: np.ndarray | None = None  # True where a masked array is masked
+    array: np.ndarray
+    layout: AxisLayout
+    mask: np.ndarray | None = None  # True where a masked array is masked
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
@@ -215,16 +202,16 @@ class ArrayFile(ImageFile):
             array = np.asarray(data)
         except Exception as fault:  # whatever an object's own conversion raises
             raise DataError(f"{options.name} is not an array: {fault!s:.160}") from fault
+        file = cls("", options)
         try:
             check_dtype(array.dtype)
-            layout = layout_of(array.shape, options.axes)
+            file.array, file.layout = array, layout_of(array.shape, options.axes)
         except DataError as fault:
             raise DataError(f"{options.name}: {fault}") from fault
-        file = cls(array, layout, options)
         if isinstance(data, np.ma.MaskedArray):
             file.mask = np.ma.getmaskarray(data)
-        for plane in range(layout.planes):
-            file.add(layout.size, array.dtype, limits_of(array.dtype), f"image {first + plane}")
+        for plane in range(file.layout.planes):
+            file.add(file.layout.size, array.dtype, f"image {first + plane}")
         return file
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
@@ -242,10 +229,7 @@ class ArrayFile(ImageFile):
         yield
 
     def filled(self, planes: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
-        """An array like the given one with these planes, and how many pixels were clipped.
-
-        A masked array keeps its mask and the values below it.
-        """
+        """Such an array with these planes and the given mask; and how many pixels were clipped."""
         out, total = np.empty_like(self.array, subok=False), 0
         for image, values in zip(self.images, planes, strict=True):
             if values.shape != image.size:

@@ -20,7 +20,6 @@ from keyhole.data.images.image import (
     optional,
     quiet,
 )
-from keyhole.data.images.volumes import scaled, scaled_limits, unscaled
 from keyhole.errors import DataError
 
 SUFFIX = " (derived)"
@@ -51,7 +50,11 @@ def derived(file: "DicomFile", pixels: str, target: str, note: str) -> None:
         _refer(dataset, file.call, note)
         _drop(dataset, STALE)
         _describe(dataset, file)
-        keyword, vr = _element(file.images[0].dtype)
+        dtype = file.images[0].dtype
+        keyword, vr = "PixelData", "OB" if dtype.itemsize == 1 else "OW"
+        if dtype.kind == "f":
+            double = dtype.itemsize == 8
+            keyword, vr = ("DoubleFloatPixelData", "OD") if double else ("FloatPixelData", "OF")
         dataset.add(pydicom.DataElement(Tag(keyword), vr, frames))
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         pydicom.dcmwrite(
@@ -107,12 +110,6 @@ def _describe(dataset: Any, file: "DicomFile") -> None:
         dataset.PixelRepresentation = int(image.dtype.kind == "i")
 
 
-def _element(dtype: np.dtype) -> tuple[str, str]:
-    if dtype.kind == "f":
-        return ("DoubleFloatPixelData", "OD") if dtype.itemsize == 8 else ("FloatPixelData", "OF")
-    return "PixelData", "OB" if dtype.itemsize == 1 else "OW"
-
-
 def _drop(dataset: Any, keywords: tuple[str, ...]) -> None:
     for keyword in keywords:
         if keyword in dataset:
@@ -134,14 +131,9 @@ class DicomFile(ImageFile):
     kind = "dicom"
     endings = (".dcm", ".dicom", ".ima")
 
-    def __init__(self, path: str, options: OpenOptions) -> None:
-        super().__init__(path, options)
-        self.call = options.call
-        self.by_frame = True  # a frame can be decoded without the rest of the file
-        self.colours = False  # palette indices, read as colours
-        self.bits: Limits | None = None
-        self.scales: list[tuple[float, float]] = []
-        self.padding: Limits | None = None  # raw values of pixels outside the measured area
+    by_frame: bool  # True if a frame can be decoded without the rest of the file
+    colours: bool  # True for palette indices, read as colours
+    padding: Limits | None = None  # raw values of pixels outside the measured area
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
@@ -159,13 +151,11 @@ class DicomFile(ImageFile):
         last = file._frame(frames - 1)
         dtype = last.dtype.newbyteorder("=")
         check_dtype(last.dtype)
-        file.bits = _bit_limits(dataset, dtype, colours=file.colours)
+        limits = _bit_limits(dataset, dtype, colours=file.colours)
         if last.shape[2] == 1 and not file.colours:
-            file.padding = _padding(dataset, dtype, file.bits)
+            file.padding = _padding(dataset, dtype, limits)
         for frame, name in enumerate(file.plane_names(frames)):
-            file.scales.append(_scale(dataset, frame))
-            limits = scaled_limits(file.bits, *file.scales[-1])
-            file.add(last.shape, dtype, limits, name)
+            file.add(last.shape, dtype, name, limits=limits, scale=_scale(dataset, frame))
         return file
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
@@ -177,18 +167,6 @@ class DicomFile(ImageFile):
         if self.padding is None:
             return None
         return (raw >= self.padding[0]) & (raw <= self.padding[1])
-
-    def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
-        """Raw values rescaled, for example to Hounsfield units."""
-        return scaled(raw, *self.scales[plane])
-
-    def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
-        """Real values in raw units, by the rescale tags."""
-        return unscaled(values, *self.scales[plane])
-
-    def raw_limits(self, plane: int) -> Limits | None:
-        """The range of BitsStored."""
-        return self.bits
 
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
@@ -260,9 +238,8 @@ def _bit_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | Non
     if dtype.kind == "f" or colours:
         return limits_of(dtype)
     bits = int(dataset.get("BitsStored") or 8 * dtype.itemsize)
-    if dtype.kind == "i":
-        return float(-(1 << bits - 1)), float((1 << bits - 1) - 1)
-    return 0.0, float((1 << bits) - 1)
+    low = -(1 << bits - 1) if dtype.kind == "i" else 0
+    return float(low), float(low + (1 << bits) - 1)
 
 
 def _padding(dataset: Any, dtype: np.dtype, bits: Limits | None) -> Limits | None:

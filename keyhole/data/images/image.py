@@ -3,7 +3,7 @@
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -55,12 +55,9 @@ def optional(library: str, extra: str) -> Iterator[None]:
         raise missing_extra(library, "read such files", extra) from fault
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> warnings.catch_warnings:
     """Silence warnings of decoders that a user cannot act on: a date in a header, an odd tag."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return warnings.catch_warnings(action="ignore")
 
 
 Limits = tuple[float, float]
@@ -142,19 +139,38 @@ class OpenOptions:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """One plane, grey or colour, in real values; read by window.
-
-    `dtype` is that of the raw values; `limits` are their ends as real values (None for floats).
-    """
+    """One plane, grey or colour, in real values: raw ones times a slope plus an intercept."""
 
     name: str
     height: int
     width: int
     channels: int
-    dtype: np.dtype
-    limits: Limits | None
+    dtype: np.dtype  # of the raw values
     file: "ImageFile"
     plane: int
+    raw_limits: Limits | None  # the least and the most that can be stored; None for floats
+    scale: tuple[float, float]  # slope and intercept
+    alpha: bool  # True if a last channel is alpha, which is copied unchanged
+
+    @property
+    def limits(self) -> Limits | None:
+        """The ends of the raw values as real values; None for floats."""
+        if self.raw_limits is None:
+            return None
+        first, second = (end * self.scale[0] + self.scale[1] for end in self.raw_limits)
+        return min(first, second), max(first, second)
+
+    def real(self, raw: np.ndarray) -> np.ndarray:
+        """Raw values as real values: a float32 copy, computed in float64."""
+        if self.scale == (1, 0):
+            return np.array(raw, np.float32, order="C")
+        return np.ascontiguousarray(raw * np.float64(self.scale[0]) + self.scale[1], np.float32)
+
+    def raw(self, values: np.ndarray) -> np.ndarray:
+        """Real values as raw values, not rounded yet."""
+        if self.scale == (1, 0):
+            return values
+        return (values.astype(np.float64) - self.scale[1]) / self.scale[0]
 
     def window(self, y: slice, x: slice) -> np.ndarray:
         """A window as float32 (height, width, channels), sliced as NumPy slices.
@@ -166,7 +182,7 @@ class Image:
         try:
             with quiet():
                 raw = self.file.raw_window(self.plane, rows, columns)[..., : self.channels]
-                values = self.file.to_real(self.plane, raw)
+                values = self.real(raw)
                 gaps = self.file.gaps(self.plane, rows, columns, raw)
                 if gaps is not None:
                     values[gaps] = np.nan
@@ -217,7 +233,7 @@ class ImageFile(ABC):
     """
 
     kind: ClassVar[str]
-    endings: ClassVar[tuple[str, ...]]
+    endings: tuple[str, ...]  # also those that a copy may have
     folder: ClassVar[bool] = False  # the "file" is a folder
     orientation = 1  # Exif orientation, 1 to 8
     levels = 0  # reduced levels of a pyramid; copies have none
@@ -229,8 +245,7 @@ class ImageFile(ABC):
             FORMATS[cls.kind] = cls
 
     def __init__(self, path: str, options: OpenOptions) -> None:
-        self.path = path
-        self.name = options.name
+        self.path, self.name, self.call = path, options.name, options.call
         self.images: list[Image] = []
 
     @classmethod
@@ -249,14 +264,6 @@ class ImageFile(ABC):
     def writing(self, path: str, note: str) -> AbstractContextManager[WriteRows]:
         """Write a copy of the file, which appears at `path` when the block ends without error."""
 
-    def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
-        """Raw values as real values, a float32 copy."""
-        return np.array(raw, np.float32, order="C")
-
-    def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
-        """Real values as raw values, not rounded yet."""
-        return values
-
     def gaps(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
         """True for raw values of a window that are missing; None if none can be."""
         padding = self.padded(plane, y, x, raw)
@@ -274,7 +281,7 @@ class ImageFile(ABC):
         Where a value is missing in the file and in the rows (NaN), its raw value is unchanged.
         """
         image = self.images[plane]
-        values, missing = self.to_raw(plane, np.asarray(rows)), np.isnan(rows)
+        values, missing = image.raw(np.asarray(rows)), np.isnan(rows)
         given = values
         if missing.any():
             every = slice(0, image.width)
@@ -282,22 +289,10 @@ class ImageFile(ABC):
             gaps = self.gaps(plane, y, every, given)
             missing &= np.isnan(given) | (False if gaps is None else gaps)
             values = np.where(missing, 0, values)
-        raw, clipped = round_to_dtype(values, image.dtype, self.raw_limits(plane))
+        raw, clipped = round_to_dtype(values, image.dtype, image.raw_limits)
         if missing.any():
             raw[missing] = given[missing]
         return raw, clipped
-
-    def raw_limits(self, plane: int) -> Limits | None:
-        """The smallest and largest raw value; None for floats."""
-        return limits_of(self.images[plane].dtype)
-
-    def has_alpha(self, plane: int) -> bool:
-        """True where the last channel is alpha, which is copied unchanged."""
-        return False
-
-    def own_endings(self) -> tuple[str, ...]:
-        """The endings that a copy of this file may have."""
-        return self.endings
 
     @contextmanager
     def copy_to(
@@ -310,7 +305,7 @@ class ImageFile(ABC):
         """
         target = os.fspath(path)
         others = {end for cls in FORMATS.values() for end in cls.endings}
-        name, allowed = target.lower().rstrip("/"), self.own_endings()
+        name, allowed = target.lower().rstrip("/"), self.endings
         if allowed and name.endswith(tuple(others)) and not name.endswith(allowed):
             raise SettingError(
                 f"{target}: a copy of {self.name} has its format; use the ending {allowed[0]!r}"
@@ -329,18 +324,26 @@ class ImageFile(ABC):
             copy.check_whole()
 
     def add(
-        self, size: tuple[int, int, int], dtype: np.dtype, limits: Limits | None, name: str = ""
-    ) -> None:
-        """Append an image of (height, width, channels)."""
-        plane = len(self.images)
-        self.images.append(Image(name or self.name, *size, dtype, limits, self, plane))
-
-    def add_planes(
-        self, count: int, size: tuple[int, int, int], dtype: np.dtype, limits: Limits | None
-    ) -> None:
-        """Append images of one size."""
-        for name in self.plane_names(count):
-            self.add(size, dtype, limits, name)
+        self, size: Sequence[int], dtype: np.dtype, name: str = "", *,
+        limits: Limits | None = None, scale: tuple[float, float] = (1.0, 0.0), alpha: bool = False,
+    ) -> None:  # fmt: skip
+        """Append an image of (height, width, channels); `limits` are of raw values."""
+        height, width, channels = size
+        plane, limits = len(self.images), limits or limits_of(dtype)
+        self.images.append(
+            Image(
+                name or self.name,
+                height,
+                width,
+                channels,
+                dtype,
+                self,
+                plane,
+                limits,
+                scale,
+                alpha,
+            )
+        )
 
     def plane_names(self, planes: int) -> list[str]:
         """The file's name, with the plane's number if there are several."""
@@ -378,7 +381,7 @@ class Copy:
         band = slice(y, end)
         raw, clipped = self._file.raw_rows(plane_index, band, rows)
         self.clipped += clipped
-        if self._file.has_alpha(plane_index):
+        if image.alpha:
             given = self._file.raw_window(plane_index, band, slice(0, image.width))
             raw = np.concatenate([raw, given[..., image.channels :]], -1)
         self._write_rows(plane_index, band, raw)

@@ -10,7 +10,7 @@ import numpy as np
 
 from keyhole.core.files import atomic_write
 from keyhole.data.images.arrays import cached
-from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, limits_of, optional, quiet
+from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, optional, quiet
 from keyhole.errors import DataError
 
 ENDINGS = {
@@ -21,7 +21,6 @@ ENDINGS = {
     "GIF": (".gif",),
 }
 CHECKED_BYTES = 64 << 20  # files up to this size are decoded when opened, to check them
-ALPHA = {"LA", "RGBA"}
 DTYPES = {"1": np.bool_, "I": np.int32, "I;16": np.uint16, "F": np.float32}  # others: uint8
 METADATA = ("exif", "icc_profile", "dpi", "xmp", "comment")  # same names in `info` and `save`
 ORIENTATION = 0x0112  # the Exif tag
@@ -51,18 +50,11 @@ class PillowFile(ImageFile):
         if os.path.getsize(path) <= CHECKED_BYTES:
             file._decoded()
         channels = {"LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}.get(mode, 1)
-        dtype = np.dtype(DTYPES.get(mode, np.uint8))
         file.lossy = file.format == "JPEG" or (file.format == "GIF" and mode != "L")
-        file.add((*size, channels), dtype, limits_of(dtype))
+        file.endings = ENDINGS[file.format]
+        dtype = np.dtype(DTYPES.get(mode, np.uint8))
+        file.add((*size, channels), dtype, alpha=mode in {"LA", "RGBA"})
         return file
-
-    def has_alpha(self, plane: int) -> bool:
-        """True for a mode with alpha."""
-        return self.mode in ALPHA
-
-    def own_endings(self) -> tuple[str, ...]:
-        """The endings of the file's own format."""
-        return ENDINGS[self.format]
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window of the decoded image."""
@@ -71,8 +63,9 @@ class PillowFile(ImageFile):
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
         """Collect all pixels, then encode the image."""
-        height, width, channels = self.images[0].size
-        pixels = np.zeros((height, width, channels + self.has_alpha(0)), self.images[0].dtype)
+        image = self.images[0]
+        shape = image.height, image.width, image.channels + image.alpha
+        pixels = np.zeros(shape, image.dtype)
 
         def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
             pixels[y] = rows
@@ -138,8 +131,7 @@ def _mode(image: Any) -> str:
         return {"L": "LA", "RGB": "RGBA"}[image.mode]
     if image.mode.startswith("I;16"):
         return "I;16"
-    known = {"1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F"}
-    return image.mode if image.mode in known else "RGB"
+    return image.mode if image.mode in {"1", "L", "LA", "RGBA", "CMYK", "I", "F"} else "RGB"
 
 
 def _grey_palette(image: Any) -> bool:

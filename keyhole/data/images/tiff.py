@@ -25,7 +25,6 @@ from keyhole.data.images.image import (
     OpenOptions,
     WriteRows,
     check_dtype,
-    limits_of,
     optional,
     quiet,
 )
@@ -61,16 +60,14 @@ class TiffFile(ImageFile):
 
     kind = "tiff"
     endings = (".tif", ".tiff", ".btf", ".tf8")
-
-    def __init__(self, path: str, options: OpenOptions) -> None:
-        super().__init__(path, options)
-        self.series: list[Series] = []
-        self.no_data: float | None = None
+    series: list[Series]
+    no_data: float | None = None
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
         """The file; its pages are checked against its length."""
         file = cls(path, options)
+        file.series = []
         with opened_tiff(path) as tif:
             _check_chain(tif)
             all_series = tif.series
@@ -89,16 +86,12 @@ class TiffFile(ImageFile):
         if not first:
             raise DataError("it has no pages")
         for plane, name in enumerate(file.plane_names(first)):
-            layout, dtype = file._of(plane).layout, file._of(plane).dtype
-            file.add(layout.size, dtype, limits_of(dtype), name)
+            series = file._of(plane)
+            file.add(series.layout.size, series.dtype, name, alpha=series.layout.alpha > 0)
         for series in file.series:  # decode one pixel to check the codec
             if series.mapped is None:
                 file.raw_window(series.first, slice(0, 1), slice(0, 1))
         return file
-
-    def has_alpha(self, plane: int) -> bool:
-        """True for a series with alpha."""
-        return self._of(plane).layout.alpha > 0
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window: mapped, cut from the cached plane, or decoded from its tiles or strips."""

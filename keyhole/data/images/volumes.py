@@ -25,11 +25,9 @@ from keyhole.data.images.arrays import (
 )
 from keyhole.data.images.image import (
     ImageFile,
-    Limits,
     OpenOptions,
     WriteRows,
     check_dtype,
-    limits_of,
     optional,
 )
 from keyhole.errors import DataError
@@ -44,7 +42,6 @@ class NiftiFile(ImageFile):
     endings = (".nii", ".nii.gz")
     mapped: MappedArray
     layout: AxisLayout
-    scale: tuple[float, float]  # slope and intercept
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
@@ -60,27 +57,18 @@ class NiftiFile(ImageFile):
         size = _unpacked_bytes(path) if packed(path) else os.path.getsize(path)
         if size < file.mapped.end:
             raise DataError(truncated(size, file.mapped.end))
-        file.scale = float(proxy.slope), float(proxy.inter)
-        limits = scaled_limits(limits_of(dtype), *file.scale)
-        file.add_planes(file.layout.planes, file.layout.size, dtype, limits)
+        for name in file.plane_names(file.layout.planes):
+            scale = float(proxy.slope), float(proxy.inter)
+            file.add(file.layout.size, dtype, name, scale=scale)
         return file
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window: mapped, cut from the cached volume, or decompressed."""
         if not packed(self.path):
             return self.layout.read(self.mapped.array(), plane, y, x)
-        if self.mapped.end - self.mapped.offset <= CACHE_BYTES:
-            whole = cached(self.path, "volume", self._unpacked)
-            return self.layout.read(whole, plane, y, x)
-        return self.layout.read(_Streamed(self.mapped), plane, y, x)
-
-    def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
-        """Raw values, scaled by the header."""
-        return scaled(raw, *self.scale)
-
-    def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
-        """Real values in raw units, by the header."""
-        return unscaled(values, *self.scale)
+        small = self.mapped.end - self.mapped.offset <= CACHE_BYTES
+        volume = cached(self.path, "volume", self._unpacked) if small else _Streamed(self.mapped)
+        return self.layout.read(volume, plane, y, x)
 
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
@@ -117,28 +105,6 @@ class _Streamed:
 def packed(path: str) -> bool:
     """True for a gzip ending."""
     return path.lower().endswith(".gz")
-
-
-def scaled(raw: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """`raw * slope + intercept` as float32, computed in float64."""
-    if slope == 1 and intercept == 0:
-        return np.array(raw, np.float32, order="C")
-    return np.ascontiguousarray(raw * np.float64(slope) + intercept, np.float32)
-
-
-def unscaled(values: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """The inverse of `scaled`."""
-    if slope == 1 and intercept == 0:
-        return values
-    return (values.astype(np.float64) - intercept) / slope
-
-
-def scaled_limits(limits: Limits | None, slope: float, intercept: float) -> Limits | None:
-    """The raw limits as real values, in increasing order."""
-    if limits is None:
-        return None
-    first, second = (end * slope + intercept for end in limits)
-    return min(first, second), max(first, second)
 
 
 def _unpacked_bytes(path: str) -> int:
@@ -188,7 +154,8 @@ class NpyFile(ImageFile):
         check_dtype(dtype)
         file.layout = layout_of(shape, options.axes)
         file.mapped.check_size()
-        file.add_planes(file.layout.planes, file.layout.size, dtype, limits_of(dtype))
+        for name in file.plane_names(file.layout.planes):
+            file.add(file.layout.size, dtype, name)
         return file
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
@@ -233,7 +200,8 @@ class ZarrFile(ImageFile):
             file.layout = layout_of(array.shape, options.axes)
         else:
             file.layout = layout_of(array.shape, letters, sample="S")
-        file.add_planes(file.layout.planes, file.layout.size, array.dtype, limits_of(array.dtype))
+        for name in file.plane_names(file.layout.planes):
+            file.add(file.layout.size, array.dtype, name)
         scales = _multiscales(dict(node.attrs)) if file.inside else []
         file.levels = len(scales[0]["datasets"]) - 1 if scales else 0
         return file
