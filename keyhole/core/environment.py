@@ -63,8 +63,8 @@ def threads_for(multiply_adds: float) -> Iterator[None]:
     At most as many as torch has; exactly as many if OMP_NUM_THREADS or --threads is set.
     NumPy's and SciPy's linear algebra has one thread meanwhile.
     """
-    before = torch.get_num_threads()
-    limit = before if _limit.get() is None else _limit.get()
+    before, limit = torch.get_num_threads(), _limit.get()
+    limit = before if limit is None else limit
     fixed = any(os.environ.get(name) for name in THREAD_VARIABLES)
     count = limit if fixed else int(min(max(multiply_adds // PAYS, 1), limit))
     token = _limit.set(limit)

@@ -69,11 +69,7 @@ def scratch_file(path: str | os.PathLike[str]) -> Iterator[str]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder that is renamed to `path` when the block ends without an error.
-
-    A folder cannot be replaced in one step: the old one is renamed first, and renamed back if the
-    second step fails.
-    """
+    """A folder that is renamed to `path` in the end; if that fails, the old one is restored."""
     target = resolve(path)
     with faults_of(target):
         target.parent.mkdir(parents=True, exist_ok=True)

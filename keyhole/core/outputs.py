@@ -1,8 +1,4 @@
-"""Checks of output paths before any work starts, and temporary folders.
-
-Paths are compared with each other, the inputs and the model. Temporary folders are cleared even
-if the process that made them was killed.
-"""
+"""Checks of output paths before any work starts; temporary folders, cleared after a kill too."""
 
 import errno
 import fnmatch

@@ -1,8 +1,4 @@
-"""Parts of a model, described by their constructor arguments and registered by kind.
-
-`sklearn.clone`, `set_params(bottleneck__width=4)`, grid search, the JSON of a saved model and the
-command line's `--bottleneck plain:width=4` all use these arguments.
-"""
+"""Parts of a model: described by constructor arguments (`plain:width=4`), found by their kind."""
 
 import inspect
 import re
@@ -20,10 +16,7 @@ Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 
 class Described:
-    """An object that its constructor arguments describe completely.
-
-    An abstract subclass with a `family` opens a registry of its subclasses, by their `kind`.
-    """
+    """An object described by its constructor arguments, and registered by `family` and `kind`."""
 
     family: ClassVar[str]
     kind: ClassVar[str]

@@ -174,10 +174,7 @@ def spoken_stages(
 
 @contextmanager
 def lines_for_stages(name: str) -> Iterator[None]:
-    """Lines on standard error whenever nothing was printed for two seconds.
-
-    Elsewhere than on a terminal, one line for each stage. Inside another call, no lines.
-    """
+    """Lines on standard error after two silent seconds; without a terminal, one a stage."""
     if _stages.get() is not None:
         yield
         return

@@ -73,9 +73,12 @@ class Batch:
     def join(batches: "list[Batch]") -> "Batch":
         """The rows of several batches, one after the other."""
         weights = [b.weight for b in batches if b.weight is not None]
-        parts = zip(*((b.numbers, b.codes, b.observed) for b in batches))
-        weight = torch.cat(weights) if len(weights) == len(batches) else None
-        return Batch(*map(torch.cat, parts), weight)
+        return Batch(
+            torch.cat([b.numbers for b in batches]),
+            torch.cat([b.codes for b in batches]),
+            torch.cat([b.observed for b in batches]),
+            torch.cat(weights) if len(weights) == len(batches) else None,
+        )
 
 
 @dataclass(frozen=True)

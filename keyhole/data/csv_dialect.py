@@ -1,7 +1,4 @@
-"""The dialect of a CSV file: detected from its first lines, and used to write rows.
-
-It is stored in the metadata of a table's schema, so that it survives a spool to Parquet.
-"""
+"""The dialect of a CSV file: detected, kept in a schema's metadata, and used to write rows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Answers and filled frames with the dtypes, labels and index of another frame.
-
-Arrow has no intervals, periods, nullable integers or unused levels: they are restored here.
-"""
+"""Answers and filled frames with another frame's dtypes, labels and index, which Arrow lacks."""
 
 from __future__ import annotations
 

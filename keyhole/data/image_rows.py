@@ -44,7 +44,8 @@ class ImageSpec:
     @classmethod
     def of(cls, recipe: dict[str, Any]) -> ImageSpec:
         """The spec of a JSON object, in which pairs are lists."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()})
+        fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()}
+        return cls(**fields)
 
     def sized(self, size: tuple[int, int] | None) -> ImageSpec:
         """The same images at this size; None: at most `MAX_SIDE` pixels a side."""

@@ -1,7 +1,4 @@
-"""Numbers as texts: the format is learned from the data, and used to read and write them.
-
-A column of texts stores its `NumberFormat`, so a text means the same number in every file.
-"""
+"""Numbers as texts, in a format that is learned from a column and saved to read and write them."""
 
 from __future__ import annotations
 

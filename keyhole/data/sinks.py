@@ -65,10 +65,10 @@ def format_of(path: str, *, json: bool = False) -> str:
         return "json"
     if path == "-" or is_stream(Path(path)):
         return "csv"
-    ending = next((ending for ending in FORMATS if path.lower().endswith(ending)), None)
-    if ending is None:
-        raise SettingError(f"{path}: end the name in one of {', '.join(FORMATS)}")
-    return FORMATS[ending]
+    for ending, kind in FORMATS.items():
+        if path.lower().endswith(ending):
+            return kind
+    raise SettingError(f"{path}: end the name in one of {', '.join(FORMATS)}")
 
 
 def _sink(kind: str, file: Any, raw_text: bool) -> Sink:
@@ -101,10 +101,7 @@ class TerminalSink(Sink):
 
 @dataclass
 class CsvSink(Sink):
-    """Comma-separated text; a text that a spreadsheet would run begins with an apostrophe.
-
-    Rows of a CSV are written in its dialect, and unchanged where no gap was filled.
-    """
+    """CSV, in the dialect of its rows; a text that a spreadsheet would run gets an apostrophe."""
 
     file: Any
     raw_text: bool

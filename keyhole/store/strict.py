@@ -1,7 +1,4 @@
-"""Strict JSON: no NaN, infinities, duplicate keys or deep nesting; records; format numbers.
-
-A record is a dataclass whose fields say which keys a JSON object must have, and of which types.
-"""
+"""Strict JSON: no NaN, infinities, duplicate keys or deep nesting; records; format numbers."""
 
 import json
 import math

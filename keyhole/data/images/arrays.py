@@ -33,9 +33,8 @@ class MappedArray:
         mode, order = "r+" if write else "r", "F" if self.fortran else "C"
         return np.memmap(self.path, self.dtype, mode, self.offset, self.shape, order)
 
-    def check_size(self) -> None:
-        """Raises: DataError if the file is shorter than its pixels."""
-        size = os.path.getsize(self.path)
+    def check_size(self, size: int) -> None:
+        """Raises: DataError if a file of this size is shorter than its pixels."""
         if size < self.end:
             raise DataError(truncated(size, self.end))
 

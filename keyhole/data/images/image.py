@@ -227,10 +227,7 @@ class Image:
 
 
 class ImageFile(ABC):
-    """An opened file of planes; it has no handle and no pixels, so it can be pickled.
-
-    A subclass with a `kind` is registered by its `endings`.
-    """
+    """An opened file of planes, without a handle, so it can be pickled; found by its `endings`."""
 
     kind: ClassVar[str]
     endings: tuple[str, ...]  # also those that a copy may have

@@ -194,7 +194,7 @@ def _series(series: Any, position: tuple[int, int], path: str, axes: str | None)
     if series.dataoffset is not None and key.bitspersample == 8 * dtype.itemsize:
         file_dtype = dtype.newbyteorder(key.parent.byteorder)
         mapped = MappedArray(path, series.dataoffset, file_dtype, tuple(series.shape))
-        mapped.check_size()
+        mapped.check_size(os.path.getsize(path))
         return Series(*position, layout, dtype, mapped, ())
     return Series(*position, layout, dtype, None, _for_pillow(series, layout))
 

@@ -21,7 +21,6 @@ from keyhole.data.images.arrays import (
     cached,
     layout_of,
     reserve,
-    truncated,
 )
 from keyhole.data.images.image import (
     ImageFile,
@@ -55,8 +54,7 @@ class NiftiFile(ImageFile):
         file.layout = layout_of(shape, options.axes or "XYZTUVW"[: len(shape)])
         file.mapped = MappedArray(path, int(proxy.offset), dtype, shape, fortran=True)
         size = _unpacked_bytes(path) if packed(path) else os.path.getsize(path)
-        if size < file.mapped.end:
-            raise DataError(truncated(size, file.mapped.end))
+        file.mapped.check_size(size)
         for name in file.plane_names(file.layout.planes):
             scale = float(proxy.slope), float(proxy.inter)
             file.add(file.layout.size, dtype, name, scale=scale)
@@ -153,7 +151,7 @@ class NpyFile(ImageFile):
             file.mapped = MappedArray(path, stream.tell(), dtype, shape, fortran)
         check_dtype(dtype)
         file.layout = layout_of(shape, options.axes)
-        file.mapped.check_size()
+        file.mapped.check_size(os.path.getsize(path))
         for name in file.plane_names(file.layout.planes):
             file.add(file.layout.size, dtype, name)
         return file
@@ -177,11 +175,7 @@ HEADERS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
 
 class ZarrFile(ImageFile):
-    """The full level of a multiscale image, or a plain array.
-
-    A copy has the same chunks, codecs and attributes, but no reduced levels: they would show the
-    old pixels.
-    """
+    """The full level of a multiscale image, or an array; a copy has no (stale) reduced levels."""
 
     kind = "zarr"
     endings = (".zarr",)
