@@ -26,7 +26,7 @@ from keyhole.errors import BundleError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Prediction
 from keyhole.model.network import Network
-from keyhole.store.tensors import Shapes
+from keyhole.store.bundle import Shapes
 
 MOST_BUFFERED = 1 << 26  # numbers that a network keeps beside its weights
 BUFFERS_A_FEATURE = 8

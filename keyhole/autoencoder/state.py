@@ -200,7 +200,7 @@ def _tensors(
 
     Raises: BundleError.
     """
-    expected = shapes_of(make, layout, bundle.most_tensors())
+    expected = shapes_of(make, layout, len(bundle.header.tensors))
     if state.reference is not None:
         rows = state.reference.rows
         expected |= {CELLS: (rows, len(layout)), FOLD: (rows,), FACTOR: (rows,)}

@@ -16,7 +16,7 @@ import torch
 
 from keyhole.checks.base import Check, Finding
 from keyhole.checks.evidence import TrainInfo, gather
-from keyhole.core.draws import hash_of
+from keyhole.core.environment import hash_of
 from keyhole.core.layout import Layout
 from keyhole.core.progress import clock, stage
 from keyhole.errors import BundleError

@@ -84,11 +84,11 @@ def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
 
 def _locked(model: str, options: dict[str, Any]) -> Any:
     """A lock on the model: no other update or calibrate may change it meanwhile."""
-    from keyhole.core.files import changing, place_of
+    from keyhole.core.files import changing, resolve
 
     path, say = options["out"] or model, Say(options["quiet"])
     text = f"another process is changing {path}; waiting until it has finished"
-    return changing(place_of(path), lambda: say("wait", text))
+    return changing(resolve(path), lambda: say("wait", text))
 
 
 def _opened(model: str, data: str, options: dict[str, Any]) -> tuple[Say, Any, Any]:

@@ -81,7 +81,7 @@ def sample(model: str, **options: Any) -> None:
 @contextmanager
 def _folder(model: Any, path: str) -> Iterator[Any]:
     """A sink that writes drawn images as PNG files. Raises: SettingError for a table."""
-    from keyhole.core.files import folder_aside
+    from keyhole.core.files import atomic_folder
     from keyhole.errors import FileError, SettingError
     from keyhole.jobs.images import ImageFolder
 
@@ -89,7 +89,7 @@ def _folder(model: Any, path: str) -> Iterator[Any]:
         raise SettingError(f"{path}: {why_not}")
     if os.path.isdir(path) and os.listdir(path):
         raise FileError(f"{path} holds files that would be lost; write elsewhere")
-    with folder_aside(path) as folder:
+    with atomic_folder(path) as folder:
         yield ImageFolder(folder)
 
 
@@ -98,7 +98,7 @@ def _tables(
 ) -> Iterator[Any]:
     """The drawn rows, a block at a time, so that memory stays constant."""
     from keyhole.autoencoder.sampling import sampler_of
-    from keyhole.core.draws import hash_of
+    from keyhole.core.environment import hash_of
 
     sampler = sampler_of(model)
     for block, start in enumerate(range(0, rows, BLOCK_ROWS)):

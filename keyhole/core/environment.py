@@ -1,4 +1,4 @@
-"""Seeds, processor threads, and how this package is installed.
+"""Seeds and random numbers, processor threads, and how this package is installed.
 
 Threads that share a small step wait for each other more than they work: beside another busy
 process a step of 9 ms took 110 to 500 ms on two threads. The number of threads depends on the
@@ -14,6 +14,7 @@ from importlib import metadata
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
@@ -22,10 +23,7 @@ from keyhole.errors import MissingExtraError, SettingError
 
 
 def seed_from(random_state: Any) -> int:
-    """A seed: equal for equal numbers, drawn anew for None, the next of a RandomState.
-
-    Raises: SettingError for anything else.
-    """
+    """A seed, random for None, else reproducible. Raises: SettingError for an invalid state."""
     try:
         return int(check_random_state(random_state).randint(2**31 - 1))
     except ValueError as fault:
@@ -35,23 +33,40 @@ def seed_from(random_state: Any) -> int:
         ) from fault
 
 
-PAYS = 5e10  # multiply-adds of a step that keep one thread busy: measured, see benchmarks.threads
-TOLD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+def hash_of(seed: int, step: int) -> int:
+    """A seed for one step, unlike that of any other: SplitMix64 (Steele et al. 2014)."""
+    x = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % (1 << 64)
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % (1 << 64)
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % (1 << 64)
+    return x ^ (x >> 31)
 
-# The number that the caller of the outermost `threads_for` had.
+
+def draws(keys: np.ndarray, seed: int) -> np.ndarray:
+    """A number in [0, 1) for each uint64 key: SplitMix64's finaliser."""
+    x = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % (1 << 64))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+PAYS = 5e10  # multiply-adds of a step that keep one thread busy: measured, see benchmarks.threads
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # set by the user, or by --threads
+
+# The threads of the caller of the outermost `threads_for`.
 _limit: ContextVar[int | None] = ContextVar("limit", default=None)
 
 
 @contextmanager
 def threads_for(multiply_adds: float) -> Iterator[None]:
-    """Torch's threads for steps of so many multiply-adds; the caller's number is put back.
+    """Torch's threads for steps of this size; the caller's number is restored.
 
-    At most as many as torch has; exactly as many where OMP_NUM_THREADS or --threads said so.
+    At most as many as torch has; exactly as many if OMP_NUM_THREADS or --threads is set.
     NumPy's and SciPy's linear algebra has one thread meanwhile.
     """
     before, limit = torch.get_num_threads(), _limit.get()
     limit = before if limit is None else limit
-    count = limit if is_told() else int(min(max(multiply_adds // PAYS, 1), limit))
+    fixed = any(os.environ.get(name) for name in THREAD_VARIABLES)
+    count = limit if fixed else int(min(max(multiply_adds // PAYS, 1), limit))
     token = _limit.set(limit)
     torch.set_num_threads(count)
     try:
@@ -67,11 +82,11 @@ _algebra = Lock()  # held by the call that has set the threads of linear algebra
 
 @contextmanager
 def one_thread_of_algebra() -> Iterator[None]:
-    """One thread for the linear algebra of NumPy and SciPy, unless a call outside sees to it.
+    """One thread for the linear algebra of NumPy and SciPy, unless an outer call has set it.
 
     Their threads spin while they wait, and no environment variable stops that: beside another busy
-    process a product of 0.4 ms took 95 ms on two. OPENBLAS_NUM_THREADS is the user's word. The
-    number is the whole process's: who has set it puts it back, though others are still at work.
+    process a product of 0.4 ms took 95 ms on two. OPENBLAS_NUM_THREADS takes precedence. The
+    setting is global: the call that set it restores it, even if others are still running.
     """
     if os.environ.get("OPENBLAS_NUM_THREADS") or not _algebra.acquire(blocking=False):
         yield
@@ -85,47 +100,33 @@ def one_thread_of_algebra() -> Iterator[None]:
 
 @cache
 def _libraries() -> Any:
-    """What sets the threads of the libraries of linear algebra; finding them takes 2 ms."""
+    """The libraries of linear algebra; finding them takes 2 ms."""
     import scipy.linalg  # noqa: F401, so that its library is among them
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
 
-def is_told() -> bool:
-    """True where the user has said how many threads there shall be."""
-    return any(os.environ.get(name) for name in TOLD)
-
-
 def tell_threads(count: int | None) -> None:
-    """Have this process use exactly so many threads; None: as many as pay."""
+    """Use exactly this number of threads in this process; None: as many as pay off."""
     if count is not None:
-        os.environ[TOLD[0]] = str(count)
+        os.environ[THREAD_VARIABLES[0]] = str(count)
         torch.set_num_threads(count)
 
 
 def pass_work(network: torch.nn.Module, rows: int) -> float:
-    """About the multiply-adds of a forward pass of so many rows, or pixels of a convolution."""
+    """The approximate multiply-adds of a forward pass of these rows, or pixels."""
     return float(rows * sum(weight.numel() for weight in network.parameters()))
 
 
-def _one_thread_after_fork() -> None:
-    """A forked child has no OpenMP threads, and waits for them for ever if it asks for several."""
-    torch.set_num_threads(1)
+# A forked child has no OpenMP threads, and waits for them for ever if it uses several.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
-
-os.register_at_fork(after_in_child=_one_thread_after_fork)
-
-
-IMPORTED = "keyhole"  # the module and the command
 DISTRIBUTION = "keyhole-ae"  # on the package index `keyhole` is another project's name
 
 
 def install_command(*extras: str, upgrade: bool = False) -> str:
-    """The command that installs this package with these extras.
-
-    Where it is installed already, pip adds what the extras need and asks no index for keyhole.
-    """
+    """The command that installs this package with these extras, or upgrades it."""
     if upgrade:
         return f"pip install --upgrade {DISTRIBUTION}"
     return f'pip install "{DISTRIBUTION}[{",".join(extras)}]"'
@@ -140,7 +141,7 @@ def missing_extra(library: str, purpose: str, extra: str) -> MissingExtraError:
 
 def version_of(package: str) -> str:
     """The version of an installed package, or "unknown"; keyhole's own is the one that runs."""
-    if package in {IMPORTED, DISTRIBUTION}:
+    if package in {"keyhole", DISTRIBUTION}:
         return __version__
     try:
         return metadata.version(package)

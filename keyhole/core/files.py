@@ -1,10 +1,11 @@
 """Atomic writes and advisory locks.
 
-Files are written aside, synced and renamed: a reader sees the old one or the new one, and so does
-the next process after a kill. What a kill leaves beside them is cleared by the next write to the
-same path; reading never writes. A file system without locks is used without them.
+Files are written to a temporary name, synced and renamed: a reader sees the old or the new file,
+also after a kill. Temporary files that a kill leaves are removed by the next write to the same
+path; reading never writes. A file system without locks is used without them.
 """
 
+import difflib
 import errno
 import hashlib
 import os
@@ -26,28 +27,26 @@ WHY = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
 }
-MOST_NAME = 200  # bytes of a name that names beside it begin with; most disks take 255
+MAX_NAME_BYTES = 200  # of a name that a temporary name contains; most disks take 255
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF}  # of some file systems
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Replace a file by this content, whole or not at all.
-
-    Raises: FileError that says what failed; what stood there before is unharmed.
-    """
-    with aside(path) as temporary, open(temporary, "wb") as file:
+    """Atomically replace a file. Raises: FileError; the old file is unchanged."""
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def aside(path: str | os.PathLike[str], check: Callable[[], None] = lambda: None) -> Iterator[str]:
-    """A temporary path beside `path`, which takes its place when the block ends well.
+def atomic_write(
+    path: str | os.PathLike[str], check: Callable[[], None] = lambda: None
+) -> Iterator[str]:
+    """A temporary path that is renamed to `path` when the block ends without an error.
 
-    A link is followed; a pipe or device such as /dev/null is written directly.
-    `check` is called at the last moment, while no other writer can put a file there; what it
-    raises keeps the old file.
+    A link is followed; a pipe or device such as /dev/null is written directly. `check` is called
+    just before the rename, while other writers wait; if it raises, the old file stays.
     """
-    target = place_of(path)
+    target = resolve(path)
     with faults_of(target):
         if is_stream(target):
             yield str(target)
@@ -62,20 +61,16 @@ def aside(path: str | os.PathLike[str], check: Callable[[], None] = lambda: None
 
 
 @contextmanager
-def beside(path: str | os.PathLike[str]) -> Iterator[str]:
-    """A scratch file in the folder of `path`, where room is needed anyway; gone afterwards."""
-    with _temporary(place_of(path)) as temporary:
+def scratch_file(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A temporary file in the folder of `path`, where space is needed anyway."""
+    with _temporary(resolve(path)) as temporary:
         yield str(temporary)
 
 
 @contextmanager
-def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder beside `path`, whose place it takes when the block ends well.
-
-    A folder cannot be replaced in one step: the old one is moved aside first, and back where the
-    second move fails.
-    """
-    target = place_of(path)
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder that is renamed to `path` in the end; if that fails, the old one is restored."""
+    target = resolve(path)
     with faults_of(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not target.is_dir():
@@ -90,24 +85,21 @@ def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     _sync_folder(target)
 
 
-def place_of(path: str | os.PathLike[str]) -> Path:
-    """Where a path leads, links followed.
-
-    Raises: FileError for a path that can name no file, SettingError for what is no path.
-    """
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """The absolute path, links followed. Raises: FileError, SettingError for an invalid type."""
     if not isinstance(path, str | os.PathLike):
         raise SettingError(f"{type(path).__name__:.40} is not a path: give one, 'm.keyhole'")
     try:
-        place = Path(os.path.realpath(path))
+        resolved = Path(os.path.realpath(path))
     except ValueError as fault:  # a NUL inside
         raise FileError(f"{os.fspath(path)!r:.80} is no path: {fault}") from fault
-    if not os.fspath(path) or not place.name:
+    if not os.fspath(path) or not resolved.name:
         raise FileError(f"{os.fspath(path)!r} names no file or folder that can be written")
-    return place
+    return resolved
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold what was written."""
+    """Flush a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -115,63 +107,61 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_fault(path: Path, fault: OSError) -> FileError:
-    """The error for a file that could not be written."""
-    if isinstance(fault, FileError):
-        return fault
-    why = reason(fault)
-    if fault.errno == errno.ENOENT:
-        why = f"folder {path.parent} does not exist"
-    return FileError(f"{path} cannot be written: {why}; nothing that existed was changed")
-
-
 def reason(fault: OSError) -> str:
-    """Why the operating system refused, and what to do where that is clear."""
+    """Why the operating system refused, and a remedy if one is known."""
     return WHY.get(fault.errno or 0, fault.strerror or str(fault))
 
 
+def hint_of(path: str) -> str:
+    """`; did you mean ...?` with the closest name in the folder; empty if there is none."""
+    folder = os.path.dirname(path)
+    names = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+    close = difflib.get_close_matches(os.path.basename(path), names, 1)
+    return f"; did you mean {os.path.join(folder, close[0])}?" if close else ""
+
+
 def refuse_existing(path: str, force: bool) -> None:
-    """Raises: FileError where the path exists and force was not asked for."""
+    """Raises: FileError if the path exists, unless `force`."""
     if not force and path != "-" and os.path.lexists(path):
         raise FileError(f"{path} exists already; write elsewhere or add --force to replace it")
 
 
 def is_stream(path: Path) -> bool:
-    """True for what can be written and is no file: a pipe, a terminal, /dev/null."""
+    """True for a pipe, a terminal or a device such as /dev/null."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 @contextmanager
 def faults_of(target: Path) -> Iterator[None]:
-    """Have a fault of the disk name the file that is written.
-
-    Raises: FileError, BrokenPipeError where the reader of a pipe has gone.
-    """
+    """Raises: FileError that names the file; BrokenPipeError if the reader of a pipe has gone."""
     try:
         yield
-    except BrokenPipeError:
+    except (BrokenPipeError, FileError):
         raise
     except OSError as fault:
-        raise write_fault(target, fault) from fault
+        absent = fault.errno == errno.ENOENT
+        why = f"folder {target.parent} does not exist" if absent else reason(fault)
+        raise FileError(
+            f"{target} cannot be written: {why}; nothing that existed was changed"
+        ) from fault
 
 
 @contextmanager
 def _temporary(target: Path, *, folder: bool = False) -> Iterator[Path]:
-    """A new file or folder beside `target`, locked while it is in use and gone afterwards.
-
-    What has such a name and no lock was left by a kill, and is cleared away.
-    """
+    """A new file or folder beside `target`, locked while in use; an unlocked one is removed."""
     temporary = _beside(target)
     handle = -1
     try:
         with _locked(target.parent):
-            _clear_left(target)
+            with suppress(OSError):  # a folder that cannot be listed
+                stem = re.escape(f".{_short(target.name)}.")
+                remove_abandoned(target.parent, re.compile(stem + r"[0-9a-f]{8}\.tmp"))
             if folder:
                 temporary.mkdir()
             else:
                 temporary.touch(exist_ok=False)
             handle = os.open(temporary, os.O_RDONLY)
-            lock(handle)
+            try_lock(handle, wait=True)
         yield temporary
     finally:
         if handle >= 0:
@@ -180,7 +170,7 @@ def _temporary(target: Path, *, folder: bool = False) -> Iterator[Path]:
 
 
 def _swap(new: Path, target: Path) -> None:
-    """Put the new folder in the place of the old; whatever fails, one of them stands there."""
+    """Replace the old folder by the new one; if that fails, the old one is restored."""
     old = _beside(target)
     try:
         if target.exists():
@@ -198,44 +188,40 @@ def _beside(target: Path) -> Path:
 
 
 def _short(name: str) -> str:
-    """The name, or what stands for one so long that a name beside it would be too long."""
+    """The name, or a hash of a name that is too long for a temporary name."""
     encoded = os.fsencode(name)
-    return name if len(encoded) <= MOST_NAME else hashlib.sha256(encoded).hexdigest()
+    return name if len(encoded) <= MAX_NAME_BYTES else hashlib.sha256(encoded).hexdigest()
 
 
-def _clear_left(target: Path) -> None:
-    ours = re.compile(re.escape(f".{_short(target.name)}.") + r"[0-9a-f]{8}\.tmp")
-    names: list[str] = []
-    with suppress(OSError):  # a folder that cannot be listed
-        names = os.listdir(target.parent)
-    for name in filter(ours.fullmatch, names):
-        left = target.with_name(name)
+def remove_abandoned(folder: Path, pattern: re.Pattern[str], *, own_only: bool = False) -> None:
+    """Remove unlocked files and folders of such names (of this user). Raises: OSError."""
+    for name in filter(pattern.fullmatch, os.listdir(folder)):
         with suppress(OSError):  # in use, or not ours to remove
-            handle = os.open(left, os.O_RDONLY)
+            handle = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
             try:
-                if try_lock(handle):
-                    _remove(left)
+                others = hasattr(os, "getuid") and os.fstat(handle).st_uid != os.getuid()
+                if not (own_only and others) and try_lock(handle):
+                    _remove(folder / name)
             finally:
                 os.close(handle)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time, where the folder can be locked; for moments only."""
+    """A lock on the folder, if it can be locked; held for moments only."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:  # it may be written but not listed
         yield
         return
     try:
-        lock(handle)
+        try_lock(handle, wait=True)
         yield
     finally:
         os.close(handle)
 
 
 def _sync_folder(target: Path) -> None:
-    """Have the disk keep the new name, where the file system can be asked to."""
     try:
         sync(target.parent)
     except OSError as fault:
@@ -259,58 +245,8 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 
-def lock(handle: int) -> bool:
-    """True once the lock is this process's own; False where there are no locks."""
-    return _lock_taken(handle, wait=True) is True
-
-
-def try_lock(handle: int) -> bool | None:
-    """True where the lock is now this process's own, False where another holds it.
-
-    None where there are no locks.
-    """
-    return _lock_taken(handle, wait=False)
-
-
-def stands_at(handle: int, path: Path) -> bool:
-    """True where an open file is still the one at this path."""
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except OSError:
-        return False
-
-
-@contextmanager
-def changing(path: Path, waits: Callable[[], None]) -> Iterator[None]:
-    """One process at a time changes a file that each of them reads first and replaces then.
-
-    The file itself is locked, so nothing is left behind. `waits` is called where another process
-    holds the lock. A file that is absent needs no lock.
-    """
-    handle = _own(path, waits)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _own(path: Path, waits: Callable[[], None]) -> int | None:
-    """A handle with the lock of what stands at a path once the lock is ours."""
-    while True:
-        try:
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        except OSError:
-            return None
-        if try_lock(handle) is False:
-            waits()
-            lock(handle)
-        if stands_at(handle, path) or not path.exists():
-            return handle
-        os.close(handle)  # it was replaced while we waited: now wait for the new one
-
-
-def _lock_taken(handle: int, *, wait: bool) -> bool | None:
+def try_lock(handle: int, *, wait: bool = False) -> bool | None:
+    """True if this process has the lock now, False if another has it; None without locks."""
     if fcntl is None:
         return None
     try:
@@ -320,3 +256,36 @@ def _lock_taken(handle: int, *, wait: bool) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def stands_at(handle: int, path: Path) -> bool:
+    """True if an open file is still the one at this path."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
+
+
+@contextmanager
+def changing(path: Path, waits: Callable[[], None]) -> Iterator[None]:
+    """A lock on a file that is read and replaced; `waits` is called if another process has it."""
+    handle = _locked_handle(path, waits)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _locked_handle(path: Path, waits: Callable[[], None]) -> int | None:
+    while True:
+        try:
+            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        except OSError:
+            return None
+        if try_lock(handle) is False:
+            waits()
+            try_lock(handle, wait=True)
+        if stands_at(handle, path) or not path.exists():
+            return handle
+        os.close(handle)  # it was replaced while we waited: now wait for the new one

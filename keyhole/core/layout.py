@@ -1,4 +1,4 @@
-"""The layout of features in a batch, and nats per column and per row.
+"""The layout of features in a batch, nats per column and row, and rows as points of a space.
 
 A column has one or more features, each with a slot. Number features come first (in
 `Batch.numbers`), codes after them (in `Batch.codes`); `observed`, `log_prob` and every other
@@ -9,72 +9,76 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
-TREND, CLOCK = "trend", "clock"  # parts of a moment: any, or one that rows follow in time
+from keyhole.core.records import Batch
+
+TREND, CLOCK = "trend", "clock"  # parts of a datetime: any, or one that rows follow in time
 FAR = 1e30  # number features are clipped here: float32 overflows a little further out
 MOST_LEVELS = 100_000  # of a code feature, with one more for all others
-MOST_WEIGHT = 25.0  # a flag that is hardly ever set teaches little, however loud
+MAX_FLAG_WEIGHT = 25.0  # so that rare flags do not dominate the loss
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One cell of a row: its column, the likelihood it has, and where its values lie.
+    """One feature of a row: its column, its likelihood, and where its values lie.
 
-    `center` and `scale` are the typical value and spread of the cell as encoded, so that a net
-    starts from the data; `nats_unseen` is what a value never met in training costs at least.
+    `center` and `scale` are the typical value and spread of the feature as encoded, so that a net
+    starts from the data; `nats_unobserved` is the least cost of a value absent from training.
     """
 
     column: str
     kind: str  # of column: "number", "category", ...
     head: str  # of likelihood: "student_t", "bernoulli", "counts", "categorical"
-    part: str = ""  # which cell of the column, where it has several: "atom", "sin day"
-    levels: int = 0  # codes run from 1 to levels; 0 is a hidden or missing cell
+    part: str = ""  # which feature of the column, if it has several: "atom", "sin day"
+    levels: int = 0  # codes run from 1 to levels; 0 is a masked or missing feature
     center: float = 0.0
     scale: float = 1.0
     nats_unobserved: float = 0.0
     shares: tuple[float, ...] = field(default=(), repr=False)  # of codes 1..levels in training
-    unit: float = 1.0  # of the column, in one unit of the cell
+    unit: float = 1.0  # of the column, in one unit of the feature
     # Of a histogram: lower and upper edge, least and most value in it, share of the values.
     bins: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     step: float = 0.0  # from one value that can be stored to the next, as encoded; 0: any can
     ends: tuple[float, ...] = ()  # the least and the most that can be stored, as encoded
-    transformed: bool = False  # the cell is close to a logarithm of the value: its tails are short
+    transformed: bool = False  # close to a logarithm of the value: its tails are short
 
     @property
     def coded(self) -> bool:
-        """True for a code cell, False for a number cell."""
+        """True for a code feature, False for a number feature."""
         return self.levels > 0
 
     @property
     def weight(self) -> float:
-        """What the cell's nats are multiplied by in training, so that columns count alike.
+        """The factor of the feature's nats in training, so that columns count alike.
 
         A standardised number counts 1. A flag's nats are divided by its variance, as a
-        standardised number's square is; those of levels by their entropy, where it is above 1.
+        standardised number's square is; those of levels by their entropy if it is above 1.
         """
         if self.coded:
             return 1 / max(-sum(share * math.log(share) for share in self.shares), 1.0)
         if self.head == "bernoulli":
-            return min(1 / max(self.scale**2, 1e-6), MOST_WEIGHT)
+            return min(1 / max(self.scale**2, 1e-6), MAX_FLAG_WEIGHT)
         return 1.0
 
     @property
     def name(self) -> str:
-        """The cell's name: its column, and which part of it."""
+        """The column, and which part of it."""
         return f"{self.column} ({self.part})" if self.part else self.column
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The slots of a row, number cells first.
+    """The slots of a row, number features first.
 
-    For nets of images alone: `grid` is the (height, width, channels) of a row that is an image
-    (its cells are numbers, in the order row, column, channel), `patch` the side of the square
+    For image nets: `grid` is the (height, width, channels) of a row that is an image (its
+    features are numbers, in the order row, column, channel), `patch` the side of the square
     patches that are its columns.
     """
 
@@ -84,7 +88,7 @@ class Layout:
 
     @classmethod
     def of(cls, slots: Sequence[Slot]) -> "Layout":
-        """The layout of these slots, sorted so that number cells come first."""
+        """The layout of these slots, sorted so that number features come first."""
         return cls(tuple(sorted(slots, key=lambda slot: slot.coded)))
 
     def __len__(self) -> int:
@@ -92,65 +96,59 @@ class Layout:
 
     @cached_property
     def numbers(self) -> int:
-        """How many cells are numbers."""
+        """The number of number features."""
         return sum(not slot.coded for slot in self.slots)
 
     @cached_property
     def codes(self) -> int:
-        """How many cells are codes."""
+        """The number of code features."""
         return len(self.slots) - self.numbers
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns that have cells, in the order of their first cell."""
+        """The names of the columns that have features, in the order of their first feature."""
         return tuple(dict.fromkeys(slot.column for slot in self.slots))
 
     def features(self, column: str) -> list[int]:
-        """The positions of a column's cells."""
-        return self._places.get(column, [])
+        """The indices of a column's features."""
+        return self._indices.get(column, [])
 
     def with_head(self, head: str) -> list[int]:
-        """The positions of the cells that have this likelihood."""
+        """The indices of the features that have this likelihood."""
         return [i for i, slot in enumerate(self.slots) if slot.head == head]
 
     @cached_property
-    def _places(self) -> dict[str, list[int]]:
-        places: dict[str, list[int]] = {}
+    def _indices(self) -> dict[str, list[int]]:
+        indices: dict[str, list[int]] = {}
         for i, slot in enumerate(self.slots):
-            places.setdefault(slot.column, []).append(i)
-        return places
+            indices.setdefault(slot.column, []).append(i)
+        return indices
 
     @cached_property
     def column_of_feature(self) -> np.ndarray:
-        """For each cell the position of its column in `columns`, int64."""
-        place = {name: i for i, name in enumerate(self.columns)}
-        return np.array([place[slot.column] for slot in self.slots], np.int64)
+        """For each feature the index of its column in `columns`, int64."""
+        indices = {name: i for i, name in enumerate(self.columns)}
+        return np.array([indices[slot.column] for slot in self.slots], np.int64)
 
 
 def pixels(slot: Slot, grid: tuple[int, int, int], patch: int) -> Layout:
-    """The layout of an image whose every pixel is like this slot, in square patches.
-
-    A patch is the image's column: it is hidden, guessed and explained as one.
-    """
+    """The layout of an image of such pixels; its columns are square patches."""
     height, width, channels = grid
     slots = []
-    for y in range(height):
-        for x in range(width):
-            name = f"patch {y // patch * patch},{x // patch * patch}"
-            slots += [
-                replace(slot, column=name, part=f"{y},{x}" + (f" channel {c}" if c else ""))
-                for c in range(channels)
-            ]
+    for y, x, c in product(range(height), range(width), range(channels)):
+        name = f"patch {y // patch * patch},{x // patch * patch}"
+        part = f"{y},{x}" + (f" channel {c}" if c else "")
+        slots.append(replace(slot, column=name, part=part))
     return Layout(tuple(slots), grid, min(patch, width))
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a part must know of its input: the last axis' width, the cells, the nets side by side.
+    """The input shape of a part: the width of the last axis, the features, the ensemble members.
 
     `members` nets are trained together in one stack of weights; a state is
     (*sample, member, batch, wide). `site` is the (height, width) of a state that holds one number
-    for each cell of an image: a head takes it as it is.
+    for each feature of an image: a head takes it unchanged.
     """
 
     layout: Layout
@@ -170,15 +168,15 @@ def column_nats(
 ) -> tuple[Float[Tensor, "batch column"], Bool[Tensor, "batch column"]]:
     """Negative log-likelihood of each column in nats, and whether the column was observed.
 
-    A cell that is unseen while another of its column is seen does not apply there (the value of
-    a column that stands at its atom) and costs nothing.
+    A feature that is missing while another of its column is observed does not apply (the value of
+    a column at its point mass) and costs nothing.
     """
     if len(layout.columns) == len(layout):
         return -log_prob, observed
-    place = torch.from_numpy(layout.column_of_feature).to(log_prob.device)
+    column = torch.from_numpy(layout.column_of_feature).to(log_prob.device)
     nats = log_prob.new_zeros(log_prob.shape[0], len(layout.columns))
-    nats.index_add_(1, place, torch.where(observed, -log_prob, 0.0))
-    count = nats.new_zeros(nats.shape).index_add_(1, place, observed.to(nats.dtype))
+    nats.index_add_(1, column, torch.where(observed, -log_prob, 0.0))
+    count = nats.new_zeros(nats.shape).index_add_(1, column, observed.to(nats.dtype))
     return nats, count > 0
 
 
@@ -187,10 +185,53 @@ def row_nats(
     observed: Bool[Tensor, "batch column"],
     typical: Float[Tensor, " column"],
 ) -> Float[Tensor, " batch"]:
-    """Negative log-likelihood of each row in nats, gaps counted as typical columns.
+    """Negative log-likelihood of each row in nats; a missing column costs its typical value.
 
-    `typical` is each column's mean held-out nats, so a gap makes a row neither calm nor loud.
-    A row with no observed column is NaN: nothing was asked of it.
+    `typical` is each column's mean held-out nats, so a gap neither raises nor lowers a row's
+    score. Returns NaN for a row with no observed column.
     """
     total = torch.where(observed, nats, typical).sum(1)
     return torch.where(observed.any(1), total, torch.nan)
+
+
+MOST_AXES = 2_048  # a covariance of more takes minutes
+AXES_PER_COLUMN = 50  # for levels; rarer and unknown ones share one more
+FARTHEST = 1e6  # a float32 squares no more without losing the near ones
+
+
+def coordinates(batch: Batch, layout: Layout) -> Float[Tensor, "row axis"]:
+    """Each row as a point, for distances between rows; NaN on the axes of a gap.
+
+    A number has one axis, as encoded. Each level has an axis: two rows with different levels are
+    as far apart (squared distance 2) as two independent standardised numbers.
+    """
+    gap = gaps(batch, layout)
+    width = layout.numbers
+    numbers = batch.numbers.clamp(-FARTHEST, FARTHEST).masked_fill(gap[:, :width], torch.nan)
+    parts = [numbers]
+    for i, slot in enumerate(layout.slots[width:]):
+        limit = max(MOST_AXES - width, 2 * layout.codes) // layout.codes - 1
+        count = min(slot.levels, AXES_PER_COLUMN, limit) + 1
+        axis = (batch.codes[:, i] - 1).clamp(0, count - 1)
+        axes = functional.one_hot(axis, count).to(numbers.dtype)
+        parts.append(axes.masked_fill(gap[:, width + i, None], torch.nan))
+    return torch.cat(parts, 1)
+
+
+def gaps(batch: Batch, layout: Layout) -> Bool[Tensor, "row feature"]:
+    """True for features of unobserved columns; a missing part of an observed one is no gap."""
+    if len(layout.columns) == len(layout):
+        return ~batch.observed
+    column = torch.from_numpy(layout.column_of_feature).to(batch.observed.device)
+    count = torch.zeros((len(batch), len(layout.columns)), device=batch.observed.device)
+    count.index_add_(1, column, batch.observed.float())
+    return (count == 0)[:, column]
+
+
+def filled(batch: Batch, expected: Batch, layout: Layout) -> Batch:
+    """The rows with their gaps filled from the expected rows."""
+    gap = gaps(batch, layout)
+    width = layout.numbers
+    numbers = torch.where(gap[:, :width], expected.numbers, batch.numbers)
+    codes = torch.where(gap[:, width:], expected.codes, batch.codes)
+    return Batch(numbers, codes, batch.observed | gap, batch.weight)

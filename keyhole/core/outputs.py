@@ -1,8 +1,4 @@
-"""Checks of output paths before any work starts, and temporary folders.
-
-Paths are compared with each other, the inputs and the model. Temporary folders are cleared even
-if the process that made them was killed.
-"""
+"""Checks of output paths before any work starts; temporary folders, cleared after a kill too."""
 
 import errno
 import fnmatch
@@ -18,18 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from keyhole.core.files import is_stream, place_of, reason, refuse_existing, stands_at, try_lock
+from keyhole.core.files import (
+    is_stream,
+    reason,
+    refuse_existing,
+    remove_abandoned,
+    resolve,
+    stands_at,
+    try_lock,
+)
 from keyhole.errors import FileError
-
-PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
 class Output:
-    """A place that is written to; `option` is what names it to the user, such as "--report".
+    """A path that is written to, and its name for the user, such as "--report".
 
-    `images` are a folder that is replaced as a whole unless it `joins` one that stands there; all
-    others are files. A `state` may exist: a run goes on from it.
+    `images` are a folder that is replaced unless it `joins` an existing one; all others are
+    files. A `state` may exist: a run continues from it.
     """
 
     option: str
@@ -38,9 +40,9 @@ class Output:
     joins: bool = False
 
     @property
-    def place(self) -> Path:
-        """Where the path leads, links followed."""
-        return place_of(self.path)
+    def target(self) -> Path:
+        """The absolute path, links followed."""
+        return resolve(self.path)
 
 
 def check_outputs(
@@ -50,19 +52,19 @@ def check_outputs(
     model: str | None = None,
     force: bool = False,
 ) -> None:
-    """Refuse outputs that would replace an input, another output, or what stands there already.
+    """Raises: FileError for outputs that would replace an input, each other, or existing files.
 
-    `inputs` are paths, folders or globs by the name that the user knows them by; `model` is
-    that of the model that is read. Streams are no places. Raises: FileError.
+    `inputs` are paths, folders or globs by their names for the user; `model` is the path of the
+    model that is read. Streams are not checked.
     """
     files = [o for o in outputs if o.path != "-" and not is_stream(Path(o.path))]
-    for place, output in enumerate(files):
-        for other in files[:place]:
+    for i, output in enumerate(files):
+        for other in files[:i]:
             _check_pair(other, output)
         for name, path in inputs.items():
             if path is not None and path != "-":
                 _check_input(output, name, path)
-        if model is not None and output.kind != "model" and is_same(output.place, Path(model)):
+        if model is not None and output.kind != "model" and is_same(output.target, Path(model)):
             raise FileError(f"{output.option} {output.path} is the model itself: write elsewhere")
     for output in files:
         if output.kind != "state":
@@ -71,12 +73,12 @@ def check_outputs(
 
 
 def _check_pair(one: Output, other: Output) -> None:
-    if is_same(one.place, other.place):
+    if is_same(one.target, other.target):
         raise FileError(
             f"{one.option} and {other.option} are both {other.path}: give each its own place"
         )
     for outer, inner in ((one, other), (other, one)):
-        if outer.kind == "images" and not outer.joins and _inside(inner, outer.place):
+        if outer.kind == "images" and not outer.joins and _inside(inner, outer.target):
             raise FileError(
                 f"{inner.option} {inner.path} is inside {outer.option} {outer.path}, a folder "
                 "that is written as a whole: write elsewhere"
@@ -86,12 +88,12 @@ def _check_pair(one: Output, other: Output) -> None:
 def _check_input(output: Output, name: str, path: str) -> None:
     pattern = not os.path.lexists(path)
     for file in glob.glob(path) if pattern else [path]:
-        if is_same(output.place, Path(file)):
+        if is_same(output.target, Path(file)):
             raise FileError(
                 f"{output.option} {output.path} is {name} itself, which would be lost: "
                 "write elsewhere"
             )
-        if os.path.isdir(file) and _inside(output, place_of(file)) and _joins(output, file):
+        if os.path.isdir(file) and _inside(output, resolve(file)) and _joins(output, file):
             raise FileError(
                 f"{output.option} {output.path} is inside {name} {path}: the next run would read "
                 "it as data; write elsewhere"
@@ -105,14 +107,13 @@ def _check_input(output: Output, name: str, path: str) -> None:
 
 
 def _joins(output: Output, folder: str) -> bool:
-    """True where an output in this folder would be read with it, or take a file's place."""
-    if output.kind == "images" or output.path.lower().endswith(PARQUET):
+    """True if an output in this folder would be read with it, or replace one of its files."""
+    if output.kind == "images" or output.path.lower().endswith((".parquet", ".pq")):
         return True
-    return any(is_same(output.place, file) for file in Path(folder).iterdir() if file.is_file())
+    return any(is_same(output.target, file) for file in Path(folder).iterdir() if file.is_file())
 
 
 def _check_writable(output: Output) -> None:
-    """A name that the disk takes, in a folder that can be written to."""
     try:
         os.lstat(output.path)
     except FileNotFoundError:
@@ -121,8 +122,8 @@ def _check_writable(output: Output) -> None:
         raise FileError(f"{output.path} cannot be written: {reason(fault)}") from fault
     if output.kind != "images" and os.path.isdir(output.path):
         raise FileError(f"{output.path} is a folder; give the name of a file")
-    parent = output.place.parent
-    if output.kind in {"model", "images"}:  # whose folders are made
+    parent = output.target.parent
+    if output.kind in {"model", "images"}:  # whose folders are created
         parent = next(folder for folder in (parent, *parent.parents) if folder.exists())
     if not parent.is_dir():
         why = f"folder {parent} does not exist"
@@ -135,11 +136,9 @@ def _check_writable(output: Output) -> None:
 
 def is_same(one: Path, other: Path) -> bool:
     """True for two names of one file: links, hard links, and case where the disk ignores it."""
-    try:
+    with suppress(OSError):
         if os.path.samefile(one, other):
             return True
-    except OSError:
-        pass
     one, other = Path(os.path.realpath(one)), Path(os.path.realpath(other))
     if one == other:
         return True
@@ -147,27 +146,24 @@ def is_same(one: Path, other: Path) -> bool:
 
 
 def _ignores_case(folder: Path) -> bool:
-    """True for a folder that is found under another case of its letters too."""
-    turned = Path(str(folder).swapcase())
-    try:
-        return turned != folder and os.path.samefile(folder, turned)
-    except OSError:
-        return False
+    swapped = Path(str(folder).swapcase())
+    with suppress(OSError):
+        return swapped != folder and os.path.samefile(folder, swapped)
+    return False
 
 
 def _inside(output: Output, folder: Path) -> bool:
-    """True for an output below a folder."""
-    return any(is_same(parent, folder) for parent in output.place.parents)
+    return any(is_same(parent, folder) for parent in output.target.parents)
 
 
-OURS = re.compile(r"keyhole\.[0-9a-f]{16}\.tmp")
+SCRATCH_NAME = re.compile(r"keyhole\.[0-9a-f]{16}\.tmp")
 
 
 class Scratch:
-    """A temporary folder for a block of code; made only once it is needed.
+    """A temporary folder for a block of code; created when it is first needed.
 
-    It is locked while it is in use. A folder of this kind without a lock was left by a process
-    that was killed: it is removed when the next one is made.
+    It is locked while in use. An unlocked folder was left by a process that was killed: it is
+    removed when the next one is created.
     """
 
     def __init__(self) -> None:
@@ -185,15 +181,12 @@ class Scratch:
         self._folder, self._handle = None, -1
 
     def folder(self) -> str:
-        """The folder, made at the first call.
-
-        Raises: FileError where no folder for temporary files can be written.
-        """
+        """The folder, created at the first call. Raises: FileError if none can be written."""
         if self._folder is None:
             try:
                 parent = Path(tempfile.gettempdir())
-                _clear_left(parent)
-                self._make(parent)
+                remove_abandoned(parent, SCRATCH_NAME, own_only=True)
+                self._create(parent)
             except OSError as fault:
                 raise FileError(
                     f"no temporary folder can be made: {fault.strerror or fault}; "
@@ -201,25 +194,11 @@ class Scratch:
                 ) from fault
         return str(self._folder)
 
-    def _make(self, parent: Path) -> None:
+    def _create(self, parent: Path) -> None:
         while True:
             folder = parent / f"keyhole.{secrets.token_hex(8)}.tmp"
             folder.mkdir(mode=0o700)
             self._folder, self._handle = folder, os.open(folder, os.O_RDONLY)
             if try_lock(self._handle) is not False and stands_at(self._handle, folder):
                 return
-            os.close(self._handle)  # another process took it for one that was left
-
-
-def _clear_left(parent: Path) -> None:
-    """Remove folders of processes that were killed; those of other users stay."""
-    for name in filter(OURS.fullmatch, os.listdir(parent)):
-        left = parent / name
-        with suppress(OSError):
-            handle = os.open(left, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-            try:
-                ours = not hasattr(os, "getuid") or os.fstat(handle).st_uid == os.getuid()
-                if ours and try_lock(handle):
-                    shutil.rmtree(left, ignore_errors=True)
-            finally:
-                os.close(handle)
+            os.close(self._handle)  # another process took it for an abandoned one

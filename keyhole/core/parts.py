@@ -1,11 +1,8 @@
-"""A part describes itself by its constructor arguments, and is found by its kind.
-
-From that one fact follow `sklearn.clone`, `set_params(bottleneck__width=4)`, grid
-search, the JSON of a saved model and the command line's `--bottleneck plain:width=4`.
-"""
+"""Parts of a model: described by constructor arguments (`plain:width=4`), found by their kind."""
 
 import inspect
 import re
+from contextlib import suppress
 from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -19,11 +16,7 @@ Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 
 class Described:
-    """Something that its constructor arguments describe completely.
-
-    An abstract subclass that names itself in `family` opens a registry; every
-    subclass of it with a `kind` is listed there, and a duplicate is refused.
-    """
+    """An object described by its constructor arguments, and registered by `family` and `kind`."""
 
     family: ClassVar[str]
     kind: ClassVar[str]
@@ -44,14 +37,11 @@ class Described:
         return list(_arguments(cls))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments, as scikit-learn asks for them."""
+        """The constructor's arguments, as in scikit-learn."""
         return {name: getattr(self, name) for name in self.arguments()}
 
     def set_params(self, **params: Any) -> Self:
-        """Change constructor arguments by name.
-
-        Raises: SettingError for a name that the constructor does not have.
-        """
+        """Change constructor arguments by name. Raises: SettingError for an unknown name."""
         for name, value in params.items():
             if name not in self.arguments():
                 raise SettingError(
@@ -61,31 +51,25 @@ class Described:
         return self
 
     def check(self) -> None:
-        """Refuse arguments that have the right type and make no sense; asked before use.
-
-        Raises: SettingError.
-        """
+        """Raises: SettingError for arguments of the right type with invalid values."""
 
     def recipe(self) -> dict[str, Json]:
-        """The JSON from which `build` makes this again."""
+        """The JSON from which `build` makes an equal object."""
         return {"kind": self.kind, **self.get_params()}
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"{type(self).__name__}({said})"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({arguments})"
 
 
 class Part(Described, nn.Module):
-    """A piece of network: described first, bound to shapes later.
-
-    A part that a user passes is a template: `fit` binds a fresh copy of it.
-    """
+    """A part of a network; a user's part is a template, of which `fit` binds a copy to shapes."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
 
     def bind(self, shape: Shape) -> Shape:
-        """Make the weights for this input shape; returns the output shape."""
+        """Create the weights for this input shape; returns the output shape."""
         raise NotImplementedError
 
     __repr__ = Described.__repr__
@@ -97,47 +81,42 @@ def kinds(family: str) -> dict[str, type[Described]]:
 
 
 def build(family: str, recipe: Any) -> Any:
-    """The part that a recipe describes; only registered kinds and known arguments.
-
-    Raises: BundleError for anything else, so a file can never name code to run.
-    """
+    """The part of a recipe; a file can name no code to run. Raises: BundleError."""
     if not isinstance(recipe, dict) or not isinstance(recipe.get("kind"), str):
         raise BundleError(f"a {family} recipe must be an object with a 'kind', got {recipe!r:.80}")
+    kind = recipe["kind"]
     arguments = {name: value for name, value in recipe.items() if name != "kind"}
-    cls = kinds(family).get(recipe["kind"])
+    cls = kinds(family).get(kind)
     if cls is None:
         raise BundleError(
-            f"unknown {family} {recipe['kind']!r:.80}; this version has {sorted(kinds(family))}"
+            f"unknown {family} {kind!r:.80}; this version has {sorted(kinds(family))}"
         )
-    extra = sorted(set(arguments) - set(cls.arguments()))
-    if extra:
-        raise BundleError(f"{family} {recipe['kind']!r} does not know {extra!r:.80}")
+    if unknown := sorted(set(arguments) - set(cls.arguments())):
+        raise BundleError(f"{family} {kind!r} does not know {unknown!r:.80}")
     try:
-        return _made(cls, arguments)
-    except Exception as fault:  # whatever an argument breaks, it is the file's fault
-        kind = recipe["kind"]
+        return _build(cls, arguments)
+    except Exception as fault:  # constructors raise anything
         raise BundleError(f"{family} {kind!r} cannot be built: {fault!s:.200}") from fault
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """True where a JSON value has the type that an annotation asks for."""
+    """True if a JSON value has the type of an annotation."""
     if hint is Any:
         return True
     if hint is None or hint is type(None):
         return value is None
-    inner = get_args(hint)
-    whole = get_origin(hint)
-    if isinstance(hint, UnionType) or whole is Union:
+    inner, origin = get_args(hint), get_origin(hint)
+    if isinstance(hint, UnionType) or origin is Union:
         return any(fits(value, one) for one in inner)
-    if whole is Literal:
+    if origin is Literal:
         return any(value == one and type(value) is type(one) for one in inner)
-    if whole is list:
+    if origin is list:
         if not isinstance(value, list):
             return False
-        plain = inner[0] in (int, float, str, bool)  # then one value of each type tells of all
-        items = {type(item): item for item in value}.values() if plain else value
+        simple = inner[0] in (int, float, str, bool)  # then one item of each type is checked
+        items = {type(item): item for item in value}.values() if simple else value
         return all(fits(item, inner[0]) for item in items)
-    if whole is dict:
+    if origin is dict:
         return isinstance(value, dict) and all(fits(item, inner[1]) for item in value.values())
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
@@ -152,10 +131,7 @@ def copy(part: Any) -> Any:
 
 
 def parse(family: str, text: str) -> Any:
-    """The part that a command-line text such as `plain:width=4` describes.
-
-    Raises: SettingError that names the kinds or arguments there are.
-    """
+    """The part of a text such as `plain:width=4`. Raises: SettingError that lists known names."""
     kind, _, rest = text.partition(":")
     cls = kinds(family).get(kind)
     if cls is None:
@@ -170,14 +146,13 @@ def parse(family: str, text: str) -> Any:
             )
         arguments[name] = _literal(value)
     try:
-        return _made(cls, arguments)
+        return _build(cls, arguments)
     except (TypeError, ValueError) as fault:
         raise SettingError(f"{family} {text!r:.80}: {fault}") from fault
 
 
-def _made(cls: type[Described], arguments: dict[str, Any]) -> Any:
-    """The part with these arguments, once their types were compared and it checked them."""
-    schema = _types(cls)
+def _build(cls: type[Described], arguments: dict[str, Any]) -> Any:
+    schema = get_type_hints(cls.__init__)
     for name, value in arguments.items():
         if not fits(value, schema[name]):
             wanted = schema[name].__name__ if isinstance(schema[name], type) else schema[name]
@@ -193,17 +168,10 @@ def _arguments(cls: type[Described]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in {"self", "args", "kwargs"})  # object's own
 
 
-@cache
-def _types(cls: type[Described]) -> dict[str, Any]:
-    return get_type_hints(cls.__init__)
-
-
 def _literal(text: str) -> Json:
     if text.startswith("[") and text.endswith("]"):
         return [_literal(item.strip()) for item in text[1:-1].split(",") if item.strip()]
     for read in (int, float):
-        try:
+        with suppress(ValueError):
             return read(text)
-        except ValueError:
-            continue
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)

@@ -16,7 +16,7 @@ from keyhole.errors import printable
 
 @dataclass
 class Clock:
-    """When a fit began, how many seconds it may take, and what is kept for what follows."""
+    """The start of a fit, its time budget, and the share and seconds reserved for later work."""
 
     began: float
     budget_s: float | None = None
@@ -24,7 +24,7 @@ class Clock:
     fixed_s: float = 0.0
 
     def allow(self, budget_s: float | None) -> None:
-        """Have the fit that runs end after so many seconds; None: no limit."""
+        """Set the time budget in seconds; None: no limit."""
         self.budget_s = budget_s
 
     def left(self) -> float:
@@ -34,12 +34,12 @@ class Clock:
         return self.began + self.budget_s - time.monotonic()
 
     def reserved_s(self) -> float:
-        """The seconds kept for what comes after the work at hand."""
+        """The seconds reserved for later work."""
         budget = self.budget_s or 0.0
         return self.reserved * budget + min(self.fixed_s, budget / 3)
 
     def passing(self) -> Callable[[], float]:
-        """What tells the share that is gone, from now on, of the time for the work at hand."""
+        """A function of no arguments: the share spent, from now on, of the time before that."""
         began = self.left()
         limit = max(began - self.reserved_s(), 1e-9)
         return lambda: 0.0 if math.isinf(began) else min((began - self.left()) / limit, 1.0)
@@ -56,45 +56,43 @@ def clock() -> Clock:
 
 @contextmanager
 def wall_clock(reserved: float = 0.0, fixed_s: float = 0.0) -> Iterator[Clock]:
-    """Count a fit's time from here; inside another one, from there.
+    """The clock of a fit; a fit inside another one shares its clock.
 
-    `reserved` is the share of a budget, and `fixed_s` the seconds, for what follows fits inside.
+    `reserved` is the share of the budget, and `fixed_s` the seconds, for work after fits inside.
     """
-    running = _clock.get()
-    here = running or Clock(time.monotonic())
-    token = _clock.set(here)
-    here.reserved, here.fixed_s = here.reserved + reserved, here.fixed_s + fixed_s
+    running = clock()
+    token = _clock.set(running)
+    running.reserved += reserved
+    running.fixed_s += fixed_s
     try:
-        yield here
+        yield running
     finally:
-        here.reserved, here.fixed_s = here.reserved - reserved, here.fixed_s - fixed_s
+        running.reserved -= reserved
+        running.fixed_s -= fixed_s
         _clock.reset(token)
 
 
 def while_time_is_left(items: Iterable[T], times: float = 1.0) -> Iterator[T]:
-    """The first of the items, then as many as the budget of the fit that runs leaves time for.
-
-    Another one begins where `times` the slowest so far would end in time; all without a budget.
-    """
+    """The first item, then all for which `times` the slowest so far is left in the budget."""
     slowest_s = 0.0
-    for place, item in enumerate(items):
+    for i, item in enumerate(items):
         running = clock()
-        if place and running.left() - running.reserved_s() < times * slowest_s:
+        if i and running.left() - running.reserved_s() < times * slowest_s:
             return
         began = time.monotonic()
         yield item
         slowest_s = max(slowest_s, time.monotonic() - began)
 
 
-SILENCE_S = 2.0  # nobody who waits hears nothing for longer
+SILENCE_S = 2.0  # a line appears at least this often
 POLL_S = 0.25
 
 
 @dataclass
 class Stages:
-    """The stage that runs, since when, how far it is, and when something was last said.
+    """The current stage of a long call: its start, its progress, and the time of the last output.
 
-    `total` is None where it is not known. `shown` is True while a bar says what goes on.
+    `total` is None if it is unknown. `shown` is True while a progress bar is shown.
     """
 
     name: str = "starting"
@@ -105,18 +103,8 @@ class Stages:
     done: int = 0
     shown: bool = False
 
-    def begin(self, name: str, total: int | None, what: str) -> None:
-        """Another stage begins."""
-        if name != self.name:
-            self.name, self.began, self.done, self.shown = name, time.monotonic(), 0, False
-        self.total, self.what = total, what
-
-    def silent_s(self) -> float:
-        """The seconds since something was said."""
-        return 0.0 if self.shown else time.monotonic() - self.spoke
-
     def __str__(self) -> str:
-        """«detect, 32,768 of 100,000 rows, 4 s so far»; a stage that has just begun, its name."""
+        """`detect, 32,768 of 100,000 rows, 4 s so far`; at the start of a stage, its name."""
         done = f", {_amount(self.done, self.total)} {self.what}" if self.done else ""
         seconds = time.monotonic() - self.began
         return f"{self.name}{done}" + (f", {seconds:.0f} s so far" if seconds >= 1 else "")
@@ -132,30 +120,30 @@ _stages: ContextVar[Stages | None] = ContextVar("stages", default=None)
 
 
 def stage(name: str, total: int | None = None, what: str = "rows") -> None:
-    """Say which stage of a long call begins, and how much there is to do where that is known."""
+    """Begin a stage of a long call; `total` is the number of rows to process, if known."""
     running = _stages.get()
-    if running is not None:
-        running.begin(name, total, what)
+    if running is None:
+        return
+    if name != running.name:
+        running.name, running.began, running.done, running.shown = name, time.monotonic(), 0, False
+    running.total, running.what = total, what
 
 
 def advanced(count: int) -> None:
-    """So many more rows of the stage are done."""
-    running = _stages.get()
-    if running is not None:
+    """Count more rows of the stage as done."""
+    if running := _stages.get():
         running.done += count
 
 
 def spoke() -> None:
-    """Something was said to whoever waits, so the stages need not speak for a while."""
-    running = _stages.get()
-    if running is not None:
+    """Note that something was printed: the next line of a stage can wait."""
+    if running := _stages.get():
         running.spoke = time.monotonic()
 
 
 def shown(bar: bool) -> None:
-    """From now on a bar says what goes on, or no longer."""
-    running = _stages.get()
-    if running is not None:
+    """Note that a progress bar appeared, or disappeared."""
+    if running := _stages.get():
         running.shown, running.spoke = bar, time.monotonic()
 
 
@@ -163,17 +151,18 @@ def shown(bar: bool) -> None:
 def spoken_stages(
     speak: Speaker, silence_s: float = SILENCE_S, name: str = "starting"
 ) -> Iterator[None]:
-    """Call `speak` from a thread whenever nothing was said for `silence_s` seconds."""
+    """Call `speak` from a thread whenever nothing was printed for `silence_s` seconds."""
     running, ended, poll_s = Stages(name), threading.Event(), min(POLL_S, silence_s / 2)
 
-    def on_evaluate() -> None:
+    def poll() -> None:
         while not ended.wait(poll_s):
-            if running.silent_s() >= silence_s - poll_s:
+            silent_s = time.monotonic() - running.spoke
+            if not running.shown and silent_s >= silence_s - poll_s:
                 running.spoke = time.monotonic()
                 speak(running)
 
     token = _stages.set(running)
-    thread = threading.Thread(target=on_evaluate, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         yield
@@ -185,10 +174,7 @@ def spoken_stages(
 
 @contextmanager
 def lines_for_stages(name: str) -> Iterator[None]:
-    """Lines on standard error whenever nothing was said for two seconds.
-
-    On a terminal every time, elsewhere once for each stage. Inside another one nothing is added.
-    """
+    """Lines on standard error after two silent seconds; without a terminal, one a stage."""
     if _stages.get() is not None:
         yield
         return
@@ -204,34 +190,29 @@ def lines_for_stages(name: str) -> Iterator[None]:
 
 
 def heard_if_verbose(*names: str) -> Callable[[Class], Class]:
-    """Decorates a class: where its model is verbose, the stages of these methods are heard."""
+    """Decorates a class: these methods of a verbose model print their stages."""
 
     def decorate(cls: Class) -> Class:
         for name in names:
-            setattr(cls, name, _Heard(name, getattr(cls, name)))
+            setattr(cls, name, _VerboseMethod(name, getattr(cls, name)))
         return cls
 
     return decorate
 
 
 @dataclass(frozen=True)
-class _Heard:
-    """A method whose stages are heard where its model is verbose."""
-
+class _VerboseMethod:
     name: str
     method: Callable[..., Any]
 
-    def __get__(self, asked: Any, cls: type) -> Any:
-        if asked is None:
+    def __get__(self, model: Any, cls: type) -> Any:
+        if model is None:
             return self.method
-        bound = MethodType(self.method, asked)
-        return lines_for_stages(self.name)(bound) if _is_verbose(asked) else bound
-
-
-def _is_verbose(asked: Any) -> bool:
-    """True for a verbose model, and for a task of one, fitted or not."""
-    models = (asked, *(getattr(asked, name, None) for name in ("autoencoder_", "autoencoder")))
-    return any(getattr(model, "verbose", False) for model in models)
+        bound = MethodType(self.method, model)
+        # A task is verbose if its autoencoder is, fitted or not.
+        models = (model, *(getattr(model, n, None) for n in ("autoencoder_", "autoencoder")))
+        verbose = any(getattr(one, "verbose", False) for one in models)
+        return lines_for_stages(self.name)(bound) if verbose else bound
 
 
 @dataclass(frozen=True)
@@ -255,7 +236,7 @@ EvaluateCallback = Callable[[Event], None]
 class History:
     """The evaluations of a run, and how it ended.
 
-    `wanted` are the steps that the rows ask for, where a time budget may allow fewer; else 0.
+    `wanted` is the number of steps for these rows if a time budget may allow fewer; else 0.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -268,7 +249,7 @@ class History:
     wanted: int = 0
 
     def add(self, step: int, loss: float, held_out: float, rate: float) -> None:
-        """Note one evaluation."""
+        """Append one evaluation."""
         self.steps.append(step)
         self.loss.append(loss)
         self.held_out.append(held_out)
@@ -293,13 +274,9 @@ class History:
 
 def progress() -> EvaluateCallback:
     """A callback that shows step, held-out nats and time left on standard error."""
-    return _bar() if sys.stderr.isatty() else _lines()
-
-
-def _lines() -> EvaluateCallback:
     last_share = -1.0
 
-    def on_evaluate(event: Event) -> None:
+    def print_line(event: Event) -> None:
         nonlocal last_share
         share, left = event.step / event.steps, clock_text(event.seconds_left)
         if event.step == 0:
@@ -310,25 +287,23 @@ def _lines() -> EvaluateCallback:
             last_share = share
             tell("train", f"{share:4.0%}  held-out {event.held_out:.3f} nats/row  {left} left")
 
-    return on_evaluate
-
-
-def _bar() -> EvaluateCallback:
+    if not sys.stderr.isatty():
+        return print_line
     bar = Bar("train")
 
-    def on_evaluate(event: Event) -> None:
+    def show_bar(event: Event) -> None:
         text = event.note or f"held-out {event.held_out:.3f} nats/row"
         bar.update(event.step, event.steps, f"steps, {text}")
         if event.step == event.steps:
             bar.stop()
 
-    return on_evaluate
+    return show_bar
 
 
 class Bar:
     """A progress bar on standard error; stages print no lines while it is shown.
 
-    `transient`: it disappears in the end. After `stop`, `update` shows it again.
+    `transient`: it disappears at the end. After `stop`, `update` shows it again.
     """
 
     def __init__(self, label: str, *, transient: bool = False) -> None:
@@ -342,7 +317,7 @@ class Bar:
         )  # fmt: skip
 
     def update(self, done: int, total: int | None, text: str) -> None:
-        """Show how much is done, of how much where that is known, and a text."""
+        """Show how much is done, of which total if it is known, and a text."""
         if not self.bar.tasks:
             self.bar.add_task("")
         if not self.bar.live.is_started:
@@ -352,7 +327,7 @@ class Bar:
         self.bar.update(self.bar.tasks[0].id, completed=done, total=total, description=text)
 
     def stop(self) -> None:
-        """The work is done, or has failed."""
+        """Hide the bar at the end, or after an error."""
         self.bar.stop()
         shown(False)
 
@@ -366,7 +341,7 @@ def tell(label: str, text: str) -> None:
 
 
 def clock_text(seconds: float) -> str:
-    """«3 s», «2:05», «1:02:03»."""
+    """`3 s`, `2:05`, `1:02:03`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""The records that travel from room to room; all frozen."""
+"""Frozen records that all layers share: batches, codes, likelihoods."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -8,17 +8,17 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-EVEN_ROWS = 32  # a matrix product of fewer rows, or of odd ones, adds its terms in other orders
+EVEN_ROWS = 32  # a matrix product adds its terms in another order for other numbers of rows
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Encoded rows: number cells, code cells, and which of all cells were observed.
+    """Encoded rows: number features, code features, and which of all features were observed.
 
-    A hidden or missing cell holds 0 in `numbers` or `codes` and False in `observed`.
-    `lead` is empty, or the member axis where each member has rows of its own. `target` are the
-    second images of rows that come in pairs: clean ones, or second exposures. `grid` is the
-    (height, width, channels) of images of another size than the layout's.
+    A masked or missing feature is 0 in `numbers` or `codes` and False in `observed`. `lead` is
+    empty, or the axis of ensemble members with rows of their own. `target` are the second images
+    of pairs: clean ones, or second exposures. `grid` is the (height, width, channels) of images
+    of another size than the layout's.
     """
 
     numbers: Float[Tensor, "*lead batch number"]
@@ -45,7 +45,7 @@ class Batch:
     def even(self) -> "Batch":
         """The rows, the last one repeated up to a multiple of `EVEN_ROWS`.
 
-        So a row's figures do not depend on how many others are asked about with it.
+        So the results of a row do not depend on the number of other rows.
         """
         short = -len(self) % EVEN_ROWS
         if not short or not len(self):
@@ -53,20 +53,18 @@ class Batch:
         return self.take(torch.arange(len(self) + short).clamp(max=len(self) - 1))
 
     def hide(self, hidden: Bool[Tensor, "*row feature"]) -> "Batch":
-        """The same rows with these cells hidden as if they were missing."""
-        kept = self.observed & ~hidden
-        wide = self.numbers.shape[-1]
-        numbers, codes = kept[..., :wide], kept[..., wide:]
-        return replace(
-            self, numbers=self.numbers * numbers, codes=self.codes * codes, observed=kept
-        )
+        """The same rows with these features masked as if they were missing."""
+        observed = self.observed & ~hidden
+        width = self.numbers.shape[-1]
+        numbers = self.numbers * observed[..., :width]
+        codes = self.codes * observed[..., width:]
+        return replace(self, numbers=numbers, codes=codes, observed=observed)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same rows on a device."""
         return self._each(lambda part: part.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The rows with every tensor changed."""
         optional = (None if part is None else change(part) for part in (self.weight, self.target))
         features = (change(part) for part in (self.numbers, self.codes, self.observed))
         return Batch(*features, *optional, grid=self.grid)
@@ -85,11 +83,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Code:
-    """What a bottleneck makes of a row.
+    """The code of rows, from a bottleneck.
 
-    `z` has a leading sample axis; `mean` is deterministic and is what `transform` returns.
-    `cost` is the rate in nats per code dimension; `log_ratio` = log p(z) - log q(z|x) of each
-    sample, where the bottleneck has a posterior.
+    `z` has a leading sample axis; `mean` is deterministic: `transform` returns it. `cost` is the
+    rate in nats per code dimension; `log_ratio` = log p(z) - log q(z|x) of each sample if the
+    bottleneck has a posterior.
     """
 
     z: Float[Tensor, "sample *lead batch code"]
@@ -100,37 +98,37 @@ class Code:
 
 
 class Likelihood(Protocol):
-    """A distribution over the cells of each row: what a head returns."""
+    """A distribution over the features of each row: the output of a head."""
 
     def log_prob(self, batch: Batch) -> Float[Tensor, "*lead batch feature"]:
-        """Log-probability of each cell in nats; the value at an unseen cell means nothing."""
+        """Log-probability of each feature in nats; undefined where a feature is missing."""
         ...
 
     def deviance(self, batch: Batch) -> Float[Tensor, "*lead batch feature"]:
-        """Nats of each cell beyond what a perfect expectation would have cost, at least 0."""
+        """Nats of each feature beyond those of a perfect prediction, at least 0."""
         ...
 
     @property
     def mean(self) -> Batch:
-        """The expected number of each number cell, the most probable code of each code cell."""
+        """The expected value of each number feature, the most probable code of each other one."""
         ...
 
     def interval(self, share: float) -> tuple[Tensor, Tensor]:
-        """The central interval that holds this share of each number cell's probability."""
+        """The central interval with this share of each number feature's probability."""
         ...
 
     def levels(self, feature: int) -> Float[Tensor, "*lead batch level"]:
-        """The probabilities of a code cell's levels; the last is that of all without their own."""
+        """The probabilities of a code feature's levels; the last is that of all unknown ones."""
         ...
 
     def sample(self, generator: torch.Generator) -> Batch:
-        """One draw of each cell."""
+        """One draw of each feature."""
         ...
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one forward pass returns."""
+    """The result of one forward pass."""
 
     code: Code
     likelihood: Likelihood

@@ -7,6 +7,7 @@ while rows are chosen, so that few are enough, and half-way as a measure of dist
 directions that hardly vary would outweigh all others.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,29 +15,26 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-CORE = 0.6  # share of rows that are refitted: over half, as a breakdown point of two fifths asks
+CORE = 0.6  # share of rows that are refitted: the breakdown point is two fifths
 REFITS = 6
 WHILE_CHOOSING, AS_MEASURE = 0.1, 1.0  # shares of the ball that are added
-MOST_FULL = 2_048  # axes; beyond, only their own spreads are used
-LEAST = 1e-6
+MOST_FULL = 2_048  # axes; beyond, only the variance of each is used
+MIN_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Robust:
-    """Where most rows lie and how wide: `spread` is a matrix that whitens, or one factor an axis.
-
-    `core` tells which of the rows it was fitted to were kept.
-    """
+    """Center and spread (a whitening matrix or factors) of most rows; `core` is True for those."""
 
     center: Float[Tensor, " axis"]
     spread: Float[Tensor, "axis *out"]
     core: Bool[Tensor, " row"]
 
     def whitened(self, x: Float[Tensor, "row axis"]) -> Float[Tensor, "row axis"]:
-        """The rows in units of the core's own spread; a gap (NaN) lies at the center."""
-        away = (x - self.center.to(x)).nan_to_num_(nan=0.0)
+        """The rows in units of the core's spread; a gap (NaN) lies at the center."""
+        offset = (x - self.center.to(x)).nan_to_num_(nan=0.0)
         spread = self.spread.to(x)
-        return away @ spread if spread.dim() == 2 else away * spread
+        return offset @ spread if spread.dim() == 2 else offset * spread
 
     def distance(self, x: Float[Tensor, "row axis"]) -> Float[Tensor, " row"]:
         """Mahalanobis' distance of each row from the center."""
@@ -47,36 +45,38 @@ def trimmed(x: Float[Tensor, "row axis"], share: float = CORE) -> Robust:
     """Center and spread of the `share` of rows that agree most with one another.
 
     They are chosen by a core of at most `CORE`: a larger one would be drawn to a cluster of bad
-    rows that just fits into what it leaves out.
+    rows of the size that it leaves out.
     """
     x = x.double()
     center = x.nanmean(0).nan_to_num(nan=0.0)
     x = torch.where(x.isnan(), center, x)
-    few, kept = (max(2, round(part * len(x))) for part in (min(share, CORE), share))
+    small, size = (max(2, round(part * len(x))) for part in (min(share, CORE), share))
     core = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    for most in [*[few] * (REFITS - 1), kept] if kept < len(x) else []:
-        far = _fit(x, core, WHILE_CHOOSING).distance(x)
-        core = torch.zeros_like(core).scatter_(0, far.topk(most, largest=False).indices, True)
+    for rows in [*[small] * (REFITS - 1), size] if size < len(x) else []:
+        distances = _fit(x, core, WHILE_CHOOSING).distance(x)
+        nearest = distances.topk(rows, largest=False).indices
+        core = torch.zeros_like(core).scatter_(0, nearest, True)
     return _fit(x, core, AS_MEASURE)
 
 
 def _fit(x: Tensor, core: Tensor, ball: float) -> Robust:
-    """The spread of these rows, with this share of a ball of its size."""
+    """The spread of the core, plus this share of a ball of its size."""
     rows = x[core]
     center = rows.mean(0)
-    away = rows - center
+    offsets = rows - center
     if x.shape[1] > MOST_FULL:
-        square = away.square().mean(0)
-        return Robust(center, (square + ball * square.mean().clamp(min=LEAST)).rsqrt(), core)
-    square = away.mT @ away / max(len(rows) - 1, 1)
-    square.diagonal().add_(ball * square.diagonal().mean().clamp(min=LEAST))
-    # With square = L L', distances are those of L^-1 (x - center).
-    lower = torch.linalg.cholesky(square)
-    eye = torch.eye(len(square), dtype=x.dtype, device=x.device)
+        variance = offsets.square().mean(0)
+        shrunk = variance + ball * variance.mean().clamp(min=MIN_VARIANCE)
+        return Robust(center, shrunk.rsqrt(), core)
+    covariance = offsets.mT @ offsets / max(len(rows) - 1, 1)
+    covariance.diagonal().add_(ball * covariance.diagonal().mean().clamp(min=MIN_VARIANCE))
+    # With covariance = L L', distances are those of L^-1 (x - center).
+    lower = torch.linalg.cholesky(covariance)
+    eye = torch.eye(len(covariance), dtype=x.dtype, device=x.device)
     return Robust(center, torch.linalg.solve_triangular(lower, eye, upper=False).mT, core)
 
 
-MOST_POINTS = 3_000
+MOST_POINTS = 3_000  # the neighbours of more take too long
 NEIGHBOURS = 10  # of the likelihood estimate
 
 
@@ -88,15 +88,15 @@ def intrinsic_dimension(points: Float[np.ndarray, "row coordinate"]) -> tuple[fl
     """
     from sklearn.neighbors import NearestNeighbors
 
-    points = np.unique(points, axis=0)  # equal rows are at no distance
+    points = np.unique(points, axis=0)  # equal rows have distance zero
     if len(points) > MOST_POINTS:
         points = np.random.default_rng(0).permutation(points)[:MOST_POINTS]
     if len(points) < NEIGHBOURS + 2:
-        return float("nan"), float("nan")
-    near = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(points)
-    far = near.kneighbors(points)[0][:, 1:].clip(1e-12)
-    ratio = np.log(far[:, 1] / far[:, 0])
-    two = (len(ratio) - 1) / ratio.sum() if ratio.sum() > 0 else float("nan")
-    logs = np.log(far[:, -1:] / far[:, :-1]).mean(1)  # the inverse of each point's estimate
+        return math.nan, math.nan
+    neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(points)
+    distances = neighbours.kneighbors(points)[0][:, 1:].clip(1e-12)
+    ratio = np.log(distances[:, 1] / distances[:, 0])
+    two = (len(ratio) - 1) / ratio.sum() if ratio.sum() > 0 else math.nan
+    logs = np.log(distances[:, -1:] / distances[:, :-1]).mean(1)  # inverse estimate of each point
     mean = logs.mean() * (NEIGHBOURS - 1) / (NEIGHBOURS - 2)
-    return float(two), float(1 / mean) if mean > 0 else float("nan")
+    return float(two), float(1 / mean) if mean > 0 else math.nan

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keyhole.data import dates, numerals
+from keyhole.data.lazy import pa, pc, pt
 
 NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity))$"
 WHOLE = r"^[+-]?(\d+|(?i:inf|infinity))$"
@@ -22,15 +23,9 @@ EXACT = Context(prec=100)  # digits: more than any Arrow type has
 
 
 def plain(values: Any) -> Any:
-    """One array without dictionary or run-end encoding and without views.
-
-    Arrow has few functions for these.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
+    """One array without encodings and views, for which Arrow has few functions."""
     if pa.types.is_run_end_encoded(values.type):
-        values = pc.run_end_decode(values)  # pyright: ignore
+        values = pc.run_end_decode(values)
     if pa.types.is_string_view(values.type):
         values = values.cast(pa.string())
     elif pa.types.is_binary_view(values.type):
@@ -42,23 +37,16 @@ def plain(values: Any) -> Any:
 
 def ticks(values: Any) -> Any:
     """Dates, times, timestamps or durations as whole numbers of their unit."""
-    import pyarrow as pa
-
     return values.cast(pa.int32() if values.type.bit_width == 32 else pa.int64())
 
 
 def is_text(arrow_type: Any) -> bool:
     """True for the string types."""
-    import pyarrow.types as pt
-
-    tests = (pt.is_string, pt.is_large_string, pt.is_string_view)
-    return any(test(arrow_type) for test in tests)
+    return any(is_(arrow_type) for is_ in (pt.is_string, pt.is_large_string, pt.is_string_view))
 
 
 def is_numeric(arrow_type: Any) -> bool:
-    """True for the types whose values are numbers: integers, floats, decimals, durations."""
-    import pyarrow.types as pt
-
+    """True for integers, floats, decimals and durations."""
     tests = (pt.is_integer, pt.is_floating, pt.is_decimal, pt.is_duration)
     return any(test(arrow_type) for test in tests)
 
@@ -71,31 +59,22 @@ def floats(
     Texts are read with this decimal sign (None: the one that reads more of them), and with no
     other unit than this one.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.types as pt
-
     values = plain(values)
-    none = np.empty(0, np.int64)
-    if pt.is_null(values.type):
-        return np.full(len(values), np.nan), none
     if pt.is_duration(values.type):
-        values = pc.divide(ticks(values).cast("double", safe=False), PER_SECOND[values.type.unit])  # pyright: ignore
+        values = pc.divide(ticks(values).cast("double", safe=False), PER_SECOND[values.type.unit])
     if is_text(values.type):
         return _floats_of_text(texts(values), decimal, unit)
     if pt.is_boolean(values.type):
         values = values.cast(pa.uint8())
     if not is_numeric(values.type):
         return np.full(len(values), np.nan), np.flatnonzero(values.is_valid().to_numpy(False))
-    return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), none
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return numbers, np.empty(0, np.int64)
 
 
 def _floats_of_text(
     values: Any, decimal: str | None, unit: str | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if decimal is None:
         numbers, bad = _floats_of_text(values, ".", unit)
         other = _floats_of_text(values, ",", unit) if len(bad) else (numbers, bad)
@@ -104,9 +83,9 @@ def _floats_of_text(
         with suppress(pa.ArrowInvalid):
             return values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.empty(0, np.int64)
     pattern = NUMBER if decimal != "," else WHOLE
-    simple = pc.fill_null(pc.match_substring_regex(values, pattern), False)  # pyright: ignore
-    numbers = np.array(pc.if_else(simple, values, None).cast(pa.float64()))  # pyright: ignore
-    complex_ = np.flatnonzero(pc.and_(values.is_valid(), pc.invert(simple)).to_numpy(False))  # pyright: ignore
+    simple = pc.fill_null(pc.match_substring_regex(values, pattern), False)
+    numbers = np.array(pc.if_else(simple, values, None).cast(pa.float64()))
+    complex_ = np.flatnonzero(pc.and_(values.is_valid(), pc.invert(simple)).to_numpy(False))
     if len(complex_):  # Arrow cannot read thousands, units or a decimal comma
         numbers[complex_] = numerals.numbers(values.take(complex_), decimal or ".", unit)
     return numbers, complex_[np.isnan(numbers[complex_])]
@@ -114,15 +93,11 @@ def _floats_of_text(
 
 def numbers_or_gaps(values: Any, decimal: str | None = None, unit: str | None = None) -> Any:
     """The array as float64, null for values that are not numbers."""
-    import pyarrow as pa
-
     return pa.array(floats(values, decimal, unit)[0], from_pandas=True)
 
 
 def short_texts(values: Any) -> Any:
     """The array as Arrow strings, floats with six digits; NaN becomes null."""
-    import pyarrow as pa
-
     if not pa.types.is_floating(values.type):
         return texts(values)
     numbers = values.to_numpy(zero_copy_only=False)
@@ -131,13 +106,13 @@ def short_texts(values: Any) -> Any:
 
 def texts(values: Any) -> Any:
     """The array as Arrow strings, durations in seconds; null stays null."""
-    import pyarrow as pa
-
     values = plain(values)
     if values.type == pa.string():
         return values
     if pa.types.is_duration(values.type):
-        return _seconds_texts(ticks(values), PER_SECOND[values.type.unit])
+        unit = PER_SECOND[values.type.unit]
+        exact = (None if n is None else Decimal(n) / unit for n in ticks(values).to_pylist())
+        return pa.array([n if n is None else f"{n.normalize():f}" for n in exact], pa.string())
     try:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -147,21 +122,8 @@ def texts(values: Any) -> Any:
         return pa.array([None if v is None else str(v) for v in values.to_pylist()], pa.string())
 
 
-def _seconds_texts(whole: Any, per_second: int) -> Any:
-    """Whole numbers of a unit as exact texts of seconds."""
-    import pyarrow as pa
-
-    numbers = (None if n is None else Decimal(n) / per_second for n in whole.to_pylist())
-    return pa.array([None if n is None else f"{n.normalize():f}" for n in numbers], pa.string())
-
-
 def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds since 1970 in UTC, NaN for missing, and the positions of unreadable values.
-
-    `style` is the format of texts or numbers, see `dates`.
-    """
-    import pyarrow.types as pt
-
+    """Seconds since 1970 in UTC, NaN for gaps, and positions of unreadable values; see `dates`."""
     values = plain(values)
     if style in dates.EPOCHS and not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
         numbers, bad = floats(values, ".")
@@ -172,11 +134,12 @@ def seconds(values: Any, style: str = ISO) -> tuple[np.ndarray, np.ndarray]:
         return moments, np.flatnonzero(np.isnan(moments) & observed)
     if not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
         return np.full(len(values), np.nan), np.flatnonzero(values.is_valid().to_numpy(False))
-    none = np.empty(0, np.int64)
     whole = ticks(values).cast("double", safe=False).to_numpy(zero_copy_only=False)
     if pt.is_date32(values.type):
-        return whole * DAY_S, none
-    return whole / PER_SECOND["ms" if pt.is_date(values.type) else values.type.unit], none
+        whole = whole * DAY_S
+    else:
+        whole = whole / PER_SECOND["ms" if pt.is_date(values.type) else values.type.unit]
+    return whole, np.empty(0, np.int64)
 
 
 def _seconds_of_text(values: Any, style: str) -> np.ndarray:
@@ -185,13 +148,11 @@ def _seconds_of_text(values: Any, style: str) -> np.ndarray:
     Libraries differ in the T, the fractions and the midnights that they write to a CSV. Texts with
     and without a time zone are not mixed, nor is ISO 8601 with a year followed by a day.
     """
-    import pyarrow.compute as pc
-
     moments = dates.read(values, style)
     unread = np.isnan(moments) & values.is_valid().to_numpy(zero_copy_only=False)
     if not unread.any() or style == ISO or YEAR_DAY.search(style):
         return moments
-    spaced = pc.replace_substring_regex(values.filter(unread), r"(\d)T(\d)", r"\1 \2")  # pyright: ignore
+    spaced = pc.replace_substring_regex(values.filter(unread), r"(\d)T(\d)", r"\1 \2")
     zone = "%z" if "%z" in style else ""
     iso = np.full(len(spaced), np.nan)
     for clock in (" %H:%M:%S", " %H:%M", "")[: 2 if zone else 3]:
@@ -220,8 +181,6 @@ ROUNDINGS = 8  # float64 steps by which an end of a range is moved at most
 
 def name_of(arrow_type: Any, *, levels: bool = False) -> str:
     """The name of the type in which a column is decoded; "string" for a type without a name."""
-    import pyarrow.types as pt
-
     text = str(arrow_type.value_type if pt.is_dictionary(arrow_type) else arrow_type)
     known = text in PLAIN or ZONED.fullmatch(text) or DECIMAL.fullmatch(text)
     return (LEVELS if levels else "") + (text if known else "string")
@@ -229,8 +188,6 @@ def name_of(arrow_type: Any, *, levels: bool = False) -> str:
 
 def type_named(type_name: str) -> Any:
     """The Arrow type of this name (of levels: of their values), or text for an unknown name."""
-    import pyarrow as pa
-
     type_name = type_name.removeprefix(LEVELS)
     zoned, decimal = ZONED.fullmatch(type_name), DECIMAL.fullmatch(type_name)
     if zoned:
@@ -246,13 +203,7 @@ def is_datetime(type_name: str) -> bool:
 
 
 def array(values: Any, type_name: str) -> Any:
-    """An Arrow array of values, or of levels from JSON, in the named type.
-
-    All levels are texts if one of them cannot be converted.
-    """
-    import pyarrow as pa
-    import pyarrow.types as pt
-
+    """Values, or levels from JSON, in the named type; all as texts if one cannot be converted."""
     wanted = type_named(type_name)
     if not isinstance(values, list) or all(not isinstance(value, str) for value in values):
         return pa.array(values, wanted)
@@ -275,8 +226,6 @@ def array(values: Any, type_name: str) -> Any:
 
 def picked(values: list[Any], indices: Any, type_name: str) -> Any:
     """The values at these indices (an Arrow array with null for missing), in the named type."""
-    import pyarrow as pa
-
     levels = array(values, type_name)
     if type_name.startswith(LEVELS):
         return pa.DictionaryArray.from_arrays(indices.cast(pa.int32()), levels)
@@ -284,26 +233,23 @@ def picked(values: list[Any], indices: Any, type_name: str) -> Any:
 
 
 def of_numbers(numbers: np.ndarray, type_name: str) -> Any:
-    """Floats in the named type, rounded if it is a type of whole numbers."""
-    import pyarrow as pa
-    import pyarrow.types as pt
-
+    """Floats in the named type, rounded and clipped to its range if it is not a type of floats."""
     wanted = type_named(type_name)
     if pt.is_integer(wanted):
         return _whole(numbers, wanted)
     if pt.is_duration(wanted):
         return _whole(numbers * PER_SECOND[wanted.unit], pa.int64()).cast(wanted)
     if pt.is_decimal(wanted):
-        return _decimals(numbers, wanted)
+        step = Decimal(1).scaleb(-wanted.scale)
+        most = (Decimal(10) ** wanted.precision - 1).scaleb(-wanted.scale, EXACT)
+        rounded = (EXACT.quantize(Decimal(repr(n)), step) for n in numbers.tolist())
+        return pa.array([min(max(value, -most), most) for value in rounded], wanted)
     wanted = wanted if pt.is_floating(wanted) else pa.float64()
     return pa.array(numbers.astype(wanted.to_pandas_dtype()), wanted)
 
 
 def of_seconds(moments: np.ndarray, type_name: str) -> Any:
     """Seconds since 1970 as dates or timestamps of the named type."""
-    import pyarrow as pa
-    import pyarrow.types as pt
-
     wanted = type_named(type_name)
     days = np.floor(moments / DAY_S)
     if pt.is_date32(wanted):
@@ -315,16 +261,12 @@ def of_seconds(moments: np.ndarray, type_name: str) -> Any:
 
 def ends_of(values: Any) -> list[str] | None:
     """The exact least and most value as texts; None for floats and other types."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.types as pt
-
     if pt.is_temporal(values.type):
         values = ticks(values)
     exact = pt.is_integer(values.type) or pt.is_decimal(values.type)
     if not exact or values.null_count == len(values):
         return None
-    ends = pc.min_max(values)  # pyright: ignore
+    ends = pc.min_max(values)
     pair = pa.array([ends["min"].as_py(), ends["max"].as_py()], values.type)
     return texts(pair).to_pylist()
 
@@ -344,21 +286,8 @@ def narrowed(
 
 
 def _whole(numbers: np.ndarray, wanted: Any) -> Any:
-    """Rounded numbers as integers, clipped to the type's range."""
-    import pyarrow as pa
-
     dtype = wanted.to_pandas_dtype()
     limits = np.iinfo(dtype)
     # A float64 rounds the last int64 up, beyond its range.
     most = np.nextafter(float(limits.max), 0) if limits.max > 2**53 else float(limits.max)
     return pa.array(np.round(numbers).clip(float(limits.min), most).astype(dtype), wanted)
-
-
-def _decimals(numbers: np.ndarray, wanted: Any) -> Any:
-    """Rounded numbers as decimals, clipped to the type's range."""
-    import pyarrow as pa
-
-    step = Decimal(1).scaleb(-wanted.scale)
-    most = (Decimal(10) ** wanted.precision - 1).scaleb(-wanted.scale, EXACT)
-    rounded = (EXACT.quantize(Decimal(repr(n)), step) for n in numbers.tolist())
-    return pa.array([min(max(value, -most), most) for value in rounded], wanted)

@@ -17,24 +17,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyhole.data.csv_dialect import Head, csv_reader, read_head
+from keyhole.data.lazy import arrow_csv, pa
 from keyhole.data.source import ArrowRows, Rows, Source, check_names
 from keyhole.errors import DataError, FileError
 
 PEEK_BYTES = 1 << 16
-MOST_PEEK_BYTES = 1 << 26  # of a header
+MAX_HEADER_BYTES = 1 << 26
 BLOCK_BYTES = 1 << 22
 ROW = re.compile(r"Row #(\d+)")  # in Arrow's messages, counted within a block
 
 
-class Joined:
-    """A stream whose first bytes have been read: pipes cannot be rewound."""
+@dataclass
+class PeekedStream:
+    """A pipe whose first bytes have been read: it cannot be rewound."""
 
-    closed = False
-
-    def __init__(self, start: bytes, rest: Any, *, ours: bool = False) -> None:
-        self.start = start
-        self.rest = rest
-        self.ours = ours
+    start: bytes
+    rest: Any
+    ours: bool = False  # True if it is closed at the end, unlike standard input
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes; all of them for a negative size."""
@@ -48,7 +47,7 @@ class Joined:
         return self.start[:size]
 
     def close(self) -> None:
-        """Close the stream if it is `ours`; standard input is not."""
+        """Close the stream if it is `ours`."""
         if self.ours:
             self.rest.close()
 
@@ -58,21 +57,20 @@ class CsvSource(Source):
     """Rows of delimited text; a pipe can be read only once."""
 
     path: str
-    pipe: Any = None  # a binary stream with `peek`, which is read instead of the path
+    pipe: PeekedStream | None = None  # read instead of the path
     head: Head = field(init=False)
 
     def __post_init__(self) -> None:
-        start, whole = self._peek()
+        if self.pipe is not None:
+            start, whole = _past_header(self.pipe)
+        else:
+            with self._faults(), io.BufferedReader(pa.input_stream(self.path)) as stream:
+                start, whole = _past_header(PeekedStream(b"", stream))
         if not start.strip():
             raise DataError(f"{self.name} is empty: a header line and rows were expected")
         with self._faults():
             self.head = read_head(start, whole, self.name)
         check_names(self.head.names, self.name)
-
-    @property
-    def delimiter(self) -> str:
-        """The character between cells."""
-        return self.head.dialect.delimiter
 
     @property
     def name(self) -> str:
@@ -86,8 +84,6 @@ class CsvSource(Source):
 
     def blocks(self, rows: int) -> Iterator[Rows]:
         """The rows in order, with raw cells."""
-        import pyarrow as pa
-
         if self.head.bare:
             return
         with self._faults():
@@ -105,15 +101,11 @@ class CsvSource(Source):
             self.pipe.close()
 
     def _parsed(self) -> Iterator[Any]:
-        """Tables of raw texts, block by block."""
-        import pyarrow as pa
-        from pyarrow import csv as arrow_csv
-
         dialect = self.head.dialect
         if self.pipe is None and dialect.encoding == "utf8":  # Arrow reads ahead by itself
-            yield from arrow_csv.open_csv(pa.input_stream(self.path), **self._options())
+            yield from arrow_csv.open_csv(pa.input_stream(self.name), **self._options())
             return
-        stream = self.pipe if self.pipe is not None else pa.input_stream(self.path)
+        stream = self.pipe if self.pipe is not None else pa.input_stream(self.name)
         settings = stream.read, self._block_bytes, dialect.encoding, dialect.delimiter
         start = 0
         for block in whole_rows(*settings, self.name):
@@ -127,9 +119,6 @@ class CsvSource(Source):
             yield table
 
     def _options(self, first: bool = True, size: int = 0) -> dict[str, Any]:
-        import pyarrow as pa
-        from pyarrow import csv as arrow_csv
-
         names = self.head.names
         return {
             "read_options": arrow_csv.ReadOptions(
@@ -139,7 +128,7 @@ class CsvSource(Source):
                 block_size=max(self._block_bytes, size),
             ),
             "parse_options": arrow_csv.ParseOptions(
-                delimiter=self.delimiter, newlines_in_values=True
+                delimiter=self.head.dialect.delimiter, newlines_in_values=True
             ),
             "convert_options": arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
@@ -154,8 +143,6 @@ class CsvSource(Source):
     @contextmanager
     def _faults(self) -> Iterator[None]:
         """Raises: DataError or FileError in one line, with the row if it is known."""
-        import pyarrow as pa
-
         try:
             yield
         except csv.Error as fault:
@@ -178,12 +165,10 @@ class CsvSource(Source):
 
     def _ragged(self) -> str | None:
         """A message about the first row that has more or fewer cells than the header."""
-        import pyarrow as pa
-
         if self.pipe is not None:
             return None  # it cannot be read again
         head, width = self.head, len(self.head.names)
-        with pa.input_stream(self.path) as stream:
+        with pa.input_stream(self.name) as stream:
             text = io.TextIOWrapper(stream, encoding=head.dialect.encoding, newline="")
             for _ in range(head.skipped):
                 next(text)
@@ -207,33 +192,17 @@ class CsvSource(Source):
             f"{head.dialect.delimiter!r}, is a quote left open?"
         )
 
-    def _peek(self) -> tuple[bytes, bool]:
-        """The first bytes with a row after the header, and whether the file ends there."""
-        import pyarrow as pa
 
-        if self.pipe is not None:
-            return _past_header(self.pipe.peek)
-        with self._faults(), pa.input_stream(self.path) as stream:
-            start = b""
-
-            def grown(size: int) -> bytes:
-                nonlocal start
-                while len(start) < size and (more := stream.read(size - len(start))):
-                    start += more
-                return start
-
-            return _past_header(grown)
-
-
-def _past_header(peek: Callable[[int], bytes]) -> tuple[bytes, bool]:
+def _past_header(stream: PeekedStream) -> tuple[bytes, bool]:
+    """The first bytes with a row after the header, and whether the file ends there."""
     size = PEEK_BYTES
     while True:
-        start = peek(size)
+        start = stream.peek(size)
         lines = max(start.count(b"\n"), start.count(b"\r"))
         if len(start) < size or lines > 1:
             return start, len(start) < size
-        if size >= MOST_PEEK_BYTES:
-            raise DataError(f"the header is longer than {MOST_PEEK_BYTES >> 20} MB")
+        if size >= MAX_HEADER_BYTES:
+            raise DataError(f"the header is longer than {MAX_HEADER_BYTES >> 20} MB")
         size *= 4
 
 
@@ -241,7 +210,7 @@ def _first_line(fault: Exception) -> str:
     return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
 
 
-MOST_BLOCKS = 4  # size of the longest row
+MOST_BLOCKS = 4  # blocks that the longest row may take
 
 
 def whole_rows(

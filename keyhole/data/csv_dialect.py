@@ -1,7 +1,4 @@
-"""The dialect of a CSV file: detected from its first lines, and used to write rows.
-
-It is stored in the metadata of a table's schema, so that it survives a spool to Parquet.
-"""
+"""The dialect of a CSV file: detected, kept in a schema's metadata, and used to write rows."""
 
 from __future__ import annotations
 
@@ -9,18 +6,13 @@ import csv
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keyhole.data import cast
+from keyhole.data.lazy import pa, pc
 from keyhole.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 KEY = b"keyhole.csv"
 MISSING = [
@@ -32,8 +24,8 @@ MISSING = [
 class Dialect:
     """Delimiter, decimal sign, encoding, quoting and first lines of a CSV file.
 
-    `decimal` is empty if no column shows it, `mark` tells of a byte order mark, `quoted` are the
-    columns whose cells are all in quotes, `preamble` is the text before the header line.
+    `decimal` is empty if no column shows it, `mark` is True with a byte order mark, `quoted` are
+    the columns whose cells are all in quotes, `preamble` is the text before the header line.
     """
 
     delimiter: str = ","
@@ -59,22 +51,12 @@ def dialect_of(schema: Any) -> Dialect | None:
 
 def cleaned(values: Any) -> Any:
     """Cells of a CSV without padding; markers of missing values become null."""
-    import pyarrow.compute as pc
-
-    texts = pc.utf8_trim_whitespace(cast.texts(values))  # pyright: ignore
-    return pc.if_else(pc.is_in(texts, value_set=_missing()), None, texts)  # pyright: ignore
-
-
-@cache
-def _missing() -> Any:
-    """`MISSING` as Arrow strings."""
-    import pyarrow as pa
-
-    return pa.array(MISSING)
+    texts = pc.utf8_trim_whitespace(cast.texts(values))
+    return pc.if_else(pc.is_in(texts, value_set=pa.array(MISSING)), None, texts)
 
 
 HEAD_LINES = 200
-MOST_CELLS = 50_000  # from which the decimal sign is learned
+SAMPLE_CELLS = 50_000  # from which the decimal sign is learned
 EXCEL_NOTE = re.compile(r"sep=(.)\s*$", re.IGNORECASE)  # a first line that names the delimiter
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
@@ -84,17 +66,14 @@ BINARY = {
     b"\x1f\x8b": "gzip; end the name of the file in .gz",
     b"SQLite format 3": "an SQLite database; export a table as CSV",
 }
-MOST_CELL = 1 << 26  # characters of a cell; a header with another delimiter is a single cell
+MAX_CELL_LETTERS = 1 << 26  # a header with another delimiter is a single cell
 POINT = re.compile(r"[^\d.,]*(?:\d+|\d{1,3}(?:,\d{3})+)\.(?:\d{1,2}|\d{4,})\D*")
 COMMA = re.compile(r"[^\d.,]*(?:\d+|\d{1,3}(?:\.\d{3})+),(?:\d{1,2}|\d{4,})\D*")
 
 
 @dataclass(frozen=True)
 class Head:
-    """The dialect and the columns of a CSV file, and the number of lines before its header.
-
-    `bare`: the file has a header, but no rows.
-    """
+    """The dialect, the columns and the lines before the header; `bare`: a header without rows."""
 
     dialect: Dialect
     names: list[str]
@@ -103,10 +82,7 @@ class Head:
 
 
 def read_head(start: bytes, whole: bool, name: str) -> Head:
-    """The head of a file, from its first bytes; `whole` if these are all.
-
-    Raises: DataError if it is not a CSV; csv.Error.
-    """
+    """The head of a file, from its first bytes (`whole`: all). Raises: DataError, csv.Error."""
     encoding = _encoding(start, name)
     text = start.decode(encoding, errors="replace")
     lines = list(io.StringIO(text.removeprefix("\ufeff"), newline=""))
@@ -152,11 +128,9 @@ def sniff(lines: list[str]) -> str:
 
 
 def csv_reader(lines: Iterable[str], delimiter: str, *, strict: bool = False) -> Any:
-    """The reader of the csv module, for cells of up to `MOST_CELL` characters.
-
-    The limit is that of the process; it is never lowered, because another thread may be reading.
-    """
-    csv.field_size_limit(max(csv.field_size_limit(), MOST_CELL))
+    """The csv module's reader, for long cells."""
+    # The limit is global; it is never lowered, because another thread may be reading.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_LETTERS))
     return csv.reader(lines, delimiter=delimiter, strict=strict)
 
 
@@ -168,17 +142,18 @@ def raw_cells(line: str, delimiter: str) -> list[str]:
 
 
 def _encoding(start: bytes, name: str) -> str:
-    """The encoding of a text. Raises: DataError for another encoding or a binary file."""
+    """Raises: DataError for an unsupported encoding or a binary file."""
     if start.startswith(UTF32):
         raise DataError(f"{name} is UTF-32 text; save it as UTF-8")
     if start.startswith(UTF16):
         return "utf16"
     kind = next((kind for magic, kind in BINARY.items() if start.startswith(magic)), None)
     zeros = [start[offset::2].count(0) / max(len(start[offset::2]), 1) for offset in (0, 1)]
-    if b"\0" in start and not kind and max(zeros) > 0.4 and min(zeros) < 0.1:
-        raise DataError(f"{name} is UTF-16 text without a byte order mark; save it as UTF-8")
-    if b"\0" in start and not kind and start[1:4] == b"\0\0\0":
-        raise DataError(f"{name} is UTF-32 text without a byte order mark; save it as UTF-8")
+    if b"\0" in start and not kind:
+        utf16 = max(zeros) > 0.4 and min(zeros) < 0.1
+        if utf16 or start[1:4] == b"\0\0\0":
+            text = f"UTF-{16 if utf16 else 32} text without a byte order mark"
+            raise DataError(f"{name} is {text}; save it as UTF-8")
     if b"\0" in start or kind:
         reasons = ["it holds zero bytes"] * (b"\0" in start) + [f"it is {kind}"] * bool(kind)
         raise DataError(f"{name} is neither CSV nor Parquet: {': '.join(reasons)}")
@@ -205,13 +180,14 @@ def _quoting(names: list[str], rows: list[list[str]]) -> tuple[list[str], bool]:
 
 def _decimal(rows: list[list[str]], delimiter: str) -> str:
     """The decimal sign that the cells show; if none does, a comma between semicolons."""
-    cells = [cell.strip('" ') for row in rows for cell in row][:MOST_CELLS]
-    votes = Counter[str]()
-    for sign, pattern in ((".", POINT), (",", COMMA)):
-        votes[sign] = sum(pattern.fullmatch(cell) is not None for cell in cells if sign in cell)
-    if votes["."] == votes[","]:
+    cells = [cell.strip('" ') for row in rows for cell in row][:SAMPLE_CELLS]
+    points, commas = (
+        sum(pattern.fullmatch(cell) is not None for cell in cells if sign in cell)
+        for sign, pattern in ((".", POINT), (",", COMMA))
+    )
+    if points == commas:
         return "," if delimiter == ";" else ""
-    return max(votes, key=lambda sign: votes[sign])
+    return "." if points > commas else ","
 
 
 def header_of(names: list[str], dialect: Dialect) -> str:
@@ -228,34 +204,27 @@ def header_of(names: list[str], dialect: Dialect) -> str:
 
 def lines_of(table: pa.Table, dialect: Dialect) -> str:
     """The rows as lines; cells with a delimiter, a quote or a line end are in quotes."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     special = f'["\r\n{"".join(chr(92) + c for c in dialect.delimiter)}]'
     alone = table.num_columns == 1  # an empty line is not a row
     cells = []
     for name in table.column_names:
-        texts = pc.fill_null(cast.texts(table.column(name)), "")  # pyright: ignore
-        quote = pc.match_substring_regex(texts, special)  # pyright: ignore
+        texts = pc.fill_null(cast.texts(table.column(name)), "")
+        quote = pc.match_substring_regex(texts, special)
         if name in dialect.quoted or alone:
-            empty = pc.equal(texts, "")  # pyright: ignore
             quote_empty = pa.array([dialect.quotes_empty or alone] * len(texts))
-            always = pc.if_else(empty, quote_empty, name in dialect.quoted)  # pyright: ignore
-            quote = pc.or_(quote, always)  # pyright: ignore
-        if pc.any(quote).as_py():  # pyright: ignore
-            doubled = pc.replace_substring(texts, '"', '""')  # pyright: ignore
-            doubled = pc.binary_join_element_wise('"', doubled, '"', "")  # pyright: ignore
-            texts = pc.if_else(quote, doubled, texts)  # pyright: ignore
+            always = pc.if_else(pc.equal(texts, ""), quote_empty, name in dialect.quoted)
+            quote = pc.or_(quote, always)
+        if pc.any(quote).as_py():
+            doubled = pc.replace_substring(texts, '"', '""')
+            doubled = pc.binary_join_element_wise('"', doubled, '"', "")
+            texts = pc.if_else(quote, doubled, texts)
         cells.append(texts)
-    lines = pc.binary_join_element_wise(*cells, dialect.delimiter)  # pyright: ignore
+    lines = pc.binary_join_element_wise(*cells, dialect.delimiter)
     return "".join(line + dialect.line_end for line in lines.to_pylist())
 
 
 def encoded(text: str, dialect: Dialect, *, first: bool) -> bytes:
-    """The text in the encoding of the file, after its byte order mark if it is the first.
-
-    Raises: DataError for a character that the encoding lacks.
-    """
+    """The text in the file's encoding. Raises: DataError for a character that it lacks."""
     encoding = "utf-16-le" if dialect.encoding == "utf16" else dialect.encoding
     try:
         return (("\ufeff" if first and dialect.mark else "") + text).encode(encoding)

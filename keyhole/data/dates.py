@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from keyhole.data.lazy import pa, pc
+
 ISO = "iso"  # Arrow's own reader, for texts of several precisions
 EPOCHS = {"epoch s": 1.0, "epoch ms": 1e-3, "epoch us": 1e-6, "epoch ns": 1e-9}
 MONTHS = (
@@ -48,7 +50,7 @@ OTHERS = (
     "%a %b %-d %H:%M:%S %Y", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%z", "%Y%m%d %H:%M:%S",
     "%Y%m%d%H%M%S", "%Y%m%d%H%M",
 )  # fmt: skip
-LEAST_DATES = 20  # different ones, so that digits are taken for dates
+MIN_DATES = 20  # distinct ones, for digits to be dates
 
 
 def check(style: str) -> bool:
@@ -76,38 +78,40 @@ def check(style: str) -> bool:
 
 def read(texts: Any, style: str) -> np.ndarray:
     """Seconds since 1970 in UTC of Arrow strings; NaN for texts of another format."""
-    import pyarrow.compute as pc
-
     if style == ISO:
         return _read_iso(texts)
-    struct = pc.extract_regex(texts, pattern=_pattern(style))  # pyright: ignore
+    struct = pc.extract_regex(texts, pattern=_pattern(style))
     valid = struct.is_valid().to_numpy(zero_copy_only=False)
     columns = dict(zip([f.name for f in struct.type], struct.flatten(), strict=True))
 
     def number(name: str, default: int) -> np.ndarray:
         if name not in columns:
             return np.full(len(texts), default)
-        return pc.fill_null(columns[name].cast("int64"), default).to_numpy(zero_copy_only=False)  # pyright: ignore
+        return pc.fill_null(columns[name].cast("int64"), default).to_numpy(zero_copy_only=False)
 
     year, month, day = number("Y", 1970), number("m", 1), number("d", 1)
     if "y" in columns:
         year = number("y", 70)
         year = year + np.where(year < 69, 2000, 1900)  # POSIX
     if "b" in columns:
-        month = _month(columns["b"])
+        names = {m[:n].lower(): i + 1 for i, m in enumerate(MONTHS) for n in (3, len(m))}
+        month = np.array([names.get((m or "").lower(), 0) for m in columns["b"].to_pylist()])
     hour, minute, second = number("H", 0), number("M", 0), number("S", 0)
     if "p" in columns:
         hour = number("I", 12)
-        later = pc.match_substring_regex(columns["p"], "^[pP]")  # pyright: ignore
-        later = pc.fill_null(later, False).to_numpy(zero_copy_only=False)  # pyright: ignore
+        later = pc.fill_null(pc.match_substring_regex(columns["p"], "^[pP]"), False)
         valid &= (hour >= 1) & (hour <= 12)
-        hour = hour % 12 + 12 * later
+        hour = hour % 12 + 12 * later.to_numpy(zero_copy_only=False)
     months = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]") + (month - 1)
     days = months.astype("datetime64[D]") + (day - 1)
     valid &= (month >= 1) & (month <= 12) & (days.astype("datetime64[M]") == months) & (day >= 1)
     valid &= (hour < 24) & (minute < 60) & (second <= 60)
     seconds = days.astype(np.int64) * 86_400.0 + hour * 3_600 + minute * 60 + second
-    seconds = seconds + _fraction(columns.get("f"), len(texts)) - _offset(columns.get("z"))
+    if "f" in columns:
+        parts = columns["f"].to_pylist()
+        seconds += np.array([float("0." + part[1:]) if part else 0.0 for part in parts])
+    if "z" in columns:
+        seconds -= np.array([_zone_seconds(zone or "Z") for zone in columns["z"].to_pylist()])
     return np.where(valid, seconds, np.nan)
 
 
@@ -130,10 +134,7 @@ def write(seconds: np.ndarray, style: str) -> list[str | None]:
 
 
 def styles(sample: Any) -> list[str]:
-    """The formats of all texts of the sample; two if day or month may come first.
-
-    Of two formats, the one in which the rows are in the order of time is chosen.
-    """
+    """The formats of all texts, two if unclear; rows in order of time decide between two."""
     if not len(sample):
         return []
     times = {style: read(sample, style) for style in _likely(sample[0].as_py())}
@@ -166,14 +167,10 @@ def _start(format_: str) -> re.Pattern[str]:
 
 def digits_style(sample: Any) -> str | None:
     """The format of digits that are all dates, such as 20201116; None for few or other digits."""
-    import pyarrow.compute as pc
-
-    digits = pc.match_substring_regex(sample, r"^(19|20)\d{6}(\d{4}(\d\d)?)?$")  # pyright: ignore
-    if not len(sample) or not pc.all(digits).as_py():  # pyright: ignore
+    digits = pc.match_substring_regex(sample, r"^(19|20)\d{6}(\d{4}(\d\d)?)?$")
+    if not len(sample) or not pc.all(digits).as_py() or len(sample.unique()) < MIN_DATES:
         return None
-    if len(sample.unique()) < LEAST_DATES:
-        return None
-    lengths = pc.binary_length(sample).to_numpy(zero_copy_only=False)  # pyright: ignore
+    lengths = pc.binary_length(sample).to_numpy(zero_copy_only=False)
     style = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}[int(lengths[0])]
     fits = (lengths == lengths[0]).all() and not np.isnan(read(sample, style)).any()
     return style if fits else None
@@ -187,15 +184,12 @@ def epoch_style(numbers: np.ndarray) -> str | None:
 
 def _read_iso(texts: Any) -> np.ndarray:
     """Seconds since 1970 of ISO 8601 texts; NaN for others, which are searched by halves."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if not len(texts):
         return np.empty(0)
     for kind in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
         try:
             micros = texts.cast(kind).cast(pa.int64())
-            return pc.divide(micros.cast("double", safe=False), 1e6).to_numpy(False)  # pyright: ignore
+            return pc.divide(micros.cast("double", safe=False), 1e6).to_numpy(False)
         except pa.ArrowInvalid:
             continue
     if len(texts) == 1:
@@ -206,25 +200,19 @@ def _read_iso(texts: Any) -> np.ndarray:
 
 def _pattern(style: str) -> str:
     """The regular expression of a format, its parts as named groups."""
-    format_ = style.partition("|")[0]
-    format_ = re.sub(r"%S[.,]%[1-9]f", "%S", format_)
-    parts = SIGN.split(format_)
+    parts = SIGN.split(re.sub(r"%S[.,]%[1-9]f", "%S", style.partition("|")[0]))
     return "^" + "".join(SIGNS[p] if i % 2 else re.escape(p) for i, p in enumerate(parts)) + "$"
 
 
 def _exact(style: str, sample: Any) -> str:
     """The format with the leading zeros, digits of a second and time zone of the sample."""
-    import pyarrow.compute as pc
-
-    struct = pc.extract_regex(sample, pattern=_pattern(style))  # pyright: ignore
+    struct = pc.extract_regex(sample, pattern=_pattern(style))
     columns = dict(zip([f.name for f in struct.type], struct.flatten(), strict=True))
     for name in "dmHI":
-        if f"%-{name}" in style:
-            lengths = pc.binary_length(columns[name])  # pyright: ignore
-            if pc.min(lengths).as_py() == 2:  # pyright: ignore
-                style = style.replace(f"%-{name}", f"%{name}")
+        if f"%-{name}" in style and pc.min(pc.binary_length(columns[name])).as_py() == 2:
+            style = style.replace(f"%-{name}", f"%{name}")
     if "f" in columns:
-        longest = pc.max(pc.binary_length(columns["f"])).as_py()  # pyright: ignore
+        longest = pc.max(pc.binary_length(columns["f"])).as_py()
         if longest:
             mark = max(columns["f"].to_pylist(), key=lambda part: len(part or ""))[0]
             style = style.replace("%S", f"%S{mark}%{longest - 1}f")
@@ -247,28 +235,9 @@ def _fields(moment: Any, digits: int, zone: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _month(names: Any) -> np.ndarray:
-    """The months of English names; 0 for other texts."""
-    numbers = {m[:n].lower(): i + 1 for i, m in enumerate(MONTHS) for n in (3, len(m))}
-    return np.array([numbers.get((name or "").lower(), 0) for name in names.to_pylist()])
-
-
-def _fraction(parts: Any, rows: int) -> np.ndarray:
-    """Fractions of a second."""
-    if parts is None:
-        return np.zeros(rows)
-    return np.array([float("0." + part[1:]) if part else 0.0 for part in parts.to_pylist()])
-
-
-def _offset(zones: Any) -> np.ndarray | int:
-    """Seconds by which each zone is ahead of UTC."""
-    if zones is None:
-        return 0
-    return np.array([_zone_seconds(zone or "Z") for zone in zones.to_pylist()])
-
-
 @cache
 def _zone_seconds(zone: str) -> int:
+    """Seconds ahead of UTC."""
     if zone[0] not in "+-":
         return 0
     digits = zone[1:].replace(":", "").ljust(4, "0")

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
 
 from keyhole.data import cast
 from keyhole.data.image_rows import ImageSource, array_images, as_images
+from keyhole.data.lazy import nw, pa, pd, pt
 from keyhole.data.source import ArrayRows, ArrowRows, Rows, TableSource, check_names
 from keyhole.errors import ColumnTypeError, DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 Label = Literal["index", "position", "row"]
 
@@ -33,18 +30,13 @@ def is_frame(data: Any) -> bool:
 
 def label_of(data: Any) -> Label:
     """The labels of an answer's rows: a pandas index, data rows of a file, or positions."""
-    import narwhals as nw
-
     if nw.dependencies.is_pandas_dataframe(data):
         return "index"
-    from_file = isinstance(data, str | os.PathLike) or hasattr(data, "blocks")
-    return "row" if from_file else "position"
+    return "row" if isinstance(data, str | os.PathLike) or hasattr(data, "blocks") else "position"
 
 
 def outline(data: Any) -> Any:
     """An empty frame of the same kind, with the index of a pandas frame; None for no frame."""
-    import narwhals as nw
-
     if not is_frame(data):
         return None
     if nw.dependencies.is_pandas_dataframe(data):
@@ -56,21 +48,17 @@ def outline(data: Any) -> Any:
 
 
 def frame_source(data: Any) -> TableSource | ImageSource:
-    """The rows of a frame, an array or a sparse matrix.
-
-    Raises: DataError for data that is not a table, ColumnTypeError for a column of other objects.
-    """
-    import pyarrow as pa
-
+    """The rows of a frame, an array or a sparse matrix. Raises: DataError, ColumnTypeError."""
     if sparse.issparse(data):
         names = array_names(data.shape[1])
         return TableSource(ArrayRows(sparse.csr_array(data), names), "the sparse matrix")
     if is_frame(data):
         table = arrow_table(data)
-        if any(map(pa.types.is_string_view, table.schema.types)):  # few functions take views
-            fields = [f.with_type(pa.string()) if pa.types.is_string_view(f.type) else f
-                      for f in table.schema]  # fmt: skip
-            table = table.cast(pa.schema(fields))
+        for i, field in enumerate(table.schema):
+            if pt.is_string_view(field.type):  # few functions take views
+                table = table.set_column(
+                    i, field.with_type(pa.string()), table.column(i).cast(pa.string())
+                )
         check_names(table.column_names, "the frame")
         return TableSource(ArrowRows(table), "the frame")
     values = _unmasked(data) if isinstance(data, np.ma.MaskedArray) else _array(data)
@@ -90,7 +78,6 @@ def frame_source(data: Any) -> TableSource | ImageSource:
 
 
 def _array(data: Any) -> np.ndarray:
-    """The data as an array. Raises: DataError for rows of unequal lengths."""
     try:
         return np.asarray(data)
     except ValueError:
@@ -114,8 +101,6 @@ def _unmasked(data: np.ma.MaskedArray) -> np.ndarray:
 
 def same_kind(table: pa.Table, like: Any) -> Any:
     """The table as the same kind of frame as `like`, with its index and labels; else Arrow."""
-    import narwhals as nw
-
     if not is_frame(like):
         return table
     try:
@@ -134,8 +119,6 @@ def same_kind(table: pa.Table, like: Any) -> Any:
 
 
 def _array_rows(values: np.ndarray) -> Rows:
-    import pyarrow as pa
-
     names = array_names(values.shape[1])
     check_names(names, "the array", len(values))
     if np.iscomplexobj(values):
@@ -147,19 +130,13 @@ def _array_rows(values: np.ndarray) -> Rows:
 
 
 def arrow_table(data: Any) -> pa.Table:
-    """The frame as an Arrow table.
-
-    Raises: DataError, ColumnTypeError.
-    """
-    import narwhals as nw
-    import pyarrow as pa
-
+    """The frame as an Arrow table. Raises: DataError, ColumnTypeError."""
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.table(data)
     if nw.dependencies.is_pandas_dataframe(data):
-        return pandas_table(data)
+        return _pandas_table(data)
     try:
         frame = nw.from_native(data)
     except TypeError:  # not a known library
@@ -187,8 +164,6 @@ def renamed(source: TableSource, names: list[str]) -> TableSource:
 
 def container_of(X: Any, source: Any) -> str:
     """The kind of container of the rows: "array", "pandas", "polars", "images", or "arrow"."""
-    import narwhals as nw
-
     if isinstance(source, ImageSource):
         return "images"
     if not isinstance(source, TableSource):
@@ -205,8 +180,6 @@ def container_of(X: Any, source: Any) -> str:
 
 def as_container(table: Any, container: str) -> Any:
     """The table in this kind of container."""
-    import narwhals as nw
-
     if container == "array":
         return np.stack([column.to_numpy() for column in table.columns], 1)
     if container == "images":
@@ -219,23 +192,12 @@ def as_container(table: Any, container: str) -> Any:
 
 def like_given(values: np.ndarray, names: Any, like: Any) -> Any:
     """Values (row, column) as an array if `like` is an array, else as the same kind of frame."""
-    import pyarrow as pa
-
     if isinstance(like, np.ndarray | list) or sparse.issparse(like):
         return values
     return same_kind(pa.table(dict(zip(names, values.T, strict=True))), like)
 
 
-FLOAT_BYTES = 8  # of the longest floats in Arrow
-
-
-def pandas_table(data: Any) -> pa.Table:
-    """A pandas frame as an Arrow table; labels become texts.
-
-    Raises: DataError if only some labels are texts.
-    """
-    import pyarrow as pa
-
+def _pandas_table(data: Any) -> pa.Table:
     if len({isinstance(name, str) for name in data.columns}) > 1:
         label = next(name for name in data.columns if not isinstance(name, str))
         raise DataError(
@@ -253,9 +215,6 @@ def pandas_array(name: str, values: Any) -> pa.Array:
 
     Levels keep their order, periods become their start, intervals become texts.
     """
-    import pandas as pd
-    import pyarrow as pa
-
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         codes = pa.array(values.cat.codes.to_numpy(), mask=values.isna().to_numpy())
@@ -264,12 +223,11 @@ def pandas_array(name: str, values: Any) -> pa.Array:
     if isinstance(dtype, pd.IntervalDtype):
         return _texts_of(values)
     if isinstance(dtype, pd.PeriodDtype):
-        values = values.astype("datetime64[ns]") if isinstance(values, pd.Series) else (
-            values.to_timestamp()
-        )  # fmt: skip
+        series = isinstance(values, pd.Series)
+        values = values.astype("datetime64[ns]") if series else values.to_timestamp()
     if isinstance(dtype, pd.SparseDtype):
         values = pd.Series(values.to_numpy())
-    if isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize > FLOAT_BYTES:
+    if isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize > 8:  # not in Arrow
         values = values.astype("float64")
     try:
         array = pa.Array.from_pandas(values)
@@ -285,8 +243,6 @@ def pandas_array(name: str, values: Any) -> pa.Array:
 
 def level_array(levels: Any) -> pa.Array:
     """A pandas index of levels as an Arrow array; texts if Arrow has no such type."""
-    import pyarrow.types as pt
-
     try:
         known = cast.plain(pandas_array("levels", levels))
     except ColumnTypeError:  # tuples
@@ -296,30 +252,21 @@ def level_array(levels: Any) -> pa.Array:
 
 
 def _texts_of(values: Any) -> pa.Array:
-    """Objects of any type as texts."""
-    import pandas as pd
-    import pyarrow as pa
-
     objects = zip(values.tolist(), pd.isna(values), strict=True)
     return pa.array([None if gap else str(value) for value, gap in objects], pa.string())
 
 
 def _object_array(name: str, values: np.ndarray) -> pa.Array:
     """Python objects as numbers if all are numbers, else as texts."""
-    import pyarrow as pa
-
     objects = values.tolist()
-    for value in objects:
+    for i, value in enumerate(objects):
         if isinstance(value, dict | list | set | tuple | np.ndarray):
             raise ColumnTypeError(
                 f"column {name!r} holds {value!r:.60}: a cell must be a string or a number "
                 "(argument must be a string or a real number)"
             )
-    gaps = [
-        v is None or type(v).__name__ in {"NAType", "NaTType"} or bool(v != v)  # noqa: PLR0124
-        for v in objects
-    ]
-    objects = [None if gap else v for v, gap in zip(objects, gaps, strict=True)]
+        if type(value).__name__ in {"NAType", "NaTType"} or bool(value != value):  # noqa: PLR0124
+            objects[i] = None
     try:
         return cast.plain(pa.array(objects))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):

@@ -1,26 +1,19 @@
-"""Answers and filled frames with the dtypes, labels and index of another frame.
-
-Arrow has no intervals, periods, nullable integers or unused levels, so they are restored here.
-"""
+"""Answers and filled frames with another frame's dtypes, labels and index, which Arrow lacks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keyhole.data import cast, levels
 from keyhole.data.frames import arrow_table, is_frame, level_array, pandas_array, same_kind
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from keyhole.data.lazy import nw, pa, pc, pd, pl, pt
 
 
 def template(data: Any) -> Any:
     """A pandas or polars frame without its rows, for its labels and dtypes; else None."""
-    import narwhals as nw
-
     if nw.dependencies.is_pandas_dataframe(data):
         return data.iloc[:0].copy()
     if nw.dependencies.is_polars_lazyframe(data):
@@ -33,8 +26,6 @@ def restored(table: pa.Table, like: Any) -> Any:
 
     Columns that `like` lacks, and values that its dtype cannot hold, are those of Arrow.
     """
-    import narwhals as nw
-
     if not is_frame(like):
         return table
     if nw.dependencies.is_polars_lazyframe(like):
@@ -55,8 +46,6 @@ def restored(table: pa.Table, like: Any) -> Any:
 
 def labels_like(names: Sequence[str], like: Any) -> Any:
     """The pandas labels with these names; of a new column, its name or a tuple of it."""
-    import pandas as pd
-
     indices = {str(label): i for i, label in enumerate(like.columns)}
     if all(name in indices for name in names):
         return like.columns[[indices[name] for name in names]]
@@ -70,8 +59,6 @@ def labels_like(names: Sequence[str], like: Any) -> Any:
 
 def _pandas_like(column: Any, values: Any, like: Any) -> Any:
     """A pandas column, made from Arrow values, in the dtype of `like` if that can hold them."""
-    import pandas as pd
-
     dtype = like.dtype
     if column.dtype == dtype:
         return column
@@ -91,8 +78,6 @@ def _pandas_like(column: Any, values: Any, like: Any) -> Any:
 
 
 def _polars_like(frame: Any, like: Any) -> Any:
-    import polars as pl
-
     categories = (pl.Enum, pl.Categorical)
     for name, dtype in like.schema.items():
         if name in frame.columns and frame[name].dtype != dtype:
@@ -107,9 +92,6 @@ def _polars_like(frame: Any, like: Any) -> Any:
 
 def with_column(frame: Any, index: int, name: str, values: np.ndarray) -> Any:
     """The frame with a new column before the one at `index`, or after the last if -1."""
-    import narwhals as nw
-    import pyarrow as pa
-
     width = frame.shape[1]
     index = width if index < 0 else index
     if nw.dependencies.is_pandas_dataframe(frame):
@@ -121,34 +103,22 @@ def with_column(frame: Any, index: int, name: str, values: np.ndarray) -> Any:
         copy.columns = labels
         return copy
     if nw.dependencies.is_polars_dataframe(frame):
-        import polars as pl
-
         return frame.clone().insert_column(index, pl.Series(name, values))
     return frame.add_column(index, name, pa.array(values))
 
 
 def interleaved(frames: list[Any]) -> Any:
     """The first row of each frame, then the second row of each, and so on."""
-    import narwhals as nw
-    import pyarrow as pa
-
-    rows = len(frames[0])
-    order = np.arange(len(frames) * rows).reshape(len(frames), -1).T.ravel()
+    order = np.arange(len(frames) * len(frames[0])).reshape(len(frames), -1).T.ravel()
     if nw.dependencies.is_pandas_dataframe(frames[0]):
-        import pandas as pd
-
         return pd.concat(frames).iloc[order]
     if nw.dependencies.is_polars_dataframe(frames[0]):
-        import polars as pl
-
         return pl.concat(frames, how="vertical_relaxed")[order]
     return pa.concat_tables(frames, promote_options="permissive").take(order)
 
 
 def filled_frame(frame: Any, guessed: pa.Table) -> Any:
     """A copy of the frame in which gaps in the columns of `guessed` are filled."""
-    import narwhals as nw
-
     if nw.dependencies.is_pandas_dataframe(frame):
         return _filled_pandas(frame, guessed)
     if nw.dependencies.is_polars_lazyframe(frame):
@@ -169,39 +139,29 @@ def filled(values: Any, guessed: Any, gaps: np.ndarray | None = None) -> Any:
 
     `gaps` are true where values are replaced; None: where they are null or NaN.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if pa.types.is_null(values.type):
         return guessed
     gaps = gaps_of(values) if gaps is None else gaps
     if not gaps.any():
         return values
+    fills = guessed.filter(pa.array(gaps))
     if pa.types.is_dictionary(values.type):
-        return _filled_levels(values, guessed, gaps)
+        return _filled_levels(values, fills, gaps)
     plain = cast.plain(values)
-    fills = _of_type(guessed.filter(pa.array(gaps)), plain.type)
     # Each gap takes the next fill: functions that replace values have no kernel for some types.
     indices = np.arange(len(plain))
-    indices[gaps] = len(plain) + np.arange(int(gaps.sum()))
-    whole = pa.concat_arrays([plain, fills]).take(pa.array(indices))
+    indices[gaps] = len(plain) + np.arange(len(fills))
+    whole = pa.concat_arrays([plain, _of_type(fills, plain.type)]).take(pa.array(indices))
     return whole if whole.type == values.type else pc.cast(whole, values.type)
 
 
 def gaps_of(values: Any) -> np.ndarray:
     """True where a value is null or NaN."""
-    import pyarrow.compute as pc
-    import pyarrow.types as pt
-
     values = cast.plain(values)
-    nan = pt.is_floating(values.type)
-    return pc.is_null(values, nan_is_null=nan).to_numpy(zero_copy_only=False)  # pyright: ignore
+    return pc.is_null(values, nan_is_null=pt.is_floating(values.type)).to_numpy(False)
 
 
 def _of_type(guessed: Any, wanted: Any) -> Any:
-    """Guessed values in the type of the column, rounded if it is coarser."""
-    import pyarrow as pa
-
     if guessed.type == wanted:
         return guessed
     if cast.is_text(wanted):
@@ -218,23 +178,19 @@ def _of_type(guessed: Any, wanted: Any) -> Any:
         return pa.nulls(len(guessed), wanted)  # the gap stays
 
 
-def _filled_levels(values: Any, guessed: Any, gaps: np.ndarray) -> Any:
+def _filled_levels(values: Any, fills: Any, gaps: np.ndarray) -> Any:
     """A dictionary array with its gaps filled; new levels come after the others."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if isinstance(values, pa.ChunkedArray):
         values = values.unify_dictionaries().combine_chunks()
         values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
-    known = cast.texts(values.dictionary).to_pylist()
-    fills = guessed.filter(pa.array(gaps))
+    dictionary = values.dictionary
+    known = cast.texts(dictionary).to_pylist()
     new = [t for t in dict.fromkeys(cast.texts(fills).to_pylist()) if t is not None]
     new = [t for t in new if levels.indices(pa.array([t]), known)[0] == len(known)]
-    dictionary = values.dictionary
     if new:
         more = _of_type(pa.array(new, pa.string()), dictionary.type)
         dictionary, known = pa.concat_arrays([dictionary, more]), known + new
-    indices = pc.fill_null(values.indices, 0).to_numpy(zero_copy_only=False).astype(np.int64)  # pyright: ignore
+    indices = pc.fill_null(values.indices, 0).to_numpy(zero_copy_only=False).astype(np.int64)
     indices[gaps] = levels.indices(fills, known)
     missing = (indices < 0) | (indices >= len(known))
     codes = pa.array(indices, pa.int64(), mask=missing).cast(values.type.index_type)
@@ -242,8 +198,6 @@ def _filled_levels(values: Any, guessed: Any, gaps: np.ndarray) -> Any:
 
 
 def _filled_polars(frame: Any, guessed: pa.Table) -> Any:
-    import polars as pl
-
     for name in guessed.column_names:
         series = frame[name]
         gaps = gaps_of(arrow_table(frame.select(name)).column(0))
@@ -273,10 +227,6 @@ def _filled_pandas(frame: Any, guessed: pa.Table) -> Any:
 
 
 def _filled_series(series: Any, guessed: Any, gaps: np.ndarray) -> Any:
-    """The column's array with its gaps filled, in its dtype."""
-    import pandas as pd
-    import pyarrow as pa
-
     dtype, fills = series.dtype, guessed.filter(pa.array(gaps))
     if isinstance(dtype, pd.ArrowDtype):
         array = filled(pa.array(series.array, type=dtype.pyarrow_dtype), guessed)
@@ -300,8 +250,6 @@ def _filled_series(series: Any, guessed: Any, gaps: np.ndarray) -> Any:
 
 def _periods(times: Any, dtype: Any) -> Any:
     """Arrow times as the pandas periods that contain them."""
-    import pandas as pd
-
     return pd.DatetimeIndex(times.to_pandas()).to_period(dtype.freq)
 
 
@@ -311,13 +259,7 @@ def _new_levels(objects: list[Any], dtype: Any) -> list[Any]:
 
 
 def _objects(values: Any, like: Any) -> list[Any]:
-    """Arrow values as Python objects for a pandas column like this one.
-
-    A level or an interval becomes the equal one of the column, if there is one.
-    """
-    import pandas as pd
-    import pyarrow as pa
-
+    """Arrow values as Python objects; a level or interval becomes the equal one of the column."""
     dtype = like.dtype
     if isinstance(dtype, pd.StringDtype):
         return cast.short_texts(values).to_pylist()

@@ -9,20 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
+from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.errors import DataError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
 IMAGE = "image"
 KEY = b"keyhole.image"
-WORKING = 64  # longest side of resized images if the schema gives no size
+MAX_SIDE = 64  # pixels of resized images if the schema gives no size
 
 
 @dataclass(frozen=True)
@@ -50,25 +48,19 @@ class ImageSpec:
         return cls(**fields)
 
     def sized(self, size: tuple[int, int] | None) -> ImageSpec:
-        """The same images at this size; None: at most `WORKING` pixels a side."""
-        if size is None:
-            scale = min(1.0, WORKING / max(self.original))
-            height, width = (max(1, round(side * scale)) for side in self.original)
-            size = height, width
-        return replace(self, grid=(*size, self.grid[2]))
+        """The same images at this size; None: at most `MAX_SIDE` pixels a side."""
+        scale = min(1.0, MAX_SIDE / max(self.original))
+        height, width = size or (max(1, round(side * scale)) for side in self.original)
+        return replace(self, grid=(height, width, self.grid[2]))
 
     def field(self) -> pa.Field:
         """The field of the column `image`."""
-        import pyarrow as pa
-
         plain = pa.float32() if self.resized or self.stored != "uint8" else pa.uint8()
         text = json.dumps(vars(self)).encode()
         return pa.field(IMAGE, pa.list_(plain, int(np.prod(self.grid))), metadata={KEY: text})
 
     def column(self, pixels: np.ndarray) -> pa.Array:
         """Pixels (image, ...) as the column `image`."""
-        import pyarrow as pa
-
         kind = self.field().type
         values = pa.array(np.ravel(pixels).astype(kind.value_type.to_pandas_dtype()))
         return pa.FixedSizeListArray.from_arrays(values, kind.list_size)
@@ -82,25 +74,23 @@ def image_spec_of(table: pa.Table) -> ImageSpec | None:
 
 
 def holds_images(source: Source) -> bool:
-    """True where a source's rows are images; rows of text, which can be read once, are none."""
+    """True if the rows of a source are images; a CSV, which can be read once, has none."""
     if isinstance(source, ImageSource):
         return True
     if IMAGE not in source.names or not source.groups:
         return False
-    first = next(iter(source.blocks(1)), None)
-    return first is not None and image_spec_of(first.arrow()) is not None
+    return any(image_spec_of(block.arrow()) for block in islice(source.blocks(1), 1))
 
 
 def pixels_of(table: pa.Table) -> np.ndarray:
     """The images of a table as floats (image, pixel); NaN for a null image."""
     column = table.column(IMAGE).combine_chunks()
-    size, present = column.type.list_size, column.is_valid().to_numpy(zero_copy_only=False)
-    flat = column.flatten().to_numpy(zero_copy_only=False)  # without null images
-    values = flat.reshape(-1, size).astype(np.float32, copy=False)
-    if present.all():
+    values = column.flatten().to_numpy(zero_copy_only=False)  # without null images
+    values = values.reshape(-1, column.type.list_size).astype(np.float32, copy=False)
+    if not column.null_count:
         return values
-    pixels = np.full((len(column), size), np.nan, np.float32)
-    pixels[present] = values
+    pixels = np.full((len(column), column.type.list_size), np.nan, np.float32)
+    pixels[column.is_valid().to_numpy(zero_copy_only=False)] = values
     return pixels
 
 
@@ -144,53 +134,15 @@ def _interpolated(x: np.ndarray, axis: int, wanted: int) -> np.ndarray:
 
 
 FILE = "file"
-SMALLEST, MOST_CHANNELS = 4, 16
+MIN_SIDE, MAX_CHANNELS = 4, 16
 BLOCK_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class ArrayReader:
-    """Images in an array (image, height, width, channel)."""
-
-    values: np.ndarray
-    files: None = None
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def read(self, indices: range) -> np.ndarray:
-        """Consecutive images."""
-        return self.values[indices.start : indices.stop]
-
-
-@dataclass(frozen=True)
-class FileReader:
-    """Images in files, resized to `size`; None if all have the same size."""
-
-    images: Any
-    size: tuple[int, int] | None = None
-
-    @property
-    def files(self) -> list[str]:
-        """The names of the files."""
-        return [image.name for image in self.images]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: range) -> np.ndarray:
-        """Consecutive images, read from their files."""
-        images = (self.images[i].upright() for i in indices)
-        if self.size is None:
-            return np.stack(list(images))
-        return np.stack([resized(x[None], self.size)[0] for x in images])
 
 
 @dataclass(frozen=True)
 class ImageSource:
     """Rows that are images, in blocks of bounded memory."""
 
-    reader: ArrayReader | FileReader
+    images: Any  # an array (image, height, width, channel), or a list of `Image` in files
     spec: ImageSpec
     name: str
     passed_over: str = ""  # a text about files of the folder that are not images
@@ -198,12 +150,12 @@ class ImageSource:
     @property
     def names(self) -> list[str]:
         """`image`, after `file` if images are files."""
-        return [IMAGE] if self.reader.files is None else [FILE, IMAGE]
+        return [FILE, IMAGE] if isinstance(self.images, list) else [IMAGE]
 
     @property
     def rows(self) -> int | None:
         """The number of images."""
-        return len(self.reader)
+        return len(self.images)
 
     @property
     def groups(self) -> int:
@@ -211,94 +163,81 @@ class ImageSource:
         return 0
 
     def group(self, index: int) -> Rows:
-        """Not available: images have no groups."""
+        """Images have no groups."""
         raise NotImplementedError
 
     def blocks(self, rows: int) -> Iterator[Rows]:
         """The images in order."""
-        import pyarrow as pa
-
+        size = self.spec.grid[:2]
         image_bytes = 4 * max(int(np.prod(self.spec.original)), 1) * self.spec.grid[2]
-        step, files = max(1, min(rows, BLOCK_BYTES // image_bytes)), self.reader.files
-        for start in range(0, len(self.reader), step):
-            indices = range(start, min(start + step, len(self.reader)))
-            pixels = self.reader.read(indices)
-            if pixels.shape[1:3] != self.spec.grid[:2]:
-                pixels = resized(pixels, self.spec.grid[:2])
-            columns, fields = [self.spec.column(pixels)], [self.spec.field()]
-            if files is not None:
-                columns.insert(0, pa.array(files[indices.start : indices.stop], pa.string()))
-                fields.insert(0, pa.field(FILE, pa.string()))
-            yield ArrowRows(pa.table(columns, schema=pa.schema(fields)))
+        step = max(1, min(rows, BLOCK_BYTES // image_bytes))
+        for start in range(0, len(self.images), step):
+            pixels = images = self.images[start : start + step]
+            if isinstance(images, list):
+                pixels = np.stack([resized(image.upright()[None], size)[0] for image in images])
+            elif images.shape[1:3] != size:
+                pixels = resized(images, size)
+            table = pa.table([self.spec.column(pixels)], schema=pa.schema([self.spec.field()]))
+            if isinstance(images, list):
+                names = pa.array([image.name for image in images], pa.string())
+                table = table.add_column(0, FILE, names)
+            yield ArrowRows(table)
 
     def sized(self, size: tuple[int, int] | None, *, any_size: bool = False) -> ImageSource:
         """The same images at this size; with `any_size`, original sizes may differ.
 
         Raises: DataError if an image has another size than the first.
         """
-        reader, spec = self.reader, self.spec.sized(size)
-        if isinstance(reader, FileReader):
-            first = reader.images[0]
-            other = next((p for p in reader.images if p.upright_size != first.upright_size), None)
-            if other is not None and not any_size:
+        if isinstance(self.images, list) and not any_size:
+            first = self.images[0]
+            other = next((p for p in self.images if p.upright_size != first.upright_size), None)
+            if other is not None:
                 sizes = ["x".join(map(str, p.upright_size)) for p in (other, first)]
                 raise DataError(
                     f"{other.name} is {sizes[0]}, and {first.name} is {sizes[1]}: images of one "
                     "size are needed; ImageSchema(size=(height, width)) resizes all"
                 )
-            resizing = spec.resized or other is not None
-            reader = replace(reader, size=spec.grid[:2] if resizing else None)
-        return replace(self, reader=reader, spec=spec)
+        return replace(self, spec=self.spec.sized(size))
 
     def like(self, spec: ImageSpec, *, any_size: bool) -> ImageSource:
-        """The same images as rows of this spec; with `any_size`, original sizes may differ.
-
-        Raises: DataError for images of another size or number of channels.
-        """
-        kinds = [
-            "grey" if s.grid[2] == 1 else f"of {s.grid[2]} channels" for s in (self.spec, spec)
-        ]
-        if kinds[0] != kinds[1]:
+        """The same images as rows of this spec. Raises: DataError for another size or channels."""
+        channels = [s.grid[2] for s in (self.spec, spec)]
+        kind, fitted = ("grey" if n == 1 else f"of {n} channels" for n in channels)
+        if kind != fitted:
             raise DataError(
-                f"{self.name} holds images that are {kinds[0]}; this model was fitted on "
-                f"images that are {kinds[1]}"
+                f"{self.name} holds images that are {kind}; this model was fitted on images that "
+                f"are {fitted}"
             )
-        sizes = ["x".join(map(str, s.original)) for s in (self.spec, spec)]
-        if sizes[0] != sizes[1] and not any_size:
+        size, fitted = ("x".join(map(str, s.original)) for s in (self.spec, spec))
+        if size != fitted and not any_size:
             raise DataError(
-                f"{self.name} holds images of {sizes[0]}; this model was fitted on images of "
-                f"{sizes[1]}; to resize all images, fit it with "
-                "ImageSchema(size=(height, width))"
+                f"{self.name} holds images of {size}; this model was fitted on images of {fitted};"
+                " to resize all images, fit it with ImageSchema(size=(height, width))"
             )
         return self.sized(spec.grid[:2], any_size=any_size)
 
 
 def array_images(values: np.ndarray) -> ImageSource:
-    """The source of an array (image, height, width) or (image, height, width, channel).
-
-    Raises: DataError for arrays of other shapes.
-    """
+    """The source of an array (image, height, width[, channel]). Raises: DataError for others."""
     shape = values.shape
     grid = (shape[1], shape[2], shape[3] if values.ndim == 4 else 1)
-    if min(grid[:2]) < SMALLEST or not 1 <= grid[2] <= MOST_CHANNELS:
+    if min(grid[:2]) < MIN_SIDE or not 1 <= grid[2] <= MAX_CHANNELS:
         raise DataError(
             f"Expected 2D array, got {values.ndim}D array instead, shape {shape}: Found array "
             f"with dim {values.ndim}. Images are (n, height, width) or (n, height, width, "
-            f"channels), from {SMALLEST} pixels a side and up to {MOST_CHANNELS} channels"
+            f"channels), from {MIN_SIDE} pixels a side and up to {MAX_CHANNELS} channels"
         )
-    dtype, limits = np.dtype(np.uint8) if values.dtype.kind == "b" else values.dtype, None
-    if dtype.kind in "iu":
-        limits = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    from keyhole.data.images.image import limits_of
+
+    dtype = np.dtype(np.uint8) if values.dtype.kind == "b" else values.dtype
+    limits = limits_of(dtype)
     stored = "float32" if limits is None else str(dtype)
     spec = ImageSpec(grid, grid[:2], values.ndim == 3, stored, limits)
-    return ImageSource(ArrayReader(values.reshape(len(values), *grid)), spec, "the array")
+    return ImageSource(values.reshape(len(values), *grid), spec, "the array")
 
 
 def file_images(path: str) -> ImageSource:
-    """The source of a folder, a glob or a file of images.
-
-    Raises: DataError if an image has another number of channels than the first, FileError.
-    """
+    """The images of a folder, a glob or a file as rows. Raises: DataError, FileError."""
     from keyhole.data.images import open_images, warn_infinite, warn_passed_over
 
     opened = open_images(path)
@@ -312,12 +251,11 @@ def file_images(path: str) -> ImageSource:
     if other is not None:
         texts = [f"{p.name} has {p.channels} channel(s)" for p in (other, first)]
         raise DataError(f"{texts[0]}, and {texts[1]}: give grey images, or colour ones")
-    grid, kind = (*first.upright_size, first.channels), np.dtype(first.dtype)
-    if min(grid[:2]) < SMALLEST:
-        raise DataError(f"{first.name} is {grid[0]}x{grid[1]}: {SMALLEST} pixels a side at least")
-    ends = first.limits if kind.kind in "iub" else None
-    limits = None if ends is None else (float(ends[0]), float(ends[1]))
-    stored = "uint8" if kind.kind == "b" else str(kind)
-    spec = ImageSpec(grid, grid[:2], first.channels == 1, stored, limits)
+    height, width = first.upright_size
+    if min(height, width) < MIN_SIDE:
+        raise DataError(f"{first.name} is {height}x{width}: {MIN_SIDE} pixels a side at least")
+    stored = "uint8" if first.dtype.kind == "b" else str(first.dtype)
+    grid, size = (height, width, first.channels), (height, width)
+    spec = ImageSpec(grid, size, first.channels == 1, stored, first.limits)
     passed_over = opened.passed_over_in_words() if opened.ignored else ""
-    return ImageSource(FileReader(images), spec, path, passed_over)
+    return ImageSource(images, spec, path, passed_over)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keyhole.data import cast
+from keyhole.data.lazy import pa, pc, pt
 from keyhole.errors import DataError
 
 WORDS = {
@@ -55,25 +56,17 @@ def value_key(text: str) -> str:
 
 def count(values: Any) -> Counter[Any]:
     """The number of times that each value occurs in an Arrow array, without gaps."""
-    import pyarrow.compute as pc
-
-    if not _hashable(values.type):
-        values = cast.texts(values)
-    values = values.drop_null()
-    table = pc.value_counts(values)  # pyright: ignore
+    values = (values if _hashable(values.type) else cast.texts(values)).drop_null()
+    table = pc.value_counts(values)
     counts: Counter[Any] = Counter()
-    pairs = zip(as_json(table.field("values")), table.field("counts").to_pylist(), strict=True)
-    for level, times in pairs:
+    for level, count in zip(as_json(table.field("values")), table.field("counts").to_pylist()):
         if level == level:  # noqa: PLR0124  (NaN is a gap)
-            counts[level] += times
+            counts[level] += count
     return counts
 
 
 def as_json(values: Any) -> list[Any]:
     """The values as exact JSON values; null is None."""
-    import pyarrow as pa
-    import pyarrow.types as pt
-
     plain = pt.is_boolean(values.type) or pt.is_floating(values.type)
     if plain or (pt.is_integer(values.type) and values.type != pa.uint64()):
         return values.to_pylist()
@@ -82,33 +75,24 @@ def as_json(values: Any) -> list[Any]:
 
 def _distinct(values: Any) -> tuple[list[str], np.ndarray]:
     """The texts of the distinct values, and the index of each value among them; -1 for a gap."""
-    import pyarrow.compute as pc
-    import pyarrow.types as pt
-
     values = cast.plain(values)
     if values.null_count == len(values):  # Arrow makes null a level of a column without a type
         return [], np.full(len(values), -1)
     if pt.is_floating(values.type):
-        values = pc.if_else(pc.is_nan(values), None, values)  # pyright: ignore
+        values = pc.if_else(pc.is_nan(values), None, values)
     coded = (values if _hashable(values.type) else cast.texts(values)).dictionary_encode()
-    codes = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)  # pyright: ignore
+    codes = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)
     return cast.texts(coded.dictionary).to_pylist(), codes.astype(np.int64)
 
 
 def _hashable(arrow_type: Any) -> bool:
-    """True if Arrow can count distinct values of the type."""
-    import pyarrow.types as pt
-
     return not (pt.is_nested(arrow_type) or hasattr(arrow_type, "extension_name"))
 
 
 def numbers(
     name: str, values: Any, start: int = 0, decimal: str | None = None, unit: str | None = None
 ) -> np.ndarray:
-    """The numbers of a column by `cast.floats`, NaN for missing.
-
-    Raises: DataError for the first cell that is not a number, or infinite.
-    """
+    """Numbers, NaN for missing. Raises: DataError for the first cell without a finite number."""
     floats, bad = cast.floats(values, decimal, unit)
     check_readable(name, values, bad, start, "number")
     check_finite(name, floats, start)

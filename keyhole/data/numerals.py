@@ -1,7 +1,4 @@
-"""Numbers as texts: the format is learned from the data, and used to read and write them.
-
-A column of texts stores its `NumberFormat`, so a text means the same number in every file.
-"""
+"""Numbers as texts, in a format that is learned from a column and saved to read and write them."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from keyhole.data.lazy import pa, pc
 from keyhole.errors import SettingError
 
 SPACE = "[ \u00a0\u202f\u2009]"
@@ -110,19 +108,17 @@ def pattern(decimal: str) -> str:
 
 def parts(values: Any, decimal: str) -> Any:
     """The parts of each text that is a number with this decimal sign; null for other texts."""
-    import pyarrow.compute as pc
-
-    struct = pc.extract_regex(values, pattern=pattern(decimal))  # pyright: ignore
+    struct = pc.extract_regex(values, pattern=pattern(decimal))
     opened, closed, sign, inner, before, after = (
-        pc.binary_length(struct.field(name))  # pyright: ignore
+        pc.binary_length(struct.field(name))
         for name in ("open", "close", "sign", "inner", "prefix", "suffix")
     )
-    one_unit = pc.equal(pc.multiply(before, after), 0)  # pyright: ignore
-    signs = pc.add(pc.add(opened, sign), inner)  # pyright: ignore
-    one_sign = pc.and_(pc.equal(opened, closed), pc.less_equal(signs, 3))  # pyright: ignore
-    both = pc.and_(pc.greater(sign, 0), pc.greater(pc.add(inner, opened), 0))  # pyright: ignore
-    legal = pc.and_(pc.and_(one_unit, one_sign), pc.invert(both))  # pyright: ignore
-    return pc.if_else(pc.and_(struct.is_valid(), legal), struct, None)  # pyright: ignore
+    one_unit = pc.equal(pc.multiply(before, after), 0)
+    signs = pc.add(pc.add(opened, sign), inner)
+    one_sign = pc.and_(pc.equal(opened, closed), pc.less_equal(signs, 3))
+    both = pc.and_(pc.greater(sign, 0), pc.greater(pc.add(inner, opened), 0))
+    legal = pc.and_(pc.and_(one_unit, one_sign), pc.invert(both))
+    return pc.if_else(pc.and_(struct.is_valid(), legal), struct, None)
 
 
 def numbers(values: Any, decimal: str, unit: str | None = None) -> np.ndarray:
@@ -132,36 +128,29 @@ def numbers(values: Any, decimal: str, unit: str | None = None) -> np.ndarray:
 
 def sizes(struct: Any, decimal: str, unit: str | None = None) -> np.ndarray:
     """The parts of texts as float64, NaN for null."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    body = struct.field("body")
-    drop = r"[,'’ \x{a0}\x{202f}\x{2009}]" if decimal == "." else r"[.'’ \x{a0}\x{202f}\x{2009}]"
-    body = pc.replace_substring_regex(body, drop, "")  # pyright: ignore
-    body = pc.replace_substring(body, ",", ".")  # pyright: ignore
-    size = body.cast(pa.float64())
-    sign = pc.binary_join_element_wise(  # pyright: ignore
+    thousands = rf"[{OPPOSITE[decimal]}'’ \x{{a0}}\x{{202f}}\x{{2009}}]"
+    body = pc.replace_substring_regex(struct.field("body"), thousands, "")
+    size = pc.replace_substring(body, ",", ".").cast(pa.float64())
+    sign = pc.binary_join_element_wise(
         struct.field("open"), struct.field("sign"), struct.field("inner"), ""
     )
-    negative = pc.match_substring_regex(sign, rf"[(\-{MINUS}]")  # pyright: ignore
-    read = pc.if_else(negative, pc.negate(size), size)  # pyright: ignore
+    negative = pc.match_substring_regex(sign, rf"[(\-{MINUS}]")
+    read = pc.if_else(negative, pc.negate(size), size)
     if unit is not None:
-        joined = pc.binary_join_element_wise(struct.field("prefix"), struct.field("suffix"), "")  # pyright: ignore
-        joined = pc.utf8_trim_whitespace(joined)  # pyright: ignore
-        fits = pc.or_(pc.equal(joined, ""), pc.equal(joined, unit))  # pyright: ignore
-        read = pc.if_else(fits, read, None)  # pyright: ignore
-    read = pc.if_else(struct.is_valid(), read, None)  # pyright: ignore
+        joined = pc.binary_join_element_wise(struct.field("prefix"), struct.field("suffix"), "")
+        joined = pc.utf8_trim_whitespace(joined)
+        fits = pc.or_(pc.equal(joined, ""), pc.equal(joined, unit))
+        read = pc.if_else(fits, read, None)
+    read = pc.if_else(struct.is_valid(), read, None)
     return read.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def one(text: str, decimal: str) -> float:
     """A text as a number; NaN if it is not a number with this decimal sign."""
-    import pyarrow as pa
-
     return float(numbers(pa.array([text]), decimal)[0])
 
 
-LEAST_CODES = 0.01  # share of texts with leading zeros from which on digits are a code
+CODE_SHARE = 0.01  # digits are a code if at least this share of texts has leading zeros
 
 
 @dataclass(frozen=True)
@@ -182,10 +171,7 @@ class Reading:
 
 
 def study(texts: Any, prefer: str = "", decimal: str = "") -> Reading:
-    """How texts (Arrow strings without null) write numbers.
-
-    `decimal` is the sign that a user gave, `prefer` the one for texts that do not decide it.
-    """
+    """How texts without null write numbers; `decimal` is the user's sign, `prefer` the default."""
     return study_columns([texts], [decimal], prefer)[0]
 
 
@@ -193,8 +179,6 @@ def study_columns(
     columns: Sequence[Any], decimals: Sequence[str], prefer: str = ""
 ) -> list[Reading]:
     """`study` of many columns at once: compiling a pattern takes longer than matching 50 texts."""
-    import pyarrow as pa
-
     texts = pa.concat_arrays([pa.array([], pa.string()), *columns])
     structs = {sign: parts(texts, sign) for sign in OPPOSITE}
     floats = {sign: sizes(struct, sign) for sign, struct in structs.items()}
@@ -211,7 +195,7 @@ def study_columns(
 def _reading(
     texts: Any, numbers: dict[str, np.ndarray], structs: dict[str, Any], decimal: str, prefer: str
 ) -> Reading:
-    """The reading of texts from their numbers and parts, by decimal sign."""
+    """The reading of texts, from their numbers and parts by decimal sign."""
     counts = {sign: int(np.isfinite(numbers[sign]).sum()) for sign in OPPOSITE}
     if not any(counts.values()):
         return Reading(NumberFormat())
@@ -224,12 +208,13 @@ def _reading(
         decimal = prefer or (_by_size(texts, numbers, differ) if len(differ) else "")
     struct = structs[decimal or "."].drop_null()
     code, digits, width = _digits(texts)
+    affixes = zip(struct.field("prefix").to_pylist(), struct.field("suffix").to_pylist())
     return Reading(
         _format(struct, decimal, width if code else 0),
         share=counts[decimal or "."] / len(texts),
         sure=sure,
         example=texts[int(differ[0])].as_py() if len(differ) and not sure else "",
-        units=len(_units(struct)),
+        units=len({(prefix + suffix).strip(SPACE[1:-1]) for prefix, suffix in affixes} - {""}),
         code=code,
         digits=digits,
     )
@@ -244,42 +229,30 @@ def _by_size(texts: Any, numbers: dict[str, np.ndarray], differ: np.ndarray) -> 
     whole = np.delete(numbers["."], differ)
     whole = np.abs(whole[np.isfinite(whole)])
     small = len(whole) and whole.max() < 1_000 and (whole == np.round(whole)).all()
-    if len(signs) == 1 and small:
-        return OPPOSITE[signs.pop()]
-    return "."
+    return OPPOSITE[signs.pop()] if len(signs) == 1 and small else "."
 
 
 def _digits(texts: Any) -> tuple[bool, bool, int]:
     """Whether digits are a code, whether all texts are digits alone, and the width of codes."""
-    import pyarrow.compute as pc
-
-    digits = texts.filter(pc.match_substring_regex(texts, r"^\d+$"))  # pyright: ignore
+    digits = texts.filter(pc.match_substring_regex(texts, r"^\d+$"))
     if not len(digits):
         return False, False, 0
-    widths = pc.binary_length(digits).to_numpy(zero_copy_only=False)  # pyright: ignore
-    zeros = pc.sum(pc.match_substring_regex(digits, r"^0\d")).as_py()  # pyright: ignore
+    widths = pc.binary_length(digits).to_numpy(zero_copy_only=False)
+    zeros = pc.sum(pc.match_substring_regex(digits, r"^0\d")).as_py()
     even = widths.min() == widths.max()
     mostly = len(digits) >= 0.5 * len(texts)
-    code = mostly and zeros > 0 and (even or zeros >= LEAST_CODES * len(digits))
+    code = mostly and zeros > 0 and (even or zeros >= CODE_SHARE * len(digits))
     return bool(code), len(digits) == len(texts), int(widths.max()) if even else 0
 
 
-def _units(struct: Any) -> set[str]:
-    affixes = zip(*(struct.field(name).to_pylist() for name in ("prefix", "suffix")), strict=True)
-    return {(prefix + suffix).strip(SPACE[1:-1]) for prefix, suffix in affixes} - {""}
-
-
 def _format(struct: Any, decimal: str, width: int) -> NumberFormat:
-    """The most frequent format of these numbers."""
-    import pyarrow.compute as pc
-
     point = r"\." if decimal != "," else ","
     body = struct.field("body")
-    with_thousands = pc.extract_regex(body, r"^\d{1,3}(?P<sep>[^\d])\d{3}(?:[^\d]|$)")  # pyright: ignore
+    with_thousands = pc.extract_regex(body, r"^\d{1,3}(?P<sep>[^\d])\d{3}(?:[^\d]|$)")
     seps = with_thousands.field("sep").filter(with_thousands.is_valid()).to_pylist()
     seps = [sep for sep in seps if sep != (decimal or ".")]
-    places = pc.extract_regex(body, rf"^[^eE]*?(?:{point}(?P<part>\d*))?$")  # pyright: ignore
-    lengths = pc.binary_length(places.field("part").filter(places.is_valid()))  # pyright: ignore
+    places = pc.extract_regex(body, rf"^[^eE]*?(?:{point}(?P<part>\d*))?$")
+    lengths = pc.binary_length(places.field("part").filter(places.is_valid()))
     lengths = lengths.to_numpy(zero_copy_only=False)
     exponents = len(lengths) < len(struct)
     most = MOST_PLACES + 1 if exponents or not len(lengths) else int(min(lengths.max(), 20))

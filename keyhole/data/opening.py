@@ -1,32 +1,47 @@
-"""Open a source from a path, a folder, a glob, a pipe, a frame or an array."""
+"""Sources of rows: Parquet files, CSV, images, folders, globs, pipes, frames and arrays.
+
+Parquet is read row group by row group: `ParquetFile.iter_batches` needs constant memory; the
+memory of the dataset reader grows with the file (apache/arrow issue 39808).
+"""
+
+from __future__ import annotations
 
 import glob
 import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keyhole.data.csv import CsvSource, Joined
+from keyhole.core.files import hint_of
+from keyhole.data.csv import CsvSource, PeekedStream
 from keyhole.data.frames import frame_source
 from keyhole.data.image_rows import ImageSource, file_images
-from keyhole.data.parquet import ParquetSource
-from keyhole.data.source import ArrowRows, Rows, Source, TableSource, check_names
-from keyhole.errors import DataError, FileError
+from keyhole.data.lazy import pa, pq, pt
+from keyhole.data.source import (
+    BLOCK_BYTES,
+    ArrowRows,
+    Rows,
+    Source,
+    TableSource,
+    Weighted,
+    check_names,
+)
+from keyhole.errors import DataError, FileError, KeyholeError
 
-HELD_BYTES = 256 << 20  # a CSV that needs more memory is spooled to disk for training
+MEMORY_BYTES = 256 << 20  # a larger CSV is spooled to disk for training
 SPOOL_ROWS = 65_536
 
 
 def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
-    """The source of these rows; `columns` are those to read from Parquet files.
-
-    Raises: FileError for a path that does not exist, DataError for data that is not a table.
-    """
+    """The source of rows, of Parquet these `columns`. Raises: FileError, DataError."""
     if not isinstance(data, str | os.PathLike):
         return frame_source(data)
     path = os.fspath(data)
@@ -34,29 +49,24 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
         return _open_pipe(sys.stdin.buffer, "standard input")
     if "://" in path:
         raise FileError(f"{path}: only local paths are read; fetch the file first")
-    if _images(path):
-        return file_images(path)
+    # The image libraries are not loaded for tables.
+    table = os.path.isfile(path) and path.endswith((".csv", ".parquet", ".pq", ".gz", ".txt"))
+    if not table:
+        from keyhole.data.images import is_images
+
+        if is_images(path):
+            return file_images(path)
     paths = _files(path)
     if stat.S_ISFIFO(os.stat(paths[0]).st_mode):  # <(zcat big.csv.gz): it can be read only once
         return _open_pipe(open(paths[0], "rb"), path, ours=True)
-    if is_parquet(paths[0]):
+    if _is_parquet(paths[0]):
         return ParquetSource(paths, path, None if columns is None else list(columns))
     if len(paths) > 1:
         raise FileError(f"{path} names {len(paths)} text files; give one CSV, or Parquet files")
     return CsvSource(paths[0])
 
 
-def _images(path: str) -> bool:
-    """True for image files; the image libraries are not loaded for tables."""
-    if os.path.isfile(path) and path.endswith((".csv", ".parquet", ".pq", ".gz", ".txt")):
-        return False
-    from keyhole.data.images import is_images
-
-    return is_images(path)
-
-
-def is_parquet(path: str) -> bool:
-    """True for a Parquet file, by its first bytes or its ending."""
+def _is_parquet(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             return file.read(4) == b"PAR1" or path.endswith((".parquet", ".pq"))
@@ -65,13 +75,7 @@ def is_parquet(path: str) -> bool:
 
 
 def random_access(source: Source, folder: Callable[[], str]) -> Source:
-    """A source whose groups can be read at random: itself, in memory, or spooled to Parquet.
-
-    `folder` creates the folder for the spool; it is called only if memory is not enough.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """A source with groups: itself, in memory, or spooled to a `folder` created if needed."""
     if source.groups:
         return source
     tables: list[Any] = []
@@ -80,12 +84,12 @@ def random_access(source: Source, folder: Callable[[], str]) -> Source:
         for block in source.blocks(SPOOL_ROWS):
             tables.append(block.arrow())
             size += tables[-1].nbytes
-            if size > HELD_BYTES:
+            if size > MEMORY_BYTES:
                 if writer is None:
                     path = os.path.join(folder(), "spool.parquet")
                     writer = pq.ParquetWriter(path, tables[0].schema)
                 writer.write_table(pa.concat_tables(tables))
-                tables, size = [], HELD_BYTES  # from now on every block goes to disk
+                tables, size = [], MEMORY_BYTES  # from now on every block goes to disk
     except OSError as fault:
         if isinstance(fault, FileError) or not path:
             raise
@@ -104,11 +108,8 @@ def random_access(source: Source, folder: Callable[[], str]) -> Source:
 
 
 def _open_pipe(stream: Any, name: str, *, ours: bool = False) -> Source:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pipe = Joined(stream.read(4), stream, ours=ours)
-    if pipe.start == b"PAR1":
+    pipe = PeekedStream(b"", stream, ours)
+    if pipe.peek(4) == b"PAR1":
         try:
             table = pq.read_table(pa.BufferReader(pipe.read()))
         except (pa.ArrowException, OSError) as fault:
@@ -131,8 +132,6 @@ def _files(path: str) -> list[str]:
         return [path]
     paths = sorted(glob.glob(path))
     if not paths:
-        from keyhole.data.images.tree import hint_of
-
         raise FileError(f"{path} does not exist{hint_of(path)}")
     return paths
 
@@ -145,11 +144,8 @@ def all_rows(source: Source) -> Rows:
 
 
 def _joined(tables: list[Any], names: list[str]) -> ArrowRows:
-    """The rows of all tables; without tables, no rows of texts."""
-    import pyarrow as pa
-
-    empty = pa.table({name: pa.array([], pa.string()) for name in names})
-    return ArrowRows(pa.concat_tables(tables) if tables else empty)
+    tables = tables or [pa.table({name: pa.array([], pa.string()) for name in names})]
+    return ArrowRows(pa.concat_tables(tables))
 
 
 def numbers_of(data: Any) -> np.ndarray:
@@ -158,3 +154,154 @@ def numbers_of(data: Any) -> np.ndarray:
     if isinstance(source, ImageSource):
         raise DataError(f"expected a matrix, got {source.name} of images")
     return all_rows(source).matrix(source.names)
+
+
+MAX_COLUMNS = 2_000  # whose size is read from the footer
+READ_BYTES = 1 << 16  # buffer of a column; whole column chunks need half as much memory again
+
+
+@dataclass
+class ParquetSource:
+    """Rows of Parquet files with the same columns, in the order of the file names."""
+
+    paths: list[str]
+    label: str = ""
+    wanted: list[str] | None = None  # the columns to read; None: all
+    header: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.header = self._names(self.paths[0])
+        check_names(self.header, self.paths[0])
+
+    @property
+    def name(self) -> str:
+        """The path that the user gave."""
+        return self.label or self.paths[0]
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are read."""
+        wanted = set(self.wanted or [])
+        if self.wanted is None or not wanted <= set(self.header):
+            return self.header  # all, so that a message can show the nearest name
+        return [name for name in self.header if name in wanted]
+
+    @cached_property
+    def places(self) -> list[tuple[str, int, int]]:
+        """Path, row group and number of rows, for every row group."""
+        groups = []
+        for path in self.paths:
+            if differing := sorted(set(self.header) ^ set(self._names(path))):
+                raise DataError(f"{path} has other columns than {self.paths[0]}: {differing}")
+            with self._open(path) as file:
+                for group in range(file.metadata.num_row_groups):
+                    groups.append((path, group, file.metadata.row_group(group).num_rows))
+        return groups
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows in all files, from their footers."""
+        return sum(rows for _, _, rows in self.places)
+
+    @property
+    def groups(self) -> int:
+        """The number of row groups."""
+        return len(self.places)
+
+    def group(self, index: int) -> Rows:
+        """One row group."""
+        path, group, _ = self.places[index]
+        with self._open(path) as file:
+            return self._rows(file.read_row_group(group, columns=self.names))
+
+    def group_blocks(self, index: int, rows: int) -> Iterator[Rows]:
+        """The rows of one row group in order."""
+        path, group, _ = self.places[index]
+        yield from self.file_blocks(path, rows, [group])
+
+    def blocks(self, rows: int) -> Iterator[Rows]:
+        """All rows in order."""
+        for path in dict.fromkeys(path for path, _, _ in self.places):
+            yield from self.file_blocks(path, rows)
+
+    def file_blocks(self, path: str, rows: int, groups: list[int] | None = None) -> Iterator[Rows]:
+        """The rows of one of the files, or of some of its row groups, in order."""
+        with self._open(path) as file:
+            rows = min(rows, self._rows_per_block(file.metadata))
+            for batch in file.iter_batches(rows, columns=self.names, row_groups=groups):
+                yield self._rows(pa.Table.from_batches([batch]))
+
+    def _rows_per_block(self, metadata: Any) -> int:
+        """The rows that take `BLOCK_BYTES`, by the sizes in the footer."""
+        size, rows, names = 0, 0, set(self.names)
+        for index in range(min(metadata.num_row_groups, 4)):
+            group = metadata.row_group(index)
+            rows += group.num_rows
+            for chunk in map(group.column, range(min(group.num_columns, MAX_COLUMNS))):
+                if chunk.path_in_schema.partition(".")[0] in names:
+                    size += chunk.total_uncompressed_size
+        return max(BLOCK_BYTES * rows // max(size, 1), 1)
+
+    @contextmanager
+    def _open(self, path: str) -> Iterator[Any]:
+        """Raises: FileError if the file cannot be read."""
+        try:
+            with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+                yield file
+        except KeyholeError:
+            raise
+        except (pa.ArrowException, OSError) as fault:
+            message = (str(fault).splitlines() or [""])[0][:160].rstrip(".")
+            raise FileError(
+                f"{path} cannot be read as Parquet: {message}; is it complete?"
+            ) from fault
+
+    def _names(self, path: str) -> list[str]:
+        with self._open(path) as file:
+            names = file.schema_arrow.names
+        return [name for name in names if not name.startswith("__index_level_")]
+
+    @cached_property
+    def schema(self) -> Any:
+        """Types for the values of all files. Raises: DataError for numbers beside texts."""
+        types: dict[str, Any] = {}
+        for path in self.paths:
+            with self._open(path) as file:
+                schema = file.schema_arrow
+            for name in self.header:
+                other = schema.field(name).type
+                types[name] = self._common(name, types.get(name, other), other, path)
+        return pa.schema(list(types.items()))
+
+    def _common(self, name: str, first: Any, second: Any, path: str) -> Any:
+        if first == second:
+            return first
+        plain = (t.value_type if pt.is_dictionary(t) else t for t in (first, second))
+        try:
+            schemas = [pa.schema([(name, t)]) for t in plain]
+            return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        except pa.ArrowTypeError as fault:
+            raise DataError(
+                f"{path}: column {name!r} holds {second}, but {first} in {self.paths[0]}; "
+                "convert one of them"
+            ) from fault
+
+    def _rows(self, table: Any) -> Rows:
+        """The rows with the common order and types of columns."""
+        table = table.select(self.names)
+        if len(self.paths) > 1:
+            wanted = pa.schema([self.schema.field(name) for name in self.names])
+            table = table.cast(wanted, safe=False)
+        return ArrowRows(table)
+
+
+def narrow(source: Any, names: set[str]) -> Any:
+    """The source with these columns only, so that long texts of others are not read."""
+    if isinstance(source, Weighted):
+        return replace(source, source=narrow(source.source, names))
+    wanted = [name for name in source.names if name in names]
+    if isinstance(source, ParquetSource):
+        source.wanted = wanted
+    if isinstance(source, TableSource) and isinstance(source.loaded, ArrowRows):
+        return replace(source, loaded=ArrowRows(source.loaded.table.select(wanted)))
+    return source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from abc import ABC, abstractmethod
@@ -9,16 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from keyhole.core.files import aside, faults_of, is_stream
+from keyhole.core.files import atomic_write, faults_of, is_stream
 from keyhole.data import cast
-from keyhole.data.csv_dialect import Dialect, dialect_of, encoded, header_of, lines_of
+from keyhole.data.csv_dialect import dialect_of, encoded, header_of, lines_of
+from keyhole.data.lazy import arrow_csv, pa, pc, pq, pt
 from keyhole.errors import SettingError, printable, printable_json
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 # A spreadsheet would run a text that begins with one of these (full-width forms included).
 FORMULA = "^[=+\\-@\\t\\r\\n\\x00＝＋－＠]"
@@ -51,11 +49,11 @@ def open_sink(path: str, *, json: bool = False, raw_text: bool = False) -> Itera
     if path == "-":
         with faults_of(Path("standard output")):
             sink = _sink(kind, sys.stdout.buffer, raw_text)
-            yield Shown(sink) if sys.stdout.isatty() else sink
+            yield TerminalSink(sink) if sys.stdout.isatty() else sink
             sink.close()
             sys.stdout.flush()
         return
-    with aside(path) as temporary, open(temporary, "wb") as file:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         sink = _sink(kind, file, raw_text)
         yield sink
         sink.close()
@@ -67,10 +65,10 @@ def format_of(path: str, *, json: bool = False) -> str:
         return "json"
     if path == "-" or is_stream(Path(path)):
         return "csv"
-    ending = next((ending for ending in FORMATS if path.lower().endswith(ending)), None)
-    if ending is None:
-        raise SettingError(f"{path}: end the name in one of {', '.join(FORMATS)}")
-    return FORMATS[ending]
+    for ending, kind in FORMATS.items():
+        if path.lower().endswith(ending):
+            return kind
+    raise SettingError(f"{path}: end the name in one of {', '.join(FORMATS)}")
 
 
 def _sink(kind: str, file: Any, raw_text: bool) -> Sink:
@@ -80,16 +78,20 @@ def _sink(kind: str, file: Any, raw_text: bool) -> Sink:
 
 
 @dataclass(frozen=True)
-class Shown(Sink):
+class TerminalSink(Sink):
     """Writes to a terminal, without control sequences."""
 
     sink: Sink
 
     def write(self, table: pa.Table) -> None:
         """Add rows with printable texts and names."""
-        import pyarrow as pa
-
-        columns = [_printable(column) for column in table.columns]
+        columns = []
+        for column in table.columns:
+            values = cast.plain(column)
+            if cast.is_text(values.type) or pt.is_nested(values.type):
+                texts = cast.texts(values).to_pylist()
+                values = pa.array([t if t is None else printable(t) for t in texts], pa.string())
+            columns.append(values)
         self.sink.write(pa.table(columns, names=[printable(n) for n in table.column_names]))
 
     def close(self) -> None:
@@ -97,51 +99,39 @@ class Shown(Sink):
         self.sink.close()
 
 
+@dataclass
 class CsvSink(Sink):
-    """Comma-separated text; a text that a spreadsheet would run begins with an apostrophe.
+    """CSV, in the dialect of its rows; a text that a spreadsheet would run gets an apostrophe."""
 
-    Rows of a CSV are written in its dialect, and unchanged where no gap was filled.
-    """
-
-    def __init__(self, file: Any, raw_text: bool) -> None:
-        self.file = file
-        self.raw_text = raw_text
-        self.begun = False
+    file: Any
+    raw_text: bool
+    begun: bool = False
 
     def write(self, table: pa.Table) -> None:
         """Add rows, after the header if they are the first."""
-        from pyarrow import csv
-
         dialect = dialect_of(table.schema)
         if dialect is not None:
-            self._write_in(table, dialect)
-            return
-        table = table if self.raw_text else without_formulas(table)
-        options = csv.WriteOptions(include_header=not self.begun, quoting_style="needed")
-        csv.write_csv(_plain(table, nested=False), self.file, options)
-        self.begun = True
-
-    def _write_in(self, table: pa.Table, dialect: Dialect) -> None:
-        """Add rows in the dialect of the file from which they come."""
-        text = lines_of(table, dialect)
-        if not self.begun:
-            header = header_of(table.column_names, dialect)
-            text = dialect.preamble + header + dialect.line_end + text
-        self.file.write(encoded(text, dialect, first=not self.begun))
+            text = lines_of(table, dialect)
+            if not self.begun:
+                header = header_of(table.column_names, dialect)
+                text = dialect.preamble + header + dialect.line_end + text
+            self.file.write(encoded(text, dialect, first=not self.begun))
+        else:
+            table = table if self.raw_text else without_formulas(table)
+            options = arrow_csv.WriteOptions(include_header=not self.begun, quoting_style="needed")
+            arrow_csv.write_csv(_plain(table, nested=False), self.file, options)
         self.begun = True
 
 
+@dataclass
 class ParquetSink(Sink):
     """Parquet, with a row group for every table."""
 
-    def __init__(self, file: Any) -> None:
-        self.file = file
-        self.writer: Any = None
+    file: Any
+    writer: Any = None
 
     def write(self, table: pa.Table) -> None:
         """Add a row group."""
-        import pyarrow.parquet as pq
-
         if self.writer is None:
             # Numbers hardly repeat, so a dictionary would cost time and save nothing.
             texts: Any = [f.name for f in table.schema if cast.is_text(f.type)]
@@ -156,16 +146,14 @@ class ParquetSink(Sink):
             self.writer.close()
 
 
+@dataclass
 class JsonSink(Sink):
     """One JSON object a line."""
 
-    def __init__(self, file: Any) -> None:
-        self.file = file
+    file: Any
 
     def write(self, table: pa.Table) -> None:
         """Add lines; NaN and infinite numbers become null."""
-        import json
-
         for row in _plain(table).to_pylist():
             text = json.dumps(_finite(row), ensure_ascii=False, default=str, allow_nan=False)
             self.file.write(printable_json(text).encode() + b"\n")
@@ -173,20 +161,17 @@ class JsonSink(Sink):
 
 def without_formulas(table: pa.Table) -> pa.Table:
     """The table with an apostrophe before every text and name that a spreadsheet would run."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     columns = []
     for column in table.columns:
         values = cast.plain(column)
         if cast.is_text(values.type):
-            formula = pc.and_(  # pyright: ignore
-                pc.match_substring_regex(values, FORMULA),  # pyright: ignore
-                pc.invert(pc.match_substring_regex(values, HARMLESS)),  # pyright: ignore
+            formula = pc.and_(
+                pc.match_substring_regex(values, FORMULA),
+                pc.invert(pc.match_substring_regex(values, HARMLESS)),
             )
-            if pc.any(formula).as_py():  # pyright: ignore
-                quoted = pc.binary_join_element_wise(pa.scalar("'"), values.cast(pa.string()), "")  # pyright: ignore
-                values = pc.if_else(formula, quoted, values)  # pyright: ignore
+            if pc.any(formula).as_py():
+                quoted = pc.binary_join_element_wise(pa.scalar("'"), values.cast(pa.string()), "")
+                values = pc.if_else(formula, quoted, values)
         columns.append(values)
     names = [f"'{n}" if n.startswith(tuple("=+-@\t\r\n")) else n for n in table.column_names]
     return pa.table(columns, names=names).replace_schema_metadata(table.schema.metadata)
@@ -201,25 +186,13 @@ def _finite(value: Any) -> Any:
     return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
-def _printable(column: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.types as pt
-
-    values = cast.plain(column)
-    if not cast.is_text(values.type) and not pt.is_nested(values.type):
-        return values
-    texts = cast.texts(values).to_pylist()
-    return pa.array([None if t is None else printable(t) for t in texts], pa.string())
-
-
 def _plain(table: pa.Table, *, nested: bool = True) -> pa.Table:
     """The table with durations in seconds, which models can read; `nested`: JSON holds lists."""
-    import pyarrow.types as pt
-
+    texts = () if nested else (pt.is_dictionary, pt.is_nested, pt.is_null)
     for index, field in enumerate(table.schema):
-        column, other = table.column(index), (pt.is_dictionary, pt.is_nested, pt.is_null)
+        column = table.column(index)
         if pt.is_duration(field.type):
             table = table.set_column(index, field.name, cast.numbers_or_gaps(column))
-        elif not nested and any(test(field.type) for test in other):
+        elif any(test(field.type) for test in texts):
             table = table.set_column(index, field.name, cast.texts(column))
     return table

@@ -7,55 +7,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
 
 from keyhole.data import cast, levels
 from keyhole.data.csv_dialect import Dialect, cleaned, dialect_of
+from keyhole.data.lazy import pa, pt
 from keyhole.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 BLOCK_BYTES = 1 << 26  # of the rows of a block, however long their texts are
 
 
-class Rows(Protocol):
-    """A block of rows with named columns."""
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the columns, in order."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def column(self, name: str) -> pa.Array:
-        """One column as an Arrow array; float NaN and null both mean missing."""
-        ...
-
-    def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
-        """Numeric columns as floats (rows, columns), NaN for missing.
-
-        `start` is the index of the first row in its source, for messages. Raises: DataError.
-        """
-        ...
-
-    def take(self, rows: slice | np.ndarray) -> Rows:
-        """The rows at these positions."""
-        ...
-
-    def arrow(self) -> pa.Table:
-        """All columns as an Arrow table; the cells of a CSV are its raw texts."""
-        ...
-
-
 @dataclass(frozen=True)
 class ArrowRows:
-    """The rows of an Arrow table; `column` cleans the raw texts of a CSV."""
+    """The rows of an Arrow table; `column` cleans the raw texts of a CSV, `arrow` does not."""
 
     table: pa.Table
 
@@ -73,18 +40,16 @@ class ArrowRows:
         return self.table.num_rows
 
     def column(self, name: str) -> pa.Array:
-        """One column as one Arrow array."""
+        """One column as one Arrow array; float NaN and null both mean missing."""
         values = cast.plain(self.table.column(name))
         return values if self.dialect is None else cleaned(values)
 
     def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
-        """Numeric columns as floats, converted together if all are floats."""
-        import pyarrow.types as pt
-
-        types = [self.table.schema.field(name).type for name in names]
-        floats = all(pt.is_floating(t) and not pt.is_float16(t) for t in types)
+        """Numeric columns as floats, NaN for gaps. Raises: DataError; rows count from `start`."""
+        table = self.table.select(list(names))
+        floats = all(pt.is_floating(t) and not pt.is_float16(t) for t in table.schema.types)
         if names and floats and len(self) > 1:
-            batch = self.table.select(list(names)).combine_chunks().to_batches()[0]
+            batch = table.combine_chunks().to_batches()[0]
             return batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
         matrix = np.empty((len(self), len(names)))
         for i, name in enumerate(names):
@@ -120,8 +85,6 @@ class ArrayRows:
 
     def column(self, name: str) -> pa.Array:
         """One column as an Arrow array, NaN as missing."""
-        import pyarrow as pa
-
         return pa.array(np.ascontiguousarray(self._dense([name])[:, 0]), from_pandas=True)
 
     def matrix(self, names: Sequence[str], start: int = 0) -> np.ndarray:
@@ -134,7 +97,7 @@ class ArrayRows:
         if list(names) != self.names:
             values = values[:, [self.names.index(name) for name in names]]
         if sparse.issparse(values):
-            values = values.toarray().astype(np.float64, copy=False)
+            return values.toarray().astype(np.float64, copy=False)
         return values
 
     def take(self, rows: slice | np.ndarray) -> ArrayRows:
@@ -143,9 +106,10 @@ class ArrayRows:
 
     def arrow(self) -> pa.Table:
         """The columns as an Arrow table."""
-        import pyarrow as pa
-
         return pa.table([self.column(name) for name in self.names], names=self.names)
+
+
+Rows = ArrowRows | ArrayRows  # a block of rows with named columns
 
 
 class Source(Protocol):
@@ -222,25 +186,19 @@ def check_names(names: Sequence[str], where: str, rows: int | str = "") -> None:
             f"{where} has no columns: 0 feature(s) (shape=({rows}, 0)) while a minimum of 1 is "
             "required."
         )
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{where} has columns with the same name: {twice}; rename one of each")
 
 
 def check_columns(wanted: list[str], given: list[str], who: str) -> None:
-    """Every wanted column must be given.
-
-    Raises: DataError that shows the nearest name.
-    """
+    """Raises: DataError, with the closest name, if a wanted column is not given."""
     names = set(given)
     absent = [name for name in wanted if name not in names]
-    if not absent:
-        return
-    name = absent[0]
-    near = difflib.get_close_matches(name, given, 1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"given columns: {given[:20]}"
-    more = f" ({len(absent)} columns are absent)" if len(absent) > 1 else ""
-    raise DataError(f"column {name!r}, which {who} needs, is absent{more}; {hint}")
+    if absent:
+        close = difflib.get_close_matches(absent[0], given, 1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"given columns: {given[:20]}"
+        more = f" ({len(absent)} columns are absent)" if len(absent) > 1 else ""
+        raise DataError(f"column {absent[0]!r}, which {who} needs, is absent{more}; {hint}")
 
 
 def finite_matrix(rows: Rows, names: list[str], start: int) -> np.ndarray:
@@ -257,10 +215,7 @@ def finite_matrix(rows: Rows, names: list[str], start: int) -> np.ndarray:
 
 
 def weights(rows: Rows, column: str) -> np.ndarray:
-    """The weight of each row; a missing weight is zero.
-
-    Raises: DataError for a weight that is negative or not a number.
-    """
+    """The weight of each row, zero if missing. Raises: DataError for an invalid weight."""
     values = np.nan_to_num(levels.numbers(column, rows.column(column)))
     if (values < 0).any():
         raise DataError(
@@ -311,20 +266,16 @@ class Weighted:
 
 
 def weighted(source: Source, column: str | None) -> Source:
-    """The source without its rows of weight zero.
-
-    Raises: DataError if all weights are zero.
-    """
+    """The source without its rows of weight zero. Raises: DataError if all weights are zero."""
     if column is None or column not in source.names:
         return source
     sizes, rows = {}, 0
     for group in range(source.groups):
         block = source.group(group)
         rows += len(block)
-        sizes[group] = int((weights(block, column) > 0).sum())
-    nonzero = {group: size for group, size in sizes.items() if size}
-    if rows and not nonzero:
+        if size := np.count_nonzero(weights(block, column)):
+            sizes[group] = size
+    if rows and not sizes:
         raise DataError(f"weight column {column!r} gives no row of {source.name} any weight")
-    if sum(sizes.values()) == rows:
-        return source
-    return Weighted(source, column, nonzero, source.name)
+    whole = sum(sizes.values()) == rows
+    return source if whole else Weighted(source, column, sizes, source.name)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar, runtime_che
 from keyhole.core.files import faults_of, stands_at, try_lock, write_whole
 from keyhole.core.outputs import Scratch
 from keyhole.data import Source
-from keyhole.data.parquet import ParquetSource
+from keyhole.data.opening import ParquetSource
 from keyhole.data.sinks import open_sink
 from keyhole.errors import FileError
 

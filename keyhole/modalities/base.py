@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from keyhole.core import coordinates
+from keyhole.core import layout as core_layout
 from keyhole.core.layout import Layout
 from keyhole.core.parts import Described, build
 from keyhole.core.records import Batch
@@ -331,7 +331,7 @@ class Modality(Described):
 
     def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """Where distances between rows are measured: the point of each; NaN on axes of a gap."""
-        return coordinates.coordinates(batch, self.layout)
+        return core_layout.coordinates(batch, self.layout)
 
     def scale_deviance(
         self, deviance: Float[Tensor, "*lead row feature"], batch: Batch

@@ -1,7 +1,4 @@
-"""Strict JSON: no NaN, infinities, duplicate keys or deep nesting; records; format numbers.
-
-A record is a dataclass whose fields say which keys a JSON object must have, and of which types.
-"""
+"""Strict JSON: no NaN, infinities, duplicate keys or deep nesting; records; format numbers."""
 
 import json
 import math
@@ -16,40 +13,40 @@ from keyhole.core.environment import install_command
 from keyhole.core.parts import fits
 from keyhole.errors import BundleError
 
-MOST_DEPTH = 32
-MOST_ENTRIES = 1 << 17  # of an object, or objects and lists of a list; no fit makes so many
-MOST_ITEMS = 1 << 20  # of a list of numbers or texts: an image's pixels are the most there are
-# in a text, of objects, lists, keys and items or inside texts: each takes half a second to parse
-MOST_MARKS = {b"{": 1 << 18, b"[": 1 << 18, b'":': 1 << 19, b",": 1 << 21}
-NESTS = {dict, list}
-MOST_WHOLE = 1 << 63  # a whole number of ours fits 64 bits
+MAX_DEPTH = 32
+MAX_ENTRIES = 1 << 17  # keys of an object, or objects and lists in a list: no fit makes so many
+MAX_ITEMS = 1 << 20  # numbers or texts in a list: an image's pixels are the most there are
+# Counts of these characters, inside texts too: more would take half a second each to parse.
+MAX_COUNTS = {b"{": 1 << 18, b"[": 1 << 18, b'":': 1 << 19, b",": 1 << 21}
+CONTAINERS = {dict, list}
+INT64_END = 1 << 63
 PLAIN = bytes.maketrans(b"123456789E", b"000000000e")
 LARGE = (b"e000", b"e+000", b"0" * 200)  # in every number that is too large for a float, PLAIN
 # in every whole number of more than 63 bits, PLAIN, and not in a long fraction
 LONG = tuple(start + b"0" * 19 for start in (b"[", b",", b":", b"-", b" ", b"\n", b"\t", b"\r"))
-LONE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a pair, which is no character by itself
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a pair: no character by itself
 
 Record = TypeVar("Record")
 
 
 def strict_json(text: bytes, where: str) -> Any:
-    """The value of a JSON text.
-
-    Raises: BundleError that names the file and what is wrong with it.
-    """
+    """The value of a JSON text. Raises: BundleError that names the file and the fault."""
     plain = text.translate(PLAIN)
     try:
-        _check_marks(text)
+        for characters, most in MAX_COUNTS.items():
+            count = text.count(characters)
+            if count > most:
+                raise ValueError(f"it holds {count:,} {characters.decode()!r}, more than {most:,}")
         value = json.loads(
             text.decode("utf8"),
             object_pairs_hook=_unique,
             parse_constant=_refuse,
-            # Asked of each number these cost a second for 400,000, and hardly any text needs it.
+            # These take a second for 400,000 numbers, and hardly any text needs them.
             parse_float=_finite if any(digits in plain for digits in LARGE) else None,
             parse_int=_whole if any(digits in plain for digits in LONG) else None,
         )
         _check_nesting(value)
-        if LONE.search(text):
+        if SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf8")
     except RecursionError as fault:
         raise BundleError(f"{where} is nested too deeply") from fault
@@ -59,17 +56,13 @@ def strict_json(text: bytes, where: str) -> Any:
 
 
 def record(cls: type[Record], value: Any, where: str) -> Record:
-    """The dataclass that a JSON object describes: its keys and no others, of its types.
-
-    A field with a default may be absent, so older files can be read. Raises: BundleError.
-    """
+    """The dataclass of a JSON object with exactly its keys and types. Raises: BundleError."""
     schema = get_type_hints(cls)
     if not isinstance(value, dict):
         raise BundleError(f"{where} must be an object, got {value!r:.80}")
     known = {field.name: field for field in fields(cls)}  # pyright: ignore
-    odd = sorted(set(value) - set(known))
-    if odd:
-        raise BundleError(f"{where} has a key that this version does not know: {odd[0]!r:.80}")
+    if unknown := sorted(set(value) - set(known)):
+        raise BundleError(f"{where} has a key that this version does not know: {unknown[0]!r:.80}")
     for name, field in known.items():
         required = field.default is MISSING and field.default_factory is MISSING
         if required and name not in value:
@@ -79,17 +72,14 @@ def record(cls: type[Record], value: Any, where: str) -> Record:
 
 @contextmanager
 def wrap_errors(where: str) -> Iterator[None]:
-    """Whatever fails while values from a file are put to use, is said to be the file's fault.
-
-    Raises: BundleError.
-    """
+    """Raises: BundleError for whatever fails while values from a file are put to use."""
     try:
         yield
     except BundleError:
         raise
     except Exception as fault:
-        said = str(fault) or type(fault).__name__
-        raise BundleError(f"{where} cannot be used: {said:.200}") from fault
+        message = str(fault) or type(fault).__name__
+        raise BundleError(f"{where} cannot be used: {message:.200}") from fault
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
@@ -108,13 +98,13 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > MOST_ENTRIES:
+    if len(pairs) > MAX_ENTRIES:
         raise ValueError(f"it holds an object of {len(pairs):,} keys")
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         counts = Counter(name for name, _ in pairs)
         raise ValueError(f"key {counts.most_common(1)[0][0]!r:.80} stands twice")
-    return found
+    return value
 
 
 def _refuse(constant: str) -> float:
@@ -129,31 +119,21 @@ def _finite(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    if len(text) > 20 or not -MOST_WHOLE <= int(text) < MOST_WHOLE:
+    if len(text) > 20 or not -INT64_END <= int(text) < INT64_END:
         raise ValueError(f"{text[:20]} is too large for a whole number")
     return int(text)
 
 
-def _check_marks(text: bytes) -> None:
-    """Refuse what would take seconds to parse."""
-    for mark, most in MOST_MARKS.items():
-        if text.count(mark) > most:
-            raise ValueError(
-                f"it holds {text.count(mark):,} {mark.decode()!r}, more than {most:,}"
-            )
-
-
 def _check_nesting(value: Any) -> None:
-    """Refuse what is nested deeper, or holds longer lists, than anything of ours."""
-    layer = [value] if type(value) in NESTS else []
-    for _ in range(MOST_DEPTH + 1):
+    layer = [value] if type(value) in CONTAINERS else []
+    for _ in range(MAX_DEPTH + 1):
         inner: list[Any] = []
         for items in layer:
-            if len(items) > MOST_ITEMS:
+            if len(items) > MAX_ITEMS:
                 raise ValueError(f"it holds a list of {len(items):,} items")
             values = items.values() if isinstance(items, dict) else items
-            nested = [item for item in values if type(item) in NESTS]
-            if len(nested) > MOST_ENTRIES:
+            nested = [item for item in values if type(item) in CONTAINERS]
+            if len(nested) > MAX_ENTRIES:
                 raise ValueError(f"it holds a list of {len(nested):,} lists or objects")
             inner += nested
         layer = inner
@@ -165,7 +145,7 @@ FORMAT = 1  # raised by one with every change that an older version could misrea
 
 
 def check_format(manifest: Any, where: str) -> None:
-    """Raises: BundleError for a newer format, or for what is no format at all."""
+    """Raises: BundleError for a newer or invalid format."""
     number = manifest.get("format") if isinstance(manifest, dict) else None
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise BundleError(f"{where} is not a keyhole model: its format is {number!r:.40}")

@@ -118,7 +118,7 @@ class Impute(Task):
         import torch
 
         from keyhole.autoencoder.sampling import draw_gaps
-        from keyhole.core.draws import hash_of
+        from keyhole.core.environment import hash_of
 
         fitted = self.autoencoder
         noise = torch.Generator().manual_seed(hash_of(self.seed, draw * (1 << 40) + start))

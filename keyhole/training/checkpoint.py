@@ -19,14 +19,8 @@ from keyhole import __version__
 from keyhole.core.environment import seed_from
 from keyhole.core.progress import History
 from keyhole.errors import BundleError, KeyholeWarning
+from keyhole.store.bundle import check_tensors, opened, read_header, read_tensors, write_tensors
 from keyhole.store.strict import record, strict_json, wrap_errors
-from keyhole.store.tensors import (
-    check_tensors,
-    opened,
-    read_header,
-    read_tensors,
-    write_tensors,
-)
 
 EVERY_S = 5.0
 

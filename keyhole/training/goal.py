@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from keyhole.core.draws import hash_of
+from keyhole.core.environment import hash_of
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.modalities.prepared import Feed

@@ -13,7 +13,7 @@ import pytest
 from keyhole import Autoencoder
 from keyhole.data import open_source
 from keyhole.data.numerals import study, study_columns
-from keyhole.data.parquet import narrow
+from keyhole.data.opening import narrow
 from keyhole.data.sinks import CsvSink, JsonSink
 from keyhole.data.source import weighted
 from keyhole.errors import DataError

@@ -208,7 +208,7 @@ def test_pools_go_through_every_training_row_and_no_other(grouped, monkeypatch):
 def test_a_csv_spooled_to_disk_makes_the_same_model_as_one_in_memory(tmp_path, monkeypatch):
     mixed(1200).to_csv(tmp_path / "t.csv", index=False)
     in_memory = fitted(tmp_path / "t.csv", steps=40)
-    monkeypatch.setattr("keyhole.data.opening.HELD_BYTES", 20_000)
+    monkeypatch.setattr("keyhole.data.opening.MEMORY_BYTES", 20_000)
     spooled = fitted(tmp_path / "t.csv", steps=40)
     assert same_model(in_memory, spooled)
 

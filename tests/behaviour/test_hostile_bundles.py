@@ -14,8 +14,8 @@ from benchmarks.mutants import manifest_of, seal
 from keyhole import AnomalyDetector, Autoencoder, Generator
 from keyhole.errors import BundleError
 from keyhole.model.priors import Mixture
+from keyhole.store.bundle import write_tensors
 from keyhole.store.strict import strict_json
-from keyhole.store.tensors import write_tensors
 from keyhole.tasks import Impute, Reconstruct
 
 

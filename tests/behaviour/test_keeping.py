@@ -27,7 +27,8 @@ from keyhole import AnomalyDetector, Autoencoder
 from keyhole.core import files
 from keyhole.core.parts import kinds, parse
 from keyhole.errors import BundleError, FileError, KeyholeWarning, SettingError
-from keyhole.store import read_bundle, tensors, write_bundle
+from keyhole.store import bundle as bundle_module
+from keyhole.store import read_bundle, write_bundle
 from keyhole.training import TrainingConfig, checkpoint
 
 HOUSE = Path(keyhole.__file__).parent
@@ -157,9 +158,9 @@ def test_what_is_no_bundle_is_refused_with_the_reason(tmp_path):
     refused(tmp_path / "others", "is not a keyhole model", "it has no manifest")
     save_file({}, tmp_path / "others", {"keyhole": "[1]"})
     refused(tmp_path / "others", "it has no manifest")
-    tensors.write_tensors(tmp_path / "list", {}, "[1]")
+    bundle_module.write_tensors(tmp_path / "list", {}, "[1]")
     refused(tmp_path / "list", "is not a keyhole model")
-    tensors.write_tensors(tmp_path / "run.part", {}, '{"step": 3}')
+    bundle_module.write_tensors(tmp_path / "run.part", {}, '{"step": 3}')
     refused(tmp_path / "run.part", "is not a keyhole model: its format is None")
 
 
@@ -338,7 +339,7 @@ def test_weights_that_are_no_numbers_are_refused(bundle, value):
     header, _ = split(bundle)
     tensors_of = load_file(bundle)
     tensors_of["decoder.layers.0.bias"][..., 3] = value
-    tensors.write_tensors(bundle, tensors_of, header["__metadata__"]["keyhole"])
+    bundle_module.write_tensors(bundle, tensors_of, header["__metadata__"]["keyhole"])
     refused(bundle, "not numbers", "decoder.layers.0.bias")
 
 
@@ -422,7 +423,7 @@ def killed_at_byte(size, work):
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    tensors.open = cut
+    bundle_module.open = cut
     work()
 
 
@@ -500,7 +501,7 @@ def test_a_fault_of_the_disk_is_one_clear_error_and_the_old_bundle_stays(
 
     with monkeypatch.context() as patch:
         if call == "write":
-            patch.setattr(tensors, "open", fails, raising=False)
+            patch.setattr(bundle_module, "open", fails, raising=False)
         else:
             patch.setattr(os, call, fails)
         with pytest.raises(FileError) as caught:
@@ -545,7 +546,7 @@ def test_a_fault_between_the_two_renames_of_a_folder_leaves_the_old_one(
 ):
     target, replace = tmp_path / "copy.zarr", os.replace
     for content in ("old", "new"):
-        with files.folder_aside(target) as folder:
+        with files.atomic_folder(target) as folder:
             (folder / "chunk").write_text(content)
     assert (target / "chunk").read_text() == "new"
 
@@ -555,13 +556,13 @@ def test_a_fault_between_the_two_renames_of_a_folder_leaves_the_old_one(
         replace(source, place)
 
     monkeypatch.setattr(os, "replace", fails)
-    with pytest.raises((KeyboardInterrupt, FileError)), files.folder_aside(target) as folder:
+    with pytest.raises((KeyboardInterrupt, FileError)), files.atomic_folder(target) as folder:
         (folder / "chunk").write_text("newer")
     assert (target / "chunk").read_text() == "new"
     assert hidden(tmp_path) == []
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FileError, match="is a file; give the name of a folder"):
-        files.folder_aside(tmp_path / "file").__enter__()
+        files.atomic_folder(tmp_path / "file").__enter__()
 
 
 def test_the_next_save_clears_what_kills_left_but_nothing_in_use(bundle, model):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from benchmarks.mutants import manifest_of, seal
 from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
 from keyhole.errors import BundleError, DataError
-from keyhole.store.tensors import write_tensors
+from keyhole.store.bundle import write_tensors
 
 MIX = np.random.default_rng(99).normal(size=(2, 2))
 

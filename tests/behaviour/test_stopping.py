@@ -15,7 +15,7 @@ import pytest
 
 from keyhole import AnomalyDetector, Autoencoder, cli
 from keyhole.cli import run
-from keyhole.core.files import beside, write_whole
+from keyhole.core.files import scratch_file, write_whole
 from keyhole.core.outputs import Scratch
 from keyhole.data import opening
 from keyhole.errors import FileError
@@ -40,7 +40,7 @@ def place(tmp_path_factory):
 def temporary(tmp_path, monkeypatch):
     """The folder for temporary files; all that is read goes there."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(opening, "HELD_BYTES", 0)
+    monkeypatch.setattr(opening, "MEMORY_BYTES", 0)
     monkeypatch.setattr(opening, "SPOOL_ROWS", 10)
     return tmp_path
 
@@ -119,7 +119,7 @@ def test_what_a_kill_leaves_is_cleared_by_a_later_run_and_nothing_in_use(place, 
 def test_a_scratch_file_that_a_kill_left_is_cleared_by_the_next_write_to_its_place(tmp_path):
     pid = os.fork()
     if not pid:
-        with beside(tmp_path / "a.tif") as scratch:
+        with scratch_file(tmp_path / "a.tif") as scratch:
             Path(scratch).write_bytes(b"pixels")
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -137,7 +137,7 @@ def test_a_temporary_folder_that_is_not_needed_need_not_exist(place, tmp_path, m
 
 def test_a_temporary_folder_that_is_needed_and_absent_is_named(place, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
-    monkeypatch.setattr(opening, "HELD_BYTES", 0)
+    monkeypatch.setattr(opening, "MEMORY_BYTES", 0)
     with pytest.raises(FileError, match=r"no temporary folder can be made.*set TMPDIR"):
         Autoencoder(training=TrainingConfig(steps=3)).fit(str(place / "t.csv"))
 

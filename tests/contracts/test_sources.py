@@ -236,7 +236,7 @@ def test_a_named_pipe_is_read_once(tmp_path):
 def test_a_csv_is_held_in_memory_or_spooled_and_gives_the_same_groups(
     held_bytes, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("keyhole.data.opening.HELD_BYTES", held_bytes)
+    monkeypatch.setattr("keyhole.data.opening.MEMORY_BYTES", held_bytes)
     monkeypatch.setattr("keyhole.data.opening.SPOOL_ROWS", 8)
     FRAME.to_csv(tmp_path / "t.csv", index=False)
     source = random_access(open_source(tmp_path / "t.csv"), lambda: str(tmp_path))

@@ -6,10 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole.core import coordinates as points
+from keyhole.core import layout as points
 from keyhole.core import robust
-from keyhole.core.coordinates import coordinates, filled, gaps
-from keyhole.core.layout import Layout, Slot
+from keyhole.core.layout import Layout, Slot, coordinates, filled, gaps
 from keyhole.core.records import Batch
 from keyhole.core.robust import trimmed
 from keyhole.modalities.rows import reference

@@ -1,7 +1,4 @@
-"""Images in files and arrays: opened, read by window, and written back as they came.
-
-A new format is one file with a subclass of `ImageFile`, and one line in the import below.
-"""
+"""Images in files and arrays; a new format is a subclass of `ImageFile`, imported below."""
 
 from keyhole.data.images import dicom, pillow, tiff, volumes  # noqa: F401
 from keyhole.data.images.image import Image, ImageFile, Skipped

@@ -1,16 +1,15 @@
-"""Arrays of images: memory-mapped files, a cache of the last decoded plane, axes, arrays."""
+"""Arrays of images: in mapped files, in memory, a cache of the last decoded plane, and axes."""
 
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Self
 
 import numpy as np
 
-from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, check_dtype, limits_of
+from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, check_dtype
 from keyhole.errors import DataError, SettingError
 
 
@@ -29,23 +28,13 @@ class MappedArray:
         """The byte after the last."""
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
-    def array(self, *, write: bool = False, path: str | None = None) -> np.memmap:
-        """The mapped array. Drop it soon: touched pages count as memory while it lives.
+    def array(self, *, write: bool = False) -> np.memmap:
+        """The mapped array. Drop it soon: touched pages count as memory while it lives."""
+        mode, order = "r+" if write else "r", "F" if self.fortran else "C"
+        return np.memmap(self.path, self.dtype, mode, self.offset, self.shape, order)
 
-        `path` may name a copy of the file.
-        """
-        return np.memmap(
-            self.path if path is None else path,
-            self.dtype,
-            mode="r+" if write else "r",
-            offset=self.offset,
-            shape=self.shape,
-            order="F" if self.fortran else "C",
-        )
-
-    def check_size(self) -> None:
-        """Raises: DataError if the file is shorter than its pixels."""
-        size = os.path.getsize(self.path)
+    def check_size(self, size: int) -> None:
+        """Raises: DataError if a file of this size is shorter than its pixels."""
         if size < self.end:
             raise DataError(truncated(size, self.end))
 
@@ -99,75 +88,47 @@ class AxisLayout:
     alpha: int = 0
 
     @property
-    def height(self) -> int:
-        """Rows of a plane."""
-        return self.shape[self.y]
-
-    @property
-    def width(self) -> int:
-        """Columns of a plane."""
-        return self.shape[self.x]
-
-    @property
-    def channels(self) -> int:
-        """Colours of a pixel, without alpha."""
-        return 1 if self.sample is None else self.shape[self.sample] - self.alpha
-
-    @property
     def size(self) -> tuple[int, int, int]:
-        """Height, width and channels."""
-        return self.height, self.width, self.channels
-
-    @property
-    def counted(self) -> tuple[int, ...]:
-        """The lengths of the axes that count planes."""
-        return tuple(n for axis, n in enumerate(self.shape) if axis not in self._plane_axes)
+        """Height, width, and the number of colours without alpha."""
+        channels = 1 if self.sample is None else self.shape[self.sample] - self.alpha
+        return self.shape[self.y], self.shape[self.x], channels
 
     @property
     def planes(self) -> int:
         """The number of planes."""
-        return math.prod(self.counted)
+        return math.prod(self._counted)
+
+    @property
+    def _counted(self) -> tuple[int, ...]:
+        return tuple(n for axis, n in enumerate(self.shape) if axis not in self._plane_axes)
 
     def read(self, array: Any, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window (height, width, channel), alpha included; a view if possible."""
-        window = np.asarray(array[self._index(plane, y, x)])
-        if self.sample is None:
-            return (window.T if self.y > self.x else window)[..., None]
-        return window.transpose(self._order)
+        window = np.asarray(array[self._index(plane, y, x)]).transpose(self._order)
+        return window[..., None] if self.sample is None else window
 
     def write(self, array: Any, plane: int, y: slice, rows: np.ndarray) -> None:
         """Write rows (height, width, channel) where `read` finds them."""
-        if self.sample is None:
-            flat = rows[..., 0]
-            values = flat.T if self.y > self.x else flat
-        else:
-            values = rows.transpose(tuple(np.argsort(self._order)))
-        array[self._index(plane, y, slice(None))] = values
+        values = rows[..., 0] if self.sample is None else rows
+        array[self._index(plane, y, slice(None))] = values.transpose(np.argsort(self._order))
 
     @property
     def _plane_axes(self) -> tuple[int, ...]:
-        axes = (self.y, self.x) if self.sample is None else (self.y, self.x, self.sample)
-        return tuple(sorted(axes))
+        return tuple(axis for axis in (self.y, self.x, self.sample) if axis is not None)
 
     @property
     def _order(self) -> tuple[int, ...]:
-        axes = self._plane_axes
-        return tuple(axes.index(i) for i in (self.y, self.x, self.sample) if i is not None)
+        return tuple(sorted(self._plane_axes).index(axis) for axis in self._plane_axes)
 
     def _index(self, plane: int, y: slice, x: slice) -> tuple[Any, ...]:
-        counts = iter(np.unravel_index(plane, self.counted) if self.counted else ())
-        slices = {self.y: y, self.x: x, self.sample: slice(None)}
-        return tuple(
-            slices[axis] if axis in self._plane_axes else int(next(counts))
-            for axis in range(len(self.shape))
-        )
+        counts = iter(np.unravel_index(plane, self._counted) if self._counted else ())
+        slices = dict(zip(self._plane_axes, (y, x, slice(None))))
+        axes = range(len(self.shape))
+        return tuple(slices[axis] if axis in slices else int(next(counts)) for axis in axes)
 
 
 def checked_axes(axes: str | None) -> str | None:
-    """The letters in capitals.
-
-    Raises: SettingError for invalid letters.
-    """
+    """The letters in capitals. Raises: SettingError for invalid letters."""
     if axes is None:
         return None
     letters = axes.upper() if isinstance(axes, str) else ""
@@ -180,9 +141,7 @@ def checked_axes(axes: str | None) -> str | None:
     return letters
 
 
-def layout_of(
-    shape: tuple[int, ...], axes: str | None = None, *, sample: str = "", alpha: int = 0
-) -> AxisLayout:
+def layout_of(shape: tuple[int, ...], axes: str | None = None, *, sample: str = "") -> AxisLayout:
     """The planes of an array of this shape; `sample` is the letter of its channels, C or else S.
 
     Raises: DataError if the letters do not fit the shape, or the array is empty.
@@ -197,11 +156,10 @@ def layout_of(
         raise DataError(f"it is empty: its shape is {shape}")
     channel = sample or ("C" if "C" in letters else "S")
     channel_axis = letters.index(channel) if channel in letters else None
-    return AxisLayout(tuple(shape), letters.index("Y"), letters.index("X"), channel_axis, alpha)
+    return AxisLayout(tuple(shape), letters.index("Y"), letters.index("X"), channel_axis)
 
 
 def _guessed(shape: tuple[int, ...]) -> str:
-    """The axes of an array, guessed from its shape."""
     if len(shape) < 2:
         raise DataError(f"shape {shape} is not an image; give an array of (height, width) or more")
     if len(shape) == 3:
@@ -217,7 +175,6 @@ def _guessed(shape: tuple[int, ...]) -> str:
 
 
 def _example(shape: tuple[int, ...]) -> str:
-    """An example of letters that fit the shape."""
     colour = len(shape) > 2 and shape[-1] in COLOURS
     letters = "NPQTZYX" + "C" * colour
     return letters[-len(shape) :] if 2 <= len(shape) <= len(letters) else "ZYX"
@@ -228,12 +185,9 @@ class ArrayFile(ImageFile):
 
     kind = "array"
     endings = ()
-
-    def __init__(self, array: np.ndarray, layout: AxisLayout, options: OpenOptions) -> None:
-        super().__init__("", options)
-        self.array = array
-        self.layout = layout
-        self.mask: np.ndarray | None = None  # True where a masked array is masked
+    array: np.ndarray
+    layout: AxisLayout
+    mask: np.ndarray | None = None  # True where a masked array is masked
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
@@ -247,16 +201,16 @@ class ArrayFile(ImageFile):
             array = np.asarray(data)
         except Exception as fault:  # whatever an object's own conversion raises
             raise DataError(f"{options.name} is not an array: {fault!s:.160}") from fault
+        file = cls("", options)
         try:
             check_dtype(array.dtype)
-            layout = layout_of(array.shape, options.axes)
+            file.array, file.layout = array, layout_of(array.shape, options.axes)
         except DataError as fault:
             raise DataError(f"{options.name}: {fault}") from fault
-        file = cls(array, layout, options)
         if isinstance(data, np.ma.MaskedArray):
             file.mask = np.ma.getmaskarray(data)
-        for plane in range(layout.planes):
-            file.add(layout.size, array.dtype, limits_of(array.dtype), f"image {first + plane}")
+        for plane in range(file.layout.planes):
+            file.add(file.layout.size, array.dtype, f"image {first + plane}")
         return file
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
@@ -274,44 +228,12 @@ class ArrayFile(ImageFile):
         yield
 
     def filled(self, planes: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
-        """An array like the given one with these planes, and how many pixels were clipped.
-
-        A masked array keeps its mask and the values below it.
-        """
-        out = np.empty_like(self.array, subok=False)
-        total = 0
+        """Such an array with these planes and the given mask; and how many pixels were clipped."""
+        out, total = np.empty_like(self.array, subok=False), 0
         for image, values in zip(self.images, planes, strict=True):
-            size = (image.height, image.width, image.channels)
-            if values.shape != size:
-                raise DataError(f"{image.name}: expected shape {size}, got {values.shape}")
-            whole = slice(0, image.height)
-            raw, clipped = self.raw_rows(image.plane, whole, values)
+            if values.shape != image.size:
+                raise DataError(f"{image.name}: expected shape {image.size}, got {values.shape}")
+            raw, clipped = self.raw_rows(image.plane, slice(0, image.height), values)
             self.layout.write(out, image.plane, slice(None), raw)
             total += clipped
-        if isinstance(self.mask, np.ndarray):
-            out = np.ma.MaskedArray(out, self.mask)
-        return out, total
-
-
-@dataclass(frozen=True)
-class Given:
-    """Images as they were given: an array, or a list of arrays.
-
-    `clipped` counts the pixels that did not fit the type.
-    """
-
-    images: Any
-    clipped: int
-
-
-def filled(files: Sequence[ArrayFile], planes: Sequence[np.ndarray], *, listed: bool) -> Given:
-    """The planes in arrays like the given ones; a list if a list was given.
-
-    Raises: DataError if the planes do not fit.
-    """
-    expected = sum(len(file.images) for file in files)
-    if len(planes) != expected:
-        raise DataError(f"expected {expected} images, got {len(planes)}")
-    rest = iter(planes)
-    arrays, counts = zip(*(file.filled(list(islice(rest, len(file.images)))) for file in files))
-    return Given(list(arrays) if listed else arrays[0], sum(counts))
+        return out if self.mask is None else np.ma.MaskedArray(out, self.mask), total

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.core.files import aside, beside
+from keyhole.core.files import atomic_write, scratch_file
 from keyhole.data.images.arrays import MappedArray, cached, reserve
 from keyhole.data.images.image import (
     ImageFile,
@@ -20,7 +20,6 @@ from keyhole.data.images.image import (
     optional,
     quiet,
 )
-from keyhole.data.images.volumes import scaled, scaled_limits, unscaled
 from keyhole.errors import DataError
 
 SUFFIX = " (derived)"
@@ -51,7 +50,11 @@ def derived(file: "DicomFile", pixels: str, target: str, note: str) -> None:
         _refer(dataset, file.call, note)
         _drop(dataset, STALE)
         _describe(dataset, file)
-        keyword, vr = _element(file.images[0].dtype)
+        dtype = file.images[0].dtype
+        keyword, vr = "PixelData", "OB" if dtype.itemsize == 1 else "OW"
+        if dtype.kind == "f":
+            double = dtype.itemsize == 8
+            keyword, vr = ("DoubleFloatPixelData", "OD") if double else ("FloatPixelData", "OF")
         dataset.add(pydicom.DataElement(Tag(keyword), vr, frames))
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         pydicom.dcmwrite(
@@ -60,7 +63,6 @@ def derived(file: "DicomFile", pixels: str, target: str, note: str) -> None:
 
 
 def _refer(dataset: Any, call: str, note: str) -> None:
-    """Set new identifiers, and a reference to the source instance."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import generate_uid
 
@@ -79,10 +81,8 @@ def _refer(dataset: Any, call: str, note: str) -> None:
         dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.file_meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", "")
-    kind = list(dataset.get("ImageType") or [])
-    dataset.ImageType = ["DERIVED", "SECONDARY", *kind[2:]]
-    before = str(dataset.get("DerivationDescription") or "")
-    description = "; ".join(filter(None, [before, note]))
+    dataset.ImageType = ["DERIVED", "SECONDARY", *list(dataset.get("ImageType") or [])[2:]]
+    description = "; ".join(filter(None, [str(dataset.get("DerivationDescription") or ""), note]))
     if description:
         dataset.DerivationDescription = description[:NOTE_LETTERS]
     title = str(dataset.get("SeriesDescription") or "")
@@ -93,31 +93,21 @@ def _refer(dataset: Any, call: str, note: str) -> None:
 
 
 def _describe(dataset: Any, file: "DicomFile") -> None:
-    """Describe the new pixels: not compressed, colours as RGB, interleaved."""
+    """Set the tags of the new pixels: not compressed, colours as RGB, interleaved."""
     image = file.images[0]
     bits = 8 * image.dtype.itemsize
     dataset.SamplesPerPixel = image.channels
+    _drop(dataset, ("PlanarConfiguration",))
     if image.channels > 1:
-        dataset.PhotometricInterpretation = "RGB"
-        dataset.PlanarConfiguration = 0
-    else:
-        _drop(dataset, ("PlanarConfiguration",))
+        dataset.PhotometricInterpretation, dataset.PlanarConfiguration = "RGB", 0
     dataset.BitsAllocated = bits
     if file.colours:
         _drop(dataset, PALETTE)
         dataset.BitsStored = bits
     if image.dtype.kind in "iu":
-        bits_stored = int(dataset.get("BitsStored") or bits)
-        dataset.BitsStored = bits_stored
-        dataset.HighBit = bits_stored - 1
+        dataset.BitsStored = int(dataset.get("BitsStored") or bits)
+        dataset.HighBit = dataset.BitsStored - 1
         dataset.PixelRepresentation = int(image.dtype.kind == "i")
-
-
-def _element(dtype: np.dtype) -> tuple[str, str]:
-    """The keyword and the value representation of the pixels."""
-    if dtype.kind == "f":
-        return ("DoubleFloatPixelData", "OD") if dtype.itemsize == 8 else ("FloatPixelData", "OF")
-    return "PixelData", "OB" if dtype.itemsize == 1 else "OW"
 
 
 def _drop(dataset: Any, keywords: tuple[str, ...]) -> None:
@@ -141,14 +131,9 @@ class DicomFile(ImageFile):
     kind = "dicom"
     endings = (".dcm", ".dicom", ".ima")
 
-    def __init__(self, path: str, options: OpenOptions) -> None:
-        super().__init__(path, options)
-        self.call = options.call
-        self.by_frame = True  # a frame can be decoded without the rest of the file
-        self.colours = False  # palette indices, read as colours
-        self.bits: Limits | None = None
-        self.scales: list[tuple[float, float]] = []
-        self.padding: Limits | None = None  # raw values of pixels outside the measured area
+    by_frame: bool  # True if a frame can be decoded without the rest of the file
+    colours: bool  # True for palette indices, read as colours
+    padding: Limits | None = None  # raw values of pixels outside the measured area
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
@@ -157,9 +142,8 @@ class DicomFile(ImageFile):
         dataset = read_dataset(path)
         if not any(keyword in dataset for keyword in PIXELS):
             modality = str(dataset.get("Modality") or "no modality")
-            raise NoImageError(
-                f"the DICOM file has no pixels ({modality})", f"DICOM without pixels: {modality}"
-            )
+            message = f"the DICOM file has no pixels ({modality})"
+            raise NoImageError(message, f"DICOM without pixels: {modality}")
         frames = int(dataset.get("NumberOfFrames") or 1)
         file.colours = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
         syntax = dataset.file_meta.get("TransferSyntaxUID") if dataset.file_meta else None
@@ -167,13 +151,11 @@ class DicomFile(ImageFile):
         last = file._frame(frames - 1)
         dtype = last.dtype.newbyteorder("=")
         check_dtype(last.dtype)
-        file.bits = _bit_limits(dataset, dtype, colours=file.colours)
+        limits = _bit_limits(dataset, dtype, colours=file.colours)
         if last.shape[2] == 1 and not file.colours:
-            file.padding = _padding(dataset, dtype, file.bits)
+            file.padding = _padding(dataset, dtype, limits)
         for frame, name in enumerate(file.plane_names(frames)):
-            file.scales.append(_scale(dataset, frame))
-            limits = scaled_limits(file.bits, *file.scales[-1])
-            file.add((*last.shape[:2], last.shape[2]), dtype, limits, name)
+            file.add(last.shape, dtype, name, limits=limits, scale=_scale(dataset, frame))
         return file
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
@@ -186,26 +168,13 @@ class DicomFile(ImageFile):
             return None
         return (raw >= self.padding[0]) & (raw <= self.padding[1])
 
-    def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
-        """Raw values rescaled, for example to Hounsfield units."""
-        return scaled(raw, *self.scales[plane])
-
-    def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
-        """Real values in raw units, by the rescale tags."""
-        return unscaled(values, *self.scales[plane])
-
-    def raw_limits(self, plane: int) -> Limits | None:
-        """The range of BitsStored."""
-        return self.bits
-
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
         """Frames go to a scratch file, from which the derived instance is written."""
-        image = self.images[0]
-        size = (image.height, image.width, image.channels)
-        dtype = image.dtype.newbyteorder("<")
-        with aside(path) as temporary, beside(path) as pixels:
-            mapped = MappedArray(pixels, 0, dtype, (len(self.images), *size))
+        shape = (len(self.images), *self.images[0].size)
+        dtype = self.images[0].dtype.newbyteorder("<")
+        with atomic_write(path) as temporary, scratch_file(path) as pixels:
+            mapped = MappedArray(pixels, 0, dtype, shape)
             reserve(pixels, b"", mapped.end + mapped.end % 2)  # values have an even length
 
             def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
@@ -233,10 +202,9 @@ class DicomFile(ImageFile):
                 f"its pixels cannot be decoded; try pip install pylibjpeg[all] ({message:.120})"
             ) from fault
         except ValueError as fault:
-            short = "reshape" in str(fault) or "less than expected" in str(fault)
-            if not short:
-                raise
-            raise DataError("it is truncated: pixels are missing at its end") from fault
+            if "reshape" in str(fault) or "less than expected" in str(fault):
+                raise DataError("it is truncated: pixels are missing at its end") from fault
+            raise
         return np.array(array if array.ndim == 3 else array[..., None])
 
 
@@ -270,9 +238,8 @@ def _bit_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | Non
     if dtype.kind == "f" or colours:
         return limits_of(dtype)
     bits = int(dataset.get("BitsStored") or 8 * dtype.itemsize)
-    if dtype.kind == "i":
-        return float(-(1 << bits - 1)), float((1 << bits - 1) - 1)
-    return 0.0, float((1 << bits) - 1)
+    low = -(1 << bits - 1) if dtype.kind == "i" else 0
+    return float(low), float(low + (1 << bits) - 1)
 
 
 def _padding(dataset: Any, dtype: np.dtype, bits: Limits | None) -> Limits | None:
@@ -280,13 +247,10 @@ def _padding(dataset: Any, dtype: np.dtype, bits: Limits | None) -> Limits | Non
 
     A value with the wrong sign, or with more bits than BitsStored, is wrapped into the range.
     """
-    kind = {"f4": "Float", "f8": "DoubleFloat"}.get(dtype.str[1:], "")
-    ends = [
-        _number(dataset.get(keyword), dtype)
-        for keyword in (f"{kind}PixelPaddingValue", f"{kind}PixelPaddingRangeLimit")
-    ]
-    ends = [end for end in ends if end is not None]
-    if not ends or dataset.get(f"{kind}PixelPaddingValue") is None:
+    prefix = {"f4": "Float", "f8": "DoubleFloat"}.get(dtype.str[1:], "") + "PixelPadding"
+    tags = (dataset.get(prefix + name) for name in ("Value", "RangeLimit"))
+    ends = [end for end in (_number(tag, dtype) for tag in tags) if end is not None]
+    if not ends or dataset.get(prefix + "Value") is None:
         return None
     if bits is not None and dtype.kind in "iu":
         width = int(bits[1] - bits[0]) + 1
@@ -295,7 +259,7 @@ def _padding(dataset: Any, dtype: np.dtype, bits: Limits | None) -> Limits | Non
 
 
 def _number(value: Any, dtype: np.dtype) -> float | None:
-    """A tag's value; bytes have the sign of the pixels."""
+    """The value of a tag; bytes have the sign of the pixels."""
     if isinstance(value, bytes):
         value = np.frombuffer(value[:2], dtype.newbyteorder("<"))[0] if len(value) >= 2 else None
     return None if value is None else float(value)
@@ -314,5 +278,5 @@ def _scale(dataset: Any, frame: int) -> tuple[float, float]:
     rescaled = [d for d in datasets if d.get("RescaleSlope") is not None]
     if not rescaled:
         return 1.0, 0.0
-    slope = float(rescaled[-1].RescaleSlope)
-    return (slope or 1.0), float(rescaled[-1].get("RescaleIntercept") or 0.0)
+    last = rescaled[-1]
+    return float(last.RescaleSlope) or 1.0, float(last.get("RescaleIntercept") or 0.0)

@@ -3,7 +3,7 @@
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -55,12 +55,9 @@ def optional(library: str, extra: str) -> Iterator[None]:
         raise missing_extra(library, "read such files", extra) from fault
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> warnings.catch_warnings:
     """Silence warnings of decoders that a user cannot act on: a date in a header, an odd tag."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return warnings.catch_warnings(action="ignore")
 
 
 Limits = tuple[float, float]
@@ -68,21 +65,18 @@ Limits = tuple[float, float]
 
 def limits_of(dtype: np.dtype) -> Limits | None:
     """The smallest and largest value of a type; None for floats."""
-    if dtype.kind == "b":
-        return 0.0, 1.0
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        return float(info.min), float(info.max)
-    return None
+    if dtype.kind not in "biu":
+        return None
+    ends = (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return float(ends[0]), float(ends[1])
 
 
 def check_dtype(dtype: np.dtype) -> None:
     """Raises: DataError unless pixels are real numbers."""
     if dtype.kind not in "biuf":
-        what = {"c": "complex numbers; take their magnitude first"}.get(
-            dtype.kind, f"{dtype} and not numbers"
-        )
-        raise DataError(f"its pixels are {what}")
+        complex_ = "complex numbers; take their magnitude first"
+        kind = complex_ if dtype.kind == "c" else f"{dtype} and not numbers"
+        raise DataError(f"its pixels are {kind}")
 
 
 def round_to_dtype(
@@ -110,7 +104,6 @@ def round_to_dtype(
 
 
 def _to_float(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
-    """Finite values clipped to the type's range; infinite values and NaN stay."""
     top = np.finfo(dtype).max
     outside = np.isfinite(values) & (np.abs(values) > top)
     clipped = int(outside.any(-1).sum())
@@ -120,7 +113,7 @@ def _to_float(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
 
 
 WriteRows = Callable[[int, slice, np.ndarray], None]  # plane, its rows, their raw values
-BAND = 256  # rows read together when infinite values are counted
+BAND_ROWS = 256  # read together when infinite values are counted
 FIRST_TRANSPOSED = 5  # Exif orientations from 5 on exchange rows and columns
 # Steps of rows and columns by Exif orientation, after the exchange.
 UPRIGHT = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
@@ -146,19 +139,38 @@ class OpenOptions:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """One plane, grey or colour, in real values; read by window.
-
-    `dtype` is that of the raw values; `limits` are their ends as real values (None for floats).
-    """
+    """One plane, grey or colour, in real values: raw ones times a slope plus an intercept."""
 
     name: str
     height: int
     width: int
     channels: int
-    dtype: np.dtype
-    limits: Limits | None
+    dtype: np.dtype  # of the raw values
     file: "ImageFile"
     plane: int
+    raw_limits: Limits | None  # the least and the most that can be stored; None for floats
+    scale: tuple[float, float]  # slope and intercept
+    alpha: bool  # True if a last channel is alpha, which is copied unchanged
+
+    @property
+    def limits(self) -> Limits | None:
+        """The ends of the raw values as real values; None for floats."""
+        if self.raw_limits is None:
+            return None
+        first, second = (end * self.scale[0] + self.scale[1] for end in self.raw_limits)
+        return min(first, second), max(first, second)
+
+    def real(self, raw: np.ndarray) -> np.ndarray:
+        """Raw values as real values: a float32 copy, computed in float64."""
+        if self.scale == (1, 0):
+            return np.array(raw, np.float32, order="C")
+        return np.ascontiguousarray(raw * np.float64(self.scale[0]) + self.scale[1], np.float32)
+
+    def raw(self, values: np.ndarray) -> np.ndarray:
+        """Real values as raw values, not rounded yet."""
+        if self.scale == (1, 0):
+            return values
+        return (values.astype(np.float64) - self.scale[1]) / self.scale[0]
 
     def window(self, y: slice, x: slice) -> np.ndarray:
         """A window as float32 (height, width, channels), sliced as NumPy slices.
@@ -170,7 +182,7 @@ class Image:
         try:
             with quiet():
                 raw = self.file.raw_window(self.plane, rows, columns)[..., : self.channels]
-                values = self.file.to_real(self.plane, raw)
+                values = self.real(raw)
                 gaps = self.file.gaps(self.plane, rows, columns, raw)
                 if gaps is not None:
                     values[gaps] = np.nan
@@ -180,6 +192,11 @@ class Image:
         except Exception as fault:  # decoders raise anything
             raise read_error(self.name, fault) from fault
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.height, self.width, self.channels
+
     def whole(self) -> np.ndarray:
         """The whole plane as float32 (height, width, channels)."""
         return self.window(slice(None), slice(None))
@@ -188,19 +205,17 @@ class Image:
         """The number of infinite values; they are read as missing."""
         if self.dtype.kind != "f":
             return 0
-        bands = (slice(y, y + BAND) for y in range(0, self.height, BAND))
-        every = slice(0, self.width)
-        parts = (
-            self.file.raw_window(self.plane, band, every)[..., : self.channels] for band in bands
-        )
-        return sum(int(np.isinf(part).sum()) for part in parts)
+        count, every = 0, slice(0, self.width)
+        for y in range(0, self.height, BAND_ROWS):
+            band = self.file.raw_window(self.plane, slice(y, y + BAND_ROWS), every)
+            count += int(np.isinf(band[..., : self.channels]).sum())
+        return count
 
     @property
     def upright_size(self) -> tuple[int, int]:
         """Height and width after the rotation of the orientation tag."""
-        if self.file.orientation >= FIRST_TRANSPOSED:
-            return self.width, self.height
-        return self.height, self.width
+        transposed = self.file.orientation >= FIRST_TRANSPOSED
+        return (self.width, self.height) if transposed else (self.height, self.width)
 
     def upright(self) -> np.ndarray:
         """The whole plane (height, width, channels), rotated by its orientation tag."""
@@ -212,13 +227,10 @@ class Image:
 
 
 class ImageFile(ABC):
-    """An opened file of planes. It holds no handle and no pixels, so it can be pickled.
-
-    A subclass that names itself in `kind` is found by its `endings`.
-    """
+    """An opened file of planes, without a handle, so it can be pickled; found by its `endings`."""
 
     kind: ClassVar[str]
-    endings: ClassVar[tuple[str, ...]]
+    endings: tuple[str, ...]  # also those that a copy may have
     folder: ClassVar[bool] = False  # the "file" is a folder
     orientation = 1  # Exif orientation, 1 to 8
     levels = 0  # reduced levels of a pyramid; copies have none
@@ -230,8 +242,7 @@ class ImageFile(ABC):
             FORMATS[cls.kind] = cls
 
     def __init__(self, path: str, options: OpenOptions) -> None:
-        self.path = path
-        self.name = options.name
+        self.path, self.name, self.call = path, options.name, options.call
         self.images: list[Image] = []
 
     @classmethod
@@ -248,15 +259,7 @@ class ImageFile(ABC):
 
     @abstractmethod
     def writing(self, path: str, note: str) -> AbstractContextManager[WriteRows]:
-        """Write a copy of the file; it appears at `path` when the block ends without an error."""
-
-    def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
-        """Raw values as real values, a float32 copy."""
-        return np.array(raw, np.float32, order="C")
-
-    def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
-        """Real values as raw values, not rounded yet."""
-        return values
+        """Write a copy of the file, which appears at `path` when the block ends without error."""
 
     def gaps(self, plane: int, y: slice, x: slice, raw: np.ndarray) -> np.ndarray | None:
         """True for raw values of a window that are missing; None if none can be."""
@@ -275,7 +278,7 @@ class ImageFile(ABC):
         Where a value is missing in the file and in the rows (NaN), its raw value is unchanged.
         """
         image = self.images[plane]
-        values, missing = self.to_raw(plane, np.asarray(rows)), np.isnan(rows)
+        values, missing = image.raw(np.asarray(rows)), np.isnan(rows)
         given = values
         if missing.any():
             every = slice(0, image.width)
@@ -283,22 +286,10 @@ class ImageFile(ABC):
             gaps = self.gaps(plane, y, every, given)
             missing &= np.isnan(given) | (False if gaps is None else gaps)
             values = np.where(missing, 0, values)
-        raw, clipped = round_to_dtype(values, image.dtype, self.raw_limits(plane))
+        raw, clipped = round_to_dtype(values, image.dtype, image.raw_limits)
         if missing.any():
             raw[missing] = given[missing]
         return raw, clipped
-
-    def raw_limits(self, plane: int) -> Limits | None:
-        """The smallest and largest raw value; None for floats."""
-        return limits_of(self.images[plane].dtype)
-
-    def has_alpha(self, plane: int) -> bool:
-        """True where the last channel is alpha, which is copied unchanged."""
-        return False
-
-    def own_endings(self) -> tuple[str, ...]:
-        """The endings that a copy of this file may have."""
-        return self.endings
 
     @contextmanager
     def copy_to(
@@ -311,8 +302,8 @@ class ImageFile(ABC):
         """
         target = os.fspath(path)
         others = {end for cls in FORMATS.values() for end in cls.endings}
-        allowed = self.own_endings()
-        if allowed and _ends(target, others) and not _ends(target, allowed):
+        name, allowed = target.lower().rstrip("/"), self.endings
+        if allowed and name.endswith(tuple(others)) and not name.endswith(allowed):
             raise SettingError(
                 f"{target}: a copy of {self.name} has its format; use the ending {allowed[0]!r}"
             )
@@ -330,11 +321,26 @@ class ImageFile(ABC):
             copy.check_whole()
 
     def add(
-        self, size: tuple[int, int, int], dtype: np.dtype, limits: Limits | None, name: str = ""
-    ) -> None:
-        """Append an image of (height, width, channels)."""
-        plane = len(self.images)
-        self.images.append(Image(name or self.name, *size, dtype, limits, self, plane))
+        self, size: Sequence[int], dtype: np.dtype, name: str = "", *,
+        limits: Limits | None = None, scale: tuple[float, float] = (1.0, 0.0), alpha: bool = False,
+    ) -> None:  # fmt: skip
+        """Append an image of (height, width, channels); `limits` are of raw values."""
+        height, width, channels = size
+        plane, limits = len(self.images), limits or limits_of(dtype)
+        self.images.append(
+            Image(
+                name or self.name,
+                height,
+                width,
+                channels,
+                dtype,
+                self,
+                plane,
+                limits,
+                scale,
+                alpha,
+            )
+        )
 
     def plane_names(self, planes: int) -> list[str]:
         """The file's name, with the plane's number if there are several."""
@@ -367,12 +373,12 @@ class Copy:
         if rows.shape[1:] != (image.width, image.channels) or end > image.height:
             raise SettingError(
                 f"{image.name}: rows {y} to {end} of shape {rows.shape} do not fit the image's "
-                f"shape {(image.height, image.width, image.channels)}"
+                f"shape {image.size}"
             )
         band = slice(y, end)
         raw, clipped = self._file.raw_rows(plane_index, band, rows)
         self.clipped += clipped
-        if self._file.has_alpha(plane_index):
+        if image.alpha:
             given = self._file.raw_window(plane_index, band, slice(0, image.width))
             raw = np.concatenate([raw, given[..., image.channels :]], -1)
         self._write_rows(plane_index, band, raw)
@@ -386,7 +392,3 @@ class Copy:
                 f"the copy of {self._file.name} is incomplete: plane {plane} lacks rows from "
                 f"{row} on; no file was written"
             )
-
-
-def _ends(path: str, endings: set[str] | tuple[str, ...]) -> bool:
-    return path.lower().rstrip("/").endswith(tuple(endings))

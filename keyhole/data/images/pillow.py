@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.core.files import aside
+from keyhole.core.files import atomic_write
 from keyhole.data.images.arrays import cached
-from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, limits_of, optional, quiet
+from keyhole.data.images.image import ImageFile, OpenOptions, WriteRows, optional, quiet
 from keyhole.errors import DataError
 
 ENDINGS = {
@@ -21,7 +21,6 @@ ENDINGS = {
     "GIF": (".gif",),
 }
 CHECKED_BYTES = 64 << 20  # files up to this size are decoded when opened, to check them
-ALPHA = {"LA", "RGBA"}
 DTYPES = {"1": np.bool_, "I": np.int32, "I;16": np.uint16, "F": np.float32}  # others: uint8
 METADATA = ("exif", "icc_profile", "dpi", "xmp", "comment")  # same names in `info` and `save`
 ORIENTATION = 0x0112  # the Exif tag
@@ -32,6 +31,9 @@ class PillowFile(ImageFile):
 
     kind = "pillow"
     endings = tuple(end for ends in ENDINGS.values() for end in ends)
+
+    format = ""
+    mode = ""
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
@@ -48,23 +50,11 @@ class PillowFile(ImageFile):
         if os.path.getsize(path) <= CHECKED_BYTES:
             file._decoded()
         channels = {"LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}.get(mode, 1)
-        dtype = np.dtype(DTYPES.get(mode, np.uint8))
         file.lossy = file.format == "JPEG" or (file.format == "GIF" and mode != "L")
-        file.add((*size, channels), dtype, limits_of(dtype))
+        file.endings = ENDINGS[file.format]
+        dtype = np.dtype(DTYPES.get(mode, np.uint8))
+        file.add((*size, channels), dtype, alpha=mode in {"LA", "RGBA"})
         return file
-
-    def __init__(self, path: str, options: OpenOptions) -> None:
-        super().__init__(path, options)
-        self.format = ""
-        self.mode = ""
-
-    def has_alpha(self, plane: int) -> bool:
-        """True for a mode with alpha."""
-        return self.mode in ALPHA
-
-    def own_endings(self) -> tuple[str, ...]:
-        """The endings of the file's own format."""
-        return ENDINGS[self.format]
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window of the decoded image."""
@@ -74,13 +64,13 @@ class PillowFile(ImageFile):
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
         """Collect all pixels, then encode the image."""
         image = self.images[0]
-        samples = image.channels + self.has_alpha(0)
-        pixels = np.zeros((image.height, image.width, samples), image.dtype)
+        shape = image.height, image.width, image.channels + image.alpha
+        pixels = np.zeros(shape, image.dtype)
 
         def write_rows(plane: int, y: slice, rows: np.ndarray) -> None:
             pixels[y] = rows
 
-        with aside(path) as temporary:
+        with atomic_write(path) as temporary:
             yield write_rows
             content = io.BytesIO()
             with quiet():
@@ -95,7 +85,6 @@ class PillowFile(ImageFile):
         return array if array.ndim == 3 else array[..., None]
 
     def _save_options(self) -> dict[str, Any]:
-        """Arguments of `save` that preserve metadata and quality."""
         from PIL.JpegImagePlugin import get_sampling
 
         with _image(self.path) as image:
@@ -103,21 +92,20 @@ class PillowFile(ImageFile):
             if self.format == "PNG":
                 options["pnginfo"] = _texts(image)
             elif self.format == "JPEG":
-                options["quality"] = 95
-                options["subsampling"] = max(get_sampling(image), 0)
-                options["progressive"] = bool(image.info.get("progressive"))
+                progressive, sampling = bool(image.info.get("progressive")), get_sampling(image)
+                options |= {
+                    "quality": 95,
+                    "subsampling": max(sampling, 0),
+                    "progressive": progressive,
+                }
             elif self.format == "WEBP":
-                options["lossless"] = True
-                options["exact"] = True  # colours of transparent pixels too
+                options |= {"lossless": True, "exact": True}  # exact: transparent pixels too
             return options
 
 
 @contextmanager
 def _image(path: str) -> Iterator[Any]:
-    """The opened image.
-
-    Raises: DataError for another format, or for more pixels than Pillow decodes safely.
-    """
+    """Raises: DataError for another format, or for more pixels than Pillow decodes safely."""
     with optional("Pillow", "images"):
         from PIL import Image
     with quiet():
@@ -143,12 +131,10 @@ def _mode(image: Any) -> str:
         return {"L": "LA", "RGB": "RGBA"}[image.mode]
     if image.mode.startswith("I;16"):
         return "I;16"
-    known = {"1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F"}
-    return image.mode if image.mode in known else "RGB"
+    return image.mode if image.mode in {"1", "L", "LA", "RGBA", "CMYK", "I", "F"} else "RGB"
 
 
 def _grey_palette(image: Any) -> bool:
-    """True if all used colours of the palette are grey."""
     colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     used = np.flatnonzero(image.histogram()[:256])
     used = used[used < len(colours)]
@@ -173,7 +159,6 @@ def _from_array(pixels: np.ndarray, mode: str) -> Any:
 
 
 def _texts(image: Any) -> Any:
-    """The texts of a PNG, ready to write."""
     from PIL.PngImagePlugin import PngInfo
 
     texts = PngInfo()

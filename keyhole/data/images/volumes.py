@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from keyhole.core.files import aside, beside, folder_aside
+from keyhole.core.files import atomic_folder, atomic_write, scratch_file
 from keyhole.data.images.arrays import (
     CACHE_BYTES,
     AxisLayout,
@@ -20,15 +21,12 @@ from keyhole.data.images.arrays import (
     cached,
     layout_of,
     reserve,
-    truncated,
 )
 from keyhole.data.images.image import (
     ImageFile,
-    Limits,
     OpenOptions,
     WriteRows,
     check_dtype,
-    limits_of,
     optional,
 )
 from keyhole.errors import DataError
@@ -41,71 +39,44 @@ class NiftiFile(ImageFile):
 
     kind = "nifti"
     endings = (".nii", ".nii.gz")
-
-    def __init__(
-        self,
-        path: str,
-        options: OpenOptions,
-        *,
-        mapped: MappedArray,
-        layout: AxisLayout,
-        scale: tuple[float, float],
-    ) -> None:
-        super().__init__(path, options)
-        self.mapped = mapped
-        self.layout = layout
-        self.slope, self.intercept = scale
-        limits = scaled_limits(limits_of(mapped.dtype), *scale)
-        for name in self.plane_names(layout.planes):
-            self.add(layout.size, mapped.dtype, limits, name)
+    mapped: MappedArray
+    layout: AxisLayout
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
         """The volume; a gzipped one is read to its end once, to verify its checksum."""
         with optional("nibabel", "medical"):
             import nibabel
+        file = cls(path, options)
         proxy: Any = nibabel.load(path).dataobj  # pyright: ignore
         dtype, shape = np.dtype(proxy.dtype), tuple(int(n) for n in proxy.shape)
         check_dtype(dtype)
-        axes = options.axes or "XYZTUVW"[: len(shape)]
-        layout = layout_of(shape, axes)
-        mapped = MappedArray(path, int(proxy.offset), dtype, shape, fortran=True)
-        if packed(path):
-            size = _unpacked_bytes(path)
-            if size < mapped.end:
-                raise DataError(truncated(size, mapped.end))
-        else:
-            mapped.check_size()
-        scale = (float(proxy.slope), float(proxy.inter))
-        return cls(path, options, mapped=mapped, layout=layout, scale=scale)
+        file.layout = layout_of(shape, options.axes or "XYZTUVW"[: len(shape)])
+        file.mapped = MappedArray(path, int(proxy.offset), dtype, shape, fortran=True)
+        size = _unpacked_bytes(path) if packed(path) else os.path.getsize(path)
+        file.mapped.check_size(size)
+        for name in file.plane_names(file.layout.planes):
+            scale = float(proxy.slope), float(proxy.inter)
+            file.add(file.layout.size, dtype, name, scale=scale)
+        return file
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window: mapped, cut from the cached volume, or decompressed."""
         if not packed(self.path):
             return self.layout.read(self.mapped.array(), plane, y, x)
-        if self.mapped.end - self.mapped.offset <= CACHE_BYTES:
-            whole = cached(self.path, "volume", self._unpacked)
-            return self.layout.read(whole, plane, y, x)
-        return self.layout.read(_Streamed(self.mapped), plane, y, x)
-
-    def to_real(self, plane: int, raw: np.ndarray) -> np.ndarray:
-        """Raw values, scaled by the header."""
-        return scaled(raw, self.slope, self.intercept)
-
-    def to_raw(self, plane: int, values: np.ndarray) -> np.ndarray:
-        """Real values in raw units, by the header."""
-        return unscaled(values, self.slope, self.intercept)
+        small = self.mapped.end - self.mapped.offset <= CACHE_BYTES
+        volume = cached(self.path, "volume", self._unpacked) if small else _Streamed(self.mapped)
+        return self.layout.read(volume, plane, y, x)
 
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
         """Write pixels into an uncompressed file, then gzip it if `path` ends in .gz."""
         with gzip.open(self.path) if packed(self.path) else open(self.path, "rb") as file:
             start = file.read(self.mapped.offset)
-        with aside(path) as temporary, _unpacked_beside(temporary, path) as unpacked:
+        with atomic_write(path) as temporary, _unpacked_beside(temporary, path) as unpacked:
             reserve(unpacked, start, self.mapped.end)
-            yield lambda *band: self.layout.write(
-                self.mapped.array(write=True, path=unpacked), *band
-            )
+            copy = replace(self.mapped, path=unpacked)
+            yield lambda *band: self.layout.write(copy.array(write=True), *band)
 
     def _unpacked(self) -> np.ndarray:
         with gzip.open(self.path) as file:
@@ -114,11 +85,11 @@ class NiftiFile(ImageFile):
         return np.frombuffer(content, self.mapped.dtype).reshape(self.mapped.shape, order="F")
 
 
+@dataclass(frozen=True)
 class _Streamed:
     """A gzipped volume too large for the cache: each window is decompressed."""
 
-    def __init__(self, mapped: MappedArray) -> None:
-        self.mapped = mapped
+    mapped: MappedArray
 
     def __getitem__(self, index: Any) -> np.ndarray:
         from nibabel.fileslice import fileslice
@@ -134,28 +105,6 @@ def packed(path: str) -> bool:
     return path.lower().endswith(".gz")
 
 
-def scaled(raw: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """`raw * slope + intercept` as float32, computed in float64."""
-    if slope == 1 and intercept == 0:
-        return np.array(raw, np.float32, order="C")
-    return np.ascontiguousarray(raw * np.float64(slope) + intercept, np.float32)
-
-
-def unscaled(values: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """The inverse of `scaled`."""
-    if slope == 1 and intercept == 0:
-        return values
-    return (values.astype(np.float64) - intercept) / slope
-
-
-def scaled_limits(limits: Limits | None, slope: float, intercept: float) -> Limits | None:
-    """The raw limits as real values, in increasing order."""
-    if limits is None:
-        return None
-    ends = sorted(end * slope + intercept for end in limits)
-    return ends[0], ends[1]
-
-
 def _unpacked_bytes(path: str) -> int:
     """The uncompressed size; reading to the end verifies the checksum."""
     with gzip.open(path) as file:
@@ -164,11 +113,11 @@ def _unpacked_bytes(path: str) -> int:
 
 @contextmanager
 def _unpacked_beside(temporary: str, path: str) -> Iterator[str]:
-    """A file to fill: `temporary` itself, or a scratch file that is gzipped into it."""
+    """A file to fill: `temporary`, or a scratch file that is then gzipped into it."""
     if not packed(path):
         yield temporary
         return
-    with beside(path) as scratch:
+    with scratch_file(path) as scratch:
         yield scratch
         with (
             open(scratch, "rb") as file,
@@ -183,33 +132,29 @@ class NpyFile(ImageFile):
 
     kind = "npy"
     endings = (".npy",)
-
-    def __init__(
-        self, path: str, options: OpenOptions, mapped: MappedArray, layout: AxisLayout
-    ) -> None:
-        super().__init__(path, options)
-        self.mapped = mapped
-        self.layout = layout
-        for name in self.plane_names(layout.planes):
-            self.add(layout.size, mapped.dtype, limits_of(mapped.dtype), name)
+    mapped: MappedArray
+    layout: AxisLayout
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
         """The array; the file's length is checked."""
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
+        file = cls(path, options)
+        with open(path, "rb") as stream:
+            version = np.lib.format.read_magic(stream)
             readers = {
                 (1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0,
             }
             if version not in readers:
                 raise DataError(f"unsupported .npy version {version}")
-            shape, fortran, dtype = readers[version](file)
-            mapped = MappedArray(path, file.tell(), dtype, shape, fortran)
+            shape, fortran, dtype = readers[version](stream)
+            file.mapped = MappedArray(path, stream.tell(), dtype, shape, fortran)
         check_dtype(dtype)
-        layout = layout_of(shape, options.axes)
-        mapped.check_size()
-        return cls(path, options, mapped, layout)
+        file.layout = layout_of(shape, options.axes)
+        file.mapped.check_size(os.path.getsize(path))
+        for name in file.plane_names(file.layout.planes):
+            file.add(file.layout.size, dtype, name)
+        return file
 
     def raw_window(self, plane: int, y: slice, x: slice) -> np.ndarray:
         """A window, mapped."""
@@ -220,49 +165,38 @@ class NpyFile(ImageFile):
         """Copy the header, then write the pixels."""
         with open(self.path, "rb") as file:
             start = file.read(self.mapped.offset)
-        with aside(path) as temporary:
+        with atomic_write(path) as temporary:
             reserve(temporary, start, self.mapped.end)
-            yield lambda *band: self.layout.write(
-                self.mapped.array(write=True, path=temporary), *band
-            )
+            copy = replace(self.mapped, path=temporary)
+            yield lambda *band: self.layout.write(copy.array(write=True), *band)
 
 
 HEADERS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
 
 class ZarrFile(ImageFile):
-    """The full level of a multiscale image, or a plain array.
-
-    A copy has the same chunks, codecs and attributes, but no reduced levels: they would show the
-    old pixels.
-    """
+    """The full level of a multiscale image, or an array; a copy has no (stale) reduced levels."""
 
     kind = "zarr"
     endings = (".zarr",)
     folder = True
-
-    def __init__(
-        self, path: str, options: OpenOptions, *, inside: str, dtype: np.dtype, layout: AxisLayout
-    ) -> None:
-        super().__init__(path, options)
-        self.inside = inside
-        self.layout = layout
-        for name in self.plane_names(layout.planes):
-            self.add(layout.size, dtype, limits_of(dtype), name)
+    inside: str  # the path of the array in the group
+    layout: AxisLayout
 
     @classmethod
     def opened(cls, path: str, options: OpenOptions) -> Self:
         """The array; a C axis (of a microscope) counts planes unless `axes` is given."""
-        node = _node(path)
-        inside, letters = _full_level(node)
-        array = node[inside] if inside else node
+        file, node = cls(path, options), _node(path)
+        file.inside, letters = _full_level(node)
+        array = node[file.inside] if file.inside else node
         check_dtype(array.dtype)
         if options.axes or letters is None:
-            layout = layout_of(array.shape, options.axes)
+            file.layout = layout_of(array.shape, options.axes)
         else:
-            layout = layout_of(array.shape, letters, sample="S")
-        file = cls(path, options, inside=inside, dtype=array.dtype, layout=layout)
-        scales = _multiscales(dict(node.attrs)) if inside else []
+            file.layout = layout_of(array.shape, letters, sample="S")
+        for name in file.plane_names(file.layout.planes):
+            file.add(file.layout.size, array.dtype, name)
+        scales = _multiscales(dict(node.attrs)) if file.inside else []
         file.levels = len(scales[0]["datasets"]) - 1 if scales else 0
         return file
 
@@ -273,7 +207,7 @@ class ZarrFile(ImageFile):
     @contextmanager
     def writing(self, path: str, note: str) -> Iterator[WriteRows]:
         """Copy the headers, then write chunks as rows arrive."""
-        with folder_aside(path) as temporary:
+        with atomic_folder(path) as temporary:
             self._copy_headers(temporary)
             yield partial(self.layout.write, self._array(str(temporary), "r+"))
 
@@ -282,7 +216,6 @@ class ZarrFile(ImageFile):
         return node[self.inside] if self.inside else node
 
     def _copy_headers(self, target: Path) -> None:
-        """The headers of the array and of every group above it."""
         parts = self.inside.split("/") if self.inside else []
         for depth in range(len(parts) + 1):
             group = os.path.join(*parts[:depth]) if depth else ""
@@ -299,16 +232,12 @@ def _node(path: str, mode: Literal["r", "r+"] = "r") -> Any:
         import zarr
     if not any(os.path.exists(os.path.join(path, header)) for header in HEADERS):
         raise DataError("it is not a zarr array or group")
-    if _grouped(path):  # consolidated metadata may be stale, and is not copied
+    header, grouped = Path(path) / "zarr.json", (Path(path) / ".zgroup").exists()
+    if header.exists():
+        grouped = json.loads(header.read_text()).get("node_type") == "group"
+    if grouped:  # consolidated metadata may be stale, and is not copied
         return zarr.open_group(path, mode=mode, use_consolidated=False)
     return zarr.open_array(path, mode=mode)
-
-
-def _grouped(path: str) -> bool:
-    header = Path(path) / "zarr.json"
-    if header.exists():
-        return json.loads(header.read_text()).get("node_type") == "group"
-    return (Path(path) / ".zgroup").exists()
 
 
 def _full_level(node: Any) -> tuple[str, str | None]:

@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from keyhole.core.coordinates import FARTHEST, gaps
-from keyhole.core.layout import Layout
+from keyhole.core.layout import FARTHEST, Layout, gaps
 from keyhole.core.records import Batch
 
 LEAST_CONTRAST = 0.05  # of the usual one: a blank image is not all noise

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from keyhole.core.draws import draws, hash_of
+from keyhole.core.environment import draws, hash_of
 from keyhole.core.records import Batch
 from keyhole.data.source import Rows, Source
 from keyhole.modalities.base import Modality

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from keyhole.core.draws import draws
+from keyhole.core.environment import draws
 from keyhole.core.records import Batch
 from keyhole.data import cast
 from keyhole.data.source import ArrowRows, Rows, Source

@@ -10,7 +10,7 @@ import torch
 
 from keyhole.core.layout import row_nats
 from keyhole.core.progress import stage
-from keyhole.data.parquet import narrow
+from keyhole.data.opening import narrow
 from keyhole.data.source import ArrowRows, Source
 from keyhole.modalities.base import Modality
 from keyhole.modalities.prepared import Calibrated, FitOptions, Heldout, Parts, Prepared

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.core.draws import draws
+from keyhole.core.environment import draws
 from keyhole.data import cast
 from keyhole.data.source import Rows
 from keyhole.errors import DataError

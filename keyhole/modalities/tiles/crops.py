@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from keyhole.core.draws import hash_of
+from keyhole.core.environment import hash_of
 from keyhole.core.records import Batch
 from keyhole.modalities.tiles.dataset import ImageDataset, ScaledImage
 from keyhole.modalities.tiles.dead_leaves import DeadLeaves

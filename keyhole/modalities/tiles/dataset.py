@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keyhole.core.draws import draws
+from keyhole.core.environment import draws
 from keyhole.data.images import Image
 from keyhole.modalities.tiles.noise import Noise
 from keyhole.modalities.tiles.scaling import NoiseScaler, filled

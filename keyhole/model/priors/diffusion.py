@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from keyhole.core.draws import hash_of
+from keyhole.core.environment import hash_of
 from keyhole.errors import SettingError
 from keyhole.model.layers import Linear
 from keyhole.model.priors.base import Prior, Trainer, covariance

@@ -23,8 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from keyhole.core.coordinates import gaps
-from keyhole.core.layout import CLOCK, TREND, Layout
+from keyhole.core.layout import CLOCK, TREND, Layout, gaps
 from keyhole.core.records import Batch
 
 SHARE = 0.05  # of the values are the tail

@@ -23,9 +23,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from keyhole.core.coordinates import filled, gaps
 from keyhole.core.environment import pass_work, threads_for
-from keyhole.core.layout import Layout, column_nats, row_nats
+from keyhole.core.layout import Layout, column_nats, filled, gaps, row_nats
 from keyhole.core.records import Batch
 from keyhole.core.robust import Robust, trimmed
 from keyhole.modalities import Modality
