@@ -5,7 +5,7 @@ from typing import Any, cast
 from keyhole.core.parts import kinds
 from keyhole.modalities.base import Modality
 from keyhole.modalities.prepared import Parts, Prepared
-from keyhole.modalities.rows.prepare import prepare_rows
+from keyhole.modalities.rows.holdout import prepare_rows
 from keyhole.modalities.tabular.table import Tabular
 
 

@@ -11,8 +11,7 @@ import torch
 
 from keyhole.core.parts import copy
 from keyhole.core.records import Batch
-from keyhole.modalities.rows.reference import ReferenceSet
-from keyhole.modalities.rows.split import Split
+from keyhole.modalities.rows.split import ReferenceSet, Split
 from keyhole.model.bottlenecks.base import Bottleneck
 from keyhole.model.heads.base import Head
 from keyhole.model.nets.base import Net

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from keyhole.core.records import Batch
 from keyhole.modalities import Maps, Modality
-from keyhole.modalities.rows.reference import ReferenceSet
+from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
 
 LEAST_USUAL = 0.1  # of the mean over places: a pixel that was black in all images is not all noise
