@@ -1,15 +1,25 @@
 """What noise an image has, how it is made even, classical filters, and judging a result."""
 
 from keyhole.modalities.tiles.noise.estimate import estimate, estimate_many, pooled
-from keyhole.modalities.tiles.noise.filters import FILTERS, classical
-from keyhole.modalities.tiles.noise.impulses import (
+from keyhole.modalities.tiles.noise.filters import (
+    FILTERS,
+    Residual,
+    classical,
+    filled,
+    psnr,
+    residual_report,
+    ssim,
+)
+from keyhole.modalities.tiles.noise.model import (
+    Noise,
+    Stabiliser,
     background,
     background_value,
+    filter_of,
+    filtered,
     impulse_scale,
     impulses,
 )
-from keyhole.modalities.tiles.noise.judge import Residual, psnr, residual_report, ssim
-from keyhole.modalities.tiles.noise.model import Noise, Stabiliser
 
 __all__ = [
     "FILTERS",
@@ -21,6 +31,9 @@ __all__ = [
     "classical",
     "estimate",
     "estimate_many",
+    "filled",
+    "filter_of",
+    "filtered",
     "impulse_scale",
     "impulses",
     "pooled",

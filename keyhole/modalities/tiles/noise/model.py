@@ -1,13 +1,20 @@
-"""The noise of an image as a few numbers, and the transform that makes its variance 1."""
+"""The noise of an image as a few numbers; its transform to variance 1; impulses, background."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
 
 from keyhole.errors import SettingError
 
 WHITE = ((1.0,),)
+SPECTRUM_SIDE = 64  # of the square in which a filter is computed
 
 
 @dataclass(frozen=True)
@@ -59,33 +66,15 @@ class Noise:
         """Whether neighbouring pixels share a part of their noise."""
         return len(self.kernel) > 1
 
-    @property
-    def neighbours(self) -> tuple[float, float]:
-        """The correlation of a pixel's noise with the one below and the one to the right."""
-        if not self.correlated:
-            return 0.0, 0.0
-        middle = len(self.kernel) // 2
-        return self.kernel[middle + 1][middle], self.kernel[middle][middle + 1]
-
     def recipe(self) -> dict[str, Any]:
         """The noise as plain JSON; `Noise.of_recipe` reads it back."""
-        return {
-            "sigma": self.sigma,
-            "gain": self.gain,
-            "offset": self.offset,
-            "kernel": [list(row) for row in self.kernel],
-            "rows": self.rows,
-            "columns": self.columns,
-            "impulses": self.impulses,
-        }
+        return {**asdict(self), "kernel": [list(row) for row in self.kernel]}
 
     @classmethod
     def of_recipe(cls, recipe: dict[str, Any]) -> "Noise":
         """The noise that `recipe` describes."""
-        rows = tuple(tuple(float(feature) for feature in row) for row in recipe["kernel"])
-        numbers = (float(recipe[name]) for name in ("sigma", "gain", "offset"))
-        further = {name: float(recipe[name]) for name in ("rows", "columns", "impulses")}
-        return cls(*numbers, kernel=rows, **further)
+        numbers = {f.name: float(recipe[f.name]) for f in fields(cls) if f.name != "kernel"}
+        return cls(**numbers, kernel=tuple(tuple(map(float, row)) for row in recipe["kernel"]))
 
     def describe(self, span: float | None = 1.0) -> str:
         """One sentence for people; `span` is the range of its values, None if unknown."""
@@ -102,30 +91,24 @@ class Noise:
         else:
             text = f"Gaussian noise, {level}"
         if self.correlated:
-            below, right = self.neighbours
+            middle = len(self.kernel) // 2
+            below, right = self.kernel[middle + 1][middle], self.kernel[middle][middle + 1]
             text += f", correlated with the pixel below by {below:.2f} and beside by {right:.2f}"
         elif not self.striped:
             text += ", not correlated between pixels"
-        return "; ".join([text, *self._further()])
+        for name, std in (("row", self.rows), ("column", self.columns)):
+            if std > 0:
+                text += f"; pixels of a {name} share further noise of standard deviation {std:.3g}"
+                text += ", which is not removed"
+        if self.impulses > 0:
+            share = f"{100 * self.impulses:.2g} %"
+            text += f"; {share} of the pixels are impulses (hot or dead), taken for missing"
+        return text
 
     @property
     def striped(self) -> bool:
         """Whether all pixels of a row, or of a column, share noise."""
         return max(self.rows, self.columns) > 0
-
-    def _further(self) -> list[str]:
-        """What is said of stripes and impulses."""
-        pairs = [("row", self.rows), ("column", self.columns)]
-        said = [
-            f"pixels of a {name} share further noise of standard deviation {level:.3g}, which is "
-            "not removed"
-            for name, level in pairs
-            if level > 0
-        ]
-        if self.impulses > 0:
-            share = f"{100 * self.impulses:.2g} %"
-            said.append(f"{share} of the pixels are impulses (hot or dead), taken for missing")
-        return said
 
     def __str__(self) -> str:
         # A deviation over 1 is no image in [0, 1]; whoever knows the range calls `describe`.
@@ -157,7 +140,7 @@ class Stabiliser:
         return cls(float(sigma), float(noise.gain), float(noise.offset))
 
     @property
-    def readout(self) -> float:
+    def _readout(self) -> float:
         """The variance of the signal-independent part, in counts."""
         return (self.sigma / self.gain) ** 2
 
@@ -168,8 +151,8 @@ class Stabiliser:
             return x / x.dtype.type(self.sigma)
         counts = (x - self.offset) / self.gain
         # Below the tangent point the root would end or be too steep: the line goes on instead.
-        foot = (3 / 8 + self.readout) / 4
-        under = counts + (3 / 8 + self.readout)
+        foot = (3 / 8 + self._readout) / 4
+        under = counts + (3 / 8 + self._readout)
         root = 2 * np.sqrt(np.maximum(under, foot))
         return (root + np.minimum(under - foot, 0) / np.sqrt(foot)).astype(x.dtype)
 
@@ -180,16 +163,7 @@ class Stabiliser:
             return d * d.dtype.type(self.sigma)
         top = np.maximum(d, DARKEST).astype(float)
         counts = _counts(top) + _slope(DARKEST) * np.minimum(d - DARKEST, 0)
-        return (self.gain * (counts - self.readout) + self.offset).astype(d.dtype)
-
-    def recipe(self) -> dict[str, float]:
-        """The map as plain JSON; `Stabiliser.of_recipe` reads it back."""
-        return {"sigma": self.sigma, "gain": self.gain, "offset": self.offset}
-
-    @classmethod
-    def of_recipe(cls, recipe: dict[str, float]) -> "Stabiliser":
-        """The map that `recipe` describes."""
-        return cls(*(float(recipe[name]) for name in ("sigma", "gain", "offset")))
+        return (self.gain * (counts - self._readout) + self.offset).astype(d.dtype)
 
 
 def _counts(d: np.ndarray) -> np.ndarray:
@@ -208,3 +182,151 @@ def _floating(x: Any) -> np.ndarray:
     """The array as floats of its own width, at least 32 bits."""
     array = np.asarray(x)
     return array.astype(np.result_type(array.dtype, np.float32), copy=False)
+
+
+def filter_of(noise: Noise) -> list[list[float]] | None:
+    """A filter that gives white noise this autocorrelation; None for white noise.
+
+    The root of the noise's spectrum (Wiener-Khinchin); what is negative in it by error is none.
+    """
+    if not noise.correlated:
+        return None
+    kernel = np.array(noise.kernel)
+    reach = len(kernel) // 2
+    padded = np.pad(kernel, (0, SPECTRUM_SIDE - len(kernel)))
+    spectrum = np.fft.fft2(np.roll(padded, (-reach, -reach), (0, 1))).real.clip(0)
+    square = np.roll(np.fft.ifft2(np.sqrt(spectrum)).real, (2 * reach, 2 * reach), (0, 1))
+    return square[: 4 * reach + 1, : 4 * reach + 1].tolist()
+
+
+def filtered(
+    noise: Float[Tensor, "image height width channel"], filter: list[list[float]]
+) -> Float[Tensor, "image height width channel"]:
+    """White noise through a filter, channel by channel; it wraps around at the edges."""
+    count, height, width, channels = noise.shape
+    weight = noise.new_tensor(filter)
+    weight = weight / weight.square().sum().sqrt().clamp(min=1e-12)  # the deviation stays 1
+    reach, planes = len(filter) // 2, noise.permute(0, 3, 1, 2).reshape(-1, 1, height, width)
+    for axis in (2, 3):  # a small image is wrapped several times
+        size = planes.shape[axis]
+        indices = torch.arange(-reach, size + reach, device=noise.device) % size
+        planes = planes.index_select(axis, indices)
+    planes = functional.conv2d(planes, weight[None, None])
+    return planes.reshape(count, channels, height, width).permute(0, 2, 3, 1)
+
+
+FLAT = (5, 5, 1)  # a square of background that is all of one value
+MIN_BACKGROUND, BACKGROUND_SHARE = 64, 0.01  # pixels of a background
+MAX_LOOSE = 0.1  # pixels of its value outside such squares, as a share of those inside
+MAX_SPECKS = 0.002  # single other pixels in it: counts of dark areas have them, background not
+NOISY = 0.25  # noise on its value against that elsewhere; where there is none, zeros are counts
+
+
+def background_value(windows: Sequence[np.ndarray], noise: Noise) -> float | None:
+    """The value of a background that is constant though the image has noise; else None."""
+    pixels = np.concatenate([np.ravel(window) for window in windows])
+    pixels = pixels[np.isfinite(pixels)]
+    if not len(pixels) or noise.kind == "none":
+        return None
+    values, counts = np.unique(pixels, return_counts=True)
+    value, count = float(values[counts.argmax()]), int(counts.max())
+    if count < max(MIN_BACKGROUND, BACKGROUND_SHARE * len(pixels)) or count == len(pixels):
+        return None
+    others = float(np.median(pixels[pixels != value]))
+    if noise.level(value) < NOISY * noise.level(others):
+        return None
+    flat = specks = 0
+    for window in windows:
+        equal = window == value
+        flat += int(background(window, value).sum())
+        near = ndimage.convolve(equal.astype(np.uint8), np.ones((3, 3, 1), np.uint8))
+        specks += int((~equal & (near >= 7)).sum())
+    scattered = count - flat > MAX_LOOSE * flat or specks > MAX_SPECKS * flat
+    return None if flat < MIN_BACKGROUND or scattered else value
+
+
+def background(x: np.ndarray, value: float) -> np.ndarray:
+    """True for pixels (height, width, channel) of squares that hold this value alone."""
+    edge = FLAT[0] // 2
+    padded = np.pad(x == value, [(edge, edge), (edge, edge), (0, 0)], mode="edge")
+    return ndimage.binary_opening(padded, np.ones(FLAT, bool))[edge:-edge, edge:-edge]
+
+
+DEVIATIONS = 8.0  # of the noise: chance does not reach them
+RANGES = 2.5  # of the neighbours' own range: edges and lines do not reach them
+SPREAD, SLACK = 0.05, 1.5  # a neighbour's share of a point that light made, and noise on it
+MIN_IMPULSES, MIN_IMPULSE_SHARE = 4, 1e-4  # fewer are as well points of the image
+MAX_IMPULSE_SHARE = 0.1  # more are no rare event: the image is made so
+REACH = 2  # pixels to each side that are compared
+TO_DEVIATION = 1.4826 / 1.09  # of a pixel, from the median distance to the median of neighbours
+NEAR = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
+BESIDE = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]) / 4
+RING = np.pad(np.zeros((3, 3), bool), 1, constant_values=True)
+
+
+def impulse_scale(windows: Sequence[np.ndarray], *, sure: bool = False) -> tuple[float, float]:
+    """The share of impulses in windows of an image, and the scale that `impulses` needs.
+
+    Both are 0 where impulses are so few, or so many, that they are none; `sure` says that there
+    are some, however few are in these windows.
+    """
+    planes = [_planes(window) for window in windows]
+    near = [_near(p) for p in planes]
+    distances = [np.abs(p - n[0])[np.isfinite(p)] for p, n in zip(planes, near, strict=True)]
+    together = np.concatenate([np.zeros(0), *distances])
+    scale = float(np.median(together)) * TO_DEVIATION if len(together) else 0.0
+    if scale <= 0:
+        return 0.0, 0.0
+    count = sum(int(_impulses(p, n, scale).sum()) for p, n in zip(planes, near, strict=True))
+    share = count / len(together)
+    few = count < MIN_IMPULSES or share < MIN_IMPULSE_SHARE
+    return (0.0, 0.0) if (few and not sure) or share > MAX_IMPULSE_SHARE else (share, scale)
+
+
+def impulses(x: np.ndarray, scale: float) -> np.ndarray:
+    """True for the impulses (hot and dead pixels) of an image whose noise has this scale.
+
+    A lens spreads a star or a glint over neighbours, and an edge or a line goes on; an impulse
+    does neither. So a pixel counts as one if it is far from its eight neighbours, measured both
+    by the noise of the image and by how much those differ among themselves, and if its neighbours
+    are no nearer to it than the ring around them is.
+    """
+    planes = _planes(x)
+    return np.zeros(planes.shape, bool) if scale <= 0 else _impulses(planes, _near(planes), scale)
+
+
+def _impulses(planes: np.ndarray, near: tuple[np.ndarray, ...], scale: float) -> np.ndarray:
+    """The impulses of planes whose pixels have these medians, least and largest ones near."""
+    if min(planes.shape[:2]) < 2 * REACH + 1:
+        return np.zeros(planes.shape, bool)
+    middle, low, high = near
+    away = planes - middle
+    far = np.abs(away) > np.maximum(DEVIATIONS * scale, RANGES * (high - low))
+    if not far.any():
+        return far
+    ring = _by_channel(planes, lambda p: ndimage.median_filter(p, footprint=RING, mode="mirror"))
+    beside = _by_channel(planes, lambda p: ndimage.convolve(p, BESIDE, mode="mirror"))
+    lifted = (beside - ring) * np.sign(away)
+    return far & (lifted <= np.maximum(SPREAD * np.abs(away), SLACK * scale))
+
+
+def _planes(x: np.ndarray) -> np.ndarray:
+    planes = np.asarray(x, np.float32)
+    return planes if planes.ndim == 3 else planes[..., None]
+
+
+def _near(planes: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Median, least and largest of the eight neighbours of each pixel."""
+    filters: Any = (ndimage.median_filter, ndimage.minimum_filter, ndimage.maximum_filter)
+    return tuple(
+        _by_channel(planes, lambda p, f=f: f(p, footprint=NEAR, mode="mirror")) for f in filters
+    )
+
+
+def _by_channel(planes: np.ndarray, apply: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A filter of each channel; gaps are the median of all pixels."""
+    observed = np.isfinite(planes)
+    if not observed.all():
+        middle = float(np.median(planes[observed])) if observed.any() else 0.0
+        planes = np.where(observed, planes, np.float32(middle))
+    return np.stack([apply(planes[..., c]) for c in range(planes.shape[2])], -1)
