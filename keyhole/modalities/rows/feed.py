@@ -146,6 +146,7 @@ class RowFeed:
 def stacked(batches: list[Batch]) -> Batch:
     """Batches of equal size behind each other in a new first dimension; weighted if all are."""
     parts = zip(*((b.numbers, b.codes, b.observed) for b in batches), strict=True)
+    numbers, codes, observed = map(torch.stack, parts)
     weights = [b.weight for b in batches if b.weight is not None]
     weighted = len(weights) == len(batches)
-    return Batch(*map(torch.stack, parts), torch.stack(weights) if weighted else None)
+    return Batch(numbers, codes, observed, torch.stack(weights) if weighted else None)

@@ -212,8 +212,9 @@ def _with_means(network: Network, modality: Modality, rows: Rows, member: np.nda
             masked = rng.random((len(own), len(columns))) < MASKED_SHARE
             features = torch.from_numpy(masked[:, modality.layout.column_of_feature])
             mean = network(batch.hide(features.to(batch.observed.device))).likelihood.mean
-            parts = (part[0] for part in (mean.numbers, mean.codes, mean.observed))
-            decoded = modality.decode(Batch(*(_by_member(part, own) for part in parts)))
+            parts = (mean.numbers, mean.codes, mean.observed)
+            numbers, codes, present = (_by_member(part[0], own) for part in parts)
+            decoded = modality.decode(Batch(numbers, codes, present))
             for name in names:
                 at = masked[:, columns.index(name)]
                 expected[name].append(cast.floats(decoded.column(name))[0][at])

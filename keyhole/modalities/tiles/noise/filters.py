@@ -208,14 +208,16 @@ def residual_report(noisy: Any, denoised: Any, noise: Noise) -> Residual:
     mean, deviation = float(removed[known].mean()), float(removed[known].std())
     scaled = (removed - mean) / np.where(level > 0, level, 1.0)
     smooth = ndimage.gaussian_filter(np.where(known, clean, np.nanmean(clean)), (1, 1, 0))
-    slope = np.hypot(*(np.gradient(smooth, axis=i) if x.shape[i] > 1 else 0.0 for i in (0, 1)))
+    slopes = [
+        np.gradient(smooth, axis=i) if x.shape[i] > 1 else np.zeros_like(smooth) for i in (0, 1)
+    ]
     size = np.abs(scaled[known])
     return Residual(
         mean,
         deviation,
         float(np.sqrt(np.mean(level[known] ** 2))),
         *_whiteness(scaled, known, noise),
-        edges=_rank_correlation(size, np.broadcast_to(slope, x.shape)[known]),
+        edges=_rank_correlation(size, np.hypot(slopes[0], slopes[1])[known]),
         brightness=_rank_correlation(size, clean[known]),
         leak=_correlation(removed[known], clean[known]),
         pixels=pixels,
