@@ -21,7 +21,8 @@ from keyhole.core.layout import Layout
 from keyhole.core.progress import clock, stage
 from keyhole.errors import BundleError
 from keyhole.modalities.tiles.crops import ImageDataset, ScaledImage, stacked
-from keyhole.modalities.tiles.noise import FILTERS, filter_of
+from keyhole.modalities.tiles.filters import FILTERS
+from keyhole.modalities.tiles.noise import filter_of
 from keyhole.modalities.tiles.tiles import PixelsToJudge
 from keyhole.modalities.tiles.tiling import Denoise, Filtered, whole
 from keyhole.model.network import Network

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from keyhole import Denoiser, TrainingConfig
-from keyhole.modalities.tiles.noise import Noise, impulse_scale, pooled
-from keyhole.modalities.tiles.noise.estimate import estimate
-from keyhole.modalities.tiles.noise.model import impulses
+from keyhole.modalities.tiles.estimate import estimate, pooled
+from keyhole.modalities.tiles.noise import Noise, impulse_scale, impulses
 from keyhole.modalities.tiles.source import NoiseScaler
 from keyhole.model.nets.unet import UNet
 

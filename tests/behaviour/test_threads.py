@@ -13,8 +13,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingConfig
 from keyhole.core.environment import PAYS, pass_work, tell_threads, threads_for
-from keyhole.modalities.tiles.noise import mixture
-from keyhole.modalities.tiles.noise.estimate import estimate
+from keyhole.modalities.tiles import mixture
+from keyhole.modalities.tiles.estimate import estimate
 from keyhole.nets import MLP
 from keyhole.training.loop import Run
 

@@ -10,7 +10,8 @@ from scipy import ndimage
 from keyhole.core.draws import draws, hash_of
 from keyhole.core.records import Batch
 from keyhole.data.images import Image
-from keyhole.modalities.tiles.noise import Noise, filled, filtered
+from keyhole.modalities.tiles.filters import filled
+from keyhole.modalities.tiles.noise import Noise, filtered
 from keyhole.modalities.tiles.source import NoiseScaler, corner
 
 BLOCK = 8  # side of the squares that are held out, in pixels

@@ -12,13 +12,12 @@ import numpy as np
 from keyhole.core.parts import Described
 from keyhole.data.images import Image, Images
 from keyhole.errors import DataError
+from keyhole.modalities.tiles.estimate import estimate, estimate_many
 from keyhole.modalities.tiles.noise import (
     Noise,
     Stabiliser,
     background,
     background_value,
-    estimate,
-    estimate_many,
     impulse_scale,
     impulses,
 )

@@ -20,7 +20,8 @@ from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.base import Ability, Modality
 from keyhole.modalities.prepared import Calibrated, Heldout, Parts, Prepared
 from keyhole.modalities.tiles.crops import Crops, DeadLeaves, ImageDataset
-from keyhole.modalities.tiles.noise import Noise, estimate, filter_of, pooled
+from keyhole.modalities.tiles.estimate import estimate, pooled
+from keyhole.modalities.tiles.noise import Noise, filter_of
 from keyhole.modalities.tiles.source import NoiseEstimates, NoisyImages, TilesProfile, windows_of
 from keyhole.modalities.tiles.tiling import image_batch
 from keyhole.model.network import Network

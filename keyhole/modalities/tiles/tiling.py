@@ -14,7 +14,7 @@ import torch
 from keyhole.core.environment import pass_work, threads_for
 from keyhole.core.records import Batch
 from keyhole.data.images import Image
-from keyhole.modalities.tiles.noise import filled
+from keyhole.modalities.tiles.filters import filled
 from keyhole.modalities.tiles.source import HALO, NoiseScaler
 from keyhole.model.nets.unet import MOST_SCALES, UNet
 from keyhole.model.network import Network

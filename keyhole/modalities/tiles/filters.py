@@ -13,7 +13,7 @@ from scipy import ndimage, stats
 
 from keyhole.core.environment import missing_extra
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.tiles.noise.model import Noise
+from keyhole.modalities.tiles.noise import Noise
 
 TUNED = 25 / 255  # the noise level at which the settings below were chosen
 TV_WEIGHT, TV_STEPS = 0.08, 500

@@ -8,7 +8,7 @@ import numpy as np
 
 from keyhole.core.environment import threads_for
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.tiles.noise.mixture import (
+from keyhole.modalities.tiles.mixture import (
     NoiseEvidence,
     NoiseMixture,
     begin,
@@ -17,7 +17,7 @@ from keyhole.modalities.tiles.noise.mixture import (
     scale_of,
     spectra,
 )
-from keyhole.modalities.tiles.noise.model import WHITE, Noise, impulse_scale
+from keyhole.modalities.tiles.noise import WHITE, Noise, impulse_scale
 
 GROUPS, GROUP_SIZE = 12, 150
 LINE_SURELY = 5.0  # standard errors by which a slope must differ from none
