@@ -21,9 +21,9 @@ from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.expected import Expected, Prediction, number_texts
 from keyhole.modalities.prepared import Parts, Prepared
+from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.lawful import Lawful
-from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.model.nets import Net
 from keyhole.model.network import Network
 

@@ -28,11 +28,10 @@ from keyhole.data.source import Rows, Source, check_columns
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Field, Modality
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
-from keyhole.modalities.image.contrast import contrast, patch_coordinates
-from keyhole.modalities.image.maps import PixelMaps
+from keyhole.modalities.image.patches import PixelMaps, contrast, patch_coordinates
 from keyhole.modalities.image.schema import ImageSchema
+from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import Conv, Net
 

@@ -10,7 +10,7 @@ from scipy import stats
 from keyhole.core.layout import MOST_LEVELS
 from keyhole.data import cast, numerals
 from keyhole.data.numerals import OPPOSITE
-from keyhole.modalities.tabular.profile import Profile
+from keyhole.modalities.profile import Profile
 
 LEAST_STEPS = 1_000  # floats between the least and the most number, so that numbers can be learned
 MOST_COUNT = 1_000  # larger whole numbers are amounts, not counts of things

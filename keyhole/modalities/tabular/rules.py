@@ -17,9 +17,9 @@ from keyhole.core.parts import fits
 from keyhole.data import cast
 from keyhole.data.source import Source
 from keyhole.errors import SettingError
+from keyhole.modalities.profile import BLOCK_ROWS, SourceProfile
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Number
 from keyhole.modalities.tabular.guess import look_alike
-from keyhole.modalities.tabular.profile import BLOCK_ROWS, SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa

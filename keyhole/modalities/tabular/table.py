@@ -20,14 +20,13 @@ from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_m
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Ignored, Number
-from keyhole.modalities.tabular.columns.grids import Grid, bins, heaped, is_valid, rounding_grid
+from keyhole.modalities.tabular.columns.base import Grid, bins, heaped, is_valid, rounding_grid
 from keyhole.modalities.tabular.columns.number import encode_matrix
-from keyhole.modalities.tabular.given import check_types, given_row
 from keyhole.modalities.tabular.guess import guess, look_alike, measure
-from keyhole.modalities.tabular.lawful import Lawful
-from keyhole.modalities.tabular.profile import SourceProfile
+from keyhole.modalities.tabular.lawful import Lawful, check_types, given_row
 from keyhole.modalities.tabular.rules import Rule, check_rules, rules_of
 
 if TYPE_CHECKING:

@@ -15,9 +15,15 @@ from keyhole.modalities.expected import (
     outside,
     with_point_mass,
 )
-from keyhole.modalities.tabular.columns.base import Column, point_mass_slot
-from keyhole.modalities.tabular.columns.grids import Grid, between, inside, legal
-from keyhole.modalities.tabular.profile import Profile
+from keyhole.modalities.profile import Profile
+from keyhole.modalities.tabular.columns.base import (
+    Column,
+    Grid,
+    between,
+    inside,
+    legal,
+    point_mass_slot,
+)
 
 LEAST_POINT_MASS = 0.01  # share of rows that makes an outlying time a point mass
 LEAST_VALUES = 5  # distinct times; with fewer, none of them is outlying

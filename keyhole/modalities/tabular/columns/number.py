@@ -22,17 +22,18 @@ from keyhole.modalities.expected import (
     whole,
     with_point_mass,
 )
-from keyhole.modalities.tabular.columns.base import Column, point_mass_slot
-from keyhole.modalities.tabular.columns.grids import (
+from keyhole.modalities.profile import Profile
+from keyhole.modalities.tabular.columns.base import (
+    Column,
     Grid,
     between,
     grid,
     heaped,
     inside,
     legal,
+    point_mass_slot,
     snapped,
 )
-from keyhole.modalities.tabular.profile import Profile
 
 LEAST_POINT_MASS = 0.5  # share of rows that makes one value a point mass
 LONG_TAIL = 8.0  # transform if the outer 1 % is this many times as far out as the quartiles
