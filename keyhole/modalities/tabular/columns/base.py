@@ -27,7 +27,6 @@ class Column(Described):
 
     family = "column"
     effect_unit: ClassVar[Literal["", "points", "s"]] = ""  # of a change; points: of levels
-    matrix: ClassVar[bool] = False  # True: encodes from floats, many columns at once
 
     name: str
 
@@ -66,18 +65,15 @@ class Column(Described):
 
     @abstractmethod
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """The features (row, feature) of an Arrow array, and which are observed.
+        """The features (row, feature) of an Arrow array, float32 or codes; which are observed.
 
-        Float32 for numbers, int64 for codes; `start` is the index of the first row in its source,
-        for messages. Raises: DataError for a value that this column cannot hold.
+        `start` is the index of the first row in its source, for messages.
+        Raises: DataError for a value that this column cannot hold.
         """
 
     @abstractmethod
     def decode(self, features: np.ndarray) -> Any:
-        """The values of features (row, feature), as an Arrow array of the column's type.
-
-        Features are those of an expected row: a Bernoulli feature is a probability.
-        """
+        """The values of expected features (of a Bernoulli: probabilities), in Arrow."""
 
     def guess(self, features: np.ndarray) -> Any:
         """The values for a gap, from the expected features of a masked column."""
@@ -100,10 +96,7 @@ class Column(Described):
         return values
 
     def cell_texts(self, values: Any, decimal: str = "") -> Any:
-        """Decoded values as texts for a text column; floats have six digits.
-
-        `decimal` is the file's decimal sign, for a column without its own.
-        """
+        """Decoded values as texts; `decimal` is the file's sign, for a column without its own."""
         return cast.short_texts(values)
 
     def text(self, values: Any) -> list[str]:
@@ -126,7 +119,8 @@ class Column(Described):
 
 def point_mass_slot(column: Column, share: float) -> Slot:
     """The Bernoulli feature that is 1 in rows at the column's point mass."""
-    std, nats = float(np.sqrt(share * (1 - share))), -float(np.log1p(-share))
+    std = float(np.sqrt(share * (1 - share)))
+    nats = -float(np.log1p(-share))
     return Slot(column.name, column.kind, "bernoulli", "atom", 0, share, std, nats)
 
 
@@ -161,7 +155,6 @@ class Ignored(Column):
 
 MOST_BINS = 64
 ROWS_A_BIN = 8
-
 HEAP = 0.05  # share of all values from which on one value is a heap
 REPEATED = 0.5  # share of distinct values up to which values count as repeated
 Bin = list[float]  # lower edge, upper edge, smallest and largest value in it, share of the values
@@ -184,19 +177,16 @@ def bins(features: np.ndarray) -> list[Bin]:
     A value with more than an equal share of the rows has a bin to itself, as narrow as its
     neighbours allow: draws from it are that value.
     """
-    values, counts = np.unique(features, return_counts=True)
-    if not len(values):
-        values, counts = np.zeros(1), np.ones(1)
+    values, counts = np.unique(features if len(features) else np.zeros(1), return_counts=True)
     most = int(np.clip(counts.sum() / ROWS_A_BIN, 1, MOST_BINS))
     groups = _groups(counts, counts.sum() / most)
     if len(values) <= MOST_BINS and repeated(features):  # few levels: one bin each
         groups = [(i, i) for i in range(len(values))]
-    low, high = (np.array([values[g[i]] for g in groups]) for i in (0, -1))
+    low, high = values[[g[0] for g in groups]], values[[g[1] for g in groups]]
     room = float(np.ptp(values)) / len(values) or 1.0
-    middle = (high[:-1] + low[1:]) / 2
-    edges = np.concatenate([[low[0] - room / 2], middle, [high[-1] + room / 2]])
+    edges = np.r_[low[0] - room / 2, (high[:-1] + low[1:]) / 2, high[-1] + room / 2]
     edges = np.maximum.accumulate(edges)
-    shares = np.array([counts[g[0] : g[-1] + 1].sum() for g in groups]) / counts.sum()
+    shares = np.array([counts[g[0] : g[1] + 1].sum() for g in groups]) / counts.sum()
     table = np.stack([edges[:-1], edges[1:], low, high, shares], 1).astype(np.float32)
     return [row for row in table.tolist() if row[1] > row[0]]
 
@@ -268,8 +258,7 @@ def between(ends: tuple[float, float], rows: tuple[int, int], step: float | None
         end if count >= FEW_ROWS else _neighbour(end, sign, step)
         for end, count, sign in zip(ends, rows, (1.0, -1.0), strict=True)
     )
-    low, high = (low, high) if low <= high else ends
-    return [float(low), float(high)]
+    return list(map(float, (low, high) if low <= high else ends))
 
 
 def _neighbour(end: float, sign: float, step: float | None) -> float:
@@ -294,9 +283,8 @@ def snapped(numbers: np.ndarray, grid: Grid, near: float) -> np.ndarray:
         return numbers
     known = np.array(values)
     nearest = known[np.searchsorted((known[1:] + known[:-1]) / 2, numbers)]
-    return (
-        nearest if "values" in grid else np.where(abs(nearest - numbers) <= near, nearest, numbers)
-    )
+    moves = ("values" in grid) | (abs(nearest - numbers) <= near)
+    return np.where(moves, nearest, numbers)
 
 
 def legal(numbers: np.ndarray, grid: Grid, near: float) -> np.ndarray:
@@ -305,9 +293,10 @@ def legal(numbers: np.ndarray, grid: Grid, near: float) -> np.ndarray:
     return snapped(numbers, grid, near) if "values" in grid else numbers
 
 
-def inside(numbers: np.ndarray, grid: Grid) -> np.ndarray:
-    """True for numbers between the ends of the grid."""
+def allowed(numbers: np.ndarray, grid: Grid, near: float = 0.0) -> np.ndarray:
+    """True for numbers that lie between the ends of the grid once they are moved to it."""
     low, high = grid.get("between") or (-np.inf, np.inf)
+    numbers = snapped(numbers, grid, near)
     return (numbers >= low) & (numbers <= high)
 
 
@@ -320,7 +309,8 @@ def folded(numbers: np.ndarray, grid: Grid) -> np.ndarray:
     if not 0 < width < math.inf:
         return np.clip(numbers, low, high)
     distance = np.abs(np.mod(numbers - low + width, 2 * width) - width)
-    return np.where(inside(numbers, grid), numbers, np.clip(low + distance, low, high))
+    within = (numbers >= low) & (numbers <= high)
+    return np.where(within, numbers, np.clip(low + distance, low, high))
 
 
 def rounding_grid(grid: Grid) -> Grid:

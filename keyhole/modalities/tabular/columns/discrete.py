@@ -19,16 +19,8 @@ from keyhole.modalities.expected import (
     whole,
 )
 from keyhole.modalities.profile import Profile
-from keyhole.modalities.tabular.columns.base import (
-    FEW_ROWS,
-    Column,
-    Grid,
-    between,
-    grid,
-    inside,
-    legal,
-    snapped,
-)
+from keyhole.modalities.tabular.columns import base
+from keyhole.modalities.tabular.columns.base import FEW_ROWS, Column, Grid
 
 
 class Category(Column):
@@ -43,11 +35,8 @@ class Category(Column):
     def __init__(
         self, name: str, *, levels: list[Any], counts: list[int], type: str, rows: int
     ) -> None:
-        self.name = name
-        self.levels = levels
-        self.counts = counts
-        self.type = type
-        self.rows = rows
+        self.name, self.levels, self.counts = name, levels, counts
+        self.type, self.rows = type, rows
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
@@ -80,8 +69,7 @@ class Category(Column):
         others = max(self.rows - sum(self.counts), 0)
         counts = np.array([*self.counts, others], float) + 0.5  # a Jeffreys prior's half a row
         shares = tuple((counts / counts.sum()).tolist())
-        nats = float(np.log(self.rows + 2))
-        levels = len(self.levels) + 1
+        nats, levels = float(np.log(self.rows + 2)), len(self.levels) + 1
         return [Slot(self.name, self.kind, "categorical", "", levels, 0.0, 1.0, nats, shares)]
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -93,9 +81,8 @@ class Category(Column):
         """The level of each code; null for other levels, which are unknown."""
         import pyarrow as pa
 
-        index = features[:, 0].astype(np.int64) - 1
-        missing = (index < 0) | (index >= len(self.levels))
-        return cast.picked(self.levels, pa.array(index, mask=missing), self.type)
+        index, known = self._index(features)
+        return cast.picked(self.levels, pa.array(index, mask=~known), self.type)
 
     def bounds(self, profile: Profile) -> Grid:
         """The rows that must hold a level, but at most those of the most frequent level."""
@@ -109,10 +96,14 @@ class Category(Column):
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
         """True for a level that enough rows hold."""
-        index = features[:, 0].astype(np.int64) - 1
-        known = (index >= 0) & (index < len(self.levels))
+        index, known = self._index(features)
         rows = np.array([*self.counts, 0])[np.where(known, index, -1)]
         return known & (rows >= grid.get("rows", [1.0])[0])
+
+    def _index(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The index of each row's level, and where it is one."""
+        index = features[:, 0].astype(np.int64) - 1
+        return index, (index >= 0) & (index < len(self.levels))
 
     def text(self, values: Any) -> list[str]:
         """Levels; long ones are cut."""
@@ -140,12 +131,8 @@ class Boolean(Column):
     def __init__(
         self, name: str, *, no: Any, yes: Any, type: str, share: float, rows: int
     ) -> None:
-        self.name = name
-        self.no = no
-        self.yes = yes
-        self.type = type
-        self.share = share
-        self.rows = rows
+        self.name, self.no, self.yes = name, no, yes
+        self.type, self.share, self.rows = type, share, rows
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
@@ -193,8 +180,7 @@ class Boolean(Column):
     def slots(self) -> list[Slot]:
         """One number feature: 0 for no, 1 for yes."""
         share = min(max(self.share, 0.5 / self.rows), 1 - 0.5 / self.rows)
-        nats = float(np.log(self.rows + 2))
-        std = float(np.sqrt(share * (1 - share)))
+        std, nats = float(np.sqrt(share * (1 - share))), float(np.log(self.rows + 2))
         return [Slot(self.name, self.kind, "bernoulli", "", 0, share, std, nats)]
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -236,25 +222,19 @@ class Count(Column):
         type: str,
         least: float = 0.0,
     ) -> None:
-        self.name = name
-        self.center = center
-        self.scale = scale
-        self.most = most
-        self.rows = rows
-        self.type = type
-        self.least = least
+        self.name, self.center, self.scale = name, center, scale
+        self.least, self.most, self.rows, self.type = least, most, rows, type
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
         """The mean count, the standard deviation of log(1 + count), and the range."""
         numbers = np.maximum(profile.numbers(), 0.0)
         logs = np.log1p(numbers)
-        std = float(logs.std()) if len(logs) else 0.0
         kind = cast.name_of(profile.arrow_type)
         return cls(
             profile.name,
             center=float(np.log1p(numbers.mean())) if len(numbers) else 0.0,
-            scale=std if std > 0 else 1.0,
+            scale=(float(logs.std()) if len(logs) else 0.0) or 1.0,
             most=float(profile.most),
             rows=profile.observed,
             type="int64" if kind == "string" else kind,
@@ -289,25 +269,24 @@ class Count(Column):
 
     def bounds(self, profile: Profile) -> Grid:
         """The grid, and the smallest and largest count that may be drawn."""
-        lattice = grid(profile.numbers())
+        lattice = base.grid(profile.numbers())
         lattice = {"values": lattice["values"]} if "values" in lattice else {"step": [1.0]}
-        return {**lattice, "between": between((self.least, self.most), profile.ends, 1.0)}
+        return {**lattice, "between": base.between((self.least, self.most), profile.ends, 1.0)}
 
     def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn count, within the range of training."""
-        return self.typed(legal(self._counts(features), grid or {}, 0.0))
+        return self.typed(base.legal(self._counts(features), grid or {}, 0.0))
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
         """True where the count lies between the ends of the grid."""
-        return inside(snapped(self._counts(features), grid, 0.0), grid)
+        return base.allowed(self._counts(features), grid)
 
     def _counts(self, features: np.ndarray) -> np.ndarray:
         return np.expm1(features[:, 0].astype(np.float64).clip(0, 50)).round()
 
     def typed(self, counts: np.ndarray) -> Any:
         """Counts, clipped to the range of training, in the column's type."""
-        counts = counts.clip(self.least, self.most)
-        return cast.of_numbers(counts, self.type)
+        return cast.of_numbers(counts.clip(self.least, self.most), self.type)
 
     def text(self, values: Any) -> list[str]:
         """Counts as text."""
