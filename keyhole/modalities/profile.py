@@ -36,7 +36,7 @@ class Profile:
     missing: int = 0
     least: float = np.inf
     most: float = -np.inf
-    least_rows: int = 0  # rows that hold the least number
+    least_rows: int = 0  # that hold the least number
     most_rows: int = 0
     whole: bool = True  # all numbers are integers
     rising: bool = True  # each number is larger than the one before
@@ -114,12 +114,8 @@ class Profile:
         else:
             self._measure(values)
         if not self.overflow and self._counts(values.type):
-            self._count_levels(levels.count(values))
             text = cast.is_text(values.type) or pt.is_boolean(values.type)
-            most = MOST_LEVELS if text else self.most_numbers
-            if len(self.levels) > most:
-                self.overflow = True
-                self.levels = Counter(dict(self.levels.most_common(most)))
+            self._count_levels(levels.count(values), MOST_LEVELS if text else self.most_numbers)
 
     def _counts(self, arrow_type: Any) -> bool:
         """True if values of this type are counted as levels."""
@@ -146,17 +142,16 @@ class Profile:
         numbers = numbers[~gaps & ~infinite]
         if not len(numbers):
             return
-        self._count_ends(numbers)
         self.whole = self.whole and bool((numbers == np.round(numbers)).all())
-        self._extend_ends(values)
+        self._count_ends(numbers, cast.ends_of(values))
         if pt.is_integer(values.type):  # a float64 cannot tell neighbours of 17 digits apart
             numbers = values.drop_null().to_numpy()
         if self.rising:
             self.rising = bool(numbers[0] > self.last and (numbers[1:] > numbers[:-1]).all())
             self.last = numbers[-1].item()
 
-    def _count_ends(self, numbers: np.ndarray) -> None:
-        """The least and the most number, and how many rows hold each."""
+    def _count_ends(self, numbers: np.ndarray, exact: list[str] | None) -> None:
+        """The least and the most number, how many rows hold each, and the exact ones."""
         least, most = float(numbers.min()), float(numbers.max())
         if least <= self.least:
             previous = self.least_rows if least == self.least else 0
@@ -164,22 +159,20 @@ class Profile:
         if most >= self.most:
             previous = self.most_rows if most == self.most else 0
             self.most, self.most_rows = most, previous + int((numbers == most).sum())
+        if exact is not None and self.exact_ends is not None:
+            lows, highs = zip(map(Decimal, exact), map(Decimal, self.exact_ends), strict=True)
+            exact = [f"{min(lows):f}", f"{max(highs):f}"]
+        self.exact_ends = exact or self.exact_ends
 
-    def _extend_ends(self, values: Any) -> None:
-        """Widen `exact_ends` to those of a block."""
-        ends = cast.ends_of(values)
-        if ends is not None and self.exact_ends is not None:
-            lows, highs = zip(map(Decimal, ends), map(Decimal, self.exact_ends), strict=True)
-            ends = [f"{min(lows):f}", f"{max(highs):f}"]
-        self.exact_ends = ends or self.exact_ends
-
-    def _count_levels(self, counts: Counter[Any]) -> None:
-        """Add levels, until their texts need more than `MOST_LEVEL_BYTES`."""
+    def _count_levels(self, counts: Counter[Any], most: int) -> None:
+        """Add levels, until they are more than `most`, or their texts need too much memory."""
         texts = (key for key in counts if isinstance(key, str) and key not in self.levels)
         self.level_bytes += sum(map(len, texts))
         self.levels.update(counts)
         if self.level_bytes > MOST_LEVEL_BYTES:
             self.levels, self.overflow, self.heavy = Counter(), True, True
+        elif len(self.levels) > most:
+            self.levels, self.overflow = Counter(dict(self.levels.most_common(most))), True
 
     def numbers(self) -> np.ndarray:
         """The finite numbers of the sample."""
@@ -290,18 +283,18 @@ class SourceProfile:
 
     def _read_commas(self, source: Source) -> None:
         """Profile columns with decimal commas again: the first pass took them for points."""
-        commas = [
-            p for p in self.profiles.values()
-            if p.reading and p.reading.format.decimal == "," and not p.style
-        ]  # fmt: skip
-        for p in commas:
-            self.profiles[p.name] = Profile(
+        commas = {
+            p.name: Profile(
                 p.name, decimal=",", untyped=p.untyped, reading=p.reading, sample=p.sample,
                 most_numbers=p.most_numbers,
-            )  # fmt: skip
+            )
+            for p in self.profiles.values()
+            if p.reading and p.reading.format.decimal == "," and not p.style
+        }  # fmt: skip
+        self.profiles |= commas
         for block in source.blocks(BLOCK_ROWS) if commas else ():
-            for p in commas:
-                self.profiles[p.name].add(block.column(p.name))
+            for name, profile in commas.items():
+                profile.add(block.column(name))
 
     def _read(self, source: Source, names: list[str], most_bytes: int) -> pa.Table:
         """Profile all blocks; returns the rows with the smallest random keys."""

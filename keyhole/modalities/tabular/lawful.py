@@ -49,8 +49,7 @@ class Lawful:
         count, rng = len(next(iter(free.values()))), np.random.default_rng(seed)
         table = self._solved(draw(np.arange(count)), free, rng)
         for _ in range(TRIES):
-            values = values_of(table, self.columns)
-            broken = np.flatnonzero(self.broken(values, free) | self._unlikely(values, free))
+            broken = np.flatnonzero(self._unlawful(values_of(table, self.columns), free))
             if not len(broken):
                 return table
             free_again = {name: rows[broken] for name, rows in free.items()}
@@ -80,10 +79,10 @@ class Lawful:
     def mended(self, table: pa.Table, free: Free, seed: int = 0) -> pa.Table:
         """The rows with free values changed, within their ranges, where they break a rule."""
         rng = np.random.default_rng(seed)
-        values = values_of(table, self.columns)
-        before = {name: array.copy() for name, array in values.items()}
+        before = values_of(table, self.columns)
+        values = dict(before)
         for _ in range(ROUNDS):
-            if not (self.broken(values, free) | self._unlikely(values, free)).any():
+            if not self._unlawful(values, free).any():
                 break
             for rule in self.rules:
                 if rule.kind == "order":
@@ -104,14 +103,14 @@ class Lawful:
                 broken |= free[name] & outside
         return broken
 
-    def _unlikely(self, values: Values, free: Free) -> np.ndarray:
-        """True for rows with a difference of two free values beyond those of training data."""
-        unlikely = np.zeros(len(next(iter(values.values()))), bool)
+    def _unlawful(self, values: Values, free: Free) -> np.ndarray:
+        """The broken rows, and those whose two free values differ more than in training data."""
+        unlawful = self.broken(values, free)
         for rule in self.rules:
             if rule.kind == "order":
                 both = free[rule.columns[0]] & free[rule.columns[1]]
-                unlikely |= both & (-rule.off(values) > _most_distance(rule))
-        return unlikely
+                unlawful |= both & (-rule.off(values) > _most_distance(rule))
+        return unlawful
 
     def read(self, rows: Rows) -> pa.Table:
         """The columns of the rules, as a table."""
@@ -121,10 +120,11 @@ class Lawful:
 
     def overlaid(self, table: pa.Table, rows: pa.Table, free: Free) -> pa.Table:
         """Drawn rows with the fixed values of `rows`."""
-        values, fixed = values_of(table, self.columns), values_of(rows, self.columns)
-        before = {name: array.copy() for name, array in values.items()}
-        for name, array in fixed.items():
-            values[name] = np.where(free[name] | np.isnan(array), values[name], array)
+        before, fixed = values_of(table, self.columns), values_of(rows, self.columns)
+        values = {
+            name: np.where(free[name] | np.isnan(array), before[name], array)
+            for name, array in fixed.items()
+        }
         return self._changed(table, values, before)
 
     def refuse(self, given: pa.Table, names: Sequence[str]) -> None:
@@ -134,9 +134,8 @@ class Lawful:
         free = {name: np.isnan(array) for name, array in values.items()}
         advice = "give other values, or switch rules off (rules=False, --no-rules)"
         for rule in self.rules:
-            shown = ", ".join(
-                f"{n}={given.column(n)[0].as_py()}" for n in rule.columns if n in names
-            )
+            known = [name for name in rule.columns if name in names]
+            shown = ", ".join(f"{name}={given.column(name)[0].as_py()}" for name in known)
             if rule.broken(values, self._exact).any():
                 raise SettingError(f"given {shown}: all training rows keep {rule}; {advice}")
             free_names = [name for name in rule.columns if free[name][0]]
@@ -153,12 +152,14 @@ class Lawful:
 
     def _solved(self, table: pa.Table, free: Free, rng: np.random.Generator) -> pa.Table:
         """The rows with sums and lines solved, and small differences as in training data."""
-        values = values_of(table, self.columns)
-        before = {name: array.copy() for name, array in values.items()}
+        before = values_of(table, self.columns)
+        values = dict(before)
         for rule in self.rules:
             if rule.kind != "order":
                 self._solve(rule, values, free)
-            elif self._is_close(rule):
+                continue
+            widths = [high - low for low, high in (self._ranges[name] for name in rule.columns)]
+            if rule.numbers[-1] - rule.numbers[1] < CLOSE * min(widths):  # days of a stay in years
                 self._match(rule, values, free, rng)
         return self._changed(table, values, before)
 
@@ -195,11 +196,6 @@ class Lawful:
         move_a = broken & free[a] & ((moved < values[a] + distance) | ~move_b)
         values[b] = moved
         values[a] = np.where(move_a, np.clip(moved - distance, *range_a), values[a])
-
-    def _is_close(self, rule: Rule) -> bool:
-        """True if the differences of two columns are small: days of a stay within years."""
-        widths = [high - low for low, high in (self._ranges[name] for name in rule.columns)]
-        return rule.numbers[-1] - rule.numbers[1] < CLOSE * min(widths)
 
     def _match(self, rule: Rule, values: Values, free: Free, rng: np.random.Generator) -> None:
         """Move the second value, or else the first, to a difference as in training data.
@@ -248,12 +244,10 @@ class Lawful:
         return {column.name: column for column in self.columns}
 
     @cached_property
-    def _ranges(self) -> dict[str, tuple[float, float]]:
+    def _ranges(self) -> dict[str, Any]:
         """The smallest and largest value that may be drawn."""
-        return {
-            c.name: tuple(self.grids.get(c.name, {}).get("between", range_of(c)))  # pyright: ignore
-            for c in self.columns
-        }
+        grids = {c.name: self.grids.get(c.name, {}) for c in self.columns}
+        return {c.name: grids[c.name].get("between", range_of(c)) for c in self.columns}
 
     @cached_property
     def _exact(self) -> dict[str, float]:
@@ -274,13 +268,11 @@ def _solution(rule: Rule, name: str, values: Values) -> np.ndarray:
     (a, b, c), (unit,) = rule.columns, rule.numbers
     if name == c:
         return values[a] + unit * values[b]
-    if name == b:
-        return (values[c] - values[a]) / unit
-    return values[c] - unit * values[b]
+    return (values[c] - values[a]) / unit if name == b else values[c] - unit * values[b]
 
 
 def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any]) -> pa.Table:
-    """A table of one row with these values; all others are missing.
+    """One row with these values, all others missing, checked against what training data held.
 
     Raises: DataError for an unknown column, SettingError for a value outside of training data.
     """
@@ -303,9 +295,8 @@ def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any])
         try:
             arrays[field.name] = _array(value, field.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as fault:
-            raise SettingError(
-                f"given {field.name}={value!r:.60}: the column holds {field.type}"
-            ) from fault
+            message = f"given {field.name}={value!r:.60}: the column holds {field.type}"
+            raise SettingError(message) from fault
     return pa.table(arrays)
 
 
@@ -329,14 +320,13 @@ def _check(column: Column, value: Any) -> None:
     """Raises: SettingError for a level, number or datetime outside of training data."""
     import pyarrow as pa
 
+    shown = f"given {column.name}={value!r:.60}"
     if isinstance(column, Category | Boolean):
         levels = column.levels if isinstance(column, Category) else [column.no, column.yes]
         known = [str(level) for level in levels]
         if value_key(str(value)) not in {value_key(level) for level in known}:
             hint = _hint(str(value), known, f"such as {levels[:8]}")
-            raise SettingError(
-                f"given {column.name}={value!r:.60}: training never met this level; {hint}"
-            )
+            raise SettingError(f"{shown}: training never met this level; {hint}")
     if isinstance(column, Datetime):
         seconds, unreadable = cast.seconds(pa.array([value]), column.style)
         (least, most), texts = column.range_s, column.met()
@@ -350,14 +340,9 @@ def _check(column: Column, value: Any) -> None:
             number = float(value)
         except (TypeError, ValueError):
             return  # `given_row` checks the type
-        least, most = column.range if isinstance(column, Number) else (column.least, column.most)
+        least, most = range_of(column)
         if not least <= number <= most:
-            raise SettingError(
-                f"given {column.name}={value!r:.60}: training met {least:g} to {most:g}"
-            )
-
-
-NUMBERS, MOMENTS = {"number", "count"}, {"datetime"}  # kinds whose types are known
+            raise SettingError(f"{shown}: training met {least:g} to {most:g}")
 
 
 def check_types(columns: list[Column], schema: pa.Schema) -> None:
@@ -370,11 +355,13 @@ def check_types(columns: list[Column], schema: pa.Schema) -> None:
     for column in columns:
         type_ = schema.field(column.name).type
         plain = pt.is_integer(type_) or pt.is_floating(type_)
-        number = plain or pt.is_duration(type_)
-        moment = pt.is_timestamp(type_) or pt.is_date(type_) or pt.is_string(type_)
-        # 20240131, epochs
-        moment = moment or (plain and getattr(column, "style", cast.ISO) != cast.ISO)
-        if (column.kind in NUMBERS and not number) or (column.kind in MOMENTS and not moment):
+        if isinstance(column, Number | Count):
+            valid = plain or pt.is_duration(type_)
+        else:  # a date may be a number: 20240131, epochs
+            written = pt.is_timestamp(type_) or pt.is_date(type_) or pt.is_string(type_)
+            dated = written or (plain and getattr(column, "style", cast.ISO) != cast.ISO)
+            valid = dated or not isinstance(column, Datetime)
+        if not valid:
             raise BundleError(f"column {column.name!r:.80} is a {column.kind} of type {type_}")
 
 

@@ -106,10 +106,8 @@ def values_of(table: pa.Table, columns: Sequence[Column]) -> Values:
     """The values of these columns."""
     values = {}
     for column in columns:
-        cells = table.column(column.name)
-        seconds = isinstance(column, Datetime)
-        floats, _ = cast.seconds(cells, column.style) if seconds else cast.floats(cells)
-        values[column.name] = floats
+        array, dated = table.column(column.name), isinstance(column, Datetime)
+        values[column.name], _ = cast.seconds(array, column.style) if dated else cast.floats(array)
     return values
 
 
@@ -123,15 +121,12 @@ def exactness(columns: Sequence[Column]) -> dict[str, float]:
     return errors
 
 
-def range_of(column: Column) -> tuple[float, float]:
+def range_of(column: Any) -> tuple[float, float]:
     """The smallest and largest value of training data, datetimes in seconds."""
-    if isinstance(column, Datetime):
-        return column.range_s[0], column.range_s[1]
     if isinstance(column, Count):
         return column.least, column.most
-    if isinstance(column, Number):
-        return column.range[0], column.range[1]
-    return -np.inf, np.inf
+    low, high = column.range_s if isinstance(column, Datetime) else column.range
+    return low, high
 
 
 def ruled(columns: Sequence[Column]) -> list[Column]:
@@ -154,14 +149,9 @@ def rules_of(
     free = [c for c in ruled_columns if c.name not in tied]
     sums = _sums(free, values, exact) if len(free) <= MOST_SUMMED else []
     least = {column.name: range_of(column)[0] for column in free}
-    implied = {
-        (part, rule.columns[2])
-        for rule in sums
-        for part, other in permutations(rule.columns[:2])
-        if least[other] >= 0
-    }
-    orders = [r for r in _orders(free, values) if tuple(r.columns) not in implied]
-    rules = lines + sums + orders
+    parts = [(rule.columns[2], *pair) for rule in sums for pair in permutations(rule.columns[:2])]
+    implied = {(part, total) for total, part, other in parts if least[other] >= 0}
+    rules = lines + sums + [r for r in _orders(free, values) if tuple(r.columns) not in implied]
     if rules and source_profile.rows > source_profile.sample.num_rows:
         rules = _unbroken(rules, source, ruled_columns, exact)
     return _without_implied(rules)
@@ -205,12 +195,12 @@ def _sums(columns: list[Column], values: Values, exact: dict[str, float]) -> lis
         if _quantity(a) != _quantity(c):
             continue
         for b in columns:
-            is_datetime = _quantity(a) == "datetime"
-            if b in (a, c) or (is_datetime and _quantity(b) == "datetime"):
+            quantity, dated = _quantity(b), _quantity(a) == "datetime"
+            if b in (a, c) or (dated and quantity == "datetime"):
                 continue
-            if not is_datetime and (_quantity(b) != _quantity(a) or b.name < a.name):
+            if not dated and (quantity != _quantity(a) or b.name < a.name):
                 continue  # a + b is b + a
-            for unit in UNITS_S.values() if is_datetime and _quantity(b) == "number" else (1.0,):
+            for unit in UNITS_S.values() if dated and quantity == "number" else (1.0,):
                 rule = Rule("sum", [a.name, b.name, c.name], [unit])
                 if c.name not in rules and _adds_up(rule, values, exact):
                     rules[c.name] = rule
@@ -256,12 +246,9 @@ def _unbroken(
     columns = [c for c in columns if c.name in names]
     for block in source.blocks(BLOCK_ROWS):
         values = values_of(block.arrow().select(sorted(names)), columns)
-        rules = [
-            Rule(rule.kind, rule.columns, [0.0, *rule.numbers[1:]])
-            if rule.kind == "order" and (rule.off(values) == 0).any()
-            else rule
-            for rule in rules
-        ]
+        for i, rule in enumerate(rules):
+            if rule.kind == "order" and (rule.off(values) == 0).any():
+                rules[i] = Rule(rule.kind, rule.columns, [0.0, *rule.numbers[1:]])
         rules = [rule for rule in rules if not rule.broken(values, exact).any()]
     return rules
 
@@ -270,9 +257,8 @@ def _without_implied(rules: list[Rule]) -> list[Rule]:
     """The rules without orders that follow from two others: a <= c from a <= b and b <= c."""
     pairs = {tuple(rule.columns) for rule in rules if rule.kind == "order"}
     names = {name for pair in pairs for name in pair}
-    return [
-        rule
-        for rule in rules
-        if rule.kind != "order"
-        or not any({(rule.columns[0], n), (n, rule.columns[1])} <= pairs for n in names)
-    ]
+
+    def implied(a: str, b: str) -> bool:
+        return any({(a, name), (name, b)} <= pairs for name in names)
+
+    return [rule for rule in rules if rule.kind != "order" or not implied(*rule.columns)]
