@@ -36,11 +36,8 @@ class Parts:
 
     def copied(self) -> Parts:
         """Fresh parts with the same arguments, which nobody else can change."""
-        copies: dict[str, Any] = {}
-        for name in self.names():
-            part = getattr(self, name)
-            copies[name] = None if part is None else copy(part)
-        return Parts(**copies)
+        parts = {name: getattr(self, name) for name in self.names()}
+        return Parts(**{n: None if part is None else copy(part) for n, part in parts.items()})
 
     def recipes(self) -> dict[str, dict[str, Any]]:
         """Each part as JSON; a bottleneck that nobody can choose is left out."""
@@ -54,16 +51,13 @@ class Feed(Protocol):
     @property
     def rows(self) -> int:
         """The number of training rows."""
-        ...
 
     @property
     def pools(self) -> int:
         """The number of pools after which rows come again."""
-        ...
 
     def batch(self, step: int, size: int, steps_a_pool: int) -> tuple[Batch, torch.Generator]:
         """The rows of a step with a member axis, and the generator of its randomness."""
-        ...
 
 
 M = TypeVar("M")

@@ -35,8 +35,8 @@ class PixelMaps:
         masks = []
         for off in (0, self.patch // 2):
             down, across = ((np.arange(size) + off) // self.patch for size in (height, width))
-            place = (3 * down[:, None] + across) % GROUPS
-            group_of = torch.from_numpy(np.repeat(place.ravel(), channels))
+            group = (3 * down[:, None] + across) % GROUPS
+            group_of = torch.from_numpy(np.repeat(group.ravel(), channels))
             groups = (group_of == group for group in range(GROUPS))
             masks += [mask for mask in groups if bool(mask.any())]
         return masks
@@ -61,22 +61,17 @@ class PixelMaps:
         return resized(np.nan_to_num(maps, nan=1.0)[..., None], self.form.original)[..., 0]
 
 
-LEAST_CONTRAST = 0.05  # of the usual one: a blank image is not all noise
-
-
-def contrast(batch: Batch) -> Float[Tensor, "*lead row"]:
-    """The standard deviation of each image's observed pixels, as encoded: 1 is usual."""
-    return mean_and_contrast(batch)[1]
+MIN_CONTRAST = 0.05  # of the usual one: a blank image is not all noise
 
 
 def mean_and_contrast(batch: Batch) -> tuple[Tensor, Tensor]:
-    """The mean and the contrast of each image's observed pixels, as encoded."""
+    """Mean and standard deviation of each image's observed pixels, as encoded: 1 is usual."""
     observed = batch.observed.to(batch.numbers)
     numbers = batch.numbers.clamp(-FARTHEST, FARTHEST) * observed
     count = observed.sum(-1).clamp(min=1)
     mean = numbers.sum(-1) / count
     square = ((numbers - mean[..., None]) * observed).square().sum(-1) / count
-    return mean, square.sqrt().clamp(min=LEAST_CONTRAST)
+    return mean, square.sqrt().clamp(min=MIN_CONTRAST)
 
 
 def patch_coordinates(batch: Batch, layout: Layout, channels: int) -> Float[Tensor, "row axis"]:
@@ -86,11 +81,11 @@ def patch_coordinates(batch: Batch, layout: Layout, channels: int) -> Float[Tens
     """
     mean, contrast = mean_and_contrast(batch)
     away = (batch.numbers.clamp(-FARTHEST, FARTHEST) - mean[:, None]) / contrast[:, None]
-    place = torch.from_numpy(layout.column_of_feature).to(away.device) * channels
-    place = place + torch.arange(len(layout), device=away.device) % channels
-    observed, wide = batch.observed.to(away), len(layout.columns) * channels
-    total = away.new_zeros(len(away), wide).index_add_(1, place, away * observed)
-    count = away.new_zeros(len(away), wide).index_add_(1, place, observed)
+    axis = torch.from_numpy(layout.column_of_feature).to(away.device) * channels
+    axis = axis + torch.arange(len(layout), device=away.device) % channels
+    observed, axes = batch.observed.to(away), len(layout.columns) * channels
+    total = away.new_zeros(len(away), axes).index_add_(1, axis, away * observed)
+    count = away.new_zeros(len(away), axes).index_add_(1, axis, observed)
     light = torch.stack([mean, contrast.log()], 1)
     light = light.masked_fill(gaps(batch, layout).all(1, keepdim=True), torch.nan)
     return torch.cat([torch.where(count > 0, total / count, torch.nan), light], 1)
