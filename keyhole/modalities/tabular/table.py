@@ -101,7 +101,7 @@ class Tabular(Modality):
         grids = {c.name: c.bounds(profiles[c.name]) for c in table.encoded_columns}
         grids = {name: grid for name, grid in grids.items() if grid}
         rules = [asdict(rule) for rule in rules_of(source, source_profile, columns)] or None
-        table = table._with(grids=grids, rules=rules)
+        table = table._with({"grids": grids, "rules": rules})
         return table._binned(source_profile) if binned else table, source_profile
 
     def _binned(self, source_profile: SourceProfile) -> Self:
@@ -111,14 +111,14 @@ class Tabular(Modality):
             c.normalized(profiles[c.name].numbers()) if isinstance(c, Number) else c
             for c in self.columns
         ]
-        table = self._with(columns=columns)
+        table = self._with({"columns": columns})
         batch, histograms = table.encode(ArrowRows(source_profile.sample)), {}
         for i, slot in enumerate(table.layout.slots):
             if slot.head in BINNED and not slot.coded:
                 features = batch.numbers[:, i][batch.observed[:, i]].numpy()
                 if heaped(features):
                     histograms[slot.name] = bins(features)
-        return table._with(bins=histograms)
+        return table._with({"bins": histograms})
 
     def calibrated(self, expected: dict[str, np.ndarray], observed: dict[str, np.ndarray]) -> Self:
         """The same table, number columns calibrated by expected and observed masked values."""
@@ -128,9 +128,9 @@ class Tabular(Modality):
             else c
             for c in self.columns
         ]
-        return self._with(columns=columns)
+        return self._with({"columns": columns})
 
-    def _with(self, **changed: Any) -> Self:
+    def _with(self, changed: dict[str, Any]) -> Self:
         return type(self)(**{**self.get_params(), **changed})
 
     def recipe(self) -> dict[str, Any]:
@@ -237,7 +237,7 @@ class Tabular(Modality):
 
     def without_rules(self) -> Self:
         """The same table without rules between columns."""
-        return self._with(rules=None)
+        return self._with({"rules": None})
 
     def given_row(self, given: Mapping[str, Any]) -> pa.Table:
         """One row with values in these columns alone. Raises: DataError, SettingError."""

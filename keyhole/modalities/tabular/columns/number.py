@@ -153,10 +153,10 @@ class Number(Column):
         numbers = profile.numbers()
         center = float(numbers.mean()) if len(numbers) else 0.0
         return cls.learn(profile)._with(
-            center=center, scale=scale, transformed=False, point_mass=None
+            {"center": center, "scale": scale, "transformed": False, "point_mass": None}
         )
 
-    def _with(self, **changed: Any) -> Self:
+    def _with(self, changed: dict[str, Any]) -> Self:
         return type(self)(**{**self.get_params(), **changed})
 
     def normalized(self, numbers: np.ndarray) -> Self:
@@ -165,7 +165,7 @@ class Number(Column):
             numbers = numbers[numbers != self.point_mass[0]]
         if base.heaped(numbers):
             return self
-        return self._with(transformed=normal_scores(numbers) or self.transformed)
+        return self._with({"transformed": normal_scores(numbers) or self.transformed})
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -174,7 +174,7 @@ class Number(Column):
 
     def exact(self, features: np.ndarray) -> np.ndarray:
         """The mean as a float of 64 bits."""
-        return cast.floats(self._with(type="double").decode(features))[0]
+        return cast.floats(self._with({"type": "double"}).decode(features))[0]
 
     def slots(self) -> list[Slot]:
         """The point mass if there is one, then the number; a constant is a point mass only."""
@@ -288,7 +288,7 @@ class Number(Column):
         observed_means = np.array([observed[b].mean() for b in bins])
         increasing = IsotonicRegression().fit_transform(expected_means, observed_means)
         expected_means, first = np.unique(expected_means, return_index=True)
-        return self._with(knots=[expected_means.tolist(), increasing[first].tolist()])
+        return self._with({"knots": [expected_means.tolist(), increasing[first].tolist()]})
 
     def text(self, values: Any) -> list[str]:
         """Numbers with four digits, large ones in full."""
