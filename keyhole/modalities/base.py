@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # them; "single_values": is one value far beyond all that its column held?
 Ability = Literal["embed", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
 MIN_REACH = 0.05  # of a feature's spread
+Deviance = Float[Tensor, "*lead row feature"]  # nats beyond a perfect prediction
+PerFeature = Float[np.ndarray, "row feature"]
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,20 @@ class Maps(Protocol):
     @property
     def places(self) -> int:
         """How many places a map has."""
+        ...
 
     @property
     def masks(self) -> list[Tensor]:
         """The features that are masked together, (feature,) each."""
+        ...
 
-    def nats(
-        self, deviance: Float[Tensor, "member row feature"], batch: Batch
-    ) -> Float[Tensor, "member row place"]:
+    def nats(self, deviance: Deviance, batch: Batch) -> Float[Tensor, "member row place"]:
         """Nats of each place from those of features, each summed over all masks; NaN for a gap."""
+        ...
 
     def shaped(self, ratios: Float[np.ndarray, "row place"]) -> np.ndarray:
         """The maps (row, height, width) as a person looks at them."""
+        ...
 
 
 class Modality(Described):
@@ -304,21 +308,15 @@ class Modality(Described):
         """Where distances between rows are measured: the point of each; NaN on axes of a gap."""
         return coordinates.coordinates(batch, self.layout)
 
-    def scale_deviance(
-        self, deviance: Float[Tensor, "*lead row feature"], batch: Batch
-    ) -> Float[Tensor, "*lead row feature"]:
+    def scale_deviance(self, deviance: Deviance, batch: Batch) -> Deviance:
         """Nats beyond a perfect prediction as they count in a score; as they are by default."""
         return deviance
 
-    def reach(
-        self, half_width: Float[np.ndarray, "row feature"]
-    ) -> Float[np.ndarray, "row feature"]:
+    def reach(self, half_width: PerFeature) -> PerFeature:
         """The units of residuals: half of a likelihood's interval, at least some of a spread."""
         return np.maximum(half_width, MIN_REACH * np.array([s.scale for s in self.layout.slots]))
 
-    def pool_residuals(
-        self, residuals: Float[np.ndarray, "row feature"]
-    ) -> Float[np.ndarray, "row feature"]:
+    def pool_residuals(self, residuals: PerFeature) -> PerFeature:
         """Residuals as intervals are made of them, NaN for a gap; as they are by default."""
         return residuals
 

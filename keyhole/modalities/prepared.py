@@ -36,8 +36,9 @@ class Parts:
 
     def copied(self) -> Parts:
         """Fresh parts with the same arguments, which nobody else can change."""
-        parts = {name: getattr(self, name) for name in self.names()}
-        return Parts(**{n: None if part is None else copy(part) for n, part in parts.items()})
+        named = {name: getattr(self, name) for name in self.names()}
+        copies: dict[str, Any] = {n: p if p is None else copy(p) for n, p in named.items()}
+        return Parts(**copies)
 
     def recipes(self) -> dict[str, dict[str, Any]]:
         """Each part as JSON; a bottleneck that nobody can choose is left out."""
@@ -51,13 +52,16 @@ class Feed(Protocol):
     @property
     def rows(self) -> int:
         """The number of training rows."""
+        ...
 
     @property
     def pools(self) -> int:
         """The number of pools after which rows come again."""
+        ...
 
     def batch(self, step: int, size: int, steps_a_pool: int) -> tuple[Batch, torch.Generator]:
         """The rows of a step with a member axis, and the generator of its randomness."""
+        ...
 
 
 M = TypeVar("M")

@@ -18,7 +18,7 @@ from keyhole.data import image_rows
 from keyhole.data.image_rows import FILE, IMAGE, ImageSource, ImageSpec, image_spec_of, pixels_of
 from keyhole.data.source import Rows, Source, check_columns
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Field, Modality
+from keyhole.modalities.base import Deviance, Field, Modality, PerFeature
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
 from keyhole.modalities.image.patches import (
     GROUPS,
@@ -118,18 +118,16 @@ class ImageModality(Modality):
     ) -> tuple[Self, SourceProfile]:
         """The images of a source, and their sample. Raises: DataError without a pixel."""
         check_columns(schema.named(), source.names, "a hint")
-        source_profile = SourceProfile(
-            source, source.names, profiled=False, most_bytes=SAMPLE_BYTES
-        )
-        form = image_spec_of(source_profile.sample)
-        if form is None or source_profile.rows == 0:
+        profile = SourceProfile(source, source.names, profiled=False, most_bytes=SAMPLE_BYTES)
+        form = image_spec_of(profile.sample)
+        if form is None or profile.rows == 0:
             raise DataError(f"{source.name} holds 0 sample(s): a minimum of 1 is required")
         if math.prod(form.grid) > MAX_FEATURES:
             raise DataError(
                 f"{source.name} holds images of {form.grid}: at most {MAX_FEATURES:,} cells are "
                 "worked on; ImageSchema(size=(height, width)) takes fewer"
             )
-        x = _finite(pixels_of(source_profile.sample), 0)
+        x = _finite(pixels_of(profile.sample), 0)
         observed = x[~np.isnan(x)]
         if not len(observed):
             raise DataError(f"{source.name} holds no pixel that was observed")
@@ -143,7 +141,7 @@ class ImageModality(Modality):
         empty = np.isnan(x).mean(0)
         for name in images.layout.columns if empty.any() else ():
             images.gaps[name] = float(empty[images.layout.features(name)[0]])
-        return images, source_profile
+        return images, profile
 
     def recipe(self) -> dict[str, Any]:
         """What was learned, as JSON."""
@@ -249,23 +247,16 @@ class ImageModality(Modality):
         """The means of patches in units of the image's contrast; its mean; its contrast."""
         return patch_coordinates(batch, self.layout, self.form.grid[2])
 
-    def scale_deviance(
-        self, deviance: Float[Tensor, "*lead row feature"], batch: Batch
-    ) -> Float[Tensor, "*lead row feature"]:
+    def scale_deviance(self, deviance: Deviance, batch: Batch) -> Deviance:
         """As if each image had the usual contrast: else a faint one would never be anomalous."""
-        return (
-            deviance if self.binary else deviance / mean_and_contrast(batch)[1].square()[:, None]
-        )
+        contrast = mean_and_contrast(batch)[1]
+        return deviance if self.binary else deviance / contrast.square()[:, None]
 
-    def reach(
-        self, half_width: Float[np.ndarray, "row feature"]
-    ) -> Float[np.ndarray, "row feature"]:
+    def reach(self, half_width: PerFeature) -> PerFeature:
         """The image's usual contrast: an interval is about the mean of a patch."""
         return np.ones(half_width.shape)
 
-    def pool_residuals(
-        self, residuals: Float[np.ndarray, "row feature"]
-    ) -> Float[np.ndarray, "row feature"]:
+    def pool_residuals(self, residuals: PerFeature) -> PerFeature:
         """The residual of a patch's mean at each of its pixels."""
         pooled = np.empty(residuals.shape)
         for name in self.layout.columns:
@@ -278,7 +269,6 @@ class ImageModality(Modality):
         return None if image_spec_of(table) is None else image_rows.as_images(table)
 
     def _values(self, features: np.ndarray) -> np.ndarray:
-        """Features in the original units."""
         scale, center = self.measure["scale"], self.measure["center"]
         return features if self.binary else features * scale + center
 
@@ -289,7 +279,6 @@ class ImageModality(Modality):
 
 
 def _size_of(schema: Schema | None) -> tuple[int, int] | None:
-    """The size that images are resized to, if the schema gives one."""
     size = schema.size if isinstance(schema, ImageSchema) else None
     return None if size is None else (size[0], size[1])
 

@@ -12,6 +12,7 @@ from keyhole.core.coordinates import FARTHEST, gaps
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.data.image_rows import ImageSpec, resized
+from keyhole.modalities.base import Deviance
 
 GROUPS = 8  # of patches masked together
 
@@ -41,9 +42,7 @@ class PixelMaps:
             masks += [mask for mask in groups if bool(mask.any())]
         return masks
 
-    def nats(
-        self, deviance: Float[Tensor, "member row feature"], batch: Batch
-    ) -> Float[Tensor, "member row pixel"]:
+    def nats(self, deviance: Deviance, batch: Batch) -> Float[Tensor, "member row pixel"]:
         """Nats of each pixel, summed over channels, averaged over the two ways to cut patches.
 
         NaN where no channel was observed.

@@ -189,13 +189,13 @@ class Lawful:
         if not broken.any():
             return
         distance = self._distances(rule, rng.random(len(broken)))
-        ends = range_of if not both[broken].all() else lambda column: self._ranges[column.name]
-        range_a, range_b = (ends(self._by_name[name]) for name in (a, b))
+        fixed: Any = {name: range_of(self._by_name[name]) for name in (a, b)}
+        ranges = self._ranges if both[broken].all() else fixed
         move_b = broken & free[b]
-        moved = np.where(move_b, np.clip(values[a] + distance, *range_b), values[b])
+        moved = np.where(move_b, np.clip(values[a] + distance, *ranges[b]), values[b])
         move_a = broken & free[a] & ((moved < values[a] + distance) | ~move_b)
         values[b] = moved
-        values[a] = np.where(move_a, np.clip(moved - distance, *range_a), values[a])
+        values[a] = np.where(move_a, np.clip(moved - distance, *ranges[a]), values[a])
 
     def _match(self, rule: Rule, values: Values, free: Free, rng: np.random.Generator) -> None:
         """Move the second value, or else the first, to a difference as in training data.

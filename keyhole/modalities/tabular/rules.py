@@ -106,8 +106,10 @@ def values_of(table: pa.Table, columns: Sequence[Column]) -> Values:
     """The values of these columns."""
     values = {}
     for column in columns:
-        array, dated = table.column(column.name), isinstance(column, Datetime)
-        values[column.name], _ = cast.seconds(array, column.style) if dated else cast.floats(array)
+        array = table.column(column.name)
+        dated = isinstance(column, Datetime)
+        read = cast.seconds(array, column.style) if dated else cast.floats(array)
+        values[column.name] = read[0]
     return values
 
 
@@ -135,15 +137,13 @@ def ruled(columns: Sequence[Column]) -> list[Column]:
     return [c for c in ordered if range_of(c)[0] < range_of(c)[1]]
 
 
-def rules_of(
-    source: Source, source_profile: SourceProfile, columns: Sequence[Column]
-) -> list[Rule]:
+def rules_of(source: Source, profile: SourceProfile, columns: Sequence[Column]) -> list[Rule]:
     """The rules between these columns that all rows keep."""
     ruled_columns = ruled(columns)
-    profiles = [source_profile.profiles[c.name] for c in ruled_columns]
+    profiles = [profile.profiles[c.name] for c in ruled_columns]
     if len(profiles) > MOST_COLUMNS or look_alike(profiles):
         return []
-    values, exact = values_of(source_profile.sample, ruled_columns), exactness(ruled_columns)
+    values, exact = values_of(profile.sample, ruled_columns), exactness(ruled_columns)
     lines = _lines(ruled_columns, values, exact)
     tied = {rule.columns[1] for rule in lines}
     free = [c for c in ruled_columns if c.name not in tied]
@@ -152,7 +152,7 @@ def rules_of(
     parts = [(rule.columns[2], *pair) for rule in sums for pair in permutations(rule.columns[:2])]
     implied = {(part, total) for total, part, other in parts if least[other] >= 0}
     rules = lines + sums + [r for r in _orders(free, values) if tuple(r.columns) not in implied]
-    if rules and source_profile.rows > source_profile.sample.num_rows:
+    if rules and profile.rows > profile.sample.num_rows:
         rules = _unbroken(rules, source, ruled_columns, exact)
     return _without_implied(rules)
 
@@ -189,7 +189,6 @@ def _lines(columns: list[Column], values: Values, exact: dict[str, float]) -> li
 
 
 def _sums(columns: list[Column], values: Values, exact: dict[str, float]) -> list[Rule]:
-    """At most one sum for each total."""
     rules: dict[str, Rule] = {}
     for a, c in permutations(columns, 2):
         if _quantity(a) != _quantity(c):

@@ -20,7 +20,7 @@ from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_m
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Expected, Prediction
-from keyhole.modalities.profile import SourceProfile
+from keyhole.modalities.profile import Profile, SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Ignored, Number
 from keyhole.modalities.tabular.columns.base import Grid, bins, heaped, is_valid, rounding_grid
@@ -60,9 +60,7 @@ class Tabular(Modality):
         grids: dict[str, dict[str, list[float]]] | None = None,
         rules: list[dict[str, Any]] | None = None,
     ) -> None:
-        self.columns: list[Column] = [
-            build("column", c) if isinstance(c, dict) else c for c in columns
-        ]
+        self.columns = [build("column", c) if isinstance(c, dict) else c for c in columns]
         self.reasons, self.gaps, self.weight, self.mixed = reasons, gaps, weight, mixed
         self.bins, self.grids, self.rules = bins, grids, rules
 
@@ -81,13 +79,13 @@ class Tabular(Modality):
         """The table and its profile. Raises: DataError if there is no column to learn from."""
         schema = schema.matched(source.names)
         check_columns(schema.named(), source.names, "the schema")
-        source_profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
-        if source_profile.rows == 0:
+        profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
+        if profile.rows == 0:
             raise DataError(
                 f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1"
             )
-        profiles = source_profile.profiles
-        columns, reasons = _columns_of(source_profile, schema, alike)
+        profiles = profile.profiles
+        columns, reasons = _columns_of(profiles, schema, alike)
         gaps = {name: p.missing / p.rows for name, p in profiles.items()}
         numeric = [c.name for c in columns if isinstance(c, Number | Count)]
         mixed = [name for name in numeric if profiles[name].not_numbers] or None
@@ -100,19 +98,19 @@ class Tabular(Modality):
             raise DataError(f"{source.name} has no column to learn from ({ignored}){hint}")
         grids = {c.name: c.bounds(profiles[c.name]) for c in table.encoded_columns}
         grids = {name: grid for name, grid in grids.items() if grid}
-        rules = [asdict(rule) for rule in rules_of(source, source_profile, columns)] or None
+        rules = [asdict(rule) for rule in rules_of(source, profile, columns)] or None
         table = table._with({"grids": grids, "rules": rules})
-        return table._binned(source_profile) if binned else table, source_profile
+        return table._binned(profile) if binned else table, profile
 
-    def _binned(self, source_profile: SourceProfile) -> Self:
+    def _binned(self, profile: SourceProfile) -> Self:
         """The table with a histogram for values that repeat, and normal scores for others."""
-        profiles = source_profile.profiles
+        profiles = profile.profiles
         columns = [
             c.normalized(profiles[c.name].numbers()) if isinstance(c, Number) else c
             for c in self.columns
         ]
         table = self._with({"columns": columns})
-        batch, histograms = table.encode(ArrowRows(source_profile.sample)), {}
+        batch, histograms = table.encode(ArrowRows(profile.sample)), {}
         for i, slot in enumerate(table.layout.slots):
             if slot.head in BINNED and not slot.coded:
                 features = batch.numbers[:, i][batch.observed[:, i]].numpy()
@@ -337,28 +335,28 @@ class Tabular(Modality):
 
 
 def _columns_of(
-    source_profile: SourceProfile, schema: Schema, alike: bool
+    profiles: dict[str, Profile], schema: Schema, alike: bool
 ) -> tuple[list[Column], dict[str, str]]:
     """The columns of a table, and why each has its kind.
 
     Numbers share a scale if they are one measure, or if they look so and may be `alike`.
     """
     columns: dict[str, Any] = {}
-    reasons, profiles = {}, source_profile.profiles
-    for name, profile in profiles.items():
-        decision = schema.decide(profile) or guess(profile)
+    reasons = {}
+    for name, p in profiles.items():
+        decision = schema.decide(p) or guess(p)
         if decision.kind == "ignored":
             column = Ignored(name, reason=decision.reason)
-        elif profile.infinite:
-            raise DataError(levels.infinity(name, profile.infinite))
+        elif p.infinite:
+            raise DataError(levels.infinity(name, p.infinite))
         else:
-            column = kinds("column")[decision.kind].learn(profile)  # pyright: ignore
+            column = kinds("column")[decision.kind].learn(p)  # pyright: ignore
         columns[name] = column
         reasons[name] = "; ".join(filter(None, [decision.reason, column.remark, decision.caution]))
     learned = [profiles[name] for name, c in columns.items() if not isinstance(c, Ignored)]
     share_scale = schema.kinds == "alike" or (alike and look_alike(learned))
     scale = measure(learned) if share_scale else None
-    for p in learned if scale is not None else ():
-        if p.numeric and p.name not in schema.kind_of:
+    for p in learned:
+        if scale is not None and p.numeric and p.name not in schema.kind_of:
             columns[p.name] = Number.of_measure(p, scale)
     return list(columns.values()), reasons

@@ -40,9 +40,8 @@ class ScaledImage:
     def cut(self, y: int, x: int, side: int) -> Cut:
         """A square; a smaller image is mirrored, and its mirror is not trained on."""
         box = (slice(y, y + side), slice(x, x + side))
-        numbers, observed, train_mask, target = (
-            part[box] for part in (self.numbers, self.observed, self.train_mask, self.target)
-        )
+        parts = (self.numbers, self.observed, self.train_mask, self.target)
+        numbers, observed, train_mask, target = (part[box] for part in parts)
         edges = [(0, side - n) for n in train_mask.shape]
         if edges == [(0, 0), (0, 0)]:
             return numbers, observed, train_mask, target
@@ -147,9 +146,13 @@ class DeadLeaves:
         y, x = rng.integers(0, SIDE - side + 1, 2)
         contrast = self.deviation * np.exp(rng.uniform(MIN_CONTRAST, MAX_CONTRAST))
         clean = (contrast * image[y : y + side, x : x + side]).astype(np.float32)
-        numbers = clean if self.clean else clean + self._noise(clean.shape, rng)
         observed = np.ones(clean.shape, bool)
-        return numbers, observed, observed[..., 0], clean
+        if self.clean:
+            return clean, observed, observed[..., 0], clean
+        noise = rng.standard_normal(clean.shape, np.float32)
+        if self.filter is not None:
+            noise = filtered(torch.from_numpy(noise)[None], self.filter)[0].numpy()
+        return clean + noise, observed, observed[..., 0], clean
 
     def _image(self, index: int) -> np.ndarray:
         """An image, generated at its first use: all at once take ten seconds."""
@@ -157,12 +160,6 @@ class DeadLeaves:
             rng = np.random.default_rng([self.seed, index])
             self._images[index] = _dead_leaves(SIDE, self.channels, rng)
         return self._images[index]
-
-    def _noise(self, size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        white = rng.standard_normal(size, np.float32)
-        if self.filter is None:
-            return white
-        return filtered(torch.from_numpy(white)[None], self.filter)[0].numpy()
 
 
 def _dead_leaves(side: int, channels: int, rng: np.random.Generator) -> np.ndarray:
@@ -305,9 +302,8 @@ class Crops:
 
 def stacked(cuts: list[Cut], *, training: bool) -> Batch:
     """Cuts of one size with a member axis; training or held-out pixels count as observed."""
-    numbers, observed, train_mask, target = (
-        torch.from_numpy(np.stack(part)) for part in zip(*cuts, strict=True)
-    )
+    parts = (torch.from_numpy(np.stack(part)) for part in zip(*cuts, strict=True))
+    numbers, observed, train_mask, target = parts
     observed = observed & (train_mask if training else ~train_mask)[..., None]
     flat = (1, len(cuts), -1)
     codes = torch.zeros((1, len(cuts), 0), dtype=torch.int64)

@@ -70,7 +70,7 @@ def _line(
     values: np.ndarray, points: np.ndarray, sure: np.ndarray, *, surely: float
 ) -> Line | None:
     """The rising line through the points by robust regression with Huber weights."""
-    weight = sure
+    weight, centre, height, slope = sure, 0.0, 0.0, 0.0
     for _ in range(10):
         centre, height = np.average(values, weights=weight), np.average(points, weights=weight)
         spread = weight @ (values - centre) ** 2

@@ -57,14 +57,9 @@ def non_local_means(x: np.ndarray, sigma: float) -> np.ndarray:
     """Each pixel as the mean of pixels whose surroundings look alike."""
     tool = _restoration()
     denoised = tool.denoise_nl_means(
-        x * (TUNED / sigma),
-        patch_size=PATCH,
-        patch_distance=REACH,
-        h=NLM_STRENGTH * TUNED,
-        sigma=TUNED,
-        fast_mode=True,
-        channel_axis=-1,
-    )
+        x * (TUNED / sigma), patch_size=PATCH, patch_distance=REACH, h=NLM_STRENGTH * TUNED,
+        sigma=TUNED, fast_mode=True, channel_axis=-1,
+    )  # fmt: skip
     return denoised.reshape(x.shape) * (sigma / TUNED)
 
 
@@ -79,10 +74,7 @@ def classical(x: np.ndarray, sigma: float, name: str) -> np.ndarray:
     """The image denoised by the filter `name`; gaps (NaN) stay gaps.
 
     An image too small for patches is drawn towards its mean, as far as its variance is noise.
-
-    Raises:
-        SettingError: No filter has that name.
-
+    Raises: SettingError for an unknown filter.
     """
     if name not in FILTERS:
         raise SettingError(f"unknown filter {name!r}; there are: {', '.join(FILTERS)}")
@@ -142,8 +134,8 @@ class Residual:
     `mean` and `deviation` are in the image's units. `below` and `beside` are correlations of
     neighbouring residuals; `white_p` is the p-value of "no more correlated than the noise is".
     `edges` and `brightness` are rank correlations of the residual's size, in units of the
-    expected noise, with the denoised image's gradient and value; `leak` is the residual's
-    own correlation with the denoised image. All would be near 0 if only noise was removed.
+    expected noise, with the denoised image's gradient and value. All would be near 0 if only
+    noise was removed.
     """
 
     mean: float
@@ -154,7 +146,6 @@ class Residual:
     white_p: float
     edges: float
     brightness: float
-    leak: float
     pixels: int
 
     def sentences(self) -> list[str]:
@@ -203,23 +194,21 @@ def residual_report(noisy: Any, denoised: Any, noise: Noise) -> Residual:
     known = np.isfinite(removed)
     pixels = int(known.sum())
     if pixels < 2:
-        return Residual(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, pixels)
+        return Residual(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, pixels)
     level = noise.level(np.where(known, clean, 0.0))
     mean, deviation = float(removed[known].mean()), float(removed[known].std())
     scaled = (removed - mean) / np.where(level > 0, level, 1.0)
     smooth = ndimage.gaussian_filter(np.where(known, clean, np.nanmean(clean)), (1, 1, 0))
-    slopes = [
-        np.gradient(smooth, axis=i) if x.shape[i] > 1 else np.zeros_like(smooth) for i in (0, 1)
-    ]
-    size = np.abs(scaled[known])
+    flat = np.zeros_like(smooth)
+    slopes = [np.gradient(smooth, axis=i) if x.shape[i] > 1 else flat for i in (0, 1)]
+    size = stats.rankdata(np.abs(scaled[known]))
     return Residual(
         mean,
         deviation,
         float(np.sqrt(np.mean(level[known] ** 2))),
         *_whiteness(scaled, known, noise),
-        edges=_rank_correlation(size, np.hypot(slopes[0], slopes[1])[known]),
-        brightness=_rank_correlation(size, clean[known]),
-        leak=_correlation(removed[known], clean[known]),
+        edges=_correlation(size, stats.rankdata(np.hypot(slopes[0], slopes[1])[known])),
+        brightness=_correlation(size, stats.rankdata(clean[known])),
         pixels=pixels,
     )
 
@@ -258,10 +247,6 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sum(a * b) / scale) if scale > 0 else 0.0
 
 
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    return _correlation(stats.rankdata(a), stats.rankdata(b))
-
-
 def psnr(truth: Any, image: Any, data_range: float) -> float:
     """Peak signal-to-noise ratio in decibels, over the pixels known in both; inf if equal."""
     a, b = _alike(truth, image)
@@ -288,7 +273,6 @@ def ssim(truth: Any, image: Any, data_range: float) -> float:
 
 
 def _alike(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Both as (h, w, c) floats."""
     a, b = np.asarray(one, float), np.asarray(other, float)
     if a.shape != b.shape or a.ndim not in {2, 3}:
         raise DataError(f"two images of one shape are compared; given: {a.shape}, {b.shape}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -117,6 +118,10 @@ class Noise:
 
 # An unbiased inverse reaches down to the expected value for a dark pixel without readout noise.
 DARKEST = 2 * np.sqrt(3 / 8)
+ROOT = np.sqrt(1.5)
+DARKEST_SLOPE = DARKEST / 2 + (
+    -ROOT / 4 / DARKEST**2 + 11 / 4 / DARKEST**3 - 15 / 8 * ROOT / DARKEST**4
+)
 
 
 @dataclass(frozen=True)
@@ -162,20 +167,10 @@ class Stabiliser:
         if not self.gain:
             return d * d.dtype.type(self.sigma)
         top = np.maximum(d, DARKEST).astype(float)
-        counts = _counts(top) + _slope(DARKEST) * np.minimum(d - DARKEST, 0)
+        # The closed form: the expected count whose root transform has mean `top`.
+        tail = ROOT / 4 / top - 11 / 8 / top**2 + 5 / 8 * ROOT / top**3
+        counts = top**2 / 4 + tail - 1 / 8 + DARKEST_SLOPE * np.minimum(d - DARKEST, 0)
         return (self.gain * (counts - self._readout) + self.offset).astype(d.dtype)
-
-
-def _counts(d: np.ndarray) -> np.ndarray:
-    """The closed form: the expected count whose root transform has mean `d`."""
-    tail = np.sqrt(1.5) / 4 / d - 11 / 8 / d**2 + 5 / 8 * np.sqrt(1.5) / d**3
-    return d**2 / 4 + tail - 1 / 8
-
-
-def _slope(d: float) -> float:
-    """The derivative of the closed form."""
-    tail = -np.sqrt(1.5) / 4 / d**2 + 11 / 4 / d**3 - 15 / 8 * np.sqrt(1.5) / d**4
-    return float(d / 2 + tail)
 
 
 def _floating(x: Any) -> np.ndarray:
@@ -317,10 +312,9 @@ def _planes(x: np.ndarray) -> np.ndarray:
 
 def _near(planes: np.ndarray) -> tuple[np.ndarray, ...]:
     """Median, least and largest of the eight neighbours of each pixel."""
-    filters: Any = (ndimage.median_filter, ndimage.minimum_filter, ndimage.maximum_filter)
-    return tuple(
-        _by_channel(planes, lambda p, f=f: f(p, footprint=NEAR, mode="mirror")) for f in filters
-    )
+    filters = (ndimage.median_filter, ndimage.minimum_filter, ndimage.maximum_filter)
+    near = (partial(apply, footprint=NEAR, mode="mirror") for apply in filters)
+    return tuple(_by_channel(planes, apply) for apply in near)
 
 
 def _by_channel(planes: np.ndarray, apply: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -151,9 +151,7 @@ def together(
     """Small images of one size, denoised in one pass."""
     pairs = [(image.whole(), scaler) for image, scaler in zip(images, scalers, strict=True)]
     denoised = whole(np.stack([scaler.forward(window) for window, scaler in pairs]), method)
-    return [
-        scaler.restored(window, x) for (window, scaler), x in zip(pairs, denoised, strict=True)
-    ]
+    return [scaler.restored(window, x) for (window, scaler), x in zip(pairs, denoised)]
 
 
 def whole(x: np.ndarray, method: Denoise | Filtered) -> np.ndarray:
@@ -192,19 +190,13 @@ def _tile(
     spans = list(zip(start, size, sides, strict=True))
     given = [slice(max(a - margin, 0), min(a + n + margin, side)) for a, n, side in spans]
     # Read with a halo, so that impulses are recognised alike in every tile.
-    read = [
-        slice(max(s.start - HALO, 0), min(s.stop + HALO, side))
-        for s, side in zip(given, sides, strict=True)
-    ]
-    window = image.window(read[0], read[1])
-    pairs = zip(given, read, strict=True)
-    inside = tuple(slice(s.start - r.start, s.stop - r.start) for s, r in pairs)
+    halos = [(max(s.start - HALO, 0), s.stop + HALO) for s in given]
+    window = image.window(*(slice(a, min(b, side)) for (a, b), side in zip(halos, sides)))
+    inside = tuple(slice(s.start - a, s.stop - a) for s, (a, _) in zip(given, halos))
     edges = [_edge(*span, method) for span in spans]
     x = np.pad(filled(scaler.forward(window)[inside])[0], [*edges, (0, 0)], "symmetric")
     denoised = np.zeros_like(window)
-    box = tuple(
-        slice(a - r.start, a - r.start + n) for (a, n, _), r in zip(spans, read, strict=True)
-    )
+    box = tuple(slice(a - first, a - first + n) for (a, n, _), (first, _) in zip(spans, halos))
     denoised[box] = method(x[None])[0, margin : margin + size[0], margin : margin + size[1]]
     return scaler.restored(window, denoised)[box]
 

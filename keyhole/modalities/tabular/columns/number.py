@@ -269,7 +269,7 @@ class Number(Column):
 
     def typed(self, mean: np.ndarray) -> Any:
         """Numbers, clipped to the range of training data, in the column's type."""
-        return cast.of_numbers(np.clip(mean, *self.range), self.type)
+        return cast.of_numbers(np.clip(mean, self.range[0], self.range[1]), self.type)
 
     def calibrated(self, expected: np.ndarray, observed: np.ndarray) -> Self:
         """The column with `knots`: the least-squares increasing map, expected to observed.
