@@ -118,7 +118,6 @@ class Profile:
             self._count_levels(levels.count(values), MOST_LEVELS if text else self.most_numbers)
 
     def _counts(self, arrow_type: Any) -> bool:
-        """True if values of this type are counted as levels."""
         import pyarrow.types as pt
 
         if cast.is_text(arrow_type) or cast.is_numeric(arrow_type) or pt.is_boolean(arrow_type):
@@ -131,15 +130,14 @@ class Profile:
         import pyarrow.types as pt
 
         numbers, bad = cast.floats(values, self.decimal)
-        gaps = np.isnan(numbers)
-        self.missing += int(gaps.sum()) - len(bad)
+        self.missing += int(np.isnan(numbers).sum()) - len(bad)
         if len(bad):
             self.not_numbers += len(bad)
             self.not_number = cast.texts(values[int(bad[0]) :][:1])[0].as_py()
         infinite = np.isinf(numbers)
         if infinite.any() and not self.infinite:
             self.infinite = self.rows - len(numbers) + int(infinite.argmax()) + 1
-        numbers = numbers[~gaps & ~infinite]
+        numbers = numbers[np.isfinite(numbers)]
         if not len(numbers):
             return
         self.whole = self.whole and bool((numbers == np.round(numbers)).all())
@@ -182,7 +180,7 @@ class Profile:
 
 FIRST = 1_000  # texts that show whether a column holds numbers at all
 BATCH_BYTES = 1 << 20  # of texts that are parsed together
-MOST_DATES = 10_000  # texts from which a datetime format is learned
+MAX_DATES = 10_000  # texts from which a datetime format is learned
 
 
 def read_texts(profiles: dict[str, Profile], rows: ArrowRows, formats: dict[str, str]) -> None:
@@ -199,9 +197,8 @@ def read_texts(profiles: dict[str, Profile], rows: ArrowRows, formats: dict[str,
     for profile in profiles.values():
         _read_datetimes(profile)
     signs = Counter(p.reading.format.decimal for p in texts if p.reading and p.reading.sure)
-    prefer = signs.most_common(1)[0][0] if signs else ""
-    prefer = prefer or (rows.dialect.decimal if rows.dialect else "")
-    if prefer:
+    common = signs.most_common(1)[0][0] if signs else ""
+    if prefer := common or (rows.dialect.decimal if rows.dialect else ""):
         _read_numbers([p for p in texts if p.reading and not p.reading.sure], {}, prefer)
 
 
@@ -220,33 +217,29 @@ def _read_numbers(profiles: list[Profile], formats: dict[str, str], prefer: str 
 
 def _batches(profiles: list[Profile]) -> Iterator[list[tuple[Profile, Any]]]:
     """Profiles with their first texts, in batches of about `BATCH_BYTES`."""
-    batch, size = [], 0
+    batch = []
     for profile in profiles:
         texts = profile.sample[: FIRST + profile.sample.null_count].drop_null()[:FIRST]
         batch.append((profile, texts))
-        size += texts.nbytes
-        if size > BATCH_BYTES:
+        if sum(some.nbytes for _, some in batch) > BATCH_BYTES:
             yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+            batch = []
+    yield from [batch] if batch else []
 
 
 def _read_datetimes(profile: Profile) -> None:
-    """Set the datetime format of a profile, if its values show one."""
     import pyarrow.types as pt
 
-    sample = profile.sample
-    if pt.is_integer(sample.type) and profile.least > 19e6 and profile.most < 21e12:
-        profile.style = dates.digits_style(cast.texts(sample.drop_null()))
-    if not cast.is_text(sample.type):
+    values = profile.sample.drop_null()
+    if pt.is_integer(values.type) and profile.least > 19e6 and profile.most < 21e12:
+        profile.style = dates.digits_style(cast.texts(values))
+    if not cast.is_text(values.type):
         return
-    texts = sample.drop_null()
     if profile.reading is not None:
-        profile.style = dates.digits_style(texts) if profile.reading.digits else None
+        profile.style = dates.digits_style(values) if profile.reading.digits else None
         return
-    indices = np.linspace(0, len(texts) - 1, min(len(texts), MOST_DATES)).astype(np.int64)
-    styles = dates.styles(texts.take(indices))
+    indices = np.linspace(0, len(values) - 1, min(len(values), MAX_DATES)).astype(np.int64)
+    styles = dates.styles(values.take(indices))
     profile.style = styles[0] if len(styles) == 1 else None
     profile.ambiguous = (styles[0], styles[1]) if len(styles) > 1 else None
 
@@ -314,7 +307,7 @@ class SourceProfile:
             heavy = [name for name, profile in self.profiles.items() if profile.heavy]
             if heavy:  # such columns are ignored, so the sample does not need them
                 tables, table = [_emptied(t, heavy) for t in tables], _emptied(table, heavy)
-            if len(block) and table.nbytes > most_bytes * len(block) // most_rows:
+            if len(block) and table.nbytes:
                 most_rows = min(most_rows, max(100, most_bytes * len(block) // table.nbytes))
             key = rng.random(len(block))
             chosen = np.flatnonzero(key < limit)
@@ -329,14 +322,11 @@ class SourceProfile:
 
 
 def _emptied(table: pa.Table, names: list[str]) -> pa.Table:
-    """The table with these columns null."""
     import pyarrow as pa
 
     for name in names:
-        index = table.column_names.index(name)
-        if table.column(index).null_count < len(table):
-            nulls = pa.nulls(len(table), table.schema.field(index).type)
-            table = table.set_column(index, name, nulls)
+        nulls = pa.nulls(len(table), table.schema.field(name).type)
+        table = table.set_column(table.column_names.index(name), name, nulls)
     return table
 
 

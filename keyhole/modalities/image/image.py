@@ -313,7 +313,6 @@ def _measure(x: np.ndarray, observed: np.ndarray) -> dict[str, float]:
 
 
 def _finite(x: np.ndarray, start: int) -> np.ndarray:
-    """Raises: DataError for an infinite pixel."""
     odd = np.isinf(x)
     if odd.any():
         raise DataError(f"image {start + int(np.argwhere(odd)[0][0]) + 1} holds infinity; "

@@ -253,7 +253,6 @@ def _typical(nats: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.nda
 def _fingerprint(
     rows: int, modality: Modality, held_out: HeldOutRows, parts: Parts, seed: int
 ) -> str:
-    """A digest of data, settings and seed: equal ones make the same model."""
     count = max(min(1_000, HASHED_FEATURES // len(modality.layout)), 1)
     batch = modality.encode(held_out.rows.take(slice(0, count)))
     settings = [rows, modality.recipe(), parts.recipes(), seed]

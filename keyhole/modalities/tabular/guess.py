@@ -72,7 +72,6 @@ def _guess_text(profile: Profile) -> Guess:
 
 
 def _cautions(profile: Profile) -> list[str]:
-    """What a user should check in texts that are read as numbers."""
     cautions = []
     if profile.not_numbers:
         cells = f"{profile.not_numbers} cells are not numbers, such as {profile.not_number!r:.40}"

@@ -224,7 +224,6 @@ class Lawful:
         return np.maximum(distances, step if rule.numbers[0] else 0.0)
 
     def _changed(self, table: pa.Table, values: Values, before: Values) -> pa.Table:
-        """The table with the values that changed."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -301,7 +300,6 @@ def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any])
 
 
 def _array(value: Any, wanted: Any) -> Any:
-    """One value as an Arrow array of the wanted type."""
     import pyarrow as pa
 
     plain = wanted.value_type if pa.types.is_dictionary(wanted) else wanted

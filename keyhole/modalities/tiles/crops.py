@@ -192,7 +192,6 @@ def _dead_leaves(side: int, channels: int, rng: np.random.Generator) -> np.ndarr
 def _shape(
     down: np.ndarray, across: np.ndarray, radius: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """True within a disc, or a turned box of the same size."""
     if rng.random() < 0.5:
         return down**2 + across**2 < radius**2
     angle = rng.uniform(0, np.pi)
@@ -204,7 +203,6 @@ def _shape(
 def _shade(
     down: np.ndarray, across: np.ndarray, radius: float, channels: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """A grey level or colour, shaded to one side or striped."""
     level = rng.random() + 0.2 * rng.standard_normal(channels) * (channels > 1)
     angle, how = rng.uniform(0, 2 * np.pi), rng.random()
     along = np.cos(angle) * down + np.sin(angle) * across

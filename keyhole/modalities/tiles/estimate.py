@@ -237,7 +237,6 @@ def _mixture(evidence: NoiseEvidence, like: NoiseMixture | None = None) -> Noise
 
 
 def _kernel(lags: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    """The autocorrelation as a square, from one quarter of it."""
     if len(lags) == 1:
         return WHITE
     quarter = np.clip(lags / lags[0], -1, 1).reshape(REACH + 1, REACH + 1)

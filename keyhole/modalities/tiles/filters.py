@@ -214,7 +214,6 @@ def residual_report(noisy: Any, denoised: Any, noise: Noise) -> Residual:
 
 
 def _whiteness(scaled: np.ndarray, known: np.ndarray, noise: Noise) -> tuple[float, float, float]:
-    """Correlations below and beside, and the p-value of no more than the noise's own."""
     correlations, total, used = {}, 0.0, 0
     middle = len(noise.kernel) // 2
     spread = np.sum(np.square(noise.kernel))  # what correlation takes off the pixel count

@@ -242,7 +242,6 @@ def _by_component(
 
 
 def _smoothed(shares: np.ndarray, smooth: float) -> np.ndarray:
-    """Shares with a part handed to neighbouring amounts of the same content."""
     grid = shares[:-1].reshape(SHAPES, -1)
     padded = np.pad(grid, ((0, 0), (1, 1)), mode="edge")
     grid = (1 - smooth) * grid + smooth / 2 * (padded[:, :-2] + padded[:, 2:])

@@ -311,7 +311,6 @@ def _planes(x: np.ndarray) -> np.ndarray:
 
 
 def _near(planes: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Median, least and largest of the eight neighbours of each pixel."""
     filters = (ndimage.median_filter, ndimage.minimum_filter, ndimage.maximum_filter)
     near = (partial(apply, footprint=NEAR, mode="mirror") for apply in filters)
     return tuple(_by_channel(planes, apply) for apply in near)

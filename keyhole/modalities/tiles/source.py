@@ -213,7 +213,6 @@ class NoiseEstimates:
 
     @cached_property
     def _of_small(self) -> Noise:
-        """The one noise of all small images."""
         small = [p for p in self.images if p.height * p.width < SMALL_PIXELS]
         if sum(p.height * p.width for p in small) < ENOUGH_PIXELS and self.learned is not None:
             return self.learned

@@ -253,7 +253,6 @@ def _training(training: Any, crops: Crops, channels: int) -> Any:
 
 
 def _fingerprint(dataset: ImageDataset, parts: Parts, seed: int) -> str:
-    """A digest of images, settings and seed: equal ones make the same model."""
     images = dataset.images
     sizes = [(p.name, p.height, p.width, p.channels, str(p.dtype)) for p in images]
     noises = [scaler.noise.recipe() for scaler in dataset.scalers[:FINGERPRINT_SCALERS]]

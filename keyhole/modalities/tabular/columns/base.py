@@ -243,7 +243,6 @@ def step_of(numbers: np.ndarray) -> float | None:
 
 
 def _divides(step: Any, numbers: np.ndarray) -> Any:
-    """True if all numbers are multiples of a step, up to rounding."""
     rest = np.abs(numbers - np.round(numbers / step) * step)
     return (rest <= 1e-9 * np.maximum(step, 1.0)).all(-1)
 
