@@ -75,11 +75,9 @@ class HeldOutRows:
 
     def stopping(self, modality: Modality | RobustWeights) -> Batch:
         """Rows that tell when to stop, with a member axis: for each member some it never saw."""
-        if not self.split.folds:
-            rows = np.flatnonzero(self.part == STOP)[:MAX_STOP_ROWS]
-            if not len(rows):  # a handful of latest rows: all of them calibrate, and stop too
-                rows = self._judged()[:MAX_STOP_ROWS]
-            return stacked([modality.encode(self.rows.take(rows))])
+        if not self.split.folds:  # of a handful of latest rows all calibrate, and stop too
+            rows = _first_of(self.part == STOP, self.part == CALIBRATE, self.part != TRAIN)
+            return stacked([modality.encode(self.rows.take(rows[:MAX_STOP_ROWS]))])
         folds = [np.flatnonzero(self.part == fold) for fold in range(self.split.folds)]
         least = max(min(len(fold) for fold in folds), 1)
         encoded = modality.encode(self.rows)
@@ -104,10 +102,10 @@ class HeldOutRows:
             judged = self._judged()[: 4 * most_reference_rows(len(modality.layout))]
             fold = np.where(np.isin(chosen, judged), 0, TRAINED)
             chosen = np.union1d(judged, self.sampled)
-        rows, groups = self.rows.take(chosen), None
-        if group is not None:
-            groups = [name or "" for name in cast.texts(rows.column(group)).to_pylist()]
-        folds, factor = max(self.split.folds, 1), np.ones(len(chosen), np.float32)
+        rows, factor = self.rows.take(chosen), np.ones(len(chosen), np.float32)
+        names = [] if group is None else cast.texts(rows.column(group)).to_pylist()
+        groups = None if group is None else [name or "" for name in names]
+        folds = max(self.split.folds, 1)
         return ReferenceSet(modality.encode(rows), fold[chosen], folds, factor, groups)
 
     def _judged(self) -> np.ndarray:
@@ -219,9 +217,8 @@ def _with_means(network: Network, modality: Modality, rows: Rows, member: np.nda
                 at = masked[:, columns.index(name)]
                 expected[name].append(cast.floats(decoded.column(name))[0][at])
                 observed[name].append(values[name][at])
-    return modality.calibrated(
-        *({name: np.concatenate(part) for name, part in d.items()} for d in (expected, observed))
-    )
+    joined = [{n: np.concatenate(x) for n, x in part.items()} for part in (expected, observed)]
+    return modality.calibrated(joined[0], joined[1])
 
 
 def _by_member(values: torch.Tensor, member: torch.Tensor) -> torch.Tensor:

@@ -42,19 +42,16 @@ class Split:
     folds: int = field(init=False)
 
     def __post_init__(self) -> None:
-        few = self.rows < SMALL_TABLE_ROWS and self.how != "time" and self.rows >= 2
-        few = few and (not self.nets or self.rows < MIN_HELD_OUT)
-        self.folds = min(FOLDS, self.rows, len(self.ranks) or self.rows) if few else 0
+        few = 2 <= self.rows < (MIN_HELD_OUT if self.nets else SMALL_TABLE_ROWS)
+        folds = min(FOLDS, self.rows, len(self.ranks) or self.rows)
+        self.folds = folds if few and self.how != "time" else 0
         self.share = min(HELD_OUT_SHARE, MAX_HELD_OUT / max(self.rows, 1))
 
     @classmethod
     def of(
         cls, rows: int, seed: int, validation: str, sample: Any, nets: int | None = None
     ) -> "Split":
-        """The split that the schema asks for; `sample` is a table of rows.
-
-        Raises: DataError where a column does not split the rows.
-        """
+        """The split that the schema asks for. Raises: DataError if a column splits no rows."""
         how, _, column = validation.partition(":")
         if how == "group":
             return cls(rows, seed, how, column, nets, ranks=_ranks(sample, column, seed, rows))
@@ -88,10 +85,8 @@ class Split:
 
     def trains(self, block: Rows, start: int) -> np.ndarray:
         """(member, row): True where the member trains on the row."""
-        part = self.assign(block, start)
-        if self.folds:
-            return part[None, :] != np.arange(self.folds)[:, None]
-        return (part == TRAIN)[None, :]
+        part = self.assign(block, start)[None, :]
+        return part != np.arange(self.folds)[:, None] if self.folds else part == TRAIN
 
     def _draw(self, block: Rows, start: int) -> np.ndarray:
         """A number in [0, 1) for each row; few rows are dealt out evenly."""

@@ -165,9 +165,8 @@ def _never_repeat(numbers: np.ndarray, values: np.ndarray) -> bool:
     if (steps > 0).all() or (steps < 0).all():  # a time axis rises too, but leaves more out
         return len(values) >= DENSE * span
     step = np.diff(values).min()
-    if step > 1 and (np.mod(values - values[0], step) == 0).all():  # a design of experiments
-        return False
-    return len(values) ** 2 / (2 * span) >= EXPECTED_TWICE
+    designed = step > 1 and (np.mod(values - values[0], step) == 0).all()  # an experiment's
+    return not designed and len(values) ** 2 / (2 * span) >= EXPECTED_TWICE
 
 
 def _fractions(values: np.ndarray, digits: int) -> Iterator[np.ndarray]:
