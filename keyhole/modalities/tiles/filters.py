@@ -152,7 +152,7 @@ class Residual:
         """What the figures say, for people."""
         if self.pixels < 2:
             return ["The image is too small to judge what was removed."]
-        sentences = [_amount(self)]
+        sentences = [self._amount()]
         if abs(self.mean) > max(4 * self.deviation / np.sqrt(self.pixels), 0.02 * self.expected):
             sentences.append(f"The image was shifted by {self.mean:.3g} on average.")
         far = max(self.below, self.beside, key=abs)
@@ -171,20 +171,15 @@ class Residual:
             sentences.append(f"More was removed from {where} parts than the noise explains.")
         return sentences
 
-
-def _amount(residual: Residual) -> str:
-    if residual.expected <= 0:
-        return f"A deviation of {residual.deviation:.3g} was removed where no noise was expected."
-    share = residual.deviation / residual.expected
-    verdict = "as much as there is noise"
-    if share < 0.9:
-        verdict = "less than the noise: some is left"
-    elif share > 1.1:
-        verdict = "more than the noise: some of the image went with it"
-    return (
-        f"What was removed has standard deviation {residual.deviation:.3g}, expected "
-        f"{residual.expected:.3g}: {verdict}."
-    )
+    def _amount(self) -> str:
+        if self.expected <= 0:
+            return f"A deviation of {self.deviation:.3g} was removed where no noise was expected."
+        ratio = self.deviation / self.expected
+        more = "more than the noise: some of the image went with it"
+        verdict = more if ratio > 1.1 else "as much as there is noise"
+        verdict = "less than the noise: some is left" if ratio < 0.9 else verdict
+        amount = f"standard deviation {self.deviation:.3g}, expected {self.expected:.3g}"
+        return f"What was removed has {amount}: {verdict}."
 
 
 def residual_report(noisy: Any, denoised: Any, noise: Noise) -> Residual:

@@ -46,9 +46,7 @@ class DenoisingSchema(Described):
         axes: str | None = None,
         fallback: bool = True,
     ) -> None:
-        self.noise = noise
-        self.axes = axes
-        self.fallback = fallback
+        self.noise, self.axes, self.fallback = noise, axes, fallback
 
     @property
     def known_noise(self) -> Noise | None:
@@ -81,10 +79,8 @@ class NoisyImages:
         if self.seconds is None:
             return
         if len(self.seconds) != len(self.images):
-            raise DataError(
-                f"{len(self.images)} noisy images and {len(self.seconds)} second ones: "
-                "give one each"
-            )
+            counts = f"{len(self.images)} noisy images and {len(self.seconds)} second ones"
+            raise DataError(f"{counts}: give one each")
         for noisy, second in zip(self.images, self.seconds, strict=True):
             sizes = [(p.height, p.width, p.channels) for p in (noisy, second)]
             if sizes[0] != sizes[1]:

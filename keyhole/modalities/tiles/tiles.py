@@ -56,11 +56,8 @@ class Tiles(Modality):
     def __init__(
         self, *, noise: dict[str, Any], channels: int, side: int, count: int, pixels: int
     ) -> None:
-        self.noise = noise
-        self.channels = channels
-        self.side = side
-        self.count = count
-        self.pixels = pixels
+        self.noise, self.channels, self.side = noise, channels, side
+        self.count, self.pixels = count, pixels
         self.columns, self.reasons, self.gaps = [], {}, {}
 
     def check(self) -> None:

@@ -210,11 +210,9 @@ MOST_VALUES = 1_000  # in the grid of a column whose values repeat
 COVERED = 0.95  # share of the rows that the values of a grid must hold
 SPARSE = 1.5  # multiples of the step between the ends, per value, from which on values are sparse
 FINE_STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.025, 0.02, 0.01, 0.005, 0.0025, 0.002, 0.001)
-COARSE_STEPS = tuple(
-    digit * 10.0**power for power in (6, 5, 4, 3, 2, 1, 0) for digit in (5, 2.5, 2, 1)
-)
-LEAST_COARSE = 30  # numbers; with fewer, a coarse step may be chance
-STEPS = np.array((*COARSE_STEPS[:-1], *FINE_STEPS))
+COARSE_STEPS = np.outer(10.0 ** np.arange(6, -1, -1), (5, 2.5, 2, 1)).ravel()[:-1]
+MIN_NUMBERS = 30  # with fewer, a coarse step may be chance
+STEPS = np.array((*COARSE_STEPS, *FINE_STEPS))
 DECIMAL_STEPS = np.array((1.0, 0.1, 0.01, 0.001))  # for few numbers
 
 
@@ -235,7 +233,7 @@ def grid(numbers: np.ndarray) -> Grid:
 
 def step_of(numbers: np.ndarray) -> float | None:
     """The coarsest step that all numbers are multiples of; None if .001 is too coarse."""
-    enough = len(numbers) >= LEAST_COARSE and len(np.unique(numbers)) > 2
+    enough = len(numbers) >= MIN_NUMBERS and len(np.unique(numbers)) > 2
     steps = STEPS if enough else DECIMAL_STEPS
     steps = steps[float(np.abs(numbers).max(initial=0.0)) < 1e9 * steps]
     fits = _divides(steps[:, None], numbers[:100])  # all steps at once: few fit 100 numbers
@@ -253,18 +251,12 @@ def between(ends: tuple[float, float], rows: tuple[int, int], step: float | None
     `rows` count those at each end. An end of few rows is excluded, because a draw of it would
     reveal their value, unless nothing would be left.
     """
-    low, high = (
-        end if count >= FEW_ROWS else _neighbour(end, sign, step)
-        for end, count, sign in zip(ends, rows, (1.0, -1.0), strict=True)
-    )
-    return list(map(float, (low, high) if low <= high else ends))
-
-
-def _neighbour(end: float, sign: float, step: float | None) -> float:
-    """The next number above or below, in the precision of `end`."""
-    if step is None:
-        return float(np.nextafter(end, type(end)(sign * np.inf)))
-    return end + sign * max(step, float(np.spacing(abs(end))))
+    inner = []
+    for end, count, sign in zip(ends, rows, (1.0, -1.0), strict=True):
+        apart = max(step or 0.0, float(np.spacing(abs(end))))
+        neighbour = end + sign * apart if step else np.nextafter(end, type(end)(sign * np.inf))
+        inner.append(float(end if count >= FEW_ROWS else neighbour))
+    return inner if inner[0] <= inner[1] else [float(end) for end in ends]
 
 
 def snapped(numbers: np.ndarray, grid: Grid, near: float) -> np.ndarray:

@@ -65,10 +65,10 @@ def cycle_text(cycle: str, first: float, last: float) -> str:
     ends = [angle % (2 * np.pi) / (2 * np.pi) * CYCLES_S[cycle] for angle in (first, last)]
     if cycle == "week":
         return " to ".join(WEEK[int(end // DAY_S) % 7] for end in ends)
-    part, note = (
-        (slice(11, 16), " of the day") if cycle == "day" else (slice(5, 10), " (month-day)")
-    )
-    return " to ".join(str(np.datetime64(int(end), "s"))[part] for end in ends) + note
+    stamps = [str(np.datetime64(int(end), "s")) for end in ends]
+    if cycle == "day":
+        return " to ".join(stamp[11:16] for stamp in stamps) + " of the day"
+    return " to ".join(stamp[5:10] for stamp in stamps) + " (month-day)"
 
 
 MOST_S = 9.2e18  # seconds in an int64
