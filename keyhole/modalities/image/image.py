@@ -155,11 +155,11 @@ class ImageModality(Modality):
         if self.binary:
             slot = Slot("", "pixel", "bernoulli", center=center, nats_unobserved=NATS_UNOBSERVED,
                         scale=max(math.sqrt(center * (1 - center)), 1e-3))  # fmt: skip
-            return pixels(slot, self.form.grid, self.patch)
-        ends = self.form.limits or (self.measure["least"], self.measure["most"])
-        whole = self.form.limits is not None and not self.form.resized
-        slot = Slot("", "pixel", "student_t", unit=scale, step=1 / scale if whole else 0.0,
-                    ends=tuple((end - center) / scale for end in ends))  # fmt: skip
+        else:
+            ends = self.form.limits or (self.measure["least"], self.measure["most"])
+            whole = self.form.limits is not None and not self.form.resized
+            slot = Slot("", "pixel", "student_t", unit=scale, step=1 / scale if whole else 0.0,
+                        ends=tuple((end - center) / scale for end in ends))  # fmt: skip
         return pixels(slot, self.form.grid, self.patch)
 
     @cached_property
@@ -204,9 +204,8 @@ class ImageModality(Modality):
         x = x.clip(self.measure["least"], self.measure["most"])
         x = x if self.form.limits is None else np.round(x)
         observed = batch.observed.cpu().numpy()
-        if observed.all():
-            return self._table(x, self.form)
-        return self._table(np.where(observed, x, np.nan), replace(self.form, stored="float32"))
+        form = self.form if observed.all() else replace(self.form, stored="float32")
+        return self._table(x if observed.all() else np.where(observed, x, np.nan), form)
 
     def texts(self, rows: Rows, column: str) -> list[str]:
         """The mean of a patch."""
@@ -313,8 +312,8 @@ def _measure(x: np.ndarray, observed: np.ndarray) -> dict[str, float]:
 
 
 def _finite(x: np.ndarray, start: int) -> np.ndarray:
-    odd = np.isinf(x)
-    if odd.any():
-        raise DataError(f"image {start + int(np.argwhere(odd)[0][0]) + 1} holds infinity; "
-                        "write NaN where a pixel is missing")  # fmt: skip
+    infinite = np.isinf(x).any(1)
+    if infinite.any():
+        number = start + int(infinite.argmax()) + 1
+        raise DataError(f"image {number} holds infinity; write NaN where a pixel is missing")
     return x

@@ -60,10 +60,7 @@ class Lawful:
         return self.mended(table, free, seed)
 
     def whole(self, table: pa.Table, free: Free) -> pa.Table:
-        """The rows, with copies of others instead of rows that break a rule.
-
-        Raises: SettingError if all rows break a rule.
-        """
+        """The rows, copies of others instead of broken ones. Raises: SettingError if all are."""
         broken = self.broken(values_of(table, self.columns), free)
         if not broken.any():
             return table
@@ -164,10 +161,7 @@ class Lawful:
         return self._changed(table, values, before)
 
     def _solve(self, rule: Rule, values: Values, free: Free, *, clip: bool = False) -> None:
-        """Solve a sum or line for the last free value of each row.
-
-        `clip`: to the range of its column; the free value before it is then solved too.
-        """
+        """Solve a sum or line for the last free value; if that is clipped, for the one before."""
         unsolved = ~np.isnan(sum(values[name] for name in rule.columns))
         for name in reversed(rule.columns):
             rows = unsolved & free[name]
@@ -227,12 +221,11 @@ class Lawful:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        for index, name in enumerate(table.column_names):
-            if name not in values:
-                continue
-            changed = (values[name] != before[name]) & ~np.isnan(values[name])
+        for name, numbers in values.items():
+            changed = (numbers != before[name]) & ~np.isnan(numbers)
             if changed.any():
-                new: Any = self._by_name[name].typed(np.where(changed, values[name], 0.0))  # pyright: ignore
+                new: Any = self._by_name[name].typed(np.where(changed, numbers, 0.0))  # pyright: ignore
+                index = table.column_names.index(name)
                 old = table.column(index)
                 new = pc.if_else(pa.array(changed), new.cast(old.type), old)  # pyright: ignore
                 table = table.set_column(index, name, new)
@@ -304,7 +297,7 @@ def _array(value: Any, wanted: Any) -> Any:
 
     plain = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
     if isinstance(value, str) and pa.types.is_integer(plain):
-        return _array(float(value), wanted)  # some files write 1 as 1.0
+        value = float(value)  # some files write 1 as 1.0
     if isinstance(value, str) and not pa.types.is_string(plain):
         array = pa.array([value]).cast(plain)
     else:
@@ -344,10 +337,7 @@ def _check(column: Column, value: Any) -> None:
 
 
 def check_types(columns: list[Column], schema: pa.Schema) -> None:
-    """Decoded values of a column can only be of a type that its kind makes.
-
-    Raises: BundleError.
-    """
+    """Raises: BundleError for decoded values of a type that a kind of column does not make."""
     import pyarrow.types as pt
 
     for column in columns:

@@ -157,10 +157,8 @@ class Tabular(Modality):
         check_columns(self.needs(), rows.names, "this model")
         mixed = self.mixed or []
         decimal = getattr(rows, "decimal", ".")
-        numeric = [
-            c for c in self.encoded_columns
-            if isinstance(c, Number) and c.name not in mixed and c.reads_as(decimal)
-        ]  # fmt: skip
+        number_columns = [c for c in self.encoded_columns if isinstance(c, Number)]
+        numeric = [c for c in number_columns if c.name not in mixed and c.reads_as(decimal)]
         x = finite_matrix(rows, [column.name for column in numeric], start)
         encoded = encode_matrix(numeric, x) if len(numeric) == len(self.encoded_columns) else None
         if encoded is None:

@@ -106,9 +106,9 @@ def _clipped(blocks: np.ndarray) -> np.ndarray:
     The zeros of a dark count image are no such heap, its ones are nearly as common.
     """
     clipped = np.zeros(blocks.shape, bool)
-    for end, beyond in ((blocks.min(), np.min), (blocks.max(), np.max)):
-        at_end = blocks == end
-        beside = np.sum(blocks == beyond(blocks[~at_end]))
+    for end_of in (np.min, np.max):
+        at_end = blocks == end_of(blocks)
+        beside = np.sum(blocks == end_of(blocks[~at_end]))
         if at_end.mean() > 1e-3 and at_end.sum() > HEAP * beside:
             clipped |= at_end
     return clipped

@@ -146,7 +146,7 @@ class Boolean(Column):
             for text, count in profile.levels.items():
                 counts[int(Decimal(text)) if whole else float(text)] += count
         pair = [level for level, _ in counts.most_common(2)]
-        pair = sorted(pair, key=lambda level: (str(type(level)), level))
+        pair.sort(key=lambda level: (str(type(level)), level))
         no, yes = [None, None, *pair][-2:]
         rows = max(sum(counts.values()), 1)
         return cls(profile.name, no=no, yes=yes, type=kind, share=counts[yes] / rows, rows=rows)
