@@ -7,14 +7,8 @@ import numpy as np
 from keyhole.core.layout import CLOCK, TREND, Slot
 from keyhole.data import cast, dates, levels
 from keyhole.errors import SettingError
-from keyhole.modalities.expected import (
-    LEVEL,
-    Expected,
-    Prediction,
-    known_only,
-    outside,
-    with_point_mass,
-)
+from keyhole.modalities import expected as words
+from keyhole.modalities.expected import LEVEL, Expected, Prediction
 from keyhole.modalities.profile import Profile
 from keyhole.modalities.tabular.columns import base
 from keyhole.modalities.tabular.columns.base import Column, Grid, point_mass_slot
@@ -247,7 +241,7 @@ class Datetime(Column):
         first, last = self.range_s
         vague = (high - low > MOST_TURN * (last - first)) | self.clock  # a log row has any time
         in_span |= vague & (first - slack <= moments) & (moments <= last + slack)
-        known, spans = ~outside(low, high, self.range_s), self._span_texts(low, high)
+        known, spans = ~words.outside(low, high, self.range_s), self._span_texts(low, high)
         cycles = self._unusual_cycles(features[:, trend + 1 :], predicted, trend + 1)
         texts = [
             f"{' and '.join(parts if fits and parts else [span, *parts])} {LEVEL}"
@@ -262,8 +256,8 @@ class Datetime(Column):
             text = self.text(self.typed(np.array(self.point_mass[:1])))[0]
             share, at_point_mass = predicted.middle[:, 0], self._at_point_mass(features)
             expected = Expected(texts, fits, known, numbers)
-            return with_point_mass(self.point_mass[0], text, at_point_mass, share, expected)
-        return known_only(texts, fits, known, numbers)
+            return words.with_point_mass(self.point_mass[0], text, at_point_mass, share, expected)
+        return words.known_only(texts, fits, known, numbers)
 
     def _unusual_cycles(
         self, waves: np.ndarray, predicted: Prediction, first_wave: int

@@ -9,15 +9,8 @@ import numpy as np
 
 from keyhole.core.layout import MOST_LEVELS, Slot
 from keyhole.data import cast, levels
-from keyhole.modalities.expected import (
-    Expected,
-    Prediction,
-    expected_levels,
-    expected_range,
-    number_texts,
-    shorten,
-    whole,
-)
+from keyhole.modalities import expected as words
+from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.profile import Profile
 from keyhole.modalities.tabular.columns import base
 from keyhole.modalities.tabular.columns.base import FEW_ROWS, Column, Grid
@@ -62,7 +55,7 @@ class Category(Column):
     @property
     def options(self) -> list[str]:
         """All levels."""
-        return [shorten(str(level)) for level in self.levels]
+        return [words.shorten(str(level)) for level in self.levels]
 
     def slots(self) -> list[Slot]:
         """One code feature: 1.. for the levels, and a last code for all others."""
@@ -107,7 +100,7 @@ class Category(Column):
 
     def text(self, values: Any) -> list[str]:
         """Levels; long ones are cut."""
-        return [shorten(text) for text in super().text(values)]
+        return [words.shorten(text) for text in super().text(values)]
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The most probable levels."""
@@ -115,8 +108,8 @@ class Category(Column):
             raise ValueError("a category needs the predicted probabilities of its levels")
         last = predicted.levels.shape[1] - 1  # the code of all other levels
         index = np.minimum(features[:, 0].astype(np.int64) - 1, last)
-        names = [shorten(text) for text in self._texts[:last]]
-        return expected_levels(predicted.levels, index, [*names, "another level"])
+        names = [words.shorten(text) for text in self._texts[:last]]
+        return words.expected_levels(predicted.levels, index, [*names, "another level"])
 
 
 NEITHER = 2.0  # the feature of a third value
@@ -171,7 +164,7 @@ class Boolean(Column):
     @property
     def options(self) -> list[str]:
         """Yes, then no."""
-        return [shorten(str(self.yes)), shorten(str(self.no))]
+        return [words.shorten(str(self.yes)), words.shorten(str(self.no))]
 
     def exact(self, features: np.ndarray) -> np.ndarray:
         """The probability of yes."""
@@ -203,7 +196,8 @@ class Boolean(Column):
         """The likelier value and its probability, or both values if neither is likely."""
         shares = np.stack([1 - predicted.middle[:, 0], predicted.middle[:, 0]], 1)
         index = np.where(features[:, 0] == NEITHER, 2, features[:, 0] > 0.5)
-        return expected_levels(shares, index, self.text(self.decode(np.array([[0.0], [1.0]]))))
+        names = self.text(self.decode(np.array([[0.0], [1.0]])))
+        return words.expected_levels(shares, index, names)
 
 
 class Count(Column):
@@ -290,14 +284,15 @@ class Count(Column):
 
     def text(self, values: Any) -> list[str]:
         """Counts as text."""
-        return number_texts(cast.floats(values)[0])
+        return words.number_texts(cast.floats(values)[0])
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likely range of the count."""
         low, high = self._ends(predicted.low[:, 0], predicted.high[:, 0])
         logs = features[:, 0].astype(np.float64)
         counts = np.round(np.sign(logs) * np.expm1(np.abs(logs)))
-        return expected_range(counts, low, high, [0, self.most])
+        return words.expected_range(counts, low, high, [0, self.most])
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return whole(*(np.expm1(np.maximum(end.astype(np.float64), 0)) for end in (low, high)))
+        logs = (np.maximum(end.astype(np.float64), 0) for end in (low, high))
+        return words.whole(*map(np.expm1, logs))

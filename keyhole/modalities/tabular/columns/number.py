@@ -14,14 +14,8 @@ from keyhole.core.layout import FAR, Slot
 from keyhole.data import cast, levels
 from keyhole.data.numerals import NumberFormat
 from keyhole.errors import SettingError
-from keyhole.modalities.expected import (
-    Expected,
-    Prediction,
-    expected_range,
-    number_texts,
-    whole,
-    with_point_mass,
-)
+from keyhole.modalities import expected as words
+from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.profile import Profile
 from keyhole.modalities.tabular.columns import base
 from keyhole.modalities.tabular.columns.base import Column, Grid, point_mass_slot
@@ -292,28 +286,28 @@ class Number(Column):
 
     def text(self, values: Any) -> list[str]:
         """Numbers with four digits, large ones in full."""
-        return number_texts(cast.floats(values)[0])
+        return words.number_texts(cast.floats(values)[0])
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likely range, the point mass, or both if neither has enough probability."""
         if self._constant:
-            text = f"{number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
+            text = f"{words.number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
             known = np.ones(len(features), bool)
             return Expected([text] * len(features), features[:, 0] > 0.5, known)
         ends = self._ends(predicted.low[:, -1], predicted.high[:, -1])
-        expected = expected_range(self._inverse(features[:, -1]), *ends, self.range)
+        expected = words.expected_range(self._inverse(features[:, -1]), *ends, self.range)
         if self.point_mass is None:
             return expected
-        text = number_texts(np.array(self.point_mass[:1]))[0]
+        text = words.number_texts(np.array(self.point_mass[:1]))[0]
         share, at_point_mass = predicted.middle[:, 0], features[:, 0] > 0.5
-        return with_point_mass(self.point_mass[0], text, at_point_mass, share, expected)
+        return words.with_point_mass(self.point_mass[0], text, at_point_mass, share, expected)
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ends on the original scale; not negative if all training numbers are not."""
         low, high = self._inverse(low), self._inverse(high)
         if self.range[0] >= 0:
             low = np.where(high >= 0, low.clip(0), low)
-        return whole(low, high) if self._whole else (low, high)
+        return words.whole(low, high) if self._whole else (low, high)
 
     def _transform(self, numbers: np.ndarray) -> np.ndarray:
         features = ((numbers - self.center) / self.scale).clip(-FAR, FAR)
