@@ -34,7 +34,8 @@ import torch
 
 from benchmarks.common import data, emit
 from keyhole import Denoiser
-from keyhole.modalities.tiles.noise import FILTERS, Noise, Stabiliser, classical, psnr, ssim
+from keyhole.modalities.tiles.filters import FILTERS, classical, psnr, ssim
+from keyhole.modalities.tiles.noise import Noise, Stabiliser
 from keyhole.training.corruptions import BlindSpot
 
 SIGMA, PEAK = 25 / 255, 30.0

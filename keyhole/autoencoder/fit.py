@@ -21,9 +21,8 @@ from keyhole.data.source import ArrowRows
 from keyhole.errors import DataError
 from keyhole.modalities import Modality, learn_modality, prepare
 from keyhole.modalities.prepared import FitOptions, Parts, Prepared
-from keyhole.modalities.rows.calibrate import members_mean
-from keyhole.modalities.rows.reference import ReferenceSet
-from keyhole.modalities.rows.split import Split
+from keyhole.modalities.rows.holdout import members_mean
+from keyhole.modalities.rows.split import ReferenceSet, Split
 from keyhole.model.bottlenecks.base import AUTO, Bottleneck, with_width
 from keyhole.model.marginal import log_likelihood
 from keyhole.model.network import Network

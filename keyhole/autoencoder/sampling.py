@@ -21,7 +21,7 @@ from keyhole.core.progress import stage
 from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
-from keyhole.modalities.rows.reference import ReferenceSet
+from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.priors import Mixture, Prior
 from keyhole.training import train_by
 

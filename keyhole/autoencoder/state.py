@@ -17,7 +17,7 @@ from keyhole.core.records import Batch
 from keyhole.errors import BundleError
 from keyhole.modalities import Modality
 from keyhole.modalities.prepared import Parts
-from keyhole.modalities.rows.reference import FRESH, TRAINED, ReferenceSet
+from keyhole.modalities.rows.split import FRESH, TRAINED, ReferenceSet
 from keyhole.model.bottlenecks.base import AUTO, with_width
 from keyhole.model.bottlenecks.deterministic import Identity
 from keyhole.model.network import Network

@@ -20,11 +20,10 @@ from keyhole.core.environment import hash_of
 from keyhole.core.layout import Layout
 from keyhole.core.progress import clock, stage
 from keyhole.errors import BundleError
-from keyhole.modalities.tiles.crops import stacked
-from keyhole.modalities.tiles.dataset import ImageDataset, ScaledImage
-from keyhole.modalities.tiles.noise import FILTERS
-from keyhole.modalities.tiles.prepare import PixelsToJudge
-from keyhole.modalities.tiles.scaling import filter_of
+from keyhole.modalities.tiles.crops import ImageDataset, ScaledImage, stacked
+from keyhole.modalities.tiles.filters import FILTERS
+from keyhole.modalities.tiles.noise import filter_of
+from keyhole.modalities.tiles.tiles import PixelsToJudge
 from keyhole.modalities.tiles.tiling import Denoise, Filtered, whole
 from keyhole.model.network import Network
 from keyhole.training.corruptions import Recorrupted

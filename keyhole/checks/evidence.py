@@ -12,7 +12,7 @@ from keyhole.core.layout import Layout
 from keyhole.core.progress import History
 from keyhole.core.records import Batch
 from keyhole.modalities.base import Modality
-from keyhole.modalities.rows.prepare import RowsToJudge
+from keyhole.modalities.rows.holdout import RowsToJudge
 from keyhole.model.network import Network
 
 MOST_ROWS = 4_096

@@ -23,7 +23,7 @@ from keyhole.data.image_rows import as_images
 from keyhole.data.images import ImageFile, Images, warn_infinite
 from keyhole.errors import DataError, FileError
 from keyhole.jobs.files import Progress
-from keyhole.modalities.tiles.scaling import NoiseEstimates
+from keyhole.modalities.tiles.source import NoiseEstimates
 from keyhole.tasks.denoise.denoiser import Denoiser
 
 if TYPE_CHECKING:

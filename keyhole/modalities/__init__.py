@@ -1,9 +1,13 @@
 """What one row is: learned in one pass over blocks, then frozen."""
 
+from typing import Any, cast
+
+from keyhole.core.parts import kinds
 from keyhole.modalities.base import Field, Maps, Modality
 from keyhole.modalities.image.image import ImageModality
 from keyhole.modalities.image.schema import ImageSchema
-from keyhole.modalities.learn import learn_modality, modality_of, prepare
+from keyhole.modalities.prepared import FitOptions, Parts, Prepared
+from keyhole.modalities.rows.holdout import prepare_rows
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.table import Tabular
 from keyhole.modalities.tiles.tiles import Tiles
@@ -21,3 +25,27 @@ __all__ = [
     "modality_of",
     "prepare",
 ]
+
+
+def modality_of(source: Any) -> type[Modality]:
+    """The registered modality that takes a source; `Tabular` takes what no other does."""
+    registered = cast(list[type[Modality]], list(kinds("modality").values()))
+    return next((kind for kind in registered if kind.takes(source)), Tabular)
+
+
+def learn_modality(
+    source: Any, parts: Parts, seed: int, options: FitOptions
+) -> tuple[Modality, Any]:
+    """What a sample is, and the profile of the source that it was learned from.
+
+    A profile has the number of `rows` and a `sample` of them. Raises: DataError, SettingError.
+    """
+    return modality_of(source).learn_with(source, parts, seed, options.group)
+
+
+def prepare(
+    modality: Modality, source: Any, profile: Any, parts: Parts, seed: int, options: FitOptions
+) -> Prepared:
+    """The source made ready for training."""
+    prepared = modality.prepare(source, profile, parts, seed)
+    return prepared or prepare_rows(modality, source, profile, parts, seed, options)

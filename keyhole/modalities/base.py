@@ -21,9 +21,8 @@ from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.expected import Expected, Prediction, number_texts
 from keyhole.modalities.prepared import Parts, Prepared
+from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.lawful import Lawful
-from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.model.nets import Net
 from keyhole.model.network import Network
 
@@ -31,8 +30,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+# Rows drawn with "given" values, "cards" of code dimensions, "judge" drawn rows, "png" files of
+# them; "single_values": is one value far beyond all that its column held?
 Ability = Literal["embed", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
-LEAST_REACH = 0.05  # of a feature's spread
+MIN_REACH = 0.05  # of a feature's spread
+Deviance = Float[Tensor, "*lead row feature"]  # nats beyond a perfect prediction
+PerFeature = Float[np.ndarray, "row feature"]
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,7 @@ class Maps(Protocol):
         """The features that are masked together, (feature,) each."""
         ...
 
-    def nats(
-        self, deviance: Float[Tensor, "member row feature"], batch: Batch
-    ) -> Float[Tensor, "member row place"]:
+    def nats(self, deviance: Deviance, batch: Batch) -> Float[Tensor, "member row place"]:
         """Nats of each place from those of features, each summed over all masks; NaN for a gap."""
         ...
 
@@ -71,8 +72,7 @@ class Modality(Described):
     """What one row is: everything that differs by kind of data; JSON by `recipe`, then `restored`.
 
     `columns` are those of the source, `reasons` says why each is what it is, and `gaps` what share
-    of each was missing. A new kind needs `takes`, `columns`, `reasons`, `gaps`, `layout`, `encode`
-    and `decode`; the other methods have defaults that suit most rows.
+    of each was missing. A new kind needs these, `takes`, `layout`, `encode` and `decode`.
     """
 
     family = "modality"
@@ -119,12 +119,7 @@ class Modality(Described):
             )
 
     def supports(self, task: Ability) -> str | None:
-        """None where `task` can be asked of such rows, else one sentence that says why not.
-
-        Tasks are "embed", "given" (rows drawn with given values), "cards" (of code dimensions),
-        "judge" (of drawn rows), "anomaly_map", "png" (files of drawn rows), and "single_values"
-        (is one value far beyond all that its column held?).
-        """
+        """None where `task` can be asked of such rows, else one sentence that says why not."""
         return self.unsupported.get(task)
 
     @classmethod
@@ -165,10 +160,7 @@ class Modality(Described):
 
     @classmethod
     def restored(cls, recipe: Any) -> Self:
-        """The modality that a recipe describes.
-
-        Raises: BundleError where the recipe is not one of ours.
-        """
+        """The modality that a recipe describes. Raises: BundleError for an invalid one."""
         modality = build("modality", recipe)
         if not isinstance(modality, cls):
             raise BundleError(f"expected a {cls.__name__} modality, got {recipe.get('kind')!r}")
@@ -211,10 +203,10 @@ class Modality(Described):
         import pyarrow.compute as pc
 
         table, observed = self.decode(batch), batch.observed.cpu().numpy()
-        for place, name in enumerate(table.column_names):
+        for i, name in enumerate(table.column_names):
             gaps = pa.array(~observed[:, self.layout.features(name)].any(1))
             values = pc.if_else(gaps, None, table.column(name))  # pyright: ignore
-            table = table.set_column(place, name, values)
+            table = table.set_column(i, name, values)
         return table
 
     def decode_observed(self, batch: Batch) -> pa.Table:
@@ -222,10 +214,7 @@ class Modality(Described):
         return self.drawn(batch)
 
     def encode_given(self, given: Mapping[str, Any]) -> Batch:
-        """One encoded row in which only these columns are observed.
-
-        Raises: DataError, SettingError.
-        """
+        """One encoded row with these values alone. Raises: DataError, SettingError."""
         raise SettingError(f"given={dict(given)!r:.60}: {self.supports('given')}")
 
     def check_given(self, given: Mapping[str, Any]) -> None:
@@ -233,12 +222,11 @@ class Modality(Described):
 
     def features(self, batch: Batch) -> np.ndarray:
         """All features of a batch without lead axes as a matrix: in float64 codes stay exact."""
-        pair = [batch.numbers.double(), batch.codes.double()]
-        return torch.cat(pair, -1).cpu().numpy()
+        return torch.cat([batch.numbers.double(), batch.codes.double()], -1).cpu().numpy()
 
     @property
-    def lawful(self) -> Lawful | None:
-        """What keeps the rules between columns; None where there are none."""
+    def lawful(self) -> Any:
+        """What keeps the rules between columns, a `Lawful`; None where there are none."""
         return None
 
     def without_rules(self) -> Self:
@@ -286,14 +274,11 @@ class Modality(Described):
         By default the decoded middle of the prediction; a value fits if all its features lie in
         their intervals.
         """
-        wide, places = self.layout.numbers, self.layout.features(column)
-        whole = np.zeros((len(features), len(self.layout)))
-        whole[:, places] = predicted.middle
-        numbers, codes = (
-            torch.from_numpy(whole).float()[:, :wide],
-            torch.from_numpy(whole[:, wide:]),
-        )
-        table = self.decode(Batch(numbers, codes.long(), torch.ones(whole.shape).bool()))
+        whole = torch.zeros((len(features), len(self.layout)), dtype=torch.float64)
+        whole[:, self.layout.features(column)] = torch.from_numpy(predicted.middle).double()
+        numbers, codes = whole.tensor_split([self.layout.numbers], 1)
+        observed = torch.ones_like(whole, dtype=torch.bool)
+        table = self.decode(Batch(numbers.float(), codes.long(), observed))
         texts = [f"about {text}" for text in self.texts(ArrowRows(table), column)]
         fits = np.all((predicted.low <= features) & (features <= predicted.high), axis=1)
         return Expected(texts, fits, np.ones(len(features), bool))
@@ -315,39 +300,27 @@ class Modality(Described):
         return {}
 
     def mask_groups(self, most: int = 8) -> list[np.ndarray]:
-        """Groups of features that are masked together, at most `most`; each column is in one.
-
-        Each value is predicted while its group is masked: by default every eighth column.
-        """
+        """At most `most` groups of features; a value is predicted while its group is masked."""
         count, column = min(most, len(self.layout.columns)), self.layout.column_of_feature
         return [np.flatnonzero(column % count == group) for group in range(count)]
 
     def even(self, batch: Batch) -> Batch:
-        """The rows of a pass, padded so that no row's figures depend on how many others come.
-
-        A modality whose rows are large may return them as they are.
-        """
+        """The rows of a pass, padded so that no row's figures depend on how many others come."""
         return batch.even()
 
     def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """Where distances between rows are measured: the point of each; NaN on axes of a gap."""
         return core_layout.coordinates(batch, self.layout)
 
-    def scale_deviance(
-        self, deviance: Float[Tensor, "*lead row feature"], batch: Batch
-    ) -> Float[Tensor, "*lead row feature"]:
+    def scale_deviance(self, deviance: Deviance, batch: Batch) -> Deviance:
         """Nats beyond a perfect prediction as they count in a score; as they are by default."""
         return deviance
 
-    def reach(
-        self, half_width: Float[np.ndarray, "row feature"]
-    ) -> Float[np.ndarray, "row feature"]:
+    def reach(self, half_width: PerFeature) -> PerFeature:
         """The units of residuals: half of a likelihood's interval, at least some of a spread."""
-        return np.maximum(half_width, LEAST_REACH * np.array([s.scale for s in self.layout.slots]))
+        return np.maximum(half_width, MIN_REACH * np.array([s.scale for s in self.layout.slots]))
 
-    def pool_residuals(
-        self, residuals: Float[np.ndarray, "row feature"]
-    ) -> Float[np.ndarray, "row feature"]:
+    def pool_residuals(self, residuals: PerFeature) -> PerFeature:
         """Residuals as intervals are made of them, NaN for a gap; as they are by default."""
         return residuals
 

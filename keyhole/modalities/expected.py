@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHARE = 0.9  # of held-out values lies within what is said to be expected
+SHARE = 0.9  # of held-out values lies within what is expected
 LEVEL = f"({100 * SHARE:.0f} %)"
 UNKNOWN = "cannot say: no row like this in training"
-MOST_NAMED = 3  # levels that are expected; of more, the rest are counted
+MAX_NAMED = 3  # expected levels; of more, the rest are counted
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one hidden column in some rows, in cells as (row, cell).
+    """The prediction of one masked column in some rows, (row, feature).
 
-    `low` and `high` hold `SHARE` of held-out cells between them; of the sine of a cycle they are
+    `low` and `high` hold `SHARE` of held-out values between them; of the sine of a cycle they are
     angles. `levels` (row, level) are the probabilities of a category's levels.
     """
 
@@ -51,32 +51,36 @@ def expected_levels(share: np.ndarray, place: np.ndarray, names: list[str]) -> E
     fits = (rank < size) & (place < share.shape[1])
     texts = []
     for row, count in enumerate(size.tolist()):
-        likely = order[row, : count if count <= MOST_NAMED + 1 else MOST_NAMED]
+        likely = order[row, : count if count <= MAX_NAMED + 1 else MAX_NAMED]
         listed = [names[level] for level in likely.tolist()]
         if count > len(listed):
             listed.append(f"{count - len(listed):,} others")
-        said = " or ".join(filter(None, [", ".join(listed[:-1]), listed[-1]]))
-        texts.append(f"{said} ({100 * total[row, count - 1]:.0f} %)")
+        levels = " or ".join(filter(None, [", ".join(listed[:-1]), listed[-1]]))
+        texts.append(f"{levels} ({100 * total[row, count - 1]:.0f} %)")
     return Expected(texts, fits, np.ones(len(share), bool))
 
 
 def expected_range(
     numbers: np.ndarray, low: np.ndarray, high: np.ndarray, met: Sequence[float]
 ) -> Expected:
-    """The ranges that numbers should lie in; `met` are the ends of what training held."""
+    """The ranges that numbers should lie in; `met` are the ends of what training held.
+
+    A number lies within its range if it does once all are rounded as they are written.
+    """
     texts = [f"{text} {LEVEL}" for text in range_texts(low, high)]
-    fits, known = within(numbers, low, high), ~outside(low, high, met)
-    written = np.column_stack([_as_written(part) for part in (numbers, low, high)])
-    return known_only(texts, fits, known, written)
+    known = ~outside(low, high, met)
+    numbers, low, high = (_as_written(part) for part in (numbers, low, high))
+    fits = (low <= numbers) & (numbers <= high)
+    return known_only(texts, fits, known, np.column_stack([numbers, low, high]))
 
 
 def known_only(
     texts: list[str], fits: np.ndarray, known: np.ndarray, numbers: np.ndarray
 ) -> Expected:
     """What was expected, or that it cannot be said."""
-    said = [text if sure else UNKNOWN for text, sure in zip(texts, known, strict=True)]
+    texts = [text if sure else UNKNOWN for text, sure in zip(texts, known, strict=True)]
     numbers = np.column_stack([numbers[:, :1], np.where(known[:, None], numbers[:, 1:], np.nan)])
-    return Expected(said, fits & known, known, numbers)
+    return Expected(texts, fits & known, known, numbers)
 
 
 def with_point_mass(
@@ -89,11 +93,8 @@ def with_point_mass(
     likely, possible = share >= SHARE, share > 1 - SHARE
     texts = list(rest.texts)
     for i in np.flatnonzero(possible):
-        texts[i] = (
-            f"{point_mass} ({100 * share[i]:.0f} %)"
-            if likely[i]
-            else f"{point_mass} or {texts[i]}"
-        )
+        other = f"({100 * share[i]:.0f} %)" if likely[i] else f"or {texts[i]}"
+        texts[i] = f"{point_mass} {other}"
     fits = np.where(at_point_mass, possible, rest.fits & ~likely)
     numbers = np.array(rest.numbers)
     numbers[at_point_mass, 0], numbers[likely, 1:] = value, value
@@ -107,16 +108,10 @@ def outside(low: np.ndarray, high: np.ndarray, ends: Sequence[float]) -> np.ndar
 
 def whole(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The whole numbers within a range, the nearest ones where there are none."""
-    inner, outer = np.ceil(low - 1e-6), np.floor(high + 1e-6)
-    empty = inner > outer
-    first, last = np.where(empty, np.round(low), inner), np.where(empty, np.round(high), outer)
+    first, last = np.ceil(low - 1e-6), np.floor(high + 1e-6)
+    empty = first > last
+    first, last = np.where(empty, np.round(low), first), np.where(empty, np.round(high), last)
     return first + 0.0, last + 0.0  # no negative zero
-
-
-def within(numbers: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """True where a number lies within a range, all rounded as they are written."""
-    numbers, low, high = (_as_written(part) for part in (numbers, low, high))
-    return (low <= numbers) & (numbers <= high)
 
 
 def _as_written(numbers: np.ndarray) -> np.ndarray:
@@ -126,17 +121,16 @@ def _as_written(numbers: np.ndarray) -> np.ndarray:
 
 def number_texts(numbers: np.ndarray) -> list[str]:
     """Numbers as a person would write them: four digits, those from 10,000 on in full."""
-    texts = [f"{n:,.4g}" for n in numbers.tolist()]
-    size = np.abs(numbers)
-    for i in np.flatnonzero((size >= 1e4 - 0.5) & (size < 1e15)):
-        texts[i] = f"{numbers[i]:,.0f}"
-    for i in np.flatnonzero(np.isnan(numbers)):
-        texts[i] = "missing"
-    return texts
+
+    def text(n: float) -> str:
+        in_full = 1e4 - 0.5 <= abs(n) < 1e15
+        return "missing" if np.isnan(n) else f"{n:,.0f}" if in_full else f"{n:,.4g}"
+
+    return [text(n) for n in numbers.tolist()]
 
 
 def range_texts(low: np.ndarray, high: np.ndarray) -> list[str]:
-    """«12 to 15», or one number where both ends read the same."""
+    """Ranges such as 12 to 15, or one number where both ends read the same."""
     ends = zip(number_texts(low), number_texts(high), strict=True)
     return [a if a == b else f"{a} to {b}" for a, b in ends]
 

@@ -11,8 +11,7 @@ import torch
 
 from keyhole.core.parts import copy
 from keyhole.core.records import Batch
-from keyhole.modalities.rows.reference import ReferenceSet
-from keyhole.modalities.rows.split import Split
+from keyhole.modalities.rows.split import ReferenceSet, Split
 from keyhole.model.bottlenecks.base import Bottleneck
 from keyhole.model.heads.base import Head
 from keyhole.model.nets.base import Net
@@ -37,10 +36,8 @@ class Parts:
 
     def copied(self) -> Parts:
         """Fresh parts with the same arguments, which nobody else can change."""
-        copies: dict[str, Any] = {}
-        for name in self.names():
-            part = getattr(self, name)
-            copies[name] = None if part is None else copy(part)
+        named = {name: getattr(self, name) for name in self.names()}
+        copies: dict[str, Any] = {n: p if p is None else copy(p) for n, p in named.items()}
         return Parts(**copies)
 
     def recipes(self) -> dict[str, dict[str, Any]]:

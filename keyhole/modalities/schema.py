@@ -7,8 +7,8 @@ from keyhole.core.parts import Described, kinds
 from keyhole.data import cast, dates, levels
 from keyhole.data.numerals import OPPOSITE
 from keyhole.errors import DataError, SettingError
+from keyhole.modalities.profile import Profile
 from keyhole.modalities.tabular.guess import Guess
-from keyhole.modalities.tabular.profile import Profile
 
 
 class Schema(Described):

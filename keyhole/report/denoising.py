@@ -20,7 +20,7 @@ from keyhole.tasks.denoise.judge import judged
 
 if TYPE_CHECKING:
     from keyhole.data.images import Image, Images
-    from keyhole.modalities.tiles.scaling import NoiseScaler
+    from keyhole.modalities.tiles.source import NoiseScaler
     from keyhole.tasks.denoise.denoiser import Denoiser
 
 

@@ -13,10 +13,10 @@ from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.data.images import open_images
 from keyhole.errors import BundleError, DataError, SettingError
-from keyhole.modalities.tiles.crops import Crops
-from keyhole.modalities.tiles.dataset import ImageDataset
-from keyhole.modalities.tiles.noise import Noise, psnr
-from keyhole.modalities.tiles.scaling import NoiseScaler, filled, filter_of
+from keyhole.modalities.tiles.crops import Crops, ImageDataset
+from keyhole.modalities.tiles.filters import filled, psnr
+from keyhole.modalities.tiles.noise import Noise, filter_of
+from keyhole.modalities.tiles.source import NoiseScaler
 from keyhole.modalities.tiles.tiling import Denoise, bands, whole
 from keyhole.model.nets.unet import UNet
 from keyhole.training import TrainingConfig

@@ -342,7 +342,7 @@ def test_surprises_of_two_seeds_agree_on_which_rows_are_odd():
 
 
 def test_a_million_rows_would_be_remembered_by_no_more_than_a_bounded_sample(monkeypatch):
-    monkeypatch.setattr("keyhole.modalities.rows.reference.MOST_ROWS", 100)
+    monkeypatch.setattr("keyhole.modalities.rows.split.MAX_REFERENCE_ROWS", 100)
     fitted = detector(draw(3_000), steps=2)
     assert len(fitted.scorer_.anomaly_score.reference_points.points) == 100
     assert len(fitted.scorer_.reference) <= 5 * 100

@@ -7,8 +7,8 @@ import pytest
 
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.modalities import Schema
+from keyhole.modalities.profile import Profile
 from keyhole.modalities.tabular.guess import guess
-from keyhole.modalities.tabular.profile import Profile
 from keyhole.training import TrainingConfig
 
 ROWS = 600

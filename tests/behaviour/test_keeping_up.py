@@ -103,7 +103,7 @@ def test_the_net_and_the_units_stay_as_they_were():
 
 
 def test_reference_points_do_not_grow_beyond_their_bound(monkeypatch):
-    monkeypatch.setattr("keyhole.modalities.rows.reference.MOST_ROWS", 150)
+    monkeypatch.setattr("keyhole.modalities.rows.split.MAX_REFERENCE_ROWS", 150)
     fitted, sizes = detector(draw(1_500)), []
     for seed in range(4):
         fitted.partial_fit(draw(700, seed))
@@ -238,7 +238,7 @@ def test_a_detector_is_loaded_in_the_same_bits_before_and_after_new_rows(rows, t
 def test_a_detector_that_took_in_many_times_its_training_rows_is_found_again(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("keyhole.modalities.rows.reference.MOST_ROWS", 100)
+    monkeypatch.setattr("keyhole.modalities.rows.split.MAX_REFERENCE_ROWS", 100)
     fitted = detector(draw(60), steps=2)
     for seed in range(3):
         fitted.partial_fit(draw(8_000, seed))

@@ -9,7 +9,7 @@ import pytest
 
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.errors import KeyholeWarning, SettingError
-from keyhole.modalities.tabular.columns.grids import between, folded, grid, step_of
+from keyhole.modalities.tabular.columns.base import between, folded, grid, step_of
 from keyhole.model.bottlenecks import Variational
 from keyhole.model.heads import Mixed
 from keyhole.model.priors import Mixture, Normal

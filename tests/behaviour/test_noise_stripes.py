@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from keyhole import Denoiser, TrainingConfig
-from keyhole.modalities.tiles.noise import Noise, impulse_scale, pooled
-from keyhole.modalities.tiles.noise.estimate import estimate
-from keyhole.modalities.tiles.noise.impulses import impulses
-from keyhole.modalities.tiles.scaling import NoiseScaler
+from keyhole.modalities.tiles.estimate import estimate, pooled
+from keyhole.modalities.tiles.noise import Noise, impulse_scale, impulses
+from keyhole.modalities.tiles.source import NoiseScaler
 from keyhole.model.nets.unet import UNet
 
 skimage = pytest.importorskip("skimage")

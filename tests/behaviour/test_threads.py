@@ -13,8 +13,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingConfig
 from keyhole.core.environment import PAYS, pass_work, tell_threads, threads_for
-from keyhole.modalities.tiles.noise import mixture
-from keyhole.modalities.tiles.noise.estimate import estimate
+from keyhole.modalities.tiles import mixture
+from keyhole.modalities.tiles.estimate import estimate
 from keyhole.nets import MLP
 from keyhole.training.loop import Run
 
@@ -150,9 +150,11 @@ def test_work_that_overlaps_in_two_threads_leaves_linear_algebra_as_it_was():
 @pytest.mark.usefixtures("two_algebra_threads")
 def test_noise_is_measured_on_one_thread(rng, monkeypatch):
     """On two it took 10 s instead of 0.4 s beside a busy process."""
-    weights, met = mixture._weights, set()
+    by_component, met = mixture._by_component, set()
     monkeypatch.setattr(
-        mixture, "_weights", lambda *given: (met.update(algebra_threads()), weights(*given))[1]
+        mixture,
+        "_by_component",
+        lambda *given: (met.update(algebra_threads()), by_component(*given))[1],
     )
     estimate(rng.normal(size=(32, 32)))
     assert met == {1}

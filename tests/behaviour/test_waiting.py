@@ -17,8 +17,8 @@ from keyhole.core import progress
 from keyhole.core.progress import advanced, shown, spoke, spoken_stages, stage
 from keyhole.data.csv import CsvSource
 from keyhole.errors import SettingError
-from keyhole.modalities.tabular.profile import SourceProfile
-from keyhole.modalities.tiles.scaling import NoiseEstimates
+from keyhole.modalities.profile import SourceProfile
+from keyhole.modalities.tiles.source import NoiseEstimates
 from keyhole.report import page, rows
 from keyhole.tasks import Impute
 from keyhole.tasks.denoise.images import ImageDenoiser

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole.modalities.tabular.columns.grids import MOST_BINS, bins, repeated
+from keyhole.modalities.tabular.columns.base import MOST_BINS, bins, repeated
 
 FREE = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=300)
 FEW = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=300)

@@ -7,7 +7,7 @@ from scipy import integrate, stats
 
 from keyhole.core.layout import Layout, Shape, Slot
 from keyhole.core.parts import build, kinds
-from keyhole.modalities.tabular.columns.grids import bins
+from keyhole.modalities.tabular.columns.base import bins
 from keyhole.model.heads import FeatureHead
 
 import keyhole.model.heads.discrete as categorical  # isort: skip

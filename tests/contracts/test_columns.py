@@ -14,8 +14,8 @@ from keyhole.core.parts import build, kinds
 from keyhole.data import cast
 from keyhole.errors import DataError
 from keyhole.modalities.expected import Prediction
+from keyhole.modalities.profile import Profile
 from keyhole.modalities.tabular.columns import Column
-from keyhole.modalities.tabular.profile import Profile
 
 DAY = dt.datetime(2024, 1, 1)
 # What each kind is made for; a kind that is not listed here is tried on numbers.

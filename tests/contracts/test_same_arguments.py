@@ -21,7 +21,7 @@ PLAN = TrainingConfig(2, members=1, device="cpu")
 @pytest.fixture(autouse=True)
 def _no_synthetic_images(monkeypatch):
     """Of so few pixels half the crops are drawn, which takes seconds and is not asked about."""
-    monkeypatch.setattr("keyhole.modalities.tiles.prepare.MOST_SYNTHETIC", 0.0)
+    monkeypatch.setattr("keyhole.modalities.tiles.tiles.MAX_SYNTHETIC", 0.0)
 
 
 def inner(training):

@@ -11,8 +11,8 @@ from keyhole.core import robust
 from keyhole.core.layout import Layout, Slot, coordinates, filled, gaps
 from keyhole.core.records import Batch
 from keyhole.core.robust import trimmed
-from keyhole.modalities.rows import reference
-from keyhole.modalities.rows.reference import ReferenceSet
+from keyhole.modalities.rows import split
+from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.tasks.detect import views
 from keyhole.tasks.detect.calibration import Calibration, Discoveries
 from keyhole.tasks.detect.views import Bank
@@ -232,7 +232,7 @@ def iter_blocks(start, count):
 
 @pytest.mark.parametrize("size", [1, 7, 300])
 def test_of_all_rows_met_each_is_as_likely_to_be_remembered(size, monkeypatch):
-    monkeypatch.setattr(reference, "MOST_ROWS", 200)
+    monkeypatch.setattr(split, "MAX_REFERENCE_ROWS", 200)
     held = ReferenceSet(iter_blocks(0, 200), np.full(200, -1), 1, np.ones(200))
     for met in range(200, 1_200, size):
         more = min(size, 1_200 - met)
@@ -245,7 +245,7 @@ def test_of_all_rows_met_each_is_as_likely_to_be_remembered(size, monkeypatch):
 
 
 def test_rows_that_only_calibrated_stay_while_others_change_places(monkeypatch):
-    monkeypatch.setattr(reference, "MOST_ROWS", 100)
+    monkeypatch.setattr(split, "MAX_REFERENCE_ROWS", 100)
     fold = np.where(np.arange(150) < 50, 0, -1)
     held = ReferenceSet(iter_blocks(0, 150), fold, 1, np.ones(150), ["a"] * 150)
     held = held.with_rows(iter_blocks(150, 900), np.full(900, 2.0), 150)
@@ -254,13 +254,13 @@ def test_rows_that_only_calibrated_stay_while_others_change_places(monkeypatch):
     assert (held.fold[:50] == 0).all()
     assert (held.batch.numbers[:, 0] >= 150).sum() == pytest.approx(100 * 900 / 1_050, abs=1)
     new = held.batch.numbers[:, 0].numpy() >= 150
-    assert (held.fold[new] == reference.FRESH).all()
+    assert (held.fold[new] == split.FRESH).all()
     assert held.judged.tolist() == np.flatnonzero(new | (held.fold == 0)).tolist()
     np.testing.assert_array_equal(held.factor, np.where(new, 2, 1))
 
 
 def test_a_wide_table_remembers_fewer_rows_but_never_fewer_than_a_hundred():
-    wide = [reference.most_reference_rows(cells) for cells in (1, 838, 2_000, 10**6)]
+    wide = [split.most_reference_rows(cells) for cells in (1, 838, 2_000, 10**6)]
     assert wide == [5_000, 5_000, 2_097, 100]
 
 

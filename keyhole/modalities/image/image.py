@@ -14,25 +14,21 @@ from torch import Tensor
 
 from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.records import Batch
-from keyhole.data.image_rows import (
-    FILE,
-    IMAGE,
-    ImageSource,
-    ImageSpec,
-    as_images,
-    holds_images,
-    image_spec_of,
-    pixels_of,
-)
+from keyhole.data import image_rows
+from keyhole.data.image_rows import FILE, IMAGE, ImageSource, ImageSpec, image_spec_of, pixels_of
 from keyhole.data.source import Rows, Source, check_columns
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Field, Modality
+from keyhole.modalities.base import Deviance, Field, Modality, PerFeature
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
-from keyhole.modalities.image.contrast import contrast, patch_coordinates
-from keyhole.modalities.image.maps import PixelMaps
+from keyhole.modalities.image.patches import (
+    GROUPS,
+    PixelMaps,
+    mean_and_contrast,
+    patch_coordinates,
+)
 from keyhole.modalities.image.schema import ImageSchema
+from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
-from keyhole.modalities.tabular.profile import SourceProfile
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import Conv, Net
 
@@ -40,10 +36,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-MOST_PATCHES = 64
-MOST_GROUPS = 8  # of patches that are masked together
-MOST_FEATURES = 1 << 17
-SAMPLE_BYTES = 128 << 20  # of images that a survey keeps
+MAX_PATCHES = 64
+MAX_FEATURES = 1 << 17
+SAMPLE_BYTES = 128 << 20
 NATS_UNOBSERVED = 9.0  # of a white pixel where all others were black
 
 
@@ -75,18 +70,14 @@ class ImageModality(Modality):
         gaps: dict[str, float],
     ) -> None:
         self.columns = [Field(name, "image" if name == IMAGE else "ignored") for name in columns]
-        self.form = ImageSpec.of(form)
-        self.measure = measure
-        self.patch = patch
-        self.binary = binary
-        self.reasons = reasons
-        self.gaps = gaps
+        self.form, self.measure, self.patch = ImageSpec.of(form), measure, patch
+        self.binary, self.reasons, self.gaps = binary, reasons, gaps
 
     def check(self) -> None:
         """Raises: SettingError for images that there cannot be."""
         grid, measure = self.form.grid, self.measure
-        if len(grid) != 3 or min(grid) < 1 or math.prod(grid) > MOST_FEATURES:
-            raise SettingError(f"images of {grid}: at most {MOST_FEATURES:,} cells")
+        if len(grid) != 3 or min(grid) < 1 or math.prod(grid) > MAX_FEATURES:
+            raise SettingError(f"images of {grid}: at most {MAX_FEATURES:,} cells")
         if not 1 <= self.patch <= max(grid):
             raise SettingError(f"patch={self.patch}: a side of a square within the image")
         if sorted(measure) != ["center", "least", "most", "scale"] or not measure["scale"] > 0:
@@ -95,15 +86,14 @@ class ImageModality(Modality):
     @classmethod
     def takes(cls, source: Source) -> bool:
         """True for an array of images, for image files, and for tables of images."""
-        return holds_images(source)
+        return image_rows.holds_images(source)
 
     @classmethod
     def for_fit(cls, source: Source, schema: Schema | None) -> Source:
         """The images at the size that the schema gives, else at most 64 pixels a side."""
-        schema = schema or Schema()
-        schema.check()
-        size = _size_of(schema)
+        (schema or Schema()).check()
         if isinstance(source, ImageSource):
+            size = _size_of(schema)
             return source.sized(size, any_size=size is not None)
         return source
 
@@ -127,45 +117,38 @@ class ImageModality(Modality):
         cls, source: Source, schema: Schema, *,
         alike: bool = False, binned: bool = False, group: str | None = None,
     ) -> tuple[Self, SourceProfile]:  # fmt: skip
-        """The images of a source, and the survey they were learned from.
-
-        Raises: DataError where there is none, or no pixel was observed.
-        """
+        """The images of a source, and their sample. Raises: DataError without a pixel."""
         check_columns(schema.named(), source.names, "the schema")
         check_columns([group] if group else [], source.names, "group=")
-        source_profile = SourceProfile(
-            source, source.names, profiled=False, most_bytes=SAMPLE_BYTES
-        )
-        form = image_spec_of(source_profile.sample)
-        if form is None or source_profile.rows == 0:
+        profile = SourceProfile(source, source.names, profiled=False, most_bytes=SAMPLE_BYTES)
+        form = image_spec_of(profile.sample)
+        if form is None or profile.rows == 0:
             raise DataError(f"{source.name} holds 0 sample(s): a minimum of 1 is required")
-        if math.prod(form.grid) > MOST_FEATURES:
+        if math.prod(form.grid) > MAX_FEATURES:
             raise DataError(
-                f"{source.name} holds images of {form.grid}: at most {MOST_FEATURES:,} cells are "
+                f"{source.name} holds images of {form.grid}: at most {MAX_FEATURES:,} cells are "
                 "worked on; ImageSchema(size=(height, width)) takes fewer"
             )
-        x = _finite(pixels_of(source_profile.sample), 0)
-        held = x[~np.isnan(x)]
-        if not len(held):
+        x = _finite(pixels_of(profile.sample), 0)
+        observed = x[~np.isnan(x)]
+        if not len(observed):
             raise DataError(f"{source.name} holds no pixel that was observed")
-        side = max(2, math.ceil(math.sqrt(form.grid[0] * form.grid[1] / MOST_PATCHES)))
-        names = {IMAGE: said_of(form, side), FILE: "names the images"}
-        made = cls(
-            columns=source.names, form=vars(form), measure=_measure(x, held), patch=side,
-            binary=bool(np.isin(held, (0, 1)).all()) and len(np.unique(held)) == 2,
+        side = max(2, math.ceil(math.sqrt(form.grid[0] * form.grid[1] / MAX_PATCHES)))
+        names = {IMAGE: _in_words(form, side), FILE: "names the images"}
+        images = cls(
+            columns=source.names, form=vars(form), measure=_measure(x, observed), patch=side,
+            binary=bool(np.isin(observed, (0, 1)).all()) and len(np.unique(observed)) == 2,
             reasons={name: names[name] for name in source.names}, gaps={},
         )  # fmt: skip
         empty = np.isnan(x).mean(0)
-        for name in made.layout.columns if empty.any() else ():
-            made.gaps[name] = float(empty[made.layout.features(name)[0]])
-        return made, source_profile
+        for name in images.layout.columns if empty.any() else ():
+            images.gaps[name] = float(empty[images.layout.features(name)[0]])
+        return images, profile
 
     def recipe(self) -> dict[str, Any]:
         """What was learned, as JSON."""
-        held = {name: getattr(self, name) for name in self.arguments()}
         form = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.form).items()}
-        return {"kind": self.kind, **held, "columns": [c.name for c in self.columns],
-                "form": form}  # fmt: skip
+        return super().recipe() | {"columns": [c.name for c in self.columns], "form": form}
 
     @cached_property
     def layout(self) -> Layout:
@@ -174,11 +157,11 @@ class ImageModality(Modality):
         if self.binary:
             slot = Slot("", "pixel", "bernoulli", center=center, nats_unobserved=NATS_UNOBSERVED,
                         scale=max(math.sqrt(center * (1 - center)), 1e-3))  # fmt: skip
-            return pixels(slot, self.form.grid, self.patch)
-        ends = self.form.limits or (self.measure["least"], self.measure["most"])
-        whole = self.form.limits is not None and not self.form.resized
-        slot = Slot("", "pixel", "student_t", unit=scale, step=1 / scale if whole else 0.0,
-                    ends=tuple((end - center) / scale for end in ends))  # fmt: skip
+        else:
+            ends = self.form.limits or (self.measure["least"], self.measure["most"])
+            whole = self.form.limits is not None and not self.form.resized
+            slot = Slot("", "pixel", "student_t", unit=scale, step=1 / scale if whole else 0.0,
+                        ends=tuple((end - center) / scale for end in ends))  # fmt: skip
         return pixels(slot, self.form.grid, self.patch)
 
     @cached_property
@@ -196,10 +179,7 @@ class ImageModality(Modality):
         return [IMAGE]
 
     def encode(self, rows: Rows, start: int = 0) -> Batch:
-        """The images as cells; a NaN pixel is unseen.
-
-        Raises: DataError for images of another shape, or an infinite pixel.
-        """
+        """The encoded images. Raises: DataError for another shape, or an infinite pixel."""
         check_columns(self.needs(), rows.names, "this model")
         table = rows.arrow().select([IMAGE])
         form = image_spec_of(table)
@@ -226,39 +206,34 @@ class ImageModality(Modality):
         x = x.clip(self.measure["least"], self.measure["most"])
         x = x if self.form.limits is None else np.round(x)
         observed = batch.observed.cpu().numpy()
-        if observed.all():
-            return self._table(x, self.form)
-        return self._table(np.where(observed, x, np.nan), replace(self.form, stored="float32"))
+        form = self.form if observed.all() else replace(self.form, stored="float32")
+        return self._table(x if observed.all() else np.where(observed, x, np.nan), form)
 
     def texts(self, rows: Rows, column: str) -> list[str]:
         """The mean of a patch."""
         patch = pixels_of(rows.arrow().select([IMAGE]))[:, self.layout.features(column)]
-        observed = ~np.isnan(patch)
-        mean = np.where(observed, patch, 0).sum(1) / np.maximum(observed.sum(1), 1)
-        texts = number_texts(np.where(observed.any(1), mean, np.nan).astype(np.float64))
-        return [f"mean {text}" for text in texts]
+        return [f"mean {text}" for text in number_texts(_means(patch).astype(np.float64))]
 
     def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
         """The range of the patch's mean, or that its mean fits and its pattern does not."""
         ends = (predicted.low, predicted.high)
         low, high = (self._values(part).mean(1).astype(np.float64) for part in ends)
         mean = self._values(features).mean(1).astype(np.float64)
-        texts = [f"{text} {LEVEL}" for text in range_texts(low, high)]
         inside = (low <= mean) & (mean <= high)
         texts = [
-            f"another pattern at a mean of {text}" if fits else text
-            for text, fits in zip(texts, inside, strict=True)
+            f"another pattern at a mean of {text} {LEVEL}" if fits else f"{text} {LEVEL}"
+            for text, fits in zip(range_texts(low, high), inside, strict=True)
         ]
         return Expected(texts, np.zeros(len(features), bool), np.ones(len(features), bool))
 
-    def mask_groups(self, most: int = MOST_GROUPS) -> list[np.ndarray]:
+    def mask_groups(self, most: int = GROUPS) -> list[np.ndarray]:
         """Patches, so that none is masked with the one below it."""
         layout = self.layout
-        count = min(most, MOST_GROUPS, len(layout.columns))
+        count = min(most, GROUPS, len(layout.columns))
         patches_across = -(-self.form.grid[1] // layout.patch)
         down, across = np.divmod(np.arange(len(layout.columns)), patches_across)
-        place = ((3 * down + across) % count)[layout.column_of_feature]
-        return [np.flatnonzero(place == group) for group in range(count)]
+        group_of = ((3 * down + across) % count)[layout.column_of_feature]
+        return [np.flatnonzero(group_of == group) for group in range(count)]
 
     @cached_property
     def maps(self) -> PixelMaps:
@@ -273,42 +248,30 @@ class ImageModality(Modality):
         """The means of patches in units of the image's contrast; its mean; its contrast."""
         return patch_coordinates(batch, self.layout, self.form.grid[2])
 
-    def scale_deviance(
-        self, deviance: Float[Tensor, "*lead row feature"], batch: Batch
-    ) -> Float[Tensor, "*lead row feature"]:
-        """As if each image had the usual contrast.
+    def scale_deviance(self, deviance: Deviance, batch: Batch) -> Deviance:
+        """As if each image had the usual contrast: else a faint one would never be anomalous."""
+        contrast = mean_and_contrast(batch)[1]
+        return deviance if self.binary else deviance / contrast.square()[:, None]
 
-        Otherwise a faint image would never be anomalous, and one with strong contrast always.
-        """
-        return deviance if self.binary else deviance / contrast(batch).square()[:, None]
-
-    def reach(
-        self, half_width: Float[np.ndarray, "row feature"]
-    ) -> Float[np.ndarray, "row feature"]:
+    def reach(self, half_width: PerFeature) -> PerFeature:
         """The image's usual contrast: an interval is about the mean of a patch."""
         return np.ones(half_width.shape)
 
-    def pool_residuals(
-        self, residuals: Float[np.ndarray, "row feature"]
-    ) -> Float[np.ndarray, "row feature"]:
+    def pool_residuals(self, residuals: PerFeature) -> PerFeature:
         """The residual of a patch's mean at each of its pixels."""
         pooled = np.empty(residuals.shape)
-        for place in range(len(self.layout.columns)):
-            patch = self.layout.column_of_feature == place
-            known = ~np.isnan(residuals[:, patch])
-            mean = np.where(known, residuals[:, patch], 0).sum(1) / known.sum(1).clip(1)
-            pooled[:, patch] = np.where(known.any(1), mean, np.nan)[:, None]
+        for name in self.layout.columns:
+            patch = self.layout.features(name)
+            pooled[:, patch] = _means(residuals[:, patch])[:, None]
         return pooled
 
     def images(self, table: pa.Table) -> np.ndarray | None:
         """The images of a table, if it holds any."""
-        return None if image_spec_of(table) is None else as_images(table)
+        return None if image_spec_of(table) is None else image_rows.as_images(table)
 
     def _values(self, features: np.ndarray) -> np.ndarray:
-        """Cells in the original units."""
-        if self.binary:
-            return features
-        return features * self.measure["scale"] + self.measure["center"]
+        scale, center = self.measure["scale"], self.measure["center"]
+        return features if self.binary else features * scale + center
 
     def _table(self, x: np.ndarray, form: ImageSpec) -> pa.Table:
         import pyarrow as pa
@@ -317,45 +280,42 @@ class ImageModality(Modality):
 
 
 def _size_of(schema: Schema | None) -> tuple[int, int] | None:
-    """The size that images are resized to, if the schema gives one."""
     size = schema.size if isinstance(schema, ImageSchema) else None
     return None if size is None else (size[0], size[1])
 
 
-def said_of(form: ImageSpec, side: int) -> str:
-    """What images are, in words."""
+def _in_words(form: ImageSpec, side: int) -> str:
     height, width, channels = form.grid
     kind = "grey" if channels == 1 else f"{channels} channels"
-    said = f"{height}x{width} pixels, {kind}, stored as {form.stored}, patches of {side}x{side}"
+    text = f"{height}x{width} pixels, {kind}, stored as {form.stored}, patches of {side}x{side}"
     if form.resized:
-        said += (
-            f"; resized from {form.original[0]}x{form.original[1]}: "
-            "ImageSchema(size=(height, width)) takes another size"
-        )
-    return said
+        text += f"; resized from {form.original[0]}x{form.original[1]}: "
+        text += "ImageSchema(size=(height, width)) takes another size"
+    return text
 
 
-def _measure(x: np.ndarray, held: np.ndarray) -> dict[str, float]:
+def _means(x: np.ndarray) -> np.ndarray:
+    """The mean of what is known in each row; NaN where nothing is."""
+    known = ~np.isnan(x)
+    mean = np.where(known, x, 0).sum(1) / known.sum(1).clip(1)
+    return np.where(known.any(1), mean, np.nan)
+
+
+def _measure(x: np.ndarray, observed: np.ndarray) -> dict[str, float]:
     """Center and scale of all pixels, the least and the most of them."""
     with np.errstate(all="ignore"):
         some = x[~np.isnan(x).all(1)]
         contrast = float(np.median(np.nanstd(some.astype(np.float64), axis=1)))
-    whole = float(held.std(dtype=np.float64))
-    scale = max(contrast, 0.1 * whole)
-    center = float(held.mean(dtype=np.float64))
+    scale = max(contrast, 0.1 * float(observed.std(dtype=np.float64)))
+    center = float(observed.mean(dtype=np.float64))
     scale = scale if scale > 1e-9 * max(abs(center), 1e-300) else max(abs(center), 1.0)
-    return {
-        "center": center,
-        "scale": scale,
-        "least": float(held.min()),
-        "most": float(held.max()),
-    }
+    ends = {"least": float(observed.min()), "most": float(observed.max())}
+    return {"center": center, "scale": scale, **ends}
 
 
 def _finite(x: np.ndarray, start: int) -> np.ndarray:
-    """Raises: DataError for an infinite pixel."""
-    odd = np.isinf(x)
-    if odd.any():
-        raise DataError(f"image {start + int(np.argwhere(odd)[0][0]) + 1} holds infinity; "
-                        "write NaN where a pixel is missing")  # fmt: skip
+    infinite = np.isinf(x).any(1)
+    if infinite.any():
+        number = start + int(infinite.argmax()) + 1
+        raise DataError(f"image {number} holds infinity; write NaN where a pixel is missing")
     return x

@@ -4,27 +4,65 @@ A pool is as many encoded rows as fit a bounded memory; each is used for a while
 next is read: groups of rows in shuffled order, the last one wrapping round to the first.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from keyhole.core.environment import draws, hash_of
+from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
+from keyhole.core.robust import Robust, trimmed
 from keyhole.data.source import Rows, Source
 from keyhole.modalities.base import Modality
-from keyhole.modalities.rows.robust_weights import RobustWeights
-from keyhole.modalities.rows.split import Split
+from keyhole.modalities.rows.split import Split, most_reference_rows
 
-POOL_FEATURES = 1 << 24  # 64 MB of float32 and 16 MB of seen flags
+POOL_FEATURES = 1 << 24  # 64 MB of float32 and 16 MB of flags
 BLOCK_ROWS = 65_536
+FULL_WEIGHT_SHARE = 0.75  # of rows, where the share of bad ones is not known
+
+
+@dataclass(frozen=True)
+class RobustWeights:
+    """A modality whose rows weigh less, the farther they lie from the rows that agree most.
+
+    A net that trains on contaminated rows without care learns the anomalies too. Weights that
+    fall with the square of the distance bound the influence of any one row (Cauchy-like weights;
+    Hampel et al. 1986, section 2.6), and cost a clean table next to nothing.
+    """
+
+    modality: Modality
+    robust: Robust
+    reach: float  # distance up to which a row counts in full
+
+    @classmethod
+    def learn(cls, modality: Modality, rows: Rows, support_fraction: float) -> "RobustWeights":
+        """Weights by a sample of rows of which this share is good."""
+        most = most_reference_rows(len(modality.layout))
+        some = np.random.default_rng(0).permutation(len(rows))[:most]
+        x = modality.coordinates(modality.encode(rows.take(np.sort(some))))
+        robust = trimmed(x, support_fraction)
+        share = max(FULL_WEIGHT_SHARE, support_fraction)
+        return cls(modality, robust, float(robust.distance(x.double()).quantile(share)))
+
+    @property
+    def layout(self) -> Layout:
+        """The modality's own."""
+        return self.modality.layout
+
+    def encode(self, rows: Rows, start: int = 0) -> Batch:
+        """The encoded rows, each with its robust weight times its own."""
+        batch = self.modality.encode(rows, start)
+        distance = self.robust.distance(self.modality.coordinates(batch)).clamp(min=1e-12)
+        weight = (self.reach / distance).square().clamp(max=1.0).float()
+        return replace(batch, weight=weight if batch.weight is None else weight * batch.weight)
 
 
 @dataclass
 class RowFeed:
-    """Batches for training, and the rows held out of it."""
+    """Batches of training rows."""
 
     source: Source
     modality: Modality | RobustWeights
@@ -34,11 +72,16 @@ class RowFeed:
 
     def __post_init__(self) -> None:
         streams = hasattr(self.source, "group_blocks")
-        self._held = None if streams or self.source.groups != 1 else self.source.group(0)
-        self._starts = self._group_starts()
-        fits = self.rows * len(self.modality.layout) <= POOL_FEATURES
-        self.groups_a_pool = self.source.groups if fits else self._groups_that_fit()
-        self.parts_a_group = 1 if self._held is not None or fits else self._parts_a_group()
+        self._loaded = None if streams or self.source.groups != 1 else self.source.group(0)
+        sizes: Any = [] if self._loaded is not None else [n for *_, n in self.source.places]  # pyright: ignore
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int).tolist()
+        groups, features = self.source.groups, len(self.modality.layout)
+        fits = self.rows * features <= POOL_FEATURES
+        group_features = features * max(self.rows // groups, 1)
+        some = int(np.clip(POOL_FEATURES // group_features, 1, groups))
+        self.groups_a_pool = groups if fits else some
+        divided = self._loaded is None and not fits and some == 1  # into random parts that fit
+        self.parts_a_group = max(-(-max(sizes) * features // POOL_FEATURES), 1) if divided else 1
         self._place = -1
         self._pool: list[Batch] = []
 
@@ -51,9 +94,6 @@ class RowFeed:
         """The rows of a step with a member axis, and the generator of its randomness."""
         self._turn_to(step // steps_a_pool)
         generator = torch.Generator().manual_seed(hash_of(self.seed, step))
-        if len(self._pool) == 1:
-            rows = torch.randint(len(self._pool[0]), (size,), generator=generator)
-            return _lead(self._pool[0].take(rows)), generator
         drawn = [
             rows.take(torch.randint(len(rows), (size,), generator=generator))
             for rows in self._pool
@@ -69,73 +109,44 @@ class RowFeed:
         turn, part = divmod(turn, self.parts_a_group)
         self._draws = (hash_of(self.seed, rounds), part)
         start = turn * self.groups_a_pool
-        chosen = np.sort(order[start : start + self.groups_a_pool])
-        parts: list[list[Batch]] = [[] for _ in range(max(self.split.folds, 1))]
-        for group in chosen:
-            self._read_group(int(group), parts)
-        self._pool = [Batch.join(part) for part in parts]
+        batches: list[list[Batch]] = [[] for _ in range(max(self.split.folds, 1))]
+        for group in np.sort(order[start : start + self.groups_a_pool]):
+            self._read_group(int(group), batches)
+        self._pool = [Batch.join(batch) for batch in batches]
         self._place = place
 
-    def _read_group(self, group: int, parts: list[list[Batch]]) -> None:
-        place = self._starts[group]
+    def _read_group(self, group: int, batches: list[list[Batch]]) -> None:
+        start = self._starts[group]
         for block in self._blocks_of(group):
-            trains = self.split.trains(block, place) & self._in_part(place, len(block))
-            batch = self.modality.encode(block, place)
-            for member, part in enumerate(parts):
-                part.append(batch.take(torch.from_numpy(np.flatnonzero(trains[member]))))
-            place += len(block)
+            trains = self.split.trains(block, start) & self._in_part(start, len(block))
+            encoded = self.modality.encode(block, start)
+            for batch, rows in zip(batches, trains, strict=True):
+                batch.append(encoded.take(torch.from_numpy(np.flatnonzero(rows))))
+            start += len(block)
 
     def _blocks_of(self, group: int) -> Iterator[Rows]:
         """The rows of a group, streamed where the source can: a group may be the whole file."""
         stream: Any = getattr(self.source, "group_blocks", None)
-        if self._held is None and stream is not None:
+        if self._loaded is None and stream is not None:
             yield from stream(group, BLOCK_ROWS)
             return
-        rows = self._held if self._held is not None else self.source.group(group)
+        rows = self._loaded if self._loaded is not None else self.source.group(group)
         for start in range(0, len(rows), BLOCK_ROWS):
             yield rows.take(slice(start, start + BLOCK_ROWS))
 
-    def _in_part(self, place: int, rows: int) -> np.ndarray:
+    def _in_part(self, start: int, rows: int) -> np.ndarray:
         """True for the rows that this pool takes of a group too large for one."""
         if self.parts_a_group == 1:
             return np.ones(rows, bool)
         seed, part = self._draws
-        draw = draws(np.arange(place, place + rows, dtype=np.uint64), seed % (1 << 62))
+        draw = draws(np.arange(start, start + rows, dtype=np.uint64), seed % (1 << 62))
         return (draw * self.parts_a_group).astype(np.int64) == part
-
-    def _parts_a_group(self) -> int:
-        """Into how many random parts a group is divided, so that each fits a pool."""
-        if self.groups_a_pool > 1:
-            return 1
-        largest = max(rows for _, _, rows in self.source.places)  # pyright: ignore
-        return max(-(-largest * len(self.modality.layout) // POOL_FEATURES), 1)
-
-    def _group_starts(self) -> list[int]:
-        if self._held is not None:
-            return [0]
-        sizes = [rows for _, _, rows in self.source.places]  # pyright: ignore
-        return np.concatenate([[0], np.cumsum(sizes)]).astype(int).tolist()
-
-    def _groups_that_fit(self) -> int:
-        features = len(self.modality.layout) * max(self.rows // self.source.groups, 1)
-        return int(np.clip(POOL_FEATURES // features, 1, self.source.groups))
-
-
-def _lead(batch: Batch) -> Batch:
-    weight = None if batch.weight is None else batch.weight[None]
-    return Batch(batch.numbers[None], batch.codes[None], batch.observed[None], weight)
 
 
 def stacked(batches: list[Batch]) -> Batch:
     """Batches of equal size behind each other in a new first dimension; weighted if all are."""
-
-    def stack(pick: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
-        return torch.stack([pick(batch) for batch in batches])
-
-    weighted = all(batch.weight is not None for batch in batches)
-    return Batch(
-        stack(lambda b: b.numbers),
-        stack(lambda b: b.codes),
-        stack(lambda b: b.observed),
-        torch.stack([b.weight for b in batches if b.weight is not None]) if weighted else None,
-    )
+    parts = zip(*((b.numbers, b.codes, b.observed) for b in batches), strict=True)
+    numbers, codes, observed = map(torch.stack, parts)
+    weights = [b.weight for b in batches if b.weight is not None]
+    weighted = len(weights) == len(batches)
+    return Batch(numbers, codes, observed, torch.stack(weights) if weighted else None)

@@ -1,40 +1,54 @@
-"""Rows kept from the one pass over a source: those held out of training, and some to remember.
+"""A table, or a list of images, made ready for training, and what its held-out rows tell."""
 
-Bounded, whatever the table.
-"""
-
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from keyhole.core.environment import draws
+from keyhole.core.layout import column_nats, row_nats
+from keyhole.core.progress import stage
 from keyhole.core.records import Batch
 from keyhole.data import cast
+from keyhole.data.opening import narrow
 from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.modalities.base import Modality
-from keyhole.modalities.rows.feed import stacked
-from keyhole.modalities.rows.reference import TRAINED, ReferenceSet, most_reference_rows
-from keyhole.modalities.rows.robust_weights import RobustWeights
-from keyhole.modalities.rows.split import CALIBRATE, STOP, TRAIN, Split
+from keyhole.modalities.prepared import Calibrated, FitOptions, Heldout, Parts, Prepared
+from keyhole.modalities.rows.feed import BLOCK_ROWS, RobustWeights, RowFeed, stacked
+from keyhole.modalities.rows.split import (
+    CALIBRATE,
+    STOP,
+    TRAIN,
+    TRAINED,
+    ReferenceSet,
+    Split,
+    most_reference_rows,
+)
+from keyhole.model.network import Network
 
-BLOCK_ROWS = 65_536
-MOST_STOP_ROWS = 4_096  # an evaluation on more tells no more
-SPARE = 1.3  # times as many rows are drawn as are remembered, so that there are enough
+MAX_STOP_ROWS = 4_096  # an evaluation on more tells no more
+SPARE = 1.3  # times as many rows are drawn as become reference rows, so that there are enough
+CHUNK_ROWS = 16_384
+MASKED_SHARE = 0.2
+ROUNDS = 8  # times that values of each row are masked and predicted
+HASHED_FEATURES = 1 << 20  # of the rows that a digest rests on
 
 
 @dataclass(frozen=True)
 class HeldOutRows:
-    """Rows, and for each its part: a fold, or TRAIN, STOP or CALIBRATE.
+    """Rows of one pass over a source, and for each its part: a fold, or TRAIN, STOP or CALIBRATE.
 
-    `places` is each row's place in the source; `recalled` are the rows, none of them to
-    calibrate, that are remembered where there are no folds.
+    `sampled` are the indices of some rows, none of them to calibrate, that become reference rows
+    where there are no folds. The number of rows is bounded, whatever the table.
     """
 
     rows: Rows
     part: np.ndarray
-    places: np.ndarray
-    recalled: np.ndarray
+    sampled: np.ndarray
     split: Split
 
     @classmethod
@@ -44,30 +58,26 @@ class HeldOutRows:
 
         most = most_reference_rows(features)
         rate = min(SPARE * most / max(split.rows, 1), 1.0)
-        blocks, parts, places, keys, start = [], [], [], [], 0
+        blocks, parts, keys, start = [], [], [], 0
         for block in source.blocks(BLOCK_ROWS):
             part = split.assign(block, start)
             key = draws(np.arange(start, start + len(part), dtype=np.uint64), split.seed + 1)
-            chosen = (part != TRAIN) | (key < rate) | bool(split.folds)
-            kept = np.flatnonzero(chosen)
-            blocks.append(block.take(kept).arrow())
-            parts.append(part[kept])
-            places.append(kept + start)
-            keys.append(key[kept])
+            chosen = np.flatnonzero((part != TRAIN) | (key < rate) | bool(split.folds))
+            blocks.append(block.take(chosen).arrow())
+            parts.append(part[chosen])
+            keys.append(key[chosen])
             start += len(block)
         rows = ArrowRows(pa.concat_tables(blocks, promote_options="permissive"))
         part, key = np.concatenate(parts), np.concatenate(keys)
-        open_rows = np.flatnonzero(part != CALIBRATE)
-        recalled = np.sort(open_rows[np.argsort(key[open_rows], kind="stable")[:most]])
-        return cls(rows, part, np.concatenate(places), recalled, split)
+        trained = np.flatnonzero(part != CALIBRATE)
+        sampled = np.sort(trained[np.argsort(key[trained], kind="stable")[:most]])
+        return cls(rows, part, sampled, split)
 
     def stopping(self, modality: Modality | RobustWeights) -> Batch:
         """Rows that tell when to stop, with a member axis: for each member some it never saw."""
-        if not self.split.folds:
-            found = np.flatnonzero(self.part == STOP)[:MOST_STOP_ROWS]
-            if not len(found):  # a handful of latest rows: all of them calibrate, and stop too
-                found = self._judged()[:MOST_STOP_ROWS]
-            return stacked([modality.encode(self.rows.take(found))])
+        if not self.split.folds:  # of a handful of latest rows all calibrate, and stop too
+            rows = _first_of(self.part == STOP, self.part == CALIBRATE, self.part != TRAIN)
+            return stacked([modality.encode(self.rows.take(rows[:MAX_STOP_ROWS]))])
         folds = [np.flatnonzero(self.part == fold) for fold in range(self.split.folds)]
         least = max(min(len(fold) for fold in folds), 1)
         encoded = modality.encode(self.rows)
@@ -79,35 +89,175 @@ class HeldOutRows:
 
         Rows that told when to stop are among them: nothing was fitted to them.
         """
-        if self.split.folds:
-            return self.rows, self.part
-        chosen = np.flatnonzero(self.part != TRAIN)
-        chosen = chosen if len(chosen) else np.arange(len(self.part))
-        return self.rows.take(chosen), np.zeros(len(chosen), np.int64)
+        return self._with_member(_first_of(self.part != TRAIN))
 
     def calibration(self) -> tuple[Rows, np.ndarray]:
         """Rows for calibration, and the member that has not seen each."""
-        if self.split.folds:
-            return self.rows, self.part
-        chosen = self._judged()
-        return self.rows.take(chosen), np.zeros(len(chosen), np.int64)
+        return self._with_member(self._judged())
 
     def reference(self, modality: Modality | RobustWeights, group: str | None) -> ReferenceSet:
-        """The rows to be near to, and those that calibrate, as cells."""
+        """The reference rows, and those that calibrate, encoded."""
         chosen, fold = np.arange(len(self.part)), self.part
         if not self.split.folds:
             judged = self._judged()[: 4 * most_reference_rows(len(modality.layout))]
             fold = np.where(np.isin(chosen, judged), 0, TRAINED)
-            chosen = np.union1d(judged, self.recalled)
-        rows = self.rows.take(chosen)
-        names = None if group is None else cast.texts(rows.column(group)).to_pylist()
-        groups = None if names is None else [name or "" for name in names]
-        folds, factor = max(self.split.folds, 1), np.ones(len(chosen), np.float32)
+            chosen = np.union1d(judged, self.sampled)
+        rows, factor = self.rows.take(chosen), np.ones(len(chosen), np.float32)
+        names = [] if group is None else cast.texts(rows.column(group)).to_pylist()
+        groups = None if group is None else [name or "" for name in names]
+        folds = max(self.split.folds, 1)
         return ReferenceSet(modality.encode(rows), fold[chosen], folds, factor, groups)
 
     def _judged(self) -> np.ndarray:
-        """The places of rows that calibrate; where too few are held out, those that stop too."""
-        for judged in (self.part == CALIBRATE, self.part != TRAIN):
-            if judged.any():
-                return np.flatnonzero(judged)
-        return np.arange(len(self.part))
+        """The rows that calibrate; where too few are held out, those that stop too."""
+        return _first_of(self.part == CALIBRATE, self.part != TRAIN)
+
+    def _with_member(self, chosen: np.ndarray) -> tuple[Rows, np.ndarray]:
+        if self.split.folds:
+            return self.rows, self.part
+        return self.rows.take(chosen), np.zeros(len(chosen), np.int64)
+
+
+def _first_of(*choices: np.ndarray) -> np.ndarray:
+    """The indices of the first choice that is not empty; else of all rows."""
+    chosen = (np.flatnonzero(choice) for choice in choices if choice.any())
+    return next(chosen, np.arange(len(choices[0])))
+
+
+@dataclass(frozen=True)
+class RowsToJudge(Heldout):
+    """Rows that the network did not train on, and those that new rows are compared with."""
+
+    rows: HeldOutRows
+    reference: ReferenceSet
+
+    def calibrate(self, modality: Modality, network: Network) -> Calibrated[Modality]:
+        """The modality with calibrated means, and the nats of columns and rows."""
+        modality = _with_means(network, modality, *self.rows.fresh())
+        nats, observed = _held_out_nats(network, modality, *self.rows.calibration())
+        typical, total = _typical(nats, observed)
+        return Calibrated(modality, typical, total, self.reference, self.rows.split)
+
+
+def prepare_rows(
+    modality: Modality,
+    source: Source,
+    profile: Any,
+    parts: Parts,
+    seed: int,
+    options: FitOptions,
+) -> Prepared:
+    """The rows of a source, split by their position, group or time.
+
+    `profile` has the number of rows and a sample of them.
+    """
+    schema, group = parts.schema, options.group
+    source = narrow(source, {*modality.needs(), *schema.named(), *([group] if group else [])})
+    split = Split.of(profile.rows, seed, schema.validation, profile.sample, parts.training.members)
+    stage("choosing held-out rows")
+    held_out, weighted = HeldOutRows.gather(source, split, len(modality.layout)), modality
+    if options.support_fraction < 1:
+        stage("weighing rows by how far they agree")
+        sample = ArrowRows(profile.sample)
+        weighted = RobustWeights.learn(modality, sample, options.support_fraction)
+    settings = [parts.recipes(), asdict(options), seed]
+    return Prepared(
+        parts=parts,
+        feed=RowFeed(source, weighted, split, seed, profile.rows),
+        stopping=held_out.stopping(weighted),
+        heldout=RowsToJudge(held_out, held_out.reference(modality, group)),
+        fingerprint=_fingerprint(profile.rows, modality, held_out, settings),
+        rows=profile.rows,
+        members=split.members,
+        judged=len(held_out.calibration()[1]),
+    )
+
+
+def members_mean(mean: Batch, *, first: bool = False) -> Batch:
+    """The expected row over all members (or the first): the mean number, the commonest code.
+
+    Takes the (sample, member, row) lead axes away.
+    """
+    numbers, codes = mean.numbers[0], mean.codes[0]
+    if first:
+        return Batch(numbers[0], codes[0], mean.observed[0, 0])
+    codes = codes.mode(0).values if codes.shape[-1] else codes[0]
+    return Batch(numbers.mean(0), codes, mean.observed[0, 0])
+
+
+@torch.no_grad()
+def _held_out_nats(
+    network: Network, modality: Modality, rows: Rows, member: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(row, column): the nats by the member that has not seen the row; what was observed."""
+    parts = []
+    for _, batch, own in _chunks(network, modality, rows, member):
+        log_prob = _by_member(network(batch).likelihood.log_prob(batch)[0], own)
+        parts.append(column_nats(log_prob, batch.observed.cpu(), modality.layout))
+    nats, observed = map(torch.cat, zip(*parts, strict=True))
+    return nats.double().numpy(), observed.numpy()
+
+
+@torch.no_grad()
+def _with_means(network: Network, modality: Modality, rows: Rows, member: np.ndarray) -> Modality:
+    """The modality whose `mean_columns` map expected values to observed means.
+
+    Values are masked at random and predicted from the rest, as in a gap.
+    """
+    names, columns = modality.mean_columns, modality.layout.columns
+    if not names:
+        return modality
+    rng = np.random.default_rng(0)
+    expected: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    observed: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for block, batch, own in _chunks(network, modality, rows, member):
+        values = {name: cast.floats(block.column(name))[0] for name in names}
+        for _ in range(ROUNDS):
+            masked = rng.random((len(own), len(columns))) < MASKED_SHARE
+            features = torch.from_numpy(masked[:, modality.layout.column_of_feature])
+            mean = network(batch.hide(features.to(batch.observed.device))).likelihood.mean
+            parts = (mean.numbers, mean.codes, mean.observed)
+            numbers, codes, present = (_by_member(part[0], own) for part in parts)
+            decoded = modality.decode(Batch(numbers, codes, present))
+            for name in names:
+                at = masked[:, columns.index(name)]
+                expected[name].append(cast.floats(decoded.column(name))[0][at])
+                observed[name].append(values[name][at])
+    joined = [{n: np.concatenate(x) for n, x in part.items()} for part in (expected, observed)]
+    return modality.calibrated(joined[0], joined[1])
+
+
+def _by_member(values: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
+    """(member, row, feature) -> (row, feature): each row by its own member."""
+    return values.cpu()[member, torch.arange(len(member))]
+
+
+def _chunks(
+    network: Network, modality: Modality, rows: Rows, member: np.ndarray
+) -> Iterator[tuple[Rows, Batch, torch.Tensor]]:
+    """Rows, the same encoded on the device of the network, and the member of each."""
+    device = next(network.parameters()).device
+    for start in range(0, len(rows), CHUNK_ROWS):
+        block = rows.take(slice(start, start + CHUNK_ROWS))
+        own = torch.from_numpy(member[start : start + CHUNK_ROWS])
+        yield block, modality.encode(block).to(device), own
+
+
+def _typical(nats: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each column's mean nats, and the rows' nats in order, to the digits that are saved."""
+    typical = np.zeros(nats.shape[1])
+    columns = observed.any(0)
+    typical[columns] = np.nanmean(np.where(observed, nats, np.nan)[:, columns], 0)
+    total = row_nats(*(torch.from_numpy(part) for part in (nats, observed, typical)))
+    rounded = [float(f"{row:.7g}") for row in total[~torch.isnan(total)]]
+    return typical, np.sort(np.array(rounded, dtype=float))
+
+
+def _fingerprint(rows: int, modality: Modality, held_out: HeldOutRows, settings: list[Any]) -> str:
+    count = max(min(1_000, HASHED_FEATURES // len(modality.layout)), 1)
+    batch = modality.encode(held_out.rows.take(slice(0, count)))
+    described = json.dumps([rows, modality.recipe(), *settings], sort_keys=True)
+    digest = hashlib.sha256(described.encode())
+    for features in (batch.numbers, batch.codes, batch.observed):
+        digest.update(features.numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,60 +1,62 @@
-"""Which rows train, which stop the run, and which calibrate: fixed by a row's place or group.
+"""Which rows train, stop the run or calibrate, and the rows that new ones are compared with.
 
 From 1,000 rows up, one net trains and a tenth each (at most 20,000 rows) is held out for
 stopping and for calibration. Below, five nets train side by side, each without its fold, so
 that every row has a score from a net that has not seen it.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from keyhole.core.environment import draws
+from keyhole.core.records import Batch
 from keyhole.data import cast
 from keyhole.data.source import Rows
 from keyhole.errors import DataError
 
-FEW_ROWS = 1_000
+SMALL_TABLE_ROWS = 1_000
 FOLDS = 5
-MEMBERS = 3  # nets on the same rows: their spread is the doubt
+MEMBERS = 3  # nets on the same rows, whose spread is `score_std`
 HELD_OUT_SHARE = 0.1
-LEAST_HELD_OUT = 30  # rows of which a tenth can be held out
-MOST_HELD_OUT = 20_000
-MOST_RANKED = 1_000  # more groups fall evenly enough by chance
+MIN_HELD_OUT = 30  # rows of which a tenth can be held out
+MAX_HELD_OUT = 20_000
+MAX_RANKED_GROUPS = 1_000  # more groups fall evenly enough by chance
 TRAIN, STOP, CALIBRATE = 0, 1, 2
 
 
 @dataclass
 class Split:
-    """Assigns rows by a hash of their place, of their group, or by their time."""
+    """Assigns rows by a hash of their position, of their group, or by their time."""
 
     rows: int
     seed: int
     how: str = "random"  # "random", "group" or "time"
     column: str | None = None
-    nets: int | None = None  # asked for; None: folds where rows are few, else MEMBERS
+    nets: int | None = None  # None: folds where rows are few, else MEMBERS
     latest: float = np.inf  # rows at or after it are held out, where time decides
     ranks: dict[str | None, int] = field(default_factory=dict)  # of few groups: dealt out evenly
     folds: int = field(init=False)
 
     def __post_init__(self) -> None:
-        few = self.rows < FEW_ROWS and self.how != "time" and self.rows >= 2
-        few = few and (not self.nets or self.rows < LEAST_HELD_OUT)
-        self.folds = min(FOLDS, self.rows, len(self.ranks) or self.rows) if few else 0
-        self.share = min(HELD_OUT_SHARE, MOST_HELD_OUT / max(self.rows, 1))
+        few = 2 <= self.rows < (MIN_HELD_OUT if self.nets else SMALL_TABLE_ROWS)
+        folds = min(FOLDS, self.rows, len(self.ranks) or self.rows)
+        self.folds = folds if few and self.how != "time" else 0
+        self.share = min(HELD_OUT_SHARE, MAX_HELD_OUT / max(self.rows, 1))
 
     @classmethod
     def of(
         cls, rows: int, seed: int, validation: str, sample: Any, nets: int | None = None
     ) -> "Split":
-        """The split that hints ask for; `sample` is a survey's table."""
+        """The split that the schema asks for. Raises: DataError if a column splits no rows."""
         how, _, column = validation.partition(":")
         if how == "group":
             return cls(rows, seed, how, column, nets, ranks=_ranks(sample, column, seed, rows))
         if how != "time":
             return cls(rows, seed, nets=nets)
-        share = min(2 * HELD_OUT_SHARE, 2 * MOST_HELD_OUT / rows)
         times = _times(sample.column(column))
         times = times[np.isfinite(times)]
         if len(times) < 2 or times.min() == times.max():
@@ -62,6 +64,7 @@ class Split:
                 f"validation={validation!r}: column {column!r} holds no dates or numbers that "
                 "differ, so no row is later than another; name another column"
             )
+        share = min(2 * HELD_OUT_SHARE, 2 * MAX_HELD_OUT / rows)
         return cls(rows, seed, how, column, nets, float(np.quantile(times, 1 - share)))
 
     @property
@@ -74,26 +77,24 @@ class Split:
         draw = self._draw(block, start)
         if self.folds:
             return np.minimum((draw * self.folds).astype(np.int64), self.folds - 1)
-        share = self.share
         if self.how == "time":
             held_out = _times(block.column(str(self.column))) >= self.latest
             return np.where(held_out, np.where(draw < 0.5, STOP, CALIBRATE), TRAIN)
-        return np.where(draw < share, STOP, np.where(draw < 2 * share, CALIBRATE, TRAIN))
+        calibrates = draw < 2 * self.share
+        return np.where(draw < self.share, STOP, np.where(calibrates, CALIBRATE, TRAIN))
 
     def trains(self, block: Rows, start: int) -> np.ndarray:
         """(member, row): True where the member trains on the row."""
-        part = self.assign(block, start)
-        if self.folds:
-            return part[None, :] != np.arange(self.folds)[:, None]
-        return (part == TRAIN)[None, :]
+        part = self.assign(block, start)[None, :]
+        return part != np.arange(self.folds)[:, None] if self.folds else part == TRAIN
 
     def _draw(self, block: Rows, start: int) -> np.ndarray:
         """A number in [0, 1) for each row; few rows are dealt out evenly."""
         if self.how == "group":
             texts = cast.texts(block.column(str(self.column))).to_pylist()
-            keys = {text: self._draw_of_group(text) for text in set(texts)}
-            return np.array([keys[text] for text in texts])
-        if self.rows < FEW_ROWS:
+            draw_of = {text: self._draw_of_group(text) for text in set(texts)}
+            return np.array([draw_of[text] for text in texts])
+        if self.rows < SMALL_TABLE_ROWS:
             order = np.random.default_rng(self.seed).permutation(self.rows)
             return order[start : start + len(block)] / self.rows
         return draws(np.arange(start, start + len(block), dtype=np.uint64), self.seed)
@@ -110,37 +111,104 @@ class Split:
 
 
 def _ranks(sample: Any, column: str, seed: int, rows: int) -> dict[str | None, int]:
-    """The groups in the order of their draws where there are few, none where there are many.
-
-    Raises: DataError where there are too few to hold one out.
-    """
+    """The groups in the order of their draws where there are few, none where there are many."""
     groups = set(cast.texts(sample.column(column)).to_pylist())
-    least = 2 if rows < FEW_ROWS else 3
+    least = 2 if rows < SMALL_TABLE_ROWS else 3
     if len(groups) < least:
         raise DataError(
             f"validation='group:{column}': the column holds {len(groups)} group(s), at least "
             f"{least} are needed to hold one out; name another column"
         )
-    if len(groups) > MOST_RANKED:
+    if len(groups) > MAX_RANKED_GROUPS:
         return {}
     ordered = sorted(groups, key=lambda text: (_draw_of_text(text, seed), str(text)))
     return {text: rank for rank, text in enumerate(ordered)}
 
 
 def _draw_of_text(text: str | None, seed: int) -> float:
-    import hashlib
-
     key = hashlib.blake2b(str(text).encode(), digest_size=8).digest()
     return float(draws(np.frombuffer(key, np.uint64).copy(), seed)[0])
 
 
 def _times(values: Any) -> np.ndarray:
-    """Moments or numbers as floats that order the rows; a gap comes first."""
+    """Dates or numbers as floats that order the rows; a gap comes first."""
     values = cast.plain(values)
-    style = (
-        cast.datetime_style(cast.texts(values.drop_null())) if cast.is_text(values.type) else None
-    )
+    is_text = cast.is_text(values.type)
+    style = cast.datetime_style(cast.texts(values.drop_null())) if is_text else None
     times, bad = cast.seconds(values, style or cast.ISO)
-    if len(bad) == len(values) or (style is None and cast.is_text(values.type)):
+    if len(bad) == len(values) or (style is None and is_text):
         times, _ = cast.floats(values)
     return np.where(np.isnan(times), -np.inf, times)
+
+
+MAX_REFERENCE_ROWS = 5_000
+MAX_REFERENCE_FEATURES = 1 << 22  # 16 MB; of wide tables fewer rows are stored
+TRAINED, FRESH = -1, -2  # folds of rows that every net was trained on, or none
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """A bounded sample of encoded rows, each with its fold, and what its scores are divided by.
+
+    A row of fold k was not shown to net k; with one fold, it was shown to no net, and other rows
+    are not compared with it. TRAINED rows never calibrate; FRESH ones, that came after training,
+    do. `groups` name the part of a fleet that a row is of, if the schema has a group.
+    """
+
+    batch: Batch
+    fold: np.ndarray
+    folds: int
+    factor: np.ndarray
+    groups: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    @property
+    def judged(self) -> np.ndarray:
+        """The indices of the rows that calibrate."""
+        return np.flatnonzero(self.fold != TRAINED)
+
+    @property
+    def reference_rows(self) -> np.ndarray:
+        """The indices of the rows that others are compared with."""
+        return np.arange(len(self)) if self.folds > 1 else np.flatnonzero(self.fold < 0)
+
+    @property
+    def own(self) -> np.ndarray:
+        """For each row that calibrates its index among the reference rows, -1 if none."""
+        index = np.full(len(self), -1)
+        index[self.reference_rows] = np.arange(len(self.reference_rows))
+        return index[self.judged]
+
+    def take(self, indices: np.ndarray) -> "ReferenceSet":
+        """The rows at these indices."""
+        groups = None if self.groups is None else [self.groups[i] for i in indices]
+        batch = self.batch.take(torch.from_numpy(indices))
+        return ReferenceSet(batch, self.fold[indices], self.folds, self.factor[indices], groups)
+
+    def with_rows(self, batch: Batch, factor: np.ndarray, met: int) -> "ReferenceSet":
+        """With some of these rows, after `met` others: each of all is equally likely to be in it.
+
+        Source: reservoir sampling by blocks (Vitter 1985, section 2).
+        """
+        known = torch.nonzero(batch.observed.any(1))[:, 0]  # an empty row is near to nothing
+        batch, factor = batch.take(known), factor[known.numpy()]
+        rng = np.random.default_rng([met, len(batch)])
+        most, present = most_reference_rows(batch.observed.shape[1]), self.reference_rows
+        fair = int(most * len(batch) / (met + len(batch)) + rng.random())  # a lone row's turn too
+        count = min(len(batch), max(most - len(present), fair))
+        dropped = rng.permutation(present)[: max(len(present) + count - most, 0)]
+        remaining = self.take(np.setdiff1d(np.arange(len(self)), dropped))
+        chosen = np.sort(rng.permutation(len(batch))[:count])
+        return ReferenceSet(
+            Batch.join([remaining.batch, batch.take(torch.from_numpy(chosen))]),
+            np.concatenate([remaining.fold, np.full(count, FRESH)]),
+            self.folds,
+            np.concatenate([remaining.factor, factor[chosen].astype(np.float32)]),
+        )
+
+
+def most_reference_rows(features: int) -> int:
+    """The largest number of reference rows with so many features."""
+    return int(np.clip(MAX_REFERENCE_FEATURES // max(features, 1), 100, MAX_REFERENCE_ROWS))

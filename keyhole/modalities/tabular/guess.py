@@ -10,10 +10,10 @@ from scipy import stats
 from keyhole.core.layout import MOST_LEVELS
 from keyhole.data import cast, numerals
 from keyhole.data.numerals import OPPOSITE
-from keyhole.modalities.tabular.profile import Profile
+from keyhole.modalities.profile import Profile
 
 LEAST_STEPS = 1_000  # floats between the least and the most number, so that numbers can be learned
-MOST_COUNT = 1_000  # larger whole numbers are amounts, not counts of things
+MAX_COUNT = 1_000  # larger whole numbers are amounts, not counts of things
 LEAST_RISING_ROWS = 20  # fewer rows in order may be chance
 
 
@@ -56,9 +56,9 @@ def _guess_text(profile: Profile) -> Guess:
         return Guess(number.kind, number.reason, "; ".join(_cautions(profile)))
     caution, reading = "", profile.reading
     if profile.readable and reading is not None:
-        caution = "digits are a code" if reading.code else "texts of digits"
-        caution = "more than one unit" if reading.units > 1 else caution
-        caution += ", kind 'number' reads them as numbers"
+        digits = "digits are a code" if reading.code else "texts of digits"
+        why = "more than one unit" if reading.units > 1 else digits
+        caution = f"{why}, kind 'number' reads them as numbers"
     if profile.ambiguous:
         first, second = profile.ambiguous
         caution = f"dates as {first} or {second}? set the kind 'datetime:{first}' to choose"
@@ -72,7 +72,6 @@ def _guess_text(profile: Profile) -> Guess:
 
 
 def _cautions(profile: Profile) -> list[str]:
-    """What a user should check in texts that are read as numbers."""
     cautions = []
     if profile.not_numbers:
         cells = f"{profile.not_numbers} cells are not numbers, such as {profile.not_number!r:.40}"
@@ -102,8 +101,8 @@ def _guess_number(profile: Profile, integer: bool) -> Guess:
         return Guess("ignored", "counts the rows one by one: an identifier")
     if rising and integer and ID_NAME.search(profile.name):
         return Guess("ignored", "rises row by row and is named like an identifier")
-    distinct = len(profile.levels) + (profile.not_numbers > 0)
-    distinct = MOST_LEVELS if profile.overflow else distinct
+    levels = len(profile.levels) + (profile.not_numbers > 0)
+    distinct = MOST_LEVELS if profile.overflow else levels
     size = max(abs(profile.least), abs(profile.most))
     if distinct > 2 and profile.span < LEAST_STEPS * float(np.spacing(size)):
         return Guess("ignored", "its numbers differ by less than the precision of a float64")
@@ -112,16 +111,12 @@ def _guess_number(profile: Profile, integer: bool) -> Guess:
         return Guess("ignored", why, caution)
     if distinct == 2:
         return Guess("boolean", "two numbers")
-    small = 0 <= profile.least <= 1 and profile.most <= MOST_COUNT
-    if integer and distinct != 1 and small and profile.plain and _counts_things(profile):
-        return Guess("count", "small whole numbers from 0 or 1 up")
+    small = 0 <= profile.least <= 1 and profile.most <= MAX_COUNT
+    if integer and distinct != 1 and small and profile.plain:
+        numbers = profile.numbers()  # of counts most are small, the variance about a Poisson's
+        if (numbers <= 20).mean() >= 0.5 and numbers.var() >= 0.8 * numbers.mean():
+            return Guess("count", "small whole numbers from 0 or 1 up")
     return Guess("number", "whole numbers" if profile.whole else "numbers")
-
-
-def _counts_things(profile: Profile) -> bool:
-    """True if most numbers are small and their variance is at least about a Poisson's."""
-    numbers = profile.numbers()
-    return bool((numbers <= 20).mean() >= 0.5 and numbers.var() >= 0.8 * numbers.mean())
 
 
 ID_NAME = re.compile(
@@ -148,7 +143,10 @@ def identifier(profile: Profile) -> str | None:
     numbers = profile.numbers() if profile.whole else np.empty(0)
     least = LEAST_NAMED_ROWS if named else LEAST_ROWS
     values = np.unique(numbers)
-    if len(numbers) < least or len(values) <= DISTINCT * len(numbers) or _are_times(values):
+    if len(numbers) < least or len(values) <= DISTINCT * len(numbers):
+        return None
+    first, last = EPOCH_S
+    if any(first * u <= values[0] and values[-1] < last * u for u in (1, 1e3, 1e6, 1e9)):
         return None
     if len(values) == len(numbers) and _never_repeat(numbers, values):
         return "no number repeats, where chance would repeat some: an identifier"
@@ -160,12 +158,6 @@ def identifier(profile: Profile) -> str | None:
     return None
 
 
-def _are_times(values: np.ndarray) -> bool:
-    """True if all could be seconds, milli-, micro- or nanoseconds since 1970."""
-    low, high = EPOCH_S
-    return any(low * unit <= values[0] and values[-1] < high * unit for unit in (1, 1e3, 1e6, 1e9))
-
-
 def _never_repeat(numbers: np.ndarray, values: np.ndarray) -> bool:
     """True if independent draws from this range would repeat some numbers (birthday problem)."""
     span = float(values[-1] - values[0]) + 1
@@ -173,9 +165,8 @@ def _never_repeat(numbers: np.ndarray, values: np.ndarray) -> bool:
     if (steps > 0).all() or (steps < 0).all():  # a time axis rises too, but leaves more out
         return len(values) >= DENSE * span
     step = np.diff(values).min()
-    if step > 1 and (np.mod(values - values[0], step) == 0).all():  # a design of experiments
-        return False
-    return len(values) ** 2 / (2 * span) >= EXPECTED_TWICE
+    designed = step > 1 and (np.mod(values - values[0], step) == 0).all()  # an experiment's
+    return not designed and len(values) ** 2 / (2 * span) >= EXPECTED_TWICE
 
 
 def _fractions(values: np.ndarray, digits: int) -> Iterator[np.ndarray]:
@@ -205,8 +196,8 @@ def _fractions(values: np.ndarray, digits: int) -> Iterator[np.ndarray]:
             yield np.mod(values, 10.0**rest) / 10.0**rest
 
 
-LEAST_COLUMNS = 16
-LEAST_SHARE = 0.5  # of the columns that span most of the common range
+MIN_COLUMNS = 16
+MIN_SHARE = 0.5  # of the columns that span most of the common range
 
 
 def measure(profiles: Sequence[Profile]) -> float | None:
@@ -220,10 +211,10 @@ def look_alike(profiles: Sequence[Profile]) -> bool:
     """True for many columns of numbers over one range, with more than two values."""
     observed = [p for p in profiles if p.observed]
     varying = [p for p in observed if p.numeric and p.most > p.least]
-    if len(varying) < LEAST_COLUMNS or not all(p.numeric and not p.not_numbers for p in observed):
+    if len(varying) < MIN_COLUMNS or not all(p.numeric and not p.not_numbers for p in observed):
         return False
     least, most = min(p.least for p in varying), max(p.most for p in varying)
     room = 0.1 * (most - least)
     spanning = [p.least <= least + room and p.most >= most - room for p in varying]
     binary = all(len(p.levels) == 2 and not p.overflow for p in varying)
-    return float(np.mean(spanning)) >= LEAST_SHARE and not binary
+    return float(np.mean(spanning)) >= MIN_SHARE and not binary

@@ -1,7 +1,8 @@
-"""Drawn rows that keep the rules between columns: drawn again, then corrected."""
+"""Rows with given values, and drawn rows that keep the rules between columns."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keyhole.data import cast
+from keyhole.data.levels import value_key
 from keyhole.data.source import Rows
-from keyhole.errors import SettingError
-from keyhole.modalities.tabular.columns import Column
-from keyhole.modalities.tabular.columns.grids import Grid, snapped
+from keyhole.errors import BundleError, DataError, SettingError
+from keyhole.modalities.tabular.columns import Boolean, Category, Column, Count, Datetime, Number
+from keyhole.modalities.tabular.columns.base import Grid, snapped
 from keyhole.modalities.tabular.rules import Rule, Values, exactness, range_of, values_of
 
 if TYPE_CHECKING:
@@ -46,8 +49,7 @@ class Lawful:
         count, rng = len(next(iter(free.values()))), np.random.default_rng(seed)
         table = self._solved(draw(np.arange(count)), free, rng)
         for _ in range(TRIES):
-            values = values_of(table, self.columns)
-            broken = np.flatnonzero(self.broken(values, free) | self._unlikely(values, free))
+            broken = np.flatnonzero(self._unlawful(values_of(table, self.columns), free))
             if not len(broken):
                 return table
             free_again = {name: rows[broken] for name, rows in free.items()}
@@ -58,10 +60,7 @@ class Lawful:
         return self.mended(table, free, seed)
 
     def whole(self, table: pa.Table, free: Free) -> pa.Table:
-        """The rows, with copies of others instead of rows that break a rule.
-
-        Raises: SettingError if all rows break a rule.
-        """
+        """The rows, copies of others instead of broken ones. Raises: SettingError if all are."""
         broken = self.broken(values_of(table, self.columns), free)
         if not broken.any():
             return table
@@ -77,10 +76,10 @@ class Lawful:
     def mended(self, table: pa.Table, free: Free, seed: int = 0) -> pa.Table:
         """The rows with free values changed, within their ranges, where they break a rule."""
         rng = np.random.default_rng(seed)
-        values = values_of(table, self.columns)
-        before = {name: array.copy() for name, array in values.items()}
+        before = values_of(table, self.columns)
+        values = dict(before)
         for _ in range(ROUNDS):
-            if not (self.broken(values, free) | self._unlikely(values, free)).any():
+            if not self._unlawful(values, free).any():
                 break
             for rule in self.rules:
                 if rule.kind == "order":
@@ -101,14 +100,14 @@ class Lawful:
                 broken |= free[name] & outside
         return broken
 
-    def _unlikely(self, values: Values, free: Free) -> np.ndarray:
-        """True for rows with a difference of two free values beyond those of training data."""
-        unlikely = np.zeros(len(next(iter(values.values()))), bool)
+    def _unlawful(self, values: Values, free: Free) -> np.ndarray:
+        """The broken rows, and those whose two free values differ more than in training data."""
+        unlawful = self.broken(values, free)
         for rule in self.rules:
             if rule.kind == "order":
                 both = free[rule.columns[0]] & free[rule.columns[1]]
-                unlikely |= both & (-rule.off(values) > _most_distance(rule))
-        return unlikely
+                unlawful |= both & (-rule.off(values) > _most_distance(rule))
+        return unlawful
 
     def read(self, rows: Rows) -> pa.Table:
         """The columns of the rules, as a table."""
@@ -118,10 +117,11 @@ class Lawful:
 
     def overlaid(self, table: pa.Table, rows: pa.Table, free: Free) -> pa.Table:
         """Drawn rows with the fixed values of `rows`."""
-        values, fixed = values_of(table, self.columns), values_of(rows, self.columns)
-        before = {name: array.copy() for name, array in values.items()}
-        for name, array in fixed.items():
-            values[name] = np.where(free[name] | np.isnan(array), values[name], array)
+        before, fixed = values_of(table, self.columns), values_of(rows, self.columns)
+        values = {
+            name: np.where(free[name] | np.isnan(array), before[name], array)
+            for name, array in fixed.items()
+        }
         return self._changed(table, values, before)
 
     def refuse(self, given: pa.Table, names: Sequence[str]) -> None:
@@ -131,9 +131,8 @@ class Lawful:
         free = {name: np.isnan(array) for name, array in values.items()}
         advice = "give other values, or switch rules off (rules=False, --no-rules)"
         for rule in self.rules:
-            shown = ", ".join(
-                f"{n}={given.column(n)[0].as_py()}" for n in rule.columns if n in names
-            )
+            known = [name for name in rule.columns if name in names]
+            shown = ", ".join(f"{name}={given.column(name)[0].as_py()}" for name in known)
             if rule.broken(values, self._exact).any():
                 raise SettingError(f"given {shown}: all training rows keep {rule}; {advice}")
             free_names = [name for name in rule.columns if free[name][0]]
@@ -150,20 +149,19 @@ class Lawful:
 
     def _solved(self, table: pa.Table, free: Free, rng: np.random.Generator) -> pa.Table:
         """The rows with sums and lines solved, and small differences as in training data."""
-        values = values_of(table, self.columns)
-        before = {name: array.copy() for name, array in values.items()}
+        before = values_of(table, self.columns)
+        values = dict(before)
         for rule in self.rules:
             if rule.kind != "order":
                 self._solve(rule, values, free)
-            elif self._is_close(rule):
+                continue
+            widths = [high - low for low, high in (self._ranges[name] for name in rule.columns)]
+            if rule.numbers[-1] - rule.numbers[1] < CLOSE * min(widths):  # days of a stay in years
                 self._match(rule, values, free, rng)
         return self._changed(table, values, before)
 
     def _solve(self, rule: Rule, values: Values, free: Free, *, clip: bool = False) -> None:
-        """Solve a sum or line for the last free value of each row.
-
-        `clip`: to the range of its column; the free value before it is then solved too.
-        """
+        """Solve a sum or line for the last free value; if that is clipped, for the one before."""
         unsolved = ~np.isnan(sum(values[name] for name in rule.columns))
         for name in reversed(rule.columns):
             rows = unsolved & free[name]
@@ -185,18 +183,13 @@ class Lawful:
         if not broken.any():
             return
         distance = self._distances(rule, rng.random(len(broken)))
-        ends = range_of if not both[broken].all() else lambda column: self._ranges[column.name]
-        range_a, range_b = (ends(self._by_name[name]) for name in (a, b))
+        fixed: Any = {name: range_of(self._by_name[name]) for name in (a, b)}
+        ranges = self._ranges if both[broken].all() else fixed
         move_b = broken & free[b]
-        moved = np.where(move_b, np.clip(values[a] + distance, *range_b), values[b])
+        moved = np.where(move_b, np.clip(values[a] + distance, *ranges[b]), values[b])
         move_a = broken & free[a] & ((moved < values[a] + distance) | ~move_b)
         values[b] = moved
-        values[a] = np.where(move_a, np.clip(moved - distance, *range_a), values[a])
-
-    def _is_close(self, rule: Rule) -> bool:
-        """True if the differences of two columns are small: days of a stay within years."""
-        widths = [high - low for low, high in (self._ranges[name] for name in rule.columns)]
-        return rule.numbers[-1] - rule.numbers[1] < CLOSE * min(widths)
+        values[a] = np.where(move_a, np.clip(moved - distance, *ranges[a]), values[a])
 
     def _match(self, rule: Rule, values: Values, free: Free, rng: np.random.Generator) -> None:
         """Move the second value, or else the first, to a difference as in training data.
@@ -225,16 +218,14 @@ class Lawful:
         return np.maximum(distances, step if rule.numbers[0] else 0.0)
 
     def _changed(self, table: pa.Table, values: Values, before: Values) -> pa.Table:
-        """The table with the values that changed."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        for index, name in enumerate(table.column_names):
-            if name not in values:
-                continue
-            changed = (values[name] != before[name]) & ~np.isnan(values[name])
+        for name, numbers in values.items():
+            changed = (numbers != before[name]) & ~np.isnan(numbers)
             if changed.any():
-                new: Any = self._by_name[name].typed(np.where(changed, values[name], 0.0))  # pyright: ignore
+                new: Any = self._by_name[name].typed(np.where(changed, numbers, 0.0))  # pyright: ignore
+                index = table.column_names.index(name)
                 old = table.column(index)
                 new = pc.if_else(pa.array(changed), new.cast(old.type), old)  # pyright: ignore
                 table = table.set_column(index, name, new)
@@ -245,12 +236,10 @@ class Lawful:
         return {column.name: column for column in self.columns}
 
     @cached_property
-    def _ranges(self) -> dict[str, tuple[float, float]]:
+    def _ranges(self) -> dict[str, Any]:
         """The smallest and largest value that may be drawn."""
-        return {
-            c.name: tuple(self.grids.get(c.name, {}).get("between", range_of(c)))  # pyright: ignore
-            for c in self.columns
-        }
+        grids = {c.name: self.grids.get(c.name, {}) for c in self.columns}
+        return {c.name: grids[c.name].get("between", range_of(c)) for c in self.columns}
 
     @cached_property
     def _exact(self) -> dict[str, float]:
@@ -271,6 +260,99 @@ def _solution(rule: Rule, name: str, values: Values) -> np.ndarray:
     (a, b, c), (unit,) = rule.columns, rule.numbers
     if name == c:
         return values[a] + unit * values[b]
-    if name == b:
-        return (values[c] - values[a]) / unit
-    return values[c] - unit * values[b]
+    return (values[c] - values[a]) / unit if name == b else values[c] - unit * values[b]
+
+
+def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any]) -> pa.Table:
+    """One row with these values, all others missing, checked against what training data held.
+
+    Raises: DataError for an unknown column, SettingError for a value outside of training data.
+    """
+    import pyarrow as pa
+
+    if not isinstance(given, Mapping):
+        raise SettingError(f"given={given!r:.60}: give values by column, {{'price': 2.5}}")
+    by_name = {column.name: column for column in columns}
+    for name in given:
+        if name not in by_name:
+            hint = _hint(str(name), list(by_name), f"columns: {list(by_name)[:20]}", cutoff=0.5)
+            raise DataError(f"given={name!r}: this model has no such column; {hint}")
+    arrays = {}
+    for field in types:
+        if field.name not in given:
+            arrays[field.name] = pa.nulls(1, field.type)
+            continue
+        value = given[field.name]
+        _check(by_name[field.name], value)
+        try:
+            arrays[field.name] = _array(value, field.type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as fault:
+            message = f"given {field.name}={value!r:.60}: the column holds {field.type}"
+            raise SettingError(message) from fault
+    return pa.table(arrays)
+
+
+def _array(value: Any, wanted: Any) -> Any:
+    import pyarrow as pa
+
+    plain = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
+    if isinstance(value, str) and pa.types.is_integer(plain):
+        value = float(value)  # some files write 1 as 1.0
+    if isinstance(value, str) and not pa.types.is_string(plain):
+        array = pa.array([value]).cast(plain)
+    else:
+        array = pa.array([value], plain)
+        if isinstance(value, float) and array[0].as_py() != value and pa.types.is_integer(plain):
+            raise ValueError("not a whole number")
+    return array.dictionary_encode().cast(wanted) if plain is not wanted else array
+
+
+def _check(column: Column, value: Any) -> None:
+    """Raises: SettingError for a level, number or datetime outside of training data."""
+    import pyarrow as pa
+
+    shown = f"given {column.name}={value!r:.60}"
+    if isinstance(column, Category | Boolean):
+        levels = column.levels if isinstance(column, Category) else [column.no, column.yes]
+        known = [str(level) for level in levels]
+        if value_key(str(value)) not in {value_key(level) for level in known}:
+            hint = _hint(str(value), known, f"such as {levels[:8]}")
+            raise SettingError(f"{shown}: training never met this level; {hint}")
+    if isinstance(column, Datetime):
+        seconds, unreadable = cast.seconds(pa.array([value]), column.style)
+        (least, most), texts = column.range_s, column.met()
+        point_mass = column.point_mass is not None and seconds[0] == column.point_mass[0]
+        if len(unreadable) or not (least <= seconds[0] <= most or point_mass):
+            raise SettingError(
+                f"given {column.name}={value!s:.60}: training met {texts[0]} to {texts[1]}"
+            )
+    if isinstance(column, Number | Count):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return  # `given_row` checks the type
+        least, most = range_of(column)
+        if not least <= number <= most:
+            raise SettingError(f"{shown}: training met {least:g} to {most:g}")
+
+
+def check_types(columns: list[Column], schema: pa.Schema) -> None:
+    """Raises: BundleError for decoded values of a type that a kind of column does not make."""
+    import pyarrow.types as pt
+
+    for column in columns:
+        type_ = schema.field(column.name).type
+        plain = pt.is_integer(type_) or pt.is_floating(type_)
+        if isinstance(column, Number | Count):
+            valid = plain or pt.is_duration(type_)
+        else:  # a date may be a number: 20240131, epochs
+            written = pt.is_timestamp(type_) or pt.is_date(type_) or pt.is_string(type_)
+            dated = written or (plain and getattr(column, "style", cast.ISO) != cast.ISO)
+            valid = dated or not isinstance(column, Datetime)
+        if not valid:
+            raise BundleError(f"column {column.name!r:.80} is a {column.kind} of type {type_}")
+
+
+def _hint(name: str, known: list[str], otherwise: str, cutoff: float = 0.6) -> str:
+    close = difflib.get_close_matches(name, known, 1, cutoff=cutoff)
+    return f"did you mean {close[0]!r}?" if close else otherwise

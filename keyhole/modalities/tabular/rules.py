@@ -17,9 +17,9 @@ from keyhole.core.parts import fits
 from keyhole.data import cast
 from keyhole.data.source import Source
 from keyhole.errors import SettingError
+from keyhole.modalities.profile import BLOCK_ROWS, SourceProfile
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Number
 from keyhole.modalities.tabular.guess import look_alike
-from keyhole.modalities.tabular.profile import BLOCK_ROWS, SourceProfile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,10 +106,10 @@ def values_of(table: pa.Table, columns: Sequence[Column]) -> Values:
     """The values of these columns."""
     values = {}
     for column in columns:
-        cells = table.column(column.name)
-        seconds = isinstance(column, Datetime)
-        floats, _ = cast.seconds(cells, column.style) if seconds else cast.floats(cells)
-        values[column.name] = floats
+        array = table.column(column.name)
+        dated = isinstance(column, Datetime)
+        read = cast.seconds(array, column.style) if dated else cast.floats(array)
+        values[column.name] = read[0]
     return values
 
 
@@ -123,15 +123,12 @@ def exactness(columns: Sequence[Column]) -> dict[str, float]:
     return errors
 
 
-def range_of(column: Column) -> tuple[float, float]:
+def range_of(column: Any) -> tuple[float, float]:
     """The smallest and largest value of training data, datetimes in seconds."""
-    if isinstance(column, Datetime):
-        return column.range_s[0], column.range_s[1]
     if isinstance(column, Count):
         return column.least, column.most
-    if isinstance(column, Number):
-        return column.range[0], column.range[1]
-    return -np.inf, np.inf
+    low, high = column.range_s if isinstance(column, Datetime) else column.range
+    return low, high
 
 
 def ruled(columns: Sequence[Column]) -> list[Column]:
@@ -140,29 +137,22 @@ def ruled(columns: Sequence[Column]) -> list[Column]:
     return [c for c in ordered if range_of(c)[0] < range_of(c)[1]]
 
 
-def rules_of(
-    source: Source, source_profile: SourceProfile, columns: Sequence[Column]
-) -> list[Rule]:
+def rules_of(source: Source, profile: SourceProfile, columns: Sequence[Column]) -> list[Rule]:
     """The rules between these columns that all rows keep."""
     ruled_columns = ruled(columns)
-    profiles = [source_profile.profiles[c.name] for c in ruled_columns]
+    profiles = [profile.profiles[c.name] for c in ruled_columns]
     if len(profiles) > MOST_COLUMNS or look_alike(profiles):
         return []
-    values, exact = values_of(source_profile.sample, ruled_columns), exactness(ruled_columns)
+    values, exact = values_of(profile.sample, ruled_columns), exactness(ruled_columns)
     lines = _lines(ruled_columns, values, exact)
     tied = {rule.columns[1] for rule in lines}
     free = [c for c in ruled_columns if c.name not in tied]
     sums = _sums(free, values, exact) if len(free) <= MOST_SUMMED else []
     least = {column.name: range_of(column)[0] for column in free}
-    implied = {
-        (part, rule.columns[2])
-        for rule in sums
-        for part, other in permutations(rule.columns[:2])
-        if least[other] >= 0
-    }
-    orders = [r for r in _orders(free, values) if tuple(r.columns) not in implied]
-    rules = lines + sums + orders
-    if rules and source_profile.rows > source_profile.sample.num_rows:
+    parts = [(rule.columns[2], *pair) for rule in sums for pair in permutations(rule.columns[:2])]
+    implied = {(part, total) for total, part, other in parts if least[other] >= 0}
+    rules = lines + sums + [r for r in _orders(free, values) if tuple(r.columns) not in implied]
+    if rules and profile.rows > profile.sample.num_rows:
         rules = _unbroken(rules, source, ruled_columns, exact)
     return _without_implied(rules)
 
@@ -199,18 +189,17 @@ def _lines(columns: list[Column], values: Values, exact: dict[str, float]) -> li
 
 
 def _sums(columns: list[Column], values: Values, exact: dict[str, float]) -> list[Rule]:
-    """At most one sum for each total."""
     rules: dict[str, Rule] = {}
     for a, c in permutations(columns, 2):
         if _quantity(a) != _quantity(c):
             continue
         for b in columns:
-            is_datetime = _quantity(a) == "datetime"
-            if b in (a, c) or (is_datetime and _quantity(b) == "datetime"):
+            quantity, dated = _quantity(b), _quantity(a) == "datetime"
+            if b in (a, c) or (dated and quantity == "datetime"):
                 continue
-            if not is_datetime and (_quantity(b) != _quantity(a) or b.name < a.name):
+            if not dated and (quantity != _quantity(a) or b.name < a.name):
                 continue  # a + b is b + a
-            for unit in UNITS_S.values() if is_datetime and _quantity(b) == "number" else (1.0,):
+            for unit in UNITS_S.values() if dated and quantity == "number" else (1.0,):
                 rule = Rule("sum", [a.name, b.name, c.name], [unit])
                 if c.name not in rules and _adds_up(rule, values, exact):
                     rules[c.name] = rule
@@ -256,12 +245,9 @@ def _unbroken(
     columns = [c for c in columns if c.name in names]
     for block in source.blocks(BLOCK_ROWS):
         values = values_of(block.arrow().select(sorted(names)), columns)
-        rules = [
-            Rule(rule.kind, rule.columns, [0.0, *rule.numbers[1:]])
-            if rule.kind == "order" and (rule.off(values) == 0).any()
-            else rule
-            for rule in rules
-        ]
+        for i, rule in enumerate(rules):
+            if rule.kind == "order" and (rule.off(values) == 0).any():
+                rules[i] = Rule(rule.kind, rule.columns, [0.0, *rule.numbers[1:]])
         rules = [rule for rule in rules if not rule.broken(values, exact).any()]
     return rules
 
@@ -270,9 +256,8 @@ def _without_implied(rules: list[Rule]) -> list[Rule]:
     """The rules without orders that follow from two others: a <= c from a <= b and b <= c."""
     pairs = {tuple(rule.columns) for rule in rules if rule.kind == "order"}
     names = {name for pair in pairs for name in pair}
-    return [
-        rule
-        for rule in rules
-        if rule.kind != "order"
-        or not any({(rule.columns[0], n), (n, rule.columns[1])} <= pairs for n in names)
-    ]
+
+    def implied(a: str, b: str) -> bool:
+        return any({(a, name), (name, b)} <= pairs for name in names)
+
+    return [rule for rule in rules if rule.kind != "order" or not implied(*rule.columns)]

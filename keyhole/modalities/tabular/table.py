@@ -20,14 +20,13 @@ from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_m
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.profile import Profile, SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Ignored, Number
-from keyhole.modalities.tabular.columns.grids import Grid, bins, heaped, is_valid, rounding_grid
+from keyhole.modalities.tabular.columns.base import Grid, bins, heaped, is_valid, rounding_grid
 from keyhole.modalities.tabular.columns.number import encode_matrix
-from keyhole.modalities.tabular.given import check_types, given_row
 from keyhole.modalities.tabular.guess import guess, look_alike, measure
-from keyhole.modalities.tabular.lawful import Lawful
-from keyhole.modalities.tabular.profile import SourceProfile
+from keyhole.modalities.tabular.lawful import Lawful, check_types, given_row
 from keyhole.modalities.tabular.rules import Rule, check_rules, rules_of
 
 if TYPE_CHECKING:
@@ -61,16 +60,9 @@ class Tabular(Modality):
         grids: dict[str, dict[str, list[float]]] | None = None,
         rules: list[dict[str, Any]] | None = None,
     ) -> None:
-        self.columns: list[Column] = [
-            build("column", c) if isinstance(c, dict) else c for c in columns
-        ]
-        self.reasons = reasons
-        self.gaps = gaps
-        self.weight = weight
-        self.mixed = mixed
-        self.bins = bins
-        self.grids = grids
-        self.rules = rules
+        self.columns = [build("column", c) if isinstance(c, dict) else c for c in columns]
+        self.reasons, self.gaps, self.weight, self.mixed = reasons, gaps, weight, mixed
+        self.bins, self.grids, self.rules = bins, grids, rules
 
     def check(self) -> None:
         """Raises: SettingError for invalid grids or rules."""
@@ -85,27 +77,21 @@ class Tabular(Modality):
         cls, source: Source, schema: Schema, *,
         alike: bool = False, binned: bool = False, group: str | None = None,
     ) -> tuple[Self, SourceProfile]:  # fmt: skip
-        """The modality and the profile from which it was learned; arguments as in `Modality`.
-
-        Raises: DataError if there is no column to learn from.
-        """
+        """The table and its profile. Raises: DataError if there is no column to learn from."""
         schema = schema.matched(source.names)
         check_columns(schema.named(), source.names, "the schema")
         check_columns([group] if group else [], source.names, "group=")
-        source_profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
-        if source_profile.rows == 0:
+        profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
+        if profile.rows == 0:
             raise DataError(
                 f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1"
             )
-        columns, reasons = columns_of(source_profile, schema, group)
-        columns = by_one_measure(columns, source_profile, schema, alike)
-        profiles = source_profile.profiles
+        profiles = profile.profiles
+        columns, reasons = _columns_of(profiles, schema, group, alike)
         gaps = {name: p.missing / p.rows for name, p in profiles.items()}
         numeric = [c.name for c in columns if isinstance(c, Number | Count)]
-        mixed = [name for name in numeric if profiles[name].not_numbers]
-        table = cls(
-            columns=columns, reasons=reasons, gaps=gaps, weight=schema.weight, mixed=mixed or None
-        )
+        mixed = [name for name in numeric if profiles[name].not_numbers] or None
+        table = cls(columns=columns, reasons=reasons, gaps=gaps, weight=schema.weight, mixed=mixed)
         if not len(table.layout):
             ignored = ", ".join(f"{name}: {why}" for name, why in list(reasons.items())[:5])
             joined = len(columns) == 1 and re.search(r"[\s:;|,^~]", columns[0].name)
@@ -114,20 +100,19 @@ class Tabular(Modality):
             raise DataError(f"{source.name} has no column to learn from ({ignored}){hint}")
         grids = {c.name: c.bounds(profiles[c.name]) for c in table.encoded_columns}
         grids = {name: grid for name, grid in grids.items() if grid}
-        rules = [asdict(rule) for rule in rules_of(source, source_profile, columns)] or None
+        rules = [asdict(rule) for rule in rules_of(source, profile, columns)] or None
         table = table._with({"grids": grids, "rules": rules})
-        return table._binned(source_profile) if binned else table, source_profile
+        return table._binned(profile) if binned else table, profile
 
-    def _binned(self, source_profile: SourceProfile) -> Self:
+    def _binned(self, profile: SourceProfile) -> Self:
         """The table with a histogram for values that repeat, and normal scores for others."""
-        profiles = source_profile.profiles
-        table = self._with({
-            "columns": [
-                c.normalized(profiles[c.name].numbers()) if isinstance(c, Number) else c
-                for c in self.columns
-            ]
-        })  # fmt: skip
-        batch, histograms = table.encode(ArrowRows(source_profile.sample)), {}
+        profiles = profile.profiles
+        columns = [
+            c.normalized(profiles[c.name].numbers()) if isinstance(c, Number) else c
+            for c in self.columns
+        ]
+        table = self._with({"columns": columns})
+        batch, histograms = table.encode(ArrowRows(profile.sample)), {}
         for i, slot in enumerate(table.layout.slots):
             if slot.head in BINNED and not slot.coded:
                 features = batch.numbers[:, i][batch.observed[:, i]].numpy()
@@ -170,27 +155,26 @@ class Tabular(Modality):
         return {column.name: column for column in self.columns}
 
     def encode(self, rows: Rows, start: int = 0) -> Batch:
-        """The rows as features.
-
-        Raises: DataError if a column is absent or has another type, or for an infinite number.
-        """
+        """The encoded rows. Raises: DataError, also for an infinite number."""
         check_columns(self.needs(), rows.names, "this model")
         mixed = self.mixed or []
         decimal = getattr(rows, "decimal", ".")
-        numeric = [
-            c for c in self.encoded_columns
-            if isinstance(c, Number) and c.name not in mixed and c.reads_as(decimal)
-        ]  # fmt: skip
+        number_columns = [c for c in self.encoded_columns if isinstance(c, Number)]
+        numeric = [c for c in number_columns if c.name not in mixed and c.reads_as(decimal)]
         x = finite_matrix(rows, [column.name for column in numeric], start)
         encoded = encode_matrix(numeric, x) if len(numeric) == len(self.encoded_columns) else None
-        if encoded is not None:
-            no_codes = torch.zeros((len(rows), 0), dtype=torch.int64)
-            numbers, observed = (torch.from_numpy(array) for array in encoded)
-            return Batch(numbers, no_codes, observed, self._weight(rows))
-        return self._encode_columns(rows, x, {c.name: i for i, c in enumerate(numeric)}, start)
+        if encoded is None:
+            floats = {c.name: x[:, i] for i, c in enumerate(numeric)}
+            numbers, codes, observed = self._encode_columns(rows, floats, start)
+        else:
+            (numbers, observed), codes = encoded, np.zeros((len(rows), 0), np.int64)
+        number, code, mask = map(torch.from_numpy, (numbers, codes, observed))
+        has_weight = self.weight is not None and self.weight in rows.names
+        weight = weights(rows, str(self.weight)).astype(np.float32) if has_weight else None
+        return Batch(number, code, mask, None if weight is None else torch.from_numpy(weight))
 
     def decode(self, batch: Batch) -> pa.Table:
-        """Features of expected rows as a table in the original units and types."""
+        """Features of expected rows in the original units and types."""
         return self._decoded(batch, lambda column, features: column.decode(features))
 
     def guess(self, batch: Batch) -> pa.Table:
@@ -203,8 +187,8 @@ class Tabular(Modality):
 
     def decode_observed(self, batch: Batch) -> pa.Table:
         """Encoded rows as observed; unobserved values missing."""
-        grids = self.grids or {}
-        return self._drawn(batch, {name: rounding_grid(grid) for name, grid in grids.items()})
+        grids = {name: rounding_grid(grid) for name, grid in (self.grids or {}).items()}
+        return self._drawn(batch, grids)
 
     def _drawn(self, batch: Batch, grids: dict[str, Grid]) -> pa.Table:
         """Features as rows of values that these grids allow; unobserved ones missing."""
@@ -254,10 +238,7 @@ class Tabular(Modality):
         return self._with({"rules": None})
 
     def given_row(self, given: Mapping[str, Any]) -> pa.Table:
-        """One row in which only these columns have a value.
-
-        Raises: DataError, SettingError.
-        """
+        """One row with values in these columns alone. Raises: DataError, SettingError."""
         one = torch.zeros((1, len(self.layout)), dtype=torch.bool)
         numbers, codes = (torch.zeros(1, n) for n in (self.layout.numbers, self.layout.codes))
         types = self.decode(Batch(numbers, codes.long() + 1, one)).schema
@@ -276,10 +257,7 @@ class Tabular(Modality):
         return pa.table({n: self.by_name[n].written(table.column(n)) for n in names})
 
     def encode_given(self, given: Mapping[str, Any]) -> Batch:
-        """One encoded row in which only these columns are observed.
-
-        Raises: DataError, SettingError.
-        """
+        """One encoded row with these values alone. Raises: DataError, SettingError."""
         return self.encode(ArrowRows(self.given_row(given)))
 
     def texts(self, rows: Rows, column: str) -> list[str]:
@@ -331,17 +309,17 @@ class Tabular(Modality):
         return self.by_name[column].expected(features, predicted)
 
     def _encode_columns(
-        self, rows: Rows, x: np.ndarray, x_columns: dict[str, int], start: int
-    ) -> Batch:
-        """The rows as features, column by column; `x` holds the numeric columns."""
+        self, rows: Rows, floats: dict[str, np.ndarray], start: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers, codes and which features are observed; `floats` holds the numeric columns."""
         first_code = self.layout.numbers
         numbers = np.zeros((len(rows), first_code), np.float32)
         codes = np.zeros((len(rows), self.layout.codes), np.int64)
         observed = np.zeros((len(rows), len(self.layout)), bool)
         for column in self.encoded_columns:
             indices = self.layout.features(column.name)
-            if isinstance(column, Number) and column.name in x_columns:
-                features, features_observed = column.encode_floats(x[:, x_columns[column.name]])
+            if isinstance(column, Number) and column.name in floats:
+                features, features_observed = column.encode_floats(floats[column.name])
             else:
                 values = rows.column(column.name)
                 if column.name in (self.mixed or []):
@@ -353,47 +331,32 @@ class Tabular(Modality):
             else:
                 codes[:, indices[0] - first_code] = features[:, 0]
             observed[:, indices] = features_observed
-        number, code, mask = map(torch.from_numpy, (numbers, codes, observed))
-        return Batch(number, code, mask, self._weight(rows))
-
-    def _weight(self, rows: Rows) -> torch.Tensor | None:
-        if self.weight is None or self.weight not in rows.names:
-            return None
-        return torch.from_numpy(weights(rows, self.weight).astype(np.float32))
+        return numbers, codes, observed
 
 
-def columns_of(
-    source_profile: SourceProfile, schema: Schema, group: str | None
+def _columns_of(
+    profiles: dict[str, Profile], schema: Schema, group: str | None, alike: bool
 ) -> tuple[list[Column], dict[str, str]]:
     """The columns of a table, and why each has its kind.
 
-    Raises: DataError for infinite numbers.
+    Numbers share a scale if they are one measure, or if they look so and may be `alike`.
     """
-    columns, reasons = [], {}
-    for name, profile in source_profile.profiles.items():
-        decision = schema.decide(profile, group) or guess(profile)
+    columns: dict[str, Any] = {}
+    reasons = {}
+    for name, p in profiles.items():
+        decision = schema.decide(p, group) or guess(p)
         if decision.kind == "ignored":
             column = Ignored(name, reason=decision.reason)
-        elif profile.infinite:
-            raise DataError(levels.infinity(name, profile.infinite))
+        elif p.infinite:
+            raise DataError(levels.infinity(name, p.infinite))
         else:
-            column = kinds("column")[decision.kind].learn(profile)  # pyright: ignore
-        columns.append(column)
+            column = kinds("column")[decision.kind].learn(p)  # pyright: ignore
+        columns[name] = column
         reasons[name] = "; ".join(filter(None, [decision.reason, column.remark, decision.caution]))
-    return columns, reasons
-
-
-def by_one_measure(
-    columns: list[Column], source_profile: SourceProfile, schema: Schema, alike: bool
-) -> list[Column]:
-    """The columns; numbers share a scale if they are, or look like, one measure."""
-    profiles = [source_profile.profiles[c.name] for c in columns if not isinstance(c, Ignored)]
-    share_scale = schema.kinds == "alike" or (alike and look_alike(profiles))
-    scale = measure(profiles) if share_scale else None
-    if scale is None:
-        return columns
-    numeric = {p.name for p in profiles if p.numeric and p.name not in schema.kind_of}
-    return [
-        Number.of_measure(source_profile.profiles[c.name], scale) if c.name in numeric else c
-        for c in columns
-    ]
+    learned = [profiles[name] for name, c in columns.items() if not isinstance(c, Ignored)]
+    share_scale = schema.kinds == "alike" or (alike and look_alike(learned))
+    scale = measure(learned) if share_scale else None
+    for p in learned:
+        if scale is not None and p.numeric and p.name not in schema.kind_of:
+            columns[p.name] = Number.of_measure(p, scale)
+    return list(columns.values()), reasons

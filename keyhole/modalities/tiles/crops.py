@@ -1,18 +1,219 @@
-"""Training crops of noisy images, a pure function of seed and step."""
+"""Training crops of noisy images and of synthetic ones; blocks of pixels are held out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy import ndimage
 
-from keyhole.core.environment import hash_of
+from keyhole.core.environment import draws, hash_of
 from keyhole.core.records import Batch
-from keyhole.modalities.tiles.dataset import ImageDataset, ScaledImage
-from keyhole.modalities.tiles.dead_leaves import DeadLeaves
+from keyhole.data.images import Image
+from keyhole.modalities.tiles.filters import filled
+from keyhole.modalities.tiles.noise import Noise, filtered
+from keyhole.modalities.tiles.source import NoiseScaler, corner
 
+BLOCK = 8  # side of the squares that are held out, in pixels
+MAX_RANKED_BLOCKS = 1_000_000
 POOL_PIXELS = 1 << 25  # 128 MB of float32
 WINDOW = 512  # side of the windows of a large image in a pool
-MOST_STOPPING = 64  # crops that decide when to stop
+MAX_STOPPING = 64  # crops that decide when to stop
+
+Cut = tuple[np.ndarray, ...]  # numbers, observed, train mask and target of a square
+
+
+@dataclass(frozen=True)
+class ScaledImage:
+    """A window of an image in units of its noise; `train_mask` is True for training pixels."""
+
+    numbers: np.ndarray  # (height, width, channel)
+    observed: np.ndarray
+    train_mask: np.ndarray  # (height, width)
+    second: np.ndarray | None = None  # the clean image, or a second exposure
+
+    @property
+    def target(self) -> np.ndarray:
+        """The second image, else the image itself."""
+        return self.numbers if self.second is None else self.second
+
+    def cut(self, y: int, x: int, side: int) -> Cut:
+        """A square; a smaller image is mirrored, and its mirror is not trained on."""
+        box = (slice(y, y + side), slice(x, x + side))
+        parts = (self.numbers, self.observed, self.train_mask, self.target)
+        numbers, observed, train_mask, target = (part[box] for part in parts)
+        edges = [(0, side - n) for n in train_mask.shape]
+        if edges == [(0, 0), (0, 0)]:
+            return numbers, observed, train_mask, target
+        return (
+            np.pad(numbers, [*edges, (0, 0)], "symmetric"),
+            np.pad(observed, [*edges, (0, 0)]),
+            np.pad(train_mask, edges),
+            np.pad(target, [*edges, (0, 0)], "symmetric"),
+        )
+
+
+@dataclass
+class ImageDataset:
+    """Images and their noise scalers, read by window; memory is that of a window.
+
+    `share` of all pixels, in blocks, is held out of training. `clean` are the images that have
+    no noise: "images", "partners" (the second ones), or neither.
+    """
+
+    images: Sequence[Image]
+    scalers: list[NoiseScaler]
+    seconds: Sequence[Image] | None
+    share: float
+    seed: int
+    clean: str = ""
+    noise: Noise = field(default_factory=lambda: Noise(1.0))  # of all images together
+
+    def __post_init__(self) -> None:
+        """Rank the draws of the blocks, so that the share holds even if blocks are few."""
+        self._limit = self.share  # many draws need no ranking
+        sizes = [(-(-p.height // BLOCK), -(-p.width // BLOCK)) for p in self.images]
+        if sum(rows * columns for rows, columns in sizes) <= MAX_RANKED_BLOCKS:
+            block_draws = [
+                self._draws(index, *(np.arange(n, dtype=np.uint64) for n in size)).ravel()
+                for index, size in enumerate(sizes)
+            ]
+            self._limit = float(np.quantile(np.concatenate(block_draws), self.share))
+
+    def window(self, index: int, y: int = 0, x: int = 0, size: int | None = None) -> ScaledImage:
+        """A window of an image, or all of it."""
+        image, scaler = self.images[index], self.scalers[index]
+        height, width = (min(n, size or n) for n in (image.height - y, image.width - x))
+        box = (slice(y, y + height), slice(x, x + width))
+        numbers, observed = filled(self._scaled(scaler, image.window(*box), "images"))
+        second = None
+        if self.seconds is not None:
+            pixels = self.seconds[index].window(*box)
+            second, known = filled(self._scaled(scaler, pixels, "partners"))
+            observed = observed & known
+        train_mask = ~self.held_out(index, y, x, (height, width))
+        return ScaledImage(numbers, observed, train_mask, second)
+
+    def _scaled(self, scaler: NoiseScaler, pixels: np.ndarray, which: str) -> np.ndarray:
+        return scaler.expected(pixels) if self.clean == which else scaler.forward(pixels)
+
+    def held_out(self, index: int, y: int, x: int, size: tuple[int, int]) -> np.ndarray:
+        """(height, width): True for pixels of held-out blocks."""
+        blocks = [(start + np.arange(n)) // BLOCK for start, n in zip((y, x), size, strict=True)]
+        (rows, down), (columns, across) = (np.unique(b, return_inverse=True) for b in blocks)
+        return (self._draws(index, rows, columns) < self._limit)[down][:, across]
+
+    def _draws(self, index: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """A number in [0, 1) for each block, the same in every run."""
+        down, across = (n.astype(np.uint64) for n in (rows[:, None], columns[None, :]))
+        keys = np.uint64(index << 40) + (down << np.uint64(20)) + across
+        return draws(keys.ravel(), self.seed).reshape(keys.shape)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all images, each channel counted."""
+        return sum(p.height * p.width * p.channels for p in self.images)
+
+
+MIN_RADIUS = 1.5  # pixels
+MAX_LEAVES = 4_000
+BLUR = 0.5  # pixels: what a lens does to an edge
+IMAGES, SIDE = 24, 128  # generated once, then cut into crops
+MIN_CONTRAST, MAX_CONTRAST = -1.2, 0.5  # logarithms of an image's contrast over the real one
+
+
+@dataclass
+class DeadLeaves:
+    """Crops of synthetic images: objects of all sizes that hide each other.
+
+    They have the edges and scales of photographs, so they teach a net where real images are few.
+    Noise is fresh, of standard deviation 1, or there is none if they are `clean`. `deviation` is
+    that of the real images in units of their noise. `filter` gives white noise the
+    autocorrelation of theirs.
+    Source: Lee, Mumford and Huang 2001; for denoising, Achddou, Gousseau and Ladjal 2021.
+    """
+
+    channels: int
+    deviation: float
+    filter: list[list[float]] | None
+    clean: bool
+    seed: int
+    _images: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def crop(self, side: int, rng: np.random.Generator) -> Cut:
+        """A crop as of a real image; the target is the clean crop."""
+        image = self._image(int(rng.integers(IMAGES)))
+        y, x = rng.integers(0, SIDE - side + 1, 2)
+        contrast = self.deviation * np.exp(rng.uniform(MIN_CONTRAST, MAX_CONTRAST))
+        clean = (contrast * image[y : y + side, x : x + side]).astype(np.float32)
+        observed = np.ones(clean.shape, bool)
+        if self.clean:
+            return clean, observed, observed[..., 0], clean
+        noise = rng.standard_normal(clean.shape, np.float32)
+        if self.filter is not None:
+            noise = filtered(torch.from_numpy(noise)[None], self.filter)[0].numpy()
+        return clean + noise, observed, observed[..., 0], clean
+
+    def _image(self, index: int) -> np.ndarray:
+        """An image, generated at its first use: all at once take ten seconds."""
+        if index not in self._images:
+            rng = np.random.default_rng([self.seed, index])
+            self._images[index] = _dead_leaves(SIDE, self.channels, rng)
+        return self._images[index]
+
+
+def _dead_leaves(side: int, channels: int, rng: np.random.Generator) -> np.ndarray:
+    """An image (side, side, channels) of mean 0 and standard deviation 1.
+
+    Discs and boxes from the front to the back, radii with density r^-3, each flat or shaded.
+    """
+    image = np.zeros((side, side, channels))
+    empty = np.ones((side, side), bool)
+    rows, columns = np.mgrid[:side, :side].astype(float)
+    low, high = MIN_RADIUS**-2, (side / 3) ** -2
+    for _ in range(MAX_LEAVES):
+        if empty.mean() < 0.002:
+            break
+        radius = (low + rng.random() * (high - low)) ** -0.5
+        y, x = rng.uniform(-radius, side + radius, 2)
+        box = tuple(
+            slice(int(max(at - 1.5 * radius, 0)), int(np.clip(at + 1.5 * radius + 1, 0, side)))
+            for at in (y, x)
+        )
+        down, across = rows[box] - y, columns[box] - x
+        leaf = _shape(down, across, radius, rng) & empty[box]
+        if leaf.any():
+            image[box][leaf] = _shade(down, across, radius, channels, rng)[leaf]
+            empty[box][leaf] = False
+    image = ndimage.gaussian_filter(image, (BLUR, BLUR, 0))
+    return ((image - image.mean()) / max(image.std(), 1e-6)).astype(np.float32)
+
+
+def _shape(
+    down: np.ndarray, across: np.ndarray, radius: float, rng: np.random.Generator
+) -> np.ndarray:
+    if rng.random() < 0.5:
+        return down**2 + across**2 < radius**2
+    angle = rng.uniform(0, np.pi)
+    one = np.abs(np.cos(angle) * down + np.sin(angle) * across)
+    other = np.abs(np.cos(angle) * across - np.sin(angle) * down)
+    return (one < radius) & (other < radius * rng.uniform(0.2, 1))
+
+
+def _shade(
+    down: np.ndarray, across: np.ndarray, radius: float, channels: int, rng: np.random.Generator
+) -> np.ndarray:
+    level = rng.random() + 0.2 * rng.standard_normal(channels) * (channels > 1)
+    angle, how = rng.uniform(0, 2 * np.pi), rng.random()
+    along = np.cos(angle) * down + np.sin(angle) * across
+    if how < 0.4:
+        tone = np.zeros_like(along)
+    elif how < 0.8:
+        tone = rng.normal(0, 0.2) * along / radius
+    else:
+        period = rng.uniform(3, 12)
+        tone = rng.uniform(0.02, 0.2) * np.sin(2 * np.pi * along / period)
+    return level + tone[..., None]
 
 
 @dataclass
@@ -20,7 +221,7 @@ class Crops:
     """Batches of square crops, turned and mirrored, from the images that fit a pool.
 
     A share `synthetic` of the crops is of dead leaves. Images are drawn by the root of their
-    area, so that small ones appear too.
+    area, so that small ones appear too. All is a pure function of seed and step.
     """
 
     dataset: ImageDataset
@@ -60,70 +261,47 @@ class Crops:
         self._load_pool(0)
         rng, cuts = np.random.default_rng(self.seed), []
         order = rng.permutation(len(self._pool))
-        for index in np.resize(order, MOST_STOPPING * 2):
+        for index in np.resize(order, MAX_STOPPING * 2):
             image = self._pool[index]
             blocks = np.argwhere(~image.train_mask & image.observed.any(2))
-            if len(blocks) and len(cuts) < MOST_STOPPING:
-                corner = blocks[rng.integers(len(blocks))] - self.side // 2
+            if len(blocks) and len(cuts) < MAX_STOPPING:
+                start = blocks[rng.integers(len(blocks))] - self.side // 2
                 last = np.array(image.train_mask.shape) - self.side
-                y, x = corner.clip(0, last.clip(0)).tolist()
-                cuts.append(padded(image.cut(y, x, self.side), self.side))
+                y, x = start.clip(0, last.clip(0)).tolist()
+                cuts.append(image.cut(y, x, self.side))
         if not cuts:  # too few pixels to hold any out: training pixels decide
             return stacked([self._crop(image, rng) for image in self._pool[:4]], training=True)
         return stacked(cuts, training=False)
 
-    def _crop(self, image: ScaledImage, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def _crop(self, image: ScaledImage, rng: np.random.Generator) -> Cut:
         y, x = (int(rng.integers(max(n - self.side, 0) + 1)) for n in image.train_mask.shape)
-        cut = padded(image.cut(y, x, self.side), self.side)
+        cut = image.cut(y, x, self.side)
         turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
         cut = tuple(np.rot90(part, turns) for part in cut)
         return tuple(part[:, ::-1] for part in cut) if mirrored else cut
 
     def _load_pool(self, index: int) -> None:
+        """All images, or windows drawn by area until the pool is full."""
         if index == self._pool_index:
             return
-        self._pool = self._all_images() if self.pools == 1 else self._some_windows(index)
-        weight = np.array([image.train_mask.size for image in self._pool], float) ** 0.5
-        self._share, self._pool_index = weight / weight.sum(), index
-
-    def _all_images(self) -> list[ScaledImage]:
-        return [self.dataset.window(index) for index in range(len(self.dataset.images))]
-
-    def _some_windows(self, pool_index: int) -> list[ScaledImage]:
-        """Windows drawn by area until the pool is full."""
-        rng = np.random.default_rng([self.seed, pool_index])
-        area = np.array([float(p.height * p.width) for p in self.dataset.images])
-        windows, pixels = [], 0
+        images, windows, pixels = self.dataset.images, [], 0
+        if self.pools == 1:
+            windows = [self.dataset.window(i) for i in range(len(images))]
+            pixels = POOL_PIXELS
+        rng = np.random.default_rng([self.seed, index])
+        area = np.array([float(p.height * p.width) for p in images])
         while pixels < POOL_PIXELS:
-            index = int(rng.choice(len(area), p=area / area.sum()))
-            image = self.dataset.images[index]
-            y, x = (int(rng.integers(max(n - WINDOW, 0) + 1))
-                    for n in (image.height, image.width))  # fmt: skip
-            windows.append(self.dataset.window(index, y, x, WINDOW))
+            i = int(rng.choice(len(area), p=area / area.sum()))
+            windows.append(self.dataset.window(i, *corner(images[i], WINDOW, rng), WINDOW))
             pixels += windows[-1].numbers.size
-        return windows
+        weight = np.array([window.train_mask.size for window in windows], float) ** 0.5
+        self._pool, self._share, self._pool_index = windows, weight / weight.sum(), index
 
 
-def padded(cut: tuple[np.ndarray, ...], side: int) -> tuple[np.ndarray, ...]:
-    """A cut of the full side: a smaller image is mirrored, and its mirror is not trained on."""
-    height, width = cut[0].shape[:2]
-    if (height, width) == (side, side):
-        return cut
-    margins = [(0, side - height), (0, side - width)]
-    numbers, observed, train_mask, target = cut
-    return (
-        np.pad(numbers, [*margins, (0, 0)], mode="symmetric"),
-        np.pad(observed, [*margins, (0, 0)]),
-        np.pad(train_mask, margins),
-        np.pad(target, [*margins, (0, 0)], mode="symmetric"),
-    )
-
-
-def stacked(cuts: list[tuple[np.ndarray, ...]], *, training: bool) -> Batch:
+def stacked(cuts: list[Cut], *, training: bool) -> Batch:
     """Cuts of one size with a member axis; training or held-out pixels count as observed."""
-    numbers, observed, train_mask, target = (
-        torch.from_numpy(np.stack([cut[part] for cut in cuts])) for part in range(4)
-    )
+    parts = (torch.from_numpy(np.stack(part)) for part in zip(*cuts, strict=True))
+    numbers, observed, train_mask, target = parts
     observed = observed & (train_mask if training else ~train_mask)[..., None]
     flat = (1, len(cuts), -1)
     codes = torch.zeros((1, len(cuts), 0), dtype=torch.int64)

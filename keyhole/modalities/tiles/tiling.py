@@ -14,13 +14,14 @@ import torch
 from keyhole.core.environment import pass_work, threads_for
 from keyhole.core.records import Batch
 from keyhole.data.images import Image
-from keyhole.modalities.tiles.scaling import HALO, NoiseScaler, filled
+from keyhole.modalities.tiles.filters import filled
+from keyhole.modalities.tiles.source import HALO, NoiseScaler
 from keyhole.model.nets.unet import MOST_SCALES, UNet
 from keyhole.model.network import Network
 
 TILE = 256  # pixels of a side, without the margin
 PASS_FEATURES = 1 << 20  # of small images that go through together, margins counted
-NEAR = 4  # pixels to each side that tell how good guesses are here
+NEAR = 4  # pixels to each side that show how good predictions are
 ALIGNED = 2 ** (MOST_SCALES - 1)
 FILTER_TILE, FILTER_MARGIN = 2_048, 64  # an image up to this side is filtered whole
 
@@ -35,10 +36,10 @@ class Denoise:
     """What a net makes of images in units of their noise; `folds` turns and mirrorings of each.
 
     The mean over eight symmetries is worth a tenth of a decibel and costs eight passes. `level` is
-    the noise of the images that it is given, usually 1. A `blind` net guesses each pixel from
-    around it alone: what it says and what the pixel says itself are mixed by their variances, that
-    of the guess told by how far pixels near by are from theirs (the mean of the posterior of Laine
-    et al. 2019, section 3.1, with a variance that is measured).
+    the noise of the images that it is given, usually 1. A `blind` net predicts each pixel from
+    its surroundings alone: prediction and pixel are mixed by their variances, that of the
+    prediction measured by how far nearby pixels are from theirs (the mean of the posterior of
+    Laine et al. 2019, section 3.1, with a variance that is measured).
     """
 
     tile = TILE
@@ -66,11 +67,11 @@ class Denoise:
         total = torch.zeros_like(planes)
         with threads_for(pass_work(self.network, planes.numel())):
             for fold in range(self.folds):
-                total += _back(self._pass(_turned(planes, fold)), fold)
-        found = total / self.folds
+                total += _turned_back(self._pass(_turned(planes, fold)), fold)
+        mean = total / self.folds
         if self.blind:
-            found = _mixed(found, planes)
-        return (self.level * found).permute(0, 2, 3, 1).cpu().numpy()
+            mean = _mixed(mean, planes)
+        return (self.level * mean).permute(0, 2, 3, 1).cpu().numpy()
 
     def _pass(self, planes: torch.Tensor) -> torch.Tensor:
         """The mean that the network gives to images (B, C, H, W)."""
@@ -80,14 +81,23 @@ class Denoise:
         return mean.numbers[0, 0].unflatten(-1, grid).permute(0, 3, 1, 2)
 
 
-def _mixed(guess: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-    """Guesses and pixels with noise of variance 1, each by the certainty of the other."""
-    square = (given - guess).square()
+def _turned(planes: torch.Tensor, fold: int) -> torch.Tensor:
+    return torch.rot90(planes.flip(3) if fold >= 4 else planes, fold % 4, (2, 3))
+
+
+def _turned_back(planes: torch.Tensor, fold: int) -> torch.Tensor:
+    planes = torch.rot90(planes, -(fold % 4), (2, 3))
+    return planes.flip(3) if fold >= 4 else planes
+
+
+def _mixed(predicted: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """Predictions and pixels with noise of variance 1, each by the certainty of the other."""
+    square = (given - predicted).square()
     near = torch.nn.functional.avg_pool2d(
         square, 2 * NEAR + 1, stride=1, padding=NEAR, count_include_pad=False
     )
-    score_std = (near - 1).clamp(min=0)  # of the guess; the pixel's own is 1
-    return guess + score_std / (1 + score_std) * (given - guess)
+    variance = (near - 1).clamp(min=0)  # of the prediction; the pixel's own is 1
+    return predicted + variance / (1 + variance) * (given - predicted)
 
 
 class Filtered:
@@ -102,30 +112,31 @@ class Filtered:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Each by itself."""
-        return np.stack([self.filter(one, self.sigma) for one in x])
+        return np.stack([self.filter(image, self.sigma) for image in x])
 
 
 def bands(
-    image: Image, unit: NoiseScaler, answer: Denoise | Filtered, tile: int | None = None
+    image: Image, scaler: NoiseScaler, method: Denoise | Filtered, tile: int | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(y, rows) from top to bottom: the denoised image in its own units, gaps as they were."""
-    tile = tile or answer.tile
+    tile = tile or method.tile
     for y in range(0, image.height, tile):
         high = min(tile, image.height - y)
-        row = np.empty((high, image.width, image.channels), np.float32)
-        for x in range(0, image.width, tile):
-            wide = min(tile, image.width - x)
-            row[:, x : x + wide] = cut(image, unit, answer, (y, x), (high, wide))
-        yield y, row
+        tiles = [
+            _tile(image, scaler, method, (y, x), (high, min(tile, image.width - x)))
+            for x in range(0, image.width, tile)
+        ]
+        yield y, np.concatenate(tiles, 1)
 
 
 def middle(
-    image: Image, unit: NoiseScaler, answer: Denoise | Filtered, side: int
+    image: Image, scaler: NoiseScaler, method: Denoise | Filtered, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The middle of an image, at most `side` wide and high: as it is, and denoised."""
-    here = middle_of(image, side)
-    start, size = (here[0].start, here[1].start), tuple(part.stop - part.start for part in here)
-    return image.window(*here), cut(image, unit, answer, start, size)  # pyright: ignore
+    """The middle of an image, at most `side` pixels wide and high: noisy and denoised."""
+    rows, columns = middle_of(image, side)
+    size = (rows.stop - rows.start, columns.stop - columns.start)
+    denoised = _tile(image, scaler, method, (rows.start, columns.start), size)
+    return image.window(rows, columns), denoised
 
 
 def middle_of(image: Image, side: int) -> tuple[slice, slice]:
@@ -135,78 +146,62 @@ def middle_of(image: Image, side: int) -> tuple[slice, slice]:
 
 
 def together(
-    images: list[Image], units: list[NoiseScaler], answer: Denoise | Filtered
+    images: list[Image], scalers: list[NoiseScaler], method: Denoise | Filtered
 ) -> list[np.ndarray]:
     """Small images of one size, denoised in one pass."""
-    windows = [image.whole() for image in images]
-    cut = [unit.forward(window) for window, unit in zip(windows, units, strict=True)]
-    found = whole(np.stack(cut), answer)
-    rows = zip(units, windows, found, strict=True)
-    return [unit.answered(window, one) for unit, window, one in rows]
+    pairs = [(image.whole(), scaler) for image, scaler in zip(images, scalers, strict=True)]
+    denoised = whole(np.stack([scaler.forward(window) for window, scaler in pairs]), method)
+    return [scaler.restored(window, x) for (window, scaler), x in zip(pairs, denoised)]
 
 
-def whole(x: np.ndarray, answer: Denoise | Filtered) -> np.ndarray:
+def whole(x: np.ndarray, method: Denoise | Filtered) -> np.ndarray:
     """Images (image, height, width, channel) in noise units, denoised at once.
 
-    What is missing (NaN) is guessed. What fits into a training crop is seen as in training:
+    What is missing (NaN) is predicted. What fits into a training crop is seen as in training:
     without a margin.
     """
     size = x.shape[1], x.shape[2]
-    x = np.stack([filled(one)[0] for one in x])
-    if max(size) <= answer.side:
-        edges = [(0, answer.side - n) for n in size]
+    x = np.stack([filled(image)[0] for image in x])
+    if max(size) <= method.side:
+        edges = [(0, method.side - n) for n in size]
     else:
-        edges = [_edge(0, n, n, answer) for n in size]
-    wide = np.pad(x, [(0, 0), *edges, (0, 0)], "symmetric")
-    return answer(wide)[:, edges[0][0] :, edges[1][0] :][:, : size[0], : size[1]]
+        edges = [_edge(0, n, n, method) for n in size]
+    padded = np.pad(x, [(0, 0), *edges, (0, 0)], "symmetric")
+    return method(padded)[:, edges[0][0] :, edges[1][0] :][:, : size[0], : size[1]]
 
 
-def cut(
+def _tile(
     image: Image,
-    unit: NoiseScaler,
-    answer: Denoise | Filtered,
+    scaler: NoiseScaler,
+    method: Denoise | Filtered,
     start: tuple[int, int],
     size: tuple[int, int],
 ) -> np.ndarray:
-    """One tile: read with its margin, mirrored where the image ends, answered, cut out.
+    """One tile: read with its margin, mirrored where the image ends, denoised, cut out.
 
-    It starts at multiples of the answer's step.
+    It starts at multiples of the method's step.
     """
-    sides, margin = (image.height, image.width), answer.margin
-    if max(sides) <= answer.side:
+    sides, margin = (image.height, image.width), method.margin
+    if max(sides) <= method.side:
         window = image.whole()
-        found = whole(unit.forward(window)[None], answer)[0]
-        inside = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-        return unit.answered(window, found)[inside]
-    here = [slice(max(a - margin, 0), min(a + n + margin, side))
-            for a, n, side in zip(start, size, sides, strict=True)]  # fmt: skip
-    # Read with a halo, so that impulses are told alike in every tile.
-    read = [slice(max(s.start - HALO, 0), min(s.stop + HALO, side))
-            for s, side in zip(here, sides, strict=True)]  # fmt: skip
-    window = image.window(read[0], read[1])
-    y, x_ = (slice(s.start - r.start, s.stop - r.start) for s, r in zip(here, read, strict=True))
-    x, _ = filled(unit.forward(window)[y, x_])
-    edges = [_edge(a, n, side, answer) for a, n, side in zip(start, size, sides, strict=True)]
-    found = answer(np.pad(x, [*edges, (0, 0)], "symmetric")[None])[0]
-    found = found[margin : margin + size[0], margin : margin + size[1]]
-    inner = tuple(slice(a - r.start, a - r.start + n)
-                  for a, n, r in zip(start, size, read, strict=True))  # fmt: skip
-    whole_of = np.zeros_like(window)
-    whole_of[inner] = found
-    return unit.answered(window, whole_of)[inner]
+        denoised = whole(scaler.forward(window)[None], method)[0]
+        box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
+        return scaler.restored(window, denoised)[box]
+    spans = list(zip(start, size, sides, strict=True))
+    given = [slice(max(a - margin, 0), min(a + n + margin, side)) for a, n, side in spans]
+    # Read with a halo, so that impulses are recognised alike in every tile.
+    halos = [(max(s.start - HALO, 0), s.stop + HALO) for s in given]
+    window = image.window(*(slice(a, min(b, side)) for (a, b), side in zip(halos, sides)))
+    inside = tuple(slice(s.start - a, s.stop - a) for s, (a, _) in zip(given, halos))
+    edges = [_edge(*span, method) for span in spans]
+    x = np.pad(filled(scaler.forward(window)[inside])[0], [*edges, (0, 0)], "symmetric")
+    denoised = np.zeros_like(window)
+    box = tuple(slice(a - first, a - first + n) for (a, n, _), (first, _) in zip(spans, halos))
+    denoised[box] = method(x[None])[0, margin : margin + size[0], margin : margin + size[1]]
+    return scaler.restored(window, denoised)[box]
 
 
-def _edge(start: int, size: int, side: int, answer: Denoise | Filtered) -> tuple[int, int]:
+def _edge(start: int, size: int, side: int, method: Denoise | Filtered) -> tuple[int, int]:
     """Mirrored pixels before and after: as far as a margin leads beyond the image's edge."""
-    before, after = (max(answer.margin - room, 0) for room in (start, side - start - size))
-    return before, after + -(size + 2 * answer.margin) % answer.step
-
-
-def _turned(planes: torch.Tensor, fold: int) -> torch.Tensor:
-    planes = planes.flip(3) if fold >= 4 else planes
-    return torch.rot90(planes, fold % 4, (2, 3))
-
-
-def _back(planes: torch.Tensor, fold: int) -> torch.Tensor:
-    planes = torch.rot90(planes, -(fold % 4), (2, 3))
-    return planes.flip(3) if fold >= 4 else planes
+    before, after = (max(method.margin - room, 0) for room in (start, side - start - size))
+    return before, after + -(size + 2 * method.margin) % method.step

@@ -10,9 +10,9 @@ import numpy as np
 from keyhole.autoencoder.fit import Model
 from keyhole.checks.denoising import NET, DenoisingEvidence
 from keyhole.data.images import Image
-from keyhole.modalities.tiles.noise import FILTERS, Noise
-from keyhole.modalities.tiles.scaling import NoiseEstimates, NoiseScaler
-from keyhole.modalities.tiles.source import check_channels
+from keyhole.modalities.tiles.filters import FILTERS
+from keyhole.modalities.tiles.noise import Noise
+from keyhole.modalities.tiles.source import NoiseEstimates, NoiseScaler, check_channels
 from keyhole.modalities.tiles.tiles import Tiles
 from keyhole.modalities.tiles.tiling import (
     PASS_FEATURES,

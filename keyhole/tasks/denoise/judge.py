@@ -8,9 +8,10 @@ import numpy as np
 
 from keyhole.data.images import Image
 from keyhole.errors import DataError
-from keyhole.modalities.tiles.noise import Noise, Residual, psnr, residual_report, ssim
-from keyhole.modalities.tiles.noise.estimate import estimate
-from keyhole.modalities.tiles.scaling import NoiseScaler
+from keyhole.modalities.tiles.estimate import estimate
+from keyhole.modalities.tiles.filters import Residual, psnr, residual_report, ssim
+from keyhole.modalities.tiles.noise import Noise
+from keyhole.modalities.tiles.source import NoiseScaler
 from keyhole.modalities.tiles.tiling import middle_of
 from keyhole.tasks.denoise.images import ImageDenoiser
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.modalities import Maps, Modality
-from keyhole.modalities.rows.reference import ReferenceSet
+from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from keyhole.core.layout import Layout, column_nats
 from keyhole.core.records import Batch, Likelihood
 from keyhole.modalities import Modality
 from keyhole.modalities.expected import SHARE, Prediction
-from keyhole.modalities.rows.calibrate import members_mean
-from keyhole.modalities.rows.reference import ReferenceSet
+from keyhole.modalities.rows.holdout import members_mean
+from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from keyhole.data import Rows, cast
 from keyhole.data.source import check_columns
 from keyhole.errors import BundleError, DataError, KeyholeWarning, SettingError
 from keyhole.modalities import Modality
-from keyhole.modalities.rows.reference import ReferenceSet
+from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.store import record
 from keyhole.tasks.detect.anomaly_map import typical_nats_of_places
 from keyhole.tasks.detect.calibration import Calibration

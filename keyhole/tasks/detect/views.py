@@ -28,8 +28,8 @@ from keyhole.core.layout import Layout, column_nats, filled, gaps, row_nats
 from keyhole.core.records import Batch
 from keyhole.core.robust import Robust, trimmed
 from keyhole.modalities import Modality
-from keyhole.modalities.rows.calibrate import members_mean
-from keyhole.modalities.rows.reference import ReferenceSet
+from keyhole.modalities.rows.holdout import members_mean
+from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
 

@@ -13,7 +13,7 @@ from keyhole.core.layout import Layout
 from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import SettingError
 from keyhole.modalities.expected import number_texts
-from keyhole.modalities.rows.calibrate import members_mean
+from keyhole.modalities.rows.holdout import members_mean
 
 if TYPE_CHECKING:
     from keyhole.autoencoder.estimator import Autoencoder

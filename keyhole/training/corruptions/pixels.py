@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from keyhole.core.layout import Layout
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
-from keyhole.modalities.tiles.noise.correlated import filtered
+from keyhole.modalities.tiles.noise import filtered
 from keyhole.training.corruptions.base import CorruptedBatch, Corruption, counted
 
 

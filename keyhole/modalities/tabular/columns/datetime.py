@@ -7,17 +7,11 @@ import numpy as np
 from keyhole.core.layout import CLOCK, TREND, Slot
 from keyhole.data import cast, dates, levels
 from keyhole.errors import SettingError
-from keyhole.modalities.expected import (
-    LEVEL,
-    Expected,
-    Prediction,
-    known_only,
-    outside,
-    with_point_mass,
-)
-from keyhole.modalities.tabular.columns.base import Column, point_mass_slot
-from keyhole.modalities.tabular.columns.grids import Grid, between, inside, legal
-from keyhole.modalities.tabular.profile import Profile
+from keyhole.modalities import expected as words
+from keyhole.modalities.expected import LEVEL, Expected, Prediction
+from keyhole.modalities.profile import Profile
+from keyhole.modalities.tabular.columns import base
+from keyhole.modalities.tabular.columns.base import Column, Grid, point_mass_slot
 
 LEAST_POINT_MASS = 0.01  # share of rows that makes an outlying time a point mass
 LEAST_VALUES = 5  # distinct times; with fewer, none of them is outlying
@@ -54,9 +48,10 @@ def ordinary_of(times: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
 
 def is_ordered(times: np.ndarray) -> bool:
     """True if nearly all rows are in the order of their times, or in reverse order."""
+    if len(np.unique(times)) < LEAST_ORDERED:
+        return False
     steps = np.diff(times)
-    ordered = len(np.unique(times)) >= LEAST_ORDERED
-    return ordered and bool(max((steps >= 0).mean(), (steps <= 0).mean()) >= ORDERED)
+    return bool(max((steps >= 0).mean(), (steps <= 0).mean()) >= ORDERED)
 
 
 def cycle_text(cycle: str, first: float, last: float) -> str:
@@ -102,14 +97,8 @@ class Datetime(Column):
         type: str,
         point_mass: list[float] | None = None,
     ) -> None:
-        self.name = name
-        self.trend_s = trend_s
-        self.range_s = range_s
-        self.step_s = step_s
-        self.parts = parts
-        self.style = style
-        self.type = type
-        self.point_mass = point_mass
+        self.name, self.trend_s, self.range_s, self.step_s = name, trend_s, range_s, step_s
+        self.parts, self.style, self.type, self.point_mass = parts, style, type, point_mass
 
     @property
     def clock(self) -> bool:
@@ -169,8 +158,8 @@ class Datetime(Column):
         """The point mass if there is one, the trend, then sine and cosine of each cycle."""
         parts = [self.parts[0], *(f"{wave} {c}" for c in self.cycles for wave in ("sin", "cos"))]
         slots = [Slot(self.name, self.kind, "student_t", part) for part in parts]
-        point_mass = self.point_mass
-        return slots if point_mass is None else [point_mass_slot(self, point_mass[1]), *slots]
+        point_mass = [] if self.point_mass is None else [point_mass_slot(self, self.point_mass[1])]
+        return point_mass + slots
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Trend, sines and cosines; all are missing together."""
@@ -182,12 +171,12 @@ class Datetime(Column):
         for cycle in self.cycles:
             turn = 2 * np.pi * (moments % CYCLES_S[cycle]) / CYCLES_S[cycle]
             features += [np.sin(turn) * np.sqrt(2), np.cos(turn) * np.sqrt(2)]  # unit variance
-        matrix, seen = np.stack(features, 1), np.repeat(observed[:, None], len(features), 1)
+        matrix, known = np.stack(features, 1), np.repeat(observed[:, None], len(features), 1)
         if self.point_mass is not None:
             at_point_mass = (observed & (moments == self.point_mass[0]))[:, None]
             matrix = np.hstack([at_point_mass, np.where(at_point_mass, 0.0, matrix)])
-            seen = np.hstack([observed[:, None], seen & ~at_point_mass])
-        return matrix.astype(np.float32), seen
+            known = np.hstack([observed[:, None], known & ~at_point_mass])
+        return matrix.astype(np.float32), known
 
     def _within_reach(self, moments: np.ndarray) -> np.ndarray:
         """The times; of a clock, those shortly beyond the training range are clipped to it."""
@@ -207,15 +196,15 @@ class Datetime(Column):
         moments, _ = cast.seconds(profile.sample, self.style)
         first, last = self.range_s
         rows = int((moments == first).sum()), int((moments == last).sum())
-        return {"between": between((first, last), rows, self.step_s)}
+        return {"between": base.between((first, last), rows, self.step_s)}
 
     def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn time, within the grid, or the point mass."""
-        return self._or_point_mass(features, legal(self._moments(features), grid or {}, 0.0))
+        return self._or_point_mass(features, base.legal(self._moments(features), grid or {}, 0.0))
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
         """True for times between the ends of the grid, or at the point mass."""
-        return inside(self._moments(features), grid) | self._at_point_mass(features)
+        return base.allowed(self._moments(features), grid) | self._at_point_mass(features)
 
     def exact(self, features: np.ndarray) -> np.ndarray:
         """The times of the trend alone, in seconds since 1970."""
@@ -243,10 +232,7 @@ class Datetime(Column):
         return self._stamps(cast.seconds(values, self.style)[0])
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
-        """The likely span, and the likely part of each cycle that the time is outside of.
-
-        Or the point mass, if that is likely.
-        """
+        """The likely span, the part of each cycle that the time misses, or the point mass."""
         trend = int(self.point_mass is not None)
         low, high = self._ends(predicted.low[:, trend], predicted.high[:, trend])
         moments = self.exact(features)
@@ -255,22 +241,23 @@ class Datetime(Column):
         first, last = self.range_s
         vague = (high - low > MOST_TURN * (last - first)) | self.clock  # a log row has any time
         in_span |= vague & (first - slack <= moments) & (moments <= last + slack)
-        known, spans = ~outside(low, high, self.range_s), self._span_texts(low, high)
+        known, spans = ~words.outside(low, high, self.range_s), self._span_texts(low, high)
         cycles = self._unusual_cycles(features[:, trend + 1 :], predicted, trend + 1)
         texts = [
             f"{' and '.join(parts if fits and parts else [span, *parts])} {LEVEL}"
             for span, fits, parts in zip(spans, in_span, cycles, strict=True)
         ]
         fits = in_span & np.array([not parts for parts in cycles], bool)
-        numbers = self._floored(np.column_stack([moments, low, high]))
+        unit = DAY_S if self.step_s == DAY_S else 1.0  # texts name days or seconds
+        numbers = np.floor(np.column_stack([moments, low, high]) / unit) * unit
         only_cycles = in_span & ~fits  # neither before nor after what was expected
         numbers[only_cycles, 1:] = numbers[only_cycles, :1]
         if self.point_mass is not None:
-            value, share = self.point_mass[0], predicted.middle[:, 0]
-            text = self.text(self.typed(np.array([value])))[0]
+            text = self.text(self.typed(np.array(self.point_mass[:1])))[0]
+            share, at_point_mass = predicted.middle[:, 0], self._at_point_mass(features)
             expected = Expected(texts, fits, known, numbers)
-            return with_point_mass(value, text, self._at_point_mass(features), share, expected)
-        return known_only(texts, fits, known, numbers)
+            return words.with_point_mass(self.point_mass[0], text, at_point_mass, share, expected)
+        return words.known_only(texts, fits, known, numbers)
 
     def _unusual_cycles(
         self, waves: np.ndarray, predicted: Prediction, first_wave: int
@@ -291,18 +278,12 @@ class Datetime(Column):
         first, last = self._ends(np.array([low]), np.array([high]))
         return self._span_texts(first, last)[0], float(first[0]), float(last[0])
 
-    def _floored(self, moments: np.ndarray) -> np.ndarray:
-        """Seconds since 1970 of the day or second that the text of a moment names."""
-        unit = DAY_S if self.step_s == DAY_S else 1.0
-        return np.floor(moments / unit) * unit
-
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The ends of a span in seconds since 1970, within the years 1 to 9999."""
         center, scale = self.trend_s
-        low, high = (
-            np.clip(center + scale * end.astype(np.float64), *CALENDAR_S) for end in (low, high)
-        )
-        return low, high
+        ends = (center + scale * end.astype(np.float64) for end in (low, high))
+        first, last = (np.clip(end, *CALENDAR_S) for end in ends)
+        return first, last
 
     def _span_texts(self, low: np.ndarray, high: np.ndarray) -> list[str]:
         ends = zip(self._stamps(low), self._stamps(high), strict=True)

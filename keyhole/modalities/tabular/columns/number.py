@@ -14,25 +14,11 @@ from keyhole.core.layout import FAR, Slot
 from keyhole.data import cast, levels
 from keyhole.data.numerals import NumberFormat
 from keyhole.errors import SettingError
-from keyhole.modalities.expected import (
-    Expected,
-    Prediction,
-    expected_range,
-    number_texts,
-    whole,
-    with_point_mass,
-)
-from keyhole.modalities.tabular.columns.base import Column, point_mass_slot
-from keyhole.modalities.tabular.columns.grids import (
-    Grid,
-    between,
-    grid,
-    heaped,
-    inside,
-    legal,
-    snapped,
-)
-from keyhole.modalities.tabular.profile import Profile
+from keyhole.modalities import expected as words
+from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.profile import Profile
+from keyhole.modalities.tabular.columns import base
+from keyhole.modalities.tabular.columns.base import Column, Grid, point_mass_slot
 
 LEAST_POINT_MASS = 0.5  # share of rows that makes one value a point mass
 LONG_TAIL = 8.0  # transform if the outer 1 % is this many times as far out as the quartiles
@@ -56,8 +42,8 @@ def long_tailed(numbers: np.ndarray) -> bool:
     if len(numbers) < 20:
         return False
     low, first, middle, third, high = np.quantile(numbers, (0.01, 0.25, 0.5, 0.75, 0.99))
-    inner, outer = max(third - middle, middle - first), max(high - middle, middle - low)
-    return bool(outer > LONG_TAIL * inner)
+    inner = max(third - middle, middle - first)
+    return bool(max(high - middle, middle - low) > LONG_TAIL * inner)
 
 
 def spread_of(numbers: np.ndarray, robust: bool) -> tuple[float, float]:
@@ -69,8 +55,8 @@ def spread_of(numbers: np.ndarray, robust: bool) -> tuple[float, float]:
     if robust:
         first, middle, third = np.quantile(numbers, (0.25, 0.5, 0.75))
         center, scale = float(middle), float(third - first) / 1.349 or scale
-    tiny = 1e-9 * max(abs(center), 1e-300)
-    return center, scale if scale > tiny else max(abs(center), 1.0)
+    varies = scale > 1e-9 * max(abs(center), 1e-300)
+    return center, scale if varies else max(abs(center), 1.0)
 
 
 def normal_scores(numbers: np.ndarray) -> list[list[float]] | None:
@@ -111,15 +97,10 @@ class Number(Column):
         type: str | dict[str, Any],
         knots: list[list[float]] | None = None,
     ) -> None:
-        self.name = name
-        self.center = center
-        self.scale = scale
-        self.transformed = transformed
-        self.point_mass = point_mass
-        self.range = range
+        self.name, self.center, self.scale, self.range = name, center, scale, range
+        self.transformed, self.point_mass, self.knots = transformed, point_mass, knots
         self.written_as = None if isinstance(type, str) else NumberFormat.of(type)
         self.type = type if isinstance(type, str) else str(type.get("of", "double"))
-        self.knots = knots
 
     def check(self) -> None:
         """Raises: SettingError if the range or the point mass is not a pair."""
@@ -147,7 +128,7 @@ class Number(Column):
         rest = numbers if point_mass is None else numbers[numbers != point_mass[0]]
         transformed = long_tailed(rest)
         center, scale = spread_of(rest, transformed)
-        kind = cast.name_of(profile.arrow_type)
+        kind, ends = cast.name_of(profile.arrow_type), [profile.least, profile.most]
         if kind == "string":
             kind = "int64" if profile.whole and profile.most < 2**53 else "double"
         return cls(
@@ -156,11 +137,7 @@ class Number(Column):
             scale=scale,
             transformed=transformed,
             point_mass=point_mass,
-            range=cast.narrowed(
-                [profile.least, profile.most],
-                profile.exact_ends,
-                lambda ends: cast.of_numbers(ends, kind),
-            ),
+            range=cast.narrowed(ends, profile.exact_ends, lambda x: cast.of_numbers(x, kind)),
             type=kind if profile.format is None else {"of": kind, **profile.format.recipe()},
         )
 
@@ -169,17 +146,20 @@ class Number(Column):
         """The column with this scale, without transform or point mass."""
         numbers = profile.numbers()
         center = float(numbers.mean()) if len(numbers) else 0.0
-        params = {"center": center, "scale": scale, "transformed": False, "point_mass": None}
-        return cls(**{**cls.learn(profile).get_params(), **params})
+        return cls.learn(profile)._with(
+            {"center": center, "scale": scale, "transformed": False, "point_mass": None}
+        )
+
+    def _with(self, changed: dict[str, Any]) -> Self:
+        return type(self)(**{**self.get_params(), **changed})
 
     def normalized(self, numbers: np.ndarray) -> Self:
         """The column transformed to the normal scores of these numbers, unless they repeat."""
         if self.point_mass is not None:
             numbers = numbers[numbers != self.point_mass[0]]
-        if heaped(numbers):
+        if base.heaped(numbers):
             return self
-        transformed = normal_scores(numbers) or self.transformed
-        return type(self)(**{**self.get_params(), "transformed": transformed})
+        return self._with({"transformed": normal_scores(numbers) or self.transformed})
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -188,8 +168,7 @@ class Number(Column):
 
     def exact(self, features: np.ndarray) -> np.ndarray:
         """The mean as a float of 64 bits."""
-        exact = type(self)(**{**self.get_params(), "type": "double"})
-        return cast.floats(exact.decode(features))[0]
+        return cast.floats(self._with({"type": "double"}).decode(features))[0]
 
     def slots(self) -> list[Slot]:
         """The point mass if there is one, then the number; a constant is a point mass only."""
@@ -197,12 +176,16 @@ class Number(Column):
         value = Slot(self.name, self.kind, "student_t", unit=self.scale, transformed=asinh)
         if self.point_mass is None:
             return [value]
-        point_mass = point_mass_slot(self, self.point_mass[1])
-        return [point_mass] if self._constant else [point_mass, value]
+        slots = [point_mass_slot(self, self.point_mass[1]), value]
+        return slots[:1] if self._constant else slots
 
     @property
     def _constant(self) -> bool:
         return self.range[0] == self.range[1]
+
+    @property
+    def _whole(self) -> bool:
+        return self.type.startswith(("int", "uint"))
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The features of Arrow values; `encode_matrix` encodes many columns together."""
@@ -210,9 +193,8 @@ class Number(Column):
 
     def numbers(self, values: Any, start: int = 0) -> np.ndarray:
         """The numbers of Arrow values, texts read in the column's format; NaN for missing."""
-        format_ = self.written_as or NumberFormat()
-        decimal, unit = format_.decimal or ".", format_.unit or None
-        return levels.numbers(self.name, values, start, decimal, unit)
+        f = self.written_as or NumberFormat()
+        return levels.numbers(self.name, values, start, f.decimal or ".", f.unit or None)
 
     def written(self, values: Any) -> Any:
         """Texts if training data has money, percent, or decimal commas."""
@@ -237,13 +219,12 @@ class Number(Column):
             return features.astype(np.float32)[:, None], observed[:, None]
         at_point_mass = (numbers == self.point_mass[0]) & observed
         pair = np.stack([at_point_mass, np.where(at_point_mass, 0.0, features)], 1)
-        pair_observed = np.stack([observed, observed & ~at_point_mass], 1)
-        count = len(self.slots())
-        return pair[:, :count].astype(np.float32), pair_observed[:, :count]
+        known, count = np.stack([observed, observed & ~at_point_mass], 1), len(self.slots())
+        return pair[:, :count].astype(np.float32), known[:, :count]
 
     def decode(self, features: np.ndarray) -> Any:
         """The mean on the original scale, within the range of training data."""
-        mean = self._inverse(features[:, -1].astype(np.float64))
+        mean = self._inverse(features[:, -1])
         if self.point_mass is not None:
             share = features[:, 0].astype(np.float64)
             other = self.point_mass[0] if self._constant else mean
@@ -259,37 +240,35 @@ class Number(Column):
 
     def bounds(self, profile: Profile) -> Grid:
         """The grid of the sample, and the smallest and largest number that may be drawn."""
-        lattice = grid(profile.numbers())
-        step = lattice.get("step", [1.0 if self.type.startswith(("int", "uint")) else None])[0]
+        lattice = base.grid(profile.numbers())
+        step = lattice.get("step", [1.0 if self._whole else None])[0]
         stored: type = np.float32 if self.type == "float" else float
         ends = stored(profile.least), stored(profile.most)
-        return {**lattice, "between": between(ends, profile.ends, step)}
+        return {**lattice, "between": base.between(ends, profile.ends, step)}
 
     def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
         """The drawn number, moved to the grid."""
-        return self.typed(legal(self._numbers(features), grid or {}, NEAR * self.scale))
+        return self.typed(base.legal(self._numbers(features), grid or {}, NEAR * self.scale))
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
         """True for numbers between the ends of the grid."""
-        return inside(snapped(self._numbers(features), grid, NEAR * self.scale), grid)
+        return base.allowed(self._numbers(features), grid, NEAR * self.scale)
 
     def _numbers(self, features: np.ndarray) -> np.ndarray:
         """The numbers of drawn features, not clipped."""
-        numbers = self._inverse(features[:, -1].astype(np.float64))
+        numbers = self._inverse(features[:, -1])
         if self.point_mass is None:
             return numbers
         return np.where((features[:, 0] > 0.5) | self._constant, self.point_mass[0], numbers)
 
     def typed(self, mean: np.ndarray) -> Any:
         """Numbers, clipped to the range of training data, in the column's type."""
-        mean = np.clip(mean, self.range[0], self.range[1])
-        return cast.of_numbers(mean, self.type)
+        return cast.of_numbers(np.clip(mean, self.range[0], self.range[1]), self.type)
 
     def calibrated(self, expected: np.ndarray, observed: np.ndarray) -> Self:
-        """The same column with `knots`: the least-squares increasing map, expected to observed.
+        """The column with `knots`: the least-squares increasing map, expected to observed.
 
         `expected` are decoded means of masked values of rows that the net has not trained on.
-        Source: isotonic regression; see scikit-learn's IsotonicRegression.
         """
         from sklearn.isotonic import IsotonicRegression
 
@@ -303,37 +282,34 @@ class Number(Column):
         observed_means = np.array([observed[b].mean() for b in bins])
         increasing = IsotonicRegression().fit_transform(expected_means, observed_means)
         expected_means, first = np.unique(expected_means, return_index=True)
-        knots = [expected_means.tolist(), increasing[first].tolist()]
-        return type(self)(**{**self.get_params(), "knots": knots})
+        return self._with({"knots": [expected_means.tolist(), increasing[first].tolist()]})
 
     def text(self, values: Any) -> list[str]:
         """Numbers with four digits, large ones in full."""
-        return number_texts(cast.floats(values)[0])
+        return words.number_texts(cast.floats(values)[0])
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The likely range, the point mass, or both if neither has enough probability."""
         if self._constant:
-            text = f"{number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
+            text = f"{words.number_texts(np.array(self.range[:1]))[0]}, as in all training rows"
             known = np.ones(len(features), bool)
             return Expected([text] * len(features), features[:, 0] > 0.5, known)
         ends = self._ends(predicted.low[:, -1], predicted.high[:, -1])
-        numbers = self._inverse(features[:, -1].astype(np.float64))
-        expected = expected_range(numbers, *ends, self.range)
+        expected = words.expected_range(self._inverse(features[:, -1]), *ends, self.range)
         if self.point_mass is None:
             return expected
-        value, at_point_mass = self.point_mass[0], features[:, 0] > 0.5
-        text = number_texts(np.array([value]))[0]
-        return with_point_mass(value, text, at_point_mass, predicted.middle[:, 0], expected)
+        text = words.number_texts(np.array(self.point_mass[:1]))[0]
+        share, at_point_mass = predicted.middle[:, 0], features[:, 0] > 0.5
+        return words.with_point_mass(self.point_mass[0], text, at_point_mass, share, expected)
 
     def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ends on the original scale; not negative if all training numbers are not."""
-        low, high = (self._inverse(end.astype(np.float64)) for end in (low, high))
+        low, high = self._inverse(low), self._inverse(high)
         if self.range[0] >= 0:
             low = np.where(high >= 0, low.clip(0), low)
-        return whole(low, high) if self.type.startswith(("int", "uint")) else (low, high)
+        return words.whole(low, high) if self._whole else (low, high)
 
     def _transform(self, numbers: np.ndarray) -> np.ndarray:
-        """Numbers as features."""
         features = ((numbers - self.center) / self.scale).clip(-FAR, FAR)
         if isinstance(self.transformed, list):  # beyond the outermost scores, in units of `scale`
             values, scores = (np.array(part) for part in self.transformed)
@@ -342,7 +318,7 @@ class Number(Column):
         return np.arcsinh(features) if self.transformed else features
 
     def _inverse(self, features: np.ndarray) -> np.ndarray:
-        """Features as numbers."""
+        features = features.astype(np.float64)
         if isinstance(self.transformed, list):
             values, scores = (np.array(part) for part in self.transformed)
             beyond = features - features.clip(scores[0], scores[-1])
@@ -363,8 +339,8 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
         return None
     usable = x.dtype in (np.float32, np.float64) and x.flags.writeable and min(x.strides) >= 0
     values = torch.from_numpy(x if usable else np.array(x, np.float64))  # torch rejects others
-    center = torch.tensor([column.center for column in columns], dtype=values.dtype)
-    scale = torch.tensor([column.scale for column in columns], dtype=values.dtype)
+    center = values.new_tensor([column.center for column in columns])
+    scale = values.new_tensor([column.scale for column in columns])
     features = ((values - center) / scale).to(torch.float32)
     observed = ~torch.isnan(features)
     return features.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), observed.numpy()

@@ -1,4 +1,4 @@
-"""Categories (one code feature, softmax) and booleans (one feature, sigmoid)."""
+"""Categories (a code, softmax), booleans (sigmoid) and counts (negative binomial)."""
 
 from collections import Counter
 from decimal import Decimal
@@ -9,10 +9,11 @@ import numpy as np
 
 from keyhole.core.layout import MOST_LEVELS, Slot
 from keyhole.data import cast, levels
-from keyhole.modalities.expected import Expected, Prediction, expected_levels, shorten
-from keyhole.modalities.tabular.columns.base import Column
-from keyhole.modalities.tabular.columns.grids import FEW_ROWS, Grid
-from keyhole.modalities.tabular.profile import Profile
+from keyhole.modalities import expected as words
+from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.profile import Profile
+from keyhole.modalities.tabular.columns import base
+from keyhole.modalities.tabular.columns.base import FEW_ROWS, Column, Grid
 
 
 class Category(Column):
@@ -27,11 +28,8 @@ class Category(Column):
     def __init__(
         self, name: str, *, levels: list[Any], counts: list[int], type: str, rows: int
     ) -> None:
-        self.name = name
-        self.levels = levels
-        self.counts = counts
-        self.type = type
-        self.rows = rows
+        self.name, self.levels, self.counts = name, levels, counts
+        self.type, self.rows = type, rows
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
@@ -57,15 +55,14 @@ class Category(Column):
     @property
     def options(self) -> list[str]:
         """All levels."""
-        return [shorten(str(level)) for level in self.levels]
+        return [words.shorten(str(level)) for level in self.levels]
 
     def slots(self) -> list[Slot]:
         """One code feature: 1.. for the levels, and a last code for all others."""
         others = max(self.rows - sum(self.counts), 0)
         counts = np.array([*self.counts, others], float) + 0.5  # a Jeffreys prior's half a row
         shares = tuple((counts / counts.sum()).tolist())
-        nats = float(np.log(self.rows + 2))
-        levels = len(self.levels) + 1
+        nats, levels = float(np.log(self.rows + 2)), len(self.levels) + 1
         return [Slot(self.name, self.kind, "categorical", "", levels, 0.0, 1.0, nats, shares)]
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -77,9 +74,8 @@ class Category(Column):
         """The level of each code; null for other levels, which are unknown."""
         import pyarrow as pa
 
-        index = features[:, 0].astype(np.int64) - 1
-        missing = (index < 0) | (index >= len(self.levels))
-        return cast.picked(self.levels, pa.array(index, mask=missing), self.type)
+        index, known = self._index(features)
+        return cast.picked(self.levels, pa.array(index, mask=~known), self.type)
 
     def bounds(self, profile: Profile) -> Grid:
         """The rows that must hold a level, but at most those of the most frequent level."""
@@ -93,14 +89,18 @@ class Category(Column):
 
     def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
         """True for a level that enough rows hold."""
-        index = features[:, 0].astype(np.int64) - 1
-        known = (index >= 0) & (index < len(self.levels))
+        index, known = self._index(features)
         rows = np.array([*self.counts, 0])[np.where(known, index, -1)]
         return known & (rows >= grid.get("rows", [1.0])[0])
 
+    def _index(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The index of each row's level, and where it is one."""
+        index = features[:, 0].astype(np.int64) - 1
+        return index, (index >= 0) & (index < len(self.levels))
+
     def text(self, values: Any) -> list[str]:
         """Levels; long ones are cut."""
-        return [shorten(text) for text in super().text(values)]
+        return [words.shorten(text) for text in super().text(values)]
 
     def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
         """The most probable levels."""
@@ -108,8 +108,8 @@ class Category(Column):
             raise ValueError("a category needs the predicted probabilities of its levels")
         last = predicted.levels.shape[1] - 1  # the code of all other levels
         index = np.minimum(features[:, 0].astype(np.int64) - 1, last)
-        names = [shorten(text) for text in self._texts[:last]]
-        return expected_levels(predicted.levels, index, [*names, "another level"])
+        names = [words.shorten(text) for text in self._texts[:last]]
+        return words.expected_levels(predicted.levels, index, [*names, "another level"])
 
 
 NEITHER = 2.0  # the feature of a third value
@@ -124,12 +124,8 @@ class Boolean(Column):
     def __init__(
         self, name: str, *, no: Any, yes: Any, type: str, share: float, rows: int
     ) -> None:
-        self.name = name
-        self.no = no
-        self.yes = yes
-        self.type = type
-        self.share = share
-        self.rows = rows
+        self.name, self.no, self.yes = name, no, yes
+        self.type, self.share, self.rows = type, share, rows
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
@@ -143,7 +139,7 @@ class Boolean(Column):
             for text, count in profile.levels.items():
                 counts[int(Decimal(text)) if whole else float(text)] += count
         pair = [level for level, _ in counts.most_common(2)]
-        pair = sorted(pair, key=lambda level: (str(type(level)), level))
+        pair.sort(key=lambda level: (str(type(level)), level))
         no, yes = [None, None, *pair][-2:]
         rows = max(sum(counts.values()), 1)
         return cls(profile.name, no=no, yes=yes, type=kind, share=counts[yes] / rows, rows=rows)
@@ -168,7 +164,7 @@ class Boolean(Column):
     @property
     def options(self) -> list[str]:
         """Yes, then no."""
-        return [shorten(str(self.yes)), shorten(str(self.no))]
+        return [words.shorten(str(self.yes)), words.shorten(str(self.no))]
 
     def exact(self, features: np.ndarray) -> np.ndarray:
         """The probability of yes."""
@@ -177,8 +173,7 @@ class Boolean(Column):
     def slots(self) -> list[Slot]:
         """One number feature: 0 for no, 1 for yes."""
         share = min(max(self.share, 0.5 / self.rows), 1 - 0.5 / self.rows)
-        nats = float(np.log(self.rows + 2))
-        std = float(np.sqrt(share * (1 - share)))
+        std, nats = float(np.sqrt(share * (1 - share))), float(np.log(self.rows + 2))
         return [Slot(self.name, self.kind, "bernoulli", "", 0, share, std, nats)]
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -201,4 +196,103 @@ class Boolean(Column):
         """The likelier value and its probability, or both values if neither is likely."""
         shares = np.stack([1 - predicted.middle[:, 0], predicted.middle[:, 0]], 1)
         index = np.where(features[:, 0] == NEITHER, 2, features[:, 0] > 0.5)
-        return expected_levels(shares, index, self.text(self.decode(np.array([[0.0], [1.0]]))))
+        names = self.text(self.decode(np.array([[0.0], [1.0]])))
+        return words.expected_levels(shares, index, names)
+
+
+class Count(Column):
+    """A count; its feature is log(1 + count), from which the likelihood reads the count back."""
+
+    kind = "count"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        center: float,
+        scale: float,
+        most: float,
+        rows: int,
+        type: str,
+        least: float = 0.0,
+    ) -> None:
+        self.name, self.center, self.scale = name, center, scale
+        self.least, self.most, self.rows, self.type = least, most, rows, type
+
+    @classmethod
+    def learn(cls, profile: Profile) -> Self:
+        """The mean count, the standard deviation of log(1 + count), and the range."""
+        numbers = np.maximum(profile.numbers(), 0.0)
+        logs = np.log1p(numbers)
+        kind = cast.name_of(profile.arrow_type)
+        return cls(
+            profile.name,
+            center=float(np.log1p(numbers.mean())) if len(numbers) else 0.0,
+            scale=(float(logs.std()) if len(logs) else 0.0) or 1.0,
+            most=float(profile.most),
+            rows=profile.observed,
+            type="int64" if kind == "string" else kind,
+            least=float(profile.least),
+        )
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Zero and the largest count."""
+        return 0.0, self.most
+
+    def exact(self, features: np.ndarray) -> np.ndarray:
+        """The expected count, not rounded."""
+        return np.expm1(features[:, 0]).clip(0, self.most)
+
+    def slots(self) -> list[Slot]:
+        """One number feature, log(1 + count)."""
+        nats = float(np.log(self.rows + 2))
+        return [Slot(self.name, self.kind, "counts", "", 0, self.center, self.scale, nats)]
+
+    def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """log(1 + count), and which are observed; for negative numbers, -log(1 - number)."""
+        numbers = levels.numbers(self.name, values, start)
+        observed = ~np.isnan(numbers)
+        numbers = np.where(observed, numbers, 0.0)
+        features = np.sign(numbers) * np.log1p(np.abs(numbers))
+        return features.astype(np.float32)[:, None], observed[:, None]
+
+    def decode(self, features: np.ndarray) -> Any:
+        """The expected count, rounded."""
+        return self.typed(self._counts(features))
+
+    def bounds(self, profile: Profile) -> Grid:
+        """The grid, and the smallest and largest count that may be drawn."""
+        lattice = base.grid(profile.numbers())
+        lattice = {"values": lattice["values"]} if "values" in lattice else {"step": [1.0]}
+        return {**lattice, "between": base.between((self.least, self.most), profile.ends, 1.0)}
+
+    def drawn(self, features: np.ndarray, grid: Grid | None = None) -> Any:
+        """The drawn count, within the range of training."""
+        return self.typed(base.legal(self._counts(features), grid or {}, 0.0))
+
+    def allows(self, features: np.ndarray, grid: Grid) -> np.ndarray:
+        """True where the count lies between the ends of the grid."""
+        return base.allowed(self._counts(features), grid)
+
+    def _counts(self, features: np.ndarray) -> np.ndarray:
+        return np.expm1(features[:, 0].astype(np.float64).clip(0, 50)).round()
+
+    def typed(self, counts: np.ndarray) -> Any:
+        """Counts, clipped to the range of training, in the column's type."""
+        return cast.of_numbers(counts.clip(self.least, self.most), self.type)
+
+    def text(self, values: Any) -> list[str]:
+        """Counts as text."""
+        return words.number_texts(cast.floats(values)[0])
+
+    def expected(self, features: np.ndarray, predicted: Prediction) -> Expected:
+        """The likely range of the count."""
+        low, high = self._ends(predicted.low[:, 0], predicted.high[:, 0])
+        logs = features[:, 0].astype(np.float64)
+        counts = np.round(np.sign(logs) * np.expm1(np.abs(logs)))
+        return words.expected_range(counts, low, high, [0, self.most])
+
+    def _ends(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logs = (np.maximum(end.astype(np.float64), 0) for end in (low, high))
+        return words.whole(*map(np.expm1, logs))

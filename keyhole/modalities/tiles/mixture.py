@@ -12,11 +12,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import dct
 
-SIDE, LEAST_SIDE = 8, 4
-BLOCKS = 10_000  # 640,000 pixels are looked at, however large the images
-SPARE = 2  # drawn over that, for those that gaps and clipped pixels spoil
+SIDE, MIN_SIDE = 8, 4
+BLOCKS = 10_000  # 640,000 pixels are measured, however large the images
+SPARE = 2  # times as many are drawn, for those that gaps and clipped pixels spoil
 HEAP = 4
-MOST_FILLS = 4  # values that padding, background and both ends of a range may have
+MAX_FILLS = 4  # values that padding, background and both ends of a range may have
 ENOUGH = 100  # blocks that must remain for a rule that drops some to hold
 
 
@@ -46,18 +46,17 @@ def gather(images: Sequence[np.ndarray]) -> NoiseEvidence:
     planes = [p if p.ndim == 3 else p[..., None] for p in images if p.size]
     widest = max((min(p.shape[:2]) for p in planes), default=0)
     side = min(SIDE, widest)
-    if side < LEAST_SIDE:
+    if side < MIN_SIDE:
         return NoiseEvidence(side, np.zeros(0), np.zeros((0, 1)))
     planes = [p for p in planes if min(p.shape[:2]) >= side]
     drawn = _drawn(planes, side)
-    found, still = _usable(drawn)
-    kept = len(found) / min(len(drawn), BLOCKS)
-    if not len(found):
+    blocks, still = _usable(drawn)
+    if not len(blocks):
         return NoiseEvidence(side, np.zeros(0), np.zeros((0, side**2 - 1)), still=still)
     basis = cosines(side)
-    waves = (basis @ found @ basis.T).reshape(len(found), -1)
-    apart = sum(p.size for p in planes) / side**2 * kept
-    fresh = min(apart / len(found), 1.0)
+    waves = (basis @ blocks @ basis.T).reshape(len(blocks), -1)
+    apart = sum(p.size for p in planes) / side**2 * (len(blocks) / min(len(drawn), BLOCKS))
+    fresh = min(apart / len(blocks), 1.0)
     return NoiseEvidence(side, waves[:, 0] / side, waves[:, 1:] ** 2, fresh, still)
 
 
@@ -65,21 +64,18 @@ def _drawn(planes: list[np.ndarray], side: int) -> np.ndarray:
     """Blocks (n, side, side) at places that are always the same for the same shapes."""
     random = np.random.default_rng(0)
     views = [sliding_window_view(p, (side, side), (0, 1)) for p in planes]
-    places = np.array([v.shape[0] * v.shape[1] * v.shape[2] for v in views])
-    wanted = min(BLOCKS * SPARE, int(places.sum()))
+    sizes = np.array([np.prod(v.shape[:3]) for v in views])
+    wanted = min(BLOCKS * SPARE, int(sizes.sum()))
     if len(views) > wanted:
         views = [views[i] for i in random.choice(len(views), wanted, replace=False)]
-        places = np.ones(wanted, int)
-    counts = np.maximum(np.floor(wanted * places / places.sum()), 1).astype(int)
+        sizes = np.ones(wanted, int)
+    counts = np.maximum(np.floor(wanted * sizes / sizes.sum()), 1).astype(int)
     blocks = []
     for view, count in zip(views, counts, strict=True):
-        h, w, c = view.shape[:3]
-        if h * w * c <= 8 * count:
-            place = random.permutation(h * w * c)[:count]
-        else:
-            place = random.integers(0, h * w * c, count)
-        row, rest = np.divmod(place, w * c)
-        blocks.append(np.asarray(view[row, rest // c, rest % c], float))
+        size = int(np.prod(view.shape[:3]))
+        few = size <= 8 * count
+        place = random.permutation(size)[:count] if few else random.integers(0, size, count)
+        blocks.append(np.asarray(view[np.unravel_index(place, view.shape[:3])], float))
     together = np.concatenate(blocks)
     return together[random.permutation(len(together))]
 
@@ -93,7 +89,7 @@ def _usable(blocks: np.ndarray) -> tuple[np.ndarray, bool]:
     flat = high - low <= 1e-9 * np.abs(blocks).max()
     values = np.unique(low[flat])
     # A few values without noise are background, padding or clipped; many are a clean image.
-    still = bool(flat.all() or (flat.mean() > 0.05 and len(values) > MOST_FILLS))
+    still = bool(flat.all() or (flat.mean() > 0.05 and len(values) > MAX_FILLS))
     blocks = blocks[~flat]
     if still or not len(blocks) or len(np.unique(blocks[:ENOUGH])) <= 4:
         return blocks[:0], True
@@ -110,9 +106,9 @@ def _clipped(blocks: np.ndarray) -> np.ndarray:
     The zeros of a dark count image are no such heap, its ones are nearly as common.
     """
     clipped = np.zeros(blocks.shape, bool)
-    for end, beyond in ((blocks.min(), np.min), (blocks.max(), np.max)):
-        at_end = blocks == end
-        beside = np.sum(blocks == beyond(blocks[~at_end]))
+    for end_of in (np.min, np.max):
+        at_end = blocks == end_of(blocks)
+        beside = np.sum(blocks == end_of(blocks[~at_end]))
         if at_end.mean() > 1e-3 and at_end.sum() > HEAP * beside:
             clipped |= at_end
     return clipped
@@ -121,6 +117,7 @@ def _clipped(blocks: np.ndarray) -> np.ndarray:
 AMOUNTS = 4.0 ** np.arange(-5, 4)
 SHAPES = 3  # one for all directions, one that leans to rows, one to columns
 LEAST = 1e-6
+STEPS = 60  # of expectation-maximisation
 # A content spectrum is drawn towards a power law as by so many blocks: a small image has too
 # few of its own, and would call part of its noise content.
 POWER, PRIOR = 2.5, 5.0
@@ -142,10 +139,7 @@ class NoiseMixture:
 
 
 def spectra(side: int, reach: int) -> np.ndarray:
-    """The map (f, lag) from autocovariances at 0..`reach` in both axes to coefficient variances.
-
-    Mirror images of a lag are taken as equal.
-    """
+    """The map (f, lag) from autocovariances of lags 0..`reach` to coefficient variances."""
     basis = cosines(side)
     own = np.array([(basis[:, : side - d] * basis[:, d:]).sum(1) for d in range(reach + 1)])
     own *= np.where(np.arange(reach + 1) > 0, 2, 1)[:, None]
@@ -165,7 +159,7 @@ def expected(mixture: NoiseMixture, scale: float = 1.0) -> np.ndarray:
     return scale * mixture.noise + amount[:, None] * mixture.content[shape]
 
 
-def begin(energies: np.ndarray, design: np.ndarray) -> NoiseMixture:
+def _begin(energies: np.ndarray, design: np.ndarray) -> NoiseMixture:
     """A first guess: for white noise from the quietest frequencies, else from quiet blocks.
 
     Where noise is nearly all there is, the likelihood cannot tell it from content of constant
@@ -178,40 +172,39 @@ def begin(energies: np.ndarray, design: np.ndarray) -> NoiseMixture:
     else:
         total = (energies / mean).mean(1)
         edge = np.quantile(total, 0.1)
-        kept = energies[total <= edge]
-        observed = kept.mean(0) * edge / total[total <= edge].mean()
+        quiet = total <= edge
+        observed = energies[quiet].mean(0) * edge / total[quiet].mean()
         lags = np.linalg.lstsq(design / observed[:, None], np.ones(len(observed)), rcond=None)[0]
         noise = np.maximum(design @ lags, 1e-2 * observed.max())
-    side = int(np.sqrt(len(mean) + 1))
-    down, right = np.divmod(np.arange(1, side**2), side)
-    base = np.maximum(mean - noise, 0.02 * mean)
-    lean = (down - right) / 4
+    down, right = _waves(len(mean))
+    base, lean = np.maximum(mean - noise, 0.02 * mean), (down - right) / 4
     content = np.array([base, base * np.exp(-lean), base * np.exp(lean)])
-    count = SHAPES * len(AMOUNTS) + 1
-    return NoiseMixture(
-        np.zeros(design.shape[1]), noise, content, np.full(count, 1 / count), -np.inf
-    )
+    shares = np.full(SHAPES * len(AMOUNTS) + 1, 1 / (SHAPES * len(AMOUNTS) + 1))
+    return NoiseMixture(np.zeros(design.shape[1]), noise, content, shares, -np.inf)
+
+
+def _waves(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The waves down and to the right of each coefficient but the first."""
+    down, right = np.divmod(np.arange(1, count + 1), int(np.sqrt(count + 1)))
+    return down, right
 
 
 def fit(
     energies: np.ndarray,
     design: np.ndarray,
-    start: NoiseMixture,
+    start: NoiseMixture | None = None,
     *,
     smooth: float,
     fresh: float,
-    steps: int = 60,
 ) -> NoiseMixture:
-    """The mixture that makes the energies (n, f) likely, from `start` on.
+    """The mixture that makes the energies (n, f) likely, from `start` or a first guess on.
 
     `smooth` is the share of each amount that neighbouring amounts get: content that has the same
     amount in every block is not content. `fresh` blocks of one stand apart, the others overlap.
     """
-    now = start
-    for _ in range(steps):
-        belongs, nats = _weights(energies, now)
-        count = belongs.sum(0) + 1e-9
-        mean = (belongs.T @ energies) / count[:, None]
+    now = _begin(energies, design) if start is None else start
+    for _ in range(STEPS):
+        count, mean, nats = _by_component(energies, now.shares, expected(now))
         before = now.nats
         noise, content, lags = _spectra_of(mean, count * fresh, now, design)
         now = NoiseMixture(lags, noise, content, _smoothed(count / count.sum(), smooth), nats)
@@ -220,15 +213,12 @@ def fit(
     return now
 
 
-def scale_of(energies: np.ndarray, mixture: NoiseMixture, scale: float) -> tuple[float, float]:
+def scale_of(energies: np.ndarray, mixture: NoiseMixture) -> tuple[float, float]:
     """How much noise these blocks have, in units of the mixture's, and how surely (Fisher)."""
-    shares, sure = mixture.shares, 0.0
+    shares, scale, sure = mixture.shares, 1.0, 0.0
     for _ in range(25):
         spread = expected(mixture, scale)
-        here = NoiseMixture(mixture.lags, spread, mixture.content, shares, 0.0)
-        belongs, _ = _weights(energies, here, spread)
-        count = belongs.sum(0) + 1e-9
-        mean = (belongs.T @ energies) / count[:, None]
+        count, mean, _ = _by_component(energies, shares, spread)
         weight = count[:, None] * mixture.noise / spread**2
         sure = float((weight * mixture.noise).sum())
         over = mean - (spread - scale * mixture.noise)
@@ -237,23 +227,24 @@ def scale_of(energies: np.ndarray, mixture: NoiseMixture, scale: float) -> tuple
     return scale, sure / 2
 
 
-def _weights(
-    energies: np.ndarray, mixture: NoiseMixture, spread: np.ndarray | None = None
-) -> tuple[np.ndarray, float]:
-    """How probably each block is of each component, and the mean log-likelihood."""
-    spread = expected(mixture) if spread is None else spread
-    nats = np.log(mixture.shares) - np.log(spread).sum(1) / 2 - energies @ (0.5 / spread).T
+def _by_component(
+    energies: np.ndarray, shares: np.ndarray, spread: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """How many blocks each component has, their mean energies; the mean log-likelihood."""
+    nats = np.log(shares) - np.log(spread).sum(1) / 2 - energies @ (0.5 / spread).T
     top = nats.max(1, keepdims=True)
-    belongs = np.exp(nats - top)
-    total = belongs.sum(1, keepdims=True)
-    return belongs / total, float((top + np.log(total)).mean())
+    probability = np.exp(nats - top)
+    total = probability.sum(1, keepdims=True)
+    probability = probability / total
+    count = probability.sum(0) + 1e-9
+    mean = (probability.T @ energies) / count[:, None]
+    return count, mean, float((top + np.log(total)).mean())
 
 
 def _smoothed(shares: np.ndarray, smooth: float) -> np.ndarray:
-    """Shares with a part handed to neighbouring amounts of the same content."""
     grid = shares[:-1].reshape(SHAPES, -1)
-    wide = np.pad(grid, ((0, 0), (1, 1)), mode="edge")
-    grid = (1 - smooth) * grid + smooth / 2 * (wide[:, :-2] + wide[:, 2:])
+    padded = np.pad(grid, ((0, 0), (1, 1)), mode="edge")
+    grid = (1 - smooth) * grid + smooth / 2 * (padded[:, :-2] + padded[:, 2:])
     shares = np.maximum(np.append(grid.ravel(), shares[-1]), 1e-8)
     return shares / shares.sum()
 
@@ -279,16 +270,14 @@ def _spectra_of(
             part = amount[own, None]
             weight = count[own, None] * part / (noise + part * content[j]) ** 2
             sure = (weight * part).sum(0)
-            found = (weight * (mean[own] - noise)).sum(0) / sure
-            content[j] = np.maximum(_towards_power_law(found, sure), LEAST * typical)
+            spectrum = (weight * (mean[own] - noise)).sum(0) / sure
+            content[j] = np.maximum(_towards_power_law(spectrum, sure), LEAST * typical)
     return noise, content, lags
 
 
-def _towards_power_law(found: np.ndarray, sure: np.ndarray) -> np.ndarray:
+def _towards_power_law(spectrum: np.ndarray, sure: np.ndarray) -> np.ndarray:
     """A spectrum whose less certain frequencies are drawn to a power law through the others."""
-    side = int(np.sqrt(len(found) + 1))
-    down, right = np.divmod(np.arange(1, side**2), side)
-    law = np.hypot(down, right) ** -POWER
-    law *= max(float((sure * law) @ found / (sure @ law**2)), 0.0)
-    blocks = sure * np.maximum(found, law) ** 2
-    return (blocks * found + PRIOR * law) / (blocks + PRIOR)
+    law = np.hypot(*_waves(len(spectrum))) ** -POWER
+    law *= max(float((sure * law) @ spectrum / (sure @ law**2)), 0.0)
+    blocks = sure * np.maximum(spectrum, law) ** 2
+    return (blocks * spectrum + PRIOR * law) / (blocks + PRIOR)

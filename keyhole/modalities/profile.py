@@ -36,7 +36,7 @@ class Profile:
     missing: int = 0
     least: float = np.inf
     most: float = -np.inf
-    least_rows: int = 0  # rows that hold the least number
+    least_rows: int = 0  # that hold the least number
     most_rows: int = 0
     whole: bool = True  # all numbers are integers
     rising: bool = True  # each number is larger than the one before
@@ -114,15 +114,10 @@ class Profile:
         else:
             self._measure(values)
         if not self.overflow and self._counts(values.type):
-            self._count_levels(levels.count(values))
             text = cast.is_text(values.type) or pt.is_boolean(values.type)
-            most = MOST_LEVELS if text else self.most_numbers
-            if len(self.levels) > most:
-                self.overflow = True
-                self.levels = Counter(dict(self.levels.most_common(most)))
+            self._count_levels(levels.count(values), MOST_LEVELS if text else self.most_numbers)
 
     def _counts(self, arrow_type: Any) -> bool:
-        """True if values of this type are counted as levels."""
         import pyarrow.types as pt
 
         if cast.is_text(arrow_type) or cast.is_numeric(arrow_type) or pt.is_boolean(arrow_type):
@@ -135,28 +130,26 @@ class Profile:
         import pyarrow.types as pt
 
         numbers, bad = cast.floats(values, self.decimal)
-        gaps = np.isnan(numbers)
-        self.missing += int(gaps.sum()) - len(bad)
+        self.missing += int(np.isnan(numbers).sum()) - len(bad)
         if len(bad):
             self.not_numbers += len(bad)
             self.not_number = cast.texts(values[int(bad[0]) :][:1])[0].as_py()
         infinite = np.isinf(numbers)
         if infinite.any() and not self.infinite:
             self.infinite = self.rows - len(numbers) + int(infinite.argmax()) + 1
-        numbers = numbers[~gaps & ~infinite]
+        numbers = numbers[np.isfinite(numbers)]
         if not len(numbers):
             return
-        self._count_ends(numbers)
         self.whole = self.whole and bool((numbers == np.round(numbers)).all())
-        self._extend_ends(values)
+        self._count_ends(numbers, cast.ends_of(values))
         if pt.is_integer(values.type):  # a float64 cannot tell neighbours of 17 digits apart
             numbers = values.drop_null().to_numpy()
         if self.rising:
             self.rising = bool(numbers[0] > self.last and (numbers[1:] > numbers[:-1]).all())
             self.last = numbers[-1].item()
 
-    def _count_ends(self, numbers: np.ndarray) -> None:
-        """The least and the most number, and how many rows hold each."""
+    def _count_ends(self, numbers: np.ndarray, exact: list[str] | None) -> None:
+        """The least and the most number, how many rows hold each, and the exact ones."""
         least, most = float(numbers.min()), float(numbers.max())
         if least <= self.least:
             previous = self.least_rows if least == self.least else 0
@@ -164,22 +157,20 @@ class Profile:
         if most >= self.most:
             previous = self.most_rows if most == self.most else 0
             self.most, self.most_rows = most, previous + int((numbers == most).sum())
+        if exact is not None and self.exact_ends is not None:
+            lows, highs = zip(map(Decimal, exact), map(Decimal, self.exact_ends), strict=True)
+            exact = [f"{min(lows):f}", f"{max(highs):f}"]
+        self.exact_ends = exact or self.exact_ends
 
-    def _extend_ends(self, values: Any) -> None:
-        """Widen `exact_ends` to those of a block."""
-        ends = cast.ends_of(values)
-        if ends is not None and self.exact_ends is not None:
-            lows, highs = zip(map(Decimal, ends), map(Decimal, self.exact_ends), strict=True)
-            ends = [f"{min(lows):f}", f"{max(highs):f}"]
-        self.exact_ends = ends or self.exact_ends
-
-    def _count_levels(self, counts: Counter[Any]) -> None:
-        """Add levels, until their texts need more than `MOST_LEVEL_BYTES`."""
+    def _count_levels(self, counts: Counter[Any], most: int) -> None:
+        """Add levels, until they are more than `most`, or their texts need too much memory."""
         texts = (key for key in counts if isinstance(key, str) and key not in self.levels)
         self.level_bytes += sum(map(len, texts))
         self.levels.update(counts)
         if self.level_bytes > MOST_LEVEL_BYTES:
             self.levels, self.overflow, self.heavy = Counter(), True, True
+        elif len(self.levels) > most:
+            self.levels, self.overflow = Counter(dict(self.levels.most_common(most))), True
 
     def numbers(self) -> np.ndarray:
         """The finite numbers of the sample."""
@@ -189,7 +180,7 @@ class Profile:
 
 FIRST = 1_000  # texts that show whether a column holds numbers at all
 BATCH_BYTES = 1 << 20  # of texts that are parsed together
-MOST_DATES = 10_000  # texts from which a datetime format is learned
+MAX_DATES = 10_000  # texts from which a datetime format is learned
 
 
 def read_texts(profiles: dict[str, Profile], rows: ArrowRows, formats: dict[str, str]) -> None:
@@ -206,9 +197,8 @@ def read_texts(profiles: dict[str, Profile], rows: ArrowRows, formats: dict[str,
     for profile in profiles.values():
         _read_datetimes(profile)
     signs = Counter(p.reading.format.decimal for p in texts if p.reading and p.reading.sure)
-    prefer = signs.most_common(1)[0][0] if signs else ""
-    prefer = prefer or (rows.dialect.decimal if rows.dialect else "")
-    if prefer:
+    common = signs.most_common(1)[0][0] if signs else ""
+    if prefer := common or (rows.dialect.decimal if rows.dialect else ""):
         _read_numbers([p for p in texts if p.reading and not p.reading.sure], {}, prefer)
 
 
@@ -227,33 +217,29 @@ def _read_numbers(profiles: list[Profile], formats: dict[str, str], prefer: str 
 
 def _batches(profiles: list[Profile]) -> Iterator[list[tuple[Profile, Any]]]:
     """Profiles with their first texts, in batches of about `BATCH_BYTES`."""
-    batch, size = [], 0
+    batch = []
     for profile in profiles:
         texts = profile.sample[: FIRST + profile.sample.null_count].drop_null()[:FIRST]
         batch.append((profile, texts))
-        size += texts.nbytes
-        if size > BATCH_BYTES:
+        if sum(some.nbytes for _, some in batch) > BATCH_BYTES:
             yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+            batch = []
+    yield from [batch] if batch else []
 
 
 def _read_datetimes(profile: Profile) -> None:
-    """Set the datetime format of a profile, if its values show one."""
     import pyarrow.types as pt
 
-    sample = profile.sample
-    if pt.is_integer(sample.type) and profile.least > 19e6 and profile.most < 21e12:
-        profile.style = dates.digits_style(cast.texts(sample.drop_null()))
-    if not cast.is_text(sample.type):
+    values = profile.sample.drop_null()
+    if pt.is_integer(values.type) and profile.least > 19e6 and profile.most < 21e12:
+        profile.style = dates.digits_style(cast.texts(values))
+    if not cast.is_text(values.type):
         return
-    texts = sample.drop_null()
     if profile.reading is not None:
-        profile.style = dates.digits_style(texts) if profile.reading.digits else None
+        profile.style = dates.digits_style(values) if profile.reading.digits else None
         return
-    indices = np.linspace(0, len(texts) - 1, min(len(texts), MOST_DATES)).astype(np.int64)
-    styles = dates.styles(texts.take(indices))
+    indices = np.linspace(0, len(values) - 1, min(len(values), MAX_DATES)).astype(np.int64)
+    styles = dates.styles(values.take(indices))
     profile.style = styles[0] if len(styles) == 1 else None
     profile.ambiguous = (styles[0], styles[1]) if len(styles) > 1 else None
 
@@ -290,18 +276,18 @@ class SourceProfile:
 
     def _read_commas(self, source: Source) -> None:
         """Profile columns with decimal commas again: the first pass took them for points."""
-        commas = [
-            p for p in self.profiles.values()
-            if p.reading and p.reading.format.decimal == "," and not p.style
-        ]  # fmt: skip
-        for p in commas:
-            self.profiles[p.name] = Profile(
+        commas = {
+            p.name: Profile(
                 p.name, decimal=",", untyped=p.untyped, reading=p.reading, sample=p.sample,
                 most_numbers=p.most_numbers,
-            )  # fmt: skip
+            )
+            for p in self.profiles.values()
+            if p.reading and p.reading.format.decimal == "," and not p.style
+        }  # fmt: skip
+        self.profiles |= commas
         for block in source.blocks(BLOCK_ROWS) if commas else ():
-            for p in commas:
-                self.profiles[p.name].add(block.column(p.name))
+            for name, profile in commas.items():
+                profile.add(block.column(name))
 
     def _read(self, source: Source, names: list[str], most_bytes: int) -> pa.Table:
         """Profile all blocks; returns the rows with the smallest random keys."""
@@ -321,7 +307,7 @@ class SourceProfile:
             heavy = [name for name, profile in self.profiles.items() if profile.heavy]
             if heavy:  # such columns are ignored, so the sample does not need them
                 tables, table = [_emptied(t, heavy) for t in tables], _emptied(table, heavy)
-            if len(block) and table.nbytes > most_bytes * len(block) // most_rows:
+            if len(block) and table.nbytes:
                 most_rows = min(most_rows, max(100, most_bytes * len(block) // table.nbytes))
             key = rng.random(len(block))
             chosen = np.flatnonzero(key < limit)
@@ -336,14 +322,11 @@ class SourceProfile:
 
 
 def _emptied(table: pa.Table, names: list[str]) -> pa.Table:
-    """The table with these columns null."""
     import pyarrow as pa
 
     for name in names:
-        index = table.column_names.index(name)
-        if table.column(index).null_count < len(table):
-            nulls = pa.nulls(len(table), table.schema.field(index).type)
-            table = table.set_column(index, name, nulls)
+        nulls = pa.nulls(len(table), table.schema.field(name).type)
+        table = table.set_column(table.column_names.index(name), name, nulls)
     return table
 
 
