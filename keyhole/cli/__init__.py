@@ -19,7 +19,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs: fit, those of tasks, the others."""
-        return list(dict.fromkeys(["fit", *Task.registry, *self.commands]))
+        return list(dict.fromkeys(["fit", *sorted(Task.registry), *self.commands]))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""

@@ -307,7 +307,7 @@ def _check_tasks(options: dict[str, Any]) -> None:
     """Check the tasks and the options that depend on them, before anything is read."""
     from keyhole.tasks import Task
 
-    verbs = [*Task.registry, SAMPLE, denoise.VERB]
+    verbs = [*sorted(Task.registry), SAMPLE, denoise.VERB]
     if denoise.VERB in options["tasks"] and len(options["tasks"]) > 1:
         raise click.UsageError("--for denoise: a denoiser is a model of its own; fit it by itself")
     for task in options["tasks"]:

@@ -1,4 +1,4 @@
-"""Tasks: questions put to a fitted Autoencoder. A task of rows is one file and one import here.
+"""Tasks: questions put to a fitted Autoencoder.
 
 The task modules imported here are light: they import torch and pyarrow when they answer, so that
 `keyhole --help` can list them. The other names are imported when they are first used.
@@ -7,12 +7,9 @@ The task modules imported here are light: they import torch and pyarrow when the
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from keyhole.tasks.base import Task
+from keyhole.tasks.base import Embed, Reconstruct, Score, Task
 from keyhole.tasks.detect.task import Detect
-from keyhole.tasks.embed import Embed
 from keyhole.tasks.impute import Impute
-from keyhole.tasks.reconstruct import Reconstruct
-from keyhole.tasks.score import Score
 
 if TYPE_CHECKING:
     from keyhole.tasks.denoise.denoiser import Denoiser
