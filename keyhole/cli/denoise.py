@@ -55,7 +55,7 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
     """Fit a denoiser to the images of DATA, save it, and write its page."""
     from keyhole.core.progress import progress
     from keyhole.data.images import open_images
-    from keyhole.tasks.denoise.denoiser import Denoiser
+    from keyhole.tasks.denoiser import Denoiser
 
     denoiser = Denoiser(**_arguments(options), random_state=options["seed"])
     with spoken_warnings(say), time_to_write(page=not options["no_report"]):
@@ -107,7 +107,7 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     from keyhole.core.outputs import Output, check_outputs
     from keyhole.data.images import open_images
     from keyhole.jobs.images import denoise_files
-    from keyhole.tasks.denoise.denoiser import Denoiser
+    from keyhole.tasks.denoiser import Denoiser
 
     say = Say(options["quiet"])
     outputs = [Output("-o", out, "images", joins=True)]
@@ -152,7 +152,7 @@ def _say_rest(done: Any, say: Say) -> None:
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The denoiser's arguments from the options of fit."""
     from keyhole.core.parts import parse
-    from keyhole.tasks.denoise.denoiser import own_training
+    from keyhole.tasks.denoiser import own_training
 
     import keyhole.model.nets.unet  # noqa: F401, isort: skip  (registers its kind)
 

@@ -24,7 +24,7 @@ from keyhole.data.images import ImageFile, Images, warn_infinite
 from keyhole.errors import DataError, FileError
 from keyhole.jobs.files import Progress
 from keyhole.modalities.tiles.scaling import NoiseEstimates
-from keyhole.tasks.denoise.denoiser import Denoiser
+from keyhole.tasks.denoiser import Denoiser
 
 if TYPE_CHECKING:
     import pyarrow as pa

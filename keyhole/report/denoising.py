@@ -16,12 +16,11 @@ from keyhole.report.anomaly_maps import ends_of, png
 from keyhole.report.facts import Fact, made_with
 from keyhole.report.page import fill
 from keyhole.report.words import count, number, plain
-from keyhole.tasks.denoise.judge import judged
 
 if TYPE_CHECKING:
     from keyhole.data.images import Image, Images
     from keyhole.modalities.tiles.scaling import NoiseScaler
-    from keyhole.tasks.denoise.denoiser import Denoiser
+    from keyhole.tasks.denoiser import Denoiser
 
 
 MOST_SHOWN = 6
@@ -144,7 +143,7 @@ def _scores(denoiser: Denoiser) -> list[tuple[str, str, str, float, bool]]:
 def _shown(
     denoiser: Denoiser, image: Image, unit: NoiseScaler, clean: Image | None
 ) -> DenoisedExample:
-    judgement = judged(denoiser.image_denoiser, image, unit, clean)
+    judgement = denoiser.image_denoiser.judged(image, unit, clean)
     before, after = denoiser.image_denoiser.middle(image, unit, SIDE)
     ends = ends_of(before)
     level = judgement.before.level(np.nan_to_num(after))

@@ -11,7 +11,7 @@ from keyhole.errors import SettingError
 from keyhole.report.denoising import write_denoising
 from keyhole.report.page import render
 from keyhole.report.rows import ScoredRows, score_rows
-from keyhole.tasks.denoise.denoiser import Denoiser
+from keyhole.tasks.denoiser import Denoiser
 from keyhole.tasks.detect.detector import AnomalyDetector
 
 

@@ -12,7 +12,7 @@ from keyhole.tasks.detect.task import Detect
 from keyhole.tasks.impute import Impute
 
 if TYPE_CHECKING:
-    from keyhole.tasks.denoise.denoiser import Denoiser
+    from keyhole.tasks.denoiser import Denoiser
     from keyhole.tasks.detect.answer import Answer, Reason
     from keyhole.tasks.detect.detector import AnomalyDetector
     from keyhole.tasks.detect.evaluate import Evaluation, evaluate
@@ -41,7 +41,7 @@ _LATE = {
     "AnomalyDetector": "detect.detector",
     "Answer": "detect.answer",
     "Reason": "detect.answer",
-    "Denoiser": "denoise.denoiser",
+    "Denoiser": "denoiser",
     "Evaluation": "detect.evaluate",
     "Generator": "generate.generator",
     "Judgement": "generate.judge",
