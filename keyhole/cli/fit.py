@@ -205,7 +205,7 @@ def _check_outputs(data: str, out: str, page: str, options: dict[str, Any]) -> N
 def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
     """The fitted detector, or the generator for --for sample alone."""
     from keyhole.core.progress import progress
-    from keyhole.tasks.generate.generator import PRIOR_SHARE, forget_rules
+    from keyhole.tasks.generator import PRIOR_SHARE, forget_rules
 
     checkpoint = f"{out.rstrip('/')}.part"
     estimator = _estimator(data, options)
@@ -234,7 +234,7 @@ def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
 def _estimator(data: str, options: dict[str, Any]) -> Any:
     from keyhole.autoencoder.estimator import Autoencoder
     from keyhole.tasks import AnomalyDetector, Generator
-    from keyhole.tasks.generate.generator import generating
+    from keyhole.tasks.generator import generating
 
     parts, seed = parts_of(options), options["seed"]
     if options["tasks"] == (SAMPLE,):

@@ -20,7 +20,7 @@ from keyhole.report.anomaly_maps import png
 from keyhole.report.charts import INK, NET, OTHER, Chart, across, upward
 from keyhole.report.facts import bar_length
 from keyhole.report.words import number, percent, plain
-from keyhole.tasks.generate.generator import Generator
+from keyhole.tasks.generator import Generator
 from keyhole.tasks.interpret.cards import Card, cards
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.explain import explain
 from keyhole.tasks.detect.patterns import Pattern, shared
 from keyhole.tasks.detect.scorer import ScoredBlock
-from keyhole.tasks.monitor.drift import Drift
+from keyhole.tasks.drift import Drift
 
 ALL_NAMED = 2_000  # rows; if there are more, only the strongest have names
 MOST_STRONGEST = 200  # rows of the map that have a name and reasons

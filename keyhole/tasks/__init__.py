@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from keyhole.tasks.detect.answer import Answer, Reason
     from keyhole.tasks.detect.detector import AnomalyDetector
     from keyhole.tasks.detect.evaluate import Evaluation, evaluate
-    from keyhole.tasks.generate.generator import Generator
-    from keyhole.tasks.generate.judge import Judgement, judge
+    from keyhole.tasks.generator import Generator
+    from keyhole.tasks.realism import Judgement, judge
 
 __all__ = [
     "AnomalyDetector",
@@ -43,10 +43,10 @@ _LATE = {
     "Reason": "detect.answer",
     "Denoiser": "denoiser",
     "Evaluation": "detect.evaluate",
-    "Generator": "generate.generator",
-    "Judgement": "generate.judge",
+    "Generator": "generator",
+    "Judgement": "realism",
     "evaluate": "detect.evaluate",
-    "judge": "generate.judge",
+    "judge": "realism",
 }
 
 

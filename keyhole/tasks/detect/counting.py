@@ -16,7 +16,7 @@ from keyhole.tasks.detect.calibration import Discoveries
 from keyhole.tasks.detect.drafts import Draft
 from keyhole.tasks.detect.explain import explain
 from keyhole.tasks.detect.patterns import Pattern, shared
-from keyhole.tasks.monitor.drift import Drift
+from keyhole.tasks.drift import Drift
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -32,7 +32,7 @@ from keyhole.tasks.detect.drafts import Draft
 from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
 from keyhole.tasks.detect.scorer import ScoredBlock, Scorer, kept_of
-from keyhole.tasks.monitor.drift import Drift
+from keyhole.tasks.drift import Drift
 
 
 def anomaly_map_of(scorer: Scorer, batch: Batch) -> np.ndarray:
