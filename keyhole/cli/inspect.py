@@ -187,7 +187,7 @@ def inspect(model: str, codes: bool, as_json: bool) -> None:
 
 
 def _cards(model: Any) -> list[Any]:
-    from keyhole.tasks.interpret.cards import cards
+    from keyhole.tasks.cards import cards
 
     with spoken_warnings(Say(False)):
         return cards(model, most=MOST_CARDS)
@@ -195,7 +195,7 @@ def _cards(model: Any) -> list[Any]:
 
 def _codes(code_cards: list[Any], width: int) -> list[str]:
     """The cards as lines."""
-    from keyhole.tasks.interpret.cards import lines
+    from keyhole.tasks.cards import lines
 
     texts = []
     for card in code_cards:

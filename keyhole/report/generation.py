@@ -20,8 +20,8 @@ from keyhole.report.anomaly_maps import png
 from keyhole.report.charts import INK, NET, OTHER, Chart, across, upward
 from keyhole.report.facts import bar_length
 from keyhole.report.words import number, percent, plain
+from keyhole.tasks.cards import Card, cards
 from keyhole.tasks.generator import Generator
-from keyhole.tasks.interpret.cards import Card, cards
 
 if TYPE_CHECKING:
     import pyarrow as pa
