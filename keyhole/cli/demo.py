@@ -25,7 +25,7 @@ def clean_images(page: str, seed: int, say: Say) -> None:
     import numpy as np
 
     from keyhole.data.images import open_images
-    from keyhole.report.denoising import in_words, write_denoising
+    from keyhole.report.images import in_words, write_denoising
     from keyhole.tasks import Denoiser
     from keyhole.training import TrainingConfig
 

@@ -79,7 +79,7 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
     denoiser.save(out)
     say("wrote", out)
     if not options["no_report"]:
-        from keyhole.report.denoising import write_denoising
+        from keyhole.report.images import write_denoising
 
         known = truth if denoiser.comparison_.clean == "partners" else None
         write_denoising(page, denoiser, images, known)
@@ -128,7 +128,7 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     _say_rest(done, say)
     say("wrote", out)
     if options["report"]:
-        from keyhole.report.denoising import write_denoising
+        from keyhole.report.images import write_denoising
 
         write_denoising(options["report"], denoiser, images)
         say("wrote", options["report"])
@@ -210,7 +210,7 @@ def _say_skipped(images: Any, say: Say) -> None:
 
 
 def _say_verdict(denoiser: Any, say: Say) -> None:
-    from keyhole.report.denoising import in_words
+    from keyhole.report.images import in_words
 
     size = sum(weight.numel() for weight in denoiser.model_.network.parameters())
     kind = denoiser.model_.parts.corruption.kind.replace("_", " ")

@@ -115,7 +115,7 @@ class PageAndMaps:
 
             self.page = RowCollector(task.detector)
         if options["anomaly_map"]:
-            from keyhole.report.anomaly_maps import AnomalyMaps
+            from keyhole.report.images import AnomalyMaps
 
             self.maps = AnomalyMaps(options["anomaly_map"], task.detector)
         task.outputs = [output for output in (self.page, self.maps) if output is not None]
@@ -129,7 +129,7 @@ class PageAndMaps:
             write_report(self.options["report"], self.task.detector.autoencoder_, scored)
             say("wrote", self.options["report"])
         if self.maps is not None:
-            from keyhole.report.anomaly_maps import HOTTEST
+            from keyhole.report.images import HOTTEST
 
             say("maps", f"{self.maps.count:,} anomaly maps, brightest from {HOTTEST:g} times the "
                 "usual on")  # fmt: skip

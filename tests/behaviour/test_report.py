@@ -14,7 +14,7 @@ from keyhole import Autoencoder
 from keyhole.core.files import FileError
 from keyhole.model.bottlenecks import Plain
 from keyhole.report import ScoredRows, render, score_rows, write_report
-from keyhole.report.codemap import choose, pack
+from keyhole.report.rows import choose, pack
 from keyhole.tasks import AnomalyDetector
 from keyhole.tasks.detect.patterns import Pattern
 from keyhole.training import TrainingConfig
