@@ -100,6 +100,8 @@ def _of_model(estimator: Autoencoder) -> dict[str, Any]:
         "more_columns": more_columns,
         "making": facts.made_with(vars(model.parts), model.fingerprint),
         "scored": None,
+        "name": "",
+        "lead": "",
     }
 
 
@@ -109,7 +111,7 @@ def _of_rows(scored: ScoredRows, packed: CodeMap) -> dict[str, Any]:
     return {
         "scored": scored,
         "name": plain(scored.name, 120),
-        "summary": facts.rows_in_words(scored),
+        "lead": facts.rows_in_words(scored),
         "remarks": [plain(remark, 400) for remark in scored.remarks],
         "calibrated": facts.calibrated(scored),
         "trust": facts.trust(scored),

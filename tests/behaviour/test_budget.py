@@ -12,6 +12,7 @@ from keyhole.cli import run
 from keyhole.core.progress import Clock, clock, wall_clock, while_time_is_left
 from keyhole.data.images import open_images
 from keyhole.modalities.tiles.scaling import NoiseEstimates
+from keyhole.report.images import render_denoising
 from keyhole.training.config import PARTS, Pace, rate_at
 from keyhole.training.loop import Run
 
