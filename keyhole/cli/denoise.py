@@ -1,6 +1,5 @@
 """keyhole denoise, and the part of keyhole fit that trains a denoiser."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +8,16 @@ import click
 from keyhole.cli.common import (
     OnlyFor,
     Say,
+    kilobytes,
     machine_options,
     model_argument,
+    resumable,
     rows_progress,
     spoken_warnings,
     time_to_write,
     use_machine,
+    weight_count,
+    with_options,
 )
 from keyhole.core.progress import stage
 
@@ -35,26 +38,23 @@ axes_settings: dict[str, Any] = {
 }
 
 
-def image_options(command: Any) -> Any:
-    """--noise, --clean, --axes, --bad, --no-fallback: the options of `fit` for images."""
-    denoise_only: dict[str, Any] = {"cls": OnlyFor, "only": VERB}
-    for option in (
-        click.option("--no-fallback", is_flag=True, **denoise_only,
-                     help="Images: use the net even if a filter does better."),
-        bad_option,
-        click.option("--axes", **denoise_only, **axes_settings),
-        click.option("--clean", type=click.Path(), **denoise_only,
-                     help="Images: clean or second ones, one for each."),
-        click.option("--noise", **denoise_only, **noise_settings),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+DENOISE_ONLY: dict[str, Any] = {"cls": OnlyFor, "only": VERB}
+image_options = with_options(
+    click.option("--noise", **DENOISE_ONLY, **noise_settings),
+    click.option("--clean", type=click.Path(), **DENOISE_ONLY,
+                 help="Images: clean or second ones, one for each."),
+    click.option("--axes", **DENOISE_ONLY, **axes_settings),
+    bad_option,
+    click.option("--no-fallback", is_flag=True, **DENOISE_ONLY,
+                 help="Images: use the net even if a filter does better."),
+)  # fmt: skip
 
 
 def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: Say) -> None:
     """Fit a denoiser to the images of DATA, save it, and write its page."""
     from keyhole.core.progress import progress
     from keyhole.data.images import open_images
+    from keyhole.report.images import in_words, write_denoising
     from keyhole.tasks.denoiser import Denoiser
 
     denoiser = Denoiser(**_arguments(options), random_state=options["seed"])
@@ -65,25 +65,20 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
         truth = options["clean"] and open_images(options["clean"], axes=options["axes"])
         _say_pairs(images, truth, say)
         checkpoint = f"{out.rstrip('/')}.part"
-        try:
+        with resumable(checkpoint, say):
             denoiser.fit(images, truth, checkpoint=checkpoint,
                          on_evaluate=None if options["quiet"] else progress(),
                          on_data_ready=lambda x, noise: _say_noise(x, noise, say))  # fmt: skip
-        except KeyboardInterrupt:
-            saved = f"saved in {checkpoint}: the same command continues from there"
-            say.warn(
-                saved if os.path.exists(checkpoint) else "stopped before anything was learned"
-            )
-            raise
-    _say_verdict(denoiser, say)
+    kind = denoiser.model_.parts.corruption.kind.replace("_", " ")
+    say("model", f"{weight_count(denoiser):,} weights, trained with the corruption {kind}")
+    say("scores", in_words(denoiser))
+    say.verdict(denoiser)
     denoiser.save(out)
     say("wrote", out)
     if not options["no_report"]:
-        from keyhole.report.images import write_denoising
-
         known = truth if denoiser.comparison_.clean == "partners" else None
         write_denoising(page, denoiser, images, known)
-        say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
+        say("wrote", f"{page} ({kilobytes(page)}, opens offline)")
 
 
 @click.command(short_help="Images without their noise, in the formats they came in.")
@@ -117,11 +112,14 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     with spoken_warnings(say):
         denoiser = Denoiser.load(model)
         use_machine(denoiser, options["threads"], options["device"])
-        _configure(denoiser, options)
+        given = {name: options[name] for name in ("noise", "axes") if options[name] is not None}
+        denoiser.set_params(**given).parts()  # raises for invalid settings
         images = open_images(data, axes=denoiser.axes, bad=options["bad"])
         _say_skipped(images, say)
-        with rows_progress(VERB, len(images), options["quiet"], "images") as heard:
-            done = denoise_files(denoiser, images, out, force=options["force"], on_progress=heard)
+        with rows_progress(VERB, len(images), options["quiet"], "images") as on_progress:
+            done = denoise_files(
+                denoiser, images, out, force=options["force"], on_progress=on_progress
+            )
     method = denoiser.comparison_.method
     earlier = f", {done.reused:,} of them by an earlier run" if done.reused else ""
     say(VERB, f"{done.images:,} images in {done.files:,} files{earlier}, by the {method}")
@@ -158,33 +156,23 @@ def _arguments(options: dict[str, Any]) -> dict[str, Any]:
 
     parts = {n: parse(n, options[n]) for n in ("net", "head", "corruption") if options[n]}
     training = own_training()
-    training.steps, training.batch, training.device = (
-        options["steps"],
-        options["batch"],
-        options["device"],
-    )
-    training.time_budget_s = options["time_budget"]
+    training.set_params(
+        steps=options["steps"], batch=options["batch"], device=options["device"],
+        time_budget_s=options["time_budget"],
+    )  # fmt: skip
     if options["learning_rate"] is not None:
         training.learning_rate = options["learning_rate"]
-    images = {"noise": options["noise"], "axes": options["axes"]}
-    return {**parts, "training": training, **images, "fallback": not options["no_fallback"]}
-
-
-def _configure(denoiser: Any, options: dict[str, Any]) -> None:
-    """Replace the settings of fit by those of the command line."""
-    for name in ("noise", "axes"):
-        if options[name] is not None:
-            denoiser.set_params(**{name: options[name]})
-    denoiser.parts()  # raises for invalid settings
+    return {
+        **parts, "training": training, "noise": options["noise"], "axes": options["axes"],
+        "fallback": not options["no_fallback"],
+    }  # fmt: skip
 
 
 def _say_noise(images: Sequence[Any], noise: Any, say: Say) -> None:
     sizes = sorted({(p.height, p.width, p.channels) for p in images})
-    first, last = sizes[0], sizes[-1]
-    size = " x ".join(map(str, first[:2]))
-    if len(sizes) > 1:
-        size += f" to {' x '.join(map(str, last[:2]))}"
-    colour = "grey" if first[2] == 1 else f"{first[2]} channels"
+    ends = [f"{height} x {width}" for height, width, _ in (sizes[0], sizes[-1])]
+    size = " to ".join(ends if len(sizes) > 1 else ends[:1])
+    colour = "grey" if sizes[0][2] == 1 else f"{sizes[0][2]} channels"
     say("data", f"{len(images):,} images, {size} pixels, {colour}")
     say("noise", noise.describe(None))
 
@@ -207,15 +195,3 @@ def _say_skipped(images: Any, say: Say) -> None:
         say.warn(f"left out: {file.name}: {file.why}")
     if images.skipped:
         say("data", f"{len(images.skipped):,} files were left out, {len(images.files):,} read")
-
-
-def _say_verdict(denoiser: Any, say: Say) -> None:
-    from keyhole.report.images import in_words
-
-    size = sum(weight.numel() for weight in denoiser.model_.network.parameters())
-    kind = denoiser.model_.parts.corruption.kind.replace("_", " ")
-    say("model", f"{size:,} weights, trained with the corruption {kind}")
-    say("scores", in_words(denoiser))
-    say("verdict", denoiser.verdict_)
-    for finding in denoiser.findings_:
-        say.warn(f"{finding.code} {finding.title}: {finding.text}")
