@@ -117,13 +117,13 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
         images = open_images(data, axes=denoiser.axes, bad=options["bad"])
         _say_skipped(images, say)
         with rows_progress(VERB, len(images), options["quiet"], "images") as on_progress:
-            done = denoise_files(
+            copies = denoise_files(
                 denoiser, images, out, force=options["force"], on_progress=on_progress
             )
     method = denoiser.comparison_.method
-    earlier = f", {done.reused:,} of them by an earlier run" if done.reused else ""
-    say(VERB, f"{done.images:,} images in {done.files:,} files{earlier}, by the {method}")
-    _say_rest(done, say)
+    earlier = f", {copies.reused:,} of them by an earlier run" if copies.reused else ""
+    say(VERB, f"{copies.images:,} images in {copies.files:,} files{earlier}, by the {method}")
+    _say_rest(copies, say)
     say("wrote", out)
     if options["report"]:
         from keyhole.report.images import write_denoising
@@ -132,19 +132,19 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
         say("wrote", options["report"])
 
 
-def _say_rest(done: Any, say: Say) -> None:
+def _say_rest(copies: Any, say: Say) -> None:
     """Print which pixels were clipped, which images were unchanged, and which noise remains."""
-    if done.clipped:
-        say("clipped", f"{done.clipped:,} pixels are outside the range of the files' type")
-    if done.noiseless:
-        some = ", ".join(done.noiseless[:5])
-        say("unchanged", f"no noise was found in {len(done.noiseless):,} images: {some}")
-    if done.striped:
-        some = ", ".join(done.striped[:5])
-        say.warn(f"noise shared by rows or columns is not removed in {len(done.striped):,} "
+    if copies.clipped:
+        say("clipped", f"{copies.clipped:,} pixels are outside the range of the files' type")
+    if copies.noiseless:
+        some = ", ".join(copies.noiseless[:5])
+        say("unchanged", f"no noise was found in {len(copies.noiseless):,} images: {some}")
+    if copies.striped:
+        some = ", ".join(copies.striped[:5])
+        say.warn(f"noise shared by rows or columns is not removed in {len(copies.striped):,} "
                  f"images: {some}")  # fmt: skip
-    if done.lossy:
-        say.warn(f"{len(done.lossy):,} files were written in a lossy format: {done.lossy[0]}")
+    if copies.lossy:
+        say.warn(f"{len(copies.lossy):,} files were written in a lossy format: {copies.lossy[0]}")
 
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:

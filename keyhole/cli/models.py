@@ -240,8 +240,8 @@ def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> lis
         f"torch {about.get('torch')}",
         f"data      {model.model_.rows:,} rows x {len(table.columns)} columns, "
         f"fingerprint {model.model_.fingerprint}",
-        f"shape     {len(table.layout)} features -> {evidence['width']} codes, {weight_count(model):,} weights, "
-        f"{model.model_.network.shape.members} member(s)",
+        f"shape     {len(table.layout)} features -> {evidence['width']} codes, "
+        f"{weight_count(model):,} weights, {model.model_.network.shape.members} member(s)",
         f"parts     {', '.join(repr(part) for part in vars(model.model_.parts).values())}",
         f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; "
         f"{run.ended}",

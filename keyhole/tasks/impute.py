@@ -137,8 +137,8 @@ class Impute(Task):
 
     def _free(self, batch: Batch, lawful: Lawful) -> dict[str, np.ndarray]:
         """For each column of a rule the rows with a gap there."""
-        layout, observed = self.autoencoder.model_.modality.layout, batch.observed.cpu().numpy()
-        return {c.name: ~observed[:, layout.features(c.name)].any(1) for c in lawful.columns}
+        layout, gaps = self.autoencoder.model_.modality.layout, ~batch.observed.cpu().numpy()
+        return {c.name: gaps[:, layout.features(c.name)].all(1) for c in lawful.columns}
 
     def answer(self, X: Any) -> Any:
         """X without gaps, in its own kind: types, labels and index of a frame stay as they are.

@@ -193,8 +193,12 @@ def _targets(tables: Tables) -> list[int]:
     """The first columns of 2 to 20 levels, or else of numbers that vary."""
     real = np.vstack([tables.train, tables.held_out])
     count = [len(np.unique(x[~np.isnan(x)])) for x in real.T]
-    levels = [i for i in np.flatnonzero(tables.levels) if 2 <= count[i] <= MAX_CLASSES]
-    return (levels or [i for i in np.flatnonzero(~tables.levels) if count[i] > 1])[:MAX_TARGETS]
+    targets = [
+        i for i, level in enumerate(tables.levels) if level and 2 <= count[i] <= MAX_CLASSES
+    ]
+    if not targets:
+        targets = [i for i, level in enumerate(tables.levels) if not level and count[i] > 1]
+    return targets[:MAX_TARGETS]
 
 
 def _score(
