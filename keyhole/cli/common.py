@@ -187,6 +187,16 @@ def nats(value: float | None) -> str:
     return "?" if value is None else f"{value:.2f}"
 
 
+def costs_in_words(evidence: dict[str, Any], pca: str) -> str:
+    """What masked and visible values of held-out rows cost the net, PCA and the mean."""
+    guessed, pca_guessed, mean, rebuilt, pca_rebuilt = (
+        nats(evidence[f"{name}_nats"])
+        for name in ("guessed", "pca_guessed", "mean", "rebuilt", "pca_rebuilt")
+    )
+    masked = f"{guessed} nats a row ({pca} {pca_guessed}, mean {mean})"
+    return f"{masked}; visible {rebuilt} (PCA {pca_rebuilt})"
+
+
 def alarms_in_words(detector: Any) -> str:
     """The false alarm rate, the threshold, and the limits of the calibration."""
     from keyhole.tasks.detect.calibration import trust_in_words

@@ -23,21 +23,13 @@ from keyhole.core.progress import stage
 
 VERB = "denoise"
 bad_option = click.option(
-    "--bad",
-    type=click.Choice(["refuse", "skip"]),
-    default="refuse",
-    show_default=True,
+    "--bad", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True,
     help="Refuse or skip files that cannot be read.",
-)
-noise_settings: dict[str, Any] = {
-    "type": float, "metavar": "SD", "help": "The noise's standard deviation.  [default: measured]",
-}  # fmt: skip
-axes_settings: dict[str, Any] = {
-    "metavar": "LETTERS",
-    "help": "Axes of stacks, such as ZYX or TYXC.",
-}
-
-
+)  # fmt: skip
+noise_help = "The noise's standard deviation.  [default: measured]"
+noise_settings: dict[str, Any] = {"type": float, "metavar": "SD", "help": noise_help}
+axes_help = "Axes of stacks, such as ZYX or TYXC."
+axes_settings: dict[str, Any] = {"metavar": "LETTERS", "help": axes_help}
 DENOISE_ONLY: dict[str, Any] = {"cls": OnlyFor, "only": VERB}
 image_options = with_options(
     click.option("--noise", **DENOISE_ONLY, **noise_settings),

@@ -10,10 +10,10 @@ from keyhole.cli.common import (
     OnlyFor,
     Say,
     alarms_in_words,
+    costs_in_words,
     data_argument,
     kilobytes,
     machine_options,
-    nats,
     resumable,
     rules_in_words,
     spoken_warnings,
@@ -274,11 +274,8 @@ def _say_model(model: Any, say: Say) -> None:
     if model.model_.width_choice is not None:
         say("width", model.model_.width_choice.why)
     say("model", f"{shape}, {weight_count(model):,} weights{folds}")
-    say("held out", (
-        f"masked values cost {nats(evidence['guessed_nats'])} nats a row (PCA-{evidence['width']} "
-        f"{nats(evidence['pca_guessed_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
-        f"{nats(evidence['rebuilt_nats'])} (PCA {nats(evidence['pca_rebuilt_nats'])})"
-    ))  # fmt: skip
+    costs = costs_in_words(evidence, f"PCA-{evidence['width']}")
+    say("held out", f"masked values cost {costs}")
 
 
 def _check_tasks(options: dict[str, Any]) -> None:

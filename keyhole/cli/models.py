@@ -8,6 +8,7 @@ import click
 from keyhole.cli.common import (
     Say,
     alarms_in_words,
+    costs_in_words,
     data_argument,
     json_option,
     load_detector,
@@ -245,9 +246,7 @@ def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> lis
         f"parts     {', '.join(repr(part) for part in vars(model.model_.parts).values())}",
         f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; "
         f"{run.ended}",
-        f"held out  masked values {nats(evidence['guessed_nats'])} nats a row (PCA "
-        f"{nats(evidence['pca_guessed_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
-        f"{nats(evidence['rebuilt_nats'])} (PCA {nats(evidence['pca_rebuilt_nats'])})",
+        f"held out  masked values {costs_in_words(evidence, 'PCA')}",
         *_width(model.model_.width_choice),
         f"verdict   {model.verdict_}",
         *(f"warning   {f.code} {f.title}: {f.text}" for f in model.findings_),

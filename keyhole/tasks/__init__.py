@@ -20,21 +20,8 @@ if TYPE_CHECKING:
     from keyhole.tasks.realism import Judgement, judge
 
 __all__ = [
-    "AnomalyDetector",
-    "Answer",
-    "Denoiser",
-    "Detect",
-    "Embed",
-    "Evaluation",
-    "Generator",
-    "Impute",
-    "Judgement",
-    "Reason",
-    "Reconstruct",
-    "Score",
-    "Task",
-    "evaluate",
-    "judge",
+    "AnomalyDetector", "Answer", "Denoiser", "Detect", "Embed", "Evaluation", "Generator",
+    "Impute", "Judgement", "Reason", "Reconstruct", "Score", "Task", "evaluate", "judge",
 ]  # fmt: skip
 
 _LATE = {
