@@ -144,22 +144,15 @@ def anomalies(scored: ScoredRows, points: dict[int, int]) -> list[Anomaly]:
     rows = []
     for row in map(int, scored.strongest(MAX_ANOMALIES)):
         cells = [
-            (
-                plain(name),
-                plain(value, 160),
-                plain(expected, 160),
-                percent(share),
-                bar_length(share),
-            )
-            for name, value, expected, share in scored.reasons.get(row, [])
+            (plain(name), plain(value, 160), plain(usual, 160), percent(share), bar_length(share))
+            for name, value, usual, share in scored.reasons.get(row, [])
         ]
         alarm = bool(scored.alarm[row])
+        score = times(float(scored.anomaly_score[row]), float(scored.score_std[row]))
         rows.append(
             Anomaly(
                 name=plain(scored.ids[row]),
-                anomaly_score=times(
-                    float(scored.anomaly_score[row]), float(scored.score_std[row])
-                ),
+                anomaly_score=score,
                 p_value=chance(float(scored.p_value[row])),
                 alarm=alarm,
                 point=points.get(row),

@@ -138,7 +138,7 @@ class Impute(Task):
     def _free(self, batch: Batch, lawful: Lawful) -> dict[str, np.ndarray]:
         """For each column of a rule the rows with a gap there."""
         layout, gaps = self.autoencoder.model_.modality.layout, ~batch.observed.cpu().numpy()
-        return {c.name: gaps[:, layout.features(c.name)].all(1) for c in lawful.columns}
+        return {c.name: gaps[:, layout.features(c.name)].all(1) for c in lawful.columns}  # pyright: ignore
 
     def answer(self, X: Any) -> Any:
         """X without gaps, in its own kind: types, labels and index of a frame stay as they are.
