@@ -1,9 +1,9 @@
 """The commands of tasks, built from the task registry, and keyhole sample."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
@@ -27,20 +27,12 @@ from keyhole.tasks import Detect, Task
 BLOCK_ROWS = 16_384  # drawn at a time
 
 
-class Extras(Protocol):
-    """What a command makes of the rows beside their answers, by options of its own."""
-
-    def finish(self, source: Any, say: Say) -> int:
-        """Write what is left once all rows of the source are answered; the exit code."""
-        ...
-
-
 def task_command(
     task_class: type[Task],
     outputs: tuple[Any, ...] = (),
-    extras: Callable[[Any, dict[str, Any]], Extras] | None = None,
+    extras: "type[PageAndMaps] | None" = None,
 ) -> click.Command:
-    """`keyhole VERB MODEL DATA`; `outputs` are options of `extras`, made before rows are read."""
+    """`keyhole VERB MODEL DATA`; `extras` makes `outputs`, which are options of the command."""
 
     def answer(model: str, data: str, **options: Any) -> int:
         say = Say(options["quiet"])
@@ -55,15 +47,11 @@ def task_command(
 
     own_options = [
         click.option(
-            f"--{option.name.replace('_', '-')}",
-            type=option.type,
-            default=option.default,
-            show_default=option.default is not None,
-            metavar=option.metavar,
-            help=option.help,
+            f"--{own.name.replace('_', '-')}", type=own.type, default=own.default,
+            show_default=own.default is not None, metavar=own.metavar, help=own.help,
         )
-        for option in task_class.options
-    ]
+        for own in task_class.options
+    ]  # fmt: skip
     options = with_options(
         model_argument, data_argument, output_options, json_option, *own_options, *outputs,
         machine_options,
@@ -87,15 +75,9 @@ def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> tuple[A
         source.wanted = [name for name in columns if name in source.names]
     with rows_progress(task.verb, source.rows, options["quiet"]) as on_progress:
         rows = answer_file(
-            task.answerer(),
-            source,
-            options["out"],
-            chunk=CHUNK_ROWS,
-            settings=task.settings(),
-            json_lines=options["as_json"],
-            raw_text=options["raw_text"],
-            on_progress=on_progress,
-        )
+            task.answerer(), source, options["out"], chunk=CHUNK_ROWS, settings=task.settings(),
+            json_lines=options["as_json"], raw_text=options["raw_text"], on_progress=on_progress,
+        )  # fmt: skip
     if rows == 0:
         raise DataError(f"{source.name} holds a header but no rows: nothing to answer")
     if options["out"] != "-":
