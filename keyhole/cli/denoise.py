@@ -140,7 +140,6 @@ def _say_rest(copies: Any, say: Say) -> None:
 
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """The denoiser's arguments from the options of fit."""
     from keyhole.core.parts import parse
     from keyhole.tasks.denoiser import own_training
 

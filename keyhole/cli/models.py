@@ -192,7 +192,6 @@ def _cards(model: Any) -> list[Any]:
 
 
 def _codes(code_cards: list[Any], width: int) -> list[str]:
-    """The cards as lines."""
     from keyhole.tasks.cards import lines
 
     texts = []
@@ -226,7 +225,6 @@ def _width(choice: Any) -> list[str]:
 
 
 def _calibration(detector: Any) -> list[str]:
-    """The false alarm rate and the number of reference rows."""
     return [
         f"alarms    {alarms_in_words(detector)}",
         f"reference {len(detector.scorer_.reference):,} rows saved to compare with, of "

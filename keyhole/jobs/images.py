@@ -161,7 +161,6 @@ def _copied(
     force: bool,
     on_progress: Progress,
 ) -> Written:
-    """Write the denoised copy of one file."""
     note = f"Denoised by keyhole, model {denoiser.model_.fingerprint}; not for diagnosis"
     noiseless, striped = [], []
     with file.copy_to(path, note=note, force=force) as copy:

@@ -147,7 +147,6 @@ def samples(model: Autoencoder) -> DrawnRows | None:
 
 
 def _urls(images: np.ndarray | None) -> list[str]:
-    """Each image as the URL of a PNG."""
     if images is None:
         return []
     return [png(x if x.ndim == 3 else x[..., None]) for x in images.astype(np.float32)]

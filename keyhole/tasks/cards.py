@@ -232,7 +232,6 @@ def _card(
     driven_by: list[tuple[str, float]],
     stability: list[float] | None,
 ) -> Card:
-    """The card of a dimension that moves."""
     drives = [e for e in effects if e.strength >= MIN_STRENGTH][:MAX_DRIVES]
     driven_by = driven_by[:MAX_DRIVEN_BY]
     names = dict.fromkeys([e.column for e in drives[:MAX_TEXTS]] + [n for n, _ in driven_by])

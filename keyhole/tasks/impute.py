@@ -114,7 +114,6 @@ class Impute(Task):
         return batch, guessed
 
     def _drawn(self, rows: Rows, batch: Batch, start: int, draw: int) -> Any:
-        """A table of values drawn for the gaps."""
         import torch
 
         from keyhole.autoencoder.sampling import draw_gaps

@@ -88,7 +88,6 @@ def _codes(arrays: list[Any], real: int) -> np.ndarray:
 
 
 def _total_variation(real: np.ndarray, made: np.ndarray) -> float:
-    """Total variation between two samples of codes."""
     size = int(max(real.max(), made.max())) + 1
     shares = [np.bincount(x.astype(np.int64), minlength=size) / len(x) for x in (real, made)]
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
