@@ -1,7 +1,7 @@
 """The commands of tasks, built from the task registry, and keyhole sample."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,7 +30,7 @@ BLOCK_ROWS = 16_384  # drawn at a time
 def task_command(
     task_class: type[Task],
     outputs: tuple[Any, ...] = (),
-    extras: "type[PageAndMaps] | None" = None,
+    extras: Callable[[Any, dict[str, Any]], Any] | None = None,
 ) -> click.Command:
     """`keyhole VERB MODEL DATA`; `extras` makes `outputs`, which are options of the command."""
 

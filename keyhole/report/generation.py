@@ -114,7 +114,7 @@ def samples(model: Autoencoder) -> DrawnRows | None:
     table, batch = model.model_.modality, reference_rows(model.model_.reference, held_out=True)
     drawn = sampler_of(model).rows(DRAWN, 0)
     prior = model.model_.prior.kind, sampler_of(model).fitted.prior_rows
-    tables = [("drawn", drawn)]
+    tables, real = [("drawn", drawn)], None
     if batch is not None and len(batch):
         real = table.decode_observed(batch.take(slice(0, REAL)))
         tables.append(("real, held out of training", real))
@@ -122,13 +122,12 @@ def samples(model: Autoencoder) -> DrawnRows | None:
         images = [(kind, _urls(table.images(part))) for kind, part in tables]
         return DrawnRows(*prior, images=images)
     if (pixels := _Pixels.of(table)) is not None:
-        real = tables[1:]
         return DrawnRows(
             *prior,
             side=pixels.side,
             drawn_images=pixels.drawn(drawn),
-            real_images=pixels.drawn(real[0][1]) if real else [],
-            way=pixels.drawn(_way(model, batch)) if real and batch is not None else [],
+            real_images=[] if real is None else pixels.drawn(real),
+            way=[] if real is None else pixels.drawn(_way(model, batch)),  # pyright: ignore
             judgement=_judgement(model),
         )
     shown = table.encoded_columns[:MAX_SHOWN_COLUMNS]
@@ -166,7 +165,7 @@ def _judgement(model: Autoencoder) -> list[str]:
 def _way(model: Autoencoder, batch: Batch) -> pa.Table:
     """The expected rows on the straight line from one row's code to the farthest one's."""
     network = model.model_.network
-    codes = network(batch.to(next(network.parameters()).device)).code.mean[0]
+    codes = network(batch.to(model.model_.device)).code.mean[0]
     far = int(torch.cdist(codes[:1], codes)[0].argmax())
     share = torch.linspace(0, 1, STEPS).to(codes)[:, None]
     path = network.bottleneck.project((1 - share) * codes[0] + share * codes[far])
