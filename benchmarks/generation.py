@@ -4,7 +4,7 @@
 
 Halves of a table for training and held out; `Generator` with its defaults is fitted once a seed,
 then a normal, a mixture and a diffusion prior to its codes. Five judgements by
-`keyhole.tasks.generate.judge`, usefulness for the label. `real rows` is half of the held-out rows
+`keyhole.tasks.judge`, usefulness for the label. `real rows` is half of the held-out rows
 judged
 as if it were made: as good as rows can be. On Adult (10,000 made rows) the peers are neighbours
 blended as SMOTE does, a Gaussian copula, and CTGAN's TVAE at its defaults, in an environment and
@@ -27,7 +27,7 @@ from benchmarks import peers
 from benchmarks.common import data, emit
 from keyhole import Generator
 from keyhole.model.priors import Diffusion, Mixture, Normal
-from keyhole.tasks.generate.judge import judge
+from keyhole.tasks import judge
 
 ROWS = {"adult": 10_000, "6_cardio": 2_000, "breast_cancer": 1_000}
 TARGET = {"adult": "salary", "6_cardio": "anomaly", "breast_cancer": "target"}

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from keyhole import __version__
-from keyhole.cli import demo, denoise, fit, inspect, keep, sample, tasks
+from keyhole.cli import demo, denoise, fit, models, tasks
 from keyhole.cli.common import speaking
 from keyhole.tasks import Task
 
@@ -19,7 +19,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs: fit, those of tasks, the others."""
-        return list(dict.fromkeys(["fit", *Task.registry, *self.commands]))
+        return list(dict.fromkeys(["fit", *sorted(Task.registry), *self.commands]))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""
@@ -40,8 +40,8 @@ def cli() -> None:
 
 
 for _command in (
-    fit.fit, tasks.detect, inspect.explain, denoise.denoise, sample.sample, keep.update,
-    keep.calibrate, inspect.evaluate, inspect.inspect, demo.demo,
+    fit.fit, tasks.detect, models.explain, denoise.denoise, tasks.sample, models.update,
+    models.calibrate, models.evaluate, models.inspect, demo.demo,
 ):  # fmt: skip
     cli.add_command(speaking(_command))
 

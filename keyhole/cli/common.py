@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 import sys
 import warnings
@@ -32,29 +33,29 @@ class OnlyFor(click.Option):
         self.only = only
 
 
-def machine_options(command: Command) -> Command:
-    """--threads, --device and --quiet."""
-    for option in (
-        click.option("--quiet", is_flag=True, help="Print only warnings and errors."),
-        click.option(
-            "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps."
-        ),
-        click.option("--threads", type=click.IntRange(1), help="Processor threads to use."),
-    ):
-        command = option(command)
-    return command
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """A decorator that adds these options to a command, in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def output_options(command: Command) -> Command:
-    """-o, --force, --raw-text."""
-    for option in (
-        click.option("--raw-text", is_flag=True, help="Do not escape spreadsheet formulas."),
-        click.option("--force", is_flag=True, help="Replace the output if it exists."),
-        click.option("-o", "--out", default="-", type=click.Path(allow_dash=True),
-                     help="A .csv, .parquet or .jsonl file; - for standard output."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+quiet_option = click.option("--quiet", is_flag=True, help="Print only warnings and errors.")
+machine_options = with_options(
+    click.option("--threads", type=click.IntRange(1), help="Processor threads to use."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps."),
+    quiet_option,
+)
+output_options = with_options(
+    click.option("-o", "--out", default="-", type=click.Path(allow_dash=True),
+                 help="A .csv, .parquet or .jsonl file; - for standard output."),
+    click.option("--force", is_flag=True, help="Replace the output if it exists."),
+    click.option("--raw-text", is_flag=True, help="Do not escape spreadsheet formulas."),
+)  # fmt: skip
 
 
 class Say:
@@ -71,6 +72,12 @@ class Say:
     def warn(self, text: str) -> None:
         """Print one line, always."""
         tell("warning", text)
+
+    def verdict(self, estimator: Any) -> None:
+        """Print how far to trust a fitted estimator, and what the checks object to."""
+        self("verdict", estimator.verdict_)
+        for finding in estimator.findings_:
+            self.warn(f"{finding.code} {finding.title}: {finding.text}")
 
 
 def show(lines: Iterable[str]) -> None:
@@ -106,19 +113,24 @@ def spoken_warnings(say: Say, reword: Callable[[str], str] | None = None) -> Ite
             say.warn(_reword.get()(str(message)))
 
     try:
-        with _warnings_to(show):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", KeyholeWarning)
+            warnings.showwarning = show
             yield
     finally:
         _reword.reset(token)
 
 
 @contextmanager
-def _warnings_to(show: Callable[..., None]) -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", KeyholeWarning)
-        warnings.showwarning = show
+def resumable(checkpoint: str, say: Say) -> Iterator[None]:
+    """If a fit is interrupted, print how to continue it."""
+    try:
         yield
+    except KeyboardInterrupt:
+        saved = f"saved in {checkpoint}: the same command continues from there"
+        say.warn(saved if os.path.exists(checkpoint) else "stopped before anything was learned")
+        raise
 
 
 @contextmanager
@@ -144,8 +156,10 @@ def rows_progress(
         bar.stop()
 
 
-def load_detector(path: str, say: Say, false_alarm_rate: float | None = None) -> Any:
-    """The detector of a bundle, at another false alarm rate if one is given.
+def load_detector(
+    path: str, options: dict[str, Any], say: Say, *, false_alarm_rate: float | None = None
+) -> Any:
+    """The detector of a bundle on its device, at another false alarm rate if one is given.
 
     Raises: BundleError, SettingError.
     """
@@ -153,7 +167,19 @@ def load_detector(path: str, say: Say, false_alarm_rate: float | None = None) ->
     from keyhole.tasks import AnomalyDetector
 
     with spoken_warnings(say):
-        return AnomalyDetector.load(read_bundle(path), false_alarm_rate=false_alarm_rate)
+        detector = AnomalyDetector.load(read_bundle(path), false_alarm_rate=false_alarm_rate)
+    use_machine(detector.autoencoder_, options["threads"], options["device"])
+    return detector
+
+
+def weight_count(model: Any) -> int:
+    """How many numbers the network of a fitted estimator has learned."""
+    return sum(weight.numel() for weight in model.model_.network.parameters())
+
+
+def kilobytes(path: str) -> str:
+    """The size of a file."""
+    return f"{os.path.getsize(path) / 1000:,.0f} kB"
 
 
 def nats(value: float | None) -> str:
@@ -161,11 +187,21 @@ def nats(value: float | None) -> str:
     return "?" if value is None else f"{value:.2f}"
 
 
+def costs_in_words(evidence: dict[str, Any], pca: str) -> str:
+    """What masked and visible values of held-out rows cost the net, PCA and the mean."""
+    guessed, pca_guessed, mean, rebuilt, pca_rebuilt = (
+        nats(evidence[f"{name}_nats"])
+        for name in ("guessed", "pca_guessed", "mean", "rebuilt", "pca_rebuilt")
+    )
+    masked = f"{guessed} nats a row ({pca} {pca_guessed}, mean {mean})"
+    return f"{masked}; visible {rebuilt} (PCA {pca_rebuilt})"
+
+
 def alarms_in_words(detector: Any) -> str:
     """The false alarm rate, the threshold, and the limits of the calibration."""
     from keyhole.tasks.detect.calibration import trust_in_words
 
-    calibration, share = detector.calibration_, detector.calibration_.apart()
+    calibration = detector.calibration_
     shortage = calibration.shortage(detector.false_alarm_rate)
     if shortage is not None:
         return shortage
@@ -176,7 +212,7 @@ def alarms_in_words(detector: Any) -> str:
     )
     if calibration.tail is not None:
         text += f", {calibration.least_rate():.2g} extrapolated"
-    return "; ".join(filter(None, [text, trust_in_words(share)]))
+    return "; ".join(filter(None, [text, trust_in_words(calibration.apart())]))
 
 
 def use_machine(model: Any, threads: int | None, device: str) -> None:
@@ -285,12 +321,6 @@ def in_options(text: str, options: Mapping[str, Any], names: Mapping[str, str]) 
     return ARGUMENT.sub(rewritten, text)
 
 
-def names_of(command: click.Command) -> dict[str, str]:
-    """The option of each parameter of a command, such as `--seed` of `seed`."""
-    options = [p for p in command.params if isinstance(p, click.Option) and p.name]
-    return {str(p.name): max(p.opts, key=len) for p in options}
-
-
 def speaking(command: click.Command) -> click.Command:
     """The command with messages in terms of its options, and with lines for long stages."""
     from keyhole.core.progress import lines_for_stages
@@ -298,13 +328,12 @@ def speaking(command: click.Command) -> click.Command:
     run = command.callback
     if run is None or hasattr(run, "names_options"):
         return command
-    names = names_of(command)
+    parameters = [p for p in command.params if isinstance(p, click.Option) and p.name]
+    names = {str(p.name): max(p.opts, key=len) for p in parameters}
 
     @functools.wraps(run)
     def callback(**options: Any) -> Any:
-        def reword(text: str) -> str:
-            return in_options(text, options, names)
-
+        reword = functools.partial(in_options, options=options, names=names)
         quiet = bool(options.get("quiet"))
         stages = nullcontext() if quiet else lines_for_stages(command.name or "starting")
         try:

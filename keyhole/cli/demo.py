@@ -1,15 +1,18 @@
 """keyhole demo: detect, sample and denoise on data of installed libraries, in about a minute."""
 
-import os
 import time
 from typing import Any
 
 import click
 
-from keyhole.cli.common import Say, spoken_warnings
+from keyhole.cli.common import Say, kilobytes, spoken_warnings, weight_count
 
-SIGMA = 25 / 255
+SIGMA = 25 / 255  # of the noise that is added to the camera image
 IMAGE_STEPS, BATCH = 900, 8
+WIDTH, STEPS, LEARNING_RATE = 5, 2_000, 1e-2
+DIGIT_WIDTH = 16
+FALSE_ALARM_RATE = 0.05  # on rows like the training rows
+FALSE_SHARE = 0.1  # of alarms
 
 
 def clean_images(page: str, seed: int, say: Say) -> None:
@@ -25,7 +28,7 @@ def clean_images(page: str, seed: int, say: Say) -> None:
     import numpy as np
 
     from keyhole.data.images import open_images
-    from keyhole.report.denoising import in_words, write_denoising
+    from keyhole.report.images import in_words, write_denoising
     from keyhole.tasks import Denoiser
     from keyhole.training import TrainingConfig
 
@@ -43,10 +46,11 @@ def clean_images(page: str, seed: int, say: Say) -> None:
         (before, after), (from_ssim, to_ssim) = camera.psnr, camera.ssim
         say("camera", f"{before:.2f} -> {after:.2f} dB, SSIM {from_ssim:.2f} -> {to_ssim:.2f}, "
             "learned without a clean image")  # fmt: skip
-    say("MR slice", f"MR_small.dcm (ships with pydicom): {mr.sentences()[0]}; "
-        f"{mr.sentences()[1][:1].lower()}{mr.sentences()[1][1:]}")  # fmt: skip
+    noise, removed, *_ = mr.sentences()
+    say("MR slice", f"MR_small.dcm (ships with pydicom): {noise}; "
+        f"{removed[:1].lower()}{removed[1:]}")  # fmt: skip
     write_denoising(page, denoiser, open_images([noisy, scan]))
-    say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB): before, after, removed")
+    say("wrote", f"{page} ({kilobytes(page)}): before, after, removed")
 
 
 def _camera() -> Any:
@@ -70,13 +74,6 @@ def _slice() -> Any:
     return open_images(str(get_testdata_file("MR_small.dcm")))[0].whole()[..., 0]
 
 
-WIDTH = 5
-STEPS, LEARNING_RATE = 2_000, 1e-2
-DIGIT_WIDTH = 16
-FALSE_ALARM_RATE = 0.05  # on rows like the training rows
-FALSE_SHARE = 0.1  # of alarms
-
-
 @click.command(short_help="The whole path on data that ships with scikit-learn.")
 @click.option("--out", default="demo.keyhole", show_default=True, type=click.Path())
 @click.option("--report", default="report.html", show_default=True, type=click.Path())
@@ -96,10 +93,13 @@ def demo(out: str, report: str, digits: str, denoised: str, seed: int) -> None:
     pages = {"--report": report, "--digits": digits, "--denoised": denoised}
     outputs = [Output(option, path, "page") for option, path in pages.items()]
     check_outputs([Output("--out", out, "model"), *outputs], {}, force=True)
-    _demo(out, report, digits, denoised, seed, say)
+    _detect_biopsies(out, report, seed, say)
+    _draw_digits(digits, seed, say)
+    clean_images(denoised, seed, say)
+    say("next", f"keyhole fit your.csv -o my.keyhole   ·   keyhole inspect {out}")
 
 
-def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say) -> None:
+def _detect_biopsies(out: str, report: str, seed: int, say: Say) -> None:
     from keyhole.report import score_rows, write_report
 
     train, test, truth = _biopsies(seed)
@@ -110,28 +110,25 @@ def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say
         detector = _fit(train, seed)
     model = detector.autoencoder_
     evidence = model.model_.evidence
-    size = sum(p.numel() for p in model.model_.network.parameters())
     say("model", f"{len(model.model_.modality.layout)} features -> {evidence['width']} codes, "
         f"Student-t head, {model.model_.network.shape.members} ensemble members, "
-        f"{size:,} weights")  # fmt: skip
+        f"{weight_count(model):,} weights")  # fmt: skip
     say("train",
         f"{model.model_.history.steps[-1]:,} steps in {time.monotonic() - began:.0f} s; masked "
         f"values cost {evidence['guessed_nats']:.1f} nats a row (PCA-{WIDTH} "
         f"{evidence['pca_guessed_nats']:.1f}, mean {evidence['mean_nats']:.1f})")  # fmt: skip
-    say("verdict", model.verdict_)
-    for finding in model.findings_:
-        say.warn(f"{finding.code} {finding.title}: {finding.text}")
+    say.verdict(model)
     answer = detector.answer(test)
     _say_alarms(answer, truth, detector, say)
-    _say_discoveries(detector.answer(test, explain_rows="none", fdr=FALSE_SHARE), truth, say)
+    discoveries = detector.answer(test, explain_rows="none", fdr=FALSE_SHARE)
+    alarms, false = int(discoveries.alarm.sum()), int((discoveries.alarm & ~truth).sum())
+    say("detect", f"at most {FALSE_SHARE:.0%} of alarms false (Benjamini-Hochberg): "
+        f"{alarms} alarms, {false} of them benign: {false / max(alarms, 1):.1%}")  # fmt: skip
     _say_peers(train, test, truth, answer, say)
     _say_reasons(answer, detector, say)
     detector.save(out)
     write_report(report, model, score_rows(detector, test, name="held-out biopsies"))
-    say("wrote", f"{report} ({os.path.getsize(report) / 1000:,.0f} kB, opens offline)   {out}")
-    _draw_digits(digits, seed, say)
-    clean_images(denoised, seed, say)
-    say("next", f"keyhole fit your.csv -o my.keyhole   ·   keyhole inspect {out}")
+    say("wrote", f"{report} ({kilobytes(report)}, opens offline)   {out}")
 
 
 def _draw_digits(page: str, seed: int, say: Say) -> None:
@@ -157,7 +154,7 @@ def _draw_digits(page: str, seed: int, say: Say) -> None:
         f"{time.monotonic() - began:.0f} s; {sum(nats):.0f} nats an image explain "
         f"{explained:.0%} of the variance; a mixture over the codes draws new digits")  # fmt: skip
     write_report(page, fitted, None)
-    say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB): drawn, interpolated, judged")
+    say("wrote", f"{page} ({kilobytes(page)}): drawn, interpolated, judged")
 
 
 def _biopsies(seed: int) -> tuple[Any, Any, Any]:
@@ -185,11 +182,8 @@ def _fit(train: Any, seed: int) -> Any:
     from keyhole.tasks import AnomalyDetector
     from keyhole.training import TrainingConfig
 
-    model = Autoencoder(
-        Plain(WIDTH),
-        training=TrainingConfig(STEPS, learning_rate=LEARNING_RATE),
-        random_state=seed,
-    )
+    training = TrainingConfig(STEPS, learning_rate=LEARNING_RATE)
+    model = Autoencoder(Plain(WIDTH), training=training, random_state=seed)
     # Training has only benign rows, and a user who knows that should say so.
     detector = AnomalyDetector(model, false_alarm_rate=FALSE_ALARM_RATE, contamination="none")
     return detector.fit(train, on_evaluate=progress())
@@ -202,13 +196,6 @@ def _say_alarms(answer: Any, truth: Any, detector: Any, say: Say) -> None:
         f"{int(truth.sum())} malignant, {false} of {benign} benign ({false / benign:.1%}; at "
         f"{detector.false_alarm_rate:.0%}, about "
         f"{detector.false_alarm_rate * benign:.0f} would be expected)")  # fmt: skip
-
-
-def _say_discoveries(answer: Any, truth: Any, say: Say) -> None:
-    """The alarms at a false discovery rate."""
-    alarms, false = int(answer.alarm.sum()), int((answer.alarm & ~truth).sum())
-    say("detect", f"at most {FALSE_SHARE:.0%} of alarms false (Benjamini-Hochberg): "
-        f"{alarms} alarms, {false} of them benign: {false / max(alarms, 1):.1%}")  # fmt: skip
 
 
 def _say_reasons(answer: Any, detector: Any, say: Say) -> None:
@@ -233,17 +220,14 @@ def _say_peers(train: Any, test: Any, truth: Any, answer: Any, say: Say) -> None
     from sklearn.metrics import average_precision_score, roc_auc_score
     from sklearn.preprocessing import StandardScaler
 
-    train_rows, test_rows = (np.stack([c.to_numpy() for c in t.columns], 1) for t in (train, test))
-    scaler = StandardScaler().fit(train_rows)
-    train_rows, test_rows = scaler.transform(train_rows), scaler.transform(test_rows)
-    pca = PCA(WIDTH).fit(train_rows)
-    forest = IsolationForest(random_state=0).fit(train_rows)
+    x_train, x_test = (np.stack([c.to_numpy() for c in t.columns], 1) for t in (train, test))
+    scaler = StandardScaler().fit(x_train)
+    x_train, x_test = scaler.transform(x_train), scaler.transform(x_test)
+    pca = PCA(WIDTH).fit(x_train)
     anomaly_scores = {
         "keyhole": answer.anomaly_score,
-        f"PCA-{WIDTH}": ((test_rows - pca.inverse_transform(pca.transform(test_rows))) ** 2).sum(
-            1
-        ),
-        "IsolationForest": -forest.score_samples(test_rows),
+        f"PCA-{WIDTH}": ((x_test - pca.inverse_transform(pca.transform(x_test))) ** 2).sum(1),
+        "IsolationForest": -IsolationForest(random_state=0).fit(x_train).score_samples(x_test),
     }
     for label, metric in (("AUROC", roc_auc_score), ("AP", average_precision_score)):
         text = "   ".join(f"{name} {metric(truth, s):.3f}" for name, s in anomaly_scores.items())

@@ -1,6 +1,5 @@
 """keyhole denoise, and the part of keyhole fit that trains a denoiser."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,53 +8,46 @@ import click
 from keyhole.cli.common import (
     OnlyFor,
     Say,
+    kilobytes,
     machine_options,
     model_argument,
+    resumable,
     rows_progress,
     spoken_warnings,
     time_to_write,
     use_machine,
+    weight_count,
+    with_options,
 )
 from keyhole.core.progress import stage
 
 VERB = "denoise"
 bad_option = click.option(
-    "--bad",
-    type=click.Choice(["refuse", "skip"]),
-    default="refuse",
-    show_default=True,
+    "--bad", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True,
     help="Refuse or skip files that cannot be read.",
-)
-noise_settings: dict[str, Any] = {
-    "type": float, "metavar": "SD", "help": "The noise's standard deviation.  [default: measured]",
-}  # fmt: skip
-axes_settings: dict[str, Any] = {
-    "metavar": "LETTERS",
-    "help": "Axes of stacks, such as ZYX or TYXC.",
-}
-
-
-def image_options(command: Any) -> Any:
-    """--noise, --clean, --axes, --bad, --no-fallback: the options of `fit` for images."""
-    denoise_only: dict[str, Any] = {"cls": OnlyFor, "only": VERB}
-    for option in (
-        click.option("--no-fallback", is_flag=True, **denoise_only,
-                     help="Images: use the net even if a filter does better."),
-        bad_option,
-        click.option("--axes", **denoise_only, **axes_settings),
-        click.option("--clean", type=click.Path(), **denoise_only,
-                     help="Images: clean or second ones, one for each."),
-        click.option("--noise", **denoise_only, **noise_settings),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+)  # fmt: skip
+noise_help = "The noise's standard deviation.  [default: measured]"
+noise_settings: dict[str, Any] = {"type": float, "metavar": "SD", "help": noise_help}
+axes_help = "Axes of stacks, such as ZYX or TYXC."
+axes_settings: dict[str, Any] = {"metavar": "LETTERS", "help": axes_help}
+DENOISE_ONLY: dict[str, Any] = {"cls": OnlyFor, "only": VERB}
+image_options = with_options(
+    click.option("--noise", **DENOISE_ONLY, **noise_settings),
+    click.option("--clean", type=click.Path(), **DENOISE_ONLY,
+                 help="Images: clean or second ones, one for each."),
+    click.option("--axes", **DENOISE_ONLY, **axes_settings),
+    bad_option,
+    click.option("--no-fallback", is_flag=True, **DENOISE_ONLY,
+                 help="Images: use the net even if a filter does better."),
+)  # fmt: skip
 
 
 def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: Say) -> None:
     """Fit a denoiser to the images of DATA, save it, and write its page."""
     from keyhole.core.progress import progress
     from keyhole.data.images import open_images
-    from keyhole.tasks.denoise.denoiser import Denoiser
+    from keyhole.report.images import in_words, write_denoising
+    from keyhole.tasks.denoiser import Denoiser
 
     denoiser = Denoiser(**_arguments(options), random_state=options["seed"])
     with spoken_warnings(say), time_to_write(page=not options["no_report"]):
@@ -65,25 +57,20 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
         truth = options["clean"] and open_images(options["clean"], axes=options["axes"])
         _say_pairs(images, truth, say)
         checkpoint = f"{out.rstrip('/')}.part"
-        try:
+        with resumable(checkpoint, say):
             denoiser.fit(images, truth, checkpoint=checkpoint,
                          on_evaluate=None if options["quiet"] else progress(),
                          on_data_ready=lambda x, noise: _say_noise(x, noise, say))  # fmt: skip
-        except KeyboardInterrupt:
-            saved = f"saved in {checkpoint}: the same command continues from there"
-            say.warn(
-                saved if os.path.exists(checkpoint) else "stopped before anything was learned"
-            )
-            raise
-    _say_verdict(denoiser, say)
+    kind = denoiser.model_.parts.corruption.kind.replace("_", " ")
+    say("model", f"{weight_count(denoiser):,} weights, trained with the corruption {kind}")
+    say("scores", in_words(denoiser))
+    say.verdict(denoiser)
     denoiser.save(out)
     say("wrote", out)
     if not options["no_report"]:
-        from keyhole.report.denoising import write_denoising
-
         known = truth if denoiser.comparison_.clean == "partners" else None
         write_denoising(page, denoiser, images, known)
-        say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
+        say("wrote", f"{page} ({kilobytes(page)}, opens offline)")
 
 
 @click.command(short_help="Images without their noise, in the formats they came in.")
@@ -107,7 +94,7 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     from keyhole.core.outputs import Output, check_outputs
     from keyhole.data.images import open_images
     from keyhole.jobs.images import denoise_files
-    from keyhole.tasks.denoise.denoiser import Denoiser
+    from keyhole.tasks.denoiser import Denoiser
 
     say = Say(options["quiet"])
     outputs = [Output("-o", out, "images", joins=True)]
@@ -117,74 +104,66 @@ def denoise(model: str, data: str, out: str, **options: Any) -> None:
     with spoken_warnings(say):
         denoiser = Denoiser.load(model)
         use_machine(denoiser, options["threads"], options["device"])
-        _configure(denoiser, options)
+        given = {name: options[name] for name in ("noise", "axes") if options[name] is not None}
+        denoiser.set_params(**given).parts()  # raises for invalid settings
         images = open_images(data, axes=denoiser.axes, bad=options["bad"])
         _say_skipped(images, say)
-        with rows_progress(VERB, len(images), options["quiet"], "images") as heard:
-            done = denoise_files(denoiser, images, out, force=options["force"], on_progress=heard)
+        with rows_progress(VERB, len(images), options["quiet"], "images") as on_progress:
+            copies = denoise_files(
+                denoiser, images, out, force=options["force"], on_progress=on_progress
+            )
     method = denoiser.comparison_.method
-    earlier = f", {done.reused:,} of them by an earlier run" if done.reused else ""
-    say(VERB, f"{done.images:,} images in {done.files:,} files{earlier}, by the {method}")
-    _say_rest(done, say)
+    earlier = f", {copies.reused:,} of them by an earlier run" if copies.reused else ""
+    say(VERB, f"{copies.images:,} images in {copies.files:,} files{earlier}, by the {method}")
+    _say_rest(copies, say)
     say("wrote", out)
     if options["report"]:
-        from keyhole.report.denoising import write_denoising
+        from keyhole.report.images import write_denoising
 
         write_denoising(options["report"], denoiser, images)
         say("wrote", options["report"])
 
 
-def _say_rest(done: Any, say: Say) -> None:
+def _say_rest(copies: Any, say: Say) -> None:
     """Print which pixels were clipped, which images were unchanged, and which noise remains."""
-    if done.clipped:
-        say("clipped", f"{done.clipped:,} pixels are outside the range of the files' type")
-    if done.noiseless:
-        some = ", ".join(done.noiseless[:5])
-        say("unchanged", f"no noise was found in {len(done.noiseless):,} images: {some}")
-    if done.striped:
-        some = ", ".join(done.striped[:5])
-        say.warn(f"noise shared by rows or columns is not removed in {len(done.striped):,} "
+    if copies.clipped:
+        say("clipped", f"{copies.clipped:,} pixels are outside the range of the files' type")
+    if copies.noiseless:
+        some = ", ".join(copies.noiseless[:5])
+        say("unchanged", f"no noise was found in {len(copies.noiseless):,} images: {some}")
+    if copies.striped:
+        some = ", ".join(copies.striped[:5])
+        say.warn(f"noise shared by rows or columns is not removed in {len(copies.striped):,} "
                  f"images: {some}")  # fmt: skip
-    if done.lossy:
-        say.warn(f"{len(done.lossy):,} files were written in a lossy format: {done.lossy[0]}")
+    if copies.lossy:
+        say.warn(f"{len(copies.lossy):,} files were written in a lossy format: {copies.lossy[0]}")
 
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """The denoiser's arguments from the options of fit."""
     from keyhole.core.parts import parse
-    from keyhole.tasks.denoise.denoiser import own_training
+    from keyhole.tasks.denoiser import own_training
 
     import keyhole.model.nets.unet  # noqa: F401, isort: skip  (registers its kind)
 
     parts = {n: parse(n, options[n]) for n in ("net", "head", "corruption") if options[n]}
     training = own_training()
-    training.steps, training.batch, training.device = (
-        options["steps"],
-        options["batch"],
-        options["device"],
-    )
-    training.time_budget_s = options["time_budget"]
+    training.set_params(
+        steps=options["steps"], batch=options["batch"], device=options["device"],
+        time_budget_s=options["time_budget"],
+    )  # fmt: skip
     if options["learning_rate"] is not None:
         training.learning_rate = options["learning_rate"]
-    images = {"noise": options["noise"], "axes": options["axes"]}
-    return {**parts, "training": training, **images, "fallback": not options["no_fallback"]}
-
-
-def _configure(denoiser: Any, options: dict[str, Any]) -> None:
-    """Replace the settings of fit by those of the command line."""
-    for name in ("noise", "axes"):
-        if options[name] is not None:
-            denoiser.set_params(**{name: options[name]})
-    denoiser.parts()  # raises for invalid settings
+    return {
+        **parts, "training": training, "noise": options["noise"], "axes": options["axes"],
+        "fallback": not options["no_fallback"],
+    }  # fmt: skip
 
 
 def _say_noise(images: Sequence[Any], noise: Any, say: Say) -> None:
     sizes = sorted({(p.height, p.width, p.channels) for p in images})
-    first, last = sizes[0], sizes[-1]
-    size = " x ".join(map(str, first[:2]))
-    if len(sizes) > 1:
-        size += f" to {' x '.join(map(str, last[:2]))}"
-    colour = "grey" if first[2] == 1 else f"{first[2]} channels"
+    ends = [f"{height} x {width}" for height, width, _ in (sizes[0], sizes[-1])]
+    size = " to ".join(ends if len(sizes) > 1 else ends[:1])
+    colour = "grey" if sizes[0][2] == 1 else f"{sizes[0][2]} channels"
     say("data", f"{len(images):,} images, {size} pixels, {colour}")
     say("noise", noise.describe(None))
 
@@ -207,15 +186,3 @@ def _say_skipped(images: Any, say: Say) -> None:
         say.warn(f"left out: {file.name}: {file.why}")
     if images.skipped:
         say("data", f"{len(images.skipped):,} files were left out, {len(images.files):,} read")
-
-
-def _say_verdict(denoiser: Any, say: Say) -> None:
-    from keyhole.report.denoising import in_words
-
-    size = sum(weight.numel() for weight in denoiser.model_.network.parameters())
-    kind = denoiser.model_.parts.corruption.kind.replace("_", " ")
-    say("model", f"{size:,} weights, trained with the corruption {kind}")
-    say("scores", in_words(denoiser))
-    say("verdict", denoiser.verdict_)
-    for finding in denoiser.findings_:
-        say.warn(f"{finding.code} {finding.title}: {finding.text}")

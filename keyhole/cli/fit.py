@@ -1,6 +1,6 @@
 """keyhole fit: trains a model, and prints a verdict on how far to trust it."""
 
-import os
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -10,26 +10,29 @@ from keyhole.cli.common import (
     OnlyFor,
     Say,
     alarms_in_words,
+    costs_in_words,
     data_argument,
+    kilobytes,
     machine_options,
-    nats,
+    resumable,
     rules_in_words,
     spoken_warnings,
     time_to_write,
+    weight_count,
+    with_options,
 )
 from keyhole.core.progress import clock, stage, wall_clock
 
 TABLES_ONLY: dict[str, Any] = {"cls": OnlyFor, "only": "tables"}
+SAMPLE = "sample"  # a task that needs a prior
 PART_OPTIONS = ("bottleneck", "net", "head", "corruption")
 
 
-def part_options(command: Any) -> Any:
-    """--bottleneck, --net, --head, --corruption: a kind and its arguments."""
-    for name in PART_OPTIONS:
-        text = f"The {name}, as kind:name=value,..."
-        only = TABLES_ONLY if name == "bottleneck" else {}
-        command = click.option(f"--{name}", **only, metavar="KIND[:ARGS]", help=text)(command)
-    return command
+part_options = with_options(*(
+    click.option(f"--{name}", **(TABLES_ONLY if name == "bottleneck" else {}),
+                 metavar="KIND[:ARGS]", help=f"The {name}, as kind:name=value,...")
+    for name in reversed(PART_OPTIONS)
+))  # fmt: skip
 
 
 def prior_of(options: dict[str, Any]) -> Any:
@@ -40,14 +43,6 @@ def prior_of(options: dict[str, Any]) -> Any:
     return None if options["prior"] is None else parse("prior", options["prior"])
 
 
-def share_of(text: str) -> str | float:
-    """A number if the text is one, else the text."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 def parts_of(options: dict[str, Any]) -> dict[str, Any]:
     """The Autoencoder's arguments from the options."""
     from keyhole.core.parts import parse
@@ -55,26 +50,25 @@ def parts_of(options: dict[str, Any]) -> dict[str, Any]:
     from keyhole.training import TrainingConfig
 
     parts = {name: parse(name, options[name]) for name in PART_OPTIONS if options[name]}
-    training = TrainingConfig(options["steps"], batch=options["batch"],
+    training = TrainingConfig(
+        options["steps"],
+        batch=options["batch"],
         time_budget_s=options["time_budget"],
-                device=options["device"])  # fmt: skip
+        device=options["device"],
+    )
     if options["learning_rate"] is not None:
         training.learning_rate = options["learning_rate"]
     if options.get("size"):
         return {**parts, "training": training, "schema": ImageSchema(_size(options["size"]))}
     schema = Schema(
         kinds=_kinds(options["kind"]) or None,
-        only=_names(options["columns"]) or None,
-        exclude=_names(options["exclude"]) or None,
+        only=[text for text in options["columns"] if text.strip(", ")] or None,
+        exclude=[text for text in options["exclude"] if text.strip(", ")] or None,
         id=options["id_column"],
         weight=options["weight"],
         validation=options["validation"],
     )
     return {**parts, "training": training, "schema": schema}
-
-
-def _names(given: tuple[str, ...]) -> list[str]:
-    return [text for text in given if text.strip(", ")]  # Schema splits at commas
 
 
 def _kinds(given: tuple[str, ...]) -> dict[str, str]:
@@ -93,9 +87,6 @@ def _size(text: str) -> list[int]:
     if len(sides) != 2 or not all(side.isdecimal() for side in sides):
         raise click.UsageError(f"--size {text!r}: write HEIGHTxWIDTH, such as 64x64")
     return [int(side) for side in sides]
-
-
-SAMPLE = "sample"  # a task that needs a prior
 
 
 @click.command(short_help="Train on a table or images, and save the model.")
@@ -170,21 +161,22 @@ def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say)
     with spoken_warnings(say), time_to_write(page=not options["no_report"]):
         fitted = _learn(data, out, options, say)
     model = fitted.autoencoder_
-    _say_verdict(model, say)
+    _say_model(model, say)
+    say.verdict(model)
     detects = hasattr(fitted, "calibration_")
     if detects:
         say("alarms", alarms_in_words(fitted))
     if model.model_.prior is not None:
-        say(
-            "prior",
-            f"{model.model_.prior!r} over {model.model_.network.width} codes: "
-            f"keyhole sample {out}",
-        )
+        width = model.model_.network.width
+        say("prior", f"{model.model_.prior!r} over {width} codes: keyhole sample {out}")
     fitted.save(out)
     say("wrote", out)
     if not options["no_report"]:
-        _report(model, fitted if detects else None, data, page)
-        say("wrote", f"{page} ({os.path.getsize(page) / 1000:,.0f} kB, opens offline)")
+        from keyhole.report import score_rows, write_report
+
+        scores_rows = detects and data != "-" and clock().left() > 0
+        write_report(page, model, score_rows(fitted, data) if scores_rows else None)
+        say("wrote", f"{page} ({kilobytes(page)}, opens offline)")
 
 
 def _check_outputs(data: str, out: str, page: str, options: dict[str, Any]) -> None:
@@ -205,58 +197,57 @@ def _check_outputs(data: str, out: str, page: str, options: dict[str, Any]) -> N
 def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
     """The fitted detector, or the generator for --for sample alone."""
     from keyhole.core.progress import progress
-    from keyhole.tasks.generate.generator import PRIOR_SHARE, forget_rules
+    from keyhole.tasks import Generator
+    from keyhole.tasks.generator import PRIOR_SHARE, forget_rules
 
     checkpoint = f"{out.rstrip('/')}.part"
     estimator = _estimator(data, options)
     adds_prior = SAMPLE in options["tasks"] and options["tasks"] != (SAMPLE,)
-    try:
-        with wall_clock(reserved=PRIOR_SHARE if adds_prior else 0.0):
-            fitted = estimator.fit(
-                data,
-                checkpoint=checkpoint,
-                on_evaluate=None if options["quiet"] else progress(),
-                on_data_ready=lambda table, source, rows: say_guess(
-                    table.without_rules() if options["no_rules"] else table, source, rows, say
-                ),
-            )
-    except KeyboardInterrupt:
-        saved = f"saved in {checkpoint}: the same command continues from there"
-        say.warn(saved if os.path.exists(checkpoint) else "stopped before anything was learned")
-        raise
+
+    def say_columns(table: Any, source: Any, rows: int) -> None:
+        say_guess(table.without_rules() if options["no_rules"] else table, source, rows, say)
+
+    with (
+        resumable(checkpoint, say),
+        wall_clock(reserved=PRIOR_SHARE if adds_prior else 0.0),
+    ):
+        fitted = estimator.fit(
+            data,
+            checkpoint=checkpoint,
+            on_evaluate=None if options["quiet"] else progress(),
+            on_data_ready=say_columns,
+        )
     if options["no_rules"]:
         forget_rules(fitted.autoencoder_)
-    if adds_prior:
-        fitted.autoencoder_ = _with_prior(fitted.autoencoder_, data, options)
+    if adds_prior:  # over all rows, or over the reference rows of standard input
+        fitted.autoencoder_ = Generator.from_fitted(
+            fitted.autoencoder_,
+            prior=prior_of(options),
+            rows=None if data == "-" else data,
+            random_state=options["seed"],
+        ).autoencoder_
     return fitted
 
 
 def _estimator(data: str, options: dict[str, Any]) -> Any:
     from keyhole.autoencoder.estimator import Autoencoder
     from keyhole.tasks import AnomalyDetector, Generator
-    from keyhole.tasks.generate.generator import generating
+    from keyhole.tasks.generator import generating
 
     parts, seed = parts_of(options), options["seed"]
     if options["tasks"] == (SAMPLE,):
         model = generating(data, parts.pop("training"))
         model.set_params(**parts, random_state=seed)
         return Generator(model, prior=prior_of(options), random_state=seed)
+    contamination = options["contamination"]
+    with suppress(ValueError):
+        contamination = float(contamination)
     return AnomalyDetector(
         Autoencoder(**parts, random_state=seed),
         false_alarm_rate=options["false_alarm_rate"],
-        contamination=share_of(options["contamination"]),
+        contamination=contamination,
         group=options["group"],
     )
-
-
-def _with_prior(model: Any, data: str, options: dict[str, Any]) -> Any:
-    """A fitted model with a prior over all rows, or over the reference rows of standard input."""
-    from keyhole.tasks import Generator
-
-    rows, prior = None if data == "-" else data, prior_of(options)
-    return Generator.from_fitted(
-        model, prior=prior, rows=rows, random_state=options["seed"]
-    ).autoencoder_
 
 
 def say_guess(table: Any, source: Any, rows: int, say: Say) -> None:
@@ -274,40 +265,24 @@ def say_guess(table: Any, source: Any, rows: int, say: Say) -> None:
         say("rules", f"{rules_in_words(table)}; drawn rows satisfy them (--no-rules)")
 
 
-def _say_verdict(model: Any, say: Say) -> None:
+def _say_model(model: Any, say: Say) -> None:
     evidence = model.model_.evidence
     shape = f"{len(model.model_.modality.layout)} features -> {evidence['width']} codes"
-    size = sum(p.numel() for p in model.model_.network.parameters())
     members = model.model_.network.shape.members
     folds = f", {members} ensemble members" if members > 1 else ""
     folds += ", each trained without its fold" if evidence["folds"] else ""
     if model.model_.width_choice is not None:
         say("width", model.model_.width_choice.why)
-    say("model", f"{shape}, {size:,} weights{folds}")
-    say("held out", (
-        f"masked values cost {nats(evidence['guessed_nats'])} nats a row (PCA-{evidence['width']} "
-        f"{nats(evidence['pca_guessed_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
-        f"{nats(evidence['rebuilt_nats'])} (PCA {nats(evidence['pca_rebuilt_nats'])})"
-    ))  # fmt: skip
-    say("verdict", model.verdict_)
-    for finding in model.findings_:
-        say.warn(f"{finding.code} {finding.title}: {finding.text}")
-
-
-def _report(model: Any, detector: Any, data: str, page: str) -> None:
-    from keyhole.report import score_rows, write_report
-
-    scored = None
-    if detector is not None and data != "-" and clock().left() > 0:
-        scored = score_rows(detector, data)
-    write_report(page, model, scored)
+    say("model", f"{shape}, {weight_count(model):,} weights{folds}")
+    costs = costs_in_words(evidence, f"PCA-{evidence['width']}")
+    say("held out", f"masked values cost {costs}")
 
 
 def _check_tasks(options: dict[str, Any]) -> None:
     """Check the tasks and the options that depend on them, before anything is read."""
     from keyhole.tasks import Task
 
-    verbs = [*Task.registry, SAMPLE, denoise.VERB]
+    verbs = [*sorted(Task.registry), SAMPLE, denoise.VERB]
     if denoise.VERB in options["tasks"] and len(options["tasks"]) > 1:
         raise click.UsageError("--for denoise: a denoiser is a model of its own; fit it by itself")
     for task in options["tasks"]:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar, runtime_checkable
@@ -30,41 +31,41 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from keyhole.data import Rows
-    from keyhole.tasks.detect.counting import Draft
-
+    from keyhole.tasks.detect.counting import Detecting, Draft
 
 RUN, LOCK = "run.json", "lock"
+PART_ROWS = 1 << 20
+GROUP_ROWS = 131_072  # of an output row group
+
+Answerer = Callable[["Rows", int], "pa.Table"]
+Progress = Callable[[int], None]
+Block = TypeVar("Block", bound=Sized)
+Answered = TypeVar("Answered")
 
 
 class Parts:
-    """Parts by their place, each a file and what was counted while it was answered."""
+    """Parts by their number, each a file and what was counted while it was answered."""
 
     def __init__(self, folder: Path, ending: str = ".parquet") -> None:
         self.folder = folder
         self.ending = ending
 
-    def path(self, place: int) -> Path:
+    def path(self, number: int) -> Path:
         """The file of a part."""
-        return self.folder / f"{place:06}{self.ending}"
+        return self.folder / f"{number:06}{self.ending}"
 
-    def note(self, place: int) -> dict[str, Any] | None:
+    def note(self, number: int) -> dict[str, Any] | None:
         """What was counted in a part; None where it is not done."""
-        with suppress(OSError, ValueError):
-            note = json.loads(self._note(place).read_text("utf8"))
-            if isinstance(note, dict) and self.path(place).exists():
-                return note
-        return None
+        note = _read_note(self.folder / f"{number:06}.json")
+        return note if self.path(number).exists() else None
 
-    def done(self, place: int, note: dict[str, Any]) -> None:
-        """Keep what was counted in a part, after the part itself."""
-        write_whole(self._note(place), json.dumps(note))
+    def done(self, number: int, note: dict[str, Any]) -> None:
+        """Save what was counted in a part, after the part itself."""
+        write_whole(self.folder / f"{number:06}.json", json.dumps(note))
 
     def remove(self) -> None:
         """All parts are in the output."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _note(self, place: int) -> Path:
-        return self.folder / f"{place:06}.json"
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def claimed(out: str, fingerprint: str, ending: str = ".parquet") -> Iterator[Pa
     with faults_of(Path(out)):
         handle = _own(folder, out)
     try:
-        if _run(folder).get("run") != fingerprint:
+        if (_read_note(folder / RUN) or {}).get("run") != fingerprint:
             for old in folder.iterdir():
                 if old.name != LOCK:
                     old.unlink()
@@ -102,7 +103,7 @@ def _own(folder: Path, out: str) -> int:
             continue
         if try_lock(handle) is False:
             os.close(handle)
-            run = _run(folder)
+            run = _read_note(folder / RUN) or {}
             raise FileError(
                 f"{out} is being written by process {run.get('pid', '?')} since "
                 f"{run.get('since', '?')}: wait until it ends, or write elsewhere"
@@ -112,21 +113,12 @@ def _own(folder: Path, out: str) -> int:
         os.close(handle)
 
 
-def _run(folder: Path) -> dict[str, Any]:
-    """Which run the folder is of, and who works in it."""
+def _read_note(path: Path) -> dict[str, Any] | None:
+    """The JSON object of a file; None where there is none."""
     with suppress(OSError, ValueError):
-        note = json.loads((folder / RUN).read_text("utf8"))
-        return note if isinstance(note, dict) else {}
-    return {}
-
-
-PART_ROWS = 1 << 20
-GROUP_ROWS = 131_072  # of an output row group
-
-Answerer = Callable[["Rows", int], "pa.Table"]
-Progress = Callable[[int], None]
-Block = TypeVar("Block", bound=Sized)
-Answered = TypeVar("Answered")
+        note = json.loads(path.read_text("utf8"))
+        return note if isinstance(note, dict) else None
+    return None
 
 
 @runtime_checkable
@@ -146,30 +138,9 @@ class Counting(Protocol):
         ...
 
 
-@runtime_checkable
-class Deferring(Counting, Protocol):
-    """A counting answerer whose answers may depend on all rows: they are drafted first."""
-
-    @property
-    def deferred(self) -> bool:
-        """True if they do."""
-        ...
-
-    def draft(self, rows: Rows, start: int, /) -> Draft:
-        """What is known of a block before all rows are."""
-        ...
-
-    def decide(self) -> None:
-        """All rows are drafted and counted."""
-        ...
-
-    def finish(self, draft: Draft, start: int, /) -> pa.Table:
-        """The answer for a block that was drafted."""
-        ...
-
-
-def _is_deferred(answer: Answerer) -> TypeGuard[Deferring]:
-    return isinstance(answer, Deferring) and answer.deferred
+def _is_deferred(answer: Any) -> TypeGuard[Detecting]:
+    """True if answers depend on all rows, so that blocks are drafted first."""
+    return getattr(answer, "deferred", False)
 
 
 def answer_file(
@@ -185,22 +156,24 @@ def answer_file(
 ) -> int:
     """Write the answers for all rows of a source to `out`; returns how many rows there were.
 
-    `answer` takes a block of rows and its place; `settings` is what its answers depend on, so
-    that parts of another model are never taken for this one's. `on_progress` gets the number of
-    rows answered since its last call. An answerer that counts gets the counts of parts that an
-    earlier run has answered.
+    `answer` takes a block of rows and the index of its first; `settings` is what its answers
+    depend on, so that parts of another model are never used. `on_progress` gets the number of rows
+    answered since its last call. An answerer that counts gets the counts of parts that an earlier
+    run has answered.
     """
+    job = _Job(answer, chunk, on_progress or (lambda rows: None))
     large = isinstance(source, ParquetSource) and (source.rows or 0) > PART_ROWS and out != "-"
     with ExitStack() as stack:
         if large:
-            in_parts = _in_parts(answer, source, out, chunk, settings, on_progress)  # pyright: ignore
+            fingerprint = _fingerprint(source, settings, chunk)  # pyright: ignore
+            in_parts = job.in_parts(source, out, fingerprint)  # pyright: ignore
             tables = stack.enter_context(in_parts)
         elif _is_deferred(answer):
             path = Path(stack.enter_context(Scratch()).folder(), "drafts")
-            _write_drafts(path, answer, source.blocks(chunk), 0, on_progress)
-            tables = _finished(answer, [path])
+            job.write(path, source.blocks(chunk), 0)
+            tables = job.saved([path])
         else:
-            tables = _answers(answer, source.blocks(chunk), 0, on_progress)
+            tables = _answers(answer, source.blocks(chunk), 0, job.on_progress)
         sink, rows = stack.enter_context(open_sink(out, json=json_lines, raw_text=raw_text)), 0
         for table in _grouped(tables):
             sink.write(table)
@@ -210,39 +183,66 @@ def answer_file(
     return rows
 
 
-@contextmanager
-def _in_parts(
-    answer: Answerer,
-    source: ParquetSource,
-    out: str,
-    chunk: int,
-    settings: Any,
-    on_progress: Progress | None,
-) -> Iterator[Iterator[pa.Table]]:
-    """The answers of all parts; those of an earlier run are not computed again."""
-    deferred = _is_deferred(answer)
-    ending = ".drafts" if deferred else ".parquet"
-    with claimed(out, _fingerprint(source, settings, chunk), ending) as parts:
-        paths = []
-        for place, (groups, start, rows) in enumerate(_parts(source)):
-            paths.append(parts.path(place))
-            if _counted(answer, parts.note(place)):
-                _tell(on_progress, rows)
-                continue
-            blocks = (block for group in groups for block in source.group_blocks(group, chunk))
-            if deferred:
-                _write_drafts(paths[-1], answer, blocks, start, on_progress)
-            else:
-                with open_sink(str(paths[-1])) as sink:
-                    for table in _grouped(_answers(answer, blocks, start, on_progress)):
-                        sink.write(table)
-            parts.done(place, answer.end_part() if isinstance(answer, Counting) else {})
-        yield _finished(answer, paths) if deferred else _written(paths)
-        parts.remove()
+@dataclass(frozen=True)
+class _Job:
+    """An answerer, the rows of a block, and what hears of answered rows."""
+
+    answer: Answerer
+    chunk: int
+    on_progress: Progress
+
+    @contextmanager
+    def in_parts(
+        self, source: ParquetSource, out: str, fingerprint: str
+    ) -> Iterator[Iterator[pa.Table]]:
+        """The answers of all parts; those of an earlier run are not computed again."""
+        ending = ".drafts" if _is_deferred(self.answer) else ".parquet"
+        with claimed(out, fingerprint, ending) as parts:
+            paths = []
+            for number, (groups, start, rows) in enumerate(_parts(source)):
+                paths.append(parts.path(number))
+                if self._is_counted(parts.note(number)):
+                    self.on_progress(rows)
+                    continue
+                blocks = (b for group in groups for b in source.group_blocks(group, self.chunk))
+                self.write(paths[-1], blocks, start)
+                counts = self.answer.end_part() if isinstance(self.answer, Counting) else {}
+                parts.done(number, counts)
+            yield self.saved(paths)
+            parts.remove()
+
+    def write(self, path: Path, blocks: Iterator[Rows], start: int) -> None:
+        """Save the answers of a part, or its drafts."""
+        if _is_deferred(self.answer):
+            with faults_of(path), open(path, "wb") as file:
+                for draft in _answers(self.answer.draft, blocks, start, self.on_progress):
+                    draft.write(file)
+        else:
+            with open_sink(str(path)) as sink:
+                for table in _grouped(_answers(self.answer, blocks, start, self.on_progress)):
+                    sink.write(table)
+
+    def saved(self, paths: list[Path]) -> Iterator[pa.Table]:
+        """The answers of parts that are all saved, or drafted."""
+        if not _is_deferred(self.answer):
+            return _read(paths)
+        self.answer.end_part()
+        self.answer.decide()
+        return _answers(self.answer.finish, _drafts(paths), 0, lambda rows: None)
+
+    def _is_counted(self, note: dict[str, Any] | None) -> bool:
+        """True for a part that an earlier run has answered, once its counts are added."""
+        if note is None:
+            return False
+        if isinstance(self.answer, Counting):
+            try:
+                self.answer.add_part(note)
+            except (KeyError, TypeError, ValueError):
+                return False
+        return True
 
 
-def _written(paths: list[Path]) -> Iterator[pa.Table]:
-    """The answers of parts."""
+def _read(paths: list[Path]) -> Iterator[pa.Table]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -250,21 +250,6 @@ def _written(paths: list[Path]) -> Iterator[pa.Table]:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(GROUP_ROWS):
                 yield pa.Table.from_batches([batch])
-
-
-def _write_drafts(
-    path: Path, answer: Deferring, blocks: Iterator[Rows], start: int, on_progress: Progress | None
-) -> None:
-    with faults_of(path), open(path, "wb") as file:
-        for draft in _answers(answer.draft, blocks, start, on_progress):
-            draft.write(file)
-
-
-def _finished(answer: Deferring, paths: list[Path]) -> Iterator[pa.Table]:
-    """The answers of blocks that are all drafted."""
-    answer.end_part()
-    answer.decide()
-    return _answers(answer.finish, _drafts(paths), 0, None)
 
 
 def _drafts(paths: list[Path]) -> Iterator[Draft]:
@@ -276,23 +261,11 @@ def _drafts(paths: list[Path]) -> Iterator[Draft]:
                 yield Draft.read(file)
 
 
-def _counted(answer: Answerer, note: dict[str, Any] | None) -> bool:
-    """True for a part that an earlier run has answered, once what it counted is counted in."""
-    if note is None:
-        return False
-    if isinstance(answer, Counting):
-        try:
-            answer.add_part(note)
-        except (KeyError, TypeError, ValueError):
-            return False
-    return True
-
-
 def _answers(
     answer: Callable[[Block, int], Answered],
     blocks: Iterator[Block],
     start: int,
-    on_progress: Progress | None,
+    on_progress: Progress,
 ) -> Iterator[Answered]:
     """Answers in order, from as many workers as torch has threads, each using one of them.
 
@@ -302,46 +275,46 @@ def _answers(
 
     from keyhole.core.environment import one_thread_of_algebra
 
+    waiting: deque[tuple[int, Future[Answered]]] = deque()
+
+    def first() -> Answered:
+        rows, future = waiting.popleft()
+        answered = future.result()
+        on_progress(rows)
+        return answered
+
     workers = torch.get_num_threads()
     with (
         one_thread_of_algebra(),
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        waiting: deque[tuple[int, Future[Answered]]] = deque()
         try:
             for rows in blocks:
                 waiting.append((len(rows), pool.submit(answer, rows, start)))
                 start += len(rows)
                 if len(waiting) >= workers:
-                    yield _next(waiting, on_progress)
+                    yield first()
             while waiting:
-                yield _next(waiting, on_progress)
+                yield first()
         finally:
             for _, future in waiting:
                 future.cancel()
             torch.set_num_threads(workers)
 
 
-def _next(waiting: deque[tuple[int, Future[Answered]]], on_progress: Progress | None) -> Answered:
-    rows, future = waiting.popleft()
-    answered = future.result()
-    _tell(on_progress, rows)
-    return answered
-
-
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Tables of about a row group each: small ones gathered until there are enough rows."""
     import pyarrow as pa
 
-    held, rows = [], 0
+    gathered, rows = [], 0
     for table in tables:
-        held.append(table)
+        gathered.append(table)
         rows += table.num_rows
         if rows >= GROUP_ROWS:
-            yield pa.concat_tables(held)
-            held, rows = [], 0
-    if held:
-        yield pa.concat_tables(held)
+            yield pa.concat_tables(gathered)
+            gathered, rows = [], 0
+    if gathered:
+        yield pa.concat_tables(gathered)
 
 
 def _parts(source: ParquetSource) -> Iterator[tuple[list[int], int, int]]:
@@ -360,10 +333,5 @@ def _parts(source: ParquetSource) -> Iterator[tuple[list[int], int, int]]:
 
 def _fingerprint(source: ParquetSource, settings: Any, chunk: int) -> str:
     files = [(p, os.path.getsize(p), os.stat(p).st_mtime_ns) for p in source.paths]
-    said = json.dumps([files, source.names, settings, chunk, PART_ROWS], default=str)
-    return hashlib.sha256(said.encode()).hexdigest()
-
-
-def _tell(on_progress: Progress | None, rows: int) -> None:
-    if on_progress is not None:
-        on_progress(rows)
+    text = json.dumps([files, source.names, settings, chunk, PART_ROWS], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -24,7 +24,7 @@ from keyhole.data.images import ImageFile, Images, warn_infinite
 from keyhole.errors import DataError, FileError
 from keyhole.jobs.files import Progress
 from keyhole.modalities.tiles.source import NoiseEstimates
-from keyhole.tasks.denoise.denoiser import Denoiser
+from keyhole.tasks.denoiser import Denoiser
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,7 +77,7 @@ def denoise_files(
             file.call = note.call  # pyright: ignore
         written.append(_copied(denoiser, file, str(path), measured, True, on_progress))
         note.add(file.name, written[-1])
-    note.remove()
+    (note.folder / NOTE).unlink()
     _move(note.folder, Path(out), names)
     return _sum(written)
 
@@ -143,10 +143,6 @@ class Note:
         content = {"settings": self.settings, "call": self.call, "done": self.done}
         write_whole(self.folder / NOTE, json.dumps(content))
 
-    def remove(self) -> None:
-        """Remove the note of a complete run."""
-        (self.folder / NOTE).unlink()
-
 
 def _is_folder(images: Images, out: str) -> bool:
     """False if the user named one file, and `out` is not a folder."""
@@ -165,7 +161,6 @@ def _copied(
     force: bool,
     on_progress: Progress,
 ) -> Written:
-    """Write the denoised copy of one file."""
     note = f"Denoised by keyhole, model {denoiser.model_.fingerprint}; not for diagnosis"
     noiseless, striped = [], []
     with file.copy_to(path, note=note, force=force) as copy:
@@ -183,22 +178,15 @@ def _copied(
 
 
 def _sum(parts: list[Written]) -> Written:
-    return Written(
-        files=sum(part.files for part in parts),
-        images=sum(part.images for part in parts),
-        clipped=sum(part.clipped for part in parts),
-        lossy=[name for part in parts for name in part.lossy],
-        noiseless=[name for part in parts for name in part.noiseless],
-        striped=[name for part in parts for name in part.striped],
-        reused=sum(part.reused for part in parts),
-    )
+    """Counts added, lists joined."""
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Written(*(sum(column, type(column[0])()) for column in columns))  # pyright: ignore
 
 
 def _settings(denoiser: Denoiser, images: Images) -> str:
     """A digest of the model, its settings and the files."""
-    fitted = denoiser.model_
-    method = denoiser.comparison_.method
-    lines = [fitted.fingerprint, method, repr(denoiser.noise), repr(denoiser.axes)]
+    method, given = denoiser.comparison_.method, (denoiser.noise, denoiser.axes)
+    lines = [denoiser.model_.fingerprint, method, *map(repr, given)]
     for file in images.files:
         state = os.stat(file.path)
         lines.append(f"{os.path.abspath(file.path)} {state.st_size} {state.st_mtime_ns}")
@@ -233,8 +221,7 @@ class ImageFolder:
         from PIL import Image
 
         images = as_images(table)
-        whole = np.issubdtype(images.dtype, np.integer)
-        ends = np.iinfo(images.dtype) if whole else None
+        ends = np.iinfo(images.dtype) if np.issubdtype(images.dtype, np.integer) else None
         for image in images:
             low, high = (ends.min, ends.max) if ends else (image.min(), image.max())
             share = (image.astype(float) - low) / max(high - low, 1e-12)

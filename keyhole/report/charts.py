@@ -1,28 +1,30 @@
-"""Charts as SVG inside the page: a template draws them, the style sheet colours them.
+"""Charts of a fit and of scored rows, as SVG inside the page.
 
-The page's security policy forbids style attributes, so a colour is the name of a class.
+A template draws them and the style sheet colours them: the page's security policy forbids style
+attributes, so a colour is the name of a class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-if TYPE_CHECKING:
-    from jinja2 import Template
+from keyhole.autoencoder.width import WidthChoice
+from keyhole.core.progress import History
+from keyhole.report.rows import ScoredRows
+from keyhole.report.words import count, number, template
 
-HERE = Path(__file__).parent
 INK, QUIET, NET, OTHER, ALARM = "ink", "quiet", "net", "other", "alarm"
 WIDTH, TOP, RIGHT, BOTTOM = 720, 26, 8, 42  # pixels: of a chart, and around its area
 LETTER, LABEL = 6.3, 26  # pixels: of a letter, of the label of the vertical axis
 MARGIN = 0.012  # of the horizontal axis, beyond the data at both ends
 LINEAR, LINEAR_SHARE = 10.0, 0.8  # a logarithmic axis is linear up to here, 0.8 decades long
+SCORE_BARS, P_VALUE_BARS = 80, 20
+WIDTH_TICKS = 12  # of the width curve, at most
 
 Values = Float[np.ndarray, " point"]
 
@@ -52,26 +54,28 @@ class Axis:
 def across(label: str, low: float, high: float, *, counts: bool = False) -> Axis:
     """A horizontal axis over data between these ends, with a margin; `counts`: whole ticks."""
     room = MARGIN * (high - low) or 0.5
-    return _linear(label, low - room, high + room, 9, counts)
+    return upward(label, low - room, high + room, counts=counts, most_ticks=9)
 
 
-def upward(label: str, low: float, high: float, *, counts: bool = False) -> Axis:
+def upward(
+    label: str, low: float, high: float, *, counts: bool = False, most_ticks: int = 6
+) -> Axis:
     """A vertical axis between these ends; `counts`: whole ticks."""
-    return _linear(label, low, high, 6, counts)
-
-
-def _linear(label: str, low: float, high: float, most: int, counts: bool) -> Axis:
     from matplotlib.ticker import MaxNLocator
 
-    places = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], integer=counts).tick_values(low, high)
+    steps = [1, 2, 2.5, 5, 10]
+    places = MaxNLocator(most_ticks, steps=steps, integer=counts).tick_values(low, high)
     ticks = [float(tick) for tick in places if low <= tick <= high]
     return Axis(label, low, high, [t for t in ticks if not counts or t == round(t)])
 
 
-def decades(label: str, high: float) -> Axis:
-    """An axis from 0 that is logarithmic above `LINEAR`, with a tick for each power of ten."""
-    powers = 10.0 ** np.arange(1, int(np.log10(high)) + 1)
-    return Axis(label, 0.0, high, [0.0, *powers.tolist()], logarithmic=True)
+def upward_counts(most: int) -> Axis:
+    """A vertical axis of numbers of rows: above 100, logarithmic from `LINEAR` on."""
+    if most <= 100:  # few rows would look like many on a logarithmic axis
+        return upward("rows", 0.0, 1.1 * max(most, 1), counts=True)
+    powers = 10.0 ** np.arange(1, int(np.log10(1.6 * most)) + 1)
+    ticks = [0.0, *powers.tolist()]
+    return Axis("rows, logarithmic above 10", 0.0, 1.6 * most, ticks, logarithmic=True)
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,8 @@ class Chart:
 
     def bars(self, left: Values, right: Values, heights: np.ndarray, colour: str) -> None:
         """Bars from 0 to their heights."""
-        corners = zip(
-            self._points(left, np.zeros(len(left))), self._points(right, heights), strict=True
-        )
+        starts, ends = self._points(left, np.zeros(len(left))), self._points(right, heights)
+        corners = zip(starts, ends, strict=True)
         path = [f"M{a[0]} {a[1]}V{b[1]}H{b[0]}V{a[1]}Z" for a, b in corners if a and b]
         self.shapes.append(Shape("".join(path), fill=colour))
 
@@ -131,13 +134,11 @@ class Chart:
 
         `key` explains the colours: words, colour and sign of each; `note` stands at the right.
         """
-        values = {name: getattr(self, name) for name in ("left", "wide", "high", "height")}
-        across, up = self.x.place(self.x.ticks), self.y.place(self.y.ticks)
+        x, y = self.wide * self.x.place(self.x.ticks), self.high * (1 - self.y.place(self.y.ticks))
         return template("chart.svg.j2").render(
-            values, width=WIDTH, top=TOP, label=label, key=key, note=note, shapes=self.shapes,
-            x_label=self.x.label, y_label=self.y.label,
-            x_ticks=list(zip((self.wide * across).tolist(), self.texts[0], strict=True)),
-            y_ticks=list(zip((self.high * (1 - up)).tolist(), self.texts[1], strict=True)),
+            chart=self, width=WIDTH, top=TOP, label=label, key=key, note=note,
+            x_ticks=list(zip(x.tolist(), self.texts[0], strict=True)),
+            y_ticks=list(zip(y.tolist(), self.texts[1], strict=True)),
         )  # fmt: skip
 
     def _points(self, x: np.ndarray, y: np.ndarray) -> list[tuple[str, str] | None]:
@@ -154,13 +155,123 @@ def _texts(ticks: Sequence[float]) -> list[str]:
     return [f"{tick + 0.0:,.{digits}f}".replace("-", "−") for tick in ticks]
 
 
-@cache
-def template(name: str) -> Template:
-    """A template of the page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def learning_curve(history: History) -> str | None:
+    """Training and held-out loss by step; None if nothing was evaluated."""
+    steps = np.array(history.steps)
+    training, held_out = np.array(history.loss, float), np.array(history.held_out, float)
+    if not np.isfinite([training, held_out]).any():
+        return None
+    # The first fall of the loss is cut off: it would flatten the rest of the curve.
+    late = steps >= steps[0] + 0.05 * (steps[-1] - steps[0])
+    losses = np.concatenate([training, held_out])
+    shown = losses[np.tile(late, 2) & np.isfinite(losses)]
+    if not len(shown):
+        shown = losses[np.isfinite(losses)]
+    room = 0.08 * float(np.ptp(shown)) or 0.5
+    y = upward("nats per row", float(shown.min()) - room, float(shown.max()) + room)
+    chart = Chart(across("step", float(steps[0]), float(steps[-1]), counts=True), y, 238)
+    radius = 3.0 if len(steps) < 4 else 0.0  # a line of few points may not be visible
+    chart.line(steps, training, OTHER, 1.4, dash="5.6 2.8", radius=radius)
+    chart.line(steps, held_out, NET, 2.2, radius=radius)
+    chart.upright(history.best_step, QUIET, 1, "1 3")
+    label = (
+        f"Learning curve over {count(len(steps), 'evaluation')}: the held-out loss went from "
+        f"{number(held_out[0])} to {number(held_out[-1])} nats per row; "
+        f"the best step was {history.best_step:,}."
+    )
+    key = [("training", OTHER, "╌╌"), ("held out", NET, "━━"), ("best step", QUIET, "┊")]
+    return chart.svg(label, key)
 
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    return environment.get_template(name)
+
+def anomaly_score_histogram(scored: ScoredRows) -> str | None:
+    """A histogram of the anomaly scores of all rows and of alarms; None if every row is empty."""
+    finite = np.isfinite(scored.anomaly_score)
+    if not finite.any():
+        return None
+    values, alarms = scored.anomaly_score[finite], scored.anomaly_score[finite & scored.alarm]
+    edges = _score_edges(values, scored.threshold)
+    low, high = edges[0], edges[-1]
+    heights = [np.histogram(part.clip(low, high), edges)[0] for part in (values, alarms)]
+    x = across("anomaly score, × the usual", float(low), float(high))
+    chart = Chart(x, upward_counts(int(heights[0].max())), 238)
+    for counts, colour in zip(heights, (NET, ALARM), strict=True):
+        chart.bars(edges[:-1], edges[1:], counts, colour)
+    if np.isfinite(scored.threshold):
+        chart.upright(scored.threshold, INK, 1.2, "6 3.6")
+    beyond = int((values > high).sum())
+    note = f"last bar: {count(beyond, 'row')} from here on" if beyond else ""
+    label = (
+        f"Histogram of the anomaly score of {count(len(values), 'row')}, from "
+        f"{number(values.min())} to {number(values.max())} times the usual, "
+        f"median {number(float(np.median(values)))}; "
+        f"{count(len(alarms), 'alarm')}, threshold {number(scored.threshold)} times the usual."
+    )
+    key = [("all rows", NET, "■"), ("alarms", ALARM, "■"), ("threshold", INK, "╎")]
+    return chart.svg(label, key, note)
+
+
+def _score_edges(values: np.ndarray, threshold: float) -> np.ndarray:
+    """The edges of the bars: one at the threshold, far outliers in the last bar."""
+    low, usual, high = np.quantile(values, [0.1, 0.5, 0.9])
+    low, high = float(values.min()), min(float(values.max()), usual + 8 * (high - low))
+    if high <= low:
+        low, high = float(values.min()) - 0.5, float(values.max()) + 0.5
+    if np.isfinite(threshold):
+        low, high = min(low, threshold), max(high, threshold + 0.05 * (high - low))
+    step = (high - low) / min(SCORE_BARS, 10 + len(values) // 10)
+    middle = threshold if np.isfinite(threshold) else low
+    before, after = (int(np.ceil(round(gap / step, 6))) for gap in (middle - low, high - middle))
+    return middle + step * np.arange(-before, after + 1)
+
+
+def p_value_histogram(scored: ScoredRows) -> str | None:
+    """A histogram of the p-values, beside the uniform line; None if every row is empty."""
+    known = ~np.isnan(scored.p_value)
+    if not known.any():
+        return None
+    values = scored.p_value[known]
+    bins = int(np.clip(round(1 / values.min()), 1, P_VALUE_BARS))  # few calibration rows: coarse
+    heights = []
+    for part in (values, scored.p_value[known & scored.alarm]):
+        # Bins contain their upper end, as "p <= 0.05" does.
+        index = np.ceil(part * bins * (1 - 1e-12)).astype(int) - 1
+        heights.append(np.bincount(index.clip(0, bins - 1), minlength=bins))
+    even, left = len(values) / bins, np.arange(bins) / bins
+    y = upward("rows", 0.0, 1.1 * max(float(heights[0].max()), even), counts=True)
+    chart = Chart(across("p-value", 0.0, 1.0), y, 180)
+    for counts, colour in zip(heights, (NET, ALARM), strict=True):
+        chart.bars(left, left + 0.94 / bins, counts, colour)
+    chart.line([0, 1], [even, even], INK, 1.2, dash="6 3.6")
+    label = (
+        f"Histogram of the p-values of {count(len(values), 'row')} in {count(bins, 'bar')}: the "
+        f"first, up to {number(1 / bins)}, holds {int(heights[0][0]):,}; rows like those of "
+        f"training would put {number(even, 0)} in each."
+    )
+    key = [("all rows", NET, "■"), ("alarms", ALARM, "■"), ("as in training", INK, "╌╌")]
+    return chart.svg(label, key)
+
+
+def width_curve(choice: WidthChoice | None) -> str | None:
+    """Held-out nats by width, with the chosen width marked; None if the width was given."""
+    if choice is None or not choice.nats:
+        return None
+    nats = np.array(choice.nats, float)
+    widths = np.arange(1, len(nats) + 1)
+    chosen = int(np.clip(choice.width, 1, len(nats)))
+    bound = float(nats.min()) + choice.tolerance
+    room = 0.06 * (max(float(nats.max()), bound) - float(nats.min())) or 0.5
+    y = upward("held-out nats per row", nats.min() - room, max(nats.max(), bound) + room)
+    x = across("code dimensions kept", 1.0, float(len(nats)))
+    x = replace(x, ticks=widths[:: -(-len(nats) // WIDTH_TICKS)].tolist())
+    chart = Chart(x, y, 216)
+    chart.upright(chosen, INK, 1.2, "6 3.6")
+    chart.line(widths[[0, -1]], [bound, bound], OTHER, 1.2, dash="1.2 2.4")
+    chart.line(widths, nats, NET, 2.2, radius=2)
+    chart.line([chosen], nats[[chosen - 1]], INK, 0, radius=4.5)
+    label = (
+        f"Held-out nats per row by the width of the code: {number(nats[0])} at 1, "
+        f"{number(nats[chosen - 1])} at {chosen}, the chosen width, and "
+        f"{number(nats[-1])} at {len(nats)}."
+    )
+    key = [("held out", NET, "━━"), ("chosen", INK, "●"), ("as good as the best", OTHER, "┈┈")]
+    return chart.svg(label, key)

@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.autoencoder.fit import Model
 from keyhole.core.environment import version_of
 from keyhole.report.rows import ScoredRows
-from keyhole.report.words import chance, count, number, percent, plain, rate, times
+from keyhole.report.words import bar_length, chance, count, number, percent, plain, rate, times
 from keyhole.tasks.detect.answer import nothing_stands_out
 from keyhole.tasks.detect.calibration import beyond_chance, expected_alarms, trust_in_words
 
-MOST_EXPLAINED = 60  # columns
-MOST_COLUMNS = 400
-MOST_ANOMALIES = 50
-MOST_RULES = 6
-MOST_BESIDE_MAP = 12  # rows in the table beside the map
+MAX_EXPLAINED = 60  # columns whose explained variance is shown
+MAX_COLUMNS = 400  # in the list of columns
+MAX_ANOMALIES = 50  # rows in the table of the strongest
+MAX_RULES = 6
 LIBRARIES = ("keyhole", "torch", "numpy", "scikit-learn", "pyarrow")
 
 
@@ -64,142 +63,114 @@ class Anomaly:
     cells: list[tuple[str, str, str, str, float]]
 
 
-def verdict(model: Autoencoder) -> dict[str, Any]:
-    """The verdict in two parts, and the findings."""
-    head, colon, rest = model.verdict_.partition(": ")
+def verdict(estimator: Any, *, good: bool) -> dict[str, Any]:
+    """The verdict of a fitted estimator in two parts, and the findings."""
+    head, colon, rest = estimator.verdict_.partition(": ")
     return {
-        "good": not model.verdict_.startswith("look again"),
+        "good": good,
         "head": head[:1].upper() + head[1:],
         "rest": rest if colon else "",
-        "findings": model.findings_,
+        "findings": estimator.findings_,
     }
 
 
-def facts(model: Autoencoder) -> list[Fact]:
+def weight_count(model: Model) -> int:
+    """How many numbers the network has learned."""
+    return sum(weight.numel() for weight in model.network.parameters())
+
+
+def facts(model: Model) -> list[Fact]:
     """The numbers at the top of the page."""
-    columns, run = model.model_.modality.columns, model.model_.history
-    ignored = len(columns) - len(model.model_.modality.encoded_columns)
+    table, run, lawful = model.modality, model.history, model.modality.lawful
+    encoded = len(table.encoded_columns)
+    ignored = len(table.columns) - encoded
     best = f"best at step {run.best_step:,}" if run.best_step else ""
-    weights = sum(weight.numel() for weight in model.model_.network.parameters())
-    return [
-        Fact("rows", f"{model.model_.rows:,}", "in training and held out"),
-        Fact(
-            "columns",
-            f"{len(model.model_.modality.encoded_columns):,}",
-            f"{ignored:,} ignored" if ignored else "",
-        ),
-        Fact("code", f"{model.model_.network.width:,}", "numbers a row"),
+    numbers = [
+        Fact("rows", f"{model.rows:,}", "in training and held out"),
+        Fact("columns", f"{encoded:,}", f"{ignored:,} ignored" if ignored else ""),
+        Fact("code", f"{model.network.width:,}", "numbers a row"),
         Fact("steps", f"{run.steps[-1] if run.steps else run.planned:,}", run.ended or best),
-        Fact("weights", f"{weights:,}", "learned"),
-        *_rules(model),
+        Fact("weights", f"{weight_count(model):,}", "learned"),
     ]
+    if lawful is not None:
+        first = plain("; ".join(map(str, lawful.rules[:MAX_RULES])), 200)
+        numbers.append(Fact("rules", f"{len(lawful.rules):,}", first))
+    return numbers
 
 
-def _rules(model: Autoencoder) -> list[Fact]:
-    """How many rules between columns drawn rows satisfy, and the first of them."""
-    lawful = model.model_.modality.lawful
-    if lawful is None:
-        return []
-    first = plain("; ".join(map(str, lawful.rules[:MOST_RULES])), 200)
-    return [Fact("rules", f"{len(lawful.rules):,}", first)]
-
-
-def comparisons(model: Autoencoder) -> list[Comparison]:
+def comparisons(model: Model) -> list[Comparison]:
     """Held-out nats of the net, PCA and the mean, for masked and for visible values."""
-    evidence = model.model_.evidence
-    questions = [
-        (
-            "Masked values",
-            "predicted from the rest of the row",
-            "guessed_nats",
-        ),
-        (
-            "Visible values",
-            "reconstructed from the code of the whole row",
-            "rebuilt_nats",
-        ),
-    ]
-    return [
-        _comparison(title, text, evidence.get(name), evidence.get(f"pca_{name}"), model)
-        for title, text, name in questions
-    ]
+    evidence, mean = model.evidence, model.evidence.get("mean_nats")
+    tables = []
+    for title, text, key in (
+        ("Masked values", "predicted from the rest of the row", "guessed_nats"),
+        ("Visible values", "reconstructed from the code of the whole row", "rebuilt_nats"),
+    ):
+        nats = {
+            "this model": evidence.get(key),
+            f"PCA, width {model.network.width}": evidence.get(f"pca_{key}"),
+            "mean": mean,
+        }
+        known = [cost for cost in nats.values() if cost is not None]
+        most = max([mean - cost for cost in known if mean is not None] + [1e-9])
+        lines = []
+        for label, cost in nats.items():
+            saved = None if cost is None or mean is None else mean - cost
+            gain = number(saved) if label != "mean" else ""
+            bar = bar_length((saved or 0.0) / most)
+            lines.append((label, number(cost), gain, bar, cost is not None and cost == min(known)))
+        tables.append(Comparison(title, text, lines))
+    return tables
 
 
-def _comparison(
-    title: str, text: str, net: float | None, pca: float | None, model: Autoencoder
-) -> Comparison:
-    mean = model.model_.evidence.get("mean_nats")
-    rows = [("this model", net), (f"PCA, width {model.model_.network.width}", pca), ("mean", mean)]
-    saved = [None if nats is None or mean is None else mean - nats for _, nats in rows]
-    most = max([gain for gain in saved if gain is not None] + [1e-9])
-    known = [nats for _, nats in rows if nats is not None]
-    lines = []
-    for (label, nats), gain in zip(rows, saved, strict=True):
-        best = nats is not None and nats == min(known)
-        lines.append(
-            (
-                label,
-                number(nats),
-                number(gain) if label != "mean" else "",
-                bar_length((gain or 0.0) / most),
-                best,
-            )
-        )
-    return Comparison(title, text, lines)
-
-
-def explained_variances(model: Autoencoder) -> tuple[list[ExplainedVariance], int]:
+def explained_variances(model: Model) -> tuple[list[ExplainedVariance], int]:
     """The columns that are predicted best from the others, and how many more there are."""
-    evidence = model.model_.evidence
-    pairs = ("guessed_skill", "pca_guessed_skill"), ("rebuilt_skill", "pca_rebuilt_skill")
+    evidence = model.evidence
     names = sorted(
         evidence["guessed_skill"], key=lambda name: -(evidence["guessed_skill"][name] or 0)
     )
     lines = []
-    for name in names[:MOST_EXPLAINED]:
-        both = []
-        for net, pca in pairs:
-            values = [evidence[kind].get(name) for kind in (net, pca)]
-            both.append((*map(percent, values), *map(bar_length, values)))
-        lines.append(ExplainedVariance(plain(name), both[0], both[1]))
-    return lines, max(0, len(names) - MOST_EXPLAINED)
+    for name in names[:MAX_EXPLAINED]:
+        pairs = []
+        for kind in ("guessed_skill", "rebuilt_skill"):
+            shares = [evidence[key].get(name) for key in (kind, f"pca_{kind}")]
+            pairs.append((*map(percent, shares), *map(bar_length, shares)))
+        lines.append(ExplainedVariance(plain(name), *pairs))
+    return lines, max(0, len(names) - MAX_EXPLAINED)
 
 
 def anomalies(scored: ScoredRows, points: dict[int, int]) -> list[Anomaly]:
     """The most anomalous rows; `points` maps a row to its point on the map."""
     rows = []
-    for row in map(int, scored.strongest(MOST_ANOMALIES)):
+    for row in map(int, scored.strongest(MAX_ANOMALIES)):
         cells = [
-            (
-                plain(column),
-                plain(value, 160),
-                plain(expected, 160),
-                percent(share),
-                bar_length(share),
-            )
-            for column, value, expected, share in scored.reasons.get(row, [])
+            (plain(name), plain(value, 160), plain(usual, 160), percent(share), bar_length(share))
+            for name, value, usual, share in scored.reasons.get(row, [])
         ]
-        value = times(float(scored.anomaly_score[row]), float(scored.score_std[row]))
-        p_value, alarm = chance(float(scored.p_value[row])), bool(scored.alarm[row])
-        name = plain(scored.ids[row])
-        nothing = nothing_stands_out(alarm)
-        rows.append(Anomaly(name, value, p_value, alarm, points.get(row), nothing, cells))
+        alarm = bool(scored.alarm[row])
+        score = times(float(scored.anomaly_score[row]), float(scored.score_std[row]))
+        rows.append(
+            Anomaly(
+                name=plain(scored.ids[row]),
+                anomaly_score=score,
+                p_value=chance(float(scored.p_value[row])),
+                alarm=alarm,
+                point=points.get(row),
+                nothing=nothing_stands_out(alarm),
+                cells=cells,
+            )
+        )
     return rows
 
 
-def columns(model: Autoencoder) -> tuple[list[tuple[str, str, str]], int]:
+def columns(model: Model) -> tuple[list[tuple[str, str, str]], int]:
     """Name, kind and reason of each column, and how many more there are."""
-    reasons = model.model_.modality.reasons
-    all_of_them = [
+    reasons, all_columns = model.modality.reasons, model.modality.columns
+    lines = [
         (plain(column.name), column.kind, plain(reasons.get(column.name, ""), 200))
-        for column in model.model_.modality.columns[:MOST_COLUMNS]
+        for column in all_columns[:MAX_COLUMNS]
     ]
-    return all_of_them, max(0, len(model.model_.modality.columns) - MOST_COLUMNS)
-
-
-def making(model: Autoencoder) -> dict[str, Any]:
-    """The parts with their settings, versions and fingerprint."""
-    return made_with(vars(model.model_.parts), model.model_.fingerprint)
+    return lines, max(0, len(all_columns) - MAX_COLUMNS)
 
 
 def made_with(parts_used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
@@ -210,10 +181,10 @@ def made_with(parts_used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
         kind = recipe.pop("kind")
         settings = [f"{key} = {value}" for key, value in recipe.items() if value is not None]
         parts.append((name, kind, plain(", ".join(settings), 400)))
+    versions = [(name, version_of(name)) for name in LIBRARIES]
     return {
         "parts": parts,
-        "versions": [(name, version_of(name)) for name in LIBRARIES]
-        + [("python", platform.python_version())],
+        "versions": [*versions, ("python", platform.python_version())],
         "fingerprint": fingerprint,
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
@@ -234,18 +205,17 @@ def calibrated(scored: ScoredRows) -> list[Fact]:
     if not rows:
         return []
     note = f"{rate(scored.false_alarm_rate)} of {count(rows, 'row')}, if all are normal"
-    figures = [
+    numbers = [
         Fact("alarms", f"{alarms:,}", f"{rate(alarms / rows)} of {count(rows, 'row')}"),
         Fact("expected by chance", expected_alarms(rows, scored.false_alarm_rate), note),
     ]
     if np.isfinite(scored.threshold):
-        figures.append(
-            Fact("threshold", number(scored.threshold), "times the usual anomaly score")
-        )
+        threshold = number(scored.threshold)
+        numbers.append(Fact("threshold", threshold, "times the usual anomaly score"))
     if np.isfinite(scored.score_std).any():
         middle = number(float(np.nanmedian(scored.score_std)))
-        figures.append(Fact("score_std", f"± {middle}", "between ensemble members, the median"))
-    return figures
+        numbers.append(Fact("score_std", f"± {middle}", "between ensemble members, the median"))
+    return numbers
 
 
 def trust(scored: ScoredRows) -> str | None:
@@ -264,10 +234,3 @@ def patterns(scored: ScoredRows) -> list[tuple[str, str, float]]:
         )
         for pattern in scored.patterns
     ]
-
-
-def bar_length(share: float | None) -> float:
-    """The length of a bar, from 0 to 100."""
-    if share is None or not np.isfinite(share):
-        return 0.0
-    return round(100 * min(max(float(share), 0.0), 1.0), 1)

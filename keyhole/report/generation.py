@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +16,10 @@ from keyhole.data import cast
 from keyhole.data.source import ArrowRows
 from keyhole.errors import SettingError
 from keyhole.modalities import Modality
-from keyhole.report.anomaly_maps import png
-from keyhole.report.charts import INK, NET, OTHER, Chart, across, upward
-from keyhole.report.facts import bar_length
-from keyhole.report.words import number, percent, plain
-from keyhole.tasks.generate.generator import Generator
-from keyhole.tasks.interpret.cards import Card, cards
+from keyhole.report.images import png
+from keyhole.report.words import bar_length, number, percent, plain
+from keyhole.tasks.cards import Card, cards
+from keyhole.tasks.generator import Generator
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,12 +27,11 @@ if TYPE_CHECKING:
     from keyhole.core.records import Batch
 
 
-MOST_CARDS, MOST_EFFECTS = 8, 3  # dimensions; columns listed for each
+MAX_CARDS, MAX_EFFECTS = 8, 3  # dimensions; columns listed for each
 DRAWN, REAL, STEPS = 10, 5, 8  # rows shown; steps from one real row to another
-MOST_SHOWN = 8  # columns of a drawn row
+MAX_SHOWN_COLUMNS = 8  # of a drawn row
 JUDGE_S = 30.0  # seconds that a time budget must leave to judge drawn rows
-MOST_TICKS = 12  # of the width curve
-LEAST_PIXELS, MOST_SIDE, GREYS = 36, 16, 12
+MIN_PIXELS, MAX_SIDE, GREYS = 36, 16, 12
 # Columns are pixels if at least WIDE_PIXELS of them span WIDE_RANGE of the common range.
 WIDE_RANGE, WIDE_PIXELS = 0.5, 0.3
 
@@ -61,42 +58,16 @@ class DrawnRows:
 
     prior: str
     prior_rows: int  # rows that the prior was fitted to
-    columns: list[str]
-    more: int
-    drawn: list[list[str]]
-    real: list[list[str]]
-    side: int  # of an image; 0 if there are none
-    drawn_images: list[Greys]
-    real_images: list[Greys]
-    way: list[Greys]
-    judgement: list[str]
+    columns: list[str] = field(default_factory=list)
+    more: int = 0
+    drawn: list[list[str]] = field(default_factory=list)
+    real: list[list[str]] = field(default_factory=list)
+    side: int = 0  # of an image; 0 if there are none
+    drawn_images: list[Greys] = field(default_factory=list)
+    real_images: list[Greys] = field(default_factory=list)
+    way: list[Greys] = field(default_factory=list)
+    judgement: list[str] = field(default_factory=list)
     images: list[tuple[str, list[str]]] = field(default_factory=list)  # URLs of images, by kind
-
-
-def width_curve(choice: WidthChoice | None) -> str | None:
-    """Held-out nats by width, with the chosen width marked; None if the width was given."""
-    if choice is None or not choice.nats:
-        return None
-    nats = np.array(choice.nats, float)
-    widths = np.arange(1, len(nats) + 1)
-    chosen = int(np.clip(choice.width, 1, len(nats)))
-    bound = float(nats.min()) + choice.tolerance
-    room = 0.06 * (max(float(nats.max()), bound) - float(nats.min())) or 0.5
-    y = upward("held-out nats per row", nats.min() - room, max(nats.max(), bound) + room)
-    x = across("code dimensions kept", 1.0, float(len(nats)))
-    x = replace(x, ticks=widths[:: -(-len(nats) // MOST_TICKS)].tolist())
-    chart = Chart(x, y, 216)
-    chart.upright(chosen, INK, 1.2, "6 3.6")
-    chart.line(widths[[0, -1]], [bound, bound], OTHER, 1.2, dash="1.2 2.4")
-    chart.line(widths, nats, NET, 2.2, radius=2)
-    chart.line([chosen], nats[[chosen - 1]], INK, 0, radius=4.5)
-    key = [("held out", NET, "━━"), ("chosen", INK, "●"), ("as good as the best", OTHER, "┈┈")]
-    label = (
-        f"Held-out nats per row by the width of the code: {number(nats[0])} at 1, "
-        f"{number(nats[chosen - 1])} at {chosen}, the chosen width, and "
-        f"{number(nats[-1])} at {len(nats)}."
-    )
-    return chart.svg(label, key)
 
 
 def own_dimension(choice: WidthChoice | None) -> str:
@@ -105,8 +76,7 @@ def own_dimension(choice: WidthChoice | None) -> str:
     known = [number(dimension, 1) for dimension in estimates if dimension is not None]
     if not known:
         return ""
-    count = "two estimates" if len(known) > 1 else "an estimate"
-    dimensions = " and ".join(known)
+    dimensions, count = " and ".join(known), "two estimates" if len(known) > 1 else "an estimate"
     return (
         f"The rows themselves fill about {dimensions} dimensions, by {count} from near neighbours."
     )
@@ -116,20 +86,20 @@ def code_rows(model: Autoencoder) -> tuple[list[CodeRow], int]:
     """The cards of the dimensions with most nats or variance, and how many more there are."""
     if model.model_.reference is None or len(model.model_.reference) < 2:
         return [], 0
-    rows = [_code_row(card) for card in cards(model, most=MOST_CARDS)]
+    rows = [_code_row(card) for card in cards(model, most=MAX_CARDS)]
     return rows, model.model_.network.width - len(rows)
 
 
 def _code_row(card: Card) -> CodeRow:
     share = card.variance if card.nats is None else card.nats
-    drives = [plain(effect) for effect in card.drives[:MOST_EFFECTS]]
+    drives = [plain(effect) for effect in card.drives[:MAX_EFFECTS]]
     if drives and not card.monotone:
         drives[0] += " (not monotone)"
-    read_from = ", ".join(plain(name, 30) for name, _ in card.driven_by[:MOST_EFFECTS])
+    read_from = ", ".join(plain(name, 30) for name, _ in card.driven_by[:MAX_EFFECTS])
     low, *_, high = card.examples or [{}, {}]
     ends = [
         f"{plain(name, 30)}: {plain(text, 30)} → {plain(high[name], 30)}"
-        for name, text in list(low.items())[:MOST_EFFECTS]
+        for name, text in list(low.items())[:MAX_EFFECTS]
     ]
     return CodeRow(
         card.name, percent(share), bar_length(share), drives, read_from, ends,
@@ -143,48 +113,42 @@ def samples(model: Autoencoder) -> DrawnRows | None:
         return None
     table, batch = model.model_.modality, reference_rows(model.model_.reference, held_out=True)
     drawn = sampler_of(model).rows(DRAWN, 0)
-    real = (
-        None
-        if batch is None or not len(batch)
-        else table.decode_observed(batch.take(slice(0, REAL)))
-    )
+    prior = model.model_.prior.kind, sampler_of(model).fitted.prior_rows
+    tables, real = [("drawn", drawn)], None
+    if batch is not None and len(batch):
+        real = table.decode_observed(batch.take(slice(0, REAL)))
+        tables.append(("real, held out of training", real))
     if table.images(drawn) is not None:
-        return _of_images(model, drawn, real)
-    pixels = _Pixels.of(table)
-    shown = [] if pixels else table.encoded_columns[:MOST_SHOWN]
-    rows = [
+        images = [(kind, _urls(table.images(part))) for kind, part in tables]
+        return DrawnRows(*prior, images=images)
+    if (pixels := _Pixels.of(table)) is not None:
+        return DrawnRows(
+            *prior,
+            side=pixels.side,
+            drawn_images=pixels.drawn(drawn),
+            real_images=[] if real is None else pixels.drawn(real),
+            way=[] if real is None else pixels.drawn(_way(model, batch)),  # pyright: ignore
+            judgement=_judgement(model),
+        )
+    shown = table.encoded_columns[:MAX_SHOWN_COLUMNS]
+    texts = [
         list(map(list, zip(*(map(plain, table.texts(ArrowRows(part), c.name)) for c in shown))))
-        for part in (drawn, real)
-        if part is not None
+        for _, part in tables
     ]
-    images = [[] if part is None or not pixels else pixels.drawn(part) for part in (drawn, real)]
     return DrawnRows(
-        prior=model.model_.prior.kind,
-        prior_rows=sampler_of(model).fitted.prior_rows,
+        *prior,
         columns=[plain(column.name, 30) for column in shown],
         more=len(table.encoded_columns) - len(shown),
-        drawn=rows[0],
-        real=rows[1] if len(rows) > 1 else [],
-        side=pixels.side if pixels else 0,
-        drawn_images=images[0],
-        real_images=images[1],
-        way=pixels.drawn(_way(model, batch)) if pixels and real is not None and batch else [],
+        drawn=texts[0],
+        real=texts[1] if len(texts) > 1 else [],
         judgement=_judgement(model),
     )
 
 
-def _of_images(model: Autoencoder, drawn: pa.Table, real: pa.Table | None) -> DrawnRows:
-    """Drawn and real images, each as a URL."""
-    table, images = model.model_.modality, []
-    for kind, part in (("drawn", drawn), ("real, held out of training", real)):
-        pixels = None if part is None else table.images(part)
-        if pixels is not None:
-            urls = [png(x if x.ndim == 3 else x[..., None]) for x in pixels.astype(np.float32)]
-            images.append((kind, urls))
-    rows = sampler_of(model).fitted.prior_rows
-    return DrawnRows(prior=model.model_.prior.kind, prior_rows=rows, columns=[], more=0, drawn=[],  # pyright: ignore
-                   real=[], side=0, drawn_images=[], real_images=[], way=[], judgement=[],
-                   images=images)  # fmt: skip
+def _urls(images: np.ndarray | None) -> list[str]:
+    if images is None:
+        return []
+    return [png(x if x.ndim == 3 else x[..., None]) for x in images.astype(np.float32)]
 
 
 def _judgement(model: Autoencoder) -> list[str]:
@@ -201,7 +165,7 @@ def _judgement(model: Autoencoder) -> list[str]:
 def _way(model: Autoencoder, batch: Batch) -> pa.Table:
     """The expected rows on the straight line from one row's code to the farthest one's."""
     network = model.model_.network
-    codes = network(batch.to(next(network.parameters()).device)).code.mean[0]
+    codes = network(batch.to(model.model_.device)).code.mean[0]
     far = int(torch.cdist(codes[:1], codes)[0].argmax())
     share = torch.linspace(0, 1, STEPS).to(codes)[:, None]
     path = network.bottleneck.project((1 - share) * codes[0] + share * codes[far])
@@ -221,7 +185,7 @@ class _Pixels:
     def of(cls, table: Modality) -> _Pixels | None:
         """For a table with a square number of columns, all numbers over one range; else None."""
         side = round(len(table.columns) ** 0.5)
-        if side**2 != len(table.columns) or side**2 < LEAST_PIXELS:
+        if side**2 != len(table.columns) or side**2 < MIN_PIXELS:
             return None
         ends = {c.name: table.ends(c.name) for c in table.encoded_columns}
         ranges = np.array([pair for pair in ends.values() if pair is not None], float)
@@ -233,7 +197,7 @@ class _Pixels:
         if not len(wide) or wide.mean() < WIDE_PIXELS:
             return None
         names = [c.name if c.name in ends else None for c in table.columns]
-        return cls(names, min(side, MOST_SIDE), least, most)
+        return cls(names, min(side, MAX_SIDE), least, most)
 
     def drawn(self, rows: pa.Table) -> list[Greys]:
         """Each row as an image."""

@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import os
 from typing import Any
 
-from keyhole.autoencoder.estimator import Autoencoder
-from keyhole.core.progress import stage
-from keyhole.report import charts, facts, figures, generation
-from keyhole.report.codemap import MOST_POINTS, CodeMap, pack
-from keyhole.report.rows import ScoredRows
-from keyhole.report.words import percent, plain, script_json
+from sklearn.utils.validation import check_is_fitted
 
-MOST_BYTES = 1_000_000
+from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.core.files import write_whole
+from keyhole.core.progress import stage
+from keyhole.errors import SettingError
+from keyhole.report import charts, facts, generation
+from keyhole.report.images import write_denoising
+from keyhole.report.rows import MAX_POINTS, CodeMap, ScoredRows, pack, score_rows
+from keyhole.report.words import fill, percent, plain, script_json
+from keyhole.tasks.denoiser import Denoiser
+from keyhole.tasks.detect.detector import AnomalyDetector
+
+MAX_BYTES = 1_000_000
 POINT_BYTES = 8  # of the page, for a point of the map, after base64
+BESIDE_MAP = 12  # rows in the table beside the map, at most
 TEMPLATE = "page.html.j2"
+
+
+def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> None:
+    """Atomically write the page on a fitted model.
+
+    `model`: an Autoencoder, AnomalyDetector, Generator or Denoiser. `data`: rows to score, or
+    images to denoise, as a frame, an array or a path; or the result of `score_rows`.
+    Raises: FileError, DataError, SettingError if `model` is something else.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise SettingError(
+            f"write_report takes the path of the page first, got {type(path).__name__:.40}: "
+            "write_report('page.html', model, data)"
+        )
+    if isinstance(model, Denoiser):
+        check_is_fitted(model, "model_")
+        if data is None:
+            raise SettingError("a denoiser's page shows images: write_report(path, model, data)")
+        return write_denoising(path, model, model.open(data))
+    fitted = getattr(model, "autoencoder_", model)
+    if not isinstance(fitted, Autoencoder):
+        raise SettingError(
+            f"write_report takes a fitted Autoencoder, AnomalyDetector, Generator or Denoiser, "
+            f"got {type(model).__name__:.40}"
+        )
+    check_is_fitted(fitted)
+    if data is not None and not isinstance(data, ScoredRows):
+        detector = (
+            model if isinstance(model, AnomalyDetector) else AnomalyDetector.from_fitted(fitted)
+        )
+        data = score_rows(detector, data)
+    return write_whole(path, render(fitted, data))
 
 
 def render(model: Autoencoder, scored: ScoredRows | None) -> str:
@@ -27,41 +65,43 @@ def render(model: Autoencoder, scored: ScoredRows | None) -> str:
     values = _of_model(model)
     if scored is None or not len(scored):
         return fill(TEMPLATE, values)
-    most, page = MOST_POINTS, ""
+    most, page = MAX_POINTS, ""
     for _ in range(4):
         packed = pack(scored, most)
         page = fill(TEMPLATE, values | _of_rows(scored, packed))
-        excess = len(page.encode()) - MOST_BYTES
+        excess = len(page.encode()) - MAX_BYTES
         if excess <= 0:
             break
         most = max(1, packed.shown - excess // POINT_BYTES - 1_000)
     return page
 
 
-def _of_model(model: Autoencoder) -> dict[str, Any]:
+def _of_model(estimator: Autoencoder) -> dict[str, Any]:
+    model = estimator.model_
     explained, more_explained = facts.explained_variances(model)
     columns, more_columns = facts.columns(model)
-    code_rows, more_codes = generation.code_rows(model)
-    choice = model.model_.width_choice
+    code_rows, more_codes = generation.code_rows(estimator)
     return {
-        "verdict": facts.verdict(model),
+        "verdict": facts.verdict(estimator, good=not model.verdict.startswith("look again")),
         "facts": facts.facts(model),
         "comparisons": facts.comparisons(model),
-        "curve": figures.learning_curve(model.model_.history),
-        "width": model.model_.network.width,
-        "width_curve": generation.width_curve(choice),
-        "width_why": "" if choice is None else plain(choice.why, 400),
-        "own_dimension": generation.own_dimension(choice),
+        "curve": charts.learning_curve(model.history),
+        "width": model.network.width,
+        "width_curve": charts.width_curve(model.width_choice),
+        "width_why": "" if model.width_choice is None else plain(model.width_choice.why, 400),
+        "own_dimension": generation.own_dimension(model.width_choice),
         "code_rows": code_rows,
         "more_codes": more_codes,
-        "in_nats": bool(model.model_.network.bottleneck.stochastic),
-        "samples": generation.samples(model),
+        "in_nats": bool(model.network.bottleneck.stochastic),
+        "samples": generation.samples(estimator),
         "explained": explained,
         "more_explained": more_explained,
         "columns": columns,
         "more_columns": more_columns,
-        "making": facts.making(model),
+        "making": facts.made_with(vars(model.parts), model.fingerprint),
         "scored": None,
+        "name": "",
+        "lead": "",
     }
 
 
@@ -71,42 +111,16 @@ def _of_rows(scored: ScoredRows, packed: CodeMap) -> dict[str, Any]:
     return {
         "scored": scored,
         "name": plain(scored.name, 120),
-        "summary": facts.rows_in_words(scored),
+        "lead": facts.rows_in_words(scored),
         "remarks": [plain(remark, 400) for remark in scored.remarks],
         "calibrated": facts.calibrated(scored),
         "trust": facts.trust(scored),
-        "histogram": figures.anomaly_score_histogram(scored),
-        "p_values": figures.p_value_histogram(scored),
+        "histogram": charts.anomaly_score_histogram(scored),
+        "p_values": charts.p_value_histogram(scored),
         "patterns": facts.patterns(scored),
         "map": packed,
         "shares": [percent(share) for share in packed.shares],
         "map_json": script_json(packed.data),
         "anomalies": strongest,
-        "beside": strongest[: facts.MOST_BESIDE_MAP],
+        "beside": strongest[:BESIDE_MAP],
     }
-
-
-def fill(template: str, values: dict[str, Any]) -> str:
-    """A filled-in template whose security policy allows only its own style, scripts and data."""
-    from markupsafe import Markup
-
-    own = {name: _file(name) for name in ("style.css", "theme.js", "map.js")}
-    scripts = " ".join(_hash(own[name]) for name in ("theme.js", "map.js"))
-    policy = (
-        f"default-src 'none'; script-src {scripts}; style-src {_hash(own['style.css'])}; "
-        "img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    drawn_names = ("curve", "width_curve", "histogram", "p_values", "map_json")
-    drawn = {name: Markup(values[name]) for name in drawn_names if values.get(name)}
-    inside = {name.partition(".")[0]: Markup(text) for name, text in own.items()}
-    return charts.template(template).render(values | drawn | {"own": inside, "policy": policy})
-
-
-def _file(name: str) -> str:
-    return (charts.HERE / name).read_text(encoding="utf8")
-
-
-def _hash(text: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return f"'sha256-{digest}'"

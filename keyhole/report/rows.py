@@ -1,7 +1,8 @@
-"""The scores, codes and reasons of the rows that a page shows, collected in one pass."""
+"""The scores, codes and reasons of the rows that a page shows, and the map of their codes."""
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +14,18 @@ from jaxtyping import Float, Int64
 from keyhole.autoencoder.reading import blocks_of, id_column_of, open_rows
 from keyhole.core.progress import clock, stage
 from keyhole.data import Source
+from keyhole.report.words import plain
 from keyhole.tasks.detect.answer import Pattern, Reason, shared
 from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.explain import explain
 from keyhole.tasks.detect.scorer import ScoredBlock
-from keyhole.tasks.monitor.drift import Drift
+from keyhole.tasks.drift import Drift
 
 ALL_NAMED = 2_000  # rows; if there are more, only the strongest have names
-MOST_STRONGEST = 200  # rows of the map that have a name and reasons
+MAX_STRONGEST = 200  # rows of the map that have a name and reasons
+MAX_POINTS = 100_000  # of the map
+MAX_REASONS = 3  # of a row, shown at the pointer
+EMPTY = 255  # the level of a row without anomaly score
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,6 @@ def strongest(anomaly_score: np.ndarray, most: int) -> np.ndarray:
     return order[~np.isnan(anomaly_score[order])]
 
 
-BLOCKS_LEFT = 2.0  # times of a block: one more block and the page must fit the time budget
-
-
 def score_rows(detector: AnomalyDetector, data: Any, *, name: str | None = None) -> ScoredRows:
     """Score the rows of a frame, an array, or a path for the page.
 
@@ -83,7 +85,7 @@ def score_rows(detector: AnomalyDetector, data: Any, *, name: str | None = None)
     collector, began, remarks = RowCollector(detector), clock().left(), []
     for start, rows in blocks_of(model, source):
         block_s = began - clock().left() if start else 0.0
-        if start and clock().left() < BLOCKS_LEFT * block_s:
+        if start and clock().left() < 2 * block_s:  # for one more block, and for the page
             remarks = [f"only the first {start:,} rows are shown: the time budget is spent"]
             break
         began = clock().left()
@@ -91,10 +93,6 @@ def score_rows(detector: AnomalyDetector, data: Any, *, name: str | None = None)
         reasons = explain(scorer, judged, collector.places(judged))
         collector.add(collector.look(judged, reasons))
     return collector.scored(source, name=name, remarks=remarks)
-
-
-def _reason(cell: Reason) -> tuple[str, str, str, float]:
-    return cell.column, cell.described, cell.expected, cell.share
 
 
 @dataclass(frozen=True)
@@ -115,11 +113,11 @@ class RowCollector:
         self.detector = detector
         self.drift = Drift(detector.autoencoder_.model_.modality)
         self.parts: list[Part] = []
-        self.top = np.full(MOST_STRONGEST, -np.inf)
+        self.top = np.full(MAX_STRONGEST, -np.inf)
 
     def places(self, judged: ScoredBlock) -> Int64[np.ndarray, " place"]:
         """The rows of a block that may be among the strongest of all, strongest first."""
-        places = strongest(judged.anomaly_score, MOST_STRONGEST)
+        places = strongest(judged.anomaly_score, MAX_STRONGEST)
         return places[judged.anomaly_score[places] >= self.top[0]]
 
     def look(self, judged: ScoredBlock, reasons: dict[int, list[Reason]]) -> Part:
@@ -135,15 +133,16 @@ class RowCollector:
             start + i: f"row {start + i + 1}" if ids is None else f"{column} {ids[i].as_py()}"
             for i in {*first, *strong}
         }
-        cells = {start + i: reasons[i] for i in strong}
-        codes = model.model_.code_of(judged.batch)
-        return Part(score, judged.score_std, codes, names, cells)
+        return Part(
+            score, judged.score_std, model.model_.code_of(judged.batch), names,
+            {start + i: reasons[i] for i in strong},
+        )  # fmt: skip
 
     def add(self, part: Part) -> None:
         """Take a block in; blocks come in the order of their rows."""
         self.parts.append(part)
         known = part.anomaly_score[~np.isnan(part.anomaly_score)]
-        self.top = np.sort(np.concatenate([self.top, known]))[-MOST_STRONGEST:]
+        self.top = np.sort(np.concatenate([self.top, known]))[-MAX_STRONGEST:]
 
     def scored(
         self,
@@ -159,7 +158,7 @@ class RowCollector:
         rate = self.detector.false_alarm_rate if rate is None else rate
         threshold = calibration.threshold(rate)
         alarm = anomaly_score > threshold
-        shown = strongest(anomaly_score, MOST_STRONGEST).tolist()
+        shown = strongest(anomaly_score, MAX_STRONGEST).tolist()
         cells = {row: cells for part in self.parts for row, cells in part.reasons.items()}
         names = {row: text for part in self.parts for row, text in part.names.items()}
         named = {*range(min(ALL_NAMED, len(anomaly_score))), *shown}
@@ -174,8 +173,149 @@ class RowCollector:
             contamination=calibration.apart(),
             codes=np.concatenate([part.codes for part in self.parts]),
             ids=[names[row] if row in named else "" for row in range(len(anomaly_score))],
-            reasons={row: [_reason(cell) for cell in cells[row]] for row in shown},
+            reasons={
+                row: [(c.column, c.described, c.expected, c.share) for c in cells[row]]
+                for row in shown
+            },
             patterns=shared(cells, [row for row in shown if alarm[row]]),
             remarks=[*self.drift.remarks(), *filter(None, [passed_over]), *remarks],
             calibrated_on=len(calibration.anomaly_scores),
         )
+
+
+@dataclass(frozen=True)
+class CodeMap:
+    """The data of the map, and what its caption says."""
+
+    data: dict[str, Any]  # JSON for map.js
+    rows: np.ndarray  # indices of the rows shown, in order
+    shown: int
+    alarms: int
+    all_alarms: bool
+    far: int  # points beyond the edge, drawn on it
+    shares: list[float]  # of the codes' variance, across and up
+    narrow: bool  # a code of one number: the anomaly score is the height
+
+
+def pack(scored: ScoredRows, most: int = MAX_POINTS) -> CodeMap:
+    """The map of the scored rows: all, or the strongest, alarms and a random sample."""
+    rows = choose(scored, most)
+    points, shares = plane(scored)
+    grid, far = on_grid(points[rows])
+    anomaly_score, alarm = scored.anomaly_score[rows], scored.alarm[rows]
+    known = ~np.isnan(anomaly_score)
+    finite = np.nan_to_num(anomaly_score, posinf=np.nan, neginf=np.nan)
+    knots = levels(finite)
+    level = np.full(len(rows), EMPTY, np.uint8)
+    level[known] = np.searchsorted(
+        (knots[1:] + knots[:-1]) / 2, np.nan_to_num(anomaly_score[known])
+    )
+    ends = np.nanquantile(finite, [0.01, 0.995]) if np.isfinite(finite).any() else [0, 1]
+    data = {
+        "count": len(rows),
+        "xy": _base64(grid.astype("<u2")),
+        "level": _base64(level),
+        "knots": [round(float(knot), 4) for knot in knots],
+        "ends": [round(float(end), 4) for end in ends],
+        "alarm": _base64(np.packbits(alarm, bitorder="little")),
+        "row": "" if len(rows) == len(scored) else _base64(varints(np.diff(rows, prepend=0))),
+        "named": named(scored, rows),
+    }
+    return CodeMap(
+        data, rows, len(rows), int(alarm.sum()), bool(alarm.sum() == scored.alarm.sum()), far,
+        shares, narrow=scored.codes.shape[1] < 2,
+    )  # fmt: skip
+
+
+def choose(scored: ScoredRows, most: int) -> np.ndarray:
+    """The indices of the rows shown, in order: all if there are at most `most`."""
+    total = len(scored)
+    if total <= most:
+        return np.arange(total)
+    score = np.nan_to_num(scored.anomaly_score, nan=-np.inf)
+    shown = np.zeros(total, bool)
+    shown[scored.strongest(min(most, MAX_STRONGEST))] = True
+    alarms = np.flatnonzero(scored.alarm & ~shown)
+    shown[alarms[np.argsort(-score[alarms], kind="stable")[: most - shown.sum()]]] = True
+    others = np.flatnonzero(~shown)
+    shown[np.random.default_rng(0).choice(others, most - shown.sum(), replace=False)] = True
+    return np.flatnonzero(shown)
+
+
+def plane(scored: ScoredRows) -> tuple[np.ndarray, list[float]]:
+    """Each row's two coordinates, and the share of the codes' variance along each.
+
+    They are the first two principal components of the codes; for a code of one number, the code
+    and the row's anomaly score.
+    """
+    codes = np.nan_to_num(np.asarray(scored.codes, np.float64), posinf=0, neginf=0)
+    if codes.shape[1] == 1:
+        height = np.nan_to_num(scored.anomaly_score.astype(float), posinf=0, neginf=0)
+        return np.stack([codes[:, 0], height], 1), [1.0, 0.0]
+    centred = codes - codes.mean(0)
+    variance, axes = np.linalg.eigh(centred.T @ centred)
+    axes = axes[:, ::-1][:, :2]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])
+    whole = max(float(variance.sum()), 1e-300)
+    return centred @ axes, [float(part) / whole for part in variance[::-1][:2].clip(0)]
+
+
+def on_grid(points: np.ndarray) -> tuple[np.ndarray, int]:
+    """The coordinates as integers from 0 to 65,535, and how many points lie beyond the edge.
+
+    Points beyond twice the usual range are drawn at the edge, so that a few outliers do not
+    compress the rest.
+    """
+    low, high = np.quantile(points, [0.002, 0.998], axis=0)
+    reach = 0.5 * (high - low)
+    low, high = np.maximum(points.min(0), low - reach), np.minimum(points.max(0), high + reach)
+    far = int(((points < low) | (points > high)).any(1).sum())
+    span = np.where(high > low, high - low, 1.0)
+    share = np.where(high > low, (points - low) / span, 0.5)
+    return np.round(share.clip(0, 1) * 65_535), far
+
+
+def levels(anomaly_score: np.ndarray) -> np.ndarray:
+    """At most 255 levels of the anomaly score: half spaced by rank, half by value."""
+    known = anomaly_score[~np.isnan(anomaly_score)]
+    if not len(known):
+        return np.zeros(1)
+    by_rank = np.quantile(known, np.linspace(0, 1, 128))
+    return np.unique(np.concatenate([by_rank, np.linspace(known.min(), known.max(), 127)]))
+
+
+def varints(numbers: np.ndarray) -> np.ndarray:
+    """Integers as bytes, seven bits each; the highest bit is set if more bytes follow."""
+    encoded = bytearray()
+    for number in numbers.tolist():
+        rest = number
+        while rest > 127:
+            encoded.append(rest & 127 | 128)
+            rest >>= 7
+        encoded.append(rest)
+    return np.frombuffer(bytes(encoded), np.uint8)
+
+
+def named(scored: ScoredRows, rows: np.ndarray) -> list[Any]:
+    """[point, name, score, reasons, score_std] of the strongest rows, then of others."""
+    point = {int(row): i for i, row in enumerate(rows)}
+    strongest = [int(row) for row in scored.strongest(MAX_STRONGEST) if int(row) in point]
+    entries: list[Any] = []
+    for row in strongest:
+        reasons = [
+            [*(plain(text, 40) for text in texts), round(float(share), 3)]
+            for *texts, share in scored.reasons.get(row, [])[:MAX_REASONS]
+        ]
+        score, score_std = (
+            round(value, 3) if np.isfinite(value) else None
+            for value in (float(scored.anomaly_score[row]), float(scored.score_std[row]))
+        )
+        entries.append([point[row], plain(scored.ids[row]), score, reasons, score_std])
+    if len(scored) <= ALL_NAMED:
+        others = set(point) - set(strongest)
+        entries += [[point[row], plain(scored.ids[row]), None, [], None] for row in sorted(others)]
+    return entries
+
+
+def _base64(values: np.ndarray) -> str:
+    return base64.b64encode(values.tobytes()).decode("ascii")

@@ -1,4 +1,4 @@
-"""Tasks: questions put to a fitted Autoencoder. A task of rows is one file and one import here.
+"""Tasks: questions put to a fitted Autoencoder.
 
 The task modules imported here are light: they import torch and pyarrow when they answer, so that
 `keyhole --help` can list them. The other names are imported when they are first used.
@@ -7,49 +7,33 @@ The task modules imported here are light: they import torch and pyarrow when the
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from keyhole.tasks.base import Task
+from keyhole.tasks.base import Embed, Reconstruct, Score, Task
 from keyhole.tasks.detect.task import Detect
-from keyhole.tasks.embed import Embed
 from keyhole.tasks.impute import Impute
-from keyhole.tasks.reconstruct import Reconstruct
-from keyhole.tasks.score import Score
 
 if TYPE_CHECKING:
-    from keyhole.tasks.denoise.denoiser import Denoiser
+    from keyhole.tasks.denoiser import Denoiser
     from keyhole.tasks.detect.answer import Answer, Reason
     from keyhole.tasks.detect.detector import AnomalyDetector
     from keyhole.tasks.detect.evaluate import Evaluation, evaluate
-    from keyhole.tasks.generate.generator import Generator
-    from keyhole.tasks.generate.judge import Judgement, judge
+    from keyhole.tasks.generator import Generator
+    from keyhole.tasks.realism import Judgement, judge
 
 __all__ = [
-    "AnomalyDetector",
-    "Answer",
-    "Denoiser",
-    "Detect",
-    "Embed",
-    "Evaluation",
-    "Generator",
-    "Impute",
-    "Judgement",
-    "Reason",
-    "Reconstruct",
-    "Score",
-    "Task",
-    "evaluate",
-    "judge",
+    "AnomalyDetector", "Answer", "Denoiser", "Detect", "Embed", "Evaluation", "Generator",
+    "Impute", "Judgement", "Reason", "Reconstruct", "Score", "Task", "evaluate", "judge",
 ]  # fmt: skip
 
 _LATE = {
     "AnomalyDetector": "detect.detector",
     "Answer": "detect.answer",
     "Reason": "detect.answer",
-    "Denoiser": "denoise.denoiser",
+    "Denoiser": "denoiser",
     "Evaluation": "detect.evaluate",
-    "Generator": "generate.generator",
-    "Judgement": "generate.judge",
+    "Generator": "generator",
+    "Judgement": "realism",
     "evaluate": "detect.evaluate",
-    "judge": "generate.judge",
+    "judge": "realism",
 }
 
 

@@ -1,4 +1,4 @@
-"""The interface of a task of rows, and the registry that the command line is built from."""
+"""The interface of a task of rows, the registry of tasks, and the tasks of one forward pass."""
 
 from __future__ import annotations
 
@@ -141,3 +141,57 @@ class Task(ABC):
         from keyhole.data.frames import same_kind
 
         return same_kind(table, X)
+
+
+class Embed(Task):
+    """Codes named `code_0`, `code_1`, ...; deterministic, one line a row."""
+
+    verb = "embed"
+    summary = "The code of every row."
+    help = "The code of every row of DATA: code_0, code_1, ..."
+
+    def table(self, rows: Rows, start: int) -> pa.Table:
+        """The codes of a block of rows, after the id column if there is one."""
+        import pyarrow as pa
+
+        model = self.autoencoder
+        codes = model.model_.code(rows, start)
+        columns = dict(zip(model.get_feature_names_out(), codes.T, strict=True))
+        name = model.model_.modality.id_column
+        ids = {} if name is None or name not in rows.names else {name: rows.column(name)}
+        return pa.table(ids | columns)
+
+
+class Score(Task):
+    """log p(x | code(x)) in nats, higher = more normal; null for a row with no observed value."""
+
+    verb = "score"
+    summary = "The log-likelihood of every row."
+    help = "The log-likelihood of every row of DATA, in nats; one forward pass."
+
+    def table(self, rows: Rows, start: int) -> pa.Table:
+        """The log-likelihood of each row of a block."""
+        import pyarrow as pa
+
+        model = self.autoencoder.model_
+        nats = -model.row_nats(model.score_block(rows, start)).numpy()
+        return pa.table({"log_likelihood": pa.array(nats, from_pandas=True)})
+
+
+class Reconstruct(Task):
+    """Expected rows in original units and types, with the columns that the model learned."""
+
+    verb = "reconstruct"
+    summary = "The row that the model expects, for every row."
+    help = "The row that the model expects, for every row of DATA."
+
+    def table(self, rows: Rows, start: int) -> pa.Table:
+        """The expected rows of a block."""
+        model = self.autoencoder.model_
+        return model.modality.written(model.modality.decode(model.expect(rows, start)[1]))
+
+    def back(self, table: pa.Table, X: Any) -> Any:
+        """The expected rows in the dtypes, labels and index of the frame that was given."""
+        from keyhole.data.frames_out import restored
+
+        return restored(table, X)

@@ -1,4 +1,4 @@
-"""Impute: gaps are filled with what is expected there; what was seen stays as it was."""
+"""Impute: gaps are filled with what is expected there; observed values stay as they are."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from keyhole.modalities.tabular.lawful import Lawful
     from keyhole.tasks.detect.answer import Filling
 
-MOST_DRAWS = 1_000
+MAX_DRAWS = 1_000
 
 
 class Impute(Task):
     """All columns of the input, gaps of the columns that the net knows filled.
 
     A number's gap gets the mean on its original scale, a level's gap the likeliest level. A row
-    without any seen cell is filled too, with what is typical. With `draws`, each row comes so many
-    times, its gaps drawn anew in each: columns one group after the other, each given those before
-    (Uria et al. 2014, section 3), nets in turn. So draws belong together, and differ by what the
-    model does not know. With `mark`, a suffix such as "_filled", each column that the model knows
-    is followed by a truth value that says where it was filled. With `rules`, what is filled in
-    keeps the rules between columns that all training rows kept.
+    without any observed value is filled too, with what is typical. With `draws`, each row is given
+    that many times, its gaps drawn anew in each: columns one group after the other, each given
+    those before (Uria et al. 2014, section 3), nets in turn. So draws belong together, and differ
+    by what the model does not know. With `mark`, a suffix such as "_filled", each column that the
+    model knows is followed by a truth value that says where it was filled. With `rules`, filled
+    values keep the rules between columns that all training rows kept.
     """
 
     verb = "impute"
@@ -56,18 +56,18 @@ class Impute(Task):
         super().__init__(autoencoder)
         if draws is not None and (isinstance(draws, bool) or not isinstance(draws, int)):
             raise SettingError(f"draws={draws!r:.40}: give a whole number from 1 up")
-        if draws is not None and not 1 <= draws <= MOST_DRAWS:
-            raise SettingError(f"draws={draws}: give from 1 to {MOST_DRAWS:,}")
-        self.draws = draws
+        if draws is not None and not 1 <= draws <= MAX_DRAWS:
+            raise SettingError(f"draws={draws}: give from 1 to {MAX_DRAWS:,}")
         if mark is not None and (not isinstance(mark, str) or not mark.strip()):
             raise SettingError(f"mark={mark!r:.40}: give the end of a name, such as '_filled'")
+        self.draws = draws
         self.seed = seed
         self.mark = mark
         self.counts: list[dict[str, int]] = []  # appended to by several threads
         self.rules = rules
 
     def reads(self) -> None:
-        """All columns: what was seen goes out as it came in."""
+        """All columns: observed values are written as they were read."""
 
     def accept(self, names: list[str]) -> None:
         """Raises: DataError where a column that this task adds has the name of another."""
@@ -84,21 +84,27 @@ class Impute(Task):
     def table(self, rows: Rows, start: int) -> Any:
         """A block of rows without gaps; with draws, a first column tells which one a row is of."""
         if self.draws is None:
-            return self._filled(rows, *self._guess(rows, start))
+            return self._filled(rows, *self._values(rows, start, None))
         import numpy as np
         import pyarrow as pa
 
         self.accept(rows.names)
-        copies = [self.copy(rows, start, draw) for draw in range(self.draws)]
-        marked = [
-            copy.add_column(0, "draw", pa.array([draw + 1] * len(copy), pa.int64()))
-            for draw, copy in enumerate(copies)
-        ]
-        each = np.arange(self.draws * len(rows)).reshape(self.draws, -1).T.ravel()
-        return pa.concat_tables(marked).take(each)  # a row's draws stand together
+        copies = []
+        for draw in range(self.draws):
+            copy = self._filled(rows, *self._values(rows, start, draw))
+            numbers = pa.array([draw + 1] * len(copy), pa.int64())
+            copies.append(copy.add_column(0, "draw", numbers))
+        order = np.arange(self.draws * len(rows)).reshape(self.draws, -1).T.ravel()
+        return pa.concat_tables(copies).take(order)  # a row's draws stand together
 
-    def _guess(self, rows: Rows, start: int) -> tuple[Batch, Any]:
-        """The encoded rows, and a table of what is expected; rules between columns are kept."""
+    def _values(self, rows: Rows, start: int, draw: int | None) -> tuple[Batch, Any]:
+        """The encoded rows, and a table of values for the gaps: drawn, or expected for None.
+
+        Rules between columns are kept.
+        """
+        if draw is not None:
+            batch = self.autoencoder.model_.modality.encode(rows, start)
+            return batch, self._drawn(rows, batch, start, draw)
         batch, expected = self.autoencoder.model_.expect(rows, start)
         table = self.autoencoder.model_.modality
         guessed, lawful = table.guess(expected), table.lawful
@@ -107,43 +113,31 @@ class Impute(Task):
             guessed = lawful.mended(lawful.overlaid(guessed, lawful.read(rows), free), free)
         return batch, guessed
 
-    def copy(self, rows: Rows, start: int, draw: int) -> Any:
-        """A block of rows with one draw in each gap."""
-        fitted = self.autoencoder
-        batch = fitted.model_.modality.encode(rows, start)
-        return self._filled(rows, batch, self._drawn(rows, batch, start, draw))
-
     def _drawn(self, rows: Rows, batch: Batch, start: int, draw: int) -> Any:
-        """A table of values drawn for the gaps; rules between columns are kept."""
         import torch
 
         from keyhole.autoencoder.sampling import draw_gaps
         from keyhole.core.environment import hash_of
 
-        fitted = self.autoencoder
+        model = self.autoencoder.model_
         noise = torch.Generator().manual_seed(hash_of(self.seed, draw * (1 << 40) + start))
-        lawful = fitted.model_.modality.lawful if self.rules else None
+        lawful = model.modality.lawful if self.rules else None
         if lawful is None:
-            return fitted.model_.modality.drawn(draw_gaps(fitted.model_, batch, draw, noise))
+            return model.modality.drawn(draw_gaps(model, batch, draw, noise))
         free, fixed = self._free(batch, lawful), lawful.read(rows)
 
-        def drawn_at(places: np.ndarray) -> Any:
-            some = batch.take(torch.from_numpy(places))
-            table = fitted.model_.modality.drawn(draw_gaps(fitted.model_, some, draw, noise))
-            some_free = {name: cells[places] for name, cells in free.items()}
-            return lawful.overlaid(table, fixed.take(places), some_free)
+        def drawn_at(index: np.ndarray) -> Any:
+            chosen = batch.take(torch.from_numpy(index))
+            table = model.modality.drawn(draw_gaps(model, chosen, draw, noise))
+            chosen_free = {name: gaps[index] for name, gaps in free.items()}
+            return lawful.overlaid(table, fixed.take(index), chosen_free)
 
         return lawful.rows(drawn_at, free, self.seed + draw)
 
     def _free(self, batch: Batch, lawful: Lawful) -> dict[str, np.ndarray]:
         """For each column of a rule the rows with a gap there."""
-        import numpy as np
-
-        table, observed = self.autoencoder.model_.modality, batch.observed.cpu().numpy()
-        return {
-            c.name: np.logical_not(observed[:, table.layout.features(c.name)].any(1))
-            for c in lawful.columns
-        }
+        layout, gaps = self.autoencoder.model_.modality.layout, ~batch.observed.cpu().numpy()
+        return {c.name: gaps[:, layout.features(c.name)].all(1) for c in lawful.columns}  # pyright: ignore
 
     def answer(self, X: Any) -> Any:
         """X without gaps, in its own kind: types, labels and index of a frame stay as they are.
@@ -165,9 +159,10 @@ class Impute(Task):
         if self.draws is None:
             return self._filled_frame(X)
         frames = [self._filled_frame(X, draw) for draw in range(self.draws)]
-        numbers = [np.full(len(frame), draw + 1) for draw, frame in enumerate(frames)]
-        pairs = zip(frames, numbers, strict=True)
-        return interleaved([with_column(frame, 0, "draw", draw) for frame, draw in pairs])
+        return interleaved([
+            with_column(frame, 0, "draw", np.full(len(frame), draw + 1))
+            for draw, frame in enumerate(frames)
+        ])  # fmt: skip
 
     def _filled_frame(self, X: Any, draw: int | None = None) -> Any:
         """A copy of the frame without gaps, marked and counted."""
@@ -185,27 +180,23 @@ class Impute(Task):
         return frame
 
     def _guesses(self, X: Any, draw: int | None = None) -> tuple[Any, dict[str, np.ndarray]]:
-        """A value for each row and column that the net knows; and where such a cell is a gap."""
+        """A value for each row and column that the net knows; and where such a value is a gap."""
         import numpy as np
         import pyarrow as pa
 
         from keyhole.autoencoder.reading import blocks_of
         from keyhole.data import cast
 
-        model, tables, marks = self.autoencoder, [], []
-        for start, rows in blocks_of(model, X):
-            if draw is None:
-                guessed = self._guess(rows, start)[1]
-            else:
-                guessed = self._drawn(rows, model.model_.modality.encode(rows, start), start, draw)
-            names = guessed.column_names
-            gaps = {n: _gaps(rows.column(n), cast.plain(guessed.column(n))) for n in names}
-            marks.append(
-                {n: np.asarray(g.to_numpy(zero_copy_only=False)) for n, g in gaps.items()}
-            )
-            tables.append(guessed)
-        joined = {name: np.concatenate([m[name] for m in marks]) for name in marks[0]}
-        return pa.concat_tables(tables), joined
+        tables, blocks = [], []
+        for start, rows in blocks_of(self.autoencoder, X):
+            table = self._values(rows, start, draw)[1]
+            tables.append(table)
+            blocks.append({
+                name: _gaps(rows.column(name), cast.plain(table.column(name))).to_numpy(False)
+                for name in table.column_names
+            })  # fmt: skip
+        gaps = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        return pa.concat_tables(tables), gaps
 
     def copies(self, X: Any) -> list[Any]:
         """X once for each draw, in its own kind of frame."""
@@ -214,20 +205,22 @@ class Impute(Task):
         from keyhole.autoencoder.reading import blocks_of
         from keyhole.data.frames import as_container, is_frame
 
+        draws = range(self.draws or 1)
         if is_frame(X):
-            draws = range(self.draws or 1)
             return [self._filled_frame(X, draw) for draw in draws]
-        chunks = list(blocks_of(self.autoencoder, X))
-        found = [
-            pa.concat_tables([self.copy(rows, start, draw) for start, rows in chunks])
-            for draw in range(self.draws or 1)
-        ]
-        return [as_container(table, self.autoencoder.container_) for table in found]
+        blocks = list(blocks_of(self.autoencoder, X))
+        tables = [
+            pa.concat_tables([
+                self._filled(rows, *self._values(rows, start, draw)) for start, rows in blocks
+            ])
+            for draw in draws
+        ]  # fmt: skip
+        return [as_container(table, self.autoencoder.container_) for table in tables]
 
     def _filled(self, rows: Rows, batch: Batch, guessed: Any) -> Any:
-        """The rows, with what was guessed where there was a gap, and marks where asked for.
+        """The rows with guessed values in the gaps, and marks where they are wanted.
 
-        All other cells stay as they were written.
+        All other values stay as they were written.
         """
         from keyhole.data import cast
         from keyhole.data.csv_dialect import dialect_of
@@ -244,13 +237,13 @@ class Impute(Task):
                 guess = self.autoencoder.model_.modality.cell_texts(name, guess, sign)
             gaps[name] = _gaps(observed, guess)
             values = filled(table.column(name), guess, gaps[name].to_numpy(zero_copy_only=False))
-            place = table.column_names.index(name)
-            field = table.schema.field(place).with_type(values.type)
-            table = table.set_column(place, field, values)
+            index = table.column_names.index(name)
+            field = table.schema.field(index).with_type(values.type)
+            table = table.set_column(index, field, values)
         return self._marked(table, gaps)
 
     def _marked(self, table: Any, gaps: dict[str, Any]) -> Any:
-        """Count the filled cells; with `mark`, add a truth value for each column."""
+        """Count the filled values; with `mark`, add a truth value for each column."""
         import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -271,16 +264,15 @@ class Impute(Task):
 
     def messages(self, rows: int) -> Iterator[tuple[str, str]]:
         """How many values were filled, and in which columns most."""
-        filled = self.filled
-        most = sorted(filled.items(), key=lambda item: -item[1])
-        columns = ", ".join(f"{name} {count:,}" for name, count in most[:5])
-        more = f" and {len(most) - 5} more columns" if len(most) > 5 else ""
-        message = f"{rows:,} rows, {sum(filled.values()):,} values filled"
-        yield self.verb, message + (f": {columns}{more}" if most else "")
+        filled = Counter(self.filled)
+        columns = ", ".join(f"{name} {count:,}" for name, count in filled.most_common(5))
+        more = f" and {len(filled) - 5} more columns" if len(filled) > 5 else ""
+        message = f"{rows:,} rows, {filled.total():,} values filled"
+        yield self.verb, message + (f": {columns}{more}" if filled else "")
 
     @property
     def filled(self) -> dict[str, int]:
-        """How many cells of each column were filled so far."""
+        """How many values of each column were filled so far."""
         total = Counter[str]()
         for counts in self.counts:
             total.update(counts)
@@ -288,7 +280,7 @@ class Impute(Task):
 
 
 def _gaps(observed: Any, guess: Any) -> Any:
-    """True for a cell without a value for which there is a guess."""
+    """True for a gap for which there is a guess."""
     import pyarrow.compute as pc
 
     return pc.and_(pc.is_null(observed, nan_is_null=True), pc.is_valid(guess))  # pyright: ignore

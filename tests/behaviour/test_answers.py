@@ -12,7 +12,7 @@ from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
 from keyhole.autoencoder.reading import open_rows
 from keyhole.tasks import Embed, Impute, Reconstruct
 from keyhole.tasks.detect.calibration import Calibration
-from keyhole.tasks.monitor.drift import Drift
+from keyhole.tasks.drift import Drift
 
 
 def sensors(rows: int = 400, seed: int = 0) -> pd.DataFrame:

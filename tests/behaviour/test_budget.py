@@ -12,7 +12,7 @@ from keyhole.cli import run
 from keyhole.core.progress import Clock, clock, wall_clock, while_time_is_left
 from keyhole.data.images import open_images
 from keyhole.modalities.tiles.source import NoiseEstimates
-from keyhole.report.denoising import render
+from keyhole.report.images import render_denoising
 from keyhole.training.config import PARTS, Pace, rate_at
 from keyhole.training.loop import Run
 
@@ -184,9 +184,9 @@ def test_images_that_there_is_no_time_to_measure_are_left_out_and_it_is_said(rng
     assert "images were left out" in denoiser.verdict_
     with wall_clock() as here:
         here.allow(0.0)
-        page = render(denoiser, open_images(noisy))
+        page = render_denoising(denoiser, open_images(noisy))
     assert "0 of 12 images: the time budget was spent." in page
-    assert "0 of 12" not in render(denoiser, open_images(noisy[:6]))
+    assert "0 of 12" not in render_denoising(denoiser, open_images(noisy[:6]))
 
 
 def test_a_run_with_a_budget_goes_on_from_its_checkpoint(rng, tmp_path):

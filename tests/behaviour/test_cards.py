@@ -11,7 +11,7 @@ from keyhole.cli import run
 from keyhole.errors import DataError, SettingError
 from keyhole.model.bottlenecks import FSQ, L1, Plain, TopK, Variational
 from keyhole.tasks import Generator
-from keyhole.tasks.interpret.cards import cards, lines
+from keyhole.tasks.cards import cards, lines
 from keyhole.training import TrainingConfig
 
 

@@ -82,7 +82,7 @@ def test_what_stands_there_is_not_written_over_unless_asked(model, scans, tmp_pa
 
 def test_a_killed_run_goes_on_with_the_files_that_are_missing(model, scans, tmp_path, capsys):
     from keyhole.jobs import images
-    from keyhole.tasks.denoise.denoiser import Denoiser
+    from keyhole.tasks.denoiser import Denoiser
 
     done = []
 

@@ -15,7 +15,7 @@ from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Schema
 from keyhole.tasks.detect import scorer
 from keyhole.tasks.detect.scorer import Groups
-from keyhole.tasks.monitor.drift import Drift
+from keyhole.tasks.drift import Drift
 
 MIX = np.random.default_rng(99).normal(size=(3, 3))
 

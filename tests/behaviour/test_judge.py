@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from keyhole.errors import DataError, SettingError
-from keyhole.tasks.generate.judge import judge
+from keyhole.tasks import judge
 
 
 def columns(n, seed):

@@ -208,7 +208,7 @@ def test_a_text_column_of_digits_keeps_its_levels():
 def test_a_value_is_given_to_a_column_whose_name_holds_an_equals_sign():
     from click import UsageError
 
-    from keyhole.cli.sample import _given
+    from keyhole.cli.tasks import _given
 
     columns = ["a", "a=b", "price=EUR"]
     assert _given(("price=EUR=5", "a=b=c", "a=x=y"), columns) == {

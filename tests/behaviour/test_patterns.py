@@ -5,9 +5,9 @@ import numpy as np
 from keyhole.modalities.expected import UNKNOWN, Prediction, expected_levels
 from keyhole.modalities.tabular.columns import Datetime, Number
 from keyhole.report import ScoredRows
-from keyhole.report.codemap import levels, on_grid
+from keyhole.report.charts import p_value_histogram
 from keyhole.report.facts import calibrated, rows_in_words, trust
-from keyhole.report.figures import p_value_histogram
+from keyhole.report.rows import levels, on_grid
 from keyhole.report.words import number, plain, rate, script_json, times
 from keyhole.tasks import Answer, Reason
 from keyhole.tasks.detect.answer import shared

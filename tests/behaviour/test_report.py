@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ import pytest
 from keyhole import Autoencoder
 from keyhole.core.files import FileError
 from keyhole.model.bottlenecks import Plain
-from keyhole.report import ScoredRows, render, score_rows, write_report
-from keyhole.report.codemap import choose, pack
+from keyhole.report import ScoredRows, charts, page, render, score_rows, write_report
+from keyhole.report.rows import choose, pack
 from keyhole.tasks import AnomalyDetector
 from keyhole.tasks.detect.answer import Pattern
 from keyhole.training import TrainingConfig
@@ -297,3 +298,12 @@ def test_a_sample_holds_the_strongest_rows_where_even_alarms_are_too_many():
     assert len(rows) == 300
     assert set(said.strongest(300)) == set(rows)
     assert not pack(said, 300).all_alarms
+
+
+def test_every_class_and_id_of_the_style_sheet_is_one_of_the_pages():
+    folder = Path(page.__file__).parent
+    files = {file.name: file.read_text() for file in folder.glob("*.*") if file.suffix != ".py"}
+    style = re.sub(r"#[0-9a-f]{3,6}\b", "", files.pop("style.css"))
+    names = set(re.findall(r"[.#](?:fill-|stroke-)?([a-zA-Z][\w-]*)", style))
+    colours = {charts.INK, charts.QUIET, charts.NET, charts.OTHER, charts.ALARM}
+    assert {name for name in names - colours if name not in "".join(files.values())} == set()

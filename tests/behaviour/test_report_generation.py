@@ -15,7 +15,8 @@ from keyhole.autoencoder.width import WidthChoice
 from keyhole.model.bottlenecks import Plain
 from keyhole.model.priors import Mixture
 from keyhole.report import render
-from keyhole.report.generation import code_rows, own_dimension, samples, width_curve
+from keyhole.report.charts import width_curve
+from keyhole.report.generation import code_rows, own_dimension, samples
 from keyhole.tasks import Generator
 from keyhole.training import TrainingConfig
 

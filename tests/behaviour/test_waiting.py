@@ -21,8 +21,8 @@ from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.tiles.source import NoiseEstimates
 from keyhole.report import page, rows
 from keyhole.tasks import Impute
-from keyhole.tasks.denoise.images import ImageDenoiser
 from keyhole.tasks.detect.scorer import Scorer
+from keyhole.tasks.image_denoiser import ImageDenoiser
 
 
 def test_a_stage_that_says_nothing_is_spoken_for_again_and_again():

@@ -15,7 +15,7 @@ from keyhole.modalities import ImageSchema
 from keyhole.model.bottlenecks import Plain
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import MLP, Conv, Patches
-from keyhole.tasks.embed import Embed
+from keyhole.tasks import Embed
 from keyhole.training.corruptions import NoCorruption
 
 DIGITS = load_digits().images.astype(np.uint8)

@@ -18,7 +18,7 @@ from keyhole.data.source import ArrowRows
 from keyhole.tasks.detect.answer import Answer, Pattern, Reason, answer_of, shared
 from keyhole.tasks.detect.calibration import Discoveries
 from keyhole.tasks.detect.explain import MOST_CELLS, explain
-from keyhole.tasks.monitor.drift import Drift
+from keyhole.tasks.drift import Drift
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -31,7 +31,7 @@ from keyhole.tasks.detect.counting import Draft
 from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
 from keyhole.tasks.detect.scorer import ScoredBlock, Scorer, state_of, support_fraction_of
-from keyhole.tasks.monitor.drift import Drift
+from keyhole.tasks.drift import Drift
 
 
 @heard_if_verbose("fit", "partial_fit", "calibrate", "score_samples", "anomaly_map", "answer")

@@ -15,20 +15,20 @@ from keyhole.autoencoder.fit import PASS_ROWS
 from keyhole.autoencoder.reading import blocks_of
 from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError
-from keyhole.tasks.interpret.effects import LEVELS, Effect, Effects, tabular
+from keyhole.tasks.effects import LEVELS, Effect, column_spreads, effects_along, tabular
 
 if TYPE_CHECKING:
     from keyhole.autoencoder.estimator import Autoencoder
     from keyhole.modalities import Tabular
 
 
-MOST_ROWS = 5_000  # that codes are read of
-MOST_MOVED, LEAST_MOVED = 500, 16  # rows that are moved along a dimension
-MOVED_CELLS, HIDDEN_CELLS = 1 << 20, 1 << 25  # of one dimension; of all columns hidden in turn
-MOST_HIDDEN = 512  # columns; of more, those that the code moves most
-MOST_DRIVES, MOST_DRIVEN_BY, MOST_TEXTS = 5, 5, 4
-LEAST_STRENGTH = 0.01  # spreads: what moves less is not worth a word
-ENDS = (0.05, 0.5, 0.95)  # where a dimension's examples stand
+MAX_ROWS = 5_000  # whose codes are read
+MIN_MOVED, MAX_MOVED = 16, 500  # rows that are moved along a dimension
+MOVED_VALUES, MASKED_VALUES = 1 << 20, 1 << 25  # of one dimension; of all columns in turn
+MAX_MASKED = 512  # columns; of more, those that the code moves most
+MAX_DRIVES, MAX_DRIVEN_BY, MAX_TEXTS = 5, 5, 4
+MIN_STRENGTH = 0.01  # spreads: what moves less is not worth a word
+ENDS = (0.05, 0.5, 0.95)  # the quantiles of a dimension's examples
 ALIKE = 1e-8  # of the largest variance: a dimension with less is the same on every row
 NO_ROWS = (
     "this model remembers no rows to read its codes from: give some, cards(model, rows), or keep "
@@ -43,8 +43,8 @@ class Card:
     `variance` and `nats` are its shares of the code's, from 0 to 1; `nats` is None where the code
     has no noise. `drives` are the columns whose expected value moves most where this dimension
     alone goes from its 10 % to its 90 % quantile; `monotone`: the first of them never turns on the
-    way. `driven_by` are the columns whose hiding changes this dimension most, each with the root
-    mean square of the change in spreads of the dimension: hiding asks the encoder itself, so it
+    way. `driven_by` are the columns whose masking changes this dimension most, each with the root
+    mean square of the change in spreads of the dimension: masking asks the encoder itself, so it
     knows levels and bends, and names no column that is merely correlated with one that is read.
     `examples` are the rows at its 5, 50 and 95 % quantiles. `stability` is its correlation, from 0
     to 1, with the dimension of another net that is matched with it, averaged over the other nets;
@@ -73,11 +73,10 @@ class Card:
 def cards(model: Autoencoder, rows: Any = None, *, most: int | None = None) -> list[Card]:
     """A card of each code dimension (or of so many), the one with most nats or variance first.
 
-    None where rows have no columns, such as images.
-
-    Codes are the first net's, of these rows (a frame, an array or a path; 5,000 of the first at
-    most) or of those that the model remembers. Raises: SettingError where it remembers none,
-    DataError for rows that cannot be read or are fewer than two.
+    Without columns, as for images, there are no cards. Codes are the first net's, of these rows
+    (a frame, an array or a path; 5,000 of the first at most) or of the model's reference rows.
+    Raises: SettingError where it has none, DataError for rows that cannot be read or are fewer
+    than two.
     """
     check_is_fitted(model)
     if model.model_.modality.supports("cards") is not None:
@@ -85,12 +84,15 @@ def cards(model: Autoencoder, rows: Any = None, *, most: int | None = None) -> l
     read = _Read.of(model, _rows(model, rows))
     order = np.argsort(-(read.variance if read.nats is None else read.nats), kind="stable")
     order = sorted(order.tolist(), key=lambda dim: not read.variance[dim])[:most]
-    effects = Effects.of(model, read.batch)
-    moved = {dim: _along(read, effects, dim) for dim in order if read.variance[dim] > 0}
+    spreads = column_spreads(read.table, read.batch)
+    moved = {dim: _along(read, spreads, dim) for dim in order if read.variance[dim] > 0}
     driven = _driven_by(read, moved) if moved else {}
     stability = _stability(read) if len(read.codes) > 1 else None
-    found = [_card(read, dim, moved[dim], driven[dim], stability) for dim in moved]
-    return found + [_still(read, dim) for dim in order if dim not in moved]
+    moving = [_card(read, dim, moved[dim], driven[dim], stability) for dim in moved]
+    return moving + [
+        Card(f"code_{dim}", 0.0, read.share_of_nats(dim), [], [], False, [], None)
+        for dim in order if dim not in moved
+    ]  # fmt: skip
 
 
 def lines(card: Card) -> list[str]:
@@ -102,20 +104,20 @@ def lines(card: Card) -> list[str]:
         head += f", {card.nats:.0%} of its nats"
     if card.stability is not None:
         head += f"; found again by the other nets with a correlation of {card.stability:.2f}"
-    told = [head]
+    texts = [head]
     if card.drives:
         way = "all the way" if card.monotone else "and turns on the way"
         first, *others = map(str, card.drives)
-        told.append("drives     " + "; ".join([f"{first} ({way})", *others]))
+        texts.append("drives     " + "; ".join([f"{first} ({way})", *others]))
     else:
-        told.append("drives     no column by as much as 1 % of its spread")
+        texts.append("drives     no column by as much as 1 % of its spread")
     if card.driven_by:
         by = ", ".join(f"{name} ({change:.2f} spreads)" for name, change in card.driven_by)
-        told.append(f"driven by  {by}")
+        texts.append(f"driven by  {by}")
     for end, example in zip(ENDS, card.examples, strict=True):
-        said = ", ".join(f"{name} {text}" for name, text in example.items())
-        told.append(f"at {end:>4.0%}    {said}")
-    return told
+        values = ", ".join(f"{name} {text}" for name, text in example.items())
+        texts.append(f"at {end:>4.0%}    {values}")
+    return texts
 
 
 @dataclass(frozen=True)
@@ -133,35 +135,36 @@ class _Read:
         codes, nats = _encode(model, batch)
         variance = codes[0].double().var(0, unbiased=False).numpy()
         variance[variance <= ALIKE * max(variance.max(), 1e-12)] = 0.0
-        shares = [
-            None if part is None else part / (part.sum() or 1.0) for part in (variance, nats)
-        ]
-        return cls(model, batch, codes, shares[0], shares[1])  # pyright: ignore
+        shares = None if nats is None else nats / (nats.sum() or 1.0)
+        return cls(model, batch, codes, variance / (variance.sum() or 1.0), shares)
 
     @property
     def table(self) -> Tabular:
         return tabular(self.model)
 
-    def some(self, most: int) -> torch.Tensor:
-        """The places of at most so many rows, evenly chosen."""
-        return _some(len(self.batch), most)
+    def share_of_nats(self, dim: int) -> float | None:
+        return None if self.nats is None else float(self.nats[dim])
+
+    def sample(self, values: int, features: int) -> torch.Tensor:
+        """The indices of evenly chosen rows: so many that they hold about so many values."""
+        return _sample(len(self.batch), int(np.clip(values // features, MIN_MOVED, MAX_MOVED)))
 
 
 @torch.no_grad()
 def _encode(model: Autoencoder, batch: Batch) -> tuple[torch.Tensor, np.ndarray | None]:
     """The codes of all nets, and the first one's nats a row by dimension where it has noise."""
-    network, found, nats = model.model_.network, [], []
+    network, means, nats = model.model_.network, [], []
     for start in range(0, len(batch), PASS_ROWS):
-        here = batch.take(slice(start, start + PASS_ROWS)).to(next(network.parameters()).device)
-        code = network.bottleneck(network.encoder(network.stem(here)))
-        found.append(code.mean.cpu())
+        part = batch.take(slice(start, start + PASS_ROWS)).to(model.model_.device)
+        code = network.bottleneck(network.encoder(network.stem(part)))
+        means.append(code.mean.cpu())
         if "nats" in code.stats:
             nats.append(code.stats["nats"][0].cpu())
-    return torch.cat(found, 1), torch.cat(nats).double().mean(0).numpy() if nats else None
+    return torch.cat(means, 1), torch.cat(nats).double().mean(0).numpy() if nats else None
 
 
 def _rows(model: Autoencoder, rows: Any) -> Batch:
-    """The rows to read, as cells."""
+    """The encoded rows whose codes are read."""
     if rows is None:
         if model.model_.reference is None:
             raise SettingError(NO_ROWS)
@@ -170,60 +173,56 @@ def _rows(model: Autoencoder, rows: Any) -> Batch:
         parts = []
         for start, block in blocks_of(model, rows):
             parts.append(model.model_.modality.encode(block, start))
-            if start + len(block) >= MOST_ROWS:
+            if start + len(block) >= MAX_ROWS:
                 break
         batch = Batch.join(parts)
     if len(batch) < 2:
         raise DataError("codes are read from at least 2 rows; there is one: give more")
-    return batch.take(_some(len(batch), MOST_ROWS))
+    return batch.take(_sample(len(batch), MAX_ROWS))
 
 
-def _some(rows: int, most: int) -> torch.Tensor:
+def _sample(rows: int, most: int) -> torch.Tensor:
     chosen = np.random.default_rng(0).permutation(rows)[:most]
     return torch.from_numpy(np.sort(chosen))
 
 
-def _along(read: _Read, effects: Effects, dim: int) -> list[Effect]:
-    """What all columns do where this dimension goes its way."""
-    few = int(np.clip(MOVED_CELLS // len(read.table.layout), LEAST_MOVED, MOST_MOVED))
-    codes = read.codes[0]
-    return effects.along(codes[read.some(few)], dim, _path(codes[:, dim].numpy()))
+def _along(read: _Read, spreads: dict[str, np.ndarray], dim: int) -> list[Effect]:
+    """What all columns do along this dimension from its 10 % to its 90 % quantile.
 
-
-def _path(values: Float[np.ndarray, " row"]) -> Float[np.ndarray, " step"]:
-    """Values of this dimension from its 10 % to its 90 % quantile; where these agree (a sparse
-    one, or one of few values), from its least to its largest.
+    Where these agree (a sparse one, or one of few values), from its least to its largest.
     """
+    codes = read.codes[0]
+    values = codes[:, dim].numpy()
     path = np.unique(np.quantile(values, LEVELS, method="inverted_cdf"))
-    return path if len(path) > 1 else np.array([values.min(), values.max()])
+    if len(path) < 2:
+        path = np.array([values.min(), values.max()])
+    moved = codes[read.sample(MOVED_VALUES, len(read.table.layout))]
+    return effects_along(read.model, spreads, moved, dim, path)
 
 
 @torch.no_grad()
 def _driven_by(read: _Read, moved: dict[int, list[Effect]]) -> dict[int, list[tuple[str, float]]]:
-    """The columns whose hiding changes each of these dimensions most."""
+    """The columns whose masking changes each of these dimensions most."""
     layout, dims = read.table.layout, list(moved)
     strength = dict.fromkeys(layout.columns, 0.0)
     for effects in moved.values():
         for effect in effects:
             strength[effect.column] = max(strength[effect.column], effect.strength)
-    names = sorted(strength, key=lambda name: -strength[name])[:MOST_HIDDEN]
-    few = HIDDEN_CELLS // (max(len(names), 1) * len(layout))
-    some = read.some(int(np.clip(few, LEAST_MOVED, MOST_MOVED)))
-    batch, codes = read.batch.take(some), read.codes[0][some][:, dims]
+    names = sorted(strength, key=lambda name: -strength[name])[:MAX_MASKED]
+    rows = read.sample(MASKED_VALUES, max(len(names), 1) * len(layout))
+    batch, codes = read.batch.take(rows), read.codes[0][rows][:, dims]
     spread = read.codes[0][:, dims].double().std(0, unbiased=False).numpy()
-    found: dict[int, list[tuple[str, float]]] = {dim: [] for dim in dims}
+    changes: dict[int, list[tuple[str, float]]] = {dim: [] for dim in dims}
     for name in names:
-        hidden = torch.zeros(len(layout), dtype=torch.bool)
-        hidden[read.table.layout.features(name)] = True
-        met = batch.observed[:, hidden].any(1)
-        without = _encode(read.model, batch.take(met).hide(hidden))[0][0][:, dims]
-        square = (without - codes[met]).double().square().sum(0) / max(len(met), 1)
+        masked = torch.zeros(len(layout), dtype=torch.bool)
+        masked[layout.features(name)] = True
+        filled = batch.observed[:, masked].any(1)
+        without = _encode(read.model, batch.take(filled).hide(masked))[0][0][:, dims]
+        square = (without - codes[filled]).double().square().sum(0) / max(len(filled), 1)
         for dim, change in zip(dims, square.sqrt().numpy() / spread, strict=True):
-            found[dim].append((name, float(change)))
-    return {
-        dim: [pair for pair in sorted(held, key=lambda pair: -pair[1]) if pair[1] > LEAST_STRENGTH]
-        for dim, held in found.items()
-    }
+            if change > MIN_STRENGTH:
+                changes[dim].append((name, float(change)))
+    return {dim: sorted(pairs, key=lambda pair: -pair[1]) for dim, pairs in changes.items()}
 
 
 def _card(
@@ -233,33 +232,26 @@ def _card(
     driven_by: list[tuple[str, float]],
     stability: list[float] | None,
 ) -> Card:
-    """The card of a dimension that moves."""
-    drives = [e for e in effects if e.strength >= LEAST_STRENGTH][:MOST_DRIVES]
-    driven_by = driven_by[:MOST_DRIVEN_BY]
-    names = dict.fromkeys([e.column for e in drives[:MOST_TEXTS]] + [n for n, _ in driven_by])
+    drives = [e for e in effects if e.strength >= MIN_STRENGTH][:MAX_DRIVES]
+    driven_by = driven_by[:MAX_DRIVEN_BY]
+    names = dict.fromkeys([e.column for e in drives[:MAX_TEXTS]] + [n for n, _ in driven_by])
     return Card(
         name=f"code_{dim}",
         variance=float(read.variance[dim]),
-        nats=None if read.nats is None else float(read.nats[dim]),
+        nats=read.share_of_nats(dim),
         drives=drives,
         driven_by=driven_by,
         monotone=bool(drives) and drives[0].monotone,
-        examples=_examples(read, dim, list(names)[:MOST_TEXTS]),
+        examples=_examples(read, dim, list(names)[:MAX_TEXTS]),
         stability=None if stability is None else stability[dim],
     )
-
-
-def _still(read: _Read, dim: int) -> Card:
-    """The card of a dimension that never moves."""
-    nats = None if read.nats is None else float(read.nats[dim])
-    return Card(f"code_{dim}", 0.0, nats, [], [], False, [], None)
 
 
 def _examples(read: _Read, dim: int, names: list[str]) -> list[dict[str, str]]:
     """These columns of the rows at the dimension's quantiles, as a person would write them."""
     order = np.argsort(read.codes[0][:, dim].numpy(), kind="stable")
-    places = order[[round(end * (len(order) - 1)) for end in ENDS]]
-    table = read.table.decode_observed(read.batch.take(torch.from_numpy(places)))
+    rows = order[[round(end * (len(order) - 1)) for end in ENDS]]
+    table = read.table.decode_observed(read.batch.take(torch.from_numpy(rows)))
     texts = {name: read.table.by_name[name].text(table.column(name)) for name in names}
     return [{name: texts[name][i] for name in names} for i in range(len(ENDS))]
 
@@ -269,17 +261,16 @@ def _stability(read: _Read) -> list[float]:
 
     Dimensions are matched one to one, so that the sum of correlations is largest (Hungarian).
     """
-    mine, *others = (_standard(codes) for codes in read.codes.double().numpy())
-    found = []
+    first, *others = (_standard(codes) for codes in read.codes.double().numpy())
+    matched = []
     for other in others:
-        alike = np.abs(mine.T @ other).clip(0, 1)
-        rows, columns = linear_sum_assignment(alike, maximize=True)
-        found.append(alike[rows, columns])
-    return np.mean(found, 0).tolist()
+        correlations = np.abs(first.T @ other).clip(0, 1)
+        matched.append(correlations[linear_sum_assignment(correlations, maximize=True)])
+    return np.mean(matched, 0).tolist()
 
 
 def _standard(codes: Float[np.ndarray, "row code"]) -> Float[np.ndarray, "row code"]:
     """Columns of mean 0 and length 1; those that never move are 0."""
-    away = codes - codes.mean(0)
-    length = np.sqrt(np.square(away).sum(0))
-    return np.where(length > 1e-6, away, 0.0) / np.maximum(length, 1e-6)
+    centred = codes - codes.mean(0)
+    length = np.sqrt(np.square(centred).sum(0))
+    return np.where(length > 1e-6, centred, 0.0) / np.maximum(length, 1e-6)

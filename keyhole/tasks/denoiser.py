@@ -35,13 +35,11 @@ from keyhole.model.bottlenecks.deterministic import Identity
 from keyhole.model.heads import Head, Mixed
 from keyhole.model.nets.unet import UNet
 from keyhole.store import Bundle, record, wrap_errors
-from keyhole.tasks.denoise.images import ImageDenoiser
-from keyhole.tasks.denoise.judge import JudgedImage, judged
+from keyhole.tasks.image_denoiser import ImageDenoiser, JudgedImage
 from keyhole.training import Corruption, TrainingConfig
 from keyhole.training.checkpoint import seed_for
 
 SECTION = "denoise"
-LEARNING_RATE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,12 @@ class Denoiser(TransformerMixin, Estimator):
         warn_infinite(images.images)
         source = NoisyImages.of(images, None if y is None else self.open(y))
         on_evaluate = on_evaluate or (progress() if self.verbose else lambda event: None)
-        callbacks = Callbacks(checkpoint, on_evaluate, _with_noise(on_data_ready))
-        self.model_ = learn(source, parts, seed, callbacks)
+
+        def with_noise(tiles: Any, source: Any, profile: Any) -> None:
+            if on_data_ready is not None:
+                on_data_ready(profile.source.images, tiles.measured_noise)
+
+        self.model_ = learn(source, parts, seed, Callbacks(checkpoint, on_evaluate, with_noise))
         self._checkpoint = checkpoint
         self._tell_verdict()
         return self
@@ -138,7 +140,7 @@ class Denoiser(TransformerMixin, Estimator):
     def judge(self, X: Any, truth: Any = None) -> list[JudgedImage]:
         """What is known of each image's result without truth; with it, PSNR and SSIM.
 
-        Of a large image its middle is judged. Raises: DataError if truth has another size.
+        Only the middle of a large image is judged. Raises: DataError if truth has another size.
         """
         check_is_fitted(self, "model_")
         images = self.open(X).images
@@ -148,8 +150,8 @@ class Denoiser(TransformerMixin, Estimator):
         on_images = self.image_denoiser
         estimates = on_images.estimates(images)
         return [
-            judged(on_images, p, estimates.unit(p), None if clean is None else clean[i])
-            for i, p in enumerate(images)
+            on_images.judged(image, estimates.unit(image), None if clean is None else clean[i])
+            for i, image in enumerate(images)
         ]
 
     @property
@@ -194,9 +196,9 @@ class Denoiser(TransformerMixin, Estimator):
         return denoiser
 
     def _sections(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in Parts.names() if hasattr(self, name)}
-        given = {name: None if part is None else part.recipe() for name, part in given.items()}
-        return {SECTION: asdict(DenoiserState(given))}
+        parts = {name: getattr(self, name) for name in Parts.names() if hasattr(self, name)}
+        recipes = {name: None if part is None else part.recipe() for name, part in parts.items()}
+        return {SECTION: asdict(DenoiserState(recipes))}
 
     def open(self, X: Any) -> Images:
         """The images of X, by the axes that the user gave."""
@@ -219,11 +221,8 @@ class Denoiser(TransformerMixin, Estimator):
             raise SettingError(f"corruption={self.corruption!r:.80}: expected a Corruption")
         net.check()
         noise = self._known_noise()
-        schema = DenoisingSchema(
-            noise=None if noise is None else noise.recipe(),
-            axes=self.axes,
-            fallback=self.fallback,
-        )
+        recipe = None if noise is None else noise.recipe()
+        schema = DenoisingSchema(noise=recipe, axes=self.axes, fallback=self.fallback)
         return Parts(Identity(), net.settled(), head, self.corruption, training, schema)
 
     @property
@@ -250,15 +249,4 @@ class Denoiser(TransformerMixin, Estimator):
 
 def own_training() -> TrainingConfig:
     """The training config where none is given."""
-    return TrainingConfig(learning_rate=LEARNING_RATE, patience=None)
-
-
-def _with_noise(
-    on_data_ready: Callable[[Sequence[Image], Noise], None] | None,
-) -> Callable[[Any, Any, Any], None] | None:
-    """The user's callback, called with images and their noise."""
-    if on_data_ready is None:
-        return None
-    return lambda tiles, source, profile: on_data_ready(
-        profile.source.images, tiles.measured_noise
-    )
+    return TrainingConfig(learning_rate=2e-3, patience=None)

@@ -1,4 +1,4 @@
-"""keyhole evaluate, explain and inspect: what a model is, and how well it works."""
+"""Commands on a saved model: evaluate, explain, inspect, update and calibrate."""
 
 from dataclasses import asdict
 from typing import Any
@@ -8,6 +8,7 @@ import click
 from keyhole.cli.common import (
     Say,
     alarms_in_words,
+    costs_in_words,
     data_argument,
     json_option,
     load_detector,
@@ -19,8 +20,13 @@ from keyhole.cli.common import (
     show,
     show_json,
     spoken_warnings,
-    use_machine,
+    weight_count,
+    with_options,
 )
+
+MAX_REASONS = 10  # of an explained row
+MAX_CARDS = 32
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @click.command(short_help="Compare alarms with a label column.")
@@ -35,8 +41,8 @@ def evaluate(model: str, data: str, **options: Any) -> None:
     from keyhole.tasks.detect.evaluate import evaluate as compare
 
     say = Say(options["quiet"])
-    detector = load_detector(model, say, options["false_alarm_rate"])
-    use_machine(detector.autoencoder_, options["threads"], options["device"])
+    rate = options["false_alarm_rate"]
+    detector = load_detector(model, options, say, false_alarm_rate=rate)
     source = open_matched(detector.autoencoder_, data, say)
     evaluation = compare(detector, source, options["label"])
     if options["as_json"]:
@@ -62,9 +68,6 @@ def _evaluation_text(result: Any, detector: Any) -> list[str]:
     ]
 
 
-MOST_CELLS = 10
-
-
 @click.command(short_help="Why one row is anomalous.")
 @model_argument
 @data_argument
@@ -77,11 +80,10 @@ def explain(model: str, data: str, **options: Any) -> None:
     say = Say(options["quiet"])
     if (options["row"] is None) == (options["id_value"] is None):
         raise click.UsageError("give one of --row and --id")
-    detector = load_detector(model, say)
-    use_machine(detector.autoencoder_, options["threads"], options["device"])
+    detector = load_detector(model, options, say)
     source = open_matched(detector.autoencoder_, data, say)
     rows, start = _find(source, detector.autoencoder_, options)
-    answer = detector.answer_rows(rows, start, explain_rows="all", most_features=MOST_CELLS)
+    answer = detector.answer_rows(rows, start, explain_rows="all", most_features=MAX_REASONS)
     show_json(_as_json(answer)) if options["as_json"] else show(_as_text(answer))
 
 
@@ -119,16 +121,16 @@ def _as_text(answer: Any) -> list[str]:
         f"± {answer.score_std[0]:.2f} times "
         f"the usual, p {answer.p_value[0]:.3g}, {word}"
     ]
-    cells = answer.reasons.get(0, [])
-    wide = max((len(cell.column) for cell in cells), default=0)
+    reasons = answer.reasons.get(0, [])
+    width = max((len(reason.column) for reason in reasons), default=0)
     lines += [
-        f"  {cell.share:4.0%}  {cell.column:<{wide}} = {cell.described}"
-        + (f", expected {cell.expected}" if cell.stands_out else "")
-        for cell in cells
+        f"  {reason.share:4.0%}  {reason.column:<{width}} = {reason.described}"
+        + (f", expected {reason.expected}" if reason.stands_out else "")
+        for reason in reasons
     ]
-    if not cells:
+    if not reasons:
         lines.append("  no value costs more than is usual in its column")
-    elif not cells[0].stands_out:
+    elif not reasons[0].stands_out:
         lines.insert(1, f"  {nothing_stands_out(bool(answer.alarm[0]))}; most of it comes from:")
     return lines
 
@@ -150,10 +152,6 @@ def _as_json(answer: Any) -> dict[str, Any]:
     }
 
 
-MOST_CARDS = 32
-BLOCKS = "▁▂▃▄▅▆▇█"
-
-
 @click.command(short_help="What a model is, what it was trained on, how far to trust it.")
 @model_argument
 @click.option("--codes", is_flag=True, help="Show what each code dimension (32 at most) means.")
@@ -171,31 +169,30 @@ def inspect(model: str, codes: bool, as_json: bool) -> None:
             fitted, detector_lines = detector.autoencoder_, _calibration(detector)
         else:
             fitted, detector_lines = Autoencoder.load(bundle), []
-    code_cards = _cards(fitted) if codes else []
+        code_cards = _cards(fitted) if codes else []
     if as_json:
         manifest = {"about": bundle.about, "sections": bundle.sections}
-        if codes:
-            manifest["codes"] = [card.to_json() for card in code_cards]
-        show_json(manifest)
-        return
-    if codes:
-        lines = _codes(code_cards, fitted.model_.network.width)
+        show_json(manifest | ({"codes": [card.to_json() for card in code_cards]} if codes else {}))
+    elif codes:
+        show(_codes(code_cards, fitted.model_.network.width))
     else:
-        detector_lines += _prior(bundle.sections["autoencoder"])
-        lines = _lines(model, fitted, bundle.about, detector_lines)
-    show(lines)
+        prior = bundle.sections["autoencoder"].get("prior")
+        if prior is not None:
+            detector_lines.append(
+                f"prior     {prior['recipe']['kind']}, fitted to the codes of "
+                f"{prior['rows']:,} rows"
+            )
+        show(_lines(model, fitted, bundle.about, detector_lines))
 
 
 def _cards(model: Any) -> list[Any]:
-    from keyhole.tasks.interpret.cards import cards
+    from keyhole.tasks.cards import cards
 
-    with spoken_warnings(Say(False)):
-        return cards(model, most=MOST_CARDS)
+    return cards(model, most=MAX_CARDS)
 
 
 def _codes(code_cards: list[Any], width: int) -> list[str]:
-    """The cards as lines."""
-    from keyhole.tasks.interpret.cards import lines
+    from keyhole.tasks.cards import lines
 
     texts = []
     for card in code_cards:
@@ -203,14 +200,6 @@ def _codes(code_cards: list[Any], width: int) -> list[str]:
         texts += [first, *(f"    {line}" for line in others), ""]
     more = width - len(code_cards)
     return [*texts, f"and {more:,} more dimensions"] if more else texts[:-1]
-
-
-def _prior(section: dict[str, Any]) -> list[str]:
-    """The kind of the prior over codes, and how many rows it was fitted to."""
-    prior = section.get("prior")
-    if prior is None:
-        return []
-    return [f"prior     {prior['recipe']['kind']}, fitted to the codes of {prior['rows']:,} rows"]
 
 
 def _width(choice: Any) -> list[str]:
@@ -236,7 +225,6 @@ def _width(choice: Any) -> list[str]:
 
 
 def _calibration(detector: Any) -> list[str]:
-    """The false alarm rate and the number of reference rows."""
     return [
         f"alarms    {alarms_in_words(detector)}",
         f"reference {len(detector.scorer_.reference):,} rows saved to compare with, of "
@@ -246,20 +234,17 @@ def _calibration(detector: Any) -> list[str]:
 
 def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> list[str]:
     evidence, run, table = model.model_.evidence, model.model_.history, model.model_.modality
-    size = sum(p.numel() for p in model.model_.network.parameters())
     lines = [
         f"model     {path}, made {about.get('created')} by keyhole {about.get('keyhole')}, "
         f"torch {about.get('torch')}",
         f"data      {model.model_.rows:,} rows x {len(table.columns)} columns, "
         f"fingerprint {model.model_.fingerprint}",
-        f"shape     {len(table.layout)} features -> {evidence['width']} codes, {size:,} weights, "
-        f"{model.model_.network.shape.members} member(s)",
+        f"shape     {len(table.layout)} features -> {evidence['width']} codes, "
+        f"{weight_count(model):,} weights, {model.model_.network.shape.members} member(s)",
         f"parts     {', '.join(repr(part) for part in vars(model.model_.parts).values())}",
         f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; "
         f"{run.ended}",
-        f"held out  masked values {nats(evidence['guessed_nats'])} nats a row (PCA "
-        f"{nats(evidence['pca_guessed_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
-        f"{nats(evidence['rebuilt_nats'])} (PCA {nats(evidence['pca_rebuilt_nats'])})",
+        f"held out  masked values {costs_in_words(evidence, 'PCA')}",
         *_width(model.model_.width_choice),
         f"verdict   {model.verdict_}",
         *(f"warning   {f.code} {f.title}: {f.text}" for f in model.findings_),
@@ -277,3 +262,93 @@ def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> lis
             f"{table.reasons[column.name]}"
         )
     return lines
+
+
+_output_options = with_options(
+    click.option("-o", "--out", type=click.Path(),
+                 help="Where to save the changed model.  [default: MODEL itself]"),
+    click.option("--force", is_flag=True, help="Replace OUT if it exists."),
+    machine_options,
+)  # fmt: skip
+
+
+@click.command(short_help="Add new rows to the reference rows and the calibration.")
+@model_argument
+@data_argument
+@_output_options
+def update(model: str, data: str, **options: Any) -> None:
+    """Add the rows of DATA to MODEL's reference rows and calibration, without training."""
+    with _locked(model, options):
+        say, detector, source = _opened(model, data, options)
+        before = detector.scorer_.rows
+        detector.partial_fit(source)
+        say("update", f"{detector.scorer_.rows - before:,} rows added to {before:,} earlier ones")
+        _save(detector, model, options, say)
+
+
+@click.command(short_help="Calibrate false alarm rates on rows known to be normal.")
+@model_argument
+@data_argument
+@click.option("--label", help="Column that says which rows are anomalies; they are left out.")
+@_output_options
+def calibrate(model: str, data: str, **options: Any) -> None:
+    """Calibrate MODEL on the normal rows of DATA; with --label, choose a false alarm rate."""
+    with _locked(model, options):
+        say, detector, source = _opened(model, data, options)
+        label = options["label"]
+        if label is None:
+            detector.calibrate(source)
+        else:
+            _by_label(detector, source, label, say)
+        _save(detector, model, options, say)
+
+
+def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
+    """Calibrate on rows labelled normal, and set the rate that fits the labels best."""
+    import pyarrow as pa
+
+    from keyhole.autoencoder.reading import blocks_of
+    from keyhole.data.source import ArrowRows, TableSource, check_columns
+    from keyhole.tasks.detect.labels import anomalies
+
+    check_columns([label], source.names, "calibrate --label")
+    table = pa.concat_tables(
+        [block.arrow() for _, block in blocks_of(detector.autoencoder_, source)]
+    )
+    rows = TableSource(ArrowRows(table), source.name)
+    anomalous = anomalies(table.column(label), table.num_rows)
+    detector.calibrate(rows, anomalous)
+    if anomalous.any() and not anomalous.all():
+        rate = detector.choose_rate(rows, anomalous)
+        detector.set_params(false_alarm_rate=rate)
+        say(
+            "rate",
+            f"set to {rate:.3%}, which fits {int(anomalous.sum()):,} labelled anomalies best",
+        )
+
+
+def _locked(model: str, options: dict[str, Any]) -> Any:
+    """A lock on the model: no other update or calibrate may change it meanwhile."""
+    from keyhole.core.files import changing, resolve
+
+    path, say = options["out"] or model, Say(options["quiet"])
+    text = f"another process is changing {path}; waiting until it has finished"
+    return changing(resolve(path), lambda: say("wait", text))
+
+
+def _opened(model: str, data: str, options: dict[str, Any]) -> tuple[Say, Any, Any]:
+    from keyhole.core.outputs import Output, check_outputs
+
+    say = Say(options["quiet"])
+    if options["out"] is not None:
+        outputs = [Output("-o", options["out"], "model")]
+        check_outputs(outputs, {"DATA": data}, force=options["force"])
+    detector = load_detector(model, options, say)
+    return say, detector, open_matched(detector.autoencoder_, data, say)
+
+
+def _save(detector: Any, model: str, options: dict[str, Any], say: Say) -> None:
+    out = options["out"] or model
+    detector.save(out)
+    say("alarms", alarms_in_words(detector))
+    say("wrote", out)

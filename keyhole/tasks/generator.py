@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,35 +34,31 @@ from keyhole.model.nets import MLP
 from keyhole.model.priors import Diffusion, Mixture, Prior
 from keyhole.store import Bundle
 from keyhole.tasks.base import an_autoencoder, seeded
-from keyhole.tasks.generate.judge import Judgement, judge
 from keyhole.tasks.impute import Impute
+from keyhole.tasks.realism import Judgement, judge
 from keyhole.training import TrainingConfig
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-MANY_ROWS = 1_000  # from which on a diffusion prior is worth its seconds
+DIFFUSION_ROWS = 1_000  # with fewer, a diffusion prior is not worth its seconds
+DIFFUSION_S = 3.0  # with less of a time budget left, a mixture does better
 LARGE_NET_ROWS = 5_000
 OWN_TRAINING = {"steps": 5_000, "members": 1, "learning_rate": 1e-3, "weight_decay": 3e-2}
 PRIOR_SHARE = 0.25  # of a time budget
-LEAST_PRIOR_S = 3.0  # with less time than that a mixture does better
-SECTION = "generate"  # of a bundle: rows are remembered, so that draws can be judged
+SECTION = "generate"  # of a bundle; with it reference rows are saved, so draws can be judged
 
 
 def generating(X: Any, training: TrainingConfig | None = None) -> Autoencoder:
-    """The model that a Generator fits to X where none is given; a plan's open ends are filled in.
+    """The model that a Generator fits to X where none is given; default settings are replaced.
 
-    Cells by bins, so that heaps and gaps within a column are kept; one net, as nobody asks for
-    doubt.
+    Values in bins, so that heaps and gaps within a column are kept; one net, as nobody asks for
+    the spread between ensemble members.
     """
-    held, usual = (training or TrainingConfig()).get_params(), TrainingConfig().get_params()
-    held |= {name: value for name, value in OWN_TRAINING.items() if held[name] == usual[name]}
+    settings, defaults = (training or TrainingConfig()).get_params(), TrainingConfig().get_params()
+    settings |= {k: value for k, value in OWN_TRAINING.items() if settings[k] == defaults[k]}
     return Autoencoder(
         Variational(beta=0.5),
-        net=MLP([256, 256]) if _many(X) else None,
+        net=MLP([256, 256]) if _is_large(X) else None,
         head=Mixed(continuous="binned"),
-        training=TrainingConfig(**held),
+        training=TrainingConfig(**settings),
     )
 
 
@@ -71,14 +67,14 @@ def forget_rules(model: Autoencoder) -> None:
     model.model_ = replace(model.model_, modality=model.model_.modality.without_rules())
 
 
-def _many(X: Any) -> bool:
-    """True where there are rows enough for a large net; a small one, else, is not outlearnt."""
+def _is_large(X: Any) -> bool:
+    """True where there are rows enough for a large net to do better than a small one."""
     if isinstance(X, str) and X == "-":
         return True  # can be read once
-    met = 0
+    rows = 0
     for block in learn_names(Autoencoder(), X).blocks(LARGE_NET_ROWS):
-        met += len(block)
-        if met >= LARGE_NET_ROWS:
+        rows += len(block)
+        if rows >= LARGE_NET_ROWS:
             return True
     return False
 
@@ -173,10 +169,9 @@ class Generator(Estimator):
         DataError for a column, SettingError for a value that training never met.
         """
         check_is_fitted(self, "autoencoder_")
-        table = sampler_of(self.autoencoder_).rows(
-            n, self._seed(), given, gaps=gaps, rules=self.rules
-        )
-        return as_fitted(self.autoencoder_, table)
+        model = self.autoencoder_
+        table = sampler_of(model).rows(n, self._seed(), given, gaps=gaps, rules=self.rules)
+        return as_fitted(model, table)
 
     def interpolate(self, a: Any, b: Any, steps: int = 8) -> Any:
         """`steps` rows that lead from row `a` to row `b`: what is expected of codes in between.
@@ -205,24 +200,25 @@ class Generator(Estimator):
         return task.copies(X)
 
     def judge(self, n: int | None = None, *, target: str | None = None) -> Judgement:
-        """Five judgements of `n` drawn rows, beside remembered rows that trained and that did not.
+        """Five judgements of `n` drawn rows, beside reference rows that trained and that did not.
 
-        None: as many as are remembered of training. Raises: SettingError where none are.
+        None: as many as there are reference rows of training. Raises: SettingError for none.
         """
         check_is_fitted(self, "autoencoder_")
-        model = self.autoencoder_
-        modality = model.model_.modality
+        fitted = self.autoencoder_.model_
+        modality = fitted.modality
         if (why_not := modality.supports("judge")) is not None:
             raise SettingError(why_not)
-        train, held = (
-            reference_rows(model.model_.reference, held_out=held) for held in (False, True)
-        )
-        if train is None or held is None or not len(held):
+        train = reference_rows(fitted.reference, held_out=False)
+        held_out = reference_rows(fitted.reference, held_out=True)
+        if train is None or held_out is None or not len(held_out):
             raise SettingError("this model remembers no rows to compare with: fit it again")
         stage("drawing rows to judge")
-        made = sampler_of(model).rows(n or max(len(train), 1_000), self._seed(), rules=self.rules)
-        tables = (modality.comparable(t) for t in (self._rows(train), self._rows(held), made))
-        return judge(*tables, target=target)
+        drawn = sampler_of(self.autoencoder_).rows(
+            n or max(len(train), 1_000), self._seed(), rules=self.rules
+        )
+        tables = *map(modality.decode_observed, (train, held_out)), drawn
+        return judge(*map(modality.comparable, tables), target=target)
 
     @classmethod
     def _of_bundle(cls, bundle: Bundle) -> Self:
@@ -234,33 +230,28 @@ class Generator(Estimator):
 
     def _with_prior(self, X: Any) -> Self:
         """Fit the prior to the codes of these rows; None: of the model's reference rows."""
+        fitted = self.autoencoder_.model_
         if X is not None:
             batches = self._training_rows(X)
-        elif (
-            batch := reference_rows(self.autoencoder_.model_.reference, held_out=False)
-        ) is not None:
+        elif (batch := reference_rows(fitted.reference, held_out=False)) is not None:
             batches = iter([batch])
         else:
             raise SettingError(NO_PRIOR)
         prior = self.prior
         if prior is None:
-            many = self.autoencoder_.model_.rows >= MANY_ROWS and clock().left() > LEAST_PRIOR_S
+            many = fitted.rows >= DIFFUSION_ROWS and clock().left() > DIFFUSION_S
             prior = Diffusion() if many else Mixture()
-        fitted = with_prior(self.autoencoder_.model_, batches, prior, self._seed())
-        self.autoencoder_.model_ = fitted
+        self.autoencoder_.model_ = with_prior(fitted, batches, prior, self._seed())
         return self
 
     def _training_rows(self, X: Any) -> Iterator[Batch]:
         """The rows that the first net trained on, or a fair share of them where they are many."""
-        model = self.autoencoder_
-        share, rng = min(1.0, MOST_CODES / max(model.model_.rows, 1)), np.random.default_rng(0)
-        for start, rows in blocks_of(model, X):
-            trained = model.model_.trained_on(rows, start)
-            kept = np.flatnonzero(trained & (rng.random(len(rows)) < share))
-            yield model.model_.modality.encode(rows, start).take(torch.from_numpy(kept))
-
-    def _rows(self, batch: Batch) -> pa.Table:
-        return self.autoencoder_.model_.modality.decode_observed(batch)
+        fitted = self.autoencoder_.model_
+        share, rng = min(1.0, MOST_CODES / max(fitted.rows, 1)), np.random.default_rng(0)
+        for start, rows in blocks_of(self.autoencoder_, X):
+            trained = fitted.trained_on(rows, start)
+            chosen = np.flatnonzero(trained & (rng.random(len(rows)) < share))
+            yield fitted.modality.encode(rows, start).take(torch.from_numpy(chosen))
 
     def _seed(self) -> int:
         return seed_from(self.random_state)

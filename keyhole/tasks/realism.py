@@ -1,4 +1,4 @@
-"""Do made rows pass for real ones? Five judgements from tables alone, no model of ours asked."""
+"""Do drawn rows pass for real ones? Five judgements from tables alone, without our models."""
 
 from __future__ import annotations
 
@@ -11,23 +11,16 @@ import numpy as np
 
 from keyhole.core.progress import stage
 from keyhole.errors import DataError, SettingError
-from keyhole.tasks.generate.tables import (
-    LARGE,
-    MOST_LEVELS,
-    FeatureLikelihood,
-    few,
-    shape_error,
-    trend_error,
-)
+from keyhole.tasks.tables import LARGE, MAX_LEVELS, Tables, merge_rare, shape_error, trend_error
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-MOST_ROWS = 10_000  # of each table
-ENOUGH_HELD_OUT = 1_000
-MOST_CLASSES = 20  # of a predicted column
-MOST_TARGETS = 6
+MAX_ROWS = 10_000  # of each table
+ENOUGH_HELD_OUT = 1_000  # rows; fewer are compared together with training rows
+MAX_CLASSES = 20  # of a predicted column
+MAX_TARGETS = 6  # columns that models predict
 FOLDS = 5
 FAR = 5.0  # spreads beyond which a number counts as no further away
 
@@ -38,7 +31,7 @@ class Judgement:
 
     `c2st_auc` is NaN where real or made rows are fewer than ten. Both figures of usefulness are
     None where no column can be predicted. Many rare levels raise `shape_error` and `trend_error`
-    of equally good rows: compare with what real rows get in the place of made ones.
+    of equally good rows: compare with what real rows get instead of made ones.
     """
 
     shape_error: float
@@ -53,35 +46,28 @@ class Judgement:
     def lines(self) -> list[str]:
         """Five sentences, each with a figure and what would be ideal."""
         worst = ", ".join(f"{name} {error:.3f}" for name, error in self.worst_columns)
-        told = (
-            "too few rows to train a classifier that tells made from real rows"
-            if math.isnan(self.c2st_auc)
-            else f"a classifier tells made from real rows with an AUROC of {self.c2st_auc:.3f} "
-            "(ideal 0.5: it cannot; 1: always)"
-        )
-        used = (
-            "no column can be predicted from the others, so usefulness is unknown"
-            if self.usefulness is None
-            else f"models taught on made rows score {self.usefulness:.3f} on held-out rows "
-            f"(ideal {self.real_usefulness:.3f}: what as many training rows teach)"
-        )
         return [
             f"single columns are off by {self.shape_error:.3f} on average "
             f"(ideal 0; 1 is nothing in common); worst: {worst}",
             f"pairs of columns are off by {self.trend_error:.3f} on average (ideal 0)",
-            told,
-            used,
+            "too few rows to train a classifier that tells made from real rows"
+            if math.isnan(self.c2st_auc)
+            else f"a classifier tells made from real rows with an AUROC of {self.c2st_auc:.3f} "
+            "(ideal 0.5: it cannot; 1: always)",
+            "no column can be predicted from the others, so usefulness is unknown"
+            if self.usefulness is None
+            else f"models taught on made rows score {self.usefulness:.3f} on held-out rows "
+            f"(ideal {self.real_usefulness:.3f}: what as many training rows teach)",
             f"{self.closer_share:.1%} of the made rows lie nearer to a training row than to a "
             "held-out one (ideal 50%: nothing was copied)",
         ]
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON holds them; an AUROC that is unknown is None."""
-        unknown = math.isnan(self.c2st_auc)
-        worst = [list(pair) for pair in self.worst_columns]
         return asdict(self) | {
-            "c2st_auc": None if unknown else self.c2st_auc, "worst_columns": worst
-        }  # fmt: skip
+            "c2st_auc": None if math.isnan(self.c2st_auc) else self.c2st_auc,
+            "worst_columns": [list(pair) for pair in self.worst_columns],
+        }
 
 
 def judge(
@@ -97,32 +83,32 @@ def judge(
     Shapes, trends and the classifier compare with held-out rows; where these are fewer than
     1,000, with training and held-out rows together. Usefulness is for `target`, or the mean over
     the first six columns of 2 to 20 levels, or else over the first six of numbers: AUROC (over
-    the levels' mean, one against the rest) or R2. Made and training rows teach in equal numbers.
+    the levels' mean, one against the rest) or R2. Models train on equal numbers of made and
+    training rows.
 
     Raises: DataError where a table has no rows or lacks a column; SettingError for the target.
     """
-    tables = {"training": train, "held-out": held_out, "made": made}
+    named = {"training": train, "held-out": held_out, "made": made}
     stage("judging drawn rows")
-    _check(tables, target)
+    _check(named, target)
     rng = np.random.default_rng(seed)
-    cells = FeatureLikelihood.of([_some(table, rng) for table in tables.values()])
-    real = cells.held_out
+    tables = Tables.of([_sample(table, rng) for table in named.values()])
+    real = tables.held_out
     if len(real) < ENOUGH_HELD_OUT:
-        real = np.vstack([cells.train, real])
-    shapes = [
-        shape_error(real[:, i], cells.made[:, i], level) for i, level in enumerate(cells.levels)
-    ]
+        real = np.vstack([tables.train, real])
+    columns = zip(real.T, tables.made.T, tables.levels)
+    shapes = [shape_error(*column) for column in columns]
     worst = np.argsort(-np.array(shapes), kind="stable")[:3]
-    useful, real_useful = _usefulness(cells, target, rng)
+    useful, real_useful = _usefulness(tables, target, rng)
     return Judgement(
         shape_error=float(np.mean(shapes)),
-        trend_error=trend_error(real, cells, rng),
-        c2st_auc=_c2st(real, cells, rng),
+        trend_error=trend_error(real, tables, rng),
+        c2st_auc=_c2st(real, tables, rng),
         usefulness=useful,
         real_usefulness=real_useful,
-        closer_share=_closer_share(cells, rng),
-        worst_columns=[(cells.names[i], shapes[i]) for i in worst],
-        rows={"train": len(cells.train), "held_out": len(cells.held_out), "made": len(cells.made)},
+        closer_share=_closer_share(tables, rng),
+        worst_columns=[(tables.names[i], shapes[i]) for i in worst],
+        rows={part: len(getattr(tables, part)) for part in ("train", "held_out", "made")},
     )
 
 
@@ -144,36 +130,38 @@ def _check(tables: dict[str, pa.Table], target: str | None) -> None:
         raise SettingError(f"target {target!r} is no column of these tables; {hint}")
 
 
-def _some(table: pa.Table, rng: np.random.Generator) -> pa.Table:
+def _sample(table: pa.Table, rng: np.random.Generator) -> pa.Table:
     """At most 10,000 rows, in their order."""
-    if table.num_rows <= MOST_ROWS:
+    if table.num_rows <= MAX_ROWS:
         return table
-    return table.take(np.sort(rng.choice(table.num_rows, MOST_ROWS, replace=False)))
+    return table.take(np.sort(rng.choice(table.num_rows, MAX_ROWS, replace=False)))
 
 
-def _c2st(real: np.ndarray, cells: FeatureLikelihood, rng: np.random.Generator) -> float:
+def _c2st(real: np.ndarray, tables: Tables, rng: np.random.Generator) -> float:
     """Mean AUROC over five folds of a classifier between as many real as made rows.
 
     Source: Lopez-Paz and Oquab 2017, with boosted trees.
     """
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-    n = min(len(real), len(cells.made))
+    n = min(len(real), len(tables.made))
     if n < 2 * FOLDS:
         return math.nan
-    x = np.vstack([rng.choice(rows, n, replace=False) for rows in (real, cells.made)])
+    x = np.vstack([rng.choice(rows, n, replace=False) for rows in (real, tables.made)])
     seed = int(rng.integers(2**31))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    model = _boosted("levels", cells.levels, seed)
-    found = cross_val_score(
-        model, _inputs(x, cells.levels), np.arange(2 * n) < n, scoring="roc_auc", cv=folds
+    aucs = cross_val_score(
+        _boosted("levels", tables.levels, seed),
+        _inputs(x, tables.levels),
+        np.arange(2 * n) < n,
+        scoring="roc_auc",
+        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed),
     )
-    return float(found.mean())
+    return float(aucs.mean())
 
 
 def _inputs(x: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """What models are given: a gap is a number far below all others, as trees may cut it off."""
-    return np.where(levels, few(x, MOST_LEVELS), np.nan_to_num(x, nan=-2 * LARGE))
+    return np.where(levels, merge_rare(x, MAX_LEVELS), np.nan_to_num(x, nan=-2 * LARGE))
 
 
 def _boosted(kind: Literal["levels", "numbers"], levels: np.ndarray, seed: int) -> Any:
@@ -184,14 +172,15 @@ def _boosted(kind: Literal["levels", "numbers"], levels: np.ndarray, seed: int) 
 
 
 def _usefulness(
-    cells: FeatureLikelihood, target: str | None, rng: np.random.Generator
+    tables: Tables, target: str | None, rng: np.random.Generator
 ) -> tuple[float | None, float | None]:
-    """Mean score of made rows as teachers, and that of as many training rows."""
-    n, seed = min(len(cells.train), len(cells.made)), int(rng.integers(2**31))
-    teachers = [rng.choice(rows, n, replace=False) for rows in (cells.made, cells.train)]
-    targets = _targets(cells) if target is None else [cells.names.index(target)]
+    """Mean score of models that trained on made rows, and on as many training rows."""
+    n, seed = min(len(tables.train), len(tables.made)), int(rng.integers(2**31))
+    teachers = [rng.choice(rows, n, replace=False) for rows in (tables.made, tables.train)]
+    targets = _targets(tables) if target is None else [tables.names.index(target)]
     scores = [
-        [_score(rows, cells.held_out, cells.levels, i, seed) for rows in teachers] for i in targets
+        [_score(rows, tables.held_out, tables.levels, i, seed) for rows in teachers]
+        for i in targets
     ]
     known = [pair for pair in scores if not math.isnan(pair[0] + pair[1])]
     if not known:
@@ -200,14 +189,16 @@ def _usefulness(
     return useful, real_useful
 
 
-def _targets(cells: FeatureLikelihood) -> list[int]:
+def _targets(tables: Tables) -> list[int]:
     """The first columns of 2 to 20 levels, or else of numbers that vary."""
-    real = np.vstack([cells.train, cells.held_out])
+    real = np.vstack([tables.train, tables.held_out])
     count = [len(np.unique(x[~np.isnan(x)])) for x in real.T]
-    found = [i for i, level in enumerate(cells.levels) if level and 2 <= count[i] <= MOST_CLASSES]
-    if not found:
-        found = [i for i, level in enumerate(cells.levels) if not level and count[i] > 1]
-    return found[:MOST_TARGETS]
+    targets = [
+        i for i, level in enumerate(tables.levels) if level and 2 <= count[i] <= MAX_CLASSES
+    ]
+    if not targets:
+        targets = [i for i, level in enumerate(tables.levels) if not level and count[i] > 1]
+    return targets[:MAX_TARGETS]
 
 
 def _score(
@@ -216,46 +207,45 @@ def _score(
     """AUROC or R2 of a model for a column from all others; NaN where there is nothing to score."""
     level, others = levels[target], np.arange(len(levels)) != target
     train, test = (rows[~np.isnan(rows[:, target])] for rows in (train, test))
-    y, truth = (few(rows[:, target], MOST_CLASSES) if level else rows[:, target]
-                for rows in (train, test))  # fmt: skip
+    y, truth = train[:, target], test[:, target]
+    if level:
+        y, truth = merge_rare(y, MAX_CLASSES), merge_rare(truth, MAX_CLASSES)
     if not others.any() or not len(y) or len(np.unique(truth)) < 2:
         return math.nan
-    x, asked = (_inputs(rows, levels)[:, others] for rows in (train, test))
-    if level:
-        return _levels_score(x, y, asked, truth, levels[others], seed)
-    return _numbers_score(x, y, asked, truth, levels[others], seed)
+    x, x_test = (_inputs(rows, levels)[:, others] for rows in (train, test))
+    score = _levels_score if level else _numbers_score
+    return score(x, y, x_test, truth, levels[others], seed)
 
 
-def _levels_score(x: Any, y: Any, asked: Any, truth: Any, levels: Any, seed: int) -> float:
-    """AUROC of each held-out level against the rest, their mean; .5 for one never taught."""
+def _levels_score(x: Any, y: Any, x_test: Any, truth: Any, levels: Any, seed: int) -> float:
+    """AUROC of each held-out level against the rest, their mean; .5 for one never trained on."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import roc_auc_score
 
-    taught = np.unique(y)
-    if len(taught) < 2:
+    classes = np.unique(y).tolist()
+    if len(classes) < 2:
         return 0.5
     model = _boosted("levels", levels, seed)
-    if len(taught) > 2:  # boosting would grow a tree a level: slow
+    if len(classes) > 2:  # boosting would grow a tree a level: slow
         model = RandomForestClassifier(50, min_samples_leaf=5, random_state=seed)
-    chance = model.fit(x, y).predict_proba(asked)
-    place = {level: i for i, level in enumerate(taught)}
+    chance = dict(zip(classes, model.fit(x, y).predict_proba(x_test).T, strict=True))
     return float(np.mean([
-        roc_auc_score(truth == level, chance[:, place[level]]) if level in place else 0.5
+        roc_auc_score(truth == level, chance[level]) if level in chance else 0.5
         for level in np.unique(truth)
     ]))  # fmt: skip
 
 
-def _numbers_score(x: Any, y: Any, asked: Any, truth: Any, levels: Any, seed: int) -> float:
-    """R2 in held-out rows; that of a constant where only one number was taught."""
+def _numbers_score(x: Any, y: Any, x_test: Any, truth: Any, levels: Any, seed: int) -> float:
+    """R2 in held-out rows; that of a constant where training rows hold only one number."""
     from sklearn.metrics import r2_score
 
-    told = np.full(len(truth), y[0])
+    predicted = np.full(len(truth), y[0])
     if len(np.unique(y)) > 1:
-        told = _boosted("numbers", levels, seed).fit(x, y).predict(asked)
-    return float(r2_score(truth, told))
+        predicted = _boosted("numbers", levels, seed).fit(x, y).predict(x_test)
+    return float(r2_score(truth, predicted))
 
 
-def _closer_share(cells: FeatureLikelihood, rng: np.random.Generator) -> float:
+def _closer_share(tables: Tables, rng: np.random.Generator) -> float:
     """Share of made rows nearer to a training row than to one of as many held-out rows.
 
     A number counts in training spreads, at most five from the median; a level that differs, or a
@@ -263,12 +253,11 @@ def _closer_share(cells: FeatureLikelihood, rng: np.random.Generator) -> float:
     """
     from sklearn.neighbors import NearestNeighbors
 
-    n = min(len(cells.train), len(cells.held_out))
-    halves = [rng.choice(len(rows), n, replace=False) for rows in (cells.train, cells.held_out)]
-    rows = np.vstack([cells.train[halves[0]], cells.held_out[halves[1]], cells.made])
-    numbers, codes = _measured(rows, cells)
-    wide = few(codes, MOST_LEVELS)
-    hot = [column[:, None] == np.unique(column) for column in wide.T]
+    real = tables.train, tables.held_out
+    n = min(map(len, real))
+    samples = [rows[rng.choice(len(rows), n, replace=False)] for rows in real]
+    numbers, codes = _distance_parts(np.vstack([*samples, tables.made]), tables)
+    hot = [column[:, None] == np.unique(column) for column in merge_rare(codes, MAX_LEVELS).T]
     space = np.hstack([numbers, *(np.sqrt(0.5) * part for part in hot)], dtype=np.float32)
     squares = []
     for start in (0, n):
@@ -284,15 +273,14 @@ def _closer_share(cells: FeatureLikelihood, rng: np.random.Generator) -> float:
     return float(np.mean(np.where(tie, 0.5, to_train < to_held_out)))
 
 
-def _measured(rows: np.ndarray, cells: FeatureLikelihood) -> tuple[np.ndarray, np.ndarray]:
+def _distance_parts(rows: np.ndarray, tables: Tables) -> tuple[np.ndarray, np.ndarray]:
     """Numbers in training spreads, 0 in a gap; and codes of levels and of gaps."""
     numbers, codes = [np.empty((len(rows), 0))], [np.empty((len(rows), 0))]
-    for i, level in enumerate(cells.levels):
-        column, known = rows[:, i], cells.train[:, i]
+    for column, train, level in zip(rows.T, tables.train.T, tables.levels):
         if level:
             codes.append(column[:, None])
             continue
-        known = known[~np.isnan(known)]
+        known = train[~np.isnan(train)]
         low, center, high = np.quantile(known, [0.25, 0.5, 0.75]) if len(known) else (0.0,) * 3
         spread = (high - low) / 1.349 or (known.std() if len(known) else 0.0) or 1.0
         away = np.clip((column - center) / spread, -FAR, FAR)

@@ -1,4 +1,4 @@
-"""Does new data look like the training data? Said in a line or two beside every answer."""
+"""Does new data look like the training data? The data drift report beside every answer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from keyhole.core.records import Batch
 from keyhole.modalities import Modality
 from keyhole.tasks.detect.scorer import unknown_groups_in_words
 
-BINS = 50
-LEAST_ROWS = 30
+BINS = 50  # of p-values
+MIN_ROWS = 30  # with fewer, shares say little
 FAR = 0.15  # distance between distribution functions that a person should know of
 
 
@@ -26,26 +26,24 @@ class Drift:
     rows: int = 0
     gaps: dict[str, int] = field(default_factory=dict)
     unseen: dict[str, int] = field(default_factory=dict)
-    unknown_groups: set[str] = field(default_factory=set)
+    unknown_groups: set[str] = field(default_factory=set)  # groups
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, batch: Batch, p_value: np.ndarray, unknown_groups: Iterable[str] = ()) -> None:
         """Count a block in, and its unknown groups; blocks may come from several threads."""
+        missing = (~batch.observed).sum(0).tolist()
+        names = [column.name for column in self.table.encoded_columns]
+        bins = np.clip((p_value[~np.isnan(p_value)] * BINS).astype(np.int64), 0, BINS - 1)
+        counts = {
+            "rows": len(p_value),
+            "unknown_groups": unknown_groups,
+            "counts": np.bincount(bins, minlength=BINS),
+            "gaps": {name: missing[self.table.layout.features(name)[0]] for name in names},
+            "unseen": self.table.unseen_levels(batch),
+        }
         with self.lock:
-            self._add(batch, p_value)
-            self.unknown_groups.update(unknown_groups)
-
-    def _add(self, batch: Batch, p_value: np.ndarray) -> None:
-        self.rows += len(p_value)
-        at = np.clip((p_value[~np.isnan(p_value)] * BINS).astype(np.int64), 0, BINS - 1)
-        self.counts += np.bincount(at, minlength=BINS)
-        missing_of = (~batch.observed).sum(0).tolist()
-        for column in self.table.encoded_columns:
-            cell = self.table.layout.features(column.name)[0]
-            self.gaps[column.name] = self.gaps.get(column.name, 0) + missing_of[cell]
-        for name, count in self.table.unseen_levels(batch).items():
-            self.unseen[name] = self.unseen.get(name, 0) + count
+            self.add_json(counts)
 
     def to_json(self) -> dict[str, Any]:
         """The counts as JSON."""
@@ -68,35 +66,31 @@ class Drift:
 
     def remarks(self) -> list[str]:
         """Sentences on what differs; one that says so where nothing does."""
-        found = [*self._groups_of_rows(), *self._unseen(), *self._gaps(), *self._p_values()]
-        if self.rows < LEAST_ROWS:
-            found.append(
-                f"{self.rows:,} rows are too few to tell whether all look like training's"
-            )
-        return found or ["these rows look like the training data"]
-
-    def _groups_of_rows(self) -> list[str]:
-        return [unknown_groups_in_words(self.unknown_groups)] if self.unknown_groups else []
-
-    def _unseen(self) -> list[str]:
-        held = {name: count for name, count in self.unseen.items() if count}
-        return [
+        remarks = [unknown_groups_in_words(self.unknown_groups)] if self.unknown_groups else []
+        remarks += [
             f"column {name!r}: {count:,} of {self.rows:,} rows hold a level "
             "that training never met"
-            for name, count in sorted(held.items(), key=lambda item: -item[1])[:3]
+            for name, count in sorted(self.unseen.items(), key=lambda item: -item[1])[:3]
+            if count
         ]
+        remarks += [*self._gaps(), *self._p_values()]
+        if self.rows < MIN_ROWS:
+            remarks.append(
+                f"{self.rows:,} rows are too few to tell whether all look like training's"
+            )
+        return remarks or ["these rows look like the training data"]
 
     def _gaps(self) -> list[str]:
-        said = []
+        remarks = []
         for name, count in self.gaps.items():
             share, usual = count / max(self.rows, 1), self.table.gaps.get(name, 0.0)
-            if self.rows >= LEAST_ROWS and share > usual + max(0.05, usual):
-                said.append(f"column {name!r}: {share:.0%} gaps, {usual:.0%} in training")
-        return said[:3]
+            if self.rows >= MIN_ROWS and share > usual + max(0.05, usual):
+                remarks.append(f"column {name!r}: {share:.0%} gaps, {usual:.0%} in training")
+        return remarks[:3]
 
     def _p_values(self) -> list[str]:
         n = int(self.counts.sum())
-        if n < LEAST_ROWS:
+        if n < MIN_ROWS:
             return []
         distance = np.cumsum(self.counts) / n - np.arange(1, BINS + 1) / BINS
         worst = int(np.abs(distance).argmax())

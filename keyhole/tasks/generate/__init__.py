@@ -1,1 +1,0 @@
-"""New rows from a prior over codes, and how real they look."""

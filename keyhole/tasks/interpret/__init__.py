@@ -1,1 +1,0 @@
-"""What each code dimension stands for."""

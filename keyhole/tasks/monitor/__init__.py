@@ -1,1 +1,0 @@
-"""Does new data look like the training data?"""
