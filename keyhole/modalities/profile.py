@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_LEVEL_BYTES = 32 << 20  # of the levels' texts
-MOST_NUMBERS = 64  # distinct numbers that are counted
+MAX_NUMBERS = 64  # distinct numbers that are counted
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Profile:
     last: float = -np.inf
     infinite: int = 0  # the first row, from 1, with an infinite number
     dictionary: bool = False  # an Arrow dictionary or a pandas categorical
-    most_numbers: int = MOST_NUMBERS  # distinct numbers that are counted
+    most_numbers: int = MAX_NUMBERS  # distinct numbers that are counted
     decimal: str = "."  # the decimal sign of texts
     reading: Reading | None = None  # how texts write numbers
     untyped: bool = False  # texts of a CSV, which may hold any type

@@ -14,7 +14,7 @@ from keyhole.modalities.profile import Profile
 
 LEAST_STEPS = 1_000  # floats between the least and the most number, so that numbers can be learned
 MAX_COUNT = 1_000  # larger whole numbers are amounts, not counts of things
-LEAST_RISING_ROWS = 20  # fewer rows in order may be chance
+MIN_RISING_ROWS = 20  # fewer rows in order may be chance
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _guess_levels(profile: Profile, reason: str, caution: str = "") -> Guess:
 def _guess_number(profile: Profile, integer: bool) -> Guess:
     import pyarrow.types as pt
 
-    rising = profile.rising and profile.observed >= LEAST_RISING_ROWS
+    rising = profile.rising and profile.observed >= MIN_RISING_ROWS
     if rising and profile.whole and profile.span + 1 == profile.rows:
         return Guess("ignored", "counts the rows one by one: an identifier")
     if rising and integer and ID_NAME.search(profile.name):
@@ -123,8 +123,8 @@ ID_NAME = re.compile(
     r"(^|[_\W])(id|uuid|guid|key|index|rowid|nr|acct|account|phone|tel|iban|ssn)$", re.IGNORECASE
 )
 DISTINCT = 0.9  # share of distinct numbers from which on a column may be an identifier
-LEAST_ROWS, LEAST_NAMED_ROWS = 50, 20  # too few to tell uniform digits from a density
-LEAST_DIGITS, LEAST_NAMED_DIGITS = 6, 5
+LEAST_ROWS, MIN_NAMED_ROWS = 50, 20  # too few to tell uniform digits from a density
+MIN_DIGITS, MIN_NAMED_DIGITS = 6, 5
 EVEN = 0.005  # p-value of a Kolmogorov-Smirnov test from which on digits count as uniform
 EXPECTED_TWICE = 10.0  # equal pairs that chance would make: none has probability e^-10
 DENSE = 0.5  # share of the whole numbers between the ends, of numbers that rise row by row
@@ -141,7 +141,7 @@ def identifier(profile: Profile) -> str | None:
     """
     named = bool(ID_NAME.search(profile.name))
     numbers = profile.numbers() if profile.whole else np.empty(0)
-    least = LEAST_NAMED_ROWS if named else LEAST_ROWS
+    least = MIN_NAMED_ROWS if named else LEAST_ROWS
     values = np.unique(numbers)
     if len(numbers) < least or len(values) <= DISTINCT * len(numbers):
         return None
@@ -150,7 +150,7 @@ def identifier(profile: Profile) -> str | None:
         return None
     if len(values) == len(numbers) and _never_repeat(numbers, values):
         return "no number repeats, where chance would repeat some: an identifier"
-    digits = LEAST_NAMED_DIGITS if named else LEAST_DIGITS
+    digits = MIN_NAMED_DIGITS if named else MIN_DIGITS
     if len(str(int(values[-1]))) < digits:
         return None
     if any(stats.kstest(x, "uniform").pvalue > EVEN for x in _fractions(values, digits)):

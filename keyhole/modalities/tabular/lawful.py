@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TRIES = 16  # times that a row which breaks a rule is drawn again
 CLOSE = 0.5  # share of both ranges up to which the differences of two columns are small
-LEAST_RANKED = 30  # rows from which on the ranks of differences are used
+MIN_RANKED = 30  # rows from which on the ranks of differences are used
 ROUNDS = 8  # of correction: one rule may undo another
 Free = Mapping[str, np.ndarray]  # by column: True for rows whose value was drawn
 
@@ -200,7 +200,7 @@ class Lawful:
         distance = -rule.off(values)
         rows = np.flatnonzero(~np.isnan(distance) & (free[a] | free[b]))
         levels = rng.random(len(rows))
-        if len(rows) >= LEAST_RANKED:
+        if len(rows) >= MIN_RANKED:
             levels = (np.argsort(np.argsort(distance[rows])) + levels) / len(rows)
         distance = self._distances(rule, levels)
         move_b = free[b][rows]

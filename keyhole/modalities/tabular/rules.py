@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 LEAST_ROWS = 20  # with a value in all columns of a rule
-LEAST_BROKEN = 0.05  # share of rows that break the rule if a column is shuffled
+MIN_BROKEN = 0.05  # share of rows that break the rule if a column is shuffled
 EXPECTED_BROKEN = 10  # rows that break the rule by chance: none has probability e^-10
-MOST_COLUMNS, MOST_SUMMED = 100, 30  # numeric columns that are compared in pairs, in threes
+MOST_COLUMNS, MAX_SUMMED = 100, 30  # numeric columns that are compared in pairs, in threes
 FIRST_ROWS = 200  # checked before all others, because most candidates fail there
 LEVELS = np.linspace(0.005, 0.995, 41)  # of the stored quantiles of a difference
 UNITS_S = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86_400.0}
@@ -147,7 +147,7 @@ def rules_of(source: Source, profile: SourceProfile, columns: Sequence[Column]) 
     lines = _lines(ruled_columns, values, exact)
     tied = {rule.columns[1] for rule in lines}
     free = [c for c in ruled_columns if c.name not in tied]
-    sums = _sums(free, values, exact) if len(free) <= MOST_SUMMED else []
+    sums = _sums(free, values, exact) if len(free) <= MAX_SUMMED else []
     least = {column.name: range_of(column)[0] for column in free}
     parts = [(rule.columns[2], *pair) for rule in sums for pair in permutations(rule.columns[:2])]
     implied = {(part, total) for total, part, other in parts if least[other] >= 0}
@@ -214,7 +214,7 @@ def _adds_up(rule: Rule, values: Values, exact: dict[str, float]) -> bool:
     if known.sum() < LEAST_ROWS:
         return False
     most = [np.unique(values[name][known], return_counts=True)[1].max() for name in rule.columns]
-    return max(most) <= (1 - LEAST_BROKEN) * known.sum()
+    return max(most) <= (1 - MIN_BROKEN) * known.sum()
 
 
 def _orders(columns: list[Column], values: Values) -> list[Rule]:
@@ -230,7 +230,7 @@ def _orders(columns: list[Column], values: Values) -> list[Rule]:
         if len(x) < LEAST_ROWS:
             continue
         shuffled = float(np.searchsorted(np.sort(y), x, side="left").mean() / len(y))
-        if shuffled >= LEAST_BROKEN and shuffled * len(x) >= EXPECTED_BROKEN:
+        if shuffled >= MIN_BROKEN and shuffled * len(x) >= EXPECTED_BROKEN:
             strict = float((x < y).all())
             quantiles = np.quantile(y - x, LEVELS).tolist()
             rules.append(Rule("order", [a.name, b.name], [strict, *quantiles]))

@@ -206,7 +206,7 @@ def _groups(counts: np.ndarray, share: float) -> list[tuple[int, int]]:
 
 
 FEW_ROWS = 3  # a value of fewer rows could identify a person: it is not drawn on purpose
-MOST_VALUES = 1_000  # in the grid of a column whose values repeat
+MAX_VALUES = 1_000  # in the grid of a column whose values repeat
 COVERED = 0.95  # share of the rows that the values of a grid must hold
 SPARSE = 1.5  # multiples of the step between the ends, per value, from which on values are sparse
 FINE_STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.025, 0.02, 0.01, 0.005, 0.0025, 0.002, 0.001)
@@ -223,11 +223,11 @@ def grid(numbers: np.ndarray) -> Grid:
     frequent = values[counts >= FEW_ROWS]
     covered = counts[counts >= FEW_ROWS].sum() >= COVERED * len(numbers)
     sparse = step is None or len(values) * SPARSE < np.ptp(values) / step + 1
-    if repeated(numbers) and 1 < len(frequent) <= MOST_VALUES and covered and sparse:
+    if repeated(numbers) and 1 < len(frequent) <= MAX_VALUES and covered and sparse:
         return {"values": frequent.tolist()}
     if step is not None:
         return {"step": [step]}
-    heaps = values[counts >= max(FEW_ROWS, len(numbers) // MOST_VALUES)]
+    heaps = values[counts >= max(FEW_ROWS, len(numbers) // MAX_VALUES)]
     return {"heaps": heaps.tolist()} if len(heaps) else {}
 
 
@@ -318,7 +318,7 @@ def is_valid(grid: Grid) -> bool:
     ends = grid.get("between", [0.0, 0.0])
     return (
         set(grid) <= {"step", "values", "heaps", "between", "rows"}
-        and all(0 < len(x) <= 2 * MOST_VALUES for x in grid.values())
+        and all(0 < len(x) <= 2 * MAX_VALUES for x in grid.values())
         and all(math.isfinite(x) for numbers in grid.values() for x in numbers)
         and all(1e-9 <= step <= 1e9 for step in grid.get("step", []))
         and values == sorted(values)

@@ -13,14 +13,14 @@ from keyhole.modalities.profile import Profile
 from keyhole.modalities.tabular.columns import base
 from keyhole.modalities.tabular.columns.base import Column, Grid, point_mass_slot
 
-LEAST_POINT_MASS = 0.01  # share of rows that makes an outlying time a point mass
+MIN_POINT_MASS = 0.01  # share of rows that makes an outlying time a point mass
 LEAST_VALUES = 5  # distinct times; with fewer, none of them is outlying
 APART = 3.0  # interquartile ranges of the distinct times: a wider gap sets times apart
 FEW = 0.01  # share of distinct times that may be outlying
 DAY_S = float(cast.DAY_S)
 CYCLES_S = {"day": DAY_S, "week": 7 * DAY_S, "year": 365.2425 * DAY_S}
 WEEK = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # 1970 began on a Thursday
-ORDERED, LEAST_ORDERED = 0.98, 20  # share of steps in one direction; least distinct times
+ORDERED, MIN_ORDERED = 0.98, 20  # share of steps in one direction; least distinct times
 
 
 def ordinary_of(times: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
@@ -41,14 +41,14 @@ def ordinary_of(times: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
     ordinary &= (times >= values[first]) & (times <= values[last])
     outlying = np.r_[counts[:first], np.zeros(last + 1 - first), counts[last + 1 :]]
     share = float(outlying.max() / counts.sum())
-    if share < LEAST_POINT_MASS:
+    if share < MIN_POINT_MASS:
         return ordinary, None
     return ordinary, [float(values[outlying.argmax()]), min(share, 1 - 0.5 / float(counts.sum()))]
 
 
 def is_ordered(times: np.ndarray) -> bool:
     """True if nearly all rows are in the order of their times, or in reverse order."""
-    if len(np.unique(times)) < LEAST_ORDERED:
+    if len(np.unique(times)) < MIN_ORDERED:
         return False
     steps = np.diff(times)
     return bool(max((steps >= 0).mean(), (steps <= 0).mean()) >= ORDERED)
@@ -67,7 +67,7 @@ def cycle_text(cycle: str, first: float, last: float) -> str:
 
 MOST_S = 9.2e18  # seconds in an int64
 CALENDAR_S = (-62_135_596_800.0, 253_402_300_799.0)  # the years 1 to 9999
-MOST_TURN = 0.8  # of a cycle, or of the range: a wider part is no expectation
+MAX_TURN = 0.8  # of a cycle, or of the range: a wider part is no expectation
 
 
 class Datetime(Column):
@@ -239,7 +239,7 @@ class Datetime(Column):
         slack = self.step_s / 2 + 1e-6 * self.trend_s[1]  # features are float32
         in_span = (low - slack <= moments) & (moments <= high + slack)
         first, last = self.range_s
-        vague = (high - low > MOST_TURN * (last - first)) | self.clock  # a log row has any time
+        vague = (high - low > MAX_TURN * (last - first)) | self.clock  # a log row has any time
         in_span |= vague & (first - slack <= moments) & (moments <= last + slack)
         known, spans = ~words.outside(low, high, self.range_s), self._span_texts(low, high)
         cycles = self._unusual_cycles(features[:, trend + 1 :], predicted, trend + 1)
@@ -268,7 +268,7 @@ class Datetime(Column):
             angle = np.arctan2(waves[:, 2 * i], waves[:, 2 * i + 1])
             feature = first_wave + 2 * i
             first, last = predicted.low[:, feature], predicted.high[:, feature]
-            narrow = last - first <= MOST_TURN * 2 * np.pi
+            narrow = last - first <= MAX_TURN * 2 * np.pi
             for row in np.flatnonzero(narrow & ((angle - first) % (2 * np.pi) > last - first)):
                 texts[row].append(cycle_text(cycle, first[row], last[row]))
         return texts

@@ -20,9 +20,9 @@ from keyhole.modalities.profile import Profile
 from keyhole.modalities.tabular.columns import base
 from keyhole.modalities.tabular.columns.base import Column, Grid, point_mass_slot
 
-LEAST_POINT_MASS = 0.5  # share of rows that makes one value a point mass
+MIN_POINT_MASS = 0.5  # share of rows that makes one value a point mass
 LONG_TAIL = 8.0  # transform if the outer 1 % is this many times as far out as the quartiles
-MOST_SCORES, LEAST_SCORES = 200, 10  # knots of normal scores
+MAX_SCORES, MIN_SCORES = 200, 10  # knots of normal scores
 
 
 def point_mass_of(numbers: np.ndarray) -> list[float] | None:
@@ -32,7 +32,7 @@ def point_mass_of(numbers: np.ndarray) -> list[float] | None:
     values, counts = np.unique(numbers, return_counts=True)
     share = counts.max() / len(numbers)
     # Each of few values has a large share; that is a small scale, not a point mass.
-    if share < LEAST_POINT_MASS or (len(values) > 1 and share < 3 / len(values)):
+    if share < MIN_POINT_MASS or (len(values) > 1 and share < 3 / len(values)):
         return None
     return [float(values[counts.argmax()]), float(min(share, 1 - 0.5 / len(numbers)))]
 
@@ -61,11 +61,11 @@ def spread_of(numbers: np.ndarray, robust: bool) -> tuple[float, float]:
 
 def normal_scores(numbers: np.ndarray) -> list[list[float]] | None:
     """Values and their van der Waerden normal scores; None for too few values."""
-    levels = (np.arange(MOST_SCORES) + 0.5) / MOST_SCORES
+    levels = (np.arange(MAX_SCORES) + 0.5) / MAX_SCORES
     least = 0.5 / max(len(numbers), 1)
     levels = levels[(levels > least) & (levels < 1 - least)]
     values, first = np.unique(np.quantile(numbers, levels), return_index=True)
-    if len(values) < LEAST_SCORES:
+    if len(values) < MIN_SCORES:
         return None
     return [values.tolist(), stats.norm.ppf(levels[first]).tolist()]
 
