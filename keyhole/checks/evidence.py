@@ -33,15 +33,15 @@ class Evidence:
     mean_nats: float
     rebuilt_nats: float
     pca_rebuilt_nats: float
-    guessed_nats: float
-    pca_guessed_nats: float
+    masked_nats: float
+    pca_masked_nats: float
     shuffled_nats: float  # rebuilt, of rows whose columns do not belong together
     noise_nats: float
     spread: float  # standard deviation of the rows' rebuilt nats under one net
     rebuilt_skill: dict[str, float]
     pca_rebuilt_skill: dict[str, float]
-    guessed_skill: dict[str, float]
-    pca_guessed_skill: dict[str, float]
+    masked_skill: dict[str, float]
+    pca_masked_skill: dict[str, float]
     worse: dict[str, float]
     history: History
     folds: int
@@ -55,7 +55,7 @@ class Evidence:
     def asked_nats(self) -> tuple[float, float]:
         """The net's nats and PCA's, of the question that the net was trained for."""
         if self.masks:
-            return self.guessed_nats, self.pca_guessed_nats
+            return self.masked_nats, self.pca_masked_nats
         return self.rebuilt_nats, self.pca_rebuilt_nats
 
     def verdict(self, findings: list[Any]) -> str:
@@ -68,7 +68,7 @@ class Evidence:
         does = "predicts masked values" if self.masks else "rebuilds rows"
         head = "learned"
         if self.worse:
-            head += f" except {len(self.worse)} of {len(self.guessed_skill)} columns"
+            head += f" except {len(self.worse)} of {len(self.masked_skill)} columns"
         return f"{head}: {does} better than PCA at equal width; does not copy{more}"
 
     def to_json(self) -> dict[str, object]:
@@ -125,16 +125,16 @@ def _(
         mean_nats=baselines.mean.mean_nats(batch),
         rebuilt_nats=float(row_nats.mean()),
         pca_rebuilt_nats=baselines.rebuilt.mean_nats(batch),
-        guessed_nats=guessed.mean_nats(batch),
-        pca_guessed_nats=baselines.guessed.mean_nats(batch),
+        masked_nats=guessed.mean_nats(batch),
+        pca_masked_nats=baselines.guessed.mean_nats(batch),
         shuffled_nats=_net(network, shuffle(batch, layout, rng), nets).mean_nats(batch),
         noise_nats=_net(network, noise_like(batch, layout, rng), nets).mean_nats(batch),
         # Within a member: nets beside each other differ even where all rows are equal.
         spread=max(float(row_nats[mine == one].std()) for one in np.unique(mine)),
         rebuilt_skill=baselines.skill(layout, batch, rebuilt),
         pca_rebuilt_skill=baselines.skill(layout, batch, baselines.rebuilt),
-        guessed_skill=baselines.skill(layout, batch, guessed),
-        pca_guessed_skill=baselines.skill(layout, batch, baselines.guessed),
+        masked_skill=baselines.skill(layout, batch, guessed),
+        pca_masked_skill=baselines.skill(layout, batch, baselines.guessed),
         worse=baselines.worse(layout, batch, guessed if info.masks else rebuilt),
         history=history,
         folds=heldout.rows.split.folds,

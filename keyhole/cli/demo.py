@@ -116,8 +116,8 @@ def _demo(out: str, report: str, digits: str, denoised: str, seed: int, say: Say
         f"{size:,} weights")  # fmt: skip
     say("train",
         f"{model.model_.history.steps[-1]:,} steps in {time.monotonic() - began:.0f} s; masked "
-        f"values cost {evidence['guessed_nats']:.1f} nats a row (PCA-{WIDTH} "
-        f"{evidence['pca_guessed_nats']:.1f}, mean {evidence['mean_nats']:.1f})")  # fmt: skip
+        f"values cost {evidence['masked_nats']:.1f} nats a row (PCA-{WIDTH} "
+        f"{evidence['pca_masked_nats']:.1f}, mean {evidence['mean_nats']:.1f})")  # fmt: skip
     say("verdict", model.verdict_)
     for finding in model.findings_:
         say.warn(f"{finding.code} {finding.title}: {finding.text}")

@@ -285,8 +285,8 @@ def _say_verdict(model: Any, say: Say) -> None:
         say("width", model.model_.width_choice.why)
     say("model", f"{shape}, {size:,} weights{folds}")
     say("held out", (
-        f"masked values cost {nats(evidence['guessed_nats'])} nats a row (PCA-{evidence['width']} "
-        f"{nats(evidence['pca_guessed_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
+        f"masked values cost {nats(evidence['masked_nats'])} nats a row (PCA-{evidence['width']} "
+        f"{nats(evidence['pca_masked_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
         f"{nats(evidence['rebuilt_nats'])} (PCA {nats(evidence['pca_rebuilt_nats'])})"
     ))  # fmt: skip
     say("verdict", model.verdict_)

@@ -257,8 +257,8 @@ def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> lis
         f"parts     {', '.join(repr(part) for part in vars(model.model_.parts).values())}",
         f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; "
         f"{run.ended}",
-        f"held out  masked values {nats(evidence['guessed_nats'])} nats a row (PCA "
-        f"{nats(evidence['pca_guessed_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
+        f"held out  masked values {nats(evidence['masked_nats'])} nats a row (PCA "
+        f"{nats(evidence['pca_masked_nats'])}, mean {nats(evidence['mean_nats'])}); visible "
         f"{nats(evidence['rebuilt_nats'])} (PCA {nats(evidence['pca_rebuilt_nats'])})",
         *_width(model.model_.width_choice),
         f"verdict   {model.verdict_}",
@@ -270,7 +270,7 @@ def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> lis
         lines.insert(-1, f"rules     {rules_in_words(table)}")
     for column in table.columns:
         visible = evidence["rebuilt_skill"].get(column.name)
-        masked = evidence["guessed_skill"].get(column.name)
+        masked = evidence["masked_skill"].get(column.name)
         explained = "" if visible is None else f"{visible:4.0%} ({masked:.0%})"
         lines.append(
             f"          {column.name:<24.24} {column.kind:<9} {explained:<12} "

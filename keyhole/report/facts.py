@@ -111,7 +111,7 @@ def comparisons(model: Autoencoder) -> list[Comparison]:
         (
             "Masked values",
             "predicted from the rest of the row",
-            "guessed_nats",
+            "masked_nats",
         ),
         (
             "Visible values",
@@ -151,9 +151,9 @@ def _comparison(
 def explained_variances(model: Autoencoder) -> tuple[list[ExplainedVariance], int]:
     """The columns that are predicted best from the others, and how many more there are."""
     evidence = model.model_.evidence
-    pairs = ("guessed_skill", "pca_guessed_skill"), ("rebuilt_skill", "pca_rebuilt_skill")
+    pairs = ("masked_skill", "pca_masked_skill"), ("rebuilt_skill", "pca_rebuilt_skill")
     names = sorted(
-        evidence["guessed_skill"], key=lambda name: -(evidence["guessed_skill"][name] or 0)
+        evidence["masked_skill"], key=lambda name: -(evidence["masked_skill"][name] or 0)
     )
     lines = []
     for name in names[:MOST_EXPLAINED]:
