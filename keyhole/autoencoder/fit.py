@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from keyhole.autoencoder.width import WidthChoice, choose_width
-from keyhole.checks import Finding, TrainInfo, examine, gather
-from keyhole.checks.predict_collapse import predict_collapse
+from keyhole.checks import Finding, TrainInfo, examine, gather, predict_collapse
 from keyhole.core.environment import pass_work, threads_for
 from keyhole.core.layout import Shape, column_nats, row_nats
 from keyhole.core.outputs import Output, check_outputs

@@ -55,7 +55,7 @@ class Baselines:
 
     mean: Predicted
     rebuilt: Predicted
-    guessed: Predicted
+    masked: Predicted
     base: np.ndarray  # (feature,): the uncertainty of each cell under the mean
 
     @classmethod
@@ -66,7 +66,7 @@ class Baselines:
         if fold.max(initial=0) == 0:
             fold = np.arange(len(batch)) % 2
         table, shape = Wide.of(layout, batch), (len(batch), len(layout))
-        mean, rebuilt, guessed = (Predicted(np.zeros(shape), np.zeros(shape)) for _ in range(3))
+        mean, rebuilt, masked = (Predicted(np.zeros(shape), np.zeros(shape)) for _ in range(3))
         for one in np.unique(fold):
             rest, here = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
             rest = rest if len(rest) else here
@@ -81,9 +81,9 @@ class Baselines:
                 for feature in group:
                     given[table.places[feature]] = False
                 pair = (linear.expect(known, given), linear.expect(asked, given))
-                _note(guessed, table, layout, rest, here, *pair, group)
+                _note(masked, table, layout, rest, here, *pair, group)
         base = np.array([_uncertainty(layout, batch, feature) for feature in range(len(layout))])
-        return cls(mean, rebuilt, guessed, base)
+        return cls(mean, rebuilt, masked, base)
 
     def skill(self, layout: Layout, batch: Batch, said: Predicted) -> dict[str, float]:
         """The share of each column's uncertainty under the mean that is gone, from -1 to 1."""
