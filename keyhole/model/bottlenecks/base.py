@@ -1,6 +1,8 @@
 """The interface of a bottleneck: an encoder's state becomes a code."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,13 +16,17 @@ from keyhole.errors import SettingError
 from keyhole.model.layers import Linear
 
 AUTO = "auto"  # a width that the ordered-code curve chooses
-Encode = Callable[[Float[Tensor, "*lead batch wide"]], Float[Tensor, "*lead batch code"]]
+MAX_WIDTH = 65_536
+State = Float[Tensor, "*lead batch wide"]
+Codes = Float[Tensor, "*lead code"]
+Encode = Callable[[State], Float[Tensor, "*lead batch code"]]
 
 
+@dataclass(eq=False, repr=False)
 class Bottleneck(Part):
     """Encoder state -> Code. `width` is the number of code dimensions.
 
-    None: half the cells, at most 32; "auto": chosen by held-out likelihood before the fit.
+    None: half the features, at most 32; "auto": chosen by held-out likelihood before the fit.
     """
 
     family = "bottleneck"
@@ -30,14 +36,22 @@ class Bottleneck(Part):
     overcomplete: ClassVar[bool] = False  # True: may be wider than the row
     nested: ClassVar[bool] = False  # True: every prefix of the code is a code
     least_width: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = (
-        False  # True: rows have a posterior over codes, which has its price
-    )
-    recommended_parts: ClassVar[
-        dict[str, dict[str, Json]]
-    ] = {}  # recipes of parts, where none is given
+    stochastic: ClassVar[bool] = False  # True: rows have a posterior over codes, which has a cost
+    weights: ClassVar[tuple[str, ...]] = ()  # arguments that are finite and at least 0
+    # Recipes of parts that are used where none is given.
+    recommended_parts: ClassVar[dict[str, dict[str, Json]]] = {}
 
-    width: int | Literal["auto"] | None
+    width: int | Literal["auto"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def check(self) -> None:
+        """Raises: SettingError for an invalid argument."""
+        for name in self.weights:
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise SettingError(f"{name}={value!r}: it must be zero or above")
 
     def bind(self, shape: Shape) -> Shape:
         """Check the arguments, and make the one linear map to the code that most kinds have."""
@@ -46,42 +60,34 @@ class Bottleneck(Part):
         self.to_code = Linear(shape.wide, wide, shape.members)
         return shape.widened(wide)
 
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
+    def forward(self, state: State, generator: Generator | None = None) -> Code:
         """The code of each row; with a generator, samples of it where the bottleneck has noise.
 
-        Here: the linear map, brought to a code of this kind; without noise or cost.
+        Here: the linear map, projected to a code of this kind; without noise or cost.
         """
         mean = self.project(self.to_code(state))
         return Code(z=mean[None], mean=mean, cost=torch.zeros_like(mean))
 
-    def penalised(
-        self,
-        code: Code,
-        encode: Encode,
-        embedded: Float[Tensor, "*lead batch feature"],
-        generator: Generator,
-    ) -> Code:
-        """The code with what only training charges for; `encode` leads from the embedded row."""
+    def penalised(self, code: Code, encode: Encode, embedded: State, generator: Generator) -> Code:
+        """The code with costs that only training adds; `encode` maps embedded rows to codes."""
         return code
 
-    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Codes) -> Codes:
         """The nearest code that this bottleneck can make: what a prior's draw is brought to."""
         return z
 
     def width_for(self, shape: Shape) -> int:
-        """The width asked for, or half the cells, at most 32.
+        """The width asked for, or half the features, at most 32.
 
-        Half the cells led on the 22 ADBench tables; see docs/benchmarks.md. Raises: SettingError.
+        Half the features led on the 22 ADBench tables; see docs/benchmarks.md.
+        Raises: SettingError.
         """
         width: Any = self.width
-        features, most = len(shape.layout), 65_536
-        if width is None or width == AUTO:  # «auto» is settled before a network is made
-            return max(self.least_width, min(features // 2, 32))
-        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= most:
+        if width is None or width == AUTO:  # "auto" is settled before a network is made
+            return max(self.least_width, min(len(shape.layout) // 2, 32))
+        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= MAX_WIDTH:
             raise SettingError(
-                f"width={width!r:.40}: a code has from 1 to {most:,} dimensions, or 'auto'"
+                f"width={width!r:.40}: a code has from 1 to {MAX_WIDTH:,} dimensions, or 'auto'"
             )
         if width < self.least_width:
             raise SettingError(

@@ -1,48 +1,35 @@
 """Bottlenecks whose code is a function of the row: plain, ordered, contractive, l1, top_k."""
 
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from keyhole.core.layout import Shape
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
-from keyhole.model.bottlenecks.base import Bottleneck, Encode, noise_like
+from keyhole.model.bottlenecks.base import Bottleneck, Codes, Encode, State, noise_like
 
 
 class Plain(Bottleneck):
-    """A deterministic code without a price: what it costs is only its width."""
+    """A deterministic code without a penalty: it is limited by its width alone."""
 
     kind = "plain"
     purpose = "anomalies, gaps, embeddings: the default, and the one to beat"
     formula = "z = W h + b"
     source = "Hinton and Salakhutdinov 2006"
 
-    def __init__(self, width: int | Literal["auto"] | None = None) -> None:
-        super().__init__()
-        self.width = width
-
 
 class Identity(Bottleneck):
-    """The state as it is, without cost; it has no `kind`, since nobody can choose it."""
-
-    width = None
-
-    def __init__(self) -> None:
-        super().__init__()
+    """The state itself, without cost; it has no `kind`, since nobody can choose it."""
 
     def bind(self, shape: Shape) -> Shape:
         """The same shape."""
         return shape
 
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
-        """The state in a code's place."""
+    def forward(self, state: State, generator: Generator | None = None) -> Code:
+        """The state as the code."""
         return Code(z=state[None], mean=state, cost=state.new_zeros(1).expand_as(state))
 
 
@@ -52,7 +39,7 @@ PREFIXES = 8  # of each row in a training step; all of them up to this width
 class Ordered(Bottleneck):
     """Nested dropout: in training, rows are rebuilt from prefixes of their codes.
 
-    With a linear net under Gaussian cells the dimensions are the principal components, in order.
+    With a linear net and Gaussian features its dimensions are the principal components, in order.
     """
 
     kind = "ordered"
@@ -61,21 +48,14 @@ class Ordered(Bottleneck):
     formula = "E_b loss(z_1..z_b, 0, ...), b uniform from 1 to width"
     source = "Rippel et al. 2014, eq. 3; uniform lengths: Kusupati et al. 2022, eq. 1"
 
-    def __init__(self, width: int | Literal["auto"] | None = None) -> None:
-        super().__init__()
-        self.width = width
-
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
+    def forward(self, state: State, generator: Generator | None = None) -> Code:
         """The whole code; in training, prefixes of it as samples."""
-        mean = self.to_code(state)
-        z = mean[None]
-        if self.training and generator is not None:
-            z = z * self._kept(mean, generator)
-        return Code(z=z, mean=mean, cost=torch.zeros_like(mean))
+        code = super().forward(state)
+        if not self.training or generator is None:
+            return code
+        return replace(code, z=code.z * self._prefixes(code.mean, generator))
 
-    def _kept(self, mean: Tensor, generator: Generator) -> Tensor:
+    def _prefixes(self, mean: Tensor, generator: Generator) -> Tensor:
         """(sample, *lead, batch, code): 1 where a dimension is within the sample's prefix.
 
         Lengths fall one into each of `PREFIXES` even parts of the width.
@@ -89,9 +69,10 @@ class Ordered(Bottleneck):
         return (torch.arange(wide) < length).to(mean)
 
 
-STEP = 1e-2  # of a standardised cell
+STEP = 1e-2  # of a standardised feature
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Contractive(Bottleneck):
     """Charges the squared slope of each code dimension in the embedded row, over its variance.
 
@@ -103,24 +84,11 @@ class Contractive(Bottleneck):
     purpose = "codes that ignore small changes of the row"
     formula = "weight ||dz_j / dx||^2 / var(z_j)"
     source = "Rifai et al. 2011, eq. 1"
+    weights = ("weight",)
 
-    def __init__(self, width: int | Literal["auto"] | None = None, *, weight: float = 0.1) -> None:
-        super().__init__()
-        self.width = width
-        self.weight = weight
+    weight: float = 0.1
 
-    def check(self) -> None:
-        """Raises: SettingError for a weight below zero."""
-        if not 0 <= self.weight < float("inf"):
-            raise SettingError(f"weight={self.weight!r}: it must be zero or above")
-
-    def penalised(
-        self,
-        code: Code,
-        encode: Encode,
-        embedded: Float[Tensor, "*lead batch feature"],
-        generator: Generator,
-    ) -> Code:
+    def penalised(self, code: Code, encode: Encode, embedded: State, generator: Generator) -> Code:
         """With each dimension's squared slope along a random direction."""
         moved = encode(embedded + STEP * noise_like(embedded, generator))
         slope = ((moved - code.mean) / STEP).square()
@@ -128,10 +96,11 @@ class Contractive(Bottleneck):
         return replace(code, cost=self.weight * slope / variance)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class L1(Bottleneck):
     """Non-negative units, each charged its mean size in multiples of its own root mean square.
 
-    The plain L1 price is evaded by small codes and large decoder weights; the ratio is not.
+    Small codes and large decoder weights evade the plain L1 penalty, but not the ratio.
     """
 
     kind = "l1"
@@ -139,37 +108,29 @@ class L1(Bottleneck):
     purpose = "parts that are present or absent; soft sparsity"
     formula = "weight mean(z) / sqrt(mean(z^2)) for each unit, z = relu(W h + b)"
     source = "Hoyer 2004, eq. 4 (L1 over L2), over rows"
+    weights = ("weight",)
 
-    def __init__(self, width: int | Literal["auto"] | None = None, *, weight: float = 0.1) -> None:
-        super().__init__()
-        self.width = width
-        self.weight = weight
+    weight: float = 0.1
 
-    def check(self) -> None:
-        """Raises: SettingError for a weight below zero."""
-        if not 0 <= self.weight < float("inf"):
-            raise SettingError(f"weight={self.weight!r}: it must be zero or above")
-
-    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Codes) -> Codes:
         """No unit below zero."""
         return functional.relu(z)
 
-    def penalised(
-        self, code: Code, encode: object, embedded: Tensor, generator: Generator
-    ) -> Code:
-        """With each unit's price."""
+    def penalised(self, code: Code, encode: object, embedded: State, generator: Generator) -> Code:
+        """With each unit's penalty."""
         size = code.mean.square().mean(-2, keepdim=True).add(1e-8).sqrt()
-        return Code(code.z, code.mean, self.weight * code.mean / size)
+        return replace(code, cost=self.weight * code.mean / size)
 
 
-CALLED = 4  # rows of a batch that call an idle unit
+NEAREST_ROWS = 4  # of a batch, that revive an idle unit
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class TopK(Bottleneck):
     """Keep the `k` largest activations of each row; the rest are exactly zero.
 
-    A unit that no row of a training batch chose is called by the rows that came nearest to it: the
-    gap to what they chose is charged, times `revive`. A row's code depends on no other row.
+    A unit that no row of a training batch chose is revived by the rows that came nearest to it:
+    the gap to what they chose is charged, times `revive`. A row's code depends on no other row.
     """
 
     kind = "top_k"
@@ -177,43 +138,34 @@ class TopK(Bottleneck):
     purpose = "dictionaries: few named parts a row, out of many"
     formula = "z = TopK(relu(W h + b)); idle units: revive relu(z_(k) - z_j) on their nearest rows"
     source = "Makhzani and Frey 2014, eq. 1; Gao et al. 2024, eq. 2"
+    weights = ("revive",)
 
-    def __init__(
-        self, width: int | Literal["auto"] | None = None, *, k: int = 8, revive: float = 0.3
-    ) -> None:
-        super().__init__()
-        self.width = width
-        self.k = k
-        self.revive = revive
+    k: int = 8
+    revive: float = 0.3
 
     def check(self) -> None:
-        """Raises: SettingError for a k that keeps nothing, or a price below zero."""
+        """Raises: SettingError for an invalid k or weight."""
         if self.k < 1 or self.k != int(self.k):
             raise SettingError(f"k={self.k!r}: keep from 1 unit up")
-        if not 0 <= self.revive < float("inf"):
-            raise SettingError(f"revive={self.revive!r}: it must be zero or above")
+        super().check()
 
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
-        """The kept units of each row, the same with and without a generator."""
+    def forward(self, state: State, generator: Generator | None = None) -> Code:
+        """The largest units of each row, the same with and without a generator."""
         full = self.to_code(state)
         z = self.project(full)
         return Code(z[None], z, torch.zeros_like(z), stats={"before": full})
 
-    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Codes) -> Codes:
         """The `k` largest units that are above zero, the rest zero."""
-        k = min(self.k, z.shape[-1])
-        kept = z.topk(k, -1)
-        return torch.zeros_like(z).scatter(-1, kept.indices, functional.relu(kept.values))
+        largest = z.topk(min(self.k, z.shape[-1]), -1)
+        return torch.zeros_like(z).scatter(-1, largest.indices, functional.relu(largest.values))
 
-    def penalised(
-        self, code: Code, encode: object, embedded: Tensor, generator: Generator
-    ) -> Code:
+    def penalised(self, code: Code, encode: object, embedded: State, generator: Generator) -> Code:
         """With what idle units are charged on the rows that come nearest to them."""
         before, k = code.stats["before"], min(self.k, code.mean.shape[-1])
         needed = functional.relu(before.topk(k, -1).values[..., -1:]).detach()
-        gap = functional.relu(needed - before) + 0.01  # beyond the row's last place, not up to it
+        gap = functional.relu(needed - before) + 0.01  # beyond the row's last unit, not up to it
         idle = (code.mean <= 0).all(-2, keepdim=True)
-        near = gap <= gap.kthvalue(min(CALLED, gap.shape[-2]), -2, keepdim=True).values
-        return Code(code.z, code.mean, self.revive * gap * (idle & near), stats=code.stats)
+        rows = min(NEAREST_ROWS, gap.shape[-2])
+        near = gap <= gap.kthvalue(rows, -2, keepdim=True).values
+        return replace(code, cost=self.revive * gap * (idle & near))
