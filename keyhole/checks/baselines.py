@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.records import Batch
 from keyhole.model.heads.continuous import StudentTFeatures
-from keyhole.model.heads.discrete import MOST_LOG_MEAN, BernoulliFeatures, CountFeatures
+from keyhole.model.heads.discrete import MAX_LOG_MEAN, BernoulliFeatures, CountFeatures
 
 REACH = 5.0  # numbers are judged as the net sees them: clipped
 MOST_LEVELS = 50  # levels of a column that get a one-hot column each
@@ -242,7 +242,7 @@ def _number_nats(
         mean, count = np.expm1(_in_reach(fitted)), np.expm1(known)
         excess = max(float(np.mean((count - mean) ** 2 - mean)), 1e-6)
         size = float(np.clip(np.mean(mean) ** 2 / excess, 1e-2, 1e3)) if len(mean) else 1.0
-        log_mean = torch.log(torch.expm1(near.clamp(0.01, MOST_LOG_MEAN)))
+        log_mean = torch.log(torch.expm1(near.clamp(0.01, MAX_LOG_MEAN)))
         features = CountFeatures(
             log_mean, torch.tensor([[size]]), torch.tensor([slot.nats_unobserved])
         )
@@ -255,7 +255,7 @@ def _square_loss(true: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 def _count_loss(true: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Poisson deviance of counts given as logs: like the square, least at the mean count."""
-    count, mean = np.expm1(true.clip(0, MOST_LOG_MEAN)), np.expm1(_in_reach(expected))
+    count, mean = np.expm1(true.clip(0, MAX_LOG_MEAN)), np.expm1(_in_reach(expected))
     return 2 * (xlogy(count, count / mean) - count + mean)
 
 
@@ -273,7 +273,7 @@ def _to_mean_counts(
 
 
 def _in_reach(logs: np.ndarray) -> np.ndarray:
-    return logs.clip(0.01, MOST_LOG_MEAN)
+    return logs.clip(0.01, MAX_LOG_MEAN)
 
 
 def _student_scale(residuals: np.ndarray, observed: np.ndarray, least: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from keyhole.core.layout import Shape
 
+State = Float[Tensor, "*lead batch wide"]  # of the same rows in all members, or of each member's
+
 
 class Linear(nn.Module):
     """`members` affine maps; the input's last axes are (member or 1, batch, wide_in)."""

@@ -21,7 +21,7 @@ from keyhole.data.opening import random_access
 from keyhole.errors import BundleError, SettingError
 from keyhole.modalities import Schema
 from keyhole.model.heads import Mixed
-from keyhole.model.heads.mixed import CONTINUOUS
+from keyhole.model.heads.base import CONTINUOUS
 from keyhole.training import TrainingConfig
 
 ROWS = 6

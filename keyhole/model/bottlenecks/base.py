@@ -13,11 +13,10 @@ from keyhole.core.layout import Shape
 from keyhole.core.parts import Json, Part
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
-from keyhole.model.layers import Linear
+from keyhole.model.layers import Linear, State
 
 AUTO = "auto"  # a width that the ordered-code curve chooses
 MAX_WIDTH = 65_536
-State = Float[Tensor, "*lead batch wide"]
 Codes = Float[Tensor, "*lead code"]
 Encode = Callable[[State], Float[Tensor, "*lead batch code"]]
 

@@ -9,7 +9,8 @@ from torch.nn import functional
 from keyhole.core.layout import Shape
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
-from keyhole.model.bottlenecks.base import Bottleneck, Codes, Encode, State, noise_like
+from keyhole.model.bottlenecks.base import Bottleneck, Codes, Encode, noise_like
+from keyhole.model.layers import State
 
 
 class Plain(Bottleneck):

@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 from keyhole.core.layout import Shape
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
-from keyhole.model.bottlenecks.base import Bottleneck, Codes, State
-from keyhole.model.layers import Linear
+from keyhole.model.bottlenecks.base import Bottleneck, Codes
+from keyhole.model.layers import Linear, State
 
 MAX_JOINT_CODES = 4_096  # whose use is counted together; beyond, each dimension's alone
 SHARPNESS = 4.0  # of the soft count, in steps between values

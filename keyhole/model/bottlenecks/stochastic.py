@@ -10,8 +10,8 @@ from torch.nn import functional
 from keyhole.core.layout import Shape
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
-from keyhole.model.bottlenecks.base import Bottleneck, Codes, State, noise_like
-from keyhole.model.layers import Linear
+from keyhole.model.bottlenecks.base import Bottleneck, Codes, noise_like
+from keyhole.model.layers import Linear, State
 
 LOG_2PI = math.log(2 * math.pi)
 MIN_LOG_SD, MAX_LOG_SD = -6.0, 2.0

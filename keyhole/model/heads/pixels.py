@@ -9,27 +9,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, to_width
-from keyhole.model.heads.continuous import GAIN, GaussianFeatures
-from keyhole.model.layers import to_features
+from keyhole.model.heads.base import (
+    FeatureHead,
+    FeatureLikelihood,
+    FeatureValues,
+    Observed,
+    to_width,
+    visible_or_masked,
+)
+from keyhole.model.heads.continuous import GaussianFeatures, learned_scale
+from keyhole.model.layers import State, to_features
 
 FARTHEST = 1e15  # scales away, that a float32 can still tell
 
 
 @dataclass(frozen=True)
-class LogisticFeatures:
+class LogisticFeatures(FeatureLikelihood):
     """Logistic around `location`, its mass between halves of a `step`; the density at step 0.
 
     The least and the most level, `low` and `high`, hold all that lies beyond them.
     """
 
-    location: Float[Tensor, "*lead batch feature"]
+    location: FeatureValues
     scale: Float[Tensor, "*row feature"]
     step: Float[Tensor, " feature"]
     low: Float[Tensor, " feature"]
     high: Float[Tensor, " feature"]
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def log_prob(self, target: Tensor) -> FeatureValues:
         """Log of sigmoid(upper half-step) - sigmoid(lower half-step).
 
         Source: Salimans et al. 2017, eq. 2, with one component.
@@ -37,7 +44,7 @@ class LogisticFeatures:
         away = (target - self.location) / self.scale
         return self._log_mass(away.clamp(-FARTHEST, FARTHEST), target)
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def deviance(self, target: Tensor) -> FeatureValues:
         """Nats beyond those of a logistic around the level itself; an end level can cost none."""
         here = torch.zeros((), device=target.device).expand_as(target)
         perfect = self._log_mass(here, target)
@@ -95,50 +102,43 @@ class LogisticFeatures:
         return torch.where(self._discrete, self.low + place * step, values)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Logistic(FeatureHead):
-    """Location from the state; two scales shared by all cells, for those in sight and hidden."""
+    """Location from the state; two scales shared by all features, for visible and masked ones."""
 
     kind = "logistic"
 
-    def __init__(self, *, floor: float = 0.01) -> None:
-        super().__init__()
-        self.floor = floor
+    floor: float = 0.01
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
-        """Scales start at the cells' own spread."""
+        """Scales start at the features' own spread."""
         self.to_location = to_features(shape, len(slots))
         ends = [slot.ends if slot.step > 0 and slot.ends else (-1e9, 1e9) for slot in slots]
-        for name, values in {
-            "spread": [slot.scale * math.sqrt(3) / math.pi for slot in slots],
-            "step": [slot.step if slot.ends else 0.0 for slot in slots],
-            "low": [end[0] for end in ends],
-            "high": [end[1] for end in ends],
-        }.items():
-            self.register_buffer(name, torch.tensor(values), persistent=False)
+        self.add_constants(
+            spread=[slot.scale * math.sqrt(3) / math.pi for slot in slots],
+            step=[slot.step if slot.ends else 0.0 for slot in slots],
+            low=[end[0] for end in ends],
+            high=[end[1] for end in ends],
+        )
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
 
-    def forward(
-        self,
-        state: Float[Tensor, "*lead batch wide"],
-        observed: Bool[Tensor, "*row feature"] | None,
-    ) -> FeatureLikelihood:
-        """The distribution of each cell; without `observed`, all are in sight."""
-        wide = (10.0 * self.log_scale.clamp(-1.5, 1.5)).exp() + self.floor
-        masked, visible = wide * self.get_buffer("spread")
-        scale = visible if observed is None else torch.where(observed, visible, masked)
-        ends = (self.get_buffer(name) for name in ("step", "low", "high"))
+    def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each feature."""
+        scales = (learned_scale(self.log_scale) + self.floor) * self.get_buffer("spread")
         location = self.to_location(state)
-        return LogisticFeatures(location, *(to_width(part, location) for part in (scale, *ends)))
+        scale = visible_or_masked(scales, observed, location)
+        ends = (to_width(self.get_buffer(name), location) for name in ("step", "low", "high"))
+        return LogisticFeatures(location, scale, *ends)
 
 
-SHARE = 0.1  # of the variance at the start, that light makes
+LIGHT_SHARE = 0.1  # of the variance at the start
 
 
 @dataclass(frozen=True)
-class PoissonGaussianFeatures:
+class PoissonGaussianFeatures(FeatureLikelihood):
     """Normal around `location`, its variance gain * (location - zero) + own."""
 
-    location: Float[Tensor, "*lead batch feature"]
+    location: FeatureValues
     gain: Float[Tensor, "*row feature"]
     own: Float[Tensor, "*row feature"]
     zero: Float[Tensor, " feature"]
@@ -151,11 +151,11 @@ class PoissonGaussianFeatures:
     def _here(self) -> GaussianFeatures:
         return self._at(self.location)
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def log_prob(self, target: Tensor) -> FeatureValues:
         """The normal log-density."""
         return self._here.log_prob(target)
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def deviance(self, target: Tensor) -> FeatureValues:
         """Nats beyond those of the likeliest location, a little darker than the target itself."""
         gain, square = self.gain, self._at(target).scale.square()
         root = torch.sqrt(gain.square().square() + 4 * square.square())
@@ -179,44 +179,33 @@ class PoissonGaussianFeatures:
         return self._here.sample(generator)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class PoissonGaussian(FeatureHead):
     """Location from the state; variance gain * (location - zero) + sigma^2, both learned.
 
-    `zero` is the least value that can be stored (no light), 0 where that is not known. Hidden
-    cells have a gain and a sigma of their own, as other heads have scales.
+    `zero` is the least value that can be stored (no light), 0 if that is unknown. Masked features
+    have a gain and a sigma of their own, as other heads have scales.
 
     Source: Foi et al. 2008, eq. 1 and 3.
     """
 
     kind = "poisson_gaussian"
 
-    def __init__(self, *, floor: float = 0.01) -> None:
-        super().__init__()
-        self.floor = floor
+    floor: float = 0.01
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
-        """The noise starts at the cells' own spread."""
+        """The noise starts at the features' own spread."""
         self.to_location = to_features(shape, len(slots))
-        spread = torch.tensor([slot.scale for slot in slots])
-        zero = torch.tensor([slot.ends[0] if slot.ends else 0.0 for slot in slots])
-        for name, values in {"spread": spread, "zero": zero}.items():
-            self.register_buffer(name, values, persistent=False)
+        zero = [slot.ends[0] if slot.ends else 0.0 for slot in slots]
+        self.add_constants(spread=[slot.scale for slot in slots], zero=zero)
         self.log_sigma = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
         self.log_gain = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
 
-    def forward(
-        self,
-        state: Float[Tensor, "*lead batch wide"],
-        observed: Bool[Tensor, "*row feature"] | None,
-    ) -> FeatureLikelihood:
-        """The distribution of each cell; without `observed`, all are in sight."""
+    def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each feature."""
         location, spread = self.to_location(state), self.get_buffer("spread")
-        sigma = ((GAIN * self.log_sigma.clamp(-1.5, 1.5)).exp() + self.floor) * spread
-        gain = SHARE * (GAIN * self.log_gain.clamp(-1.5, 1.5)).exp() * spread
-        own = sigma.square()
-        gain, own = (
-            part[1] if observed is None else torch.where(observed, part[1], part[0])
-            for part in (gain, own)
-        )  # fmt: skip
-        parts = (gain, own, self.get_buffer("zero"))
-        return PoissonGaussianFeatures(location, *(to_width(part, location) for part in parts))
+        gains = LIGHT_SHARE * learned_scale(self.log_gain) * spread
+        variances = ((learned_scale(self.log_sigma) + self.floor) * spread).square()
+        gain, own = (visible_or_masked(pair, observed, location) for pair in (gains, variances))
+        zero = to_width(self.get_buffer("zero"), location)
+        return PoissonGaussianFeatures(location, gain, own, zero)
