@@ -36,13 +36,13 @@ class Linear(nn.Module):
 
 
 def to_features(shape: Shape, features: int) -> nn.Module:
-    """What leads from a decoder's state to one number a cell: nothing, where the state is that."""
+    """The map from a decoder's state to one number a feature; none where the state is that."""
     if shape.site and shape.wide == features:
         return nn.Identity()
     return Linear(shape.wide, features, shape.members)
 
 
-class Conv(nn.Module):
+class Convolution(nn.Module):
     """A 3x3 convolution for each member; a stride of 2 halves the sides, rounded up."""
 
     def __init__(self, wide_in: int, wide_out: int, members: int = 1, stride: int = 1) -> None:
@@ -57,14 +57,10 @@ class Conv(nn.Module):
         self, x: Float[Tensor, "member image wide_in h w"]
     ) -> Float[Tensor, "member image wide_out a b"]:
         """Each member's map of its own images."""
-
-        def one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-            return functional.conv2d(x, weight, bias, self.stride, padding=1)
-
-        return _each(one, x, self.weight, self.bias)
+        return _each(functional.conv2d, x, self.weight, self.bias, self.stride)
 
 
-class UpConv(nn.Module):
+class UpConvolution(nn.Module):
     """A transposed 4x4 convolution that doubles the sides; cut to the size that is wanted."""
 
     def __init__(self, wide_in: int, wide_out: int, members: int = 1) -> None:
@@ -78,22 +74,22 @@ class UpConv(nn.Module):
         self, x: Float[Tensor, "member image wide_in h w"], size: tuple[int, int]
     ) -> Float[Tensor, "member image wide_out a b"]:
         """Each member's map of its own images, of this height and width."""
-
-        def one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-            return functional.conv_transpose2d(x, weight, bias, stride=2, padding=1)
-
-        return _each(one, x, self.weight, self.bias)[..., : size[0], : size[1]]
+        images = _each(functional.conv_transpose2d, x, self.weight, self.bias, 2)
+        return images[..., : size[0], : size[1]]
 
 
-def _each(one: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A map of each member's images by its own weights."""
+def _each(
+    convolve: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor, stride: int
+) -> Tensor:
+    """Each member's images convolved with its own weights, padded by one pixel."""
     if x.shape[0] == 1:
-        return one(x[0], weight[0], bias[0])[None]
-    return torch.stack([one(*parts) for parts in zip(x, weight, bias, strict=True)])
+        return convolve(x[0], weight[0], bias[0], stride, 1)[None]
+    members = zip(x, weight, bias, strict=True)
+    return torch.stack([convolve(*parts, stride, 1) for parts in members])
 
 
 def to_images(
-    x: Float[Tensor, "*lead batch wide"], site: tuple[int, int], members: int
+    x: State, site: tuple[int, int], members: int
 ) -> Float[Tensor, "member image channel h w"]:
     """Flat states, pixel after pixel, as images; those of all samples behind each other."""
     x = x.expand(*x.shape[:-3], members, *x.shape[-2:])
@@ -101,9 +97,7 @@ def to_images(
     return x.movedim(-5, 0).flatten(1, -4)  # (M, sample * B, C, h, w)
 
 
-def to_states(
-    x: Float[Tensor, "member image channel h w"], lead: tuple[int, ...]
-) -> Float[Tensor, "*lead batch wide"]:
+def to_states(x: Float[Tensor, "member image channel h w"], lead: tuple[int, ...]) -> State:
     """The way back; `lead` is the (*sample, batch) of the states."""
     x = x.movedim(-3, -1).flatten(-3)  # (M, sample * B, h * w * C)
     return x.unflatten(1, lead).movedim(0, -3)  # (*sample, M, B, h * w * C)

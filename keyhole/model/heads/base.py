@@ -2,10 +2,10 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from itertools import chain
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -69,7 +69,7 @@ class FeatureHead(Part):
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of these features."""
 
-    def add_constants(self, **constants: Sequence[float] | Tensor) -> None:
+    def add_constants(self, constants: dict[str, Any]) -> None:
         """Register values of each feature that follow from the slots, so they are not saved."""
         for name, values in constants.items():
             self.register_buffer(name, torch.as_tensor(values), persistent=False)

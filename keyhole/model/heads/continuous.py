@@ -80,9 +80,9 @@ class Gaussian(FeatureHead):
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Scales start at the columns' own spread."""
         self.to_location = to_features(shape, len(slots))
-        self.add_constants(spread=[slot.scale for slot in slots])
+        self.add_constants({"spread": [slot.scale for slot in slots]})
         if not isinstance(self.scale, str):
-            self.add_constants(fixed=[self.scale / slot.unit for slot in slots])
+            self.add_constants({"fixed": [self.scale / slot.unit for slot in slots]})
             return
         wide = 1 if self.scale == "shared" else len(slots)
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, wide))
@@ -156,7 +156,7 @@ class StudentT(FeatureHead):
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """The scales start at the column's own spread."""
         self.to_location = to_features(shape, len(slots))
-        self.add_constants(spread=[slot.scale for slot in slots])
+        self.add_constants({"spread": [slot.scale for slot in slots]})
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, len(slots)))
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
@@ -261,7 +261,9 @@ class Binned(FeatureHead):
             low[i, : len(bins)], high[i, : len(bins)] = bins[:, 2], bins[:, 3]
             start[i, : len(bins)] = torch.log(bins[:, 4])
         spread = [slot.scale for slot in slots]
-        self.add_constants(edges=edges, low=low, high=high, spread=spread, start=start)
+        self.add_constants(
+            {"edges": edges, "low": low, "high": high, "spread": spread, "start": start}
+        )
         self.to_logits = Linear(shape.wide, most * len(slots), shape.members)
         with torch.no_grad():
             self.to_logits.weight.mul_(0.1)

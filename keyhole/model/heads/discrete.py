@@ -55,7 +55,7 @@ class Bernoulli(FeatureHead):
             with torch.no_grad():
                 self.to_logit.bias.copy_(start.expand_as(self.to_logit.bias))
             start = torch.zeros_like(start)
-        self.add_constants(bound=bound, start=start)
+        self.add_constants({"bound": bound, "start": start})
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each flag."""
@@ -141,8 +141,8 @@ class Categorical(FeatureHead):
             logits = torch.zeros(min(slot.levels, MAX_LOGITS + 1)).index_add(0, own, share)
             log_share = torch.log(share)
             within = log_share - torch.log(logits)[own]
-            constants = {"own": own, "log_within": within, "log_share": log_share}
-            self.add_constants(**{f"{name}_{i}": values for name, values in constants.items()})
+            constants = {f"own_{i}": own, f"log_within_{i}": within, f"log_share_{i}": log_share}
+            self.add_constants(constants)
             self.columns.append((wide, len(logits), slot.nats_unobserved))
             starts.append(torch.log(logits))
             wide += len(logits)
@@ -223,11 +223,8 @@ class Counts(FeatureHead):
         self.to_log_mean = to_features(shape, len(slots))
         self.log_size = nn.Parameter(torch.zeros(shape.members, 1, len(slots)))
         mean = torch.expm1(torch.tensor([slot.center for slot in slots])).clamp(min=1e-3)
-        self.add_constants(
-            start=torch.log(mean),
-            spread=[slot.scale for slot in slots],
-            bound=[slot.nats_unobserved for slot in slots],
-        )
+        spread, bound = [s.scale for s in slots], [s.nats_unobserved for s in slots]
+        self.add_constants({"start": torch.log(mean), "spread": spread, "bound": bound})
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each count."""

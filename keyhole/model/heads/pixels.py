@@ -114,12 +114,10 @@ class Logistic(FeatureHead):
         """Scales start at the features' own spread."""
         self.to_location = to_features(shape, len(slots))
         ends = [slot.ends if slot.step > 0 and slot.ends else (-1e9, 1e9) for slot in slots]
-        self.add_constants(
-            spread=[slot.scale * math.sqrt(3) / math.pi for slot in slots],
-            step=[slot.step if slot.ends else 0.0 for slot in slots],
-            low=[end[0] for end in ends],
-            high=[end[1] for end in ends],
-        )
+        spread = [slot.scale * math.sqrt(3) / math.pi for slot in slots]
+        step = [slot.step if slot.ends else 0.0 for slot in slots]
+        low, high = [end[0] for end in ends], [end[1] for end in ends]
+        self.add_constants({"spread": spread, "step": step, "low": low, "high": high})
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
@@ -197,7 +195,7 @@ class PoissonGaussian(FeatureHead):
         """The noise starts at the features' own spread."""
         self.to_location = to_features(shape, len(slots))
         zero = [slot.ends[0] if slot.ends else 0.0 for slot in slots]
-        self.add_constants(spread=[slot.scale for slot in slots], zero=zero)
+        self.add_constants({"spread": [slot.scale for slot in slots], "zero": zero})
         self.log_sigma = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
         self.log_gain = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
 
