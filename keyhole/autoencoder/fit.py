@@ -24,8 +24,7 @@ from keyhole.modalities.rows.calibrate import members_mean
 from keyhole.modalities.rows.reference import ReferenceSet
 from keyhole.modalities.rows.split import Split
 from keyhole.model.bottlenecks.base import AUTO, Bottleneck, with_width
-from keyhole.model.marginal import log_likelihood
-from keyhole.model.network import Network
+from keyhole.model.network import Network, log_likelihood
 from keyhole.model.priors import Prior
 from keyhole.store import Save
 from keyhole.training import History

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from keyhole.core.layout import Shape
 from keyhole.core.parts import Part
 from keyhole.errors import SettingError
 
@@ -19,7 +18,7 @@ Trainer = Callable[[nn.Module, StepLoss, int, float], None]
 
 
 class Prior(Part):
-    """A density over codes of `shape.wide` dimensions, for any bottleneck.
+    """A density over codes, for any bottleneck.
 
     Bound to a width and to the number of codes it will be fitted to (`bind_codes`), then fitted.
     Codes are those of one member, with noise where the bottleneck has it.
@@ -28,9 +27,8 @@ class Prior(Part):
     family = "prior"
     least_rows: ClassVar[int] = 2
 
-    def bind(self, shape: Shape) -> Shape:
-        """A prior is bound by `bind_codes`."""
-        raise NotImplementedError
+    def __post_init__(self) -> None:
+        super().__init__()
 
     def bind_codes(self, width: int, rows: int) -> None:
         """Make room for what is learned from so many codes of this width.

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,9 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class Normal(Prior):
-    """The likeliest normal: right where codes were held to one, else a floor to beat."""
+    """The likeliest normal: right where codes were trained to be normal, else a baseline."""
 
     kind = "normal"
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def _make(self, width: int, rows: int) -> None:
         self.register_buffer("mean", torch.zeros(width))
@@ -52,11 +50,12 @@ def normal_log_prob(codes: Tensor, mean: Tensor, root: Tensor) -> Float[Tensor, 
 
 TRIED = (1, 2, 3, 5, 8, 12, 20)  # components, compared on codes of rows held out
 HELD_OUT = 0.2
-MOST_COMPARED = 10_000
-NONE = -30.0  # log-share of a component that is not used
+MAX_COMPARED = 10_000
+UNUSED = -30.0  # log-share of a component that is not used
 RIDGE = 1e-3  # of codes scaled to unit variance
 
 
+@dataclass(eq=False, repr=False)
 class Mixture(Prior):
     """Normals with covariances of their own; None: as many, of 1 to 20, as held-out codes ask for.
 
@@ -66,12 +65,10 @@ class Mixture(Prior):
 
     kind = "mixture"
 
-    def __init__(self, components: int | None = None) -> None:
-        super().__init__()
-        self.components = components
+    components: int | None = None
 
     def check(self) -> None:
-        """Raises: SettingError for a mixture of nothing."""
+        """Raises: SettingError for an invalid number of components."""
         if self.components is not None and not 1 <= self.components <= 1_000:
             raise SettingError(f"components={self.components!r}: give from 1 to 1,000, or None")
 
@@ -79,7 +76,7 @@ class Mixture(Prior):
         self.check()
         count = min(self.components or TRIED[-1], rows)
         self.rows = rows
-        self.register_buffer("log_share", torch.full((count,), NONE))
+        self.register_buffer("log_share", torch.full((count,), UNUSED))
         self.register_buffer("means", torch.zeros(count, width))
         self.register_buffer("roots", torch.eye(width).repeat(count, 1, 1))
 
@@ -104,20 +101,15 @@ class Mixture(Prior):
 
         Codes come as whole rounds over the rows, so that all draws of a row are held out together.
         """
-        row = np.arange(len(white)) % self.rows
-        held = row >= (1 - HELD_OUT) * self.rows
+        held_out = np.arange(len(white)) % self.rows >= (1 - HELD_OUT) * self.rows
         rng = np.random.default_rng(seed)
-        known, asked = (
-            white[rng.permutation(np.flatnonzero(part))[:MOST_COMPARED]] for part in (~held, held)
+        train, test = (
+            white[rng.permutation(np.flatnonzero(part))[:MAX_COMPARED]]
+            for part in (~held_out, held_out)
         )
-        best, found = -np.inf, 1
-        for count in TRIED:
-            if count > len(known) // 2 or not len(asked):
-                break
-            score = _fitted(known, count, seed).score(asked)
-            if score > best:
-                best, found = score, count
-        return found
+        tried = [count for count in TRIED if count <= len(train) // 2 and len(test)]
+        scores = {count: _fitted(train, count, seed).score(test) for count in tried}
+        return max(scores, key=lambda count: scores[count], default=1)
 
     def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code"]:
         """A component by its share, and a draw from it."""
@@ -130,12 +122,10 @@ class Mixture(Prior):
     def log_prob(self, codes: Float[Tensor, "row code"]) -> Float[Tensor, " row"]:
         """The log-density of the mixture."""
         log_share = torch.log_softmax(self.get_buffer("log_share"), 0)
-        parts = [
-            log_share[i] + normal_log_prob(codes, mean, root)
-            for i, (mean, root) in enumerate(
-                zip(self.get_buffer("means"), self.get_buffer("roots"), strict=True)
-            )
-        ]
+        components = zip(
+            log_share, self.get_buffer("means"), self.get_buffer("roots"), strict=True
+        )
+        parts = [share + normal_log_prob(codes, mean, root) for share, mean, root in components]
         return torch.logsumexp(torch.stack(parts), 0)
 
 
@@ -149,9 +139,10 @@ def _fitted(white: np.ndarray, count: int, seed: int) -> Any:
         return mixture.fit(white)
 
 
-CHUNK = 1_024
+CHUNK = 1_024  # rows whose distances are held at once
 
 
+@dataclass(eq=False, repr=False)
 class Neighbours(Prior):
     """A kernel density over at most `most` codes, each as wide as its k-th neighbour is far.
 
@@ -162,14 +153,13 @@ class Neighbours(Prior):
     kind = "neighbours"
     least_rows = 3
 
-    def __init__(self, k: int = 5, *, width: float = 0.5, most: int = 5_000) -> None:
-        super().__init__()
-        self.k = k
-        self.width = width
-        self.most = most
+    k: int = 5
+    _: KW_ONLY
+    width: float = 0.5
+    most: int = 5_000
 
     def check(self) -> None:
-        """Raises: SettingError for a kernel of no width or no code."""
+        """Raises: SettingError for an invalid kernel."""
         if not (self.k >= 1 and self.width > 0 and self.most >= 3):
             raise SettingError(
                 f"k={self.k!r}, width={self.width!r}, most={self.most!r}: give a neighbour from 1 "
@@ -178,37 +168,37 @@ class Neighbours(Prior):
 
     def _make(self, width: int, rows: int) -> None:
         self.check()
-        held = min(rows, self.most)
-        self.register_buffer("codes", torch.zeros(held, width))
-        self.register_buffer("reach", torch.ones(held))
+        count = min(rows, self.most)
+        self.register_buffer("codes", torch.zeros(count, width))
+        self.register_buffer("reach", torch.ones(count))
 
     def fit(self, codes: Float[Tensor, "row code"], generator: Generator, train: Trainer) -> None:
         """Keep some codes, and how far the k-th neighbour of each is."""
-        held = self.get_buffer("codes")
-        chosen = torch.randperm(len(codes), generator=generator)[: len(held)]
-        held.copy_(codes[chosen])
-        k, reach = min(self.k, len(held) - 1), self.get_buffer("reach")
-        for start in range(0, len(held), CHUNK):
-            far = torch.cdist(held[start : start + CHUNK], held)
-            reach[start : start + CHUNK] = far.kthvalue(k + 1, 1).values
-        least = reach[reach > 0].min() if bool((reach > 0).any()) else torch.tensor(1e-3)
+        centres, reach = self.get_buffer("codes"), self.get_buffer("reach")
+        chosen = torch.randperm(len(codes), generator=generator)[: len(centres)]
+        centres.copy_(codes[chosen])
+        k = min(self.k, len(centres) - 1)
+        for start in range(0, len(centres), CHUNK):
+            distances = torch.cdist(centres[start : start + CHUNK], centres)
+            reach[start : start + CHUNK] = distances.kthvalue(k + 1, 1).values
+        least = float(reach[reach > 0].min()) if bool((reach > 0).any()) else 1e-3
         # A distance in k dimensions is sqrt(k) standard deviations of one.
-        reach.clamp_(min=float(least)).mul_(self.width / math.sqrt(held.shape[1]))
+        reach.clamp_(min=least).mul_(self.width / math.sqrt(centres.shape[1]))
 
     def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code"]:
-        """A remembered code, moved within its reach."""
-        held, reach = self.get_buffer("codes"), self.get_buffer("reach")
-        which = torch.randint(len(held), (n,), generator=generator)
-        noise = torch.randn(n, held.shape[1], generator=generator)
-        return held[which] + reach[which, None] * noise
+        """A training code, moved within its reach."""
+        centres, reach = self.get_buffer("codes"), self.get_buffer("reach")
+        chosen = torch.randint(len(centres), (n,), generator=generator)
+        noise = torch.randn(n, centres.shape[1], generator=generator)
+        return centres[chosen] + reach[chosen, None] * noise
 
     def log_prob(self, codes: Float[Tensor, "row code"]) -> Float[Tensor, " row"]:
         """The log of the kernels' mean."""
-        held, reach = self.get_buffer("codes"), self.get_buffer("reach")
-        wide = held.shape[1]
-        norm = wide * torch.log(reach) + 0.5 * wide * math.log(2 * math.pi) + math.log(len(held))
-        found = []
-        for start in range(0, len(codes), CHUNK):
-            far = torch.cdist(codes[start : start + CHUNK], held) / reach
-            found.append(torch.logsumexp(-0.5 * far.square() - norm, 1))
-        return torch.cat(found) if found else torch.zeros(0)
+        centres, reach = self.get_buffer("codes"), self.get_buffer("reach")
+        width = centres.shape[1]
+        norm = width * torch.log(reach) + 0.5 * width * LOG_2PI + math.log(len(centres))
+        parts = [
+            torch.logsumexp(-0.5 * (torch.cdist(chunk, centres) / reach).square() - norm, 1)
+            for chunk in codes.split(CHUNK)
+        ]
+        return torch.cat(parts)
