@@ -30,8 +30,8 @@ from keyhole.store import Save
 from keyhole.training import History
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.config import KL_WARM_UP, TrainingConfig, shorter
-from keyhole.training.goal import Reconstruction
 from keyhole.training.loop import Run, train
+from keyhole.training.objective import Reconstruction
 
 LEAST_ROWS = 2
 GRADIENT_NORM = 1.0  # per feature: the loss is a sum over features

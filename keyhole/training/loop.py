@@ -15,7 +15,7 @@ from keyhole.model.layers import move_average
 from keyhole.model.priors.base import StepLoss
 from keyhole.training.checkpoint import Checkpoint, restore, state_of
 from keyhole.training.config import KL_WARM_UP, Pace, TrainingConfig, rate_at
-from keyhole.training.goal import Goal, OwnLoss
+from keyhole.training.objective import Goal, OwnLoss
 
 # The running average of the weights spans about the last ninth of the steps so far:
 # polynomial-decay averaging (Shamir and Zhang 2013, eta = 8).
