@@ -5,13 +5,6 @@ from keyhole.checks.evidence import CHECKS, Check, Evidence, Finding, TrainInfo,
 from keyhole.checks.rows import predict_collapse
 
 __all__ = [
-    "CHECKS",
-    "Check",
-    "DenoisingEvidence",
-    "Evidence",
-    "Finding",
-    "TrainInfo",
-    "examine",
-    "gather",
-    "predict_collapse",
-]
+    "CHECKS", "Check", "DenoisingEvidence", "Evidence", "Finding", "TrainInfo", "examine",
+    "gather", "predict_collapse",
+]  # fmt: skip

@@ -6,15 +6,6 @@ from keyhole.model.bottlenecks.quantised import FSQ, ResidualVQ
 from keyhole.model.bottlenecks.stochastic import MMD, Hyperspherical, Variational
 
 __all__ = [
-    "FSQ",
-    "L1",
-    "MMD",
-    "Bottleneck",
-    "Contractive",
-    "Hyperspherical",
-    "Ordered",
-    "Plain",
-    "ResidualVQ",
-    "TopK",
-    "Variational",
+    "FSQ", "L1", "MMD", "Bottleneck", "Contractive", "Hyperspherical", "Ordered", "Plain",
+    "ResidualVQ", "TopK", "Variational",
 ]  # fmt: skip

@@ -6,16 +6,6 @@ from keyhole.model.heads.discrete import Bernoulli, Categorical, Counts
 from keyhole.model.heads.pixels import Logistic, PoissonGaussian
 
 __all__ = [
-    "Bernoulli",
-    "Binned",
-    "Categorical",
-    "Counts",
-    "FeatureHead",
-    "FeatureLikelihood",
-    "Gaussian",
-    "Head",
-    "Logistic",
-    "Mixed",
-    "PoissonGaussian",
-    "StudentT",
+    "Bernoulli", "Binned", "Categorical", "Counts", "FeatureHead", "FeatureLikelihood", "Gaussian",
+    "Head", "Logistic", "Mixed", "PoissonGaussian", "StudentT",
 ]  # fmt: skip

@@ -11,13 +11,6 @@ from keyhole.training.corruptions.base import (
 from keyhole.training.corruptions.pixels import BlindSpot, Pairs, Recorrupted
 
 __all__ = [
-    "BlindSpot",
-    "CorruptedBatch",
-    "Corruption",
-    "Masking",
-    "NoCorruption",
-    "Noise",
-    "Pairs",
-    "Recorrupted",
-    "Swapping",
-]
+    "BlindSpot", "CorruptedBatch", "Corruption", "Masking", "NoCorruption", "Noise", "Pairs",
+    "Recorrupted", "Swapping",
+]  # fmt: skip
