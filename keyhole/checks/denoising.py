@@ -133,9 +133,7 @@ def compare(
     blind = corruption.blind
     corruption = Recorrupted(filter=filter_of(dataset.noise)) if blind else corruption
     level = corruption.noisier if blind else 1.0
-    methods: dict[str, Denoise | Filtered] = {
-        NET: Denoise(network, net, 1, blind=blind, level=level)
-    }
+    methods: dict[str, Any] = {NET: Denoise(network, net, 1, blind=blind, level=level)}
     methods |= {name: Filtered(f, corruption.noisier) for name, f in FILTERS.items()}
     time_gone = clock().passing()
     images = _windows(dataset, seed, WINDOW if clock().left() > SHORT_S else SHORT_WINDOW)
@@ -159,14 +157,13 @@ def compare(
 
 def _summary(errors: dict[str, list[float]], counts: list[int]) -> dict[str, Any]:
     """The mean error of each method, and the standard error of its difference from the net's."""
-    total = max(sum(counts), 1)
-    apart = {name: np.array(sums) - np.array(errors[NET]) for name, sums in errors.items()}
-    return {
-        "scores": {name: float(np.sum(sums)) / total for name, sums in errors.items()},
-        "standard_error": {
-            n: float(np.sqrt(len(d)) * d.std()) / total for n, d in apart.items() if n != NET
-        },
-    }
+    total, scores, standard_error = max(sum(counts), 1), {}, {}
+    for name, sums in errors.items():
+        scores[name] = float(np.sum(sums)) / total
+        if name != NET:
+            spread = (np.array(sums) - np.array(errors[NET])).std()
+            standard_error[name] = float(np.sqrt(len(sums)) * spread) / total
+    return {"scores": scores, "standard_error": standard_error}
 
 
 def _windows(dataset: ImageDataset, seed: int, side: int) -> list[ScaledImage]:

@@ -12,6 +12,19 @@ from keyhole.modalities import Modality
 from keyhole.model.bottlenecks import Bottleneck
 
 MIN_GAIN = 0.02  # of the mean's nats, or nats a row, whichever is more
+MIN_LOST_GAIN = 0.1  # of the gain over the mean
+LATE = 0.15  # the last share of the run
+MIN_SHARE_OF_STEPS = 0.5  # of the steps that the rows ask for, where a time budget ended the run
+MAX_LATE_GAIN = 0.05  # of the whole gain
+MIN_ROWS = 50
+MIN_CODE_NATS = 1.0  # a row
+MIN_ACTIVE = 0.1  # of the code's dimensions
+ACTIVE_NATS = 0.05  # a row, of a dimension that is at work
+MAX_DEAD = 0.1  # of the code's dimensions
+MAX_GAP = 0.25  # of all that held-out rows gained by training
+MAX_NAMES = 5
+MAX_SAMPLE_ROWS = 20_000  # whose covariance tells of collapse
+MIN_ALIVE = 0.1  # of the code's dimensions, before training
 
 
 @check("KH001", "no better than the mean", Evidence)
@@ -41,9 +54,6 @@ def worse_than_pca(evidence: Evidence) -> str | None:
     )
 
 
-MIN_LOST_GAIN = 0.1  # of the gain over the mean
-
-
 @check("KH003", "copies its input", Evidence)
 def copies(evidence: Evidence) -> str | None:
     """Shuffled columns and noise must cost more than rows do."""
@@ -70,11 +80,6 @@ def constant_scores(evidence: Evidence) -> str | None:
     )
 
 
-LATE = 0.15  # the last share of the run
-MIN_SHARE_OF_STEPS = 0.5  # of the steps that the rows ask for, where a time budget ended the run
-MAX_LATE_GAIN = 0.05  # of the whole gain
-
-
 @check("KH005", "was still learning", Evidence)
 def still_learning(evidence: Evidence) -> str | None:
     """A held-out loss that still falls at the end asks for more steps."""
@@ -95,9 +100,6 @@ def still_learning(evidence: Evidence) -> str | None:
         f"the last {LATE:.0%} of the run still gained {late / whole:.0%} of everything gained: "
         f"give more than {history.planned:,} steps"
     )
-
-
-MIN_ROWS = 50
 
 
 @check("KH006", "few rows", Evidence)
@@ -123,11 +125,6 @@ def rebuilds_less_closely(evidence: Evidence) -> str | None:
     )
 
 
-MIN_CODE_NATS = 1.0  # a row
-MIN_ACTIVE = 0.1  # of the dimensions
-ACTIVE_NATS = 0.05  # a row, of a dimension that is at work
-
-
 @check("KH008", "the code has collapsed", Evidence)
 def collapse(evidence: Evidence) -> str | None:
     """A posterior that is the prior tells nothing of its row."""
@@ -140,9 +137,6 @@ def collapse(evidence: Evidence) -> str | None:
         "decoder hardly uses it. Let the decoder's scale be learned (scale=shared), lower beta, "
         "or set free_bits=0.1"
     )
-
-
-MAX_DEAD = 0.1  # of the dimensions
 
 
 @check("KH009", "dead code dimensions", Evidence)
@@ -168,9 +162,6 @@ def unfinished_warm_up(evidence: Evidence) -> str | None:
     )
 
 
-MAX_GAP = 0.25  # of all that held-out rows gained by training
-
-
 @check("KH011", "training rows cost much less than held-out ones", Evidence)
 def overfits(evidence: Evidence) -> str | None:
     """A net that has memorised its rows."""
@@ -189,9 +180,6 @@ def overfits(evidence: Evidence) -> str | None:
     )
 
 
-MAX_NAMES = 5
-
-
 @check("KH015", "columns predicted worse than by their mean", Evidence)
 def worse_than_mean(evidence: Evidence) -> str | None:
     """The model as a whole may be good and mislead in one column."""
@@ -205,10 +193,6 @@ def worse_than_mean(evidence: Evidence) -> str | None:
         "share given. Do not trust expected values and filled gaps of these columns. Look at them "
         "for rare extreme values, exclude them, or give more steps"
     )
-
-
-MAX_SAMPLE_ROWS = 20_000
-MIN_ALIVE = 0.1  # of the code's dimensions
 
 
 def predict_collapse(bottleneck: Bottleneck, head: Any, table: Modality, sample: Any) -> None:

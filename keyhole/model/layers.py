@@ -7,7 +7,6 @@ one convolution, five members cost ten (measured, 28x28).
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -43,49 +42,28 @@ def to_features(shape: Shape, features: int) -> nn.Module:
 
 
 class Convolution(nn.Module):
-    """A 3x3 convolution for each member; a stride of 2 halves the sides, rounded up."""
+    """A convolution for each member that halves the sides (3x3, rounded up) or doubles them.
 
-    def __init__(self, wide_in: int, wide_out: int, members: int = 1, stride: int = 1) -> None:
+    The one that doubles them (`up`) is transposed, 4x4, and cut to the size that is wanted.
+    """
+
+    def __init__(self, wide_in: int, wide_out: int, members: int, *, up: bool = False) -> None:
         super().__init__()
-        self.stride = stride
-        reach = 1 / math.sqrt(9 * wide_in)
-        shape = (members, wide_out, wide_in, 3, 3)
-        self.weight = nn.Parameter(torch.empty(shape).uniform_(-reach, reach))
-        self.bias = nn.Parameter(torch.zeros(members, wide_out))
-
-    def forward(
-        self, x: Float[Tensor, "member image wide_in h w"]
-    ) -> Float[Tensor, "member image wide_out a b"]:
-        """Each member's map of its own images."""
-        return _each(functional.conv2d, x, self.weight, self.bias, self.stride)
-
-
-class UpConvolution(nn.Module):
-    """A transposed 4x4 convolution that doubles the sides; cut to the size that is wanted."""
-
-    def __init__(self, wide_in: int, wide_out: int, members: int = 1) -> None:
-        super().__init__()
-        reach = 1 / math.sqrt(4 * wide_in)  # a fourth of the sixteen weights meets each pixel
-        shape = (members, wide_in, wide_out, 4, 4)
-        self.weight = nn.Parameter(torch.empty(shape).uniform_(-reach, reach))
+        self.convolve = functional.conv_transpose2d if up else functional.conv2d
+        shape = (wide_in, wide_out, 4, 4) if up else (wide_out, wide_in, 3, 3)
+        weights = 4 if up else 9  # that meet each pixel
+        reach = 1 / math.sqrt(weights * wide_in)
+        self.weight = nn.Parameter(torch.empty(members, *shape).uniform_(-reach, reach))
         self.bias = nn.Parameter(torch.zeros(members, wide_out))
 
     def forward(
         self, x: Float[Tensor, "member image wide_in h w"], size: tuple[int, int]
     ) -> Float[Tensor, "member image wide_out a b"]:
         """Each member's map of its own images, of this height and width."""
-        images = _each(functional.conv_transpose2d, x, self.weight, self.bias, 2)
-        return images[..., : size[0], : size[1]]
-
-
-def _each(
-    convolve: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor, stride: int
-) -> Tensor:
-    """Each member's images convolved with its own weights, padded by one pixel."""
-    if x.shape[0] == 1:
-        return convolve(x[0], weight[0], bias[0], stride, 1)[None]
-    members = zip(x, weight, bias, strict=True)
-    return torch.stack([convolve(*parts, stride, 1) for parts in members])
+        members = zip(x, self.weight, self.bias, strict=True)
+        images = [self.convolve(*parts, stride=2, padding=1) for parts in members]
+        stack = images[0][None] if len(images) == 1 else torch.stack(images)
+        return stack[..., : size[0], : size[1]]
 
 
 def to_images(

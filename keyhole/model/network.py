@@ -22,6 +22,9 @@ from keyhole.model.bottlenecks.base import Bottleneck
 from keyhole.model.heads.base import Head
 from keyhole.model.nets.base import Net
 
+FEATURES_A_PASS = 1 << 20  # so that a pass stays in the processor's cache
+ROWS_A_PASS = 64
+
 
 class Network(nn.Module):
     """Bound copies of the parts, in the order of the image above; final."""
@@ -62,10 +65,6 @@ class Network(nn.Module):
     ) -> Likelihood:
         """The likelihood of the rows with these codes; `observed`: features the net was given."""
         return self.head(self.decoder(z), observed)
-
-
-FEATURES_A_PASS = 1 << 20  # so that a pass stays in the processor's cache
-ROWS_A_PASS = 64
 
 
 @torch.no_grad()

@@ -50,10 +50,7 @@ class Checkpoint:
         return time.monotonic() - self.saved_at >= EVERY_S
 
     def save(self, step: int, tensors: dict[str, Tensor], history: History) -> None:
-        """Replace the file by the state after `step` steps.
-
-        Raises: FileError.
-        """
+        """Replace the file by the state after `step` steps. Raises: FileError."""
         note = json.dumps(asdict(Note(step, self.seed, self.fingerprint, _made_by(), history)))
         write_tensors(self.path, tensors, note)
         self.saved_at = time.monotonic()

@@ -18,6 +18,10 @@ WARM_UP = 0.05  # share of the run: a warm-up counts steps, not epochs
 KL_WARM_UP = 0.2  # share of the run in which the KL weight rises to its full value
 STABLE, DECAY = 0.75, 0.2  # of a run with a time budget: when the rate goes down, how long
 FLOOR = 0.02  # the learning rate ends at this share of its peak
+EVALUATIONS = 30  # over the planned run
+PARTS = 10_000  # of a schedule that goes by time
+AFTER_PASSES = 24  # over held-out rows, for checks and calibration after training
+MIN_AFTER_S, AFTER_SHARE = 1.0, 0.05  # for what does not depend on rows
 
 
 @dataclass(eq=False, repr=False)
@@ -68,10 +72,7 @@ class TrainingConfig(Described):
         return 1.0 if step >= warm else (step + 1) / (warm + 1)
 
     def torch_device(self) -> torch.device:
-        """The device asked for; "auto" takes CUDA where there is one.
-
-        Raises: SettingError for a device that this machine does not have.
-        """
+        """The device asked for; "auto": CUDA if there is one. Raises: SettingError if not."""
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -85,9 +86,8 @@ class TrainingConfig(Described):
 
 def shorter(training: TrainingConfig, rows: int) -> TrainingConfig:
     """The config with half the steps: for a run that only compares widths."""
-    return TrainingConfig(
-        **training.get_params() | {"steps": max(1, training.steps_for(rows) // 2)}
-    )
+    steps = max(1, training.steps_for(rows) // 2)
+    return TrainingConfig(**training.get_params()).set_params(steps=steps)
 
 
 def rate_at(step: int, steps: int, *, timed: bool = False) -> float:
@@ -105,12 +105,6 @@ def rate_at(step: int, steps: int, *, timed: bool = False) -> float:
         return max(1 - math.sqrt(gone), FLOOR)
     done = (step - warm) / max(1, steps - warm)
     return FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-EVALUATIONS = 30  # over the planned run
-PARTS = 10_000  # of a schedule that goes by time
-AFTER_PASSES = 24  # over held-out rows, for checks and calibration after training
-MIN_AFTER_S, AFTER_SHARE = 1.0, 0.05  # for what does not depend on rows
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Bottlenecks: one file each; an import line here registers it everywhere."""
 
-from keyhole.model.bottlenecks.base import Bottleneck
-from keyhole.model.bottlenecks.deterministic import L1, Contractive, Ordered, Plain, TopK
+from keyhole.model.bottlenecks.base import L1, Bottleneck, Contractive, Ordered, Plain, TopK
 from keyhole.model.bottlenecks.quantised import FSQ, ResidualVQ
 from keyhole.model.bottlenecks.stochastic import MMD, Hyperspherical, Variational
 

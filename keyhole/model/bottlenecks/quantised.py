@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from keyhole.model.layers import Linear, State
 
 MAX_JOINT_CODES = 4_096  # whose use is counted together; beyond, each dimension's alone
 SHARPNESS = 4.0  # of the soft count, in steps between values
+BEAM = 64  # partial sums that are kept while the nearest sum of codewords is searched
+MAX_DISTANCES = 1 << 22  # distances at once
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -70,12 +73,8 @@ class FSQ(Bottleneck):
     def penalised(self, code: Code, encode: object, embedded: State, generator: Generator) -> Code:
         """With the entropy that the batch's codes lack, in even shares to rows' dimensions."""
         soft = [self._soft(code.stats["free"], j) for j in range(code.mean.shape[-1])]
-        joint = math.prod(s.shape[-1] for s in soft) <= MAX_JOINT_CODES
-        if joint:
-            whole = soft[0]
-            for one in soft[1:]:
-                whole = (whole[..., :, None] * one[..., None, :]).flatten(-2)
-            soft = [whole]
+        if math.prod(s.shape[-1] for s in soft) <= MAX_JOINT_CODES:
+            soft = [reduce(lambda x, y: (x[..., :, None] * y[..., None, :]).flatten(-2), soft)]
         lacking = torch.stack([_lacking(s) for s in soft]).sum(0)  # (*lead)
         cost = self.usage * lacking[..., None, None] / code.mean.shape[-1]
         return replace(code, cost=cost.expand_as(code.mean))
@@ -92,10 +91,6 @@ def _lacking(soft: Tensor) -> Tensor:
     """log(values) minus the entropy of their mean use, of each member."""
     use = soft.mean(-2).clamp(min=1e-9)  # at zero, the entropy has no slope
     return math.log(use.shape[-1]) + torch.xlogy(use, use).sum(-1)
-
-
-BEAM = 64  # partial sums that are kept while the nearest sum of codewords is searched
-MAX_DISTANCES = 1 << 22  # distances at once
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

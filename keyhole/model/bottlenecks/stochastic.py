@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from keyhole.core.layout import Shape
+from keyhole.core.parts import Json
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
 from keyhole.model.bottlenecks.base import Bottleneck, Codes, noise_like
@@ -18,10 +19,12 @@ MIN_LOG_SD, MAX_LOG_SD = -6.0, 2.0
 MAX_SAMPLES = 1_000
 RATE_WEIGHT = 10.0  # nats charged for each nat beside the target rate
 # What a stochastic code asks for: whole rows and a Gaussian scale that is learned.
-RECOMMENDED_PARTS = {
+RECOMMENDED_PARTS: dict[str, dict[str, Json]] = {
     "corruption": {"kind": "none"},
     "head": {"kind": "mixed", "continuous": "gaussian"},
 }
+SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of MMD's kernel, in units of its own
+MAX_CONCENTRATION = 1e4
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -79,12 +82,13 @@ class Variational(Bottleneck):
         variance = torch.exp(2 * log_sd)
         nats = 0.5 * (mean.square() + variance - 1) - log_sd
         stats = {"nats": nats, "log_sd": log_sd}
+        code = Code(mean[None], mean, self._penalty(nats), stats=stats)
         if generator is None:
-            return Code(mean[None], mean, self._penalty(nats), stats=stats)
+            return code
         noise = noise_like(mean.expand(self.samples, *mean.shape), generator)
         z = mean + noise * log_sd.exp()
         ratio = 0.5 * (noise.square() - z.square()).sum(-1) + log_sd.sum(-1)
-        return Code(z, mean, self._penalty(nats), log_ratio=ratio, stats=stats)
+        return replace(code, z=z, log_ratio=ratio)
 
     def _penalty(self, nats: Tensor) -> Tensor:
         if self.rate is not None:
@@ -95,9 +99,6 @@ class Variational(Bottleneck):
             mean = nats.mean(-2, keepdim=True)  # a dimension's nats, over the batch
             return self.beta * torch.where(mean < self.free_bits, self.free_bits, nats)
         return self.beta * nats
-
-
-SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel, in units of its own
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -127,11 +128,8 @@ class MMD(Bottleneck):
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
     """The inverse multiquadratic kernel, its mean over scales: (*lead, row of x, row of y)."""
-    square = (
-        x.square().sum(-1)[..., :, None]
-        + y.square().sum(-1)[..., None, :]
-        - 2 * x @ y.transpose(-2, -1)
-    ).clamp(min=0)
+    sizes = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
+    square = (sizes - 2 * x @ y.transpose(-2, -1)).clamp(min=0)
     scales = [2 * x.shape[-1] * scale for scale in SCALES]
     return torch.stack([c / (c + square) for c in scales]).mean(0)
 
@@ -140,9 +138,6 @@ def _within(x: Tensor) -> Tensor:
     """The mean kernel between different rows: the estimate without bias."""
     rows = x.shape[-2]
     return (_kernel(x, x).sum((-2, -1)) - rows) / max(rows * (rows - 1), 1)
-
-
-MAX_CONCENTRATION = 1e4
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -184,16 +179,13 @@ class Hyperspherical(Bottleneck):
         log_norm = log_norm + torch.lgamma(a) - torch.lgamma(a + b)
         expected = math.log(2) + torch.digamma(a) - torch.digamma(a + b)  # of log(1 + mu z)
         log_area = math.log(2) + wide / 2 * math.log(math.pi) - math.lgamma(wide / 2)
-        nats = (kappa * expected - log_norm + log_area) / wide  # even shares
-        nats = nats.expand_as(mean)
-        stats = {"nats": nats}
+        nats = ((kappa * expected - log_norm + log_area) / wide).expand_as(mean)  # even shares
+        code = Code(mean[None], mean, self.beta * nats, stats={"nats": nats})
         if generator is None:
-            return Code(mean[None], mean, self.beta * nats, stats=stats)
+            return code
         z, cosine = _draw(mean, a, b, generator)
         log_q = kappa[..., 0] * torch.log1p(cosine.clamp(-1 + 1e-6, 1)) - log_norm[..., 0]
-        return Code(
-            z[None], mean, self.beta * nats, log_ratio=(-log_area - log_q)[None], stats=stats
-        )
+        return replace(code, z=z[None], log_ratio=(-log_area - log_q)[None])
 
     def project(self, z: Codes) -> Codes:
         """The direction, of length one."""
@@ -204,11 +196,10 @@ def _draw(mean: Tensor, a: Tensor, b: Tensor, generator: Generator) -> tuple[Ten
     """A draw around each direction, and its cosine to it: De Cao and Aziz 2020, algorithm 1."""
     # Private, since nothing public draws with a gradient to the shape from a generator handed in:
     # torch.distributions.Gamma calls this very function with the process's own generator.
-    gammas = [
+    first, second = (
         torch._standard_gamma(x.to(generator.device), generator=generator).to(x) for x in (a, b)
-    ]
-    share = gammas[0] / (gammas[0] + gammas[1]).clamp(min=1e-12)
-    cosine = 2 * share - 1  # (*lead, B, 1)
+    )
+    cosine = 2 * (first / (first + second).clamp(min=1e-12)) - 1  # (*lead, B, 1)
     other = noise_like(mean, generator)
     other = other - (other * mean).sum(-1, keepdim=True) * mean
     across = functional.normalize(other, dim=-1, eps=1e-6)

@@ -19,6 +19,8 @@ from keyhole.model.layers import State
 
 FeatureValues = Float[Tensor, "*lead batch feature"]
 Observed = Bool[Tensor, "*row feature"] | None  # which features the net was given; None: all
+Continuous = Literal["student_t", "gaussian", "binned", "logistic", "poisson_gaussian"]
+CONTINUOUS = get_args(Continuous)
 
 
 class FeatureLikelihood(ABC):
@@ -42,10 +44,7 @@ class FeatureLikelihood(ABC):
         """The expected number, or the most probable code, of each feature."""
 
     def interval(self, share: float) -> tuple[Tensor, Tensor]:
-        """The ends of the central interval with this share of the probability.
-
-        Here: the mean twice, for values without a range.
-        """
+        """The ends of the central interval with this probability; here the mean, twice."""
         return self.mean, self.mean
 
     @abstractmethod
@@ -175,10 +174,6 @@ class MixedLikelihood:
         wide = sum(p.shape[-1] for p, group in zip(parts, self.groups) if not group.coded)
         numbers, codes = features[..., :wide].float(), features[..., wide:].long()
         return Batch(numbers, codes, torch.ones_like(features, dtype=torch.bool))
-
-
-Continuous = Literal["student_t", "gaussian", "binned", "logistic", "poisson_gaussian"]
-CONTINUOUS = get_args(Continuous)
 
 
 @dataclass(eq=False, repr=False)

@@ -21,6 +21,8 @@ from keyhole.model.layers import Linear, State, to_features
 
 GAIN = 10.0  # the scale is settled in a hundred steps, not in a thousand
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+FAR_SHARE = 1e-4  # of the probability, spread widely: a value beyond the last bin is possible
+FAR_SCALE = 3.0  # of the spread
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,6 @@ class StudentT(FeatureHead):
         return StudentTFeatures(location, scale, self.nu)
 
 
-FAR_SHARE = 1e-4  # of the probability, spread widely: a value beyond the last bin is possible
-FAR_SCALE = 3.0  # of the spread
-
-
 @dataclass(frozen=True)
 class Bins:
     """Where the bins of each cell lie; cells with fewer than the most are padded at the end."""
@@ -198,7 +196,7 @@ class BinnedFeatures(FeatureLikelihood):
         place = place.clamp(min=0).minimum(count - 1)
         lead = torch.broadcast_shapes(self.logits.shape[:-1], place.shape)
         log_soft = torch.log_softmax(self.logits, -1).expand(*lead, -1)
-        log_share = log_soft.gather(-1, place.expand(lead)[..., None])[..., 0]
+        log_share = _at(log_soft, place.expand(lead))
         log_width = torch.log(edges.diff(dim=1))
         column = torch.arange(len(edges), device=edges.device)
         near = torch.where(inside, log_share - log_width[column, place], -torch.inf)
@@ -225,20 +223,22 @@ class BinnedFeatures(FeatureLikelihood):
         ends = []
         for level, values in (((1 - share) / 2, self.bins.low), ((1 + share) / 2, self.bins.high)):
             place = (rising < level).sum(-1).minimum(last)
-            ends.append(values.expand(*place.shape, -1).gather(-1, place[..., None])[..., 0])
+            ends.append(_at(values, place))
         return ends[0], torch.maximum(*ends)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """A bin by its probability, and a value evenly from between those met in it."""
         prob = torch.softmax(self.logits, -1)
         drawn = torch.multinomial(prob.flatten(0, -2).to(generator.device), 1, generator=generator)
-        drawn = drawn.to(prob.device).reshape(prob.shape[:-1])[..., None]
-        ends = [
-            values.expand(*prob.shape[:-1], -1).gather(-1, drawn)[..., 0]
-            for values in (self.bins.low, self.bins.high)
-        ]
-        even = torch.rand(ends[0].shape, generator=generator, device=generator.device)
-        return ends[0] + even.to(prob) * (ends[1] - ends[0])
+        drawn = drawn.to(prob.device).reshape(prob.shape[:-1])
+        low, high = _at(self.bins.low, drawn), _at(self.bins.high, drawn)
+        even = torch.rand(low.shape, generator=generator, device=generator.device)
+        return low + even.to(prob) * (high - low)
+
+
+def _at(values: Tensor, place: Tensor) -> Tensor:
+    """The value of each feature at its place on the last axis."""
+    return values.expand(*place.shape, -1).gather(-1, place[..., None])[..., 0]
 
 
 class Binned(FeatureHead):

@@ -13,6 +13,9 @@ from keyhole.core.layout import Shape, Slot
 from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, FeatureValues, Observed
 from keyhole.model.layers import Linear, State, to_features
 
+MAX_LOGITS = 1_000  # levels with a logit of their own, per column
+MAX_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
+
 
 @dataclass(frozen=True)
 class BernoulliFeatures(FeatureLikelihood):
@@ -62,9 +65,6 @@ class Bernoulli(FeatureHead):
         bound = self.get_buffer("bound")
         logit = self.to_logit(state) + self.get_buffer("start")
         return BernoulliFeatures(bound * torch.tanh(logit / bound), bound)
-
-
-MAX_LOGITS = 1_000  # levels with a logit of their own, per column
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,9 @@ class Categorical(FeatureHead):
         columns = []
         for i, (start, wide, nats) in enumerate(self.columns):
             names = (f"own_{i}", f"log_within_{i}", f"log_share_{i}")
-            columns.append(Column(start, wide, *map(self.get_buffer, names), nats))
+            own, log_within, log_share = map(self.get_buffer, names)
+            columns.append(Column(start, wide, own, log_within, log_share, nats))
         return CategoricalFeatures(self.to_logits(state), columns)
-
-
-MAX_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from keyhole.model.heads.continuous import GaussianFeatures, learned_scale
 from keyhole.model.layers import State, to_features
 
 FARTHEST = 1e15  # scales away, that a float32 can still tell
+LIGHT_SHARE = 0.1  # of the variance at the start
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,7 @@ class LogisticFeatures(FeatureLikelihood):
     high: Float[Tensor, " feature"]
 
     def log_prob(self, target: Tensor) -> FeatureValues:
-        """Log of sigmoid(upper half-step) - sigmoid(lower half-step).
-
-        Source: Salimans et al. 2017, eq. 2, with one component.
-        """
+        """Log of the mass between half-steps. Source: Salimans et al. 2017, eq. 2."""
         away = (target - self.location) / self.scale
         return self._log_mass(away.clamp(-FARTHEST, FARTHEST), target)
 
@@ -48,7 +46,8 @@ class LogisticFeatures(FeatureLikelihood):
         """Nats beyond those of a logistic around the level itself; an end level can cost none."""
         here = torch.zeros((), device=target.device).expand_as(target)
         perfect = self._log_mass(here, target)
-        at_end = self._discrete & ((target <= self._first) | (target >= self._last))
+        first, last = self._ends
+        at_end = self._discrete & ((target <= first) | (target >= last))
         perfect = torch.where(at_end, 0.0, perfect)
         return (perfect - self.log_prob(target)).clamp(min=0)
 
@@ -61,8 +60,9 @@ class LogisticFeatures(FeatureLikelihood):
         # The difference of two sigmoids, written so that none of it cancels.
         between = torch.log(-torch.expm1(-2 * half)) - lower
         between = between - functional.softplus(-upper) - functional.softplus(-lower)
-        mass = torch.where(target <= self._first, functional.logsigmoid(upper), between)
-        mass = torch.where(target >= self._last, functional.logsigmoid(-lower), mass)
+        first, last = self._ends
+        mass = torch.where(target <= first, functional.logsigmoid(upper), between)
+        mass = torch.where(target >= last, functional.logsigmoid(-lower), mass)
         return torch.where(self._discrete, mass, density)
 
     @property
@@ -70,12 +70,8 @@ class LogisticFeatures(FeatureLikelihood):
         return self.step > 0
 
     @property
-    def _first(self) -> Tensor:
-        return self.low + self.step / 4  # a level as encoded is a hair beside itself
-
-    @property
-    def _last(self) -> Tensor:
-        return self.high - self.step / 4
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        return self.low + self.step / 4, self.high - self.step / 4  # encoding rounds levels
 
     @property
     def mean(self) -> Tensor:
@@ -85,9 +81,7 @@ class LogisticFeatures(FeatureLikelihood):
     def interval(self, share: float) -> tuple[Tensor, Tensor]:
         """Symmetric around the location, within the levels."""
         reach = math.log((1 + share) / (1 - share)) * self.scale
-        ends = (self.location - reach, self.location + reach)
-        low, high = (self._levels(end) for end in ends)
-        return low, high
+        return self._levels(self.location - reach), self._levels(self.location + reach)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """A draw, at the nearest level."""
@@ -129,9 +123,6 @@ class Logistic(FeatureHead):
         return LogisticFeatures(location, scale, *ends)
 
 
-LIGHT_SHARE = 0.1  # of the variance at the start
-
-
 @dataclass(frozen=True)
 class PoissonGaussianFeatures(FeatureLikelihood):
     """Normal around `location`, its variance gain * (location - zero) + own."""
@@ -145,22 +136,17 @@ class PoissonGaussianFeatures(FeatureLikelihood):
         light = (location - self.zero).clamp(min=0)
         return GaussianFeatures(location, (self.gain * light + self.own).sqrt())
 
-    @property
-    def _here(self) -> GaussianFeatures:
-        return self._at(self.location)
-
     def log_prob(self, target: Tensor) -> FeatureValues:
         """The normal log-density."""
-        return self._here.log_prob(target)
+        return self._at(self.location).log_prob(target)
 
     def deviance(self, target: Tensor) -> FeatureValues:
         """Nats beyond those of the likeliest location, a little darker than the target itself."""
         gain, square = self.gain, self._at(target).scale.square()
         root = torch.sqrt(gain.square().square() + 4 * square.square())
         darker = 2 * gain * square / (gain.square() + 2 * square + root)
-        best = torch.maximum(
-            self._at(target - darker).log_prob(target), self._at(target).log_prob(target)
-        )
+        locations = (target - darker, target)
+        best = torch.maximum(*(self._at(location).log_prob(target) for location in locations))
         return (best - self.log_prob(target)).clamp(min=0)
 
     @property
@@ -170,11 +156,11 @@ class PoissonGaussianFeatures(FeatureLikelihood):
 
     def interval(self, share: float) -> tuple[Tensor, Tensor]:
         """Symmetric around the location."""
-        return self._here.interval(share)
+        return self._at(self.location).interval(share)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """A normal draw."""
-        return self._here.sample(generator)
+        return self._at(self.location).sample(generator)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

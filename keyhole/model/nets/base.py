@@ -16,6 +16,13 @@ from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.model.layers import Linear, State
 
+CLIP = 5.0  # standardised numbers are clipped here: a net cannot extrapolate what it never sees
+MAX_EMBEDDING = 16  # dimensions
+ACTIVATIONS = {
+    "silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU, "mish": nn.Mish, "softplus": nn.Softplus,
+}  # fmt: skip
+
 
 class Net(Described):
     """A family: an encoder and the decoder that mirrors it, sized by the data unless told."""
@@ -35,10 +42,6 @@ class Net(Described):
     @abstractmethod
     def decoder(self, layout: Layout) -> Part:
         """A code -> a state for the head."""
-
-
-CLIP = 5.0  # standardised numbers are clipped here: a net cannot extrapolate what it never sees
-MAX_EMBEDDING = 16  # dimensions
 
 
 def clipped(
@@ -87,12 +90,6 @@ class Stem(Part):
         member = torch.arange(self.members, device=codes.device)[:, None, None] * self.total
         place = codes + self.get_buffer("starts") + member  # (member, batch, code)
         return nn.functional.embedding(place, self.table).flatten(-2)
-
-
-ACTIVATIONS = {
-    "silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU,
-    "leaky_relu": nn.LeakyReLU, "mish": nn.Mish, "softplus": nn.Softplus,
-}  # fmt: skip
 
 
 @dataclass(eq=False, repr=False)

@@ -14,18 +14,20 @@ from keyhole.core.layout import Layout, Shape
 from keyhole.core.parts import Part
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
-from keyhole.model.layers import Convolution, Linear, State, UpConvolution, to_images, to_states
+from keyhole.model.layers import Convolution, Linear, State, to_images, to_states
 from keyhole.model.nets.base import ACTIVATIONS, Net, clipped
+
+MIN_SIDE = 7  # pixels, at which an image is small enough to be taken as a whole
+FIRST_CHANNELS, MAX_CHANNELS = 16, 64  # of the first stage, and of any
+Tokens = Float[Tensor, "*lead batch token wide"]
+MAX_WAVELENGTH = 10_000.0  # wavelength over 2 pi, in patches
 
 
 class Pixels(Part):
     """Standardised pixels, clipped; each pixel's channels, then whether each was observed."""
 
     def bind(self, shape: Shape) -> Shape:
-        """Two numbers for each feature.
-
-        Raises: SettingError where rows are no images.
-        """
+        """Two numbers for each feature. Raises: SettingError for rows that are no images."""
         if shape.layout.grid is None:
             raise SettingError(
                 "this net is for images, and the rows are those of a table; use MLP, or give "
@@ -45,10 +47,6 @@ class Pixels(Part):
         numbers = clipped(numbers, observed, self.get_buffer("center"), self.get_buffer("scale"))
         pair = [part.unflatten(-1, (-1, self.channels)) for part in (numbers, observed)]
         return torch.cat(pair, -1).flatten(-2)  # (member, B, h * w * 2 channels)
-
-
-MIN_SIDE = 7  # pixels, at which an image is small enough to be taken as a whole
-FIRST_CHANNELS, MAX_CHANNELS = 16, 64  # of the first stage, and of any
 
 
 @dataclass(eq=False, repr=False)
@@ -123,7 +121,7 @@ class ConvEncoder(Part):
         self.members, self.sites = shape.members, sites_of(shape, len(self.stages))
         pixels = self.sites[0][0] * self.sites[0][1]
         self.layers = nn.ModuleList(
-            Convolution(wide, after, shape.members, stride=2)
+            Convolution(wide, after, shape.members)
             for wide, after in pairwise([shape.wide // pixels, *self.stages])
         )
         self.activate = ACTIVATIONS[self.net.activation]()
@@ -134,8 +132,8 @@ class ConvEncoder(Part):
     def forward(self, x: State) -> Float[Tensor, "*out batch state"]:
         """The state of each image."""
         h = to_images(x, self.sites[0], self.members)
-        for layer in self.layers:
-            h = self.activate(layer(h))  # (M, image, channel, height / 2, width / 2)
+        for layer, site in zip(self.layers, self.sites[1:], strict=True):
+            h = self.activate(layer(h, site))  # (M, image, channel, height / 2, width / 2)
         h = to_states(h, (*x.shape[:-3], x.shape[-2]))
         return torch.cat([x.expand(*h.shape[:-1], -1), h], -1) if self.net.skip else h
 
@@ -154,7 +152,7 @@ class ConvDecoder(Part):
         features, channels = len(shape.layout), shape.layout.grid[2] if shape.layout.grid else 1
         self.first = Linear(shape.wide, height * width * self.stages[-1], shape.members)
         self.layers = nn.ModuleList(
-            UpConvolution(wide, after, shape.members)
+            Convolution(wide, after, shape.members, up=True)
             for wide, after in pairwise([*self.stages[::-1], channels])
         )
         self.activate = ACTIVATIONS[self.net.activation]()
@@ -163,18 +161,13 @@ class ConvDecoder(Part):
             self.linear = Linear(shape.wide, features, shape.members)
         return Shape(shape.layout, features, shape.members, self.sites[-1])
 
-    def forward(
-        self, z: Float[Tensor, "*lead batch code"]
-    ) -> Float[Tensor, "*lead batch feature"]:
+    def forward(self, z: State) -> Float[Tensor, "*out batch feature"]:
         """One number for each feature."""
         h = to_images(self.first(z), self.sites[0], self.members)
         for layer, site in zip(self.layers, self.sites[1:], strict=True):
             h = layer(self.activate(h), site)  # (M, image, channel, 2 height, 2 width)
         h = to_states(h, (*z.shape[:-3], z.shape[-2])) + self.bias
         return h + self.linear(z) if self.net.skip else h
-
-
-MAX_WAVELENGTH = 10_000.0  # wavelength over 2 pi, in patches
 
 
 @dataclass(eq=False, repr=False)
@@ -273,9 +266,7 @@ class AttentionBlock(nn.Module):
         self.output = Linear(wide, wide, members)
         self.first, self.second = Linear(wide, 2 * wide, members), Linear(2 * wide, wide, members)
 
-    def forward(
-        self, x: Float[Tensor, "*lead batch token wide"]
-    ) -> Float[Tensor, "*lead batch token wide"]:
+    def forward(self, x: Tokens) -> Tokens:
         """The tokens, having read each other."""
         parts = each(self.query_key_value, functional.layer_norm(x, x.shape[-1:])).chunk(3, -1)
         query, key, value = (
@@ -288,7 +279,7 @@ class AttentionBlock(nn.Module):
         return x + each(self.second, h)
 
 
-def each(layer: Linear, x: Float[Tensor, "*lead batch token wide"]) -> Tensor:
+def each(layer: Linear, x: Tokens) -> Tensor:
     """A linear layer on every token, each member's on its own."""
     tokens = x.shape[-3:-1]
     return layer(x.flatten(-3, -2)).unflatten(-2, tokens)
@@ -350,9 +341,7 @@ class PatchDecoder(Part):
         self.linear = Linear(shape.wide, features, shape.members)
         return Shape(shape.layout, features, shape.members, (self.cut.height, self.cut.width))
 
-    def forward(
-        self, z: Float[Tensor, "*lead batch code"]
-    ) -> Float[Tensor, "*lead batch feature"]:
+    def forward(self, z: State) -> Float[Tensor, "*out batch feature"]:
         """One number for each feature."""
         tokens = self.embed(z)[..., None, :] + self.get_buffer("positions")
         for block in self.blocks:

@@ -15,6 +15,7 @@ from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.model.nets.base import IdentityLayers, Net
 
+Planes = Float[Tensor, "batch channel height width"]
 MAX_SCALES = 6  # the coarsest is then 32 times as coarse, which divides a tile evenly
 LAST_WEIGHTS = 0.1  # of the last layer's usual start: the net begins near the identity
 
@@ -152,9 +153,7 @@ class UNetLayers(Part):
             planes = self.planes(planes)
         return planes.permute(0, 2, 3, 1).flatten(1)[None]  # (1, B, H * W * C)
 
-    def planes(
-        self, x: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
+    def planes(self, x: Planes) -> Planes:
         """What each pixel should be, of images whose sides are multiples of the net's step."""
         h, skips = self.first(x), []
         for level, blocks in enumerate(self.down):

@@ -61,10 +61,7 @@ class BlindSpot(Corruption):
             raise SettingError(f"reach={self.reach!r:.40}: pixels down and across, such as [0, 2]")
 
     def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
-        """The image with foreign pixels; the target holds the true ones.
-
-        Raises: SettingError for rows that are no images.
-        """
+        """The image with foreign pixels; the target holds the true ones. Raises: SettingError."""
         self.check()
         if layout.grid is None:
             raise SettingError("a blind spot is for images; these rows are none")
