@@ -212,7 +212,7 @@ def predict_collapse(bottleneck: Bottleneck, head: Any, table: Modality, sample:
         return
     learned = isinstance(fixed, str)
     if learned and len(places) == 1:
-        return  # nothing is left out of one direction, so it is worth any price
+        return  # nothing is left out of one direction, so it is worth any cost
     batch = table.encode(ArrowRows(sample.slice(0, MAX_SAMPLE_ROWS)))
     numbers = batch.numbers[:, places].numpy()
     if not learned:

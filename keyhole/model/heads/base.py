@@ -148,13 +148,13 @@ class MixedLikelihood:
         return self._batch(lambda features: features.mean)
 
     def interval(self, share: float) -> tuple[Tensor, Tensor]:
-        """The ends of each cell's central interval, codes as floats."""
+        """The ends of each feature's central interval, codes as floats."""
         pairs = [group.features.interval(share) for group in self.groups]
         low, high = ([pair[i].double() for pair in pairs] for i in (0, 1))
         return self._ordered(low), self._ordered(high)
 
     def levels(self, feature: int) -> Float[Tensor, "*lead batch level"]:
-        """The probabilities of the levels of a code cell."""
+        """The probabilities of the levels of a code."""
         for group in self.groups:
             place = torch.nonzero(group.places == feature)
             if group.coded and len(place):

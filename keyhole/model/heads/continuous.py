@@ -171,7 +171,7 @@ class StudentT(FeatureHead):
 
 @dataclass(frozen=True)
 class Bins:
-    """Where the bins of each cell lie; cells with fewer than the most are padded at the end."""
+    """The bins of each feature; those with fewer bins than others are padded at the end."""
 
     edges: Float[Tensor, "feature edge"]  # ascending; of padding, infinite
     low: Float[Tensor, "feature bin"]  # values that a draw from the bin lies between:

@@ -19,7 +19,7 @@ MAX_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
 
 @dataclass(frozen=True)
 class BernoulliFeatures(FeatureLikelihood):
-    """A flag is 1 with probability sigmoid(logit); any other value costs `nats_unseen`."""
+    """A flag is 1 with probability sigmoid(logit); any other value costs `nats_unobserved`."""
 
     logit: FeatureValues
     nats_unobserved: Float[Tensor, " feature"]
@@ -169,7 +169,7 @@ class CountFeatures(FeatureLikelihood):
     nats_unobserved: Float[Tensor, " feature"]
 
     def log_prob(self, target: Tensor) -> FeatureValues:
-        """The negative binomial's log-probability; below zero, where none is, `nats_unseen`."""
+        """The negative binomial's log-probability; below zero, -`nats_unobserved`."""
         count = torch.expm1(target.clamp(0, MAX_LOG_MEAN))
         size, log_mean = self.size, self.log_mean
         log_sum = torch.logaddexp(torch.log(size), log_mean)

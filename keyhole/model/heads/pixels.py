@@ -44,8 +44,8 @@ class LogisticFeatures(FeatureLikelihood):
 
     def deviance(self, target: Tensor) -> FeatureValues:
         """Nats beyond those of a logistic around the level itself; an end level can cost none."""
-        here = torch.zeros((), device=target.device).expand_as(target)
-        perfect = self._log_mass(here, target)
+        away = torch.zeros((), device=target.device).expand_as(target)
+        perfect = self._log_mass(away, target)
         first, last = self._ends
         at_end = self._discrete & ((target <= first) | (target >= last))
         perfect = torch.where(at_end, 0.0, perfect)
