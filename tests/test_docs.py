@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import keyhole
-from keyhole.checks import Check
+from keyhole.checks import CHECKS
 from keyhole.cli import cli
 from keyhole.core.environment import DISTRIBUTION, install_command, version_of
 from keyhole.core.parts import kinds
@@ -135,8 +135,7 @@ def test_the_commands_in_the_readme_exist():
 
 def test_every_check_has_its_paragraph():
     page = (ROOT / "docs" / "checks.md").read_text()
-    for code, check in kinds("check").items():
-        assert issubclass(check, Check)
+    for code, check in CHECKS.items():
         assert f"## {code} {check.title}" in page
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from keyhole.autoencoder.width import WidthChoice, choose_width
-from keyhole.checks import Finding, TrainInfo, examine, gather
-from keyhole.checks.predict_collapse import predict_collapse
+from keyhole.checks import Finding, TrainInfo, examine, gather, predict_collapse
 from keyhole.core.environment import pass_work, threads_for
 from keyhole.core.layout import Shape, column_nats, row_nats
 from keyhole.core.outputs import Output, check_outputs
@@ -24,15 +23,14 @@ from keyhole.modalities.prepared import FitOptions, Parts, Prepared
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.modalities.rows.split import ReferenceSet, Split
 from keyhole.model.bottlenecks.base import AUTO, Bottleneck, with_width
-from keyhole.model.marginal import log_likelihood
-from keyhole.model.network import Network
+from keyhole.model.network import Network, log_likelihood
 from keyhole.model.priors import Prior
 from keyhole.store import Save
 from keyhole.training import History
 from keyhole.training.checkpoint import Checkpoint
 from keyhole.training.config import KL_WARM_UP, TrainingConfig, shorter
-from keyhole.training.goal import Reconstruction
 from keyhole.training.loop import Run, train
+from keyhole.training.objective import Reconstruction
 
 LEAST_ROWS = 2
 GRADIENT_NORM = 1.0  # per feature: the loss is a sum over features

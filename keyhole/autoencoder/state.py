@@ -18,8 +18,7 @@ from keyhole.errors import BundleError
 from keyhole.modalities import Modality
 from keyhole.modalities.prepared import Parts
 from keyhole.modalities.rows.split import FRESH, TRAINED, ReferenceSet
-from keyhole.model.bottlenecks.base import AUTO, with_width
-from keyhole.model.bottlenecks.deterministic import Identity
+from keyhole.model.bottlenecks.base import AUTO, Identity, with_width
 from keyhole.model.network import Network
 from keyhole.model.priors import Prior
 from keyhole.store import Bundle, record

@@ -13,9 +13,8 @@ from keyhole.core.robust import intrinsic_dimension
 from keyhole.modalities import Modality
 from keyhole.model.bottlenecks import Ordered
 from keyhole.training.corruptions import CorruptedBatch
-from keyhole.training.goal import Reconstruction
 from keyhole.training.loop import Run, train
-from keyhole.training.objective import sample_nats
+from keyhole.training.objective import Reconstruction, sample_nats
 
 MOST_START, LEAST_START = 64, 4
 LEAST_GAIN = 0.02  # of what the best width tells

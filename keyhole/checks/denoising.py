@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from keyhole.checks.base import Check, Finding
-from keyhole.checks.evidence import TrainInfo, gather
+from keyhole.checks.evidence import Finding, TrainInfo, check, gather
 from keyhole.core.environment import hash_of
 from keyhole.core.layout import Layout
 from keyhole.core.progress import clock, stage
@@ -29,14 +28,14 @@ from keyhole.model.network import Network
 from keyhole.training.corruptions import Recorrupted
 
 NET = "net"
-MOST_PIXELS = 400_000  # that filters are tried on: a few seconds each
+MAX_PIXELS = 400_000  # that filters are tried on: a few seconds each
 # Each is compared several times with fresh noise, whose error is a good part of the score; more
 # often if a corruption scores few pixels at a time.
-ROUNDS, MOST_ROUNDS, ENOUGH_SCORED = 2, 12, 20_000
+MIN_ROUNDS, MAX_ROUNDS, ENOUGH_SCORED = 2, 12, 20_000
 WINDOW = 256
 SHORT_S, SHORT_WINDOW = 30.0, 96  # if a time budget leaves less for the comparison
-LEAST_HELD_OUT = 2_000  # pixels; with fewer, all pixels are compared
-FEW_PIXELS = 20_000
+MIN_HELD_OUT = 2_000  # pixels; with fewer, all pixels are compared
+MIN_PIXELS = 20_000
 
 
 @dataclass(frozen=True)
@@ -133,17 +132,15 @@ def compare(
     blind = corruption.blind
     corruption = Recorrupted(filter=filter_of(dataset.noise)) if blind else corruption
     level = corruption.noisier if blind else 1.0
-    methods: dict[str, Denoise | Filtered] = {
-        NET: Denoise(network, net, 1, blind=blind, level=level)
-    }
+    methods: dict[str, Any] = {NET: Denoise(network, net, 1, blind=blind, level=level)}
     methods |= {name: Filtered(f, corruption.noisier) for name, f in FILTERS.items()}
     time_gone = clock().passing()
     images = _windows(dataset, seed, WINDOW if clock().left() > SHORT_S else SHORT_WINDOW)
-    held_out = _pixels(images, held_out=True) >= LEAST_HELD_OUT
+    held_out = _pixels(images, held_out=True) >= MIN_HELD_OUT
     errors: dict[str, list[float]] = {name: [] for name in methods}
     counts: list[int] = []
-    for round_ in range(MOST_ROUNDS):
-        if round_ >= ROUNDS and sum(counts) >= ENOUGH_SCORED:
+    for round_ in range(MAX_ROUNDS):
+        if round_ >= MIN_ROUNDS and sum(counts) >= ENOUGH_SCORED:
             break
         for image in images:
             if counts and time_gone() >= 1:
@@ -159,30 +156,28 @@ def compare(
 
 def _summary(errors: dict[str, list[float]], counts: list[int]) -> dict[str, Any]:
     """The mean error of each method, and the standard error of its difference from the net's."""
-    total = max(sum(counts), 1)
-    apart = {name: np.array(sums) - np.array(errors[NET]) for name, sums in errors.items()}
-    return {
-        "scores": {name: float(np.sum(sums)) / total for name, sums in errors.items()},
-        "standard_error": {
-            n: float(np.sqrt(len(d)) * d.std()) / total for n, d in apart.items() if n != NET
-        },
-    }
+    total, scores, standard_error = max(sum(counts), 1), {}, {}
+    for name, sums in errors.items():
+        scores[name] = float(np.sum(sums)) / total
+        if name != NET:
+            spread = (np.array(sums) - np.array(errors[NET])).std()
+            standard_error[name] = float(np.sqrt(len(sums)) * spread) / total
+    return {"scores": scores, "standard_error": standard_error}
 
 
 def _windows(dataset: ImageDataset, seed: int, side: int) -> list[ScaledImage]:
     """Windows with held-out blocks, spread over the images."""
     rng, windows, pixels = np.random.default_rng(seed), [], 0
     order = rng.permutation(len(dataset.images))
-    each = max(MOST_PIXELS // len(order), side**2 // 4)
+    each = max(MAX_PIXELS // len(order), side**2 // 4)
     for index in order:
         image = dataset.images[int(index)]
         fits = max(image.height, image.width) <= side
         for _ in range(1 if fits else max(1, each // side**2)):
-            y, x = (int(rng.integers(max(n - side, 0) + 1))
-                    for n in (image.height, image.width))  # fmt: skip
+            y, x = (int(rng.integers(max(n - side, 0) + 1)) for n in (image.height, image.width))
             windows.append(dataset.window(int(index), y, x, side))
             pixels += windows[-1].numbers.size
-        if pixels >= MOST_PIXELS:
+        if pixels >= MAX_PIXELS:
             break
     return windows
 
@@ -206,74 +201,50 @@ def _corrupted(
     return given, target, scored
 
 
-class WorseThanFilter(Check):
+@check("KH012", "a filter does better", DenoisingEvidence)
+def worse_than_filter(evidence: DenoisingEvidence) -> str | None:
     """A classical filter needs no training."""
-
-    kind = "KH012"
-    title = "a filter does better"
-    reads = DenoisingEvidence
-
-    def ask(self, evidence: DenoisingEvidence) -> str | None:
-        """The errors of the best filter and of the net."""
-        if evidence.ahead > 0:
-            return None
-        rival = evidence.rival
-        then = "the filter answers" if evidence.fallback else "fallback is off, so the net answers"
-        return (
-            f"{rival} has smaller errors on pixels that the net did not train on "
-            f"({evidence.scores[rival]:.4f} against {evidence.scores[NET]:.4f} noise variances); "
-            f"{then}. More images of the same kind, or more steps, help the net"
-        )
+    if evidence.ahead > 0:
+        return None
+    rival = evidence.rival
+    then = "the filter answers" if evidence.fallback else "fallback is off, so the net answers"
+    return (
+        f"{rival} has smaller errors on pixels that the net did not train on "
+        f"({evidence.scores[rival]:.4f} against {evidence.scores[NET]:.4f} noise variances); "
+        f"{then}. More images of the same kind, or more steps, help the net"
+    )
 
 
-class NeighboursShareNoise(Check):
-    """A blind spot needs independent noise."""
-
-    kind = "KH013"
-    title = "neighbours share noise"
-    reads = DenoisingEvidence
-
-    def ask(self, evidence: DenoisingEvidence) -> str | None:
-        """Correlated noise under a blind spot of one pixel."""
-        blind = evidence.corruption == "blind_spot" and not evidence.hides_neighbours
-        if not blind or not evidence.noise_is_correlated:
-            return None
-        return (
-            "a blind spot sees the noise of a pixel in its neighbours; leave the corruption to "
-            "the data, or hide neighbours too: BlindSpot(reach=[1, 1])"
-        )
+@check("KH013", "neighbours share noise", DenoisingEvidence)
+def neighbours_share_noise(evidence: DenoisingEvidence) -> str | None:
+    """A blind spot of one pixel needs independent noise."""
+    blind = evidence.corruption == "blind_spot" and not evidence.hides_neighbours
+    if not blind or not evidence.noise_is_correlated:
+        return None
+    return (
+        "a blind spot sees the noise of a pixel in its neighbours; leave the corruption to the "
+        "data, or hide neighbours too: BlindSpot(reach=[1, 1])"
+    )
 
 
-class FewPixels(Check):
+@check("KH014", "few pixels", DenoisingEvidence)
+def few_pixels(evidence: DenoisingEvidence) -> str | None:
     """From a small image a net learns that image."""
-
-    kind = "KH014"
-    title = "few pixels"
-    reads = DenoisingEvidence
-
-    def ask(self, evidence: DenoisingEvidence) -> str | None:
-        """The number of training pixels."""
-        if evidence.training_pixels >= FEW_PIXELS and evidence.held_out:
-            return None
-        return (
-            f"{evidence.training_pixels:,} pixels are little to learn from"
-            + ("" if evidence.held_out else ", and pixels of training had to be compared")
-            + "; more images of the same kind help"
-        )
+    if evidence.training_pixels >= MIN_PIXELS and evidence.held_out:
+        return None
+    compared = "" if evidence.held_out else ", and pixels of training had to be compared"
+    return (
+        f"{evidence.training_pixels:,} pixels are little to learn from{compared}; more images of "
+        "the same kind help"
+    )
 
 
-class ImagesLeftOut(Check):
+@check("KH016", "images were left out", DenoisingEvidence)
+def images_left_out(evidence: DenoisingEvidence) -> str | None:
     """A time budget may be too short to look at all images."""
-
-    kind = "KH016"
-    title = "images were left out"
-    reads = DenoisingEvidence
-
-    def ask(self, evidence: DenoisingEvidence) -> str | None:
-        """The number of images that were left out."""
-        if not evidence.left_out:
-            return None
-        return (
-            f"the time budget was too short to look at {evidence.left_out:,} more images, so "
-            "nothing was learned from them: give more time, or fewer or smaller images"
-        )
+    if not evidence.left_out:
+        return None
+    return (
+        f"the time budget was too short to look at {evidence.left_out:,} more images, so nothing "
+        "was learned from them: give more time, or fewer or smaller images"
+    )

@@ -115,8 +115,8 @@ def _detect_biopsies(out: str, report: str, seed: int, say: Say) -> None:
         f"{weight_count(model):,} weights")  # fmt: skip
     say("train",
         f"{model.model_.history.steps[-1]:,} steps in {time.monotonic() - began:.0f} s; masked "
-        f"values cost {evidence['guessed_nats']:.1f} nats a row (PCA-{WIDTH} "
-        f"{evidence['pca_guessed_nats']:.1f}, mean {evidence['mean_nats']:.1f})")  # fmt: skip
+        f"values cost {evidence['masked_nats']:.1f} nats a row (PCA-{WIDTH} "
+        f"{evidence['pca_masked_nats']:.1f}, mean {evidence['mean_nats']:.1f})")  # fmt: skip
     say.verdict(model)
     answer = detector.answer(test)
     _say_alarms(answer, truth, detector, say)

@@ -255,7 +255,7 @@ def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> lis
         lines.insert(-1, f"rules     {rules_in_words(table)}")
     for column in table.columns:
         visible = evidence["rebuilt_skill"].get(column.name)
-        masked = evidence["guessed_skill"].get(column.name)
+        masked = evidence["masked_skill"].get(column.name)
         explained = "" if visible is None else f"{visible:4.0%} ({masked:.0%})"
         lines.append(
             f"          {column.name:<24.24} {column.kind:<9} {explained:<12} "

@@ -7,7 +7,6 @@ one convolution, five members cost ten (measured, 28x28).
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from keyhole.core.layout import Shape
+
+State = Float[Tensor, "*lead batch wide"]  # of the same rows in all members, or of each member's
 
 
 class Linear(nn.Module):
@@ -34,64 +35,39 @@ class Linear(nn.Module):
 
 
 def to_features(shape: Shape, features: int) -> nn.Module:
-    """What leads from a decoder's state to one number a cell: nothing, where the state is that."""
+    """The map from a decoder's state to one number a feature; none where the state is that."""
     if shape.site and shape.wide == features:
         return nn.Identity()
     return Linear(shape.wide, features, shape.members)
 
 
-class Conv(nn.Module):
-    """A 3x3 convolution for each member; a stride of 2 halves the sides, rounded up."""
+class Convolution(nn.Module):
+    """A convolution for each member that halves the sides (3x3, rounded up) or doubles them.
 
-    def __init__(self, wide_in: int, wide_out: int, members: int = 1, stride: int = 1) -> None:
+    The one that doubles them (`up`) is transposed, 4x4, and cut to the size that is wanted.
+    """
+
+    def __init__(self, wide_in: int, wide_out: int, members: int, *, up: bool = False) -> None:
         super().__init__()
-        self.stride = stride
-        reach = 1 / math.sqrt(9 * wide_in)
-        shape = (members, wide_out, wide_in, 3, 3)
-        self.weight = nn.Parameter(torch.empty(shape).uniform_(-reach, reach))
-        self.bias = nn.Parameter(torch.zeros(members, wide_out))
-
-    def forward(
-        self, x: Float[Tensor, "member image wide_in h w"]
-    ) -> Float[Tensor, "member image wide_out a b"]:
-        """Each member's map of its own images."""
-
-        def one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-            return functional.conv2d(x, weight, bias, self.stride, padding=1)
-
-        return _each(one, x, self.weight, self.bias)
-
-
-class UpConv(nn.Module):
-    """A transposed 4x4 convolution that doubles the sides; cut to the size that is wanted."""
-
-    def __init__(self, wide_in: int, wide_out: int, members: int = 1) -> None:
-        super().__init__()
-        reach = 1 / math.sqrt(4 * wide_in)  # a fourth of the sixteen weights meets each pixel
-        shape = (members, wide_in, wide_out, 4, 4)
-        self.weight = nn.Parameter(torch.empty(shape).uniform_(-reach, reach))
+        self.convolve = functional.conv_transpose2d if up else functional.conv2d
+        shape = (wide_in, wide_out, 4, 4) if up else (wide_out, wide_in, 3, 3)
+        weights = 4 if up else 9  # that meet each pixel
+        reach = 1 / math.sqrt(weights * wide_in)
+        self.weight = nn.Parameter(torch.empty(members, *shape).uniform_(-reach, reach))
         self.bias = nn.Parameter(torch.zeros(members, wide_out))
 
     def forward(
         self, x: Float[Tensor, "member image wide_in h w"], size: tuple[int, int]
     ) -> Float[Tensor, "member image wide_out a b"]:
         """Each member's map of its own images, of this height and width."""
-
-        def one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-            return functional.conv_transpose2d(x, weight, bias, stride=2, padding=1)
-
-        return _each(one, x, self.weight, self.bias)[..., : size[0], : size[1]]
-
-
-def _each(one: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A map of each member's images by its own weights."""
-    if x.shape[0] == 1:
-        return one(x[0], weight[0], bias[0])[None]
-    return torch.stack([one(*parts) for parts in zip(x, weight, bias, strict=True)])
+        members = zip(x, self.weight, self.bias, strict=True)
+        images = [self.convolve(*parts, stride=2, padding=1) for parts in members]
+        stack = images[0][None] if len(images) == 1 else torch.stack(images)
+        return stack[..., : size[0], : size[1]]
 
 
 def to_images(
-    x: Float[Tensor, "*lead batch wide"], site: tuple[int, int], members: int
+    x: State, site: tuple[int, int], members: int
 ) -> Float[Tensor, "member image channel h w"]:
     """Flat states, pixel after pixel, as images; those of all samples behind each other."""
     x = x.expand(*x.shape[:-3], members, *x.shape[-2:])
@@ -99,9 +75,7 @@ def to_images(
     return x.movedim(-5, 0).flatten(1, -4)  # (M, sample * B, C, h, w)
 
 
-def to_states(
-    x: Float[Tensor, "member image channel h w"], lead: tuple[int, ...]
-) -> Float[Tensor, "*lead batch wide"]:
+def to_states(x: Float[Tensor, "member image channel h w"], lead: tuple[int, ...]) -> State:
     """The way back; `lead` is the (*sample, batch) of the states."""
     x = x.movedim(-3, -1).flatten(-3)  # (M, sample * B, h * w * C)
     return x.unflatten(1, lead).movedim(0, -3)  # (*sample, M, B, h * w * C)

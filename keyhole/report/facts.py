@@ -103,7 +103,7 @@ def comparisons(model: Model) -> list[Comparison]:
     evidence, mean = model.evidence, model.evidence.get("mean_nats")
     tables = []
     for title, text, key in (
-        ("Masked values", "predicted from the rest of the row", "guessed_nats"),
+        ("Masked values", "predicted from the rest of the row", "masked_nats"),
         ("Visible values", "reconstructed from the code of the whole row", "rebuilt_nats"),
     ):
         nats = {
@@ -127,12 +127,12 @@ def explained_variances(model: Model) -> tuple[list[ExplainedVariance], int]:
     """The columns that are predicted best from the others, and how many more there are."""
     evidence = model.evidence
     names = sorted(
-        evidence["guessed_skill"], key=lambda name: -(evidence["guessed_skill"][name] or 0)
+        evidence["masked_skill"], key=lambda name: -(evidence["masked_skill"][name] or 0)
     )
     lines = []
     for name in names[:MAX_EXPLAINED]:
         pairs = []
-        for kind in ("guessed_skill", "rebuilt_skill"):
+        for kind in ("masked_skill", "rebuilt_skill"):
             shares = [evidence[key].get(name) for key in (kind, f"pca_{kind}")]
             pairs.append((*map(percent, shares), *map(bar_length, shares)))
         lines.append(ExplainedVariance(plain(name), *pairs))

@@ -31,7 +31,7 @@ from keyhole.modalities.prepared import Parts
 from keyhole.modalities.tiles.noise import Noise
 from keyhole.modalities.tiles.source import DenoisingSchema, NoisyImages
 from keyhole.modalities.tiles.tiles import Tiles
-from keyhole.model.bottlenecks.deterministic import Identity
+from keyhole.model.bottlenecks.base import Identity
 from keyhole.model.heads import Head, Mixed
 from keyhole.model.nets.unet import UNet
 from keyhole.store import Bundle, record, wrap_errors

@@ -1,7 +1,7 @@
-"""A run's state on disk: one safetensors file, replaced whole, so that any kill leaves one.
+"""A run's state on disk: one safetensors file, replaced atomically, so that any kill leaves one.
 
-What is in it (weights, averages, optimiser moments, the step) and the seed decide every later
-step: a resumed run ends in the same bits as one that was never stopped.
+Its content (weights, averages, optimiser moments, the step) and the seed decide every later step:
+a resumed run ends in the same bits as one that was never stopped.
 """
 
 import json
@@ -27,7 +27,7 @@ EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class Note:
-    """What a checkpoint says beside its tensors; `fingerprint` is of data, settings and seed."""
+    """The metadata of a checkpoint; `fingerprint` is of data, settings and seed."""
 
     step: int
     seed: int
@@ -38,7 +38,7 @@ class Note:
 
 @dataclass
 class Checkpoint:
-    """Where a run keeps its state, and the fingerprint of data and settings it belongs to."""
+    """The file of a run's state, and the fingerprint of its data and settings."""
 
     path: str
     fingerprint: str
@@ -46,23 +46,19 @@ class Checkpoint:
     saved_at: float = 0.0
 
     def due(self) -> bool:
-        """True where the last save is long enough ago."""
+        """True if the last save is long enough ago."""
         return time.monotonic() - self.saved_at >= EVERY_S
 
     def save(self, step: int, tensors: dict[str, Tensor], history: History) -> None:
-        """Replace the file by the state after `step` steps.
-
-        Raises: FileError.
-        """
+        """Replace the file by the state after `step` steps. Raises: FileError."""
         note = json.dumps(asdict(Note(step, self.seed, self.fingerprint, _made_by(), history)))
         write_tensors(self.path, tensors, note)
         self.saved_at = time.monotonic()
 
     def load(self) -> tuple[int, dict[str, Tensor], History] | None:
-        """The saved step, tensors and history; None where there are none, or of another run.
+        """The saved step, tensors and history; None without a file, or if it is of another run.
 
-        A file that is there and cannot be used is said in a KeyholeWarning: the run starts again,
-        and will write over it.
+        A KeyholeWarning names a file that cannot be used: the run starts again and overwrites it.
         """
         self.saved_at = time.monotonic()
         try:
@@ -77,26 +73,20 @@ class Checkpoint:
             return self._not_used(f"it was made by {note.made_by}, this is {_made_by()}")
         return note.step, tensors, note.history
 
-    def _not_used(self, why: str) -> None:
-        said = f"checkpoint {self.path} is not used: {why}; training starts again"
-        warnings.warn(said, KeyholeWarning, stacklevel=2)
+    def _not_used(self, reason: str) -> None:
+        message = f"checkpoint {self.path} is not used: {reason}; training starts again"
+        warnings.warn(message, KeyholeWarning, stacklevel=2)
 
 
 def seed_for(random_state: Any, path: str | None) -> int:
-    """The seed of a fit: that of the checkpoint which it goes on from, where none was given.
+    """The seed of a fit; if none is given, that of the checkpoint that it goes on from.
 
-    Raises: SettingError for what is no seed.
+    Raises: SettingError for an invalid seed.
     """
-    seed = seed_of(path) if path and random_state is None else None
-    return seed_from(random_state) if seed is None else seed
-
-
-def seed_of(path: str) -> int | None:
-    """The seed of the run that left a checkpoint; None where there is none that can be read."""
-    try:
-        return _read(path)[0].seed
-    except (BundleError, OSError):
-        return None
+    if path and random_state is None:
+        with suppress(BundleError, OSError):
+            return _read(path)[0].seed
+    return seed_from(random_state)
 
 
 def _read(path: str) -> tuple[Note, dict[str, Tensor]]:
@@ -109,12 +99,12 @@ def _read(path: str) -> tuple[Note, dict[str, Tensor]]:
 
 
 def _made_by() -> str:
-    """Whose arithmetic the state is: another version could go on from it and end elsewhere."""
+    """The versions that wrote the state: another one could go on from it and end elsewhere."""
     return f"keyhole {__version__}, torch {torch.__version__}"
 
 
 def clear(path: str) -> None:
-    """Remove a checkpoint: the run is over and its model is kept elsewhere."""
+    """Remove a checkpoint: the run is over and its model is saved elsewhere."""
     with suppress(OSError):
         os.remove(path)
 
@@ -126,16 +116,14 @@ def state_of(
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, Tensor]:
     """Everything that later steps depend on, as named tensors."""
-    found = {f"now.{name}": tensor for name, tensor in network.state_dict().items()}
-    found |= {f"average.{name}": tensor for name, tensor in averaged.state_dict().items()}
-    found |= {f"best.{name}": tensor for name, tensor in best.items()}
-    for place, moments in optimizer.state_dict()["state"].items():
-        found |= {f"optimizer.{place}.{name}": moment for name, moment in moments.items()}
-    return found
+    states = {"now": network.state_dict(), "average": averaged.state_dict(), "best": best}
+    moments = optimizer.state_dict()["state"]
+    states |= {f"optimizer.{place}": tensors for place, tensors in moments.items()}
+    return {f"{part}.{name}": t for part, tensors in states.items() for name, t in tensors.items()}
 
 
 def _like(weight: Tensor, moment: Tensor) -> Tensor:
-    """A weight's moment in the weight's own memory order; a count of steps as it is."""
+    """A weight's moment in the weight's own memory order; a count of steps unchanged."""
     return torch.empty_like(weight).copy_(moment) if moment.shape == weight.shape else moment
 
 
@@ -146,27 +134,23 @@ def restore(
     best: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Put a saved state back in place.
+    """Load a saved state into a network, its average, its best weights and its optimiser.
 
-    Raises: BundleError where it is the state of another network.
+    Raises: BundleError for the state of another network.
     """
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {
-            name.removeprefix(prefix): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(prefix)
-        }
-
+    parts: dict[str, dict[str, Tensor]] = {"now": {}, "average": {}, "best": {}, "optimizer": {}}
     with wrap_errors("the checkpoint"):
-        network.load_state_dict(under("now."))
-        averaged.load_state_dict(under("average."))
-        best.update(under("best."))
+        for full_name, tensor in tensors.items():
+            part, _, name = full_name.partition(".")
+            parts[part][name] = tensor
+        network.load_state_dict(parts["now"])
+        averaged.load_state_dict(parts["average"])
+        best.update(parts["best"])
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in under("optimizer.").items():
-            place, _, moment = name.partition(".")
-            moments.setdefault(int(place), {})[moment] = tensor
+        for full_name, tensor in parts["optimizer"].items():
+            place, _, name = full_name.partition(".")
+            moments.setdefault(int(place), {})[name] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        for weight, held in optimizer.state.items():  # a fused step takes both in one order
-            held |= {n: _like(weight, moment) for n, moment in held.items()}
+        for weight, state in optimizer.state.items():  # a fused step takes both in one order
+            state |= {name: _like(weight, moment) for name, moment in state.items()}

@@ -1,12 +1,12 @@
 """Training config: steps, batch, speed; and the schedule by steps or by a time budget.
 
-With a budget every step reads the clock anew: on a machine that grows slower the schedule goes on
-faster, so that the learning rate has come down when the time is over. Nothing done before is
-changed: the share only grows, and the rate is at its peak until the end comes near (`rate_at`).
+With a budget every step reads the clock again: if the machine slows down, the schedule advances
+faster, so that the learning rate has decayed when the time is over. The share of the schedule only
+grows, and the rate stays at its peak until the end is near (`rate_at`).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 
@@ -15,44 +15,35 @@ from keyhole.core.progress import Clock
 from keyhole.errors import SettingError
 
 WARM_UP = 0.05  # share of the run: a warm-up counts steps, not epochs
-KL_WARM_UP = 0.2  # share of the run in which the price of a code rises to its own
+KL_WARM_UP = 0.2  # share of the run in which the KL weight rises to its full value
 STABLE, DECAY = 0.75, 0.2  # of a run with a time budget: when the rate goes down, how long
 FLOOR = 0.02  # the learning rate ends at this share of its peak
+EVALUATIONS = 30  # over the planned run
+PARTS = 10_000  # of a schedule that goes by time
+AFTER_PASSES = 24  # over held-out rows, for checks and calibration after training
+MIN_AFTER_S, AFTER_SHARE = 1.0, 0.05  # for what does not depend on rows
 
 
+@dataclass(eq=False, repr=False)
 class TrainingConfig(Described):
-    """Steps, batch and speed; None means: by the data.
+    """Steps, batch and speed; None: depends on the data.
 
-    `patience` is the number of evaluations without a better held-out loss before the run stops;
-    `time_budget_s` is wall time from the start of `fit` to the fitted model: the schedule goes by
-    the clock, so a run that is resumed, or repeated, ends in other bits. The
-    code's price rises from 0 over the first fifth of the run. `members` nets train side by
-    side: 3, or 5 folds below 1,000 rows.
+    With a `time_budget_s` the schedule follows the clock, so a run that is resumed, or repeated,
+    ends in other bits. The KL weight rises from 0 over the first fifth of the run.
     """
 
     family = "training"
     kind = "steps"
 
-    def __init__(
-        self,
-        steps: int | None = None,
-        *,
-        batch: int | None = None,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-4,
-        patience: int | None = 6,
-        time_budget_s: float | None = None,
-        members: int | None = None,
-        device: str = "auto",
-    ) -> None:
-        self.steps = steps
-        self.batch = batch
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.patience = patience
-        self.time_budget_s = time_budget_s
-        self.members = members
-        self.device = device
+    steps: int | None = None
+    _: KW_ONLY
+    batch: int | None = None  # rows of a step
+    learning_rate: float = 3e-3  # its peak
+    weight_decay: float = 1e-4
+    patience: int | None = 6  # evaluations without a better held-out loss before the run stops
+    time_budget_s: float | None = None  # wall time from the start of `fit` to the fitted model
+    members: int | None = None  # nets trained side by side; None: 3, or 5 folds below 1,000 rows
+    device: str = "auto"
 
     def check(self) -> None:
         """Raises: SettingError for a value that cannot be used."""
@@ -81,34 +72,30 @@ class TrainingConfig(Described):
         return 1.0 if step >= warm else (step + 1) / (warm + 1)
 
     def torch_device(self) -> torch.device:
-        """The device asked for; «auto» takes CUDA where there is one.
-
-        Raises: SettingError for a device that this machine does not have.
-        """
+        """The device asked for; "auto": CUDA if there is one. Raises: SettingError if not."""
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(self.device)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as fault:
-            said = str(fault).splitlines()[0]
-            raise SettingError(f"device={self.device!r} cannot be used here: {said}") from fault
+            reason = str(fault).splitlines()[0]
+            raise SettingError(f"device={self.device!r} cannot be used here: {reason}") from fault
         return device
 
 
 def shorter(training: TrainingConfig, rows: int) -> TrainingConfig:
-    """A plan of half the steps: for a run that only compares widths."""
-    found = TrainingConfig(**training.get_params())
-    found.steps = max(1, training.steps_for(rows) // 2)
-    return found
+    """The config with half the steps: for a run that only compares widths."""
+    steps = max(1, training.steps_for(rows) // 2)
+    return TrainingConfig(**training.get_params()).set_params(steps=steps)
 
 
 def rate_at(step: int, steps: int, *, timed: bool = False) -> float:
     """The share of the peak learning rate at a step: linear warm-up, then a half cosine.
 
-    `timed`: where a clock ends the run it stays at its peak for three quarters, goes down by the
-    root of what is gone of the next fifth (Hägele et al. 2024, arXiv:2405.18392), and stays at its
-    floor. Whenever a machine grows slower, the steps done were those of the schedule that is left.
+    `timed`: where a clock ends the run it stays at its peak for three quarters, decays with the
+    square root of time over the next fifth (Hägele et al. 2024, arXiv:2405.18392), and stays at
+    its floor. So a machine may slow down: the steps done fit the schedule that is left.
     """
     warm = max(1, round(WARM_UP * steps))
     if step < warm:
@@ -120,25 +107,18 @@ def rate_at(step: int, steps: int, *, timed: bool = False) -> float:
     return FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-EVALUATIONS = 30  # over the planned run
-PARTS = 10_000  # of a schedule that goes by time
-AFTER_PASSES = 24  # over held-out rows: settling, checks and calibration after training
-LEAST_AFTER_S, AFTER_SHARE = 1.0, 0.05  # and what does not depend on rows
-
-
 @dataclass
 class Pace:
-    """`at(step)` of `parts`; `most` steps, by time too where the clock has a budget.
+    """The progress of a schedule: `at(step)` of `parts`, by time too if the clock has a budget.
 
-    `judged` is how many held-out rows are judged after training; `row_s` is what a pass over one
-    of them takes, and `evaluation_s` what an evaluation takes, as the last one measured it.
+    `most` is the number of steps, `judged` that of held-out rows that are judged after training.
     """
 
     clock: Clock
     most: int
     judged: int
-    row_s: float = 0.0
-    evaluation_s: float = 0.0
+    row_s: float = 0.0  # for a pass over a held-out row, by the last evaluation
+    evaluation_s: float = 0.0  # for the last evaluation
     began: float = 0.0  # seconds left of the budget when the run began
     evaluated: float = 0.0  # seconds left of it after the last evaluation
     furthest: int = 0
@@ -146,20 +126,20 @@ class Pace:
 
     @property
     def timed(self) -> bool:
-        """True where a budget ends the run."""
+        """True if a budget ends the run."""
         return self.clock.budget_s is not None
 
     @property
     def parts(self) -> int:
-        """What `at` goes up to."""
+        """The end of the schedule."""
         return PARTS if self.timed else self.most
 
     def start(self) -> None:
-        """Training begins now."""
+        """Note that training begins now."""
         self.began = self.evaluated = self.clock.left()
 
     def at(self, step: int) -> int:
-        """How far the schedule is before this step; `parts` where it is over."""
+        """How far the schedule is before this step; `parts` when it is over."""
         if not self.timed:
             return step
         limit = max(self.began - self.after(), 1e-9)
@@ -169,37 +149,37 @@ class Pace:
         return self.furthest
 
     def end_of_step(self, at: int) -> int:
-        """How far the schedule will be when a step that begins there has ended, by the last one.
+        """How far the schedule will be after a step that takes as long as the last one.
 
-        Where steps take long the last of them would else begin before the rate has come down.
+        Otherwise, if steps take long, the last of them would begin before the rate has decayed.
         """
         return min(at + self.stride, PARTS) if self.timed else at
 
     def due(self, before: int, now: int) -> bool:
-        """True where an evaluation is due between two places of the schedule.
+        """True if an evaluation is due between two positions of the schedule.
 
         With a budget at most a fifth of the time goes to evaluations.
         """
         every = max(1, self.parts // EVALUATIONS)
         if not self.timed:
             return now // every > before // every
-        least = max(self.began / EVALUATIONS, 4 * self.evaluation_s)
-        return self.evaluated - self.clock.left() >= least
+        interval = max(self.began / EVALUATIONS, 4 * self.evaluation_s)
+        return self.evaluated - self.clock.left() >= interval
 
     def measured(self, evaluation_s: float, rows: int) -> None:
-        """An evaluation of so many rows has just taken these seconds."""
+        """Note that an evaluation of these rows has just taken these seconds."""
         self.evaluation_s, self.row_s = evaluation_s, evaluation_s / max(rows, 1)
         self.evaluated = self.clock.left()
 
     def after(self) -> float:
-        """The seconds that are kept for the last evaluation and for what follows training."""
+        """The seconds reserved for the last evaluation and for what follows training."""
         budget = self.clock.budget_s or 0.0
-        fixed = max(AFTER_SHARE * budget, min(LEAST_AFTER_S, budget / 4))
+        fixed = max(AFTER_SHARE * budget, min(MIN_AFTER_S, budget / 4))
         fixed += self.clock.reserved_s() + self.evaluation_s
         return fixed + AFTER_PASSES * self.judged * self.row_s
 
     def planned(self, step: int) -> int:
-        """The steps that the run will have, as far as can be told now."""
+        """The expected number of steps of the run."""
         if not self.timed:
             return self.most
         return max(step, round(step * PARTS / max(self.furthest, 1)), 1)

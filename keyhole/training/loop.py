@@ -15,7 +15,7 @@ from keyhole.model.layers import move_average
 from keyhole.model.priors.base import StepLoss
 from keyhole.training.checkpoint import Checkpoint, restore, state_of
 from keyhole.training.config import KL_WARM_UP, Pace, TrainingConfig, rate_at
-from keyhole.training.goal import Goal, OwnLoss
+from keyhole.training.objective import Goal, OwnLoss
 
 # The running average of the weights spans about the last ninth of the steps so far:
 # polynomial-decay averaging (Shamir and Zhang 2013, eta = 8).
@@ -28,7 +28,7 @@ G = TypeVar("G", bound=Goal)
 
 @dataclass
 class Run(Generic[G]):
-    """One training run: `loop` goes through it from the first step, or from where it was left.
+    """One training run: `loop` trains from the first step, or from the checkpoint's.
 
     `gradient_norm` is the largest norm of a step's gradient; `judged` the number of held-out rows
     that are judged after training.
@@ -49,7 +49,7 @@ class Run(Generic[G]):
         self.network.to(self.device)
         self.averaged = deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            _groups(self.network, self.training.weight_decay),
+            _parameter_groups(self.network, self.training.weight_decay),
             lr=self.training.learning_rate,
             betas=(0.9, 0.99),
             fused=True,
@@ -57,7 +57,7 @@ class Run(Generic[G]):
         self.pace = Pace(clock(), 1, self.judged)
 
     def loop(self) -> History:
-        """Train to the end of the plan, or until nothing is gained any more."""
+        """Train to the end of the plan, or until the held-out loss stops falling."""
         self.pace.start()
         step = self._resume()
         began, losses = time.monotonic(), torch.zeros((), device=self.device)
@@ -92,7 +92,7 @@ class Run(Generic[G]):
         return 3 * counter.get_total_flops() / 2  # an operation counts as two
 
     def _resume(self) -> int:
-        """The step to go on from, and a plan: from the checkpoint where there is one."""
+        """The step to go on from, after planning the run or loading its checkpoint."""
         saved = self.checkpoint.load() if self.checkpoint is not None else None
         if saved is not None:
             step, tensors, self.history = saved
@@ -109,10 +109,10 @@ class Run(Generic[G]):
         return 0
 
     def _planned(self) -> tuple[int, float]:
-        """The number of steps and the seconds they will take, from a few steps on a copy."""
+        """The number of steps and the seconds they will take, from a few steps that are undone."""
         steps = self.pace.most = self._most()
-        now, moments = deepcopy(self.network.state_dict()), self.optimizer.state_dict()
-        averages = deepcopy(self.averaged.state_dict())
+        modules = (self.network, self.averaged, self.optimizer)
+        before = [deepcopy(module.state_dict()) for module in modules]
         began = time.monotonic()
         self._step(0, 0)
         first, began = time.monotonic() - began, time.monotonic()
@@ -121,18 +121,17 @@ class Run(Generic[G]):
             trial = min(trial, max(int(self.pace.began / first / 50), 0))
         for step in range(trial):
             self._step(step, step)
-        a_step = (time.monotonic() - began) / trial if trial else first
-        self.network.load_state_dict(now)
-        self.averaged.load_state_dict(averages)
-        self.optimizer.load_state_dict(moments)
-        if self.pace.timed:
-            self.history.wanted = self.training.steps_for(self.goal.rows)
-            left = max(self.pace.clock.left() - self.pace.after(), 0.0)
-            return max(1, min(steps, int(0.9 * left / a_step))), min(left, steps * a_step)
-        return steps, steps * a_step * 1.1
+        step_s = (time.monotonic() - began) / trial if trial else first
+        for module, state in zip(modules, before, strict=True):
+            module.load_state_dict(state)
+        if not self.pace.timed:
+            return steps, steps * step_s * 1.1
+        self.history.wanted = self.training.steps_for(self.goal.rows)
+        left = max(self.pace.clock.left() - self.pace.after(), 0.0)
+        return max(1, min(steps, int(0.9 * left / step_s))), min(left, steps * step_s)
 
     def _most(self) -> int:
-        """The steps that the plan asks for; with a budget alone, as many as there is time for."""
+        """The number of steps in the config; with a budget alone, any number."""
         timed = self.pace.timed and self.training.steps is None
         return ENDLESS if timed else self.training.steps_for(self.goal.rows)
 
@@ -152,10 +151,9 @@ class Run(Generic[G]):
         return loss.detach() / losses.shape[0]
 
     def _rate(self, at: int) -> float:
-        """The learning rate where the schedule is so far."""
+        """The learning rate at this position of the schedule."""
         at = self.pace.end_of_step(at)
-        share = rate_at(at, self.pace.parts, timed=self.pace.timed)
-        return self.training.learning_rate * share
+        return self.training.learning_rate * rate_at(at, self.pace.parts, timed=self.pace.timed)
 
     @torch.no_grad()
     def _evaluate(self, step: int, loss: float | None) -> None:
@@ -168,9 +166,7 @@ class Run(Generic[G]):
             self._explain_failure(step)
         past = self.history.held_out
         if not past or held_out < min(past):
-            self.best = {
-                name: tensor.clone() for name, tensor in self.averaged.state_dict().items()
-            }
+            self.best = {name: t.clone() for name, t in self.averaged.state_dict().items()}
             self.history.best_step = step
         rate = self.optimizer.param_groups[0]["lr"] if step else self._rate(0)
         self.history.add(step, loss, held_out, rate)
@@ -178,13 +174,13 @@ class Run(Generic[G]):
         if patience is None or not step or len(past) <= patience:
             return
         if self.goal.warms_up and step <= warm:
-            return  # what is gained or lost there is the penalty's doing
+            return  # the loss changes with the KL weight there
         if min(past[-patience:]) > min(past[:-patience]):
             self.history.ended = f"no better for {patience} evaluations"
 
     @torch.no_grad()
     def _explain_failure(self, step: int) -> None:
-        """Raises: FitError that tells the steps it fell in, and what to look at."""
+        """Raises: FitError that names the steps, and what to look at."""
         before = self.history.steps[-1] if self.history.steps else 0
         self.network.load_state_dict(self.best)
         raise FitError(
@@ -202,35 +198,27 @@ class Run(Generic[G]):
         left = seconds / done * (self.history.planned - step) if done else 0.0
         left = min(left, max(self.pace.clock.left() - self.pace.after(), 0.0))
         history = self.history
-        self.on_evaluate(
-            Event(
-                step,
-                step if history.ended else history.planned,
-                history.loss[-1],
-                history.held_out[-1],
-                history.rate[-1],
-                seconds,
-                left,
-                note,
-            )
-        )
+        steps = step if history.ended else history.planned
+        losses = (history.loss[-1], history.held_out[-1])
+        self.on_evaluate(Event(step, steps, *losses, history.rate[-1], seconds, left, note))
 
 
 def train(run: Run[G]) -> History:
     """Train the network of a run, to its best averaged weights.
 
-    Raises: FitError where the loss is lost or memory ends, and says what was saved.
+    Raises: FitError if the loss is not a number, or if memory runs out: it names what was saved.
     """
     try:
         with threads_for(run.step_work()):
             return run.loop()
     except (MemoryError, RuntimeError) as fault:
-        if isinstance(fault, MemoryError) or "memory" in str(fault):
-            raise FitError(
-                f"memory ran out at batch={run.goal.batch}; {_left_behind(run)}; try a smaller "
-                "batch"
-            ) from fault
-        raise
+        if not isinstance(fault, MemoryError) and "memory" not in str(fault):
+            raise
+        saved = "nothing was kept"
+        if run.checkpoint is not None and run.history.steps:
+            saved = f"kept in {run.checkpoint.path}: the same command goes on from there"
+        message = f"memory ran out at batch={run.goal.batch}; {saved}; try a smaller batch"
+        raise FitError(message) from fault
 
 
 def train_by(network: nn.Module, loss: StepLoss, steps: int, learning_rate: float) -> None:
@@ -239,17 +227,10 @@ def train_by(network: nn.Module, loss: StepLoss, steps: int, learning_rate: floa
     train(Run(network, OwnLoss(loss), training, lambda event: None))
 
 
-def _left_behind(run: Run[G]) -> str:
-    if run.checkpoint is None or not run.history.steps:
-        return "nothing was kept"
-    return f"kept in {run.checkpoint.path}: the same command goes on from there"
-
-
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Weights decay; biases, scales and embeddings do not."""
-    named = list(network.named_parameters())
-    decayed = [weight for name, weight in named if name.endswith("weight")]
-    rest = [weight for name, weight in named if not name.endswith("weight")]
-    return [
-        {"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0},
-    ]  # fmt: skip
+    weights, others = [], []
+    for name, parameter in network.named_parameters():
+        (weights if name.endswith("weight") else others).append(parameter)
+    decayed: dict[str, object] = {"params": weights, "weight_decay": weight_decay}
+    return [decayed, {"params": others, "weight_decay": 0.0}]

@@ -1,14 +1,49 @@
-"""The only loss: nats per row, summed over cells, averaged over the batch, nowhere else."""
+"""What a training run minimises: a loss that is a pure function of seed and step.
+
+The loss of autoencoders is nats per row, summed over features, averaged over the batch, nowhere
+else.
+"""
 
 import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from keyhole.core.environment import hash_of
+from keyhole.core.layout import Layout
 from keyhole.core.records import Batch, Pass
+from keyhole.modalities.prepared import Feed
 from keyhole.model.network import Network
-from keyhole.training.corruptions.base import CorruptedBatch
+from keyhole.model.priors.base import StepLoss
+from keyhole.training.corruptions.base import CorruptedBatch, Corruption
+
+
+class Goal(ABC):
+    """What a run minimises: the loss of each step, and that of held-out data.
+
+    `rows` is the number of training rows, `batch` that of a step; `warms_up`: a part of the loss
+    rises at first, so no step of that time is the best.
+    """
+
+    rows: int
+    batch: int
+    held_out_rows: int = 0
+    warms_up: bool = False
+
+    @abstractmethod
+    def loss(self, network: nn.Module, step: int, penalty: float) -> Float[Tensor, " member"]:
+        """The loss of a step; `penalty` is the share of the code's cost that counts there."""
+
+    @abstractmethod
+    def held_out(self, network: nn.Module) -> Float[Tensor, ""]:
+        """The loss on held-out data, under the same noise at every evaluation."""
+
+    def cause(self, network: nn.Module, step: int) -> str:
+        """What to look at if the loss of a step is not a number, to complete a sentence."""
+        return ""
 
 
 def objective(
@@ -17,9 +52,9 @@ def objective(
     generator: Generator | None = None,
     penalty: float = 1.0,
 ) -> Float[Tensor, " member"]:
-    """Each member's loss in nats per row: what the scored cells cost, and what the code costs.
+    """Each member's loss in nats per row: that of the counted features, and that of the code.
 
-    `price` weighs the code's cost while a run warms up. Several samples with a `log_ratio` make
+    `penalty` weighs the code's cost while a run warms up. Several samples with a `log_ratio` make
     the importance-weighted bound (Burda et al. 2016, eq. 8), one the evidence bound; samples
     without it (prefixes of ordered codes) are averaged.
     """
@@ -32,12 +67,12 @@ def objective(
 
 
 def sample_nats(passed: Pass, corrupted: CorruptedBatch) -> Float[Tensor, "sample member batch"]:
-    """The scored cells' negative log-likelihood of each row under each code sample.
+    """The negative log-likelihood of each row's counted features under each code sample.
 
-    An unscored cell counts zero even where its log-probability is not a number.
+    A feature of weight 0 adds nothing even if its log-probability is not a number.
     """
     log_prob = passed.likelihood.log_prob(corrupted.target)  # (S, M, B, feature)
-    if bool((corrupted.loss_weight == 1).all()):  # spares two passes over every sample's cells
+    if bool((corrupted.loss_weight == 1).all()):  # saves two passes over every sample
         return -log_prob.sum(-1)
     counted = torch.where(corrupted.loss_weight > 0, -log_prob * corrupted.loss_weight, 0.0)
     return counted.sum(-1)
@@ -48,3 +83,74 @@ def weighted_mean(nats: Float[Tensor, "member batch"], batch: Batch) -> Float[Te
     if batch.weight is None:
         return nats.mean(-1)
     return (nats * batch.weight).sum(-1) / batch.weight.sum(-1).clamp(min=1e-12)
+
+
+@dataclass
+class Reconstruction(Goal):
+    """The one loss of autoencoders: rebuild the rows of a feed from corrupted ones."""
+
+    feed: Feed
+    stopping: Batch  # held-out rows with a member axis
+    corruption: Corruption
+    layout: Layout
+    batch: int
+    seed: int
+    warms_up: bool
+
+    def __post_init__(self) -> None:
+        self.rows = self.feed.rows
+        self.held_out_rows = self.stopping.observed.shape[-2]
+        self.steps_a_pool = max(1, 2 * self.rows // max(self.feed.pools, 1) // self.batch)
+        # The same masked values at every evaluation, so that evaluations can be compared.
+        noise = Generator().manual_seed(hash_of(self.seed, -1))
+        self.corrupted = self.corruption.corrupt(self.stopping, self.layout, noise)
+
+    def loss(self, network: nn.Module, step: int, penalty: float) -> Float[Tensor, " member"]:
+        """Nats per row of each member; members are independent."""
+        corrupted, generator = self._corrupted(network, step)
+        return objective(network, corrupted, generator, penalty)  # pyright: ignore
+
+    def held_out(self, network: nn.Module) -> Float[Tensor, ""]:
+        """Nats per row with the full cost of the code, so that evaluations can be compared."""
+        noise = Generator().manual_seed(hash_of(self.seed, -2))
+        return objective(network, self.held_out_on(network), noise).mean()  # pyright: ignore
+
+    def held_out_on(self, network: nn.Module) -> CorruptedBatch:
+        """The corrupted held-out rows on the network's device."""
+        return _moved(self.corrupted, network)
+
+    def cause(self, network: nn.Module, step: int) -> str:
+        """The column that costs most in the batch of this step."""
+        corrupted, _ = self._corrupted(network, step)
+        log_prob = network(corrupted.input).likelihood.log_prob(corrupted.target)
+        nats = torch.where(corrupted.loss_weight > 0, -log_prob, 0.0).nan_to_num(nan=torch.inf)
+        worst = self.layout.slots[int(nats.amax((0, 1, 2)).argmax())]
+        return f"column {worst.column!r} costs most in that batch: look at it, or "
+
+    def _corrupted(self, network: nn.Module, step: int) -> tuple[CorruptedBatch, Generator]:
+        batch, generator = self.feed.batch(step, self.batch, self.steps_a_pool)
+        return _moved(self.corruption.corrupt(batch, self.layout, generator), network), generator
+
+
+@dataclass
+class OwnLoss(Goal):
+    """A loss that a network brings along, as a prior over codes does."""
+
+    step_loss: StepLoss
+    rows: int = 0
+    batch: int = 0
+
+    def loss(self, network: nn.Module, step: int, penalty: float) -> Float[Tensor, " member"]:
+        """The loss of a step, as one member's."""
+        return self.step_loss(network, step)[None]
+
+    def held_out(self, network: nn.Module) -> Float[Tensor, ""]:
+        """The loss of held-out data, which is step -1."""
+        return self.step_loss(network, -1)
+
+
+def _moved(corrupted: CorruptedBatch, network: nn.Module) -> CorruptedBatch:
+    """The batch on the network's device."""
+    device = next(network.parameters()).device
+    target, weight = corrupted.target.to(device), corrupted.loss_weight.to(device)
+    return CorruptedBatch(corrupted.input.to(device), target, weight)

@@ -196,7 +196,7 @@ def test_a_page_without_rows_tells_of_the_model_alone(model):
     read = Read(render(model, None))
     assert "canvas" not in read.tags
     assert "What held-out rows cost" in read.text
-    assert f"{model.model_.evidence['guessed_nats']:,.2f}".replace("-", "−") in read.text
+    assert f"{model.model_.evidence['masked_nats']:,.2f}".replace("-", "−") in read.text
     assert model.model_.fingerprint in read.text
     assert model.findings_[0].code in read.text
 

@@ -38,7 +38,7 @@ def test_a_column_predicted_worse_than_its_mean_is_named_and_the_verdict_counts_
     assert len(texts) == 1
     assert texts[0].startswith("'wild' (-")
     assert model.verdict_.startswith("learned except 1 of 6 columns: ")
-    assert model.model_.evidence["guessed_skill"]["wild"] < -0.05
+    assert model.model_.evidence["masked_skill"]["wild"] < -0.05
 
 
 def test_of_counts_that_nothing_tells_no_model_claims_a_skill_or_lacks_one(rng):
@@ -46,5 +46,5 @@ def test_of_counts_that_nothing_tells_no_model_claims_a_skill_or_lacks_one(rng):
     model = Autoencoder(training=TrainingConfig(200), random_state=0).fit(
         pd.DataFrame(counts).add_prefix("n")
     )
-    for kind in ("guessed_skill", "pca_guessed_skill"):
+    for kind in ("masked_skill", "pca_masked_skill"):
         assert all(-0.1 < skill < 0.05 for skill in model.model_.evidence[kind].values())

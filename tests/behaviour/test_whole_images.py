@@ -50,7 +50,7 @@ def test_an_array_of_images_becomes_codes_and_comes_back_as_images(fitted):
 
 
 def test_a_net_for_images_guesses_hidden_patches_better_than_pca_does(fitted):
-    assert fitted.model_.evidence["guessed_nats"] < fitted.model_.evidence["pca_guessed_nats"]
+    assert fitted.model_.evidence["masked_nats"] < fitted.model_.evidence["pca_masked_nats"]
 
 
 def test_colour_images_of_odd_sizes_keep_their_shape(rng):

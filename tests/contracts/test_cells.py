@@ -313,7 +313,7 @@ def test_levels_sum_to_one_and_follow_the_softmax_of_their_logits():
 
 
 def test_levels_beyond_the_logits_share_one_and_still_sum_to_one(monkeypatch):
-    monkeypatch.setattr(categorical, "MOST_LOGITS", 2)
+    monkeypatch.setattr(categorical, "MAX_LOGITS", 2)
     cells = features_of("categorical")
     prob = [cells.log_prob(level(code)).exp()[0, 0, :, 0] for code in range(1, 5)]
     torch.testing.assert_close(torch.stack(prob).sum(0), torch.ones(BATCH))

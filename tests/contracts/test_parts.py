@@ -10,9 +10,10 @@ import pytest
 import torch
 from sklearn.base import clone
 
-import keyhole.checks
 import keyhole.model.priors  # noqa: F401  (registers its kinds, as the one above)
 from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.checks import CHECKS
+from keyhole.checks.evidence import check as register
 from keyhole.core.layout import Layout, Shape, Slot, pixels
 from keyhole.core.parts import Described, build, copy, kinds, parse
 from keyhole.core.records import Batch
@@ -20,7 +21,7 @@ from keyhole.data.opening import random_access
 from keyhole.errors import BundleError, SettingError
 from keyhole.modalities import Schema
 from keyhole.model.heads import Mixed
-from keyhole.model.heads.mixed import CONTINUOUS
+from keyhole.model.heads.base import CONTINUOUS
 from keyhole.training import TrainingConfig
 
 ROWS = 6
@@ -42,7 +43,7 @@ LAYOUT = Layout.of(
 FRESH = [  # families whose kinds are made without arguments
     (family, kind)
     for family in (
-        "bottleneck", "net", "head", "corruption", "check", "training", "schema", "cells", "prior"
+        "bottleneck", "net", "head", "corruption", "training", "schema", "cells", "prior"
     )
     for kind in sorted(kinds(family))
 ]  # fmt: skip
@@ -285,13 +286,19 @@ def test_a_corruption_of_images_is_refused_on_a_table_with_that_reason(kind):
         made("corruption", kind).corrupt(batch_of(), LAYOUT, torch.Generator())
 
 
-@pytest.mark.parametrize("kind", sorted(kinds("check")))
-def test_a_check_has_a_code_a_title_and_a_docstring(kind):
-    check = made("check", kind)
-    assert check.kind.startswith("KH")
-    assert len(check.kind) == 5
+@pytest.mark.parametrize("code", sorted(CHECKS))
+def test_a_check_has_a_code_a_title_and_a_docstring(code):
+    check = CHECKS[code]
+    assert check.code == code
+    assert code.startswith("KH")
+    assert len(code) == 5
     assert check.title
-    assert check.__doc__
+    assert check.ask.__doc__
+
+
+def test_a_code_is_given_to_one_check():
+    with pytest.raises(TypeError, match="two checks have the code 'KH001'"):
+        register("KH001", "again", object)(lambda evidence: None)
 
 
 def frame(rows=40):

@@ -16,13 +16,13 @@ from keyhole.core.records import Batch
 from keyhole.data.images import Image
 from keyhole.modalities.tiles.filters import filled
 from keyhole.modalities.tiles.source import HALO, NoiseScaler
-from keyhole.model.nets.unet import MOST_SCALES, UNet
+from keyhole.model.nets.unet import MAX_SCALES, UNet
 from keyhole.model.network import Network
 
 TILE = 256  # pixels of a side, without the margin
 PASS_FEATURES = 1 << 20  # of small images that go through together, margins counted
 NEAR = 4  # pixels to each side that show how good predictions are
-ALIGNED = 2 ** (MOST_SCALES - 1)
+ALIGNED = 2 ** (MAX_SCALES - 1)
 FILTER_TILE, FILTER_MARGIN = 2_048, 64  # an image up to this side is filtered whole
 
 

@@ -1,20 +1,10 @@
 """Bottlenecks: one file each; an import line here registers it everywhere."""
 
-from keyhole.model.bottlenecks.base import Bottleneck
-from keyhole.model.bottlenecks.deterministic import L1, Contractive, Ordered, Plain, TopK
+from keyhole.model.bottlenecks.base import L1, Bottleneck, Contractive, Ordered, Plain, TopK
 from keyhole.model.bottlenecks.quantised import FSQ, ResidualVQ
 from keyhole.model.bottlenecks.stochastic import MMD, Hyperspherical, Variational
 
 __all__ = [
-    "FSQ",
-    "L1",
-    "MMD",
-    "Bottleneck",
-    "Contractive",
-    "Hyperspherical",
-    "Ordered",
-    "Plain",
-    "ResidualVQ",
-    "TopK",
-    "Variational",
+    "FSQ", "L1", "MMD", "Bottleneck", "Contractive", "Hyperspherical", "Ordered", "Plain",
+    "ResidualVQ", "TopK", "Variational",
 ]  # fmt: skip

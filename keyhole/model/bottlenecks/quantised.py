@@ -1,8 +1,9 @@
 """Bottlenecks with discrete codes: finite scalar and residual vector quantisation."""
 
 import math
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,13 +12,16 @@ from torch import Generator, Tensor, nn
 from keyhole.core.layout import Shape
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
-from keyhole.model.bottlenecks.base import Bottleneck
-from keyhole.model.layers import Linear
+from keyhole.model.bottlenecks.base import Bottleneck, Codes
+from keyhole.model.layers import Linear, State
 
-MOST_CODES = 4_096  # whose use is counted together; beyond, each dimension's alone
-SHARP = 4.0  # of the soft count, in steps between values
+MAX_JOINT_CODES = 4_096  # whose use is counted together; beyond, each dimension's alone
+SHARPNESS = 4.0  # of the soft count, in steps between values
+BEAM = 64  # partial sums that are kept while the nearest sum of codewords is searched
+MAX_DISTANCES = 1 << 22  # distances at once
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class FSQ(Bottleneck):
     """Each dimension is squashed and rounded to one of `levels` values (one a dimension, or all).
 
@@ -29,66 +33,48 @@ class FSQ(Bottleneck):
     purpose = "discrete codes: compression, tokens, counting"
     formula = "z = (floor(L sigmoid(W h + b)) + 1/2) 2 / L - 1, straight through"
     source = "Mentzer et al. 2024, eq. 1; usage: Yu et al. 2024, eq. 5"
+    weights = ("usage",)
 
-    def __init__(
-        self,
-        width: int | Literal["auto"] | None = None,
-        *,
-        levels: int | list[int] = 5,
-        usage: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.width = width
-        self.levels = levels
-        self.usage = usage
+    levels: int | list[int] = 5
+    usage: float = 1.0
 
     def check(self) -> None:
-        """Raises: SettingError for fewer than two values, or a price below zero."""
+        """Raises: SettingError for an invalid number of values or weight."""
         for levels in self.levels if isinstance(self.levels, list) else [self.levels]:
             if isinstance(levels, bool) or not isinstance(levels, int) or not 2 <= levels <= 1_024:
                 raise SettingError(f"levels={self.levels!r:.40}: give from 2 to 1,024 values")
-        if not 0 <= self.usage < math.inf:
-            raise SettingError(f"usage={self.usage!r}: it must be zero or above")
-        held: Any = self.width
-        if isinstance(self.levels, list) and held not in (None, len(self.levels)):
-            raise SettingError(f"width={held!r}: levels={self.levels!r} are {len(self.levels)}")
+        super().check()
+        width: Any = self.width
+        if isinstance(self.levels, list) and width not in (None, len(self.levels)):
+            raise SettingError(f"width={width!r}: levels={self.levels!r} are {len(self.levels)}")
 
     def bind(self, shape: Shape) -> Shape:
         """Make the map to the code."""
         self.check()
-        listed = isinstance(self.levels, list)
-        wide = len(self.levels) if listed else self.width_for(shape)  # pyright: ignore
-        self.to_code = Linear(shape.wide, wide, shape.members)
-        counts = self.levels if listed else [self.levels] * wide
+        levels = self.levels
+        counts = levels if isinstance(levels, list) else [levels] * self.width_for(shape)
+        self.to_code = Linear(shape.wide, len(counts), shape.members)
         self.register_buffer("counts", torch.tensor(counts, dtype=torch.float32), False)
-        return shape.widened(wide)
+        return shape.widened(len(counts))
 
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
+    def forward(self, state: State, generator: Generator | None = None) -> Code:
         """The rounded code, the same with and without a generator."""
         with torch.autocast(state.device.type, enabled=False):
             free = 2 * torch.sigmoid(self.to_code(state.float())) - 1
             z = free + (self.project(free) - free).detach()
         return Code(z[None], z, torch.zeros_like(z), stats={"free": free})
 
-    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Codes) -> Codes:
         """The nearest values."""
         counts = self.get_buffer("counts")
         place = torch.floor((z + 1) / 2 * counts).clamp(min=0).minimum(counts - 1)
         return (place + 0.5) * 2 / counts - 1
 
-    def penalised(
-        self, code: Code, encode: object, embedded: Tensor, generator: Generator
-    ) -> Code:
+    def penalised(self, code: Code, encode: object, embedded: State, generator: Generator) -> Code:
         """With the entropy that the batch's codes lack, in even shares to rows' dimensions."""
         soft = [self._soft(code.stats["free"], j) for j in range(code.mean.shape[-1])]
-        joint = math.prod(s.shape[-1] for s in soft) <= MOST_CODES
-        if joint:
-            whole = soft[0]
-            for one in soft[1:]:
-                whole = (whole[..., :, None] * one[..., None, :]).flatten(-2)
-            soft = [whole]
+        if math.prod(s.shape[-1] for s in soft) <= MAX_JOINT_CODES:
+            soft = [reduce(lambda x, y: (x[..., :, None] * y[..., None, :]).flatten(-2), soft)]
         lacking = torch.stack([_lacking(s) for s in soft]).sum(0)  # (*lead)
         cost = self.usage * lacking[..., None, None] / code.mean.shape[-1]
         return replace(code, cost=cost.expand_as(code.mean))
@@ -98,7 +84,7 @@ class FSQ(Bottleneck):
         count = int(self.get_buffer("counts")[j])
         values = (torch.arange(count, device=free.device) + 0.5) * 2 / count - 1
         steps = (free[..., j, None] - values) * (count / 2)
-        return torch.softmax(-SHARP * steps.square(), -1)
+        return torch.softmax(-SHARPNESS * steps.square(), -1)
 
 
 def _lacking(soft: Tensor) -> Tensor:
@@ -107,10 +93,7 @@ def _lacking(soft: Tensor) -> Tensor:
     return math.log(use.shape[-1]) + torch.xlogy(use, use).sum(-1)
 
 
-BEAM = 64  # partial sums that are kept while the nearest sum of codewords is searched
-MOST_COMPARED = 1 << 22  # distances at once
-
-
+@dataclass(eq=False, repr=False, kw_only=True)
 class ResidualVQ(Bottleneck):
     """`books` codebooks of `size` codewords; each quantises what the ones before left over.
 
@@ -126,22 +109,12 @@ class ResidualVQ(Bottleneck):
         "Zhu et al. 2024, eq. 6"
     )
 
-    def __init__(
-        self,
-        width: int | Literal["auto"] | None = None,
-        *,
-        books: int = 2,
-        size: int = 64,
-        commitment: float = 0.25,
-    ) -> None:
-        super().__init__()
-        self.width = width
-        self.books = books
-        self.size = size
-        self.commitment = commitment
+    books: int = 2
+    size: int = 64
+    commitment: float = 0.25
 
     def check(self) -> None:
-        """Raises: SettingError for books without words."""
+        """Raises: SettingError for an invalid number of books or codewords."""
         if not (1 <= self.books <= 64 and 2 <= self.size <= 65_536 and 0 <= self.commitment < 1e9):
             raise SettingError(
                 f"books={self.books!r}, size={self.size!r}, commitment={self.commitment!r}: give "
@@ -150,54 +123,48 @@ class ResidualVQ(Bottleneck):
 
     def bind(self, shape: Shape) -> Shape:
         """Make the map to the code, and the codebooks: each half as wide as the one before."""
-        self.check()
-        wide = self.width_for(shape)
-        self.to_code = Linear(shape.wide, wide, shape.members)
-        words = torch.randn(self.books, self.size, wide)
+        shape = super().bind(shape)
+        words = torch.randn(self.books, self.size, shape.wide)
         words *= 0.5 ** torch.arange(self.books)[:, None, None]
         self.register_buffer("words", words)
-        turn = torch.eye(wide).expand(self.books, shape.members, wide, wide)
-        self.turn = nn.Parameter(turn.clone())
-        return shape.widened(wide)
+        turn = torch.eye(shape.wide).repeat(self.books, shape.members, 1, 1)
+        self.turn = nn.Parameter(turn)
+        return shape
 
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
+    def forward(self, state: State, generator: Generator | None = None) -> Code:
         """The sum of codewords, the same with and without a generator."""
         free = self.to_code(state)
         z, penalty = self._quantised(free)
         z = free + (z - free).detach()
-        return Code(z[None], z, torch.zeros_like(z), stats={"price": penalty})
+        return Code(z[None], z, torch.zeros_like(z), stats={"penalty": penalty})
 
-    def penalised(
-        self, code: Code, encode: object, embedded: Tensor, generator: Generator
-    ) -> Code:
+    def penalised(self, code: Code, encode: object, embedded: State, generator: Generator) -> Code:
         """With what holds codes and codewords together."""
-        return replace(code, cost=code.stats["price"])
+        return replace(code, cost=code.stats["penalty"])
 
     @torch.no_grad()
-    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Codes) -> Codes:
         """The nearest sum of codewords, of the first member.
 
         Found by a beam: book by book, as `forward` does, a code would not be its own nearest.
         """
         free = z.reshape(-1, z.shape[-1])
-        parts = free.split(max(1, MOST_COMPARED // (BEAM * self.size)))
+        parts = free.split(max(1, MAX_DISTANCES // (BEAM * self.size)))
         return torch.cat([self._nearest(part) for part in parts]).reshape(z.shape)
 
     def _nearest(self, free: Float[Tensor, "row code"]) -> Float[Tensor, "row code"]:
-        whole = torch.zeros_like(free)[:, None]  # (row, beam, code)
+        sums = torch.zeros_like(free)[:, None]  # (row, beam, code)
         for book in range(self.books):
             words = self.get_buffer("words")[book] @ self.turn[book, 0]  # (size, code)
-            left = free[:, None] - whole
+            left = free[:, None] - sums
             far = torch.cdist(left, words, compute_mode="donot_use_mm_for_euclid_dist").flatten(1)
             best = far.topk(min(BEAM, far.shape[1]), largest=False).indices  # (row, beam)
             before = (best // self.size)[..., None].expand(-1, -1, words.shape[1])
-            whole = whole.gather(1, before) + words[best % self.size]
-        return whole[:, 0]
+            sums = sums.gather(1, before) + words[best % self.size]
+        return sums[:, 0]
 
     def _quantised(self, free: Tensor) -> tuple[Tensor, Tensor]:
-        """The quantised code, and its price of each dimension; both (member, batch, code)."""
+        """The quantised code, and each dimension's penalty; both (member, batch, code)."""
         left, whole, penalty = free, torch.zeros_like(free), torch.zeros_like(free)
         for book in range(self.books):
             words = self.get_buffer("words")[book] @ self.turn[book]  # (member, size, code)

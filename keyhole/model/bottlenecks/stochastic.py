@@ -1,33 +1,39 @@
 """Bottlenecks with a distribution over codes: variational, mmd, hyperspherical."""
 
 import math
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from keyhole.core.layout import Shape
+from keyhole.core.parts import Json
 from keyhole.core.records import Code
 from keyhole.errors import SettingError
-from keyhole.model.bottlenecks.base import Bottleneck, noise_like
-from keyhole.model.layers import Linear
+from keyhole.model.bottlenecks.base import Bottleneck, Codes, noise_like
+from keyhole.model.layers import Linear, State
 
 LOG_2PI = math.log(2 * math.pi)
-LEAST_LOG_SD, MOST_LOG_SD = -6.0, 2.0
-MOST_SAMPLES = 1_000
+MIN_LOG_SD, MAX_LOG_SD = -6.0, 2.0
+MAX_SAMPLES = 1_000
 RATE_WEIGHT = 10.0  # nats charged for each nat beside the target rate
+# What a stochastic code asks for: whole rows and a Gaussian scale that is learned.
+RECOMMENDED_PARTS: dict[str, dict[str, Json]] = {
+    "corruption": {"kind": "none"},
+    "head": {"kind": "mixed", "continuous": "gaussian"},
+}
+SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of MMD's kernel, in units of its own
+MAX_CONCENTRATION = 1e4
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Variational(Bottleneck):
-    """Each row has a normal posterior over codes; its divergence from N(0, I) is the price.
+    """Each row has a normal posterior over codes; its divergence from N(0, I) is the cost.
 
-    `beta` weighs the price (Higgins et al. 2017, eq. 4); `free_bits` nats a dimension are free
-    (Kingma et al. 2016, eq. 15); with `rate` the price holds the code near so many nats a row
-    (Burgess et al. 2018, eq. 8); `samples` above 1 train the importance-weighted bound (Burda et
-    al. 2016, eq. 8).
+    `beta` weighs the cost (Higgins et al. 2017, eq. 4); `free_bits` nats a dimension are free
+    (Kingma et al. 2016, eq. 15); `rate` is the target for the code's nats a row (Burgess et al.
+    2018, eq. 8); `samples` above 1 train the importance-weighted bound (Burda et al. 2016, eq. 8).
     """
 
     kind = "variational"
@@ -35,38 +41,22 @@ class Variational(Bottleneck):
     purpose = "generation, likelihoods, codes whose noise says what matters"
     formula = "beta KL(N(mu, sigma^2) || N(0, 1)), z = mu + sigma eps"
     source = "Kingma and Welling 2014, eq. 10; beta: Higgins et al. 2017, eq. 4"
-    recommended_parts = {
-        "corruption": {"kind": "none"},
-        "head": {"kind": "mixed", "continuous": "gaussian"},
-    }
+    recommended_parts = RECOMMENDED_PARTS
+    weights = ("beta", "free_bits")
 
-    def __init__(
-        self,
-        width: int | Literal["auto"] | None = None,
-        *,
-        beta: float = 1.0,
-        free_bits: float = 0.0,
-        rate: float | None = None,
-        samples: int = 1,
-    ) -> None:
-        super().__init__()
-        self.width = width
-        self.beta = beta
-        self.free_bits = free_bits
-        self.rate = rate
-        self.samples = samples
+    beta: float = 1.0
+    free_bits: float = 0.0
+    rate: float | None = None
+    samples: int = 1
 
     def check(self) -> None:
-        """Raises: SettingError for an invalid KL weight."""
-        for name in ("beta", "free_bits"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise SettingError(f"{name}={value!r}: it must be zero or above")
+        """Raises: SettingError for an invalid argument."""
+        super().check()
         if self.rate is not None and not 0 < self.rate < math.inf:
             raise SettingError(f"rate={self.rate!r}: give nats a row above zero, or None")
-        if not 1 <= self.samples <= MOST_SAMPLES or self.samples != int(self.samples):
+        if not 1 <= self.samples <= MAX_SAMPLES or self.samples != int(self.samples):
             raise SettingError(
-                f"samples={self.samples!r}: give a whole number from 1 to {MOST_SAMPLES:,}"
+                f"samples={self.samples!r}: give a whole number from 1 to {MAX_SAMPLES:,}"
             )
         if self.samples > 1 and (self.beta, self.free_bits, self.rate) != (1.0, 0.0, None):
             raise SettingError(
@@ -85,62 +75,48 @@ class Variational(Bottleneck):
             self.to_log_sd.bias.fill_(math.log(0.1))
         return shape.widened(wide)
 
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
+    def forward(self, state: State, generator: Generator | None = None) -> Code:
         """With a generator, `samples` draws of the posterior and their log p(z) - log q(z|x)."""
         mean = self.to_mean(state)
-        log_sd = self.to_log_sd(state).clamp(LEAST_LOG_SD, MOST_LOG_SD)
+        log_sd = self.to_log_sd(state).clamp(MIN_LOG_SD, MAX_LOG_SD)
         variance = torch.exp(2 * log_sd)
         nats = 0.5 * (mean.square() + variance - 1) - log_sd
         stats = {"nats": nats, "log_sd": log_sd}
+        code = Code(mean[None], mean, self._penalty(nats), stats=stats)
         if generator is None:
-            return Code(mean[None], mean, self._penalty(nats), stats=stats)
+            return code
         noise = noise_like(mean.expand(self.samples, *mean.shape), generator)
         z = mean + noise * log_sd.exp()
         ratio = 0.5 * (noise.square() - z.square()).sum(-1) + log_sd.sum(-1)
-        return Code(z, mean, self._penalty(nats), log_ratio=ratio, stats=stats)
+        return replace(code, z=z, log_ratio=ratio)
 
     def _penalty(self, nats: Tensor) -> Tensor:
         if self.rate is not None:
-            held = nats.mean(-2, keepdim=True).sum(-1, keepdim=True)  # of the batch, a member
-            sign = RATE_WEIGHT * torch.sign(held - self.rate).detach()
+            rate = nats.mean(-2, keepdim=True).sum(-1, keepdim=True)  # of the batch, a member
+            sign = RATE_WEIGHT * torch.sign(rate - self.rate).detach()
             return sign * (nats - self.rate / nats.shape[-1])
         if self.free_bits:
-            held = nats.mean(-2, keepdim=True)  # a dimension's nats, over the batch
-            return self.beta * torch.where(held < self.free_bits, self.free_bits, nats)
+            mean = nats.mean(-2, keepdim=True)  # a dimension's nats, over the batch
+            return self.beta * torch.where(mean < self.free_bits, self.free_bits, nats)
         return self.beta * nats
 
 
-SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel, in units of its own
-
-
+@dataclass(eq=False, repr=False, kw_only=True)
 class MMD(Bottleneck):
     """Charges the maximum mean discrepancy between a batch's codes and N(0, I).
 
-    Rows keep codes of their own, so none need be vague; only all together are held to the normal.
+    Each row keeps an exact code; only all together are normal.
     """
 
     kind = "mmd"
     purpose = "normal codes without noise: sampling and reconstruction both sharp"
     formula = "weight MMD^2(z, N(0, I)), kernel sum_s C_s / (C_s + ||z - z'||^2), C_s = 2 width s"
     source = "Tolstikhin et al. 2018, algorithm 2; Zhao et al. 2019, eq. 6"
+    weights = ("weight",)
 
-    def __init__(
-        self, width: int | Literal["auto"] | None = None, *, weight: float = 10.0
-    ) -> None:
-        super().__init__()
-        self.width = width
-        self.weight = weight
+    weight: float = 10.0
 
-    def check(self) -> None:
-        """Raises: SettingError for a weight below zero."""
-        if not 0 <= self.weight < float("inf"):
-            raise SettingError(f"weight={self.weight!r}: it must be zero or above")
-
-    def penalised(
-        self, code: Code, encode: object, embedded: Tensor, generator: Generator
-    ) -> Code:
+    def penalised(self, code: Code, encode: object, embedded: State, generator: Generator) -> Code:
         """With the batch's discrepancy, in even shares to rows' dimensions."""
         z, wide = code.mean, code.mean.shape[-1]
         normal = noise_like(z, generator)
@@ -152,11 +128,8 @@ class MMD(Bottleneck):
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
     """The inverse multiquadratic kernel, its mean over scales: (*lead, row of x, row of y)."""
-    square = (
-        x.square().sum(-1)[..., :, None]
-        + y.square().sum(-1)[..., None, :]
-        - 2 * x @ y.transpose(-2, -1)
-    ).clamp(min=0)
+    sizes = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
+    square = (sizes - 2 * x @ y.transpose(-2, -1)).clamp(min=0)
     scales = [2 * x.shape[-1] * scale for scale in SCALES]
     return torch.stack([c / (c + square) for c in scales]).mean(0)
 
@@ -167,9 +140,7 @@ def _within(x: Tensor) -> Tensor:
     return (_kernel(x, x).sum((-2, -1)) - rows) / max(rows * (rows - 1), 1)
 
 
-MOST_CONCENTRATION = 1e4
-
-
+@dataclass(eq=False, repr=False, kw_only=True)
 class Hyperspherical(Bottleneck):
     """Each row has a power spherical posterior around its direction; the prior is uniform.
 
@@ -182,20 +153,10 @@ class Hyperspherical(Bottleneck):
     purpose = "data that go round: directions, phases, topics; cosine similarity of codes"
     formula = "q(z|x) ~ (1 + mu z)^kappa on the sphere; beta KL(q || uniform)"
     source = "Davidson et al. 2018; the posterior: De Cao and Aziz 2020, eq. 3 and 8"
-    recommended_parts = {
-        "corruption": {"kind": "none"},
-        "head": {"kind": "mixed", "continuous": "gaussian"},
-    }
+    recommended_parts = RECOMMENDED_PARTS
+    weights = ("beta",)
 
-    def __init__(self, width: int | Literal["auto"] | None = None, *, beta: float = 1.0) -> None:
-        super().__init__()
-        self.width = width
-        self.beta = beta
-
-    def check(self) -> None:
-        """Raises: SettingError for a price below zero."""
-        if not 0 <= self.beta < math.inf:
-            raise SettingError(f"beta={self.beta!r}: it must be zero or above")
+    beta: float = 1.0
 
     def bind(self, shape: Shape) -> Shape:
         """Make the maps to direction and concentration."""
@@ -208,30 +169,25 @@ class Hyperspherical(Bottleneck):
             self.to_spread.bias.fill_(4.0 * wide)
         return shape.widened(wide)
 
-    def forward(
-        self, state: Float[Tensor, "*lead batch wide"], generator: Generator | None = None
-    ) -> Code:
+    def forward(self, state: State, generator: Generator | None = None) -> Code:
         """The direction; with a generator, one draw around it."""
         mean = self.project(self.to_mean(state))
-        kappa = functional.softplus(self.to_spread(state)).clamp(max=MOST_CONCENTRATION) + 1.0
+        kappa = functional.softplus(self.to_spread(state)).clamp(max=MAX_CONCENTRATION) + 1.0
         wide = mean.shape[-1]
         a, b = (wide - 1) / 2 + kappa, (wide - 1) / 2 + torch.zeros_like(kappa)
         log_norm = (a + b) * math.log(2) + b * math.log(math.pi)
         log_norm = log_norm + torch.lgamma(a) - torch.lgamma(a + b)
         expected = math.log(2) + torch.digamma(a) - torch.digamma(a + b)  # of log(1 + mu z)
         log_area = math.log(2) + wide / 2 * math.log(math.pi) - math.lgamma(wide / 2)
-        nats = (kappa * expected - log_norm + log_area) / wide  # even shares
-        nats = nats.expand_as(mean)
-        stats = {"nats": nats}
+        nats = ((kappa * expected - log_norm + log_area) / wide).expand_as(mean)  # even shares
+        code = Code(mean[None], mean, self.beta * nats, stats={"nats": nats})
         if generator is None:
-            return Code(mean[None], mean, self.beta * nats, stats=stats)
+            return code
         z, cosine = _draw(mean, a, b, generator)
         log_q = kappa[..., 0] * torch.log1p(cosine.clamp(-1 + 1e-6, 1)) - log_norm[..., 0]
-        return Code(
-            z[None], mean, self.beta * nats, log_ratio=(-log_area - log_q)[None], stats=stats
-        )
+        return replace(code, z=z[None], log_ratio=(-log_area - log_q)[None])
 
-    def project(self, z: Float[Tensor, "*lead code"]) -> Float[Tensor, "*lead code"]:
+    def project(self, z: Codes) -> Codes:
         """The direction, of length one."""
         return functional.normalize(z, dim=-1, eps=1e-6)
 
@@ -240,11 +196,10 @@ def _draw(mean: Tensor, a: Tensor, b: Tensor, generator: Generator) -> tuple[Ten
     """A draw around each direction, and its cosine to it: De Cao and Aziz 2020, algorithm 1."""
     # Private, since nothing public draws with a gradient to the shape from a generator handed in:
     # torch.distributions.Gamma calls this very function with the process's own generator.
-    gammas = [
+    first, second = (
         torch._standard_gamma(x.to(generator.device), generator=generator).to(x) for x in (a, b)
-    ]
-    share = gammas[0] / (gammas[0] + gammas[1]).clamp(min=1e-12)
-    cosine = 2 * share - 1  # (*lead, B, 1)
+    )
+    cosine = 2 * (first / (first + second).clamp(min=1e-12)) - 1  # (*lead, B, 1)
     other = noise_like(mean, generator)
     other = other - (other * mean).sum(-1, keepdim=True) * mean
     across = functional.normalize(other, dim=-1, eps=1e-6)

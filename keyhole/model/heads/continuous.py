@@ -1,33 +1,42 @@
 """Heads of continuous features: Gaussian, Student's t, histogram (binned)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import stats
 from torch import Tensor, nn
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, to_width
-from keyhole.model.layers import Linear, to_features
+from keyhole.model.heads.base import (
+    FeatureHead,
+    FeatureLikelihood,
+    FeatureValues,
+    Observed,
+    to_width,
+    visible_or_masked,
+)
+from keyhole.model.layers import Linear, State, to_features
 
 GAIN = 10.0  # the scale is settled in a hundred steps, not in a thousand
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+FAR_SHARE = 1e-4  # of the probability, spread widely: a value beyond the last bin is possible
+FAR_SCALE = 3.0  # of the spread
 
 
 @dataclass(frozen=True)
-class GaussianFeatures:
+class GaussianFeatures(FeatureLikelihood):
     """Normal around `location`, `scale` wide."""
 
-    location: Float[Tensor, "*lead batch feature"]
+    location: FeatureValues
     scale: Float[Tensor, "*row feature"]
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def log_prob(self, target: Tensor) -> FeatureValues:
         """The normal log-density."""
         return -self.deviance(target) - (torch.log(self.scale) + HALF_LOG_2PI)
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def deviance(self, target: Tensor) -> FeatureValues:
         """Nats below the density's peak."""
         ratio = ((target - self.location) * (1 / self.scale)).clamp(-1e15, 1e15)
         return 0.5 * ratio * ratio
@@ -44,73 +53,67 @@ class GaussianFeatures:
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """A normal draw."""
-        shape, device = self.location.shape, generator.device
-        return self.location + self.scale * torch.randn(
-            shape, generator=generator, device=device
-        ).to(self.location)
+        like = {"generator": generator, "device": generator.device}
+        normal = torch.randn(self.location.shape, **like).to(self.location)
+        return self.location + self.scale * normal
 
 
+def learned_scale(log_scale: Tensor) -> Tensor:
+    """The positive scale of a weight that starts at zero."""
+    return (GAIN * log_scale.clamp(-1.5, 1.5)).exp()
+
+
+@dataclass(eq=False, repr=False)
 class Gaussian(FeatureHead):
-    """Location from the state; the scale that fits best, "shared" by all cells or one a "column".
+    """Location from the state; the best scale, "shared" by all features or one a "column".
 
-    A decoder whose scale is fixed at 1 («mean squared error») tells a code of cells scaled to
-    [0, 1] that nothing is worth a nat, and it collapses. The shared scale that fits best is the
-    root mean square error (Rybkin et al. 2021, eq. 4); it is learned here, from the data's own
-    spread on, and floored. Hidden cells have a scale of their own, as for Student's t. A number
-    for `scale` is fixed, in the columns' own units.
+    A decoder whose scale is fixed at 1 ("mean squared error") tells a code of features scaled to
+    [0, 1] that nothing is worth a nat, and it collapses. The best shared scale is the root mean
+    square error (Rybkin et al. 2021, eq. 4); it is learned here, starts at the data's own spread
+    and has a floor. Masked features have a scale of their own, as for Student's t. A number for
+    `scale` is fixed, in the columns' own units.
     """
 
     kind = "gaussian"
 
-    def __init__(self, scale: str | float = "shared", *, floor: float = 0.01) -> None:
-        super().__init__()
-        self.scale = scale
-        self.floor = floor
+    scale: str | float = "shared"
+    floor: float = field(default=0.01, kw_only=True)
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Scales start at the columns' own spread."""
         self.to_location = to_features(shape, len(slots))
-        spread = torch.tensor([slot.scale for slot in slots])
-        self.register_buffer("spread", spread, persistent=False)
+        self.add_constants({"spread": [slot.scale for slot in slots]})
         if not isinstance(self.scale, str):
-            fixed = torch.tensor([self.scale / slot.unit for slot in slots])
-            self.register_buffer("fixed", fixed, persistent=False)
+            self.add_constants({"fixed": [self.scale / slot.unit for slot in slots]})
             return
         wide = 1 if self.scale == "shared" else len(slots)
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, wide))
 
-    def forward(
-        self,
-        state: Float[Tensor, "*lead batch wide"],
-        observed: Bool[Tensor, "*row feature"] | None,
-    ) -> FeatureLikelihood:
-        """The distribution of each cell; without `observed`, all are in sight."""
-        if not isinstance(self.scale, str):
-            location = self.to_location(state)
-            return GaussianFeatures(location, to_width(self.get_buffer("fixed"), location))
-        wide = (GAIN * self.log_scale.clamp(-1.5, 1.5)).exp() + self.floor
-        masked, visible = wide * self.get_buffer("spread")
-        scale = visible if observed is None else torch.where(observed, visible, masked)
+    def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each feature."""
         location = self.to_location(state)
-        return GaussianFeatures(location, to_width(scale, location))
+        if not isinstance(self.scale, str):
+            return GaussianFeatures(location, to_width(self.get_buffer("fixed"), location))
+        scales = (learned_scale(self.log_scale) + self.floor) * self.get_buffer("spread")
+        return GaussianFeatures(location, visible_or_masked(scales, observed, location))
 
 
 @dataclass(frozen=True)
-class StudentTFeatures:
+class StudentTFeatures(FeatureLikelihood):
     """Student's t with `nu` degrees of freedom, around `location`, `scale` wide."""
 
-    location: Float[Tensor, "*lead batch feature"]
+    location: FeatureValues
     scale: Float[Tensor, "*row feature"]
     nu: float
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def log_prob(self, target: Tensor) -> FeatureValues:
         """Written out: torch.distributions takes 2.5 times as long."""
         nu = self.nu
         constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi)
         peak = constant - torch.log(self.scale)
         return torch.addcmul(peak, self._log_square(target), peak.new_tensor(-(nu + 1) / 2))
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def deviance(self, target: Tensor) -> FeatureValues:
         """Nats below the density's peak."""
         return (self.nu + 1) / 2 * self._log_square(target)
 
@@ -138,46 +141,37 @@ class StudentTFeatures:
         return self.location + self.scale * normal / torch.sqrt(chi / self.nu)
 
 
+@dataclass(eq=False, repr=False)
 class StudentT(FeatureHead):
     """Location from the state; two scales a column, for visible and for masked features.
 
-    What stands in the input is rebuilt more closely than what must be guessed: one scale for both
-    would call every guess wrong and every copy dull. Neither falls below `floor` of the spread.
+    A visible value is rebuilt more closely than a masked one is predicted: one scale for both
+    would call every prediction wrong and every copy right. Neither falls below `floor` of the
+    spread.
     """
 
     kind = "student_t"
 
-    def __init__(self, nu: float = 3.0, *, floor: float = 0.3) -> None:
-        super().__init__()
-        self.nu = nu
-        self.floor = floor
+    nu: float = 3.0
+    floor: float = field(default=0.3, kw_only=True)
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """The scales start at the column's own spread."""
         self.to_location = to_features(shape, len(slots))
-        spread = torch.tensor([slot.scale for slot in slots])
-        self.register_buffer("spread", spread, persistent=False)
+        self.add_constants({"spread": [slot.scale for slot in slots]})
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, len(slots)))
 
-    def forward(
-        self,
-        state: Float[Tensor, "*lead batch wide"],
-        observed: Bool[Tensor, "*row feature"] | None,
-    ) -> FeatureLikelihood:
-        """The distribution of each continuous cell; without `observed`, all are in sight."""
-        masked, visible = (self.log_scale.exp() + self.floor) * self.get_buffer("spread")
-        scale = visible if observed is None else torch.where(observed, visible, masked)
+    def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each continuous feature."""
+        scales = (self.log_scale.exp() + self.floor) * self.get_buffer("spread")
         location = self.to_location(state)
-        return StudentTFeatures(location, to_width(scale, location), self.nu)
-
-
-FAR_SHARE = 1e-4  # of the probability, spread widely: a value beyond the last bin is possible
-FAR_SCALE = 3.0  # of the spread
+        scale = visible_or_masked(scales, observed, location)
+        return StudentTFeatures(location, scale, self.nu)
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Where the bins of each cell lie; cells with fewer than the most are padded at the end."""
+    """The bins of each feature; those with fewer bins than others are padded at the end."""
 
     edges: Float[Tensor, "feature edge"]  # ascending; of padding, infinite
     low: Float[Tensor, "feature bin"]  # values that a draw from the bin lies between:
@@ -186,31 +180,31 @@ class Bins:
 
 
 @dataclass(frozen=True)
-class BinnedFeatures:
+class BinnedFeatures(FeatureLikelihood):
     """Even density within each bin, the bins with probabilities softmax(logits)."""
 
     logits: Float[Tensor, "*lead batch feature bin"]
     bins: Bins
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def log_prob(self, target: Tensor) -> FeatureValues:
         """The log-density, with a little of it far and wide."""
         edges = self.bins.edges
         place = torch.searchsorted(edges, target.movedim(-1, 0).contiguous().flatten(1))
-        place = (place - 1).unflatten(1, target.shape[:-1]).movedim(0, -1)
+        place = (place - 1).unflatten(1, target.shape[:-1]).movedim(0, -1)  # as target
         count = torch.isfinite(edges).sum(1) - 1
         inside = (place >= 0) & (place < count)
         place = place.clamp(min=0).minimum(count - 1)
         lead = torch.broadcast_shapes(self.logits.shape[:-1], place.shape)
         log_soft = torch.log_softmax(self.logits, -1).expand(*lead, -1)
-        mine = log_soft.gather(-1, place.expand(lead)[..., None])[..., 0]
+        log_share = _at(log_soft, place.expand(lead))
         log_width = torch.log(edges.diff(dim=1))
         column = torch.arange(len(edges), device=edges.device)
-        mine = torch.where(inside, mine - log_width[column, place], -torch.inf)
+        near = torch.where(inside, log_share - log_width[column, place], -torch.inf)
         far = (target / (FAR_SCALE * self.bins.spread)).clamp(-1e15, 1e15)
-        wide = -torch.log1p(far.square()) - torch.log(math.pi * FAR_SCALE * self.bins.spread)
-        return torch.logaddexp(mine + math.log1p(-FAR_SHARE), wide + math.log(FAR_SHARE))
+        cauchy = -torch.log1p(far.square()) - torch.log(math.pi * FAR_SCALE * self.bins.spread)
+        return torch.logaddexp(near + math.log1p(-FAR_SHARE), cauchy + math.log(FAR_SHARE))
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def deviance(self, target: Tensor) -> FeatureValues:
         """Nats below the highest bin's density."""
         log_width = torch.log(self.bins.edges.diff(dim=1)).nan_to_num(0.0, 0.0, 0.0)
         peak = (torch.log_softmax(self.logits, -1) - log_width).amax(-1)
@@ -229,20 +223,22 @@ class BinnedFeatures:
         ends = []
         for level, values in (((1 - share) / 2, self.bins.low), ((1 + share) / 2, self.bins.high)):
             place = (rising < level).sum(-1).minimum(last)
-            ends.append(values.expand(*place.shape, -1).gather(-1, place[..., None])[..., 0])
+            ends.append(_at(values, place))
         return ends[0], torch.maximum(*ends)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """A bin by its probability, and a value evenly from between those met in it."""
         prob = torch.softmax(self.logits, -1)
         drawn = torch.multinomial(prob.flatten(0, -2).to(generator.device), 1, generator=generator)
-        drawn = drawn.to(prob.device).reshape(prob.shape[:-1])[..., None]
-        ends = [
-            values.expand(*prob.shape[:-1], -1).gather(-1, drawn)[..., 0]
-            for values in (self.bins.low, self.bins.high)
-        ]
-        even = torch.rand(ends[0].shape, generator=generator, device=generator.device)
-        return ends[0] + even.to(prob) * (ends[1] - ends[0])
+        drawn = drawn.to(prob.device).reshape(prob.shape[:-1])
+        low, high = _at(self.bins.low, drawn), _at(self.bins.high, drawn)
+        even = torch.rand(low.shape, generator=generator, device=generator.device)
+        return low + even.to(prob) * (high - low)
+
+
+def _at(values: Tensor, place: Tensor) -> Tensor:
+    """The value of each feature at its place on the last axis."""
+    return values.expand(*place.shape, -1).gather(-1, place[..., None])[..., 0]
 
 
 class Binned(FeatureHead):
@@ -260,25 +256,21 @@ class Binned(FeatureHead):
         low, high, start = (torch.zeros(len(slots), most) for _ in range(3))
         start -= 30.0
         for i, slot in enumerate(slots):
-            held = torch.tensor(slot.bins)  # (bin, 5): edges, values, share
-            edges[i, : len(held)], edges[i, len(held)] = held[:, 0], held[-1, 1]
-            low[i, : len(held)], high[i, : len(held)] = held[:, 2], held[:, 3]
-            start[i, : len(held)] = torch.log(held[:, 4])
-        spread = torch.tensor([slot.scale for slot in slots])
-        held = {"edges": edges, "low": low, "high": high, "spread": spread, "start": start}
-        for name, values in held.items():
-            self.register_buffer(name, values, persistent=False)
+            bins = torch.tensor(slot.bins)  # (bin, 5): edges, values, share
+            edges[i, : len(bins)], edges[i, len(bins)] = bins[:, 0], bins[-1, 1]
+            low[i, : len(bins)], high[i, : len(bins)] = bins[:, 2], bins[:, 3]
+            start[i, : len(bins)] = torch.log(bins[:, 4])
+        spread = [slot.scale for slot in slots]
+        self.add_constants(
+            {"edges": edges, "low": low, "high": high, "spread": spread, "start": start}
+        )
         self.to_logits = Linear(shape.wide, most * len(slots), shape.members)
         with torch.no_grad():
             self.to_logits.weight.mul_(0.1)
             self.to_logits.bias.zero_()
 
-    def forward(
-        self,
-        state: Float[Tensor, "*lead batch wide"],
-        observed: Bool[Tensor, "*row feature"] | None,
-    ) -> FeatureLikelihood:
-        """The distribution of each cell."""
+    def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each feature."""
         start = self.get_buffer("start")
         logits = self.to_logits(state).unflatten(-1, start.shape) + start
         bins = Bins(*(self.get_buffer(name) for name in ("edges", "low", "high", "spread")))

@@ -4,45 +4,38 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.model.heads.base import FeatureHead, FeatureLikelihood
-from keyhole.model.layers import Linear, to_features
+from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, FeatureValues, Observed
+from keyhole.model.layers import Linear, State, to_features
+
+MAX_LOGITS = 1_000  # levels with a logit of their own, per column
+MAX_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
 
 
 @dataclass(frozen=True)
-class BernoulliFeatures:
-    """A flag is 1 with probability sigmoid(logit); any other value costs `nats_unseen`."""
+class BernoulliFeatures(FeatureLikelihood):
+    """A flag is 1 with probability sigmoid(logit); any other value costs `nats_unobserved`."""
 
-    logit: Float[Tensor, "*lead batch feature"]
+    logit: FeatureValues
     nats_unobserved: Float[Tensor, " feature"]
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def log_prob(self, target: Tensor) -> FeatureValues:
         """Log sigmoid(logit) at 1, log sigmoid(-logit) at 0."""
         log_prob = torch.addcmul(functional.logsigmoid(-self.logit), target, self.logit)
         unobserved = target > 1  # of the rows alone, so few that to ask first is cheaper
-        return (
-            torch.where(unobserved, -self.nats_unobserved, log_prob)
-            if bool(unobserved.any())
-            else log_prob
-        )
-
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
-        """All of its nats: who expects a flag rightly pays none."""
-        return -self.log_prob(target)
+        if not bool(unobserved.any()):
+            return log_prob
+        return torch.where(unobserved, -self.nats_unobserved, log_prob)
 
     @property
     def mean(self) -> Tensor:
         """The probability of 1."""
         return torch.sigmoid(self.logit)
-
-    def interval(self, share: float) -> tuple[Tensor, Tensor]:
-        """The probability, twice: a flag has no range."""
-        return self.mean, self.mean
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """0 or 1."""
@@ -59,27 +52,19 @@ class Bernoulli(FeatureHead):
         self.to_logit = to_features(shape, len(slots))
         share = torch.tensor([slot.center for slot in slots])
         bound = torch.tensor([slot.nats_unobserved for slot in slots])
-        self.register_buffer("bound", bound, persistent=False)
         start = torch.logit(share).clamp(-0.99 * bound, 0.99 * bound)
         start = bound * torch.atanh(start / bound)
-        own = isinstance(self.to_logit, Linear)
-        self.register_buffer("start", torch.zeros_like(start) if own else start, persistent=False)
         if isinstance(self.to_logit, Linear):
             with torch.no_grad():
                 self.to_logit.bias.copy_(start.expand_as(self.to_logit.bias))
+            start = torch.zeros_like(start)
+        self.add_constants({"bound": bound, "start": start})
 
-    def forward(
-        self,
-        state: Float[Tensor, "*lead batch wide"],
-        observed: Bool[Tensor, "*row feature"] | None,
-    ) -> FeatureLikelihood:
+    def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each flag."""
         bound = self.get_buffer("bound")
         logit = self.to_logit(state) + self.get_buffer("start")
         return BernoulliFeatures(bound * torch.tanh(logit / bound), bound)
-
-
-MOST_LOGITS = 1_000  # levels with a logit of their own, per column
 
 
 @dataclass(frozen=True)
@@ -99,58 +84,46 @@ class Column:
 
 
 @dataclass(frozen=True)
-class CategoricalFeatures:
+class CategoricalFeatures(FeatureLikelihood):
     """Each column's levels with probabilities softmax(logits)."""
 
     logits: Float[Tensor, "*lead batch logit"]
     columns: list[Column]
 
     def log_prob(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out feature"]:
-        """The log-probability of each code; at code 0 (hidden) it means nothing."""
+        """The log-probability of each code; at code 0 (masked or missing) it means nothing."""
         lead = torch.broadcast_shapes(self.logits.shape[:-1], target.shape[:-1])
-        found = []
+        log_probs = []
         for i, column in enumerate(self.columns):
             level = (target[..., i] - 1).clamp(min=0)
-            logits = self.logits[..., column.start : column.start + column.wide]
-            log_soft = torch.log_softmax(logits, -1)
+            log_soft = torch.log_softmax(self._logits(column), -1)
             own = column.own[level].expand(lead).unsqueeze(-1)
-            mine = log_soft.expand(*lead, column.wide).gather(-1, own).squeeze(-1)
-            mine = mine + column.log_within[level] + math.log1p(-math.exp(-column.nats))
-            found.append(torch.logaddexp(mine, column.log_share[level] - column.nats))
-        return torch.stack(found, -1)
-
-    def deviance(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out feature"]:
-        """All of its nats: who expects a level rightly pays none."""
-        return -self.log_prob(target)
+            log_prob = log_soft.expand(*lead, column.wide).gather(-1, own).squeeze(-1)
+            log_prob = log_prob + column.log_within[level] + math.log1p(-math.exp(-column.nats))
+            log_probs.append(torch.logaddexp(log_prob, column.log_share[level] - column.nats))
+        return torch.stack(log_probs, -1)
 
     @property
     def mean(self) -> Tensor:
         """The most probable code among the known levels that have a logit of their own."""
-        found = []
-        for column in self.columns:
-            logits = self.logits[..., column.start : column.start + max(column.wide - 1, 1)]
-            found.append(logits.argmax(-1) + 1)
-        return torch.stack(found, -1)
-
-    def interval(self, share: float) -> tuple[Tensor, Tensor]:
-        """The most probable code, twice: levels have no order."""
-        return self.mean, self.mean
+        logits = [self._logits(c)[..., : max(c.wide - 1, 1)] for c in self.columns]
+        return torch.stack([part.argmax(-1) + 1 for part in logits], -1)
 
     def levels(self, place: int) -> Float[Tensor, "*lead batch level"]:
         """The probabilities of a column's levels; the last is that of all without their own."""
-        column = self.columns[place]
-        logits = self.logits[..., column.start : column.start + column.wide]
-        return torch.softmax(logits, -1)
+        return torch.softmax(self._logits(self.columns[place]), -1)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """A level drawn by its probability."""
-        found = []
-        for column in self.columns:
-            logits = self.logits[..., column.start : column.start + column.wide]
-            prob = torch.softmax(logits, -1)[..., column.own] * column.log_within.exp()
+        codes = []
+        for i, column in enumerate(self.columns):
+            prob = self.levels(i)[..., column.own] * column.log_within.exp()
             drawn = torch.multinomial(prob.flatten(0, -2), 1, generator=generator)
-            found.append(drawn.reshape(prob.shape[:-1]) + 1)
-        return torch.stack(found, -1)
+            codes.append(drawn.reshape(prob.shape[:-1]) + 1)
+        return torch.stack(codes, -1)
+
+    def _logits(self, column: Column) -> Tensor:
+        return self.logits[..., column.start : column.start + column.wide]
 
 
 class Categorical(FeatureHead):
@@ -164,12 +137,12 @@ class Categorical(FeatureHead):
         self.columns: list[tuple[int, int, float]] = []
         for i, slot in enumerate(slots):
             share = torch.tensor(slot.shares)
-            own = torch.arange(slot.levels).clamp(max=MOST_LOGITS)
-            logits = torch.zeros(min(slot.levels, MOST_LOGITS + 1)).index_add(0, own, share)
-            self.register_buffer(f"own_{i}", own, persistent=False)
-            self.register_buffer(f"log_share_{i}", torch.log(share), persistent=False)
-            within = torch.log(share) - torch.log(logits)[own]
-            self.register_buffer(f"log_within_{i}", within, persistent=False)
+            own = torch.arange(slot.levels).clamp(max=MAX_LOGITS)
+            logits = torch.zeros(min(slot.levels, MAX_LOGITS + 1)).index_add(0, own, share)
+            log_share = torch.log(share)
+            within = log_share - torch.log(logits)[own]
+            constants = {f"own_{i}": own, f"log_within_{i}": within, f"log_share_{i}": log_share}
+            self.add_constants(constants)
             self.columns.append((wide, len(logits), slot.nats_unobserved))
             starts.append(torch.log(logits))
             wide += len(logits)
@@ -177,45 +150,36 @@ class Categorical(FeatureHead):
         with torch.no_grad():
             self.to_logits.bias.copy_(torch.cat(starts).expand_as(self.to_logits.bias))
 
-    def forward(
-        self,
-        state: Float[Tensor, "*lead batch wide"],
-        observed: Bool[Tensor, "*row feature"] | None,
-    ) -> FeatureLikelihood:
-        """The distribution of each code cell."""
-        columns = [
-            Column(
-                start, wide, self.get_buffer(f"own_{i}"), self.get_buffer(f"log_within_{i}"),
-                self.get_buffer(f"log_share_{i}"), nats,
-            )
-            for i, (start, wide, nats) in enumerate(self.columns)
-        ]  # fmt: skip
+    def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each code."""
+        columns = []
+        for i, (start, wide, nats) in enumerate(self.columns):
+            names = (f"own_{i}", f"log_within_{i}", f"log_share_{i}")
+            own, log_within, log_share = map(self.get_buffer, names)
+            columns.append(Column(start, wide, own, log_within, log_share, nats))
         return CategoricalFeatures(self.to_logits(state), columns)
 
 
-MOST_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
-
-
 @dataclass(frozen=True)
-class CountFeatures:
-    """Counts with mean exp(log_mean), variance mean + mean^2 / size; cells are log(1 + count)."""
+class CountFeatures(FeatureLikelihood):
+    """Counts with mean exp(log_mean), variance mean + mean^2 / size; values are log(1 + count)."""
 
-    log_mean: Float[Tensor, "*lead batch feature"]
+    log_mean: FeatureValues
     size: Float[Tensor, "*member 1 feature"]
     nats_unobserved: Float[Tensor, " feature"]
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
-        """The negative binomial's log-probability; below zero, where none is, `nats_unseen`."""
-        count = torch.expm1(target.clamp(0, MOST_LOG_MEAN))
+    def log_prob(self, target: Tensor) -> FeatureValues:
+        """The negative binomial's log-probability; below zero, -`nats_unobserved`."""
+        count = torch.expm1(target.clamp(0, MAX_LOG_MEAN))
         size, log_mean = self.size, self.log_mean
         log_sum = torch.logaddexp(torch.log(size), log_mean)
         ways = torch.lgamma(count + size) - torch.lgamma(size) - torch.lgamma(count + 1)
         log_prob = ways + size * (torch.log(size) - log_sum) + count * (log_mean - log_sum)
         return torch.where(target < 0, -self.nats_unobserved, log_prob)
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def deviance(self, target: Tensor) -> FeatureValues:
         """Nats beyond those of a negative binomial whose mean is the count itself."""
-        count = torch.expm1(target.clamp(0, MOST_LOG_MEAN))
+        count = torch.expm1(target.clamp(0, MAX_LOG_MEAN))
         size, log_mean = self.size, self.log_mean
         log_sum = torch.logaddexp(torch.log(size), log_mean)
         perfect = torch.xlogy(count, count) - torch.xlogy(count + size, count + size)
@@ -228,7 +192,7 @@ class CountFeatures:
         return torch.log1p(self.log_mean.exp())
 
     def interval(self, share: float) -> tuple[Tensor, Tensor]:
-        """Quantiles of the negative binomial, as cells."""
+        """Quantiles of the negative binomial, as log(1 + count)."""
         mean = self.log_mean.detach().exp().double()
         size = self.size.detach().double().expand_as(mean).cpu().numpy()
         prob = size / (size + mean.cpu().numpy())
@@ -237,7 +201,7 @@ class CountFeatures:
         return low, high
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """A Poisson count whose rate is a gamma draw, as a cell."""
+        """A Poisson count whose rate is a gamma draw, as log(1 + count)."""
         mean = self.log_mean.detach().exp().double()
         size = self.size.detach().double().expand_as(mean)
         uniform = torch.rand(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
@@ -257,20 +221,12 @@ class Counts(FeatureHead):
         self.to_log_mean = to_features(shape, len(slots))
         self.log_size = nn.Parameter(torch.zeros(shape.members, 1, len(slots)))
         mean = torch.expm1(torch.tensor([slot.center for slot in slots])).clamp(min=1e-3)
-        for name, values in {
-            "start": torch.log(mean),
-            "spread": torch.tensor([slot.scale for slot in slots]),
-            "bound": torch.tensor([slot.nats_unobserved for slot in slots]),
-        }.items():
-            self.register_buffer(name, values, persistent=False)
+        spread, bound = [s.scale for s in slots], [s.nats_unobserved for s in slots]
+        self.add_constants({"start": torch.log(mean), "spread": spread, "bound": bound})
 
-    def forward(
-        self,
-        state: Float[Tensor, "*lead batch wide"],
-        observed: Bool[Tensor, "*row feature"] | None,
-    ) -> FeatureLikelihood:
+    def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each count."""
         start, spread = self.get_buffer("start"), self.get_buffer("spread")
         log_mean = start + self.to_log_mean(state) * spread
         size = self.log_size.clamp(-6, 8).exp()
-        return CountFeatures(log_mean.clamp(-12, MOST_LOG_MEAN), size, self.get_buffer("bound"))
+        return CountFeatures(log_mean.clamp(-12, MAX_LOG_MEAN), size, self.get_buffer("bound"))

@@ -9,39 +9,45 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
-from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, to_width
-from keyhole.model.heads.continuous import GAIN, GaussianFeatures
-from keyhole.model.layers import to_features
+from keyhole.model.heads.base import (
+    FeatureHead,
+    FeatureLikelihood,
+    FeatureValues,
+    Observed,
+    to_width,
+    visible_or_masked,
+)
+from keyhole.model.heads.continuous import GaussianFeatures, learned_scale
+from keyhole.model.layers import State, to_features
 
 FARTHEST = 1e15  # scales away, that a float32 can still tell
+LIGHT_SHARE = 0.1  # of the variance at the start
 
 
 @dataclass(frozen=True)
-class LogisticFeatures:
+class LogisticFeatures(FeatureLikelihood):
     """Logistic around `location`, its mass between halves of a `step`; the density at step 0.
 
     The least and the most level, `low` and `high`, hold all that lies beyond them.
     """
 
-    location: Float[Tensor, "*lead batch feature"]
+    location: FeatureValues
     scale: Float[Tensor, "*row feature"]
     step: Float[Tensor, " feature"]
     low: Float[Tensor, " feature"]
     high: Float[Tensor, " feature"]
 
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
-        """Log of sigmoid(upper half-step) - sigmoid(lower half-step).
-
-        Source: Salimans et al. 2017, eq. 2, with one component.
-        """
+    def log_prob(self, target: Tensor) -> FeatureValues:
+        """Log of the mass between half-steps. Source: Salimans et al. 2017, eq. 2."""
         away = (target - self.location) / self.scale
         return self._log_mass(away.clamp(-FARTHEST, FARTHEST), target)
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def deviance(self, target: Tensor) -> FeatureValues:
         """Nats beyond those of a logistic around the level itself; an end level can cost none."""
-        here = torch.zeros((), device=target.device).expand_as(target)
-        perfect = self._log_mass(here, target)
-        at_end = self._discrete & ((target <= self._first) | (target >= self._last))
+        away = torch.zeros((), device=target.device).expand_as(target)
+        perfect = self._log_mass(away, target)
+        first, last = self._ends
+        at_end = self._discrete & ((target <= first) | (target >= last))
         perfect = torch.where(at_end, 0.0, perfect)
         return (perfect - self.log_prob(target)).clamp(min=0)
 
@@ -54,8 +60,9 @@ class LogisticFeatures:
         # The difference of two sigmoids, written so that none of it cancels.
         between = torch.log(-torch.expm1(-2 * half)) - lower
         between = between - functional.softplus(-upper) - functional.softplus(-lower)
-        mass = torch.where(target <= self._first, functional.logsigmoid(upper), between)
-        mass = torch.where(target >= self._last, functional.logsigmoid(-lower), mass)
+        first, last = self._ends
+        mass = torch.where(target <= first, functional.logsigmoid(upper), between)
+        mass = torch.where(target >= last, functional.logsigmoid(-lower), mass)
         return torch.where(self._discrete, mass, density)
 
     @property
@@ -63,12 +70,8 @@ class LogisticFeatures:
         return self.step > 0
 
     @property
-    def _first(self) -> Tensor:
-        return self.low + self.step / 4  # a level as encoded is a hair beside itself
-
-    @property
-    def _last(self) -> Tensor:
-        return self.high - self.step / 4
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        return self.low + self.step / 4, self.high - self.step / 4  # encoding rounds levels
 
     @property
     def mean(self) -> Tensor:
@@ -78,9 +81,7 @@ class LogisticFeatures:
     def interval(self, share: float) -> tuple[Tensor, Tensor]:
         """Symmetric around the location, within the levels."""
         reach = math.log((1 + share) / (1 - share)) * self.scale
-        ends = (self.location - reach, self.location + reach)
-        low, high = (self._levels(end) for end in ends)
-        return low, high
+        return self._levels(self.location - reach), self._levels(self.location + reach)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """A draw, at the nearest level."""
@@ -95,50 +96,38 @@ class LogisticFeatures:
         return torch.where(self._discrete, self.low + place * step, values)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Logistic(FeatureHead):
-    """Location from the state; two scales shared by all cells, for those in sight and hidden."""
+    """Location from the state; two scales shared by all features, for visible and masked ones."""
 
     kind = "logistic"
 
-    def __init__(self, *, floor: float = 0.01) -> None:
-        super().__init__()
-        self.floor = floor
+    floor: float = 0.01
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
-        """Scales start at the cells' own spread."""
+        """Scales start at the features' own spread."""
         self.to_location = to_features(shape, len(slots))
         ends = [slot.ends if slot.step > 0 and slot.ends else (-1e9, 1e9) for slot in slots]
-        for name, values in {
-            "spread": [slot.scale * math.sqrt(3) / math.pi for slot in slots],
-            "step": [slot.step if slot.ends else 0.0 for slot in slots],
-            "low": [end[0] for end in ends],
-            "high": [end[1] for end in ends],
-        }.items():
-            self.register_buffer(name, torch.tensor(values), persistent=False)
+        spread = [slot.scale * math.sqrt(3) / math.pi for slot in slots]
+        step = [slot.step if slot.ends else 0.0 for slot in slots]
+        low, high = [end[0] for end in ends], [end[1] for end in ends]
+        self.add_constants({"spread": spread, "step": step, "low": low, "high": high})
         self.log_scale = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
 
-    def forward(
-        self,
-        state: Float[Tensor, "*lead batch wide"],
-        observed: Bool[Tensor, "*row feature"] | None,
-    ) -> FeatureLikelihood:
-        """The distribution of each cell; without `observed`, all are in sight."""
-        wide = (10.0 * self.log_scale.clamp(-1.5, 1.5)).exp() + self.floor
-        masked, visible = wide * self.get_buffer("spread")
-        scale = visible if observed is None else torch.where(observed, visible, masked)
-        ends = (self.get_buffer(name) for name in ("step", "low", "high"))
+    def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each feature."""
+        scales = (learned_scale(self.log_scale) + self.floor) * self.get_buffer("spread")
         location = self.to_location(state)
-        return LogisticFeatures(location, *(to_width(part, location) for part in (scale, *ends)))
-
-
-SHARE = 0.1  # of the variance at the start, that light makes
+        scale = visible_or_masked(scales, observed, location)
+        ends = (to_width(self.get_buffer(name), location) for name in ("step", "low", "high"))
+        return LogisticFeatures(location, scale, *ends)
 
 
 @dataclass(frozen=True)
-class PoissonGaussianFeatures:
+class PoissonGaussianFeatures(FeatureLikelihood):
     """Normal around `location`, its variance gain * (location - zero) + own."""
 
-    location: Float[Tensor, "*lead batch feature"]
+    location: FeatureValues
     gain: Float[Tensor, "*row feature"]
     own: Float[Tensor, "*row feature"]
     zero: Float[Tensor, " feature"]
@@ -147,22 +136,17 @@ class PoissonGaussianFeatures:
         light = (location - self.zero).clamp(min=0)
         return GaussianFeatures(location, (self.gain * light + self.own).sqrt())
 
-    @property
-    def _here(self) -> GaussianFeatures:
-        return self._at(self.location)
-
-    def log_prob(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def log_prob(self, target: Tensor) -> FeatureValues:
         """The normal log-density."""
-        return self._here.log_prob(target)
+        return self._at(self.location).log_prob(target)
 
-    def deviance(self, target: Tensor) -> Float[Tensor, "*lead batch feature"]:
+    def deviance(self, target: Tensor) -> FeatureValues:
         """Nats beyond those of the likeliest location, a little darker than the target itself."""
         gain, square = self.gain, self._at(target).scale.square()
         root = torch.sqrt(gain.square().square() + 4 * square.square())
         darker = 2 * gain * square / (gain.square() + 2 * square + root)
-        best = torch.maximum(
-            self._at(target - darker).log_prob(target), self._at(target).log_prob(target)
-        )
+        locations = (target - darker, target)
+        best = torch.maximum(*(self._at(location).log_prob(target) for location in locations))
         return (best - self.log_prob(target)).clamp(min=0)
 
     @property
@@ -172,51 +156,40 @@ class PoissonGaussianFeatures:
 
     def interval(self, share: float) -> tuple[Tensor, Tensor]:
         """Symmetric around the location."""
-        return self._here.interval(share)
+        return self._at(self.location).interval(share)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """A normal draw."""
-        return self._here.sample(generator)
+        return self._at(self.location).sample(generator)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class PoissonGaussian(FeatureHead):
     """Location from the state; variance gain * (location - zero) + sigma^2, both learned.
 
-    `zero` is the least value that can be stored (no light), 0 where that is not known. Hidden
-    cells have a gain and a sigma of their own, as other heads have scales.
+    `zero` is the least value that can be stored (no light), 0 if that is unknown. Masked features
+    have a gain and a sigma of their own, as other heads have scales.
 
     Source: Foi et al. 2008, eq. 1 and 3.
     """
 
     kind = "poisson_gaussian"
 
-    def __init__(self, *, floor: float = 0.01) -> None:
-        super().__init__()
-        self.floor = floor
+    floor: float = 0.01
 
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
-        """The noise starts at the cells' own spread."""
+        """The noise starts at the features' own spread."""
         self.to_location = to_features(shape, len(slots))
-        spread = torch.tensor([slot.scale for slot in slots])
-        zero = torch.tensor([slot.ends[0] if slot.ends else 0.0 for slot in slots])
-        for name, values in {"spread": spread, "zero": zero}.items():
-            self.register_buffer(name, values, persistent=False)
+        zero = [slot.ends[0] if slot.ends else 0.0 for slot in slots]
+        self.add_constants({"spread": [slot.scale for slot in slots], "zero": zero})
         self.log_sigma = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
         self.log_gain = nn.Parameter(torch.zeros(2, shape.members, 1, 1))
 
-    def forward(
-        self,
-        state: Float[Tensor, "*lead batch wide"],
-        observed: Bool[Tensor, "*row feature"] | None,
-    ) -> FeatureLikelihood:
-        """The distribution of each cell; without `observed`, all are in sight."""
+    def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each feature."""
         location, spread = self.to_location(state), self.get_buffer("spread")
-        sigma = ((GAIN * self.log_sigma.clamp(-1.5, 1.5)).exp() + self.floor) * spread
-        gain = SHARE * (GAIN * self.log_gain.clamp(-1.5, 1.5)).exp() * spread
-        own = sigma.square()
-        gain, own = (
-            part[1] if observed is None else torch.where(observed, part[1], part[0])
-            for part in (gain, own)
-        )  # fmt: skip
-        parts = (gain, own, self.get_buffer("zero"))
-        return PoissonGaussianFeatures(location, *(to_width(part, location) for part in parts))
+        gains = LIGHT_SHARE * learned_scale(self.log_gain) * spread
+        variances = ((learned_scale(self.log_sigma) + self.floor) * spread).square()
+        gain, own = (visible_or_masked(pair, observed, location) for pair in (gains, variances))
+        zero = to_width(self.get_buffer("zero"), location)
+        return PoissonGaussianFeatures(location, gain, own, zero)

@@ -1,8 +1,6 @@
-"""An encoder and its mirror decoder per family of nets, on a stem that embeds cells."""
+"""An encoder and its mirror decoder per family of nets, on a stem that embeds features."""
 
-from keyhole.model.nets.base import Net, Stem
-from keyhole.model.nets.conv import Conv
-from keyhole.model.nets.mlp import MLP, LinearNet
-from keyhole.model.nets.patches import Patches
+from keyhole.model.nets.base import MLP, LinearNet, Net, Stem
+from keyhole.model.nets.images import Conv, Patches
 
 __all__ = ["MLP", "Conv", "LinearNet", "Net", "Patches", "Stem"]

@@ -1,9 +1,10 @@
-"""The interface of a family of nets, and the stems that embed a batch of features or pixels."""
+"""The interface of a family of nets, the stem that embeds a batch, and the nets of any rows."""
 
 import math
 from abc import abstractmethod
+from dataclasses import KW_ONLY, dataclass
 from itertools import accumulate
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,14 @@ from keyhole.core.layout import Layout, Shape
 from keyhole.core.parts import Described, Part
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
+from keyhole.model.layers import Linear, State
+
+CLIP = 5.0  # standardised numbers are clipped here: a net cannot extrapolate what it never sees
+MAX_EMBEDDING = 16  # dimensions
+ACTIVATIONS = {
+    "silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU, "mish": nn.Mish, "softplus": nn.Softplus,
+}  # fmt: skip
 
 
 class Net(Described):
@@ -23,30 +32,33 @@ class Net(Described):
     skips: ClassVar[bool] = False  # True: the decoder sees more than a code, so there is none
 
     def stem(self) -> Part:
-        """Cells -> one vector a row."""
+        """Features -> one vector a row."""
         return Stem()
 
     @abstractmethod
     def encoder(self, layout: Layout) -> Part:
-        """Embedded cells -> a state for the bottleneck."""
+        """Embedded features -> a state for the bottleneck."""
 
     @abstractmethod
     def decoder(self, layout: Layout) -> Part:
         """A code -> a state for the head."""
 
 
-REACH = 5.0  # standardised numbers are clipped here: a net cannot extrapolate what it never sees
-WIDEST_EMBEDDING = 16
+def clipped(
+    numbers: Tensor, observed: Tensor, center: Tensor, scale: Tensor
+) -> Float[Tensor, "member batch number"]:
+    """Standardised numbers within the range that nets see; 0 where none was observed."""
+    return ((numbers - center) / scale).clamp(-CLIP, CLIP) * observed
 
 
 class Stem(Part):
-    """Standardised numbers, whether each was seen, and an embedding of each code.
+    """Standardised numbers, whether each was observed, and an embedding of each code.
 
-    Only the net's input is clipped; the likelihood scores the number as it is.
+    Only the net's input is clipped; the likelihood scores the number itself.
     """
 
     def bind(self, shape: Shape) -> Shape:
-        """Make the embedding table: one for all code cells, each with a row for «hidden»."""
+        """Make the embedding table: one for all codes, each with a row for masked values."""
         slots, wide = shape.layout.slots, shape.layout.numbers
         self.register_buffer("center", torch.tensor([s.center for s in slots[:wide]]), False)
         self.register_buffer("scale", torch.tensor([s.scale for s in slots[:wide]]), False)
@@ -55,7 +67,7 @@ class Stem(Part):
         self.register_buffer("starts", torch.tensor(starts, dtype=torch.int64), False)
         self.total, self.members = sum(levels), shape.members
         # The rule of thumb 1.6 levels^.56 (fast.ai), for the column with most levels.
-        self.wide = min(WIDEST_EMBEDDING, math.ceil(1.6 * max(levels) ** 0.56)) if levels else 0
+        self.wide = min(MAX_EMBEDDING, math.ceil(1.6 * max(levels) ** 0.56)) if levels else 0
         if levels:
             table = torch.empty(self.members * self.total, self.wide).normal_(std=0.5)
             self.table = nn.Parameter(table)
@@ -68,8 +80,7 @@ class Stem(Part):
         wide = batch.numbers.shape[-1]
         observed = batch.observed[..., :wide].to(batch.numbers.dtype)
         center, scale = self.get_buffer("center"), self.get_buffer("scale")
-        numbers = ((batch.numbers - center) / scale).clamp(-REACH, REACH) * observed
-        parts = [numbers, observed]
+        parts = [clipped(batch.numbers, observed, center, scale), observed]
         if self.wide:
             embedded = self._embed(batch.codes)  # (member, batch, code * wide)
             parts = [*(part.expand(*embedded.shape[:-1], -1) for part in parts), embedded]
@@ -81,31 +92,96 @@ class Stem(Part):
         return nn.functional.embedding(place, self.table).flatten(-2)
 
 
-class Pixels(Part):
-    """Standardised pixels, clipped, each place's channels followed by their «seen» flags."""
+@dataclass(eq=False, repr=False)
+class MLP(Net):
+    """Fully connected layers, `hidden` wide in the encoder; the decoder mirrors them.
+
+    By default one layer of 64 units, 128 above 64 features. With `skip`, each half appends its
+    input to its last layer, so a linear map is always possible and the layers learn what it
+    misses; without, it is the textbook's net.
+    """
+
+    kind = "mlp"
+
+    hidden: list[int] | None = None
+    _: KW_ONLY
+    activation: str = "silu"
+    skip: bool = True
+
+    def encoder(self, layout: Layout) -> Part:
+        """Encoder layers."""
+        return Layers(self, self._widths(layout))
+
+    def decoder(self, layout: Layout) -> Part:
+        """Decoder layers."""
+        return Layers(self, self._widths(layout)[::-1])
+
+    def _widths(self, layout: Layout) -> list[int]:
+        hidden: Any = self.hidden  # one width stands for a list of one
+        if hidden is None:
+            return [64 if len(layout) <= 64 else 128]
+        hidden = list(hidden) if isinstance(hidden, list | tuple) else [hidden]
+        if not all(isinstance(wide, int) and 1 <= wide <= 65_536 for wide in hidden):
+            raise SettingError(
+                f"hidden={hidden!r}: give widths from 1 to 65,536, such as [64, 32]"
+            )
+        return hidden
+
+
+class Layers(Part):
+    """Linear layers of these widths and their activations; with `skip`, the input is appended."""
+
+    def __init__(self, net: MLP, widths: list[int]) -> None:
+        super().__init__()
+        if net.activation not in ACTIVATIONS:
+            raise SettingError(f"activation={net.activation!r}: choose from {sorted(ACTIVATIONS)}")
+        self.net, self.widths = net, widths
 
     def bind(self, shape: Shape) -> Shape:
-        """Two numbers for each cell.
+        """Make the layers."""
+        wide_in = shape.wide
+        self.layers = nn.ModuleList()
+        for wide in self.widths:
+            self.layers.append(Linear(shape.wide, wide, shape.members))
+            shape = shape.widened(wide)
+        self.activate = ACTIVATIONS[self.net.activation]()
+        return shape.widened(shape.wide + wide_in) if self.net.skip else shape
 
-        Raises: SettingError where rows are no images.
-        """
-        if shape.layout.grid is None:
-            raise SettingError(
-                "this net is for images, and the rows are those of a table; use MLP, or give "
-                "an array (n, height, width)"
-            )
-        slots = shape.layout.slots
-        self.channels = shape.layout.grid[2]
-        self.register_buffer("center", torch.tensor([s.center for s in slots]), False)
-        self.register_buffer("scale", torch.tensor([s.scale for s in slots]), False)
-        return shape.widened(2 * len(slots))
+    def forward(self, x: State) -> Float[Tensor, "*out batch state"]:
+        """The last layer's activations, then the input where it is appended."""
+        h = x
+        for layer in self.layers:
+            h = self.activate(layer(h))
+        if not self.net.skip:
+            return h
+        return torch.cat([x.expand(*h.shape[:-1], -1), h], -1)  # (*lead, B, wide_in + wide)
 
-    def forward(self, batch: Batch) -> Float[Tensor, "member batch wide"]:
-        """One vector a row and member; member axis 1 where all members see the same rows."""
-        numbers, observed = batch.numbers, batch.observed.to(batch.numbers.dtype)
-        if numbers.dim() == 2:
-            numbers, observed = numbers[None], observed[None]
-        center, scale = self.get_buffer("center"), self.get_buffer("scale")
-        numbers = ((numbers - center) / scale).clamp(-REACH, REACH) * observed
-        pair = [part.unflatten(-1, (-1, self.channels)) for part in (numbers, observed)]
-        return torch.cat(pair, -1).flatten(-2)  # (member, B, h * w * 2 channels)
+
+class LinearNet(Net):
+    """The bottleneck's map and the head's map are the whole net.
+
+    Its optimum under squared error spans the principal components (Baldi and Hornik 1989); it is
+    the baseline that a deeper net must beat.
+    """
+
+    kind = "linear"
+
+    def encoder(self, layout: Layout) -> Part:
+        """Nothing before the bottleneck."""
+        return IdentityLayers()
+
+    def decoder(self, layout: Layout) -> Part:
+        """Nothing before the head."""
+        return IdentityLayers()
+
+
+class IdentityLayers(Part):
+    """The input is the output."""
+
+    def bind(self, shape: Shape) -> Shape:
+        """The same shape."""
+        return shape
+
+    def forward(self, x: State) -> State:
+        """The input."""
+        return x

@@ -1,5 +1,6 @@
 """A residual U-Net: for images of any size, one number a pixel, and no code."""
 
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -12,19 +13,20 @@ from keyhole.core.layout import Layout, Shape
 from keyhole.core.parts import Part
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
-from keyhole.model.nets.base import Net
-from keyhole.model.nets.mlp import IdentityLayers
+from keyhole.model.nets.base import IdentityLayers, Net
 
-MOST_SCALES = 6  # the coarsest is then 32 times as coarse, which parts a tile evenly
-START = 0.1  # of the last layer's own size: the net begins as the image itself
+Planes = Float[Tensor, "batch channel height width"]
+MAX_SCALES = 6  # the coarsest is then 32 times as coarse, which divides a tile evenly
+LAST_WEIGHTS = 0.1  # of the last layer's usual start: the net begins near the identity
 
 
+@dataclass(eq=False, repr=False)
 class UNet(Net):
-    """Convolutions at `len(channels)` scales, each half as fine, with skips between the two ways.
+    """Convolutions at `len(channels)` scales, each half as fine, with skips from the way down.
 
-    It says what the image has beside it (residual learning; Zhang et al. 2017), and no layer
-    has a bias, so that what holds at one noise level holds at others (Mohan et al. 2020): twice
-    the image, twice the answer. Source: Ronneberger et al. 2015; blocks of He et al. 2016.
+    It predicts what to add to the image (residual learning; Zhang et al. 2017), and no layer has
+    a bias, so that what holds at one noise level holds at others (Mohan et al. 2020): twice the
+    image, twice the answer. Source: Ronneberger et al. 2015; blocks of He et al. 2016.
     `precision` is that of training: "bfloat16" halves the time where a processor computes in it,
     "auto" asks the processor. Weights and answers are float32.
     """
@@ -33,24 +35,18 @@ class UNet(Net):
     images = True
     skips = True
 
-    def __init__(
-        self,
-        channels: list[int] | None = None,
-        *,
-        blocks: int = 1,
-        precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    ) -> None:
-        self.channels = channels
-        self.blocks = blocks
-        self.precision = precision
+    channels: list[int] | None = None
+    _: KW_ONLY
+    blocks: int = 1
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def check(self) -> None:
-        """Raises: SettingError for channels or blocks that are none."""
+        """Raises: SettingError for invalid channels, blocks or precision."""
         wide = self.widths
         if not wide or not all(isinstance(c, int) and 1 <= c <= 4_096 for c in wide):
             raise SettingError(f"channels={self.channels!r:.60}: such as [32, 64, 128]")
-        if len(wide) > MOST_SCALES:
-            raise SettingError(f"channels={wide!r:.60}: at most {MOST_SCALES} scales")
+        if len(wide) > MAX_SCALES:
+            raise SettingError(f"channels={wide!r:.60}: at most {MAX_SCALES} scales")
         if not isinstance(self.blocks, int) or not 1 <= self.blocks <= 64:
             raise SettingError(f"blocks={self.blocks!r:.40}: a whole number from 1 up")
         if self.precision not in {"auto", "float32", "bfloat16"}:
@@ -81,27 +77,27 @@ class UNet(Net):
 
     @property
     def reach(self) -> int:
-        """How far, in pixels, what a pixel becomes may depend on others; a multiple of `step`."""
+        """How far, in pixels, a pixel's answer may depend on others; a multiple of `step`."""
         deepest = len(self.widths) - 1
         ways = sum(2 * 2 * self.blocks * 2**scale for scale in range(deepest))
         far = 2 + ways + 2 * self.blocks * 2**deepest + self.step
         return -(-far // self.step) * self.step
 
     def stem(self) -> Part:
-        """Pixels as they are, or what stands in for them."""
-        return Pixels()
+        """The numbers of an image."""
+        return ImageStem()
 
     def encoder(self, layout: Layout) -> Part:
         """The whole net: it has no halves that a code could stand between."""
         self.check()
-        return Body(self.widths, self.blocks, self.settled().precision == "bfloat16")
+        return UNetLayers(self, self.settled().precision == "bfloat16")
 
     def decoder(self, layout: Layout) -> Part:
         """Nothing more."""
         return IdentityLayers()
 
 
-class Pixels(Part):
+class ImageStem(Part):
     """The numbers of each row as an image; whether they were observed does not matter."""
 
     def bind(self, shape: Shape) -> Shape:
@@ -117,32 +113,30 @@ class Pixels(Part):
         return numbers.unflatten(-1, batch.grid or self.grid)
 
 
-class Body(Part):
-    """The net's layers: down, along the bottom, and up again beside what was met on the way."""
+class UNetLayers(Part):
+    """The net's layers: down, along the bottom, and up again with skips."""
 
-    def __init__(self, widths: list[int], blocks: int, half_precision: bool) -> None:
+    def __init__(self, net: UNet, half_precision: bool) -> None:
         super().__init__()
-        self.widths = widths
-        self.blocks = blocks
-        self.half_precision = half_precision
+        self.net, self.half_precision = net, half_precision
 
     def bind(self, shape: Shape) -> Shape:
         """Make the layers. Raises: SettingError for nets side by side."""
-        wide, grid = self.widths, shape.layout.grid or (1, 1, 1)
+        wide, grid = self.net.widths, shape.layout.grid or (1, 1, 1)
         if shape.members != 1:
             raise SettingError(f"members={shape.members}: a U-Net trains alone; give members=1")
         self.first = _conv(grid[2], wide[0])
-        self.down = nn.ModuleList(_blocks(c, self.blocks) for c in wide)
+        self.down = nn.ModuleList(_blocks(c, self.net.blocks) for c in wide)
         self.coarser = nn.ModuleList(
             nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairwise(wide)
         )
         self.finer = nn.ModuleList(
             nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in pairwise(wide)
         )
-        self.up = nn.ModuleList(_blocks(c, self.blocks) for c in wide[:-1])
+        self.up = nn.ModuleList(_blocks(c, self.net.blocks) for c in wide[:-1])
         self.last = _conv(wide[0], grid[2])
         with torch.no_grad():
-            self.last.weight.mul_(START)
+            self.last.weight.mul_(LAST_WEIGHTS)
         self.to(memory_format=torch.channels_last)  # pyright: ignore
         return Shape(shape.layout, len(shape.layout), 1, grid[:2])
 
@@ -159,23 +153,21 @@ class Body(Part):
             planes = self.planes(planes)
         return planes.permute(0, 2, 3, 1).flatten(1)[None]  # (1, B, H * W * C)
 
-    def planes(
-        self, x: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
+    def planes(self, x: Planes) -> Planes:
         """What each pixel should be, of images whose sides are multiples of the net's step."""
-        h, met = self.first(x), []
+        h, skips = self.first(x), []
         for level, blocks in enumerate(self.down):
             h = blocks(h)
             if level < len(self.coarser):
-                met.append(h)
+                skips.append(h)
                 h = self.coarser[level](h)
         for level in reversed(range(len(self.up))):
-            h = self.up[level](self.finer[level](h) + met[level])
+            h = self.up[level](self.finer[level](h) + skips[level])
         return x + self.last(h).float()
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside the identity."""
+    """Two convolutions and the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,7 +1,6 @@
 """Priors: a density over codes, fitted after training; one file each."""
 
-from keyhole.model.priors.base import Prior
-from keyhole.model.priors.densities import Mixture, Neighbours, Normal
+from keyhole.model.priors.base import Mixture, Neighbours, Normal, Prior
 from keyhole.model.priors.diffusion import Diffusion
 
 __all__ = ["Diffusion", "Mixture", "Neighbours", "Normal", "Prior"]

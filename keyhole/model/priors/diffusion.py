@@ -1,6 +1,7 @@
-"""A small diffusion model over codes: noise is taken away in a few deterministic steps."""
+"""A small diffusion model over codes: noise is removed in a few deterministic steps."""
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 
 import torch
@@ -12,7 +13,7 @@ from keyhole.errors import SettingError
 from keyhole.model.layers import Linear
 from keyhole.model.priors.base import Prior, Trainer, covariance
 
-SIGMA_DATA, SIGMA_LEAST, SIGMA_MOST, RHO = 0.5, 0.002, 80.0, 7.0
+SIGMA_DATA, MIN_SIGMA, MAX_SIGMA, RHO = 0.5, 0.002, 80.0, 7.0
 LOG_SIGMA, LOG_SIGMA_SD = -1.2, 1.2  # of the noise levels met in training
 BATCH = 512
 LEARNING_RATE = 2e-3
@@ -22,28 +23,25 @@ DENSITY_STEPS = 100  # to noise; with 25 the density of two clusters sums to 1.2
 WAVES = 16  # sines and cosines that tell the net the noise level
 
 
+@dataclass(eq=False, repr=False)
 class Diffusion(Prior):
     """A denoiser of codes, trained at all noise levels; `steps` of Heun's method sample it.
 
     Preconditioning, noise levels, loss weights and sampler: Karras et al. 2022, table 1 and
-    algorithm 1; over the codes of a table: Zhang et al. 2024 (TabSyn). Codes are turned to unit
-    covariance first.
+    algorithm 1; over the codes of a table: Zhang et al. 2024 (TabSyn). Codes are whitened first.
     """
 
     kind = "diffusion"
     least_rows = 200
 
-    def __init__(
-        self, hidden: int = 256, *, layers: int = 3, steps: int = 25, rounds: int | None = None
-    ) -> None:
-        super().__init__()
-        self.hidden = hidden
-        self.layers = layers
-        self.steps = steps
-        self.rounds = rounds
+    hidden: int = 256
+    _: KW_ONLY
+    layers: int = 3
+    steps: int = 25
+    rounds: int | None = None
 
     def check(self) -> None:
-        """Raises: SettingError for steps beyond 50, or a net of no size."""
+        """Raises: SettingError for invalid steps or sizes."""
         if not 2 <= self.steps <= 50:
             raise SettingError(f"steps={self.steps!r}: Heun's method takes from 2 to 50 steps")
         if not (1 <= self.hidden <= 8_192 and 1 <= self.layers <= 64):
@@ -82,7 +80,7 @@ class Diffusion(Prior):
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code"]:
-        """Noise led to codes by `steps` of Heun's method."""
+        """Noise, brought to codes by `steps` of Heun's method."""
         mean, root = self.get_buffer("mean"), self.get_buffer("root")
         levels = _levels(self.steps)
         x = levels[0] * torch.randn(n, len(mean), generator=generator)
@@ -90,8 +88,8 @@ class Diffusion(Prior):
             slope = (x - self.denoiser(x, now)) / now
             moved = x + (after - now) * slope
             if after > 0:
-                there = (moved - self.denoiser(moved, after)) / after
-                moved = x + (after - now) * (slope + there) / 2
+                second = (moved - self.denoiser(moved, after)) / after
+                moved = x + (after - now) * (slope + second) / 2
             x = moved
         return mean + (x / SIGMA_DATA) @ root.T
 
@@ -109,14 +107,14 @@ class Diffusion(Prior):
 
         def both(x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
             jacobian = torch.func.vmap(torch.func.jacrev(slope), (0, None))(x, level)
-            found = torch.func.vmap(slope, (0, None))(x, level)
-            return found.detach(), jacobian.diagonal(dim1=1, dim2=2).sum(1).detach()
+            slopes = torch.func.vmap(slope, (0, None))(x, level)
+            return slopes.detach(), jacobian.diagonal(dim1=1, dim2=2).sum(1).detach()
 
         for now, after in pairwise(levels):
-            here, trace = both(x, now)
-            there, trace_there = both(x + (after - now) * here, after)
-            x = x + (after - now) * (here + there) / 2
-            change = change + (after - now) * (trace + trace_there) / 2
+            first, trace = both(x, now)
+            second, second_trace = both(x + (after - now) * first, after)
+            x = x + (after - now) * (first + second) / 2
+            change = change + (after - now) * (trace + second_trace) / 2
         last = float(levels[-1])
         noise = -0.5 * (x / last).square().sum(1) - wide * math.log(last * math.sqrt(2 * math.pi))
         scale = torch.log(root.diagonal()).sum() - wide * math.log(SIGMA_DATA)
@@ -133,9 +131,9 @@ class NoiseNet(nn.Module):
 
     def __init__(self, width: int, hidden: int, layers: int) -> None:
         super().__init__()
-        self.inward, self.level = Linear(width, hidden), Linear(2 * WAVES, hidden)
+        self.input, self.level = Linear(width, hidden), Linear(2 * WAVES, hidden)
         self.layers = nn.ModuleList(Linear(hidden, hidden) for _ in range(layers))
-        self.outward = Linear(hidden, width)
+        self.output = Linear(hidden, width)
         waves = torch.exp(torch.linspace(0, math.log(100.0), WAVES))
         self.register_buffer("waves", waves, persistent=False)
 
@@ -147,16 +145,16 @@ class NoiseNet(nn.Module):
         total = sigma.square() + SIGMA_DATA**2
         turned = torch.log(sigma) / 4 * self.get_buffer("waves")
         level = self.level(torch.cat([turned.sin(), turned.cos()], -1))
-        h = self.inward(x / total.sqrt()) + level
+        h = self.input(x / total.sqrt()) + level
         for layer in self.layers:
             h = h + layer(nn.functional.silu(h))
-        found = self.outward(nn.functional.silu(h))
-        return SIGMA_DATA**2 / total * x + sigma * SIGMA_DATA / total.sqrt() * found
+        output = self.output(nn.functional.silu(h))
+        return SIGMA_DATA**2 / total * x + sigma * SIGMA_DATA / total.sqrt() * output
 
 
 def _levels(steps: int) -> Tensor:
     """The noise levels from most to none: Karras et al. 2022, eq. 5."""
-    most, least = SIGMA_MOST ** (1 / RHO), SIGMA_LEAST ** (1 / RHO)
+    most, least = MAX_SIGMA ** (1 / RHO), MIN_SIGMA ** (1 / RHO)
     place = torch.linspace(0, 1, steps)
     return torch.cat([(most + place * (least - most)) ** RHO, torch.zeros(1)])
 

@@ -1,17 +1,16 @@
-"""What the net is asked: one file a corruption."""
+"""Corruptions of training batches; an import line here registers them everywhere."""
 
-from keyhole.training.corruptions.base import CorruptedBatch, Corruption
-from keyhole.training.corruptions.features import Masking, NoCorruption, Noise, Swapping
+from keyhole.training.corruptions.base import (
+    CorruptedBatch,
+    Corruption,
+    Masking,
+    NoCorruption,
+    Noise,
+    Swapping,
+)
 from keyhole.training.corruptions.pixels import BlindSpot, Pairs, Recorrupted
 
 __all__ = [
-    "BlindSpot",
-    "CorruptedBatch",
-    "Corruption",
-    "Masking",
-    "NoCorruption",
-    "Noise",
-    "Pairs",
-    "Recorrupted",
-    "Swapping",
-]
+    "BlindSpot", "CorruptedBatch", "Corruption", "Masking", "NoCorruption", "Noise", "Pairs",
+    "Recorrupted", "Swapping",
+]  # fmt: skip
