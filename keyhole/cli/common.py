@@ -189,11 +189,11 @@ def nats(value: float | None) -> str:
 
 def costs_in_words(evidence: dict[str, Any], pca: str) -> str:
     """What masked and visible values of held-out rows cost the net, PCA and the mean."""
-    guessed, pca_guessed, mean, rebuilt, pca_rebuilt = (
+    masked, pca_masked, mean, rebuilt, pca_rebuilt = (
         nats(evidence[f"{name}_nats"])
-        for name in ("guessed", "pca_guessed", "mean", "rebuilt", "pca_rebuilt")
+        for name in ("masked", "pca_masked", "mean", "rebuilt", "pca_rebuilt")
     )
-    masked = f"{guessed} nats a row ({pca} {pca_guessed}, mean {mean})"
+    masked = f"{masked} nats a row ({pca} {pca_masked}, mean {mean})"
     return f"{masked}; visible {rebuilt} (PCA {pca_rebuilt})"
 
 
