@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,15 +19,12 @@ from keyhole.core.environment import pass_work, threads_for
 from keyhole.core.parts import copy
 from keyhole.core.progress import stage
 from keyhole.core.records import Batch, Likelihood
+from keyhole.data.lazy import pa
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.priors import Mixture, Prior
 from keyhole.training import train_by
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 MOST_CODES = 100_000  # that a prior is fitted to
 LEAST_CODES = 20_000  # where codes have noise, rows are drawn again until there are so many
@@ -166,8 +163,6 @@ class Sampler:
 
         Raises: SettingError, DataError for what is given and cannot be.
         """
-        import pyarrow as pa
-
         check_count(n)
         generator = Generator().manual_seed(seed)
         table = self.fitted.modality

@@ -21,6 +21,7 @@ from torch.nn.modules import module as registry
 
 from keyhole.core.layout import MOST_LEVELS, Layout, Slot, column_nats
 from keyhole.core.records import Batch, Likelihood
+from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows
 from keyhole.errors import BundleError
 from keyhole.modalities.base import Modality
@@ -62,8 +63,6 @@ def try_out(table: Modality, network: Network) -> None:
 
     Raises: BundleError for cells that are not numbers, and whatever fails on the way.
     """
-    import pyarrow as pa
-
     names = [column.name for column in table.columns]
     if len(set(names)) < len(names):
         raise BundleError("two columns of the manifest have the same name")

@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar, runtime_che
 from keyhole.core.files import faults_of, stands_at, try_lock, write_whole
 from keyhole.core.outputs import Scratch
 from keyhole.data import Source
+from keyhole.data.lazy import pa, pq
 from keyhole.data.opening import ParquetSource
 from keyhole.data.sinks import open_sink
 from keyhole.errors import FileError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from keyhole.data import Rows
     from keyhole.tasks.detect.counting import Detecting, Draft
 
@@ -243,9 +242,6 @@ class _Job:
 
 
 def _read(paths: list[Path]) -> Iterator[pa.Table]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     for path in paths:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(GROUP_ROWS):
@@ -304,8 +300,6 @@ def _answers(
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Tables of about a row group each: small ones gathered until there are enough rows."""
-    import pyarrow as pa
-
     gathered, rows = [], 0
     for table in tables:
         gathered.append(table)

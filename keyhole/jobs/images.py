@@ -14,21 +14,18 @@ import shutil
 import unicodedata
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keyhole.core.files import refuse_existing, write_whole
 from keyhole.data.image_rows import as_images
 from keyhole.data.images import ImageFile, Images, warn_infinite
+from keyhole.data.lazy import pa
 from keyhole.errors import DataError, FileError
 from keyhole.jobs.files import Progress
 from keyhole.modalities.tiles.source import NoiseEstimates
 from keyhole.tasks.denoiser import Denoiser
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 NOTE = ".keyhole.json"
 

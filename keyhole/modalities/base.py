@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from keyhole.core.layout import Layout
 from keyhole.core.parts import Described, build
 from keyhole.core.records import Batch
 from keyhole.data import cast
+from keyhole.data.lazy import pa, pc
 from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.expected import Expected, Prediction, number_texts
@@ -25,10 +26,6 @@ from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.model.nets import Net
 from keyhole.model.network import Network
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 # Rows drawn with "given" values, "cards" of code dimensions, "judge" drawn rows, "png" files of
 # them; "single_values": is one value far beyond all that its column held?
@@ -199,9 +196,6 @@ class Modality(Described):
 
     def drawn(self, batch: Batch) -> pa.Table:
         """Features drawn from a likelihood, as rows of legal values; unobserved ones missing."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         table, observed = self.decode(batch), batch.observed.cpu().numpy()
         for i, name in enumerate(table.column_names):
             gaps = pa.array(~observed[:, self.layout.features(name)].any(1))

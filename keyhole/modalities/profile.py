@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keyhole.core.layout import MOST_LEVELS
 from keyhole.data import cast, dates, levels
+from keyhole.data.lazy import pa, pt
 from keyhole.data.numerals import OPPOSITE, NumberFormat, Reading, study, study_columns
 from keyhole.data.source import ArrowRows, Source
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MOST_LEVEL_BYTES = 32 << 20  # of the levels' texts
 MAX_NUMBERS = 64  # distinct numbers that are counted
@@ -71,8 +69,6 @@ class Profile:
     @property
     def span(self) -> float:
         """The most minus the least number, exact for whole numbers."""
-        import pyarrow.types as pt
-
         if self.exact_ends is not None and pt.is_integer(self.arrow_type):
             return int(self.exact_ends[1]) - int(self.exact_ends[0])
         return self.most - self.least
@@ -101,8 +97,6 @@ class Profile:
 
     def add(self, values: Any) -> None:
         """Add a block (an Arrow array)."""
-        import pyarrow.types as pt
-
         if pt.is_dictionary(values.type):
             self.dictionary, self.most_numbers = True, MOST_LEVELS
         values = cast.plain(values)
@@ -118,8 +112,6 @@ class Profile:
             self._count_levels(levels.count(values), MOST_LEVELS if text else self.most_numbers)
 
     def _counts(self, arrow_type: Any) -> bool:
-        import pyarrow.types as pt
-
         if cast.is_text(arrow_type) or cast.is_numeric(arrow_type) or pt.is_boolean(arrow_type):
             return True
         countable = pt.is_temporal(arrow_type) and not pt.is_interval(arrow_type)
@@ -127,8 +119,6 @@ class Profile:
 
     def _measure(self, values: Any) -> None:
         """Add gaps, range and order of a block of numbers."""
-        import pyarrow.types as pt
-
         numbers, bad = cast.floats(values, self.decimal)
         self.missing += int(np.isnan(numbers).sum()) - len(bad)
         if len(bad):
@@ -228,8 +218,6 @@ def _batches(profiles: list[Profile]) -> Iterator[list[tuple[Profile, Any]]]:
 
 
 def _read_datetimes(profile: Profile) -> None:
-    import pyarrow.types as pt
-
     values = profile.sample.drop_null()
     if pt.is_integer(values.type) and profile.least > 19e6 and profile.most < 21e12:
         profile.style = dates.digits_style(cast.texts(values))
@@ -291,9 +279,6 @@ class SourceProfile:
 
     def _read(self, source: Source, names: list[str], most_bytes: int) -> pa.Table:
         """Profile all blocks; returns the rows with the smallest random keys."""
-        import pyarrow as pa
-        import pyarrow.types as pt
-
         rng, most_rows = np.random.default_rng(0), SAMPLE_ROWS
         tables: list[pa.Table] = []
         keys: list[np.ndarray] = []
@@ -322,8 +307,6 @@ class SourceProfile:
 
 
 def _emptied(table: pa.Table, names: list[str]) -> pa.Table:
-    import pyarrow as pa
-
     for name in names:
         nulls = pa.nulls(len(table), table.schema.field(name).type)
         table = table.set_column(table.column_names.index(name), name, nulls)
@@ -334,8 +317,6 @@ def _smallest(
     tables: list[pa.Table], keys: list[np.ndarray], count: int
 ) -> tuple[pa.Table, np.ndarray]:
     """The `count` rows with the smallest keys, in their order, and these keys."""
-    import pyarrow as pa
-
     table, key = pa.concat_tables(tables, promote_options="permissive"), np.concatenate(keys)
     if len(key) <= count:
         return table, key

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from keyhole.core.parts import Described, kinds
 from keyhole.data import cast, dates, levels
+from keyhole.data.lazy import pt
 from keyhole.data.numerals import OPPOSITE
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.profile import Profile
@@ -168,8 +169,6 @@ def _style(profile: Profile, form: str) -> str | None:
 
 
 def _can_be(profile: Profile, kind: str) -> bool:
-    import pyarrow.types as pt
-
     if kind in {"number", "count"}:
         return profile.readable and not pt.is_boolean(profile.arrow_type)
     if kind in {"category", "boolean"}:

@@ -13,6 +13,7 @@ from keyhole.autoencoder.sampling import reference_rows, sampler_of
 from keyhole.autoencoder.width import WidthChoice
 from keyhole.core.progress import clock
 from keyhole.data import cast
+from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows
 from keyhole.errors import SettingError
 from keyhole.modalities import Modality
@@ -22,8 +23,6 @@ from keyhole.tasks.cards import Card, cards
 from keyhole.tasks.generator import Generator
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from keyhole.core.records import Batch
 
 

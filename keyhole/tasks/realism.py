@@ -5,17 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from keyhole.core.progress import stage
+from keyhole.data.lazy import pa
 from keyhole.errors import DataError, SettingError
 from keyhole.tasks.tables import LARGE, MAX_LEVELS, Tables, merge_rare, shape_error, trend_error
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 MAX_ROWS = 10_000  # of each table
 ENOUGH_HELD_OUT = 1_000  # rows; fewer are compared together with training rows

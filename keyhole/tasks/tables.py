@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keyhole.data import cast
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from keyhole.data.lazy import pa, pc, pt
 
 MAX_LEVELS = 250  # scikit-learn's boosted trees take 255 codes
 MAX_PAIRS = 5_000  # of columns
@@ -54,8 +52,6 @@ class Tables:
 
 def _numbers(arrays: list[Any]) -> np.ndarray | None:
     """All values as floats; None where the column holds levels."""
-    import pyarrow.types as pt
-
     types = [values.type for values in arrays]
     if any(pt.is_dictionary(t) for t in types) or all(
         cast.is_text(t) or pt.is_boolean(t) or pt.is_null(t) for t in types
@@ -71,10 +67,6 @@ def _numbers(arrays: list[Any]) -> np.ndarray | None:
 
 def _codes(arrays: list[Any], real: int) -> np.ndarray:
     """Codes of levels, ordered by their count among the first `real` values."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.types as pt
-
     known = [
         pc.if_else(pc.is_nan(values), None, values) if pt.is_floating(values.type) else values  # pyright: ignore
         for values in map(cast.plain, arrays)

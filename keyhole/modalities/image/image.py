@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from keyhole.core.layout import Layout, Slot, pixels
 from keyhole.core.records import Batch
 from keyhole.data import image_rows
 from keyhole.data.image_rows import FILE, IMAGE, ImageSource, ImageSpec, image_spec_of, pixels_of
+from keyhole.data.lazy import pa
 from keyhole.data.source import Rows, Source, check_columns
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Deviance, Field, Modality, PerFeature
@@ -31,10 +32,6 @@ from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import Conv, Net
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 MAX_PATCHES = 64
 MAX_FEATURES = 1 << 17
@@ -274,8 +271,6 @@ class ImageModality(Modality):
         return features if self.binary else features * scale + center
 
     def _table(self, x: np.ndarray, form: ImageSpec) -> pa.Table:
-        import pyarrow as pa
-
         return pa.table([form.column(x)], schema=pa.schema([form.field()]))
 
 

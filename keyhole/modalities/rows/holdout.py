@@ -14,6 +14,7 @@ from keyhole.core.layout import column_nats, row_nats
 from keyhole.core.progress import stage
 from keyhole.core.records import Batch
 from keyhole.data import cast
+from keyhole.data.lazy import pa
 from keyhole.data.opening import narrow
 from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.modalities.base import Modality
@@ -54,8 +55,6 @@ class HeldOutRows:
     @classmethod
     def gather(cls, source: Source, split: Split, features: int) -> "HeldOutRows":
         """All rows where there are folds; else the held-out ones, and some of training."""
-        import pyarrow as pa
-
         most = most_reference_rows(features)
         rate = min(SPARE * most / max(split.rows, 1), 1.0)
         blocks, parts, keys, start = [], [], [], 0

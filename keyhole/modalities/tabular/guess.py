@@ -9,6 +9,7 @@ from scipy import stats
 
 from keyhole.core.layout import MOST_LEVELS
 from keyhole.data import cast, numerals
+from keyhole.data.lazy import pt
 from keyhole.data.numerals import OPPOSITE
 from keyhole.modalities.profile import Profile
 
@@ -28,8 +29,6 @@ class Guess:
 
 def guess(profile: Profile) -> Guess:
     """The kind of a column with this profile."""
-    import pyarrow.types as pt
-
     arrow_type = profile.arrow_type
     if profile.observed <= 0:
         return Guess("ignored", "holds no value at all")
@@ -94,8 +93,6 @@ def _guess_levels(profile: Profile, reason: str, caution: str = "") -> Guess:
 
 
 def _guess_number(profile: Profile, integer: bool) -> Guess:
-    import pyarrow.types as pt
-
     rising = profile.rising and profile.observed >= MIN_RISING_ROWS
     if rising and profile.whole and profile.span + 1 == profile.rows:
         return Guess("ignored", "counts the rows one by one: an identifier")

@@ -6,21 +6,18 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keyhole.data import cast
+from keyhole.data.lazy import pa, pc, pt
 from keyhole.data.levels import value_key
 from keyhole.data.source import Rows
 from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.tabular.columns import Boolean, Category, Column, Count, Datetime, Number
 from keyhole.modalities.tabular.columns.base import Grid, snapped
 from keyhole.modalities.tabular.rules import Rule, Values, exactness, range_of, values_of
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 TRIES = 16  # times that a row which breaks a rule is drawn again
 CLOSE = 0.5  # share of both ranges up to which the differences of two columns are small
@@ -44,8 +41,6 @@ class Lawful:
         After `TRIES` the row is corrected: a difference is drawn from those of training data, a
         sum is computed. Rules whose values are all fixed are not applied.
         """
-        import pyarrow as pa
-
         count, rng = len(next(iter(free.values()))), np.random.default_rng(seed)
         table = self._solved(draw(np.arange(count)), free, rng)
         for _ in range(TRIES):
@@ -111,8 +106,6 @@ class Lawful:
 
     def read(self, rows: Rows) -> pa.Table:
         """The columns of the rules, as a table."""
-        import pyarrow as pa
-
         return pa.table({column.name: rows.column(column.name) for column in self.columns})
 
     def overlaid(self, table: pa.Table, rows: pa.Table, free: Free) -> pa.Table:
@@ -218,9 +211,6 @@ class Lawful:
         return np.maximum(distances, step if rule.numbers[0] else 0.0)
 
     def _changed(self, table: pa.Table, values: Values, before: Values) -> pa.Table:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         for name, numbers in values.items():
             changed = (numbers != before[name]) & ~np.isnan(numbers)
             if changed.any():
@@ -268,8 +258,6 @@ def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any])
 
     Raises: DataError for an unknown column, SettingError for a value outside of training data.
     """
-    import pyarrow as pa
-
     if not isinstance(given, Mapping):
         raise SettingError(f"given={given!r:.60}: give values by column, {{'price': 2.5}}")
     by_name = {column.name: column for column in columns}
@@ -293,8 +281,6 @@ def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any])
 
 
 def _array(value: Any, wanted: Any) -> Any:
-    import pyarrow as pa
-
     plain = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
     if isinstance(value, str) and pa.types.is_integer(plain):
         value = float(value)  # some files write 1 as 1.0
@@ -309,8 +295,6 @@ def _array(value: Any, wanted: Any) -> Any:
 
 def _check(column: Column, value: Any) -> None:
     """Raises: SettingError for a level, number or datetime outside of training data."""
-    import pyarrow as pa
-
     shown = f"given {column.name}={value!r:.60}"
     if isinstance(column, Category | Boolean):
         levels = column.levels if isinstance(column, Category) else [column.no, column.yes]
@@ -338,8 +322,6 @@ def _check(column: Column, value: Any) -> None:
 
 def check_types(columns: list[Column], schema: pa.Schema) -> None:
     """Raises: BundleError for decoded values of a type that a kind of column does not make."""
-    import pyarrow.types as pt
-
     for column in columns:
         type_ = schema.field(column.name).type
         plain = pt.is_integer(type_) or pt.is_floating(type_)

@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keyhole.core.parts import fits
 from keyhole.data import cast
+from keyhole.data.lazy import pa
 from keyhole.data.source import Source
 from keyhole.errors import SettingError
 from keyhole.modalities.profile import BLOCK_ROWS, SourceProfile
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Number
 from keyhole.modalities.tabular.guess import look_alike
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 LEAST_ROWS = 20  # with a value in all columns of a rule
 MIN_BROKEN = 0.05  # share of rows that break the rule if a column is shuffled

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from keyhole.core.layout import Layout
 from keyhole.core.parts import build, kinds
 from keyhole.core.records import Batch
 from keyhole.data import cast, levels
+from keyhole.data.lazy import pa, pc
 from keyhole.data.numerals import NumberFormat
 from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_matrix, weights
 from keyhole.errors import DataError, SettingError
@@ -28,9 +29,6 @@ from keyhole.modalities.tabular.columns.number import encode_matrix
 from keyhole.modalities.tabular.guess import guess, look_alike, measure
 from keyhole.modalities.tabular.lawful import Lawful, check_types, given_row
 from keyhole.modalities.tabular.rules import Rule, check_rules, rules_of
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 BINNED = {"student_t", "counts"}  # likelihoods that a histogram can replace
 
@@ -192,9 +190,6 @@ class Tabular(Modality):
 
     def _drawn(self, batch: Batch, grids: dict[str, Grid]) -> pa.Table:
         """Features as rows of values that these grids allow; unobserved ones missing."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         observed = batch.observed.cpu().numpy()
 
         def values_of(column: Column, features: np.ndarray) -> Any:
@@ -207,8 +202,6 @@ class Tabular(Modality):
         return self._decoded(batch, values_of)
 
     def _decoded(self, batch: Batch, decode: Callable[[Column, np.ndarray], Any]) -> pa.Table:
-        import pyarrow as pa
-
         features, places = self.features(batch), self.layout.features
         columns = self.encoded_columns
         return pa.table({c.name: decode(c, features[:, places(c.name)]) for c in columns})
@@ -251,8 +244,6 @@ class Tabular(Modality):
 
     def written(self, table: pa.Table) -> pa.Table:
         """Decoded rows in the formats of training: money and percent as texts."""
-        import pyarrow as pa
-
         names = table.column_names
         return pa.table({n: self.by_name[n].written(table.column(n)) for n in names})
 
@@ -279,8 +270,6 @@ class Tabular(Modality):
 
     def comparable(self, table: pa.Table) -> pa.Table:
         """The rows, dates as seconds."""
-        import pyarrow as pa
-
         for column in self.encoded_columns:
             if isinstance(column, Datetime):
                 place = table.column_names.index(column.name)

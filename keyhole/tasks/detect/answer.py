@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keyhole.data.frames import Label, label_of, outline, same_kind
+from keyhole.data.lazy import pa
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from keyhole.data import Rows
     from keyhole.tasks.detect.calibration import Calibration
     from keyhole.tasks.detect.scorer import ScoredBlock
@@ -131,8 +130,6 @@ class Answer:
 
     def arrow(self) -> pa.Table:
         """The answer as an Arrow table, one line a row."""
-        import pyarrow as pa
-
         reasons = [None] * len(self)
         for place, cells in self.reasons.items():
             reasons[place] = in_words(cells, bool(self.alarm[place]))  # pyright: ignore
@@ -170,8 +167,6 @@ class Answer:
 
 def join(answers: list[Answer]) -> Answer:
     """Answers of consecutive blocks as one."""
-    import pyarrow as pa
-
     reasons, start = {}, 0
     for answer in answers:
         reasons |= {start + place: cells for place, cells in answer.reasons.items()}

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from keyhole.autoencoder.reading import id_column_of
+from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows
 from keyhole.tasks.detect.answer import Answer, Pattern, Reason, answer_of, shared
 from keyhole.tasks.detect.calibration import Discoveries
@@ -21,8 +22,6 @@ from keyhole.tasks.detect.explain import MOST_CELLS, explain
 from keyhole.tasks.drift import Drift
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from keyhole.data import Rows
     from keyhole.tasks.detect.detector import AnomalyDetector
     from keyhole.tasks.detect.scorer import ScoredBlock, Scorer
@@ -65,8 +64,6 @@ class Draft:
 
     def write(self, file: BinaryIO) -> None:
         """Append the draft to a file, as two Arrow streams."""
-        import pyarrow as pa
-
         arrays = {name: getattr(self.answer, name) for name in ARRAYS}
         arrays["candidate"] = np.isin(np.arange(len(self)), self.places)
         table = pa.table(arrays)
@@ -95,8 +92,6 @@ class Draft:
 
 
 def _read(file: BinaryIO) -> pa.Table:
-    import pyarrow as pa
-
     with pa.ipc.open_stream(file) as stream:
         return stream.read_all()
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keyhole.data import cast
+from keyhole.data.lazy import pa
 from keyhole.errors import DataError
 
 BAD = {"1", "true", "yes", "y", "anomaly", "anomalous", "outlier", "abnormal", "fraud", "bad"}
@@ -27,8 +28,6 @@ def label_array(y: Any, rows: int) -> Any:
 
     Raises: DataError for what holds not one label for each of the rows.
     """
-    import pyarrow as pa
-
     values = y
     try:
         if not isinstance(y, pa.Array | pa.ChunkedArray):

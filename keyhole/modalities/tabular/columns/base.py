@@ -10,6 +10,7 @@ import numpy as np
 from keyhole.core.layout import Slot
 from keyhole.core.parts import Described
 from keyhole.data import cast
+from keyhole.data.lazy import pa
 from keyhole.modalities.expected import Expected, Prediction, range_texts
 from keyhole.modalities.profile import Profile
 
@@ -148,8 +149,6 @@ class Ignored(Column):
 
     def decode(self, features: np.ndarray) -> Any:
         """Null for each row."""
-        import pyarrow as pa
-
         return pa.nulls(len(features))
 
 

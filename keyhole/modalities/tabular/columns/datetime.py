@@ -6,6 +6,7 @@ import numpy as np
 
 from keyhole.core.layout import CLOCK, TREND, Slot
 from keyhole.data import cast, dates, levels
+from keyhole.data.lazy import pa
 from keyhole.errors import SettingError
 from keyhole.modalities import expected as words
 from keyhole.modalities.expected import LEVEL, Expected, Prediction
@@ -299,8 +300,6 @@ class Datetime(Column):
 
     def typed(self, moments: np.ndarray) -> Any:
         """Times in seconds, in the column's type."""
-        import pyarrow as pa
-
         if self.style in dates.EPOCHS:
             units = moments / dates.EPOCHS[self.style]
             if self.type in {"float", "double"}:

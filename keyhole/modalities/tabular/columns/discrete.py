@@ -9,6 +9,7 @@ import numpy as np
 
 from keyhole.core.layout import MOST_LEVELS, Slot
 from keyhole.data import cast, levels
+from keyhole.data.lazy import pa, pt
 from keyhole.modalities import expected as words
 from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.profile import Profile
@@ -72,8 +73,6 @@ class Category(Column):
 
     def decode(self, features: np.ndarray) -> Any:
         """The level of each code; null for other levels, which are unknown."""
-        import pyarrow as pa
-
         index, known = self._index(features)
         return cast.picked(self.levels, pa.array(index, mask=~known), self.type)
 
@@ -178,8 +177,6 @@ class Boolean(Column):
 
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """0, 1, or `NEITHER`."""
-        import pyarrow.types as pt
-
         if pt.is_floating(values.type):
             levels.check_finite(self.name, cast.floats(values)[0], start)
         indices = levels.indices(values, self._texts)  # NEITHER for any other value
@@ -187,8 +184,6 @@ class Boolean(Column):
 
     def decode(self, features: np.ndarray) -> Any:
         """The more probable value of each row."""
-        import pyarrow as pa
-
         likely = (features[:, 0] > 0.5).astype(np.int64)
         return cast.picked([self.no, self.yes], pa.array(likely), self.type)
 

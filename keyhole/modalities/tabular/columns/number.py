@@ -12,6 +12,7 @@ from scipy import stats
 
 from keyhole.core.layout import FAR, Slot
 from keyhole.data import cast, levels
+from keyhole.data.lazy import pa
 from keyhole.data.numerals import NumberFormat
 from keyhole.errors import SettingError
 from keyhole.modalities import expected as words
@@ -203,8 +204,6 @@ class Number(Column):
 
     def cell_texts(self, values: Any, decimal: str = "") -> Any:
         """Numbers as texts in the column's format."""
-        import pyarrow as pa
-
         format_ = self.written_as or NumberFormat()
         if not format_.decimal and decimal:
             format_ = replace(format_, decimal=decimal)
