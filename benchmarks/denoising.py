@@ -35,7 +35,7 @@ import torch
 from benchmarks.common import data, emit
 from keyhole import Denoiser
 from keyhole.modalities.tiles.filters import FILTERS, classical, psnr, ssim
-from keyhole.modalities.tiles.noise import Noise, Stabiliser
+from keyhole.modalities.tiles.noise import NoiseModel, Stabiliser
 from keyhole.training.corruptions import BlindSpot
 
 SIGMA, PEAK = 25 / 255, 30.0
@@ -120,7 +120,7 @@ def filters(
         said = []
         for c, y in zip(clean, noisy, strict=True):
             if even:  # by the true gain
-                made = Stabiliser.of(Noise(0.0, gain=1 / PEAK))
+                made = Stabiliser.of(NoiseModel(0.0, gain=1 / PEAK))
                 said.append(made.inverse(classical(made.forward(y), 1.0, name)))
             else:
                 level = SIGMA if not _photons(y) else float(np.sqrt(c.mean() / PEAK))

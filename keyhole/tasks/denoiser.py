@@ -28,7 +28,7 @@ from keyhole.data.images import (
 )
 from keyhole.errors import BundleError, DataError, KeyholeWarning, SettingError
 from keyhole.modalities.prepared import Parts
-from keyhole.modalities.tiles.noise import Noise
+from keyhole.modalities.tiles.noise import NoiseModel
 from keyhole.modalities.tiles.source import DenoisingSchema, NoisyImages
 from keyhole.modalities.tiles.tiles import Tiles
 from keyhole.model.bottlenecks.base import Identity
@@ -54,7 +54,7 @@ class Denoiser(TransformerMixin, Estimator):
     """`fit(noisy).transform(noisy)`: no clean image is needed.
 
     The noise of each image is measured, unless `noise` gives it (a standard deviation in the
-    images' units, or a `keyhole.modalities.tiles.noise.Noise`). It decides the `corruption` that
+    images' units, or a `keyhole.modalities.tiles.noise.NoiseModel`). It decides the `corruption` that
     the net learns by: recorrupted noise; with a second image of each, `fit(noisy, clean)`, pairs.
     `BlindSpot()` needs no knowledge of the noise, `Noise(1.0)` is for noise that is added to clean
     images. If a classical filter makes smaller errors on pixels that the net did not train on, and
@@ -71,7 +71,7 @@ class Denoiser(TransformerMixin, Estimator):
         net: UNet | None = None,
         head: Head | None = None,
         training: TrainingConfig | None = None,
-        noise: float | Noise | None = None,
+        noise: float | NoiseModel | None = None,
         axes: str | None = None,
         fallback: bool = True,
         random_state: Any = None,
@@ -95,7 +95,7 @@ class Denoiser(TransformerMixin, Estimator):
         *,
         checkpoint: str | None = None,
         on_evaluate: EvaluateCallback | None = None,
-        on_data_ready: Callable[[Sequence[Image], Noise], None] | None = None,
+        on_data_ready: Callable[[Sequence[Image], NoiseModel], None] | None = None,
     ) -> Self:
         """Learn from an array, a list of arrays of any sizes, or files: a path, folder or glob.
 
@@ -160,7 +160,7 @@ class Denoiser(TransformerMixin, Estimator):
         return DenoisingEvidence(**self.model_.evidence)
 
     @property
-    def noise_(self) -> Noise:
+    def noise_(self) -> NoiseModel:
         """The noise of all training images together."""
         return self._tiles.measured_noise
 
@@ -188,7 +188,9 @@ class Denoiser(TransformerMixin, Estimator):
             if not isinstance(model.parts.net, UNet) or not isinstance(given["net"], UNet | None):
                 raise BundleError("the net of a denoiser is a U-Net")
             noise = schema.known_noise
-            known = noise.sigma if noise is not None and noise == Noise(noise.sigma) else noise
+            known = (
+                noise.sigma if noise is not None and noise == NoiseModel(noise.sigma) else noise
+            )
             denoiser = cls(**given, noise=known, axes=schema.axes, fallback=schema.fallback,
                            random_state=model_state.random_state)  # fmt: skip
             denoiser.model_ = model
@@ -230,14 +232,16 @@ class Denoiser(TransformerMixin, Estimator):
         tiles: Any = self.model_.modality
         return tiles
 
-    def _known_noise(self) -> Noise | None:
+    def _known_noise(self) -> NoiseModel | None:
         """The noise that the user gave. Raises: SettingError for an invalid level."""
         noise = self.noise
-        if noise is None or isinstance(noise, Noise):
+        if noise is None or isinstance(noise, NoiseModel):
             return noise
         if isinstance(noise, bool) or not isinstance(noise, int | float) or not noise > 0:
-            raise SettingError(f"noise={noise!r:.40}: a standard deviation above zero, or a Noise")
-        return Noise(float(noise))
+            raise SettingError(
+                f"noise={noise!r:.40}: a standard deviation above zero, or a NoiseModel"
+            )
+        return NoiseModel(float(noise))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -13,7 +13,7 @@ from keyhole.data.images import Image
 from keyhole.errors import DataError
 from keyhole.modalities.tiles.estimate import estimate
 from keyhole.modalities.tiles.filters import FILTERS, Residual, psnr, residual_report, ssim
-from keyhole.modalities.tiles.noise import Noise
+from keyhole.modalities.tiles.noise import NoiseModel
 from keyhole.modalities.tiles.source import NoiseEstimates, NoiseScaler, check_channels
 from keyhole.modalities.tiles.tiles import Tiles
 from keyhole.modalities.tiles.tiling import (
@@ -38,7 +38,7 @@ class ImageDenoiser:
     model: Model
     tiles: Tiles
     comparison: DenoisingEvidence
-    noise: Noise | None
+    noise: NoiseModel | None
 
     def images(self, images: Sequence[Image]) -> Iterator[np.ndarray]:
         """Each image denoised, (height, width, channels) in its own units, one by one.
@@ -148,8 +148,8 @@ class JudgedImage:
     """
 
     name: str
-    before: Noise
-    after: Noise
+    before: NoiseModel
+    after: NoiseModel
     residual: Residual
     data_range: float
     psnr: tuple[float, float] | None = None

@@ -15,7 +15,7 @@ from keyhole.data.images import open_images
 from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.tiles.crops import Crops, ImageDataset
 from keyhole.modalities.tiles.filters import filled, psnr
-from keyhole.modalities.tiles.noise import Noise, filter_of
+from keyhole.modalities.tiles.noise import NoiseModel, filter_of
 from keyhole.modalities.tiles.source import NoiseScaler
 from keyhole.modalities.tiles.tiling import Denoise, bands, whole
 from keyhole.model.nets.unet import UNet
@@ -104,7 +104,7 @@ def test_a_colour_image_is_denoised_in_all_its_channels():
 
 def test_a_image_in_tiles_is_the_image_at_once(fitted):
     (image,) = open_images(noisy(shapes((90, 75)))).images
-    unit = NoiseScaler.of(Noise(SIGMA), [image.whole()])
+    unit = NoiseScaler.of(NoiseModel(SIGMA), [image.whole()])
     answer = Denoise(fitted.model_.network, TINY)
     pieces = np.concatenate([rows for _, rows in bands(image, unit, answer, 16)])
     at_once = np.concatenate([rows for _, rows in bands(image, unit, answer, 4_096)])
@@ -162,8 +162,8 @@ def test_the_two_noises_of_a_recorrupted_image_know_nothing_of_each_other(a):
 def test_recorrupted_noise_is_correlated_as_the_noise_of_the_images_is():
     triangle = np.array([1, 2, 3, 2, 1]) / 3.0
     kernel = np.outer(triangle, triangle)
-    noise = Noise(1.0, kernel=tuple(map(tuple, kernel)))
-    assert filter_of(Noise(1.0)) is None
+    noise = NoiseModel(1.0, kernel=tuple(map(tuple, kernel)))
+    assert filter_of(NoiseModel(1.0)) is None
     corruption = Recorrupted(filter=filter_of(noise))
     layout, rng = Layout((), (300, 300, 1)), torch.Generator().manual_seed(0)
     given = corruption.corrupt(row(torch.zeros(300, 300)), layout, rng).input.numbers
@@ -235,7 +235,7 @@ def test_a_filter_answers_where_the_net_makes_larger_errors_and_may():
 
 def test_held_out_pixels_are_the_share_asked_for_and_never_taught():
     images = open_images([noisy(shapes((64, 64))), noisy(shapes((33, 41)))]).images
-    units = [NoiseScaler.of(Noise(SIGMA), [p.whole()]) for p in images]
+    units = [NoiseScaler.of(NoiseModel(SIGMA), [p.whole()]) for p in images]
     shelf = ImageDataset(images, units, None, 0.1, 0)
     crops = Crops(shelf, 32, 0)
     planes = [shelf.window(i) for i in range(2)]

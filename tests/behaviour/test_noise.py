@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.tiles.estimate import estimate, estimate_many, pooled
 from keyhole.modalities.tiles.filters import FILTERS, classical, psnr, residual_report, ssim
-from keyhole.modalities.tiles.noise import Noise, Stabiliser
+from keyhole.modalities.tiles.noise import NoiseModel, Stabiliser
 
 skimage = pytest.importorskip("skimage")
 SHARED = Path(skimage.__file__).parent / "data"
@@ -108,7 +108,7 @@ def test_noise_is_told_in_the_units_of_the_image(unit):
     ids=["constant", "one pixel", "gaps", "empty", "tiny", "patchwork", "two values"],
 )
 def test_where_there_is_nothing_to_tell_noise_from_it_is_none(x):
-    assert estimate(x) == Noise(0.0)
+    assert estimate(x) == NoiseModel(0.0)
 
 
 def test_a_clean_image_has_little_noise():
@@ -129,43 +129,43 @@ def test_what_is_no_image_is_refused():
 
 
 def test_a_noise_says_what_it_is():
-    assert str(Noise(0.098)) == (
+    assert str(NoiseModel(0.098)) == (
         "Gaussian noise, standard deviation 0.098 (9.8 % of the range), "
         "not correlated between pixels"
     )
-    assert str(Noise(25.0)).startswith("Gaussian noise, standard deviation 25, not")
-    assert "(10.0 % of the range)" in Noise(25.5).describe(255)
-    assert "no noise" in str(Noise(0.0))
-    assert "Poisson noise" in str(Noise(0.0, 1 / 30))
-    bound = Noise(0.1, kernel=tuple(map(tuple, TRIANGLE.tolist())))
+    assert str(NoiseModel(25.0)).startswith("Gaussian noise, standard deviation 25, not")
+    assert "(10.0 % of the range)" in NoiseModel(25.5).describe(255)
+    assert "no noise" in str(NoiseModel(0.0))
+    assert "Poisson noise" in str(NoiseModel(0.0, 1 / 30))
+    bound = NoiseModel(0.1, kernel=tuple(map(tuple, TRIANGLE.tolist())))
     assert str(bound).endswith("correlated with the pixel below by 0.67 and beside by 0.67")
 
 
 def test_a_noise_survives_json():
-    noise = Noise(0.1, 0.02, -1.0, tuple(map(tuple, TRIANGLE.tolist())))
-    assert Noise.of_recipe(json.loads(json.dumps(noise.recipe()))) == noise
+    noise = NoiseModel(0.1, 0.02, -1.0, tuple(map(tuple, TRIANGLE.tolist())))
+    assert NoiseModel.of_recipe(json.loads(json.dumps(noise.recipe()))) == noise
 
 
 @pytest.mark.parametrize("wrong", [{"sigma": -1}, {"sigma": np.nan}, {"sigma": 1, "gain": -1}])
 def test_a_noise_without_sense_is_refused(wrong):
     with pytest.raises(SettingError, match="sigma"):
-        Noise(**wrong)
+        NoiseModel(**wrong)
 
 
 def test_the_level_grows_from_the_offset_on():
-    level = Noise(0.3, 0.5, 1.0).level([0.0, 1.0, 3.0])
+    level = NoiseModel(0.3, 0.5, 1.0).level([0.0, 1.0, 3.0])
     np.testing.assert_allclose(level, np.sqrt([0.09, 0.09, 1.09]))
 
 
 def test_pooling_averages_variances_by_weight():
-    assert pooled([Noise(3.0), Noise(4.0)], [1, 1]).sigma == pytest.approx(np.sqrt(12.5))
-    assert pooled([Noise(3.0), Noise(4.0)], [1, 0]) == Noise(3.0)
+    assert pooled([NoiseModel(3.0), NoiseModel(4.0)], [1, 1]).sigma == pytest.approx(np.sqrt(12.5))
+    assert pooled([NoiseModel(3.0), NoiseModel(4.0)], [1, 0]) == NoiseModel(3.0)
     with pytest.raises(SettingError):
         pooled([], [])
 
 
 noises = st.builds(
-    Noise,
+    NoiseModel,
     sigma=st.floats(0.01, 3),
     gain=st.sampled_from([0.0, 0.001, 1 / 30, 0.2, 1.0]),
     offset=st.floats(-1, 1),
@@ -204,7 +204,7 @@ def test_even_noise_has_deviation_one_and_comes_back_without_bias(noise, above, 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_without_noise_nothing_is_moved(dtype):
     x = gaussian((5, 5)).astype(dtype)
-    tool = Stabiliser.of(Noise(0.0))
+    tool = Stabiliser.of(NoiseModel(0.0))
     assert tool.forward(x).dtype == dtype
     np.testing.assert_array_equal(tool.inverse(tool.forward(x)), x)
 
@@ -255,7 +255,7 @@ def test_filters_say_which_extra_they_need():
 
 def test_a_perfect_result_leaves_nothing_but_noise():
     clean = image("camera", 96)
-    found = residual_report(clean + 0.1 * gaussian(clean.shape), clean, Noise(0.1))
+    found = residual_report(clean + 0.1 * gaussian(clean.shape), clean, NoiseModel(0.1))
     assert found.deviation == pytest.approx(0.1, rel=0.02)
     assert abs(found.below) + abs(found.beside) + abs(found.edges) < 0.06
     assert found.white_p > 0.01
@@ -266,7 +266,7 @@ def test_a_perfect_result_leaves_nothing_but_noise():
 def test_a_blur_is_caught_by_edges_and_neighbours():
     clean = image("camera", 96)
     noisy = clean + 0.05 * gaussian(clean.shape)
-    found = residual_report(noisy, uniform_filter(noisy, 7), Noise(0.05))
+    found = residual_report(noisy, uniform_filter(noisy, 7), NoiseModel(0.05))
     assert found.edges > 0.15
     assert found.white_p < 1e-6
     assert any("edges" in said for said in found.sentences())
@@ -275,23 +275,23 @@ def test_a_blur_is_caught_by_edges_and_neighbours():
 def test_noise_that_was_taken_in_part_is_noticed():
     clean = image("camera", 96)
     noise = 0.1 * gaussian(clean.shape)
-    found = residual_report(clean + noise, clean + 0.5 * noise, Noise(0.1))
+    found = residual_report(clean + noise, clean + 0.5 * noise, NoiseModel(0.1))
     assert "some is left" in found.sentences()[0]
 
 
 def test_counts_and_correlated_noise_are_judged_by_their_own_measure():
     clean = image("coffee", 96)
     counts = np.random.default_rng(0).poisson(30 * clean) / 30
-    assert abs(residual_report(counts, clean, Noise(0.0, 1 / 30)).brightness) < 0.05
+    assert abs(residual_report(counts, clean, NoiseModel(0.0, 1 / 30)).brightness) < 0.05
     noise = 3 * uniform_filter(gaussian(clean.shape), 3, mode="wrap")
-    bound = Noise(0.1, kernel=tuple(map(tuple, TRIANGLE.tolist())))
+    bound = NoiseModel(0.1, kernel=tuple(map(tuple, TRIANGLE.tolist())))
     found = residual_report(clean + 0.1 * noise, clean, bound)
     assert found.below == pytest.approx(2 / 3, abs=0.05)
     assert "as random" in found.sentences()[1]
 
 
 def test_a_pixel_is_too_small_to_judge():
-    assert "too small" in residual_report([[1.0]], [[1.0]], Noise(0.1)).sentences()[0]
+    assert "too small" in residual_report([[1.0]], [[1.0]], NoiseModel(0.1)).sentences()[0]
 
 
 def test_psnr_and_ssim_state_their_range():

@@ -7,7 +7,7 @@ import pytest
 
 from keyhole import Denoiser, TrainingConfig
 from keyhole.modalities.tiles.estimate import estimate, pooled
-from keyhole.modalities.tiles.noise import Noise, impulse_scale, impulses
+from keyhole.modalities.tiles.noise import NoiseModel, impulse_scale, impulses
 from keyhole.modalities.tiles.source import NoiseScaler
 from keyhole.model.nets.unet import UNet
 
@@ -117,12 +117,12 @@ def test_a_background_that_is_exactly_constant_stays_so():
 def test_dark_counts_are_no_background():
     counts = np.random.default_rng(0).poisson(0.05 + 5 * (np.arange(128) > 90), (128, 128))
     windows = [counts[..., None].astype(np.float32)]
-    assert NoiseScaler.of(Noise(0.0, 1.0), windows).background is None
-    assert NoiseScaler.of(Noise(0.3), windows).background is None
+    assert NoiseScaler.of(NoiseModel(0.0, 1.0), windows).background is None
+    assert NoiseScaler.of(NoiseModel(0.3), windows).background is None
 
 
 def test_pooled_noise_keeps_stripes_and_impulses():
-    one = pooled([Noise(1.0, rows=3.0, impulses=0.02), Noise(1.0, rows=4.0)], [1, 1])
+    one = pooled([NoiseModel(1.0, rows=3.0, impulses=0.02), NoiseModel(1.0, rows=4.0)], [1, 1])
     assert one.rows == pytest.approx(np.sqrt(12.5))
     assert one.impulses == pytest.approx(0.01)
-    assert Noise.of_recipe(one.recipe()) == one
+    assert NoiseModel.of_recipe(one.recipe()) == one

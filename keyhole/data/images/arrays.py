@@ -2,6 +2,7 @@
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,21 +54,20 @@ def reserve(path: str, start: bytes, size: int) -> None:
 
 CACHE_BYTES = 512 << 20  # larger planes are decoded again for each window
 
-_last: list[tuple[Any, np.ndarray]] = []
+_cache = threading.local()
 
 
 def cached(path: str, part: Any, decode: Callable[[], np.ndarray]) -> np.ndarray:
-    """The decoded part of a file; the last part is cached, keyed by the file's time and size."""
+    """The decoded part of a file; the last one of each thread is cached, by the file's time and size."""
     state = os.stat(path)
     key = (os.path.abspath(path), state.st_mtime_ns, state.st_size, part)
-    for known, array in tuple(_last):
-        if known == key:
-            return array
-    _last.clear()  # before decoding, so that only one plane is in memory
+    if getattr(_cache, "key", None) == key:
+        return _cache.array
+    _cache.key = _cache.array = None  # before decoding, so that only one plane is in memory
     array = decode()
     array.flags.writeable = False
     if array.nbytes <= CACHE_BYTES:
-        _last[:] = [(key, array)]
+        _cache.key, _cache.array = key, array
     return array
 
 

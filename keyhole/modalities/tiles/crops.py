@@ -11,7 +11,7 @@ from keyhole.core.environment import draws, hash_of
 from keyhole.core.records import Batch
 from keyhole.data.images import Image
 from keyhole.modalities.tiles.filters import filled
-from keyhole.modalities.tiles.noise import Noise, filtered
+from keyhole.modalities.tiles.noise import NoiseModel, filtered
 from keyhole.modalities.tiles.source import NoiseScaler, corner
 
 BLOCK = 8  # side of the squares that are held out, in pixels
@@ -67,7 +67,7 @@ class ImageDataset:
     share: float
     seed: int
     clean: str = ""
-    noise: Noise = field(default_factory=lambda: Noise(1.0))  # of all images together
+    noise: NoiseModel = field(default_factory=lambda: NoiseModel(1.0))  # of all images together
 
     def __post_init__(self) -> None:
         """Rank the draws of the blocks, so that the share holds even if blocks are few."""

@@ -10,7 +10,7 @@ from keyhole.core.environment import threads_for
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.tiles import mixture
 from keyhole.modalities.tiles.mixture import NoiseEvidence, NoiseMixture, spectra
-from keyhole.modalities.tiles.noise import WHITE, Noise, impulse_scale
+from keyhole.modalities.tiles.noise import WHITE, NoiseModel, impulse_scale
 
 MAX_LINE_GROUPS, LINE_GROUP_SIZE = 4, 150  # of blocks of like brightness
 LINE_SURELY = 5.0  # standard errors by which a slope must differ from none
@@ -149,7 +149,7 @@ ROUNDING = 1e-6  # of the largest value
 BROAD, CLOSE = 0.5, 0.15  # how much the amounts of content are smoothed: to decide, to measure
 
 
-def estimate(windows: Any) -> Noise:
+def estimate(windows: Any) -> NoiseModel:
     """The noise of one image, or of windows of it; 0 for one pixel, or a constant image.
 
     Pixels that are gaps (NaN), clipped or empty background are left out.
@@ -158,7 +158,7 @@ def estimate(windows: Any) -> Noise:
 
 
 @threads_for(0)
-def estimate_many(images: Sequence[Any]) -> Noise:
+def estimate_many(images: Sequence[Any]) -> NoiseModel:
     """The one noise of many images of a kind, from their evidence together.
 
     Raises: DataError for an image without two or three axes, or not made of numbers.
@@ -172,22 +172,22 @@ def estimate_many(images: Sequence[Any]) -> Noise:
             )
     evidence = mixture.gather(arrays)
     if evidence.still:
-        return Noise(0.0)
+        return NoiseModel(0.0)
     if len(evidence.means) * evidence.fresh * evidence.side**2 < MIN_PIXELS:
         return _of_differences(arrays)
     unit = float(np.median(evidence.energies.mean(0)))
     if unit <= 0:
-        return Noise(0.0)
+        return NoiseModel(0.0)
     even = replace(evidence, energies=evidence.energies / unit)
     constant = _mixture(even)
     line, lags = _with_line(even, constant.nats)
     if line is None:
         line, lags = Line(float(constant.lags[0]), 0.0, 0.0), constant.lags
     sigma, gain = np.sqrt(line.base * unit), line.slope * unit
-    noise = Noise(float(sigma), float(gain), line.offset, _kernel(lags))
+    noise = NoiseModel(float(sigma), float(gain), line.offset, _kernel(lags))
     largest = max(float(np.nanmax(np.abs(a), initial=0, where=np.isfinite(a))) for a in arrays)
     if float(noise.level(largest)) <= ROUNDING * largest:  # left of rounding to float32
-        return Noise(0.0)
+        return NoiseModel(0.0)
     planes = [array if array.ndim == 3 else array[..., None] for array in arrays]
     middle = float(np.nanmedian(np.concatenate([plane.ravel() for plane in planes])))
     least = OBSERVED * float(noise.level(middle))
@@ -244,7 +244,7 @@ def _kernel(lags: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(map(float, row)) for row in quarter[np.ix_(lag, lag)])
 
 
-def _of_differences(arrays: list[np.ndarray]) -> Noise:
+def _of_differences(arrays: list[np.ndarray]) -> NoiseModel:
     """White noise from the median difference of neighbours: all that tiny images allow."""
     steps = [np.zeros(0)]
     for array in arrays:
@@ -252,10 +252,10 @@ def _of_differences(arrays: list[np.ndarray]) -> Noise:
         steps += [np.diff(x, axis=0).ravel(), np.diff(x, axis=1).ravel()]
     sizes = np.abs(np.concatenate(steps))
     sizes = sizes[np.isfinite(sizes)]
-    return Noise(float(np.median(sizes) / 0.6745 / np.sqrt(2)) if len(sizes) else 0.0)
+    return NoiseModel(float(np.median(sizes) / 0.6745 / np.sqrt(2)) if len(sizes) else 0.0)
 
 
-def pooled(noises: Sequence[Noise], weights: Sequence[float] | None = None) -> Noise:
+def pooled(noises: Sequence[NoiseModel], weights: Sequence[float] | None = None) -> NoiseModel:
     """One noise for many images of a kind, from the noise of each.
 
     Variances are averaged, never standard deviations. `estimate_many` is better if the images
@@ -279,4 +279,6 @@ def pooled(noises: Sequence[Noise], weights: Sequence[float] | None = None) -> N
     kernel = tuple(tuple(map(float, row)) for row in total)
     names = ("sigma", "rows", "columns")
     sigma, rows, columns = (float(np.sqrt(share @ column(name) ** 2)) for name in names)
-    return Noise(sigma, gain, offset, kernel, rows, columns, float(share @ column("impulses")))
+    return NoiseModel(
+        sigma, gain, offset, kernel, rows, columns, float(share @ column("impulses"))
+    )

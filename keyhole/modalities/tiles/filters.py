@@ -13,7 +13,7 @@ from scipy import ndimage, stats
 
 from keyhole.core.environment import missing_extra
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.tiles.noise import Noise
+from keyhole.modalities.tiles.noise import NoiseModel
 
 TUNED = 25 / 255  # the noise level at which the settings below were chosen
 TV_WEIGHT, TV_STEPS = 0.08, 500
@@ -182,7 +182,7 @@ class Residual:
         return f"What was removed has {amount}: {verdict}."
 
 
-def residual_report(noisy: Any, denoised: Any, noise: Noise) -> Residual:
+def residual_report(noisy: Any, denoised: Any, noise: NoiseModel) -> Residual:
     """The removed part of an image judged without the truth; gaps (NaN) are left out."""
     x, clean = _alike(noisy, denoised)
     removed = x - clean
@@ -208,7 +208,9 @@ def residual_report(noisy: Any, denoised: Any, noise: Noise) -> Residual:
     )
 
 
-def _whiteness(scaled: np.ndarray, known: np.ndarray, noise: Noise) -> tuple[float, float, float]:
+def _whiteness(
+    scaled: np.ndarray, known: np.ndarray, noise: NoiseModel
+) -> tuple[float, float, float]:
     correlations, total, used = {}, 0.0, 0
     middle = len(noise.kernel) // 2
     spread = np.sum(np.square(noise.kernel))  # what correlation takes off the pixel count

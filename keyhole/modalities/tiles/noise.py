@@ -19,7 +19,7 @@ SPECTRUM_SIDE = 64  # of the square in which a filter is computed
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoiseModel:
     """Noise whose variance is `sigma`² + `gain` · max(value − `offset`, 0).
 
     `kernel` is its autocorrelation: odd, square, 1 in the centre; `((1.0,),)` says that no two
@@ -139,7 +139,7 @@ class Stabiliser:
     offset: float = 0.0
 
     @classmethod
-    def of(cls, noise: Noise) -> "Stabiliser":
+    def of(cls, noise: NoiseModel) -> "Stabiliser":
         """The map for this noise; without noise, the identity."""
         sigma = 1.0 if noise.kind == "none" else noise.sigma
         return cls(float(sigma), float(noise.gain), float(noise.offset))
@@ -179,7 +179,7 @@ def _floating(x: Any) -> np.ndarray:
     return array.astype(np.result_type(array.dtype, np.float32), copy=False)
 
 
-def filter_of(noise: Noise) -> list[list[float]] | None:
+def filter_of(noise: NoiseModel) -> list[list[float]] | None:
     """A filter that gives white noise this autocorrelation; None for white noise.
 
     The root of the noise's spectrum (Wiener-Khinchin); what is negative in it by error is none.
@@ -217,7 +217,7 @@ MAX_SPECKS = 0.002  # single other pixels in it: counts of dark areas have them,
 NOISY = 0.25  # noise on its value against that elsewhere; where there is none, zeros are counts
 
 
-def background_value(windows: Sequence[np.ndarray], noise: Noise) -> float | None:
+def background_value(windows: Sequence[np.ndarray], noise: NoiseModel) -> float | None:
     """The value of a background that is constant though the image has noise; else None."""
     pixels = np.concatenate([np.ravel(window) for window in windows])
     pixels = pixels[np.isfinite(pixels)]

@@ -14,7 +14,7 @@ from keyhole.data.images import Image, Images
 from keyhole.errors import DataError
 from keyhole.modalities.tiles.estimate import estimate, estimate_many
 from keyhole.modalities.tiles.noise import (
-    Noise,
+    NoiseModel,
     Stabiliser,
     background,
     background_value,
@@ -49,9 +49,9 @@ class DenoisingSchema(Described):
         self.noise, self.axes, self.fallback = noise, axes, fallback
 
     @property
-    def known_noise(self) -> Noise | None:
+    def known_noise(self) -> NoiseModel | None:
         """The noise that the user gave. Raises: SettingError."""
-        return None if self.noise is None else Noise.of_recipe(self.noise)
+        return None if self.noise is None else NoiseModel.of_recipe(self.noise)
 
 
 @dataclass(frozen=True)
@@ -131,14 +131,14 @@ class NoiseScaler:
     `background`, which stays as it is. `impulse_scale` is 0 where an image has no impulses.
     """
 
-    noise: Noise
+    noise: NoiseModel
     stabiliser: Stabiliser
     center: float
     impulse_scale: float = 0.0
     background: float | None = None
 
     @classmethod
-    def of(cls, noise: Noise, windows: list[np.ndarray]) -> Self:
+    def of(cls, noise: NoiseModel, windows: list[np.ndarray]) -> Self:
         """The scaler of an image with this noise; `windows` are parts of the image."""
         scale = impulse_scale(windows, sure=noise.impulses > 0)[1]
         scaler = cls(noise, Stabiliser.of(noise), 0.0, scale, background_value(windows, noise))
@@ -204,11 +204,11 @@ class NoiseEstimates:
     """
 
     images: Sequence[Image]
-    known: Noise | None
-    learned: Noise | None = None
+    known: NoiseModel | None
+    learned: NoiseModel | None = None
 
     @cached_property
-    def _of_small(self) -> Noise:
+    def _of_small(self) -> NoiseModel:
         small = [p for p in self.images if p.height * p.width < SMALL_PIXELS]
         if sum(p.height * p.width for p in small) < ENOUGH_PIXELS and self.learned is not None:
             return self.learned

@@ -21,7 +21,7 @@ from keyhole.modalities.base import Ability, Modality
 from keyhole.modalities.prepared import Calibrated, Heldout, Parts, Prepared
 from keyhole.modalities.tiles.crops import Crops, DeadLeaves, ImageDataset
 from keyhole.modalities.tiles.estimate import estimate, pooled
-from keyhole.modalities.tiles.noise import Noise, filter_of
+from keyhole.modalities.tiles.noise import NoiseModel, filter_of
 from keyhole.modalities.tiles.source import NoiseEstimates, NoisyImages, TilesProfile, windows_of
 from keyhole.modalities.tiles.tiling import image_batch
 from keyhole.model.network import Network
@@ -112,9 +112,9 @@ class Tiles(Modality):
         return tiles, TilesProfile(source, scaler_list, left_out)
 
     @cached_property
-    def measured_noise(self) -> Noise:
+    def measured_noise(self) -> NoiseModel:
         """The noise of all training images together."""
-        return Noise.of_recipe(self.noise)
+        return NoiseModel.of_recipe(self.noise)
 
     @cached_property
     def layout(self) -> Layout:
@@ -184,7 +184,7 @@ class PixelsToJudge(Heldout):
         return Calibrated(modality, np.zeros(len(modality.layout.columns)), np.zeros(0))
 
 
-def _check_corruption(corruption: Any, noise: Noise | None, *, pairs: bool) -> None:
+def _check_corruption(corruption: Any, noise: NoiseModel | None, *, pairs: bool) -> None:
     """Raises: SettingError for a corruption that does not suit the images or their noise."""
     if corruption is None:
         return
@@ -203,7 +203,7 @@ def _check_corruption(corruption: Any, noise: Noise | None, *, pairs: bool) -> N
     corruption.check()
 
 
-def _corruption(corruption: Any, noise: Noise, pairs: bool) -> Any:
+def _corruption(corruption: Any, noise: NoiseModel, pairs: bool) -> Any:
     """The corruption that the user gave, else the one that images and noise allow."""
     if corruption is None and pairs:
         return build("corruption", {"kind": "pairs"})
