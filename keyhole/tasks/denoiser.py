@@ -54,8 +54,9 @@ class Denoiser(TransformerMixin, Estimator):
     """`fit(noisy).transform(noisy)`: no clean image is needed.
 
     The noise of each image is measured, unless `noise` gives it (a standard deviation in the
-    images' units, or a `keyhole.modalities.tiles.noise.NoiseModel`). It decides the `corruption` that
-    the net learns by: recorrupted noise; with a second image of each, `fit(noisy, clean)`, pairs.
+    images' units, or a `keyhole.modalities.tiles.noise.NoiseModel`). It decides the
+    `corruption` that the net learns by: recorrupted noise; with a second image of each,
+    `fit(noisy, clean)`, pairs.
     `BlindSpot()` needs no knowledge of the noise, `Noise(1.0)` is for noise that is added to clean
     images. If a classical filter makes smaller errors on pixels that the net did not train on, and
     `fallback` is on, the filter answers; `verdict_` says so. `axes` names the axes of arrays and

@@ -58,7 +58,7 @@ _cache = threading.local()
 
 
 def cached(path: str, part: Any, decode: Callable[[], np.ndarray]) -> np.ndarray:
-    """The decoded part of a file; the last one of each thread is cached, by the file's time and size."""
+    """The decoded part of a file; each thread caches the last one, by the file's time and size."""
     state = os.stat(path)
     key = (os.path.abspath(path), state.st_mtime_ns, state.st_size, part)
     if getattr(_cache, "key", None) == key:

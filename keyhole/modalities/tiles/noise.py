@@ -72,7 +72,7 @@ class NoiseModel:
         return {**asdict(self), "kernel": [list(row) for row in self.kernel]}
 
     @classmethod
-    def of_recipe(cls, recipe: dict[str, Any]) -> "Noise":
+    def of_recipe(cls, recipe: dict[str, Any]) -> "NoiseModel":
         """The noise that `recipe` describes."""
         numbers = {f.name: float(recipe[f.name]) for f in fields(cls) if f.name != "kernel"}
         return cls(**numbers, kernel=tuple(tuple(map(float, row)) for row in recipe["kernel"]))
