@@ -197,17 +197,13 @@ def fit_for(
     with Scratch() as scratch:
         source = weighted(random_access(source, scratch.folder), parts.schema.weight)
         on_evaluate = on_evaluate or (progress() if model.verbose else lambda event: None)
-        callbacks = Callbacks(checkpoint, on_evaluate, _with_rows(on_data_ready))
+
+        def with_rows(modality: Modality, source: Source, profile: Any) -> None:
+            if on_data_ready is not None:
+                on_data_ready(modality, source, profile.rows)
+
+        callbacks = Callbacks(checkpoint, on_evaluate, with_rows)
         model.model_ = learn(source, parts, seed, callbacks, options)
     model._checkpoint = checkpoint
     model._tell_verdict()
     return model
-
-
-def _with_rows(
-    on_data_ready: Callable[[Modality, Source, int], None] | None,
-) -> Callable[[Any, Any, Any], None] | None:
-    """The user's callback, called with the number of rows of a profile."""
-    if on_data_ready is None:
-        return None
-    return lambda modality, source, profile: on_data_ready(modality, source, profile.rows)

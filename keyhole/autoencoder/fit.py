@@ -43,7 +43,7 @@ class Callbacks:
 
     checkpoint: str | None
     on_evaluate: EvaluateCallback
-    on_data_ready: Callable[[Any, Any, Any], None] | None
+    on_data_ready: Callable[[Any, Any, Any], None]
 
     def check(self, source: Any) -> None:
         """A checkpoint never takes the place of the data. Raises: FileError."""
@@ -152,9 +152,8 @@ class Model:
 
     def trained_on(self, rows: Rows, start: int) -> np.ndarray:
         """True for the rows of the fit's own source that the first net was trained on."""
-        return (
-            np.ones(len(rows), bool) if self.split is None else self.split.trains(rows, start)[0]
-        )
+        every_row = np.ones(len(rows), bool)
+        return every_row if self.split is None else self.split.trains(rows, start)[0]
 
     def row_nats(self, block: Block) -> torch.Tensor:
         """Each row's nats, gaps counted as typical columns."""
@@ -187,17 +186,17 @@ def learn(
             f"{source.name} holds 1 sample (n_samples=1); a minimum of {LEAST_ROWS} rows is "
             "required"
         )
-    if callbacks.on_data_ready is not None:
-        callbacks.on_data_ready(modality, source, profile)
+    callbacks.on_data_ready(modality, source, profile)
     prepared = prepare(modality, source, profile, parts, seed, options)
     parts = prepared.parts
     run_with = _maker(modality, prepared, seed, callbacks.on_evaluate)
     choice, bottleneck = None, parts.bottleneck
     if bottleneck.width == AUTO:
         training = shorter(parts.training, profile.rows)
-        choice = _width(
-            modality, profile.sample, lambda ordered: run_with(ordered, training, None)
-        )
+        stage("choosing the width of the code")
+        points = modality.encode(ArrowRows(profile.sample.slice(0, MOST_POINTS)))
+        with wall_clock(reserved=0.5):  # of the time left
+            choice = choose_width(modality, points, lambda part: run_with(part, training, None))
         bottleneck = with_width(bottleneck, choice.width)
     predict_collapse(bottleneck, parts.head, modality, profile.sample)
     path = callbacks.checkpoint
@@ -229,16 +228,6 @@ def _maker(
         return Run(network, goal, training, on_evaluate, checkpoint, norm, prepared.judged)
 
     return run_with
-
-
-def _width(
-    table: Modality, sample: Any, run_with: Callable[[Bottleneck], Run[Reconstruction]]
-) -> WidthChoice:
-    """The width that the held-out curve asks for, from runs in half of the time left."""
-    stage("choosing the width of the code")
-    points = table.encode(ArrowRows(sample.slice(0, MOST_POINTS)))
-    with wall_clock(reserved=0.5):
-        return choose_width(table, points, run_with)
 
 
 def _judged(

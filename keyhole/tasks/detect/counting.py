@@ -80,11 +80,10 @@ class Draft:
         arrays: dict[str, Any] = {
             name: table.column(place).to_numpy() for place, name in enumerate(ARRAYS)
         }
-        ids = id_name = None
         if table.num_columns > len(ARRAYS) + 1:
-            ids, id_name = table.column(len(ARRAYS) + 1).combine_chunks(), table.column_names[-1]
-        no_alarm, named = np.zeros(len(table), bool), {"ids": ids, "id_name": id_name}
-        answer = Answer(**arrays, **named, alarm=no_alarm, reasons={}, label="row")
+            arrays["ids"] = table.column(len(ARRAYS) + 1).combine_chunks()
+            arrays["id_name"] = table.column_names[-1]
+        answer = Answer(**arrays, alarm=np.zeros(len(table), bool), reasons={}, label="row")
         places = np.flatnonzero(table.column(len(ARRAYS)).to_numpy())
         return cls(answer, places, ArrowRows(candidates))
 

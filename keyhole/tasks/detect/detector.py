@@ -22,15 +22,14 @@ from keyhole.data import Rows, Source
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.modalities.prepared import FitOptions
-from keyhole.store import Bundle, read_bundle, wrap_errors
+from keyhole.store import Bundle, read_bundle, record, wrap_errors
 from keyhole.tasks.base import an_autoencoder, seeded
-from keyhole.tasks.detect.anomaly_map import anomaly_map_of, check_maps
 from keyhole.tasks.detect.answer import Answer, answer_of, join
 from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rate
 from keyhole.tasks.detect.counting import Draft
 from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
-from keyhole.tasks.detect.scorer import ScoredBlock, Scorer, state_of, support_fraction_of
+from keyhole.tasks.detect.scorer import DetectorState, ScoredBlock, Scorer, support_fraction_of
 from keyhole.tasks.drift import Drift
 
 
@@ -105,10 +104,9 @@ class AnomalyDetector(OutlierMixin, Estimator):
         are good. It is the cure for calibration rows that were themselves contaminated.
         """
         anomaly_score = -self.score_samples(X)
-        good = (
-            np.ones(len(anomaly_score), bool) if y is None else ~anomalies(y, len(anomaly_score))
-        )
-        self.scorer_ = self.scorer_.recalibrated(anomaly_score[good])
+        if y is not None:
+            anomaly_score = anomaly_score[~anomalies(y, len(anomaly_score))]
+        self.scorer_ = self.scorer_.recalibrated(anomaly_score)
         return self._warned()
 
     def choose_rate(self, X: Any, y: Any) -> float:
@@ -157,10 +155,10 @@ class AnomalyDetector(OutlierMixin, Estimator):
         """How anomalous each pixel is, (image, height, width): 1 is a normal pixel."""
         check_is_fitted(self)
         scorer = self.scorer_
-        check_maps(scorer)
+        scorer.check_maps()
         blocks = blocks_of(self.autoencoder_, X)
-        maps = [anomaly_map_of(scorer, scorer.table.encode(rows, start)) for start, rows in blocks]
-        return np.concatenate(maps)
+        batches = (scorer.table.encode(rows, start) for start, rows in blocks)
+        return np.concatenate([scorer.anomaly_map(batch) for batch in batches])
 
     def answer(self, X: Any, *, explain_rows: str = "alarms", fdr: float | None = None) -> Answer:
         """Anomaly score, p-value, alarm and reasons of every row.
@@ -187,19 +185,13 @@ class AnomalyDetector(OutlierMixin, Estimator):
         """The answers whose alarms depend on all rows, in one pass over them."""
         drafts, all_rows = [], explain_rows == "all"
         for judged in blocks:
-            score = judged.anomaly_score
+            score, no_alarm = judged.anomaly_score, np.zeros(len(judged.rows), bool)
             discoveries.add(score)
-            answer = answer_of(
-                judged,
-                self.calibration_,
-                np.zeros(len(score), bool),
-                {},
-                id_column_of(self.autoencoder_),
-            )
+            id_column = id_column_of(self.autoencoder_)
+            answer = answer_of(judged, self.calibration_, no_alarm, {}, id_column)
             may_alarm = discoveries.may_alarm(score) & (explain_rows != "none")
-            drafts.append(
-                Draft.of(answer, judged.rows, ~np.isnan(score) if all_rows else may_alarm)
-            )
+            candidates = ~np.isnan(score) if all_rows else may_alarm
+            drafts.append(Draft.of(answer, judged.rows, candidates))
         threshold = self.calibration_.threshold(discoveries.decide())
         return [draft.finish(self.scorer_, threshold, explain_all=all_rows) for draft in drafts]
 
@@ -282,19 +274,17 @@ class AnomalyDetector(OutlierMixin, Estimator):
         bundle = path if isinstance(path, Bundle) else read_bundle(path)
         model = Autoencoder.load(bundle)
         if "detect" not in bundle.sections:
-            return cls.from_fitted(
-                model, false_alarm_rate=0.01 if false_alarm_rate is None else false_alarm_rate
-            )
-        state = state_of(bundle.sections["detect"])
+            rate = 0.01 if false_alarm_rate is None else false_alarm_rate
+            return cls.from_fitted(model, false_alarm_rate=rate)
+        state = record(DetectorState, bundle.sections["detect"], "section 'detect'")
         with wrap_errors("section 'detect'"):
             scorer = Scorer.restored(state, model)
         rate = state.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
         detector = cls._over(model, rate, state.contamination, state.group)
         detector.scorer_ = scorer
-        if false_alarm_rate is not None and (
-            short := scorer.calibration.shortage(false_alarm_rate)
-        ):
-            raise SettingError(short)
+        shortage = scorer.calibration.shortage(rate)
+        if shortage is not None and false_alarm_rate is not None:
+            raise SettingError(shortage)
         return detector._warned()
 
     @classmethod

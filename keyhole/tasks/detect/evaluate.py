@@ -48,13 +48,11 @@ def evaluate(detector: AnomalyDetector, X: Any, label: Any) -> Evaluation:
         )
     check_is_fitted(detector)
     name = str(label) if isinstance(label, str | int) else None
-    source = (
-        reading.open_rows(detector.autoencoder_, X)
-        if name is None
-        else _labelled(detector, X, name)
-    )
-    anomaly_score, alarm, labels = [], [], []
-    start = 0
+    if name is None:
+        source = reading.open_rows(detector.autoencoder_, X)
+    else:
+        source = _labelled(detector, X, name)
+    anomaly_score, alarm, labels, start = [], [], [], 0
     for rows in source.blocks(reading.CHUNK_ROWS):
         answer = detector.answer_rows(rows, start, explain_rows="none")
         anomaly_score.append(answer.anomaly_score)

@@ -163,5 +163,5 @@ def _anderson_darling(samples: np.ndarray, shape: np.ndarray, scale: np.ndarray)
 
 
 def _nonzero(shape: np.ndarray) -> np.ndarray:
-    """The shapes, with those so near 0 that they divide badly moved a little away."""
+    """The shapes, those so near 0 that they divide badly moved a little away."""
     return np.where(np.abs(shape) < 1e-8, 1e-8, shape)
