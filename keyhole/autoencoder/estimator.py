@@ -16,11 +16,11 @@ from keyhole.autoencoder.fit import Callbacks, Model, learn
 from keyhole.autoencoder.input_validation import (
     PARTS,
     as_fitted,
+    blocks_of,
     learn_names,
     parts_of,
     without_weights,
 )
-from keyhole.autoencoder.reading import blocks_of
 from keyhole.autoencoder.sampling import sampler_of
 from keyhole.autoencoder.state import restore
 from keyhole.core.environment import seed_from
@@ -150,12 +150,8 @@ class Autoencoder(TransformerMixin, Estimator):
         return as_fitted(self, sampler_of(self).rows(n, seed))
 
     @classmethod
+    @wrap_errors("the manifest")
     def _of_bundle(cls, bundle: Bundle) -> Self:
-        with wrap_errors("the manifest"):
-            return cls._restored(bundle)
-
-    @classmethod
-    def _restored(cls, bundle: Bundle) -> Self:
         state, fitted = restore(bundle)
         reason = fitted.modality.supports("embed")
         if reason is not None:

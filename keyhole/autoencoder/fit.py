@@ -134,8 +134,7 @@ class Model:
         Raises: DataError for codes that are not of this model.
         """
         width, nested = self.network.width, self.network.bottleneck.nested
-        short = nested and codes.ndim == 2 and 1 <= codes.shape[1] < width
-        if short:
+        if nested and codes.ndim == 2 and 1 <= codes.shape[1] < width:
             codes = np.pad(codes, ((0, 0), (0, width - codes.shape[1])))
         if codes.ndim != 2 or codes.shape[1] != width:
             raise DataError(f"codes have shape {codes.shape}, expected (rows, {width})")
@@ -171,10 +170,7 @@ class Model:
 def learn(
     source: Any, parts: Parts, seed: int, callbacks: Callbacks, options: FitOptions | None = None
 ) -> Model:
-    """The model of a source that can be read at random.
-
-    Raises: DataError, SettingError, FitError.
-    """
+    """The model of a source read at random. Raises: DataError, SettingError, FitError."""
     callbacks.check(source)
     options = options or FitOptions()
     parts = parts.copied()  # the model keeps them, and the caller may change theirs
@@ -211,7 +207,6 @@ def learn(
 def _maker(
     modality: Modality, prepared: Prepared, seed: int, on_evaluate: EvaluateCallback
 ) -> Callable[[Bottleneck, TrainingConfig, Checkpoint | None], Run[Reconstruction]]:
-    """A function that makes training runs of one prepared source."""
     parts, layout = prepared.parts, modality.layout
     norm = (prepared.gradient_norm or GRADIENT_NORM) * len(layout) * prepared.members**0.5
 
@@ -246,18 +241,14 @@ def _judged(
     evidence = gather(prepared.heldout, calibrated.modality, network, history, info)
     findings = examine(evidence)
     return Model(
-        modality=calibrated.modality,
+        **vars(calibrated),
         network=network,
         parts=parts,
         history=history,
         rows=prepared.rows,
         fingerprint=prepared.fingerprint,
-        typical_nats=calibrated.typical_nats,
-        held_out_nats=calibrated.held_out_nats,
-        reference=calibrated.reference,
         evidence=evidence.to_json(),
         findings=findings,
         verdict=evidence.verdict(findings),
-        split=calibrated.split,
         width_choice=choice,
     )

@@ -158,7 +158,6 @@ class Sampler:
         """`n` new rows as an Arrow table, in original units and types.
 
         `rules` between columns are kept where training found any.
-
         Raises: SettingError, DataError for what is given and cannot be.
         """
         check_count(n)
@@ -234,9 +233,8 @@ class Sampler:
         return self.fitted.network.bottleneck.project(z.to(self.fitted.device)).cpu()
 
     def _likelihood(self, z: Tensor) -> Likelihood:
-        network = self.fitted.network
-        z = z.to(self.fitted.device).expand(1, network.shape.members, *z.shape)
-        return network.decode(z)
+        network, on_device = self.fitted.network, z.to(self.fitted.device)
+        return network.decode(on_device.expand(1, network.shape.members, *z.shape))
 
     def _observed(self, z: Tensor) -> Tensor:
         """Gaps as the reference row with the nearest code has them."""

@@ -26,6 +26,7 @@ from keyhole.data.source import ArrowRows
 from keyhole.errors import BundleError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Prediction
+from keyhole.modalities.rows.holdout import members_mean
 from keyhole.model.network import Network
 from keyhole.store.bundle import Shapes
 
@@ -105,10 +106,10 @@ def try_codes(table: Modality, network: Network, codes: Tensor) -> None:
 
 def _draw(table: Modality, likelihood: Likelihood) -> None:
     """The means and a draw of a likelihood as rows of the table."""
-    mean = _first(likelihood.mean)
+    mean = members_mean(likelihood.mean, first=True)
     table.decode(mean)
     table.guess(mean)
-    drawn = _first(likelihood.sample(torch.Generator().manual_seed(0)))
+    drawn = members_mean(likelihood.sample(torch.Generator().manual_seed(0)), first=True)
     if not (torch.isfinite(mean.numbers).all() and torch.isfinite(drawn.numbers).all()):
         raise BundleError("the weights make draws that are not numbers")
     table.drawn(drawn)
@@ -130,10 +131,6 @@ def _possible(slot: Slot) -> bool:
         and slot.levels <= MOST_LEVELS + 1
         and (shared or not slot.coded)
     )
-
-
-def _first(mean: Batch) -> Batch:
-    return Batch(mean.numbers[0, 0], mean.codes[0, 0], mean.observed[0, 0])
 
 
 @contextmanager

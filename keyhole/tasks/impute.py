@@ -145,7 +145,7 @@ class Impute(Task):
         """
         import numpy as np
 
-        from keyhole.autoencoder.reading import open_rows
+        from keyhole.autoencoder.input_validation import open_rows
         from keyhole.data.frames import is_frame
         from keyhole.data.frames_out import interleaved, with_column
         from keyhole.data.source import check_columns
@@ -183,7 +183,7 @@ class Impute(Task):
         import numpy as np
         import pyarrow as pa
 
-        from keyhole.autoencoder.reading import blocks_of
+        from keyhole.autoencoder.input_validation import blocks_of
         from keyhole.data import cast
 
         tables, blocks = [], []
@@ -201,7 +201,7 @@ class Impute(Task):
         """X once for each draw, in its own kind of frame."""
         import pyarrow as pa
 
-        from keyhole.autoencoder.reading import blocks_of
+        from keyhole.autoencoder.input_validation import blocks_of
         from keyhole.data.frames import as_container, is_frame
 
         draws = range(self.draws or 1)

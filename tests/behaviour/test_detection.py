@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
 from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
-from keyhole.autoencoder.reading import open_rows
+from keyhole.autoencoder.input_validation import open_rows
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Schema
 from keyhole.tasks.detect import scorer

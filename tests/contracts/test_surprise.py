@@ -15,7 +15,7 @@ from keyhole.modalities.rows import split
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.tasks.detect import views
 from keyhole.tasks.detect.calibration import Calibration, Discoveries
-from keyhole.tasks.detect.views import Bank
+from keyhole.tasks.detect.views import ReferencePoints
 
 
 def normal(rows, axes, seed=0):
@@ -183,7 +183,7 @@ def by_hand(found, x, own=None):
 )
 def test_distances_are_those_counted_by_hand(rows, share):
     x = torch.tensor(rows).float()
-    found, new = Bank.of(x, share), x[::2] + 0.5
+    found, new = ReferencePoints.of(x, share), x[::2] + 0.5
     np.testing.assert_allclose(found.distances(new), by_hand(found, new), atol=4e-3)
     own = torch.arange(len(x))
     np.testing.assert_allclose(found.distances(x, own), by_hand(found, x, own), atol=4e-3)
@@ -191,7 +191,7 @@ def test_distances_are_those_counted_by_hand(rows, share):
 
 def test_a_row_does_not_vouch_for_itself_however_far_out_it_lies():
     x = torch.cat([normal(300, 3), 300 * normal(40, 3, seed=1)]).float()
-    found = Bank.of(x, 0.6)
+    found = ReferencePoints.of(x, 0.6)
     nearest, core = found.distances(x)
     others = torch.cdist(found.points, found.points).fill_diagonal_(torch.inf).min(1).values
     torch.testing.assert_close(nearest, others[found.place], rtol=1e-3, atol=1e-4)
@@ -201,9 +201,9 @@ def test_a_row_does_not_vouch_for_itself_however_far_out_it_lies():
 
 def test_a_copy_among_the_rows_vouches_and_the_row_itself_left_out_by_place_does_not():
     x = torch.cat([normal(100, 3), torch.full((2, 3), 9.0)]).float()
-    found = Bank.of(x, 0.6)
+    found = ReferencePoints.of(x, 0.6)
     assert found.distances(x[100:101])[0] == 0  # of two copies one is the row, one vouches
-    alone = Bank.of(x[:101], 0.6)
+    alone = ReferencePoints.of(x[:101], 0.6)
     assert alone.distances(x[100:101])[0] > 3
     near = x[100:101] + 0.1  # no copy, so it would vouch
     assert alone.distances(near)[0] < 0.5
@@ -212,12 +212,12 @@ def test_a_copy_among_the_rows_vouches_and_the_row_itself_left_out_by_place_does
 
 def test_a_core_smaller_than_the_neighbours_that_count_is_asked_as_a_whole():
     x = normal(6, 2).float()
-    found = Bank.of(x, 0.6)
+    found = ReferencePoints.of(x, 0.6)
     assert found.core == 4 < views.NEIGHBOURS
     new = torch.tensor([[3.0, 3.0]])
     far = torch.cdist(found.robust.whitened(new), found.points[:4])
     torch.testing.assert_close(found.distances(new)[1], far.mean(1))
-    two = Bank.of(x[:2], 1.0).distances(x[:2], torch.tensor([0, 1]))
+    two = ReferencePoints.of(x[:2], 1.0).distances(x[:2], torch.tensor([0, 1]))
     torch.testing.assert_close(two, two[0, 0].expand(2, 2))  # each has only the other
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from keyhole.autoencoder.reading import id_column_of
+from keyhole.autoencoder.input_validation import id_column_of
 from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows
 from keyhole.tasks.detect.answer import FIGURES, Answer, Pattern, Reason, answer_of, shared

@@ -15,8 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.base import Estimator
 from keyhole.autoencoder.estimator import Autoencoder, fit_for
-from keyhole.autoencoder.input_validation import without_weights
-from keyhole.autoencoder.reading import blocks_of, id_column_of
+from keyhole.autoencoder.input_validation import blocks_of, id_column_of, without_weights
 from keyhole.core.progress import EvaluateCallback, heard_if_verbose
 from keyhole.data import Rows, Source
 from keyhole.errors import KeyholeWarning, SettingError
@@ -93,9 +92,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         """
         if not hasattr(self, "autoencoder_"):
             return self.fit(X)
-        self.scorer_ = self.scorer_.updated(blocks_of(self.autoencoder_, X))
-        self._keep_reference()
-        return self
+        return self._scoring_by(self.scorer_.updated(blocks_of(self.autoencoder_, X)))
 
     def calibrate(self, X: Any, y: Any = None) -> Self:
         """Calibrate false alarm rates on these rows instead of the held-out ones; no refit.
@@ -221,8 +218,9 @@ class AnomalyDetector(OutlierMixin, Estimator):
         explained = {"alarms": alarm, "all": ~np.isnan(anomaly_score), "none": alarm & False}
         places = np.flatnonzero(explained[explain_rows])
         reasons = explain(self.scorer_, judged, places, most_features)
-        id_column = id_column_of(self.autoencoder_)
-        return answer_of(judged, self.calibration_, alarm, reasons, id_column)
+        return answer_of(
+            judged, self.calibration_, alarm, reasons, id_column_of(self.autoencoder_)
+        )
 
     def reads(self) -> list[str]:
         """The columns that an answer reads: the net's, and those that name rows and segments."""
@@ -258,10 +256,12 @@ class AnomalyDetector(OutlierMixin, Estimator):
     def _sections(self) -> dict[str, Any]:
         return {"detect": self.scorer_.section(self.false_alarm_rate)}
 
-    def _keep_reference(self) -> None:
-        """Compare new rows with the scorer's reference rows from now on."""
+    def _scoring_by(self, scorer: Scorer) -> Self:
+        """The detector, which compares new rows with the scorer's reference rows from now on."""
+        self.scorer_ = scorer
         model = self.autoencoder_.model_
-        self.autoencoder_.model_ = replace(model, reference=self.scorer_.reference)
+        self.autoencoder_.model_ = replace(model, reference=scorer.reference)
+        return self
 
     @classmethod
     def load(
@@ -298,9 +298,8 @@ class AnomalyDetector(OutlierMixin, Estimator):
         return detector
 
     def _calibrated(self) -> Self:
-        self.scorer_ = Scorer.calibrated(self.autoencoder_, self.contamination, self.group)
-        self._keep_reference()
-        return self._warned()
+        scorer = Scorer.calibrated(self.autoencoder_, self.contamination, self.group)
+        return self._scoring_by(scorer)._warned()
 
     def _warned(self) -> Self:
         """Warn if the rate is unattainable or extrapolated, or if all scores tie."""

@@ -129,8 +129,8 @@ class Naming:
             masked = np.zeros((len(lines), len(self.scorer.table.layout.columns)), bool)
             masked[np.arange(len(lines)), columns] = masked[np.arange(len(lines)), first] = True
             predicted = self._predicted(lines, columns, masked)
-            share = ranked.share[lines, rank]
-            self._name(lines, columns, predicted, share, masked, predicted.stands_out, first)
+            share, named = ranked.share[lines, rank], predicted.stands_out
+            self._name(lines, columns, predicted, share, masked, named, first)
 
     def _predicted(self, lines: np.ndarray, columns: np.ndarray, masked: np.ndarray) -> Predicted:
         edge, places = self.ranked.edge[lines, columns], self.places[lines]

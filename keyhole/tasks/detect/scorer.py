@@ -243,7 +243,6 @@ def _reference(model: Autoencoder) -> ReferenceSet:
 
 
 def _check(state: DetectorState, modality: Modality) -> None:
-    """Raises: BundleError for invalid numbers."""
     place_nats, places = state.usual or [], 0 if modality.maps is None else modality.maps.places
     factors, scores = state.factors.values(), state.anomaly_scores
     lists = state.typical, state.units, state.rare, scores, factors, place_nats
