@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import RESULTS, data, emit
 from keyhole import Autoencoder, KeyholeWarning, Schema, TrainingConfig
-from keyhole.autoencoder.reading import blocks_of
+from keyhole.autoencoder.input_validation import blocks_of
 from keyhole.bottlenecks import Variational
 from keyhole.core.parts import kinds
 from keyhole.model.bottlenecks import FSQ, Ordered, Plain, TopK

@@ -74,12 +74,10 @@ class Estimator(BaseEstimator):
         return {}
 
     def _tell_verdict(self) -> None:
-        """Print the verdict and the findings if the estimator is verbose."""
-        if not self.verbose:
-            return
-        tell("verdict", self.verdict_)
-        for finding in self.findings_:
-            tell("warning", f"{finding.code} {finding.title}: {finding.text}")
+        if self.verbose:
+            tell("verdict", self.verdict_)
+            for finding in self.findings_:
+                tell("warning", f"{finding.code} {finding.title}: {finding.text}")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

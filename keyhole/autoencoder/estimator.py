@@ -16,11 +16,11 @@ from keyhole.autoencoder.fit import Callbacks, Model, learn
 from keyhole.autoencoder.input_validation import (
     PARTS,
     as_fitted,
+    blocks_of,
     learn_names,
     parts_of,
     without_weights,
 )
-from keyhole.autoencoder.reading import blocks_of
 from keyhole.autoencoder.sampling import sampler_of
 from keyhole.autoencoder.state import restore
 from keyhole.core.environment import seed_from
@@ -150,12 +150,8 @@ class Autoencoder(TransformerMixin, Estimator):
         return as_fitted(self, sampler_of(self).rows(n, seed))
 
     @classmethod
+    @wrap_errors("the manifest")
     def _of_bundle(cls, bundle: Bundle) -> Self:
-        with wrap_errors("the manifest"):
-            return cls._restored(bundle)
-
-    @classmethod
-    def _restored(cls, bundle: Bundle) -> Self:
         state, fitted = restore(bundle)
         reason = fitted.modality.supports("embed")
         if reason is not None:
@@ -197,17 +193,13 @@ def fit_for(
     with Scratch() as scratch:
         source = weighted(random_access(source, scratch.folder), parts.schema.weight)
         on_evaluate = on_evaluate or (progress() if model.verbose else lambda event: None)
-        callbacks = Callbacks(checkpoint, on_evaluate, _with_rows(on_data_ready))
+
+        def with_rows(modality: Modality, source: Source, profile: Any) -> None:
+            if on_data_ready is not None:
+                on_data_ready(modality, source, profile.rows)
+
+        callbacks = Callbacks(checkpoint, on_evaluate, with_rows)
         model.model_ = learn(source, parts, seed, callbacks, options)
     model._checkpoint = checkpoint
     model._tell_verdict()
     return model
-
-
-def _with_rows(
-    on_data_ready: Callable[[Modality, Source, int], None] | None,
-) -> Callable[[Any, Any, Any], None] | None:
-    """The user's callback, called with the number of rows of a profile."""
-    if on_data_ready is None:
-        return None
-    return lambda modality, source, profile: on_data_ready(modality, source, profile.rows)

@@ -43,7 +43,7 @@ class Callbacks:
 
     checkpoint: str | None
     on_evaluate: EvaluateCallback
-    on_data_ready: Callable[[Any, Any, Any], None] | None
+    on_data_ready: Callable[[Any, Any, Any], None]
 
     def check(self, source: Any) -> None:
         """A checkpoint never takes the place of the data. Raises: FileError."""
@@ -134,8 +134,7 @@ class Model:
         Raises: DataError for codes that are not of this model.
         """
         width, nested = self.network.width, self.network.bottleneck.nested
-        short = nested and codes.ndim == 2 and 1 <= codes.shape[1] < width
-        if short:
+        if nested and codes.ndim == 2 and 1 <= codes.shape[1] < width:
             codes = np.pad(codes, ((0, 0), (0, width - codes.shape[1])))
         if codes.ndim != 2 or codes.shape[1] != width:
             raise DataError(f"codes have shape {codes.shape}, expected (rows, {width})")
@@ -152,9 +151,8 @@ class Model:
 
     def trained_on(self, rows: Rows, start: int) -> np.ndarray:
         """True for the rows of the fit's own source that the first net was trained on."""
-        return (
-            np.ones(len(rows), bool) if self.split is None else self.split.trains(rows, start)[0]
-        )
+        every_row = np.ones(len(rows), bool)
+        return every_row if self.split is None else self.split.trains(rows, start)[0]
 
     def row_nats(self, block: Block) -> torch.Tensor:
         """Each row's nats, gaps counted as typical columns."""
@@ -172,10 +170,7 @@ class Model:
 def learn(
     source: Any, parts: Parts, seed: int, callbacks: Callbacks, options: FitOptions | None = None
 ) -> Model:
-    """The model of a source that can be read at random.
-
-    Raises: DataError, SettingError, FitError.
-    """
+    """The model of a source read at random. Raises: DataError, SettingError, FitError."""
     callbacks.check(source)
     options = options or FitOptions()
     parts = parts.copied()  # the model keeps them, and the caller may change theirs
@@ -187,17 +182,17 @@ def learn(
             f"{source.name} holds 1 sample (n_samples=1); a minimum of {LEAST_ROWS} rows is "
             "required"
         )
-    if callbacks.on_data_ready is not None:
-        callbacks.on_data_ready(modality, source, profile)
+    callbacks.on_data_ready(modality, source, profile)
     prepared = prepare(modality, source, profile, parts, seed, options)
     parts = prepared.parts
     run_with = _maker(modality, prepared, seed, callbacks.on_evaluate)
     choice, bottleneck = None, parts.bottleneck
     if bottleneck.width == AUTO:
         training = shorter(parts.training, profile.rows)
-        choice = _width(
-            modality, profile.sample, lambda ordered: run_with(ordered, training, None)
-        )
+        stage("choosing the width of the code")
+        points = modality.encode(ArrowRows(profile.sample.slice(0, MOST_POINTS)))
+        with wall_clock(reserved=0.5):  # of the time left
+            choice = choose_width(modality, points, lambda part: run_with(part, training, None))
         bottleneck = with_width(bottleneck, choice.width)
     predict_collapse(bottleneck, parts.head, modality, profile.sample)
     path = callbacks.checkpoint
@@ -212,7 +207,6 @@ def learn(
 def _maker(
     modality: Modality, prepared: Prepared, seed: int, on_evaluate: EvaluateCallback
 ) -> Callable[[Bottleneck, TrainingConfig, Checkpoint | None], Run[Reconstruction]]:
-    """A function that makes training runs of one prepared source."""
     parts, layout = prepared.parts, modality.layout
     norm = (prepared.gradient_norm or GRADIENT_NORM) * len(layout) * prepared.members**0.5
 
@@ -231,16 +225,6 @@ def _maker(
     return run_with
 
 
-def _width(
-    table: Modality, sample: Any, run_with: Callable[[Bottleneck], Run[Reconstruction]]
-) -> WidthChoice:
-    """The width that the held-out curve asks for, from runs in half of the time left."""
-    stage("choosing the width of the code")
-    points = table.encode(ArrowRows(sample.slice(0, MOST_POINTS)))
-    with wall_clock(reserved=0.5):
-        return choose_width(table, points, run_with)
-
-
 def _judged(
     network: Network,
     history: History,
@@ -257,18 +241,14 @@ def _judged(
     evidence = gather(prepared.heldout, calibrated.modality, network, history, info)
     findings = examine(evidence)
     return Model(
-        modality=calibrated.modality,
+        **vars(calibrated),
         network=network,
         parts=parts,
         history=history,
         rows=prepared.rows,
         fingerprint=prepared.fingerprint,
-        typical_nats=calibrated.typical_nats,
-        held_out_nats=calibrated.held_out_nats,
-        reference=calibrated.reference,
         evidence=evidence.to_json(),
         findings=findings,
         verdict=evidence.verdict(findings),
-        split=calibrated.split,
         width_choice=choice,
     )

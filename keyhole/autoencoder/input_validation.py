@@ -1,18 +1,19 @@
-"""Input validation: rows as scikit-learn checks them, columns by the names seen in fit, parts."""
+"""Input: rows as scikit-learn checks them and a model reads them, columns by name, parts."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from keyhole.core.parts import build, parse
-from keyhole.data import Source, open_source
+from keyhole.core.progress import advanced
+from keyhole.data import Rows, Source, open_source
 from keyhole.data.frames import array_names, as_container, container_of, is_frame, renamed
 from keyhole.data.frames_out import restored, template
 from keyhole.data.source import TableSource
@@ -26,6 +27,7 @@ from keyhole.model.nets import MLP, Net
 from keyhole.training import Corruption, Masking, TrainingConfig
 
 Fit = TypeVar("Fit", bound=Callable[..., Any])
+CHUNK_ROWS = 16_384  # read and encoded together
 WEIGHTS = (
     "sample_weight is not taken as an array: rows are read in blocks, and their weights with "
     "them; make the weights a column of the rows and name it, "
@@ -103,6 +105,36 @@ def match_names(model: Any, X: Any) -> Source:
             f"{len(names)} features as input"
         )
     return renamed(source, names)
+
+
+def open_rows(model: Any, X: Any) -> Source:
+    """The source of X, its columns named as in the fit. Raises: DataError, FileError."""
+    if hasattr(X, "blocks"):
+        return X  # a source already
+    check_is_fitted(model)
+    return match_names(model, X)
+
+
+def blocks_of(model: Any, X: Any) -> Iterator[tuple[int, Rows]]:
+    """The rows of X a block at a time, each with the index of its first row.
+
+    Raises: DataError for a source without rows.
+    """
+    check_is_fitted(model)
+    source = open_rows(model, X)
+    start = 0
+    for rows in source.blocks(CHUNK_ROWS):
+        yield start, rows
+        start += len(rows)
+        advanced(len(rows))
+    if start == 0:
+        raise DataError(f"{source.name} holds 0 sample(s): a minimum of 1 is required")
+
+
+def id_column_of(model: Any) -> str | None:
+    """The column that names rows: the schema's, or the files of images."""
+    id_column = model.schema.id if model.schema is not None else None
+    return id_column or model.model_.modality.id_column
 
 
 def as_fitted(model: Any, table: Any) -> Any:

@@ -34,7 +34,7 @@ NO_PRIOR = (
 )
 PROPOSALS, ROUNDS = 4_096, 32  # codes that are weighed by what is given
 TRIES = 16  # times that a cell is drawn for a legal value
-FEW = 0.1  # share of the rows asked for that proposals should be worth
+LEAST_WORTH = 0.1  # share of the rows asked for that proposals should be worth
 
 
 @torch.no_grad()
@@ -64,8 +64,8 @@ def with_prior(fitted: Model, batches: Iterator[Batch], template: Prior, seed: i
     batch = Batch.join(list(batches))
     stage("fitting the prior over codes")
     generator = Generator().manual_seed(seed)
-    rows = len(batch)
-    rounds = max(1, min(LEAST_CODES, MOST_CODES) // max(rows, 1)) if _is_stochastic(fitted) else 1
+    rows, stochastic = len(batch), fitted.network.bottleneck.stochastic
+    rounds = max(1, min(LEAST_CODES, MOST_CODES) // max(rows, 1)) if stochastic else 1
     prior = copy(template)
     prior.bind_codes(fitted.network.width, rows)
     codes = torch.cat([draw_codes(fitted, batch, generator) for _ in range(rounds)])
@@ -89,19 +89,17 @@ def draw_gaps(fitted: Model, batch: Batch, turn: int, generator: Generator) -> B
     """
     network, table = fitted.network, fitted.modality
     member = turn % network.shape.members
-    layout, gaps = network.shape.layout, ~batch.observed
-    device = next(network.parameters()).device
-    parts = []
+    layout, parts = network.shape.layout, []
     for start in range(0, max(len(batch), 1), PASS_ROWS):
-        part, open_ = (x.take(slice(start, start + PASS_ROWS)) for x in (batch, _as(batch, gaps)))
-        left = open_.observed.clone()
+        part = batch.take(slice(start, start + PASS_ROWS))
+        left = ~part.observed
         for group in table.mask_groups():
             in_group = torch.zeros(len(layout), dtype=torch.bool)
             in_group[group] = True
             drawn_now = left & in_group
             if not bool(drawn_now.any()):
                 continue
-            likelihood = network(part.to(device), generator).likelihood
+            likelihood = network(part.to(fitted.device), generator).likelihood
             part = _put(part, drawn_now, legal_draw(table, likelihood, generator, member))
             left &= ~in_group
         parts.append(part)
@@ -160,7 +158,6 @@ class Sampler:
         """`n` new rows as an Arrow table, in original units and types.
 
         `rules` between columns are kept where training found any.
-
         Raises: SettingError, DataError for what is given and cannot be.
         """
         check_count(n)
@@ -176,10 +173,8 @@ class Sampler:
                 z = self._codes(min(PASS_ROWS, n - start), generator, known)
 
                 def draw(places: np.ndarray, z: Tensor = z) -> pa.Table:
-                    features = self._features(
-                        z[torch.from_numpy(places)], generator, known, gaps=gaps
-                    )
-                    return table.drawn(features)
+                    codes = z[torch.from_numpy(places)]
+                    return table.drawn(self._features(codes, generator, known, gaps=gaps))
 
                 if lawful is None:
                     tables.append(draw(np.arange(len(z))))
@@ -223,7 +218,7 @@ class Sampler:
             worth = float(1 / share.square().sum())
             if worth >= n:
                 break
-        if worth < FEW * n:
+        if worth < LEAST_WORTH * n:
             warnings.warn(
                 f"what is given is rare under this model: {n:,} rows come from about {worth:.0f} "
                 "different codes; give less, or train on more such rows",
@@ -238,9 +233,8 @@ class Sampler:
         return self.fitted.network.bottleneck.project(z.to(self.fitted.device)).cpu()
 
     def _likelihood(self, z: Tensor) -> Likelihood:
-        network = self.fitted.network
-        z = z.to(self.fitted.device).expand(1, network.shape.members, *z.shape)
-        return network.decode(z)
+        network, on_device = self.fitted.network, z.to(self.fitted.device)
+        return network.decode(on_device.expand(1, network.shape.members, *z.shape))
 
     def _observed(self, z: Tensor) -> Tensor:
         """Gaps as the reference row with the nearest code has them."""
@@ -259,18 +253,10 @@ class Sampler:
         return draw_codes(self.fitted, batch, torch.Generator().manual_seed(0)), batch.observed
 
 
-def _is_stochastic(fitted: Model) -> bool:
-    return fitted.network.bottleneck.stochastic
-
-
 def _of_member(batch: Batch, member: int) -> Batch:
     """The first sample of a member: (row, cell), on the processor."""
     parts = (batch.numbers[0, member], batch.codes[0, member], batch.observed[0, member])
     return Batch(*parts).to("cpu")
-
-
-def _as(batch: Batch, observed: Tensor) -> Batch:
-    return Batch(batch.numbers, batch.codes, observed)
 
 
 def _put(batch: Batch, where: Tensor, drawn: Batch) -> Batch:
@@ -282,10 +268,7 @@ def _put(batch: Batch, where: Tensor, drawn: Batch) -> Batch:
 
 
 def check_count(n: Any) -> int:
-    """A number of rows that can be drawn.
-
-    Raises: SettingError.
-    """
+    """A number of rows that can be drawn. Raises: SettingError."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise SettingError(f"n={n!r:.40}: ask for a whole number of rows from 1 up")
     return n

@@ -7,11 +7,11 @@ counted without memory, its cells are checked, and a few rows go all the way thr
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from keyhole.data.source import ArrowRows
 from keyhole.errors import BundleError
 from keyhole.modalities.base import Modality
 from keyhole.modalities.expected import Prediction
+from keyhole.modalities.rows.holdout import members_mean
 from keyhole.model.network import Network
 from keyhole.store.bundle import Shapes
 
@@ -66,15 +67,18 @@ def try_out(table: Modality, network: Network) -> None:
     names = [column.name for column in table.columns]
     if len(set(names)) < len(names):
         raise BundleError("two columns of the manifest have the same name")
-    features = _features(table)
+    layout, rows = table.layout, len(TRIED)
+    numbers = torch.tensor(TRIED)[:, None].expand(rows, layout.numbers)
+    codes = torch.arange(rows)[:, None].expand(rows, layout.codes)
+    features = Batch(numbers, codes, torch.ones((rows, len(layout)), dtype=torch.bool))
     expected = table.decode(features)
     table.guess(features)
     table.drawn(features)
-    matrix = table.features(features)
+    matrix, level = table.features(features), np.ones((len(features), 1))
     for column in table.encoded_columns:
         own = matrix[:, table.layout.features(column.name)]
         table.texts(ArrowRows(expected), column.name)
-        table.expected(column.name, own, Prediction(own, own, own, np.ones((len(own), 1))))
+        table.expected(column.name, own, Prediction(own, own, own, level))
     empty = pa.table({f.name: pa.nulls(1, f.type) for f in expected.schema})
     batch = table.encode(ArrowRows(pa.concat_tables([expected, empty])))
     if not torch.isfinite(batch.numbers).all():
@@ -102,10 +106,10 @@ def try_codes(table: Modality, network: Network, codes: Tensor) -> None:
 
 def _draw(table: Modality, likelihood: Likelihood) -> None:
     """The means and a draw of a likelihood as rows of the table."""
-    mean = _first(likelihood.mean)
+    mean = members_mean(likelihood.mean, first=True)
     table.decode(mean)
     table.guess(mean)
-    drawn = _first(likelihood.sample(torch.Generator().manual_seed(0)))
+    drawn = members_mean(likelihood.sample(torch.Generator().manual_seed(0)), first=True)
     if not (torch.isfinite(mean.numbers).all() and torch.isfinite(drawn.numbers).all()):
         raise BundleError("the weights make draws that are not numbers")
     table.drawn(drawn)
@@ -116,10 +120,10 @@ def _possible(slot: Slot) -> bool:
     bins = all(
         len(b) == 5 and all(map(math.isfinite, b)) and b[0] < b[1] and b[2] <= b[3] and b[4] > 0
         for b in slot.bins
-    ) and all(a[1] == b[0] for a, b in pairwise(slot.bins))
+    ) and all(a[1] == b[0] for a, b in itertools.pairwise(slot.bins))
     shared = len(slot.shares) == slot.levels and all(share > 0 for share in slot.shares)
     return (
-        all(math.isfinite(number) for number in numbers)
+        all(map(math.isfinite, numbers))
         and slot.scale > 0
         and slot.step >= 0
         and bins
@@ -129,34 +133,17 @@ def _possible(slot: Slot) -> bool:
     )
 
 
-def _features(table: Modality) -> Batch:
-    layout, rows = table.layout, len(TRIED)
-    numbers = torch.tensor(TRIED)[:, None].expand(rows, layout.numbers)
-    codes = torch.arange(rows)[:, None].expand(rows, layout.codes)
-    return Batch(numbers, codes, torch.ones((rows, len(layout)), dtype=torch.bool))
-
-
-def _first(mean: Batch) -> Batch:
-    return Batch(mean.numbers[0, 0], mean.codes[0, 0], mean.observed[0, 0])
-
-
 @contextmanager
 def _at_most(tensors: int) -> Iterator[None]:
     """Stop a network that is being made once it has more tensors than this."""
-    thread, left = threading.get_ident(), [tensors]
+    thread, count = threading.get_ident(), itertools.count(1)
 
-    def count(_module: nn.Module, _name: str, tensor: Any) -> None:
-        if threading.get_ident() == thread and tensor is not None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise BundleError("the manifest asks for more weights than the file holds")
+    def check(_module: nn.Module, _name: str, tensor: Any) -> None:
+        if threading.get_ident() == thread and tensor is not None and next(count) > tensors:
+            raise BundleError("the manifest asks for more weights than the file holds")
 
-    watched = (
-        registry.register_module_parameter_registration_hook(count),
-        registry.register_module_buffer_registration_hook(count),
-    )
-    try:
+    with (
+        registry.register_module_parameter_registration_hook(check),
+        registry.register_module_buffer_registration_hook(check),
+    ):
         yield
-    finally:
-        for handle in watched:
-            handle.remove()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -36,6 +37,7 @@ EVIDENCE = [  # figures by name, with their types
     {name: hint for name, hint in get_type_hints(kind).items() if name != "history"}
     for kind in (Evidence, DenoisingEvidence)
 ]
+JUDGED = ("history", "evidence", "findings", "verdict")  # kept as a Model has them
 CONTAINERS = {"array", "images", "arrow", "pandas", "polars", "modin", "cudf"}
 
 
@@ -88,26 +90,21 @@ class State:
 def to_state(fitted: Model, random_state: Any, data: Data) -> dict[str, Any]:
     """The section `autoencoder` of a manifest, as JSON."""
     reference, prior = fitted.reference, fitted.prior
-    return asdict(
-        State(
-            parts=fitted.parts.recipes(),
-            modality=fitted.modality.recipe(),
-            members=fitted.network.shape.members,
-            random_state=random_state if isinstance(random_state, int) else None,
-            data=data,
-            typical_nats=fitted.typical_nats.tolist(),
-            held_out_nats=fitted.held_out_nats.tolist(),
-            history=fitted.history,
-            evidence=fitted.evidence,
-            findings=fitted.findings,
-            verdict=fitted.verdict,
-            reference=None
-            if reference is None
-            else ReferenceShape(len(reference), reference.folds),
-            choice=fitted.width_choice,
-            prior=None if prior is None else PriorState(prior.recipe(), fitted.prior_rows),
-        )
+    shape = None if reference is None else ReferenceShape(len(reference), reference.folds)
+    state = State(
+        parts=fitted.parts.recipes(),
+        modality=fitted.modality.recipe(),
+        members=fitted.network.shape.members,
+        random_state=random_state if isinstance(random_state, int) else None,
+        data=data,
+        typical_nats=fitted.typical_nats.tolist(),
+        held_out_nats=fitted.held_out_nats.tolist(),
+        **{name: getattr(fitted, name) for name in JUDGED},
+        reference=shape,
+        choice=fitted.width_choice,
+        prior=None if prior is None else PriorState(prior.recipe(), fitted.prior_rows),
     )
+    return asdict(state)
 
 
 def tensors_of(fitted: Model) -> dict[str, torch.Tensor]:
@@ -129,15 +126,16 @@ def tensors_of(fitted: Model) -> dict[str, torch.Tensor]:
 
 @np.errstate(all="ignore")  # odd numbers of a manifest are refused, not warned of
 def restore(bundle: Bundle) -> tuple[State, Model]:
-    """The fitted model that a bundle keeps, tried out.
-
-    Raises: BundleError.
-    """
+    """The fitted model that a bundle keeps, tried out. Raises: BundleError."""
     state, parts, modality = _described(bundle)
-    make = _maker(state, parts, Shape(modality.layout, members=state.members))
+    bottleneck, shape = parts.bottleneck, Shape(modality.layout, members=state.members)
+    if state.choice is not None and bottleneck.width == AUTO:
+        bottleneck = with_width(bottleneck, state.choice.width)
+    make = partial(Network, parts.net, bottleneck, parts.head, shape)
     tensors = _tensors(state, make, modality.layout, bundle)
     reference = None if state.reference is None else _reference(state, modality.layout, tensors)
-    prior_tensors = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PRIOR)}
+    prior_names = [name for name in tensors if name.startswith(PRIOR)]
+    prior_tensors = {name.removeprefix(PRIOR): tensors.pop(name) for name in prior_names}
     network = make()
     network.load_state_dict(tensors)
     network.eval()
@@ -146,29 +144,21 @@ def restore(bundle: Bundle) -> tuple[State, Model]:
         modality=modality,
         network=network,
         parts=parts,
-        history=state.history,
         rows=state.data.rows,
         fingerprint=state.data.fingerprint,
         typical_nats=np.array(state.typical_nats, dtype=float),
         held_out_nats=np.sort(np.array(state.held_out_nats, dtype=float)),
         reference=reference,
-        evidence=state.evidence,
-        findings=state.findings,
-        verdict=state.verdict,
+        **{name: getattr(state, name) for name in JUDGED},
         width_choice=state.choice,
-        prior=None
-        if state.prior is None
-        else _prior(state.prior, modality, network, prior_tensors),
+        prior=state.prior and _prior(state.prior, modality, network, prior_tensors),
         prior_rows=0 if state.prior is None else state.prior.rows,
         save=bundle.save,
     )
 
 
 def _described(bundle: Bundle) -> tuple[State, Parts, Modality]:
-    """What the manifest says, its parts and its modality, each checked.
-
-    Raises: BundleError.
-    """
+    """What the manifest says, its parts and its modality, each checked. Raises: BundleError."""
     state = record(State, bundle.sections.get("autoencoder"), "section 'autoencoder'")
     chosen = set(Parts.names()) - {"bottleneck"}
     if not chosen <= set(state.parts) <= set(Parts.names()):
@@ -184,21 +174,10 @@ def _described(bundle: Bundle) -> tuple[State, Parts, Modality]:
     return state, parts, modality
 
 
-def _maker(state: State, parts: Parts, shape: Shape) -> Callable[[], Network]:
-    """What makes the network, unfitted, of the width that was taken."""
-    bottleneck = parts.bottleneck
-    if state.choice is not None and bottleneck.width == AUTO:
-        bottleneck = with_width(bottleneck, state.choice.width)
-    return lambda: Network(parts.net, bottleneck, parts.head, shape)
-
-
 def _tensors(
     state: State, make: Callable[[], Network], layout: Layout, bundle: Bundle
 ) -> dict[str, torch.Tensor]:
-    """The tensors of a bundle, once their names and shapes are those that its manifest asks for.
-
-    Raises: BundleError.
-    """
+    """The tensors, of the names and shapes that the manifest asks for. Raises: BundleError."""
     expected = shapes_of(make, layout, len(bundle.header.tensors))
     if state.reference is not None:
         rows = state.reference.rows
@@ -211,10 +190,7 @@ def _tensors(
 
 
 def _unfitted(state: PriorState, width: int) -> Prior:
-    """A prior of a manifest's recipe, with room for what it learned.
-
-    Raises: BundleError.
-    """
+    """A prior of a manifest's recipe, with room for what it learned. Raises: BundleError."""
     prior = build("prior", state.recipe)
     if not 1 <= state.rows <= MOST_PRIOR_ROWS:
         raise BundleError("the manifest cannot be used: prior.rows: as many as were fitted to")
@@ -225,30 +201,21 @@ def _unfitted(state: PriorState, width: int) -> Prior:
 def _prior(
     state: PriorState, table: Modality, network: Network, tensors: dict[str, torch.Tensor]
 ) -> Prior:
-    """The prior of a bundle, tried out.
-
-    Raises: BundleError.
-    """
+    """The prior of a bundle, tried out. Raises: BundleError."""
     prior = _unfitted(state, network.width).eval()
-    prior.load_state_dict({name.removeprefix(PRIOR): t for name, t in tensors.items()})
+    prior.load_state_dict(tensors)
     try_codes(table, network, prior.sample(4, torch.Generator().manual_seed(0)))
     return prior
 
 
 def _reference(state: State, layout: Layout, tensors: dict[str, torch.Tensor]) -> ReferenceSet:
-    """The reference rows of a bundle, taken out of its tensors.
-
-    Raises: BundleError.
-    """
-    features, fold, wide = tensors.pop(CELLS), tensors.pop(FOLD), layout.numbers
-    factor = tensors.pop(FACTOR)
+    """The reference rows of a bundle, taken out of its tensors. Raises: BundleError."""
+    features, fold, factor = (tensors.pop(name) for name in (CELLS, FOLD, FACTOR))
     folds = state.reference.folds if state.reference is not None else 0
-    observed = features < UNOBSERVED
+    observed, count = features < UNOBSERVED, layout.numbers
     features = features.masked_fill(~observed, 0.0)
-    codes, levels = (
-        features[:, wide:],
-        torch.tensor([float(s.levels) for s in layout.slots[wide:]]),
-    )
+    codes = features[:, count:]
+    levels = torch.tensor([float(slot.levels) for slot in layout.slots[count:]])
     wrong = {
         "rows to compare with: at least 2": len(features) < 2,
         "folds: as many as nets, or one": folds not in {1, state.members},
@@ -263,14 +230,15 @@ def _reference(state: State, layout: Layout, tensors: dict[str, torch.Tensor]) -
             ((codes < 0) | (codes > levels) | (codes != codes.round())).any()
         ),
     }  # fmt: skip
-    _refuse(wrong)
-    batch = Batch(features[:, :wide].contiguous(), codes.long(), observed)
+    refuse(wrong)
+    batch = Batch(features[:, :count].contiguous(), codes.long(), observed)
     return ReferenceSet(batch, fold.long().numpy(), folds, factor.numpy())
 
 
 def _check(state: State, table: Modality) -> None:
     data, history, seed = state.data, state.history, state.random_state
     lengths = {len(column) for column in history.columns().values()}
+    lists = [figures for figures in state.evidence.values() if isinstance(figures, list)]
     evidence = next((e for e in EVIDENCE if set(e) == set(state.evidence)), {})
     wrong = {
         f"members: from 1 to {MOST_MEMBERS}": not 1 <= state.members <= MOST_MEMBERS,
@@ -283,18 +251,15 @@ def _check(state: State, table: Modality) -> None:
         "typical_nats: far too large": max(map(abs, state.typical_nats), default=0) > MOST_NATS,
         "held_out_nats: far too many": len(state.held_out_nats) > MOST_FIGURES,
         "history: lists of one length": len(lengths) != 1 or lengths == {0},
-        "evidence: far too many figures": any(
-            len(figures) > MOST_FIGURES
-            for figures in state.evidence.values()
-            if isinstance(figures, list)
-        ),
+        "evidence: far too many figures": max(map(len, lists), default=0) > MOST_FIGURES,
         "evidence: a figure for each key": not evidence
         or not all(fits(state.evidence[n], h | None) for n, h in evidence.items()),
     }
-    _refuse(wrong)
+    refuse(wrong)
 
 
-def _refuse(wrong: dict[str, bool]) -> None:
+def refuse(wrong: dict[str, bool], where: str = "the manifest") -> None:
+    """Raises: BundleError for the first of these that is wrong."""
     for what, is_wrong in wrong.items():
         if is_wrong:
-            raise BundleError(f"the manifest cannot be used: {what}")
+            raise BundleError(f"{where} cannot be used: {what}")

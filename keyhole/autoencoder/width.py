@@ -55,7 +55,6 @@ def choose_width(
     """The narrowest code whose held-out likelihood is about the best.
 
     Within one standard error of it, or a fiftieth of what the best width tells.
-
     Source of the rule: Breiman et al. 1984, section 3.4.3.
     """
     start, two, likely = starting_width(table, sample)
@@ -72,18 +71,15 @@ def choose_width(
     error = max(error, LEAST_GAIN * (without - float(mean[best])))
     within = mean <= mean[best] + error
     width = int(np.flatnonzero(within)[0]) + 1
-    cost = f"{mean[width - 1]:.2f} nats a row"
-    why = f"width {width}: held-out rows cost {cost}"
+    why = f"width {width}: held-out rows cost {mean[width - 1]:.2f} nats a row"
     if width == best + 1:
         why += f", the least of all widths from 1 to {start}"
     else:
         why += f", within {error:.2f} of the best, {mean[best]:.2f} at width {best + 1}"
     if width == start and start < len(table.layout) - 1:
         why += "; the curve still falls at its end, so a wider code may serve better"
-    return WidthChoice(
-        width, start, two, likely, [round(float(n), 4) for n in mean],
-        round(error, 4), why,
-    )  # fmt: skip
+    nats = [round(float(n), 4) for n in mean]
+    return WidthChoice(width, start, two, likely, nats, round(error, 4), why)
 
 
 @torch.no_grad()

@@ -90,7 +90,7 @@ def explain(model: str, data: str, **options: Any) -> None:
 
 def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
     """The chosen row, and its index. Raises: DataError if there is no such row."""
-    from keyhole.autoencoder.reading import CHUNK_ROWS, id_column_of
+    from keyhole.autoencoder.input_validation import CHUNK_ROWS, id_column_of
     from keyhole.data.cast import texts
     from keyhole.data.source import check_columns
     from keyhole.errors import DataError
@@ -306,7 +306,7 @@ def calibrate(model: str, data: str, **options: Any) -> None:
 
 def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
     """Calibrate on rows labelled normal, and set the rate that fits the labels best."""
-    from keyhole.autoencoder.reading import blocks_of
+    from keyhole.autoencoder.input_validation import blocks_of
     from keyhole.data.source import ArrowRows, TableSource, check_columns
     from keyhole.tasks.detect.labels import anomalies
 

@@ -62,7 +62,7 @@ def task_command(
 
 def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> tuple[Any, int]:
     """Write the answer for each row of `data`; returns its source and the number of rows."""
-    from keyhole.autoencoder.reading import CHUNK_ROWS
+    from keyhole.autoencoder.input_validation import CHUNK_ROWS
     from keyhole.data import open_source
     from keyhole.errors import DataError
     from keyhole.jobs import answer_file

@@ -22,7 +22,7 @@ from keyhole.report.charts import learning_curve
 from keyhole.report.facts import Fact, made_with, verdict, weight_count
 from keyhole.report.words import count, fill, number, plain
 from keyhole.tasks.denoiser import Denoiser
-from keyhole.tasks.detect.detector import AnomalyDetector, anomaly_map_of, check_maps
+from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.scorer import ScoredBlock
 
 STRETCH = 0.5  # per cent of the pixels at each end that may be clipped when shown
@@ -72,7 +72,7 @@ class AnomalyMaps:
 
     def __init__(self, folder: str, detector: AnomalyDetector) -> None:
         """Raises: SettingError for the detector of a table."""
-        check_maps(detector.scorer_)
+        detector.scorer_.check_maps()
         self.folder = folder
         self.detector = detector
         self.count = 0
@@ -84,7 +84,7 @@ class AnomalyMaps:
 
     def look(self, judged: ScoredBlock, reasons: Any) -> list[tuple[str, bytes]]:
         """The name and the PNG of each image of a block."""
-        anomaly_maps = anomaly_map_of(self.detector.scorer_, judged.batch)
+        anomaly_maps = self.detector.scorer_.anomaly_map(judged.batch)
         modality = self.detector.autoencoder_.model_.modality
         images: Any = modality.images(judged.rows.arrow())
         if modality.id_column in judged.rows.names:  # the file of each

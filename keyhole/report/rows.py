@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from keyhole.autoencoder.reading import blocks_of, id_column_of, open_rows
+from keyhole.autoencoder.input_validation import blocks_of, id_column_of, open_rows
 from keyhole.core.progress import clock, stage
 from keyhole.data import Source
 from keyhole.report.words import plain

@@ -126,11 +126,11 @@ class Task(ABC):
         """The answers for a frame, an array or a path, as the same kind of frame."""
         import pyarrow as pa
 
-        from keyhole.autoencoder import reading
+        from keyhole.autoencoder import input_validation
         from keyhole.data.frames import is_frame
 
-        source = reading.open_rows(self.autoencoder, X)
-        table = pa.concat_tables(list(self.tables(source, reading.CHUNK_ROWS)))
+        source = input_validation.open_rows(self.autoencoder, X)
+        table = pa.concat_tables(list(self.tables(source, input_validation.CHUNK_ROWS)))
         images = self.autoencoder.model_.modality.images(table)
         if images is not None:
             return images

@@ -13,8 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.base import Estimator
 from keyhole.autoencoder.estimator import Autoencoder
-from keyhole.autoencoder.input_validation import as_fitted, learn_names, without_weights
-from keyhole.autoencoder.reading import blocks_of
+from keyhole.autoencoder.input_validation import as_fitted, blocks_of, learn_names, without_weights
 from keyhole.autoencoder.sampling import (
     MOST_CODES,
     NO_PRIOR,

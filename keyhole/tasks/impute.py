@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from keyhole.core.records import Batch
     from keyhole.data import Rows
     from keyhole.modalities.tabular.lawful import Lawful
-    from keyhole.tasks.detect.answer import Filling
 
 MAX_DRAWS = 1_000
 
@@ -146,7 +145,7 @@ class Impute(Task):
         """
         import numpy as np
 
-        from keyhole.autoencoder.reading import open_rows
+        from keyhole.autoencoder.input_validation import open_rows
         from keyhole.data.frames import is_frame
         from keyhole.data.frames_out import interleaved, with_column
         from keyhole.data.source import check_columns
@@ -184,7 +183,7 @@ class Impute(Task):
         import numpy as np
         import pyarrow as pa
 
-        from keyhole.autoencoder.reading import blocks_of
+        from keyhole.autoencoder.input_validation import blocks_of
         from keyhole.data import cast
 
         tables, blocks = [], []
@@ -202,7 +201,7 @@ class Impute(Task):
         """X once for each draw, in its own kind of frame."""
         import pyarrow as pa
 
-        from keyhole.autoencoder.reading import blocks_of
+        from keyhole.autoencoder.input_validation import blocks_of
         from keyhole.data.frames import as_container, is_frame
 
         draws = range(self.draws or 1)
@@ -258,8 +257,6 @@ class Impute(Task):
 
     def answerer(self) -> Filling:
         """Fills blocks, and counts what was filled."""
-        from keyhole.tasks.detect.answer import Filling
-
         return Filling(self)
 
     def messages(self, rows: int) -> Iterator[tuple[str, str]]:
@@ -273,10 +270,41 @@ class Impute(Task):
     @property
     def filled(self) -> dict[str, int]:
         """How many values of each column were filled so far."""
-        total = Counter[str]()
-        for counts in self.counts:
-            total.update(counts)
-        return dict(total)
+        return _total(self.counts)
+
+
+class Filling:
+    """Fills blocks of rows by an imputation, and counts the filled cells part by part."""
+
+    def __init__(self, task: Impute) -> None:
+        self.task = task
+        self.blocks = 0  # whose cells are counted in a part
+
+    def __call__(self, rows: Rows, start: int) -> Any:
+        """A block of rows whose first stands at `start`, without gaps."""
+        return self.task.table(rows, start)
+
+    def end_part(self) -> dict[str, Any]:
+        """How many cells of each column were filled since the last part, as JSON."""
+        counts = self.task.counts[self.blocks :]
+        self.blocks += len(counts)
+        return {"filled": _total(counts)}
+
+    def add_part(self, counts: dict[str, Any]) -> None:
+        """Count in a part that an earlier run has answered.
+
+        Raises: KeyError, TypeError, ValueError for what `end_part` did not make.
+        """
+        filled = {str(name): int(count) for name, count in dict(counts["filled"]).items()}
+        self.task.counts.append(filled)
+        self.blocks += 1
+
+
+def _total(counts: list[dict[str, int]]) -> dict[str, int]:
+    total = Counter[str]()
+    for block in counts:
+        total.update(block)
+    return dict(total)
 
 
 def _gaps(observed: Any, guess: Any) -> Any:

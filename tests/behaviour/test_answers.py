@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
-from keyhole.autoencoder.reading import open_rows
+from keyhole.autoencoder.input_validation import open_rows
 from keyhole.tasks import Embed, Impute, Reconstruct
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.drift import Drift

@@ -12,7 +12,7 @@ from scipy import integrate
 from torch.distributions import Normal, kl_divergence
 
 from keyhole.autoencoder.estimator import Autoencoder
-from keyhole.autoencoder.reading import open_rows
+from keyhole.autoencoder.input_validation import open_rows
 from keyhole.core.layout import Layout, Shape, Slot
 from keyhole.core.parts import kinds
 from keyhole.core.records import Code

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
-from keyhole.autoencoder.reading import open_rows
+from keyhole.autoencoder.input_validation import open_rows
 from keyhole.modalities.expected import UNKNOWN, Prediction, expected_levels
 from keyhole.modalities.tabular.columns.number import Number
 from keyhole.tasks.detect.answer import Reason, in_words

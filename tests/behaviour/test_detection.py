@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
 from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
-from keyhole.autoencoder.reading import open_rows
+from keyhole.autoencoder.input_validation import open_rows
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Schema
 from keyhole.tasks.detect import scorer
@@ -187,9 +187,7 @@ def test_a_segment_never_met_is_judged_as_the_whole_is_and_is_said(of_fleet):
     batch = of_fleet.autoencoder_.model_.modality.encode(
         next(open_rows(of_fleet.autoencoder_, new).blocks(100))
     )
-    np.testing.assert_allclose(
-        scores, -plain.score_block(plain.raw_scores(batch)).anomaly_score, rtol=1e-6
-    )
+    np.testing.assert_allclose(scores, -plain.score_block(plain.raw_scores(batch))[0], rtol=1e-6)
     drift = Drift(of_fleet.autoencoder_.model_.modality)
     for block in open_rows(of_fleet.autoencoder_, strange).blocks(100):
         of_fleet.answer_rows(block, drift=drift)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from keyhole.autoencoder.estimator import Autoencoder
-from keyhole.autoencoder.reading import open_rows
+from keyhole.autoencoder.input_validation import open_rows
 from keyhole.errors import DataError, KeyholeWarning, SettingError
 from keyhole.model.bottlenecks import Plain, ResidualVQ, TopK, Variational
 from keyhole.model.heads import Mixed

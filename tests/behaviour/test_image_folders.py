@@ -261,7 +261,7 @@ def test_a_file_is_read_and_scored_once_whatever_is_made_of_it(tmp_path, capsys,
     model, maps, page = str(tmp_path / "m"), tmp_path / "maps", tmp_path / "page.html"
     fit = ["fit", str(tmp_path / "good.npy"), "-o", model, "--steps", "30", "--no-report"]
     assert run(fit) == 0
-    monkeypatch.setattr("keyhole.autoencoder.reading.CHUNK_ROWS", 16)
+    monkeypatch.setattr("keyhole.autoencoder.input_validation.CHUNK_ROWS", 16)
     arguments = ["detect", model, str(tmp_path / "new.npy"), "--fdr", "0.2"]
     assert run([*arguments, "-o", str(tmp_path / "alone.csv")]) == 0
     read, scored = [], []

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
-from keyhole.autoencoder.reading import blocks_of
+from keyhole.autoencoder.input_validation import blocks_of
 from keyhole.core.layout import Layout, Slot
 from keyhole.core.records import Batch
 from keyhole.tasks.detect.single_values import Outliers, Tails

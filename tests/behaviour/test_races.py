@@ -19,7 +19,8 @@ from keyhole.cli import run
 from keyhole.core.files import changing
 from keyhole.errors import BundleError, FileError
 from keyhole.jobs import files
-from keyhole.tasks.detect import answer, counting
+from keyhole.tasks import impute
+from keyhole.tasks.detect import counting
 from keyhole.training import TrainingConfig
 
 
@@ -227,14 +228,14 @@ def test_a_resumed_imputation_counts_the_cells_of_all_parts(place, in_parts, cap
     assert "200 rows, 147 values filled: c 80, a 67" in whole_run
     answers = pq.read_table(place / "o.parquet")
     os.remove(place / "o.parquet")
-    fill = answer.Filling.__call__
+    fill = impute.Filling.__call__
 
     def stopped(self, block, start):
         if start >= 100 and stops:
             raise KeyboardInterrupt
         return fill(self, block, start)
 
-    monkeypatch.setattr(answer.Filling, "__call__", stopped)
+    monkeypatch.setattr(impute.Filling, "__call__", stopped)
     stops = [True]
     assert run(arguments) == 130
     stops.clear()

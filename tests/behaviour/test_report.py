@@ -272,7 +272,7 @@ def test_a_page_tells_what_alarms_share_how_many_are_promised_and_how_sure_that_
 
 
 def test_a_detector_is_asked_in_blocks_and_says_what_its_answer_says(model, monkeypatch):
-    monkeypatch.setattr("keyhole.autoencoder.reading.CHUNK_ROWS", 7)
+    monkeypatch.setattr("keyhole.autoencoder.input_validation.CHUNK_ROWS", 7)
     detector = AnomalyDetector.from_fitted(model, false_alarm_rate=0.2)
     frame = table()
     frame.loc[33, "left"] = 40.0

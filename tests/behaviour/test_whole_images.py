@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
-from keyhole.autoencoder.reading import blocks_of
+from keyhole.autoencoder.input_validation import blocks_of
 from keyhole.cli import run
 from keyhole.data import open_source
 from keyhole.data.image_rows import resized

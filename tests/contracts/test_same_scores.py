@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from keyhole import AnomalyDetector, Autoencoder
-from keyhole.autoencoder import reading
+from keyhole.autoencoder import input_validation
 from keyhole.data import cast, csv
 from keyhole.training import TrainingConfig
 
@@ -79,7 +79,7 @@ def test_every_chunk_size_scores_the_same(detector, rows, tmp_path, monkeypatch)
     pq.write_table(TABLE, tmp_path / "groups.parquet", row_group_size=rows)
     data = {name: containers(TABLE, tmp_path)[name] for name in ("csv", "arrow")}
     data["parquet"] = str(tmp_path / "groups.parquet")
-    monkeypatch.setattr(reading, "CHUNK_ROWS", rows)
+    monkeypatch.setattr(input_validation, "CHUNK_ROWS", rows)
     monkeypatch.setattr(csv, "BLOCK_BYTES", 120 * rows)
     for model, expected in zip(models, whole, strict=True):
         for name, x in data.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,11 @@ from keyhole.data.frames import Label, label_of, outline, same_kind
 from keyhole.data.lazy import pa
 
 if TYPE_CHECKING:
-    from keyhole.data import Rows
     from keyhole.tasks.detect.calibration import Calibration
     from keyhole.tasks.detect.scorer import ScoredBlock
-    from keyhole.tasks.impute import Impute
+
+
+FIGURES = ("anomaly_score", "score_std", "p_value")  # of each row
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Reason:
         return self.value + (f" with {' and '.join(self.partners)}" if self.partners else "")
 
     def __str__(self) -> str:
-        said = f"{self.column} = {self.described}"
-        return f"{said}, expected {self.expected}" if self.stands_out else said
+        value = f"{self.column} = {self.described}"
+        return f"{value}, expected {self.expected}" if self.stands_out else value
 
 
 def in_words(cells: Sequence[Reason], alarm: bool = True) -> str:
@@ -74,11 +74,10 @@ def nothing_stands_out(alarm: bool) -> str:
 class Answer:
     """One entry a row, in the order asked; `reasons` holds the cells of rows that were explained.
 
-    `anomaly_score` is in multiples of the usual: 1 is, 3 is three times as far out; NaN for a
-    row with
-    no observed cell (never an alarm). `score_std` is its standard deviation between nets. Arrays,
-    `reasons` and `strongest` go by position, from 0; `rows` holds the label of each position:
-    a pandas index (`label` "index"), the position itself, or the data row of a file, from 1
+    `anomaly_score` is in multiples of the usual: 1 is, 3 is three times as far out; NaN for a row
+    with no observed cell (never an alarm). `score_std` is its standard deviation between nets.
+    Arrays, `reasons` and `strongest` go by position, from 0; `rows` holds the label of each: a
+    pandas index (`label` "index"), the position itself, or the data row of a file, from 1
     ("row"). `like` is the frame that was given, without its columns.
     """
 
@@ -135,16 +134,12 @@ class Answer:
             reasons[place] = in_words(cells, bool(self.alarm[place]))  # pyright: ignore
         first = {} if self.label == "index" else {self.label: self.rows}
         first = first if self.ids is None else {self.id_name: self.ids}
-        return pa.table(
-            first
-            | {
-                "anomaly_score": pa.array(self.anomaly_score.astype(np.float32), from_pandas=True),
-                "score_std": pa.array(self.score_std.astype(np.float32), from_pandas=True),
-                "p_value": pa.array(self.p_value.astype(np.float32), from_pandas=True),
-                "alarm": self.alarm,
-                "reasons": pa.array(reasons, pa.string()),
-            }
-        )
+        figures = {
+            name: pa.array(getattr(self, name).astype(np.float32), from_pandas=True)
+            for name in FIGURES
+        }
+        texts = pa.array(reasons, pa.string())
+        return pa.table(first | figures | {"alarm": self.alarm, "reasons": texts})
 
     def _repr_html_(self) -> str:
         lines = []
@@ -171,17 +166,13 @@ def join(answers: list[Answer]) -> Answer:
     for answer in answers:
         reasons |= {start + place: cells for place, cells in answer.reasons.items()}
         start += len(answer)
-    ids = None
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(answer, name) for answer in answers])
+        for name in ("rows", *FIGURES, "alarm")
+    }
     if answers[0].ids is not None:
-        ids = pa.chunked_array([answer.ids for answer in answers]).combine_chunks()
-    names = ("rows", "anomaly_score", "score_std", "p_value", "alarm")
-    return Answer(
-        **{name: np.concatenate([getattr(answer, name) for answer in answers]) for name in names},
-        reasons=reasons,
-        ids=ids,
-        id_name=answers[0].id_name,
-        label=answers[0].label,
-    )
+        arrays["ids"] = pa.chunked_array([answer.ids for answer in answers]).combine_chunks()
+    return replace(answers[0], reasons=reasons, **arrays)
 
 
 def answer_of(
@@ -204,35 +195,6 @@ def answer_of(
         id_name=id_name,
         label="row",
     )
-
-
-class Filling:
-    """Fills blocks of rows by an imputation, and counts the filled cells part by part."""
-
-    def __init__(self, task: Impute) -> None:
-        self.task = task
-        self.blocks = 0  # whose cells are counted in a part
-
-    def __call__(self, rows: Rows, start: int) -> pa.Table:
-        """A block of rows whose first stands at `start`, without gaps."""
-        return self.task.table(rows, start)
-
-    def end_part(self) -> dict[str, Any]:
-        """How many cells of each column were filled since the last part, as JSON."""
-        counts = Counter[str]()
-        for block in self.task.counts[self.blocks :]:
-            counts.update(block)
-        self.blocks = len(self.task.counts)
-        return {"filled": dict(counts)}
-
-    def add_part(self, counts: dict[str, Any]) -> None:
-        """Count in a part that an earlier run has answered.
-
-        Raises: KeyError, TypeError, ValueError for what `end_part` did not make.
-        """
-        filled = {str(name): int(count) for name, count in dict(counts["filled"]).items()}
-        self.task.counts.append(filled)
-        self.blocks += 1
 
 
 MOST_PATTERNS = 5

@@ -27,8 +27,7 @@ def beyond_chance(alarms: int, rows: int, rate: float, calibrated_on: int = 0) -
     `rate` is the false alarm rate; by how much it may be missed depends on how many rows it was
     calibrated on, 0 where that is not known.
     """
-    text = f"{alarms:,} {'alarm' if alarms == 1 else 'alarms'} in {rows:,} "
-    text += "row" if rows == 1 else "rows"
+    text = f"{alarms:,} alarm{'s' * (alarms != 1)} in {rows:,} row{'s' * (rows != 1)}"
     if not rows or not rate:
         return text
     text += f"; if all rows were normal, about {expected_alarms(rows, rate)} would be expected "
@@ -88,12 +87,11 @@ class Calibration:
         fits, as little as a hundredth of that. Never 0 and never above 1.
         """
         n = len(self.anomaly_scores)
-        places = torch.searchsorted(
-            torch.from_numpy(self.anomaly_scores),
-            torch.from_numpy(np.ascontiguousarray(anomaly_score)),
-        )  # on all threads, where NumPy's uses one
-        p_value = (1 + n - places.numpy()) / (n + 1)
-        beyond = (places.numpy() == n) & ~np.isnan(anomaly_score)
+        scores = torch.from_numpy(np.ascontiguousarray(anomaly_score))
+        # On all threads, where NumPy's uses one.
+        ranks = torch.searchsorted(torch.from_numpy(self.anomaly_scores), scores).numpy()
+        p_value = (1 + n - ranks) / (n + 1)
+        beyond = (ranks == n) & ~np.isnan(anomaly_score)
         if beyond.any() and self.tail is not None:
             tail = self.tail.p_value(anomaly_score[beyond])
             p_value[beyond] = np.clip(tail, self.least_rate(), 1 / (n + 1))
@@ -153,13 +151,9 @@ class Calibration:
             f"{tail.fit_p:.2f})"
         )
 
-    def remarks(self, false_alarm_rate: float) -> list[str]:
-        """What a user of this rate should know, in sentences."""
-        notes = (
-            self.shortage(false_alarm_rate),
-            self.extrapolation(false_alarm_rate),
-            self.sameness(),
-        )
+    def remarks(self, rate: float) -> list[str]:
+        """What a user of this false alarm rate should know, in sentences."""
+        notes = self.shortage(rate), self.extrapolation(rate), self.sameness()
         return [note for note in notes if note is not None]
 
     def basis(self, false_alarm_rate: float) -> str:
@@ -173,19 +167,16 @@ class Calibration:
         if len(s) < 2 or (s[0] < s[-1] and s[-1] >= ALIKE):
             return None
         return (
-            f"all {len(self.anomaly_scores):,} calibration rows are equally anomalous "
-            "(all alike, or all columns constant): whatever differs from them "
-            "alarms, and nothing else is known"
+            f"all {len(s):,} calibration rows are equally anomalous (all alike, or all columns "
+            "constant): whatever differs from them alarms, and nothing else is known"
         )
 
 
 def check_rate(false_alarm_rate: object) -> None:
     """Refuse what is no false alarm rate. Raises: SettingError."""
     if not isinstance(false_alarm_rate, int | float) or not 0 < false_alarm_rate < 1:
-        raise SettingError(
-            f"false_alarm_rate={false_alarm_rate!r:.40}: "
-            "it must be above 0 and below 1, such as 0.01"
-        )
+        rate = f"false_alarm_rate={false_alarm_rate!r:.40}"
+        raise SettingError(f"{rate}: it must be above 0 and below 1, such as 0.01")
 
 
 def trust_in_words(share: float) -> str | None:
@@ -253,9 +244,8 @@ class Discoveries:
     def shortage(self) -> str | None:
         """A sentence where the calibration rows are too few for any row to alarm alone."""
         n, tests = len(self.calibration.anomaly_scores), int(self.counts.sum())
-        least = float(self.levels[0])
+        least, beyond = float(self.levels[0]), int(self.counts[0])
         needed = int(np.ceil(tests * least / self.share * (1 - 1e-12)))
-        beyond = int(self.counts[0])
         if needed <= max(beyond, 1):
             return None
         return (

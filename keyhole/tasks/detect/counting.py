@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from keyhole.autoencoder.reading import id_column_of
+from keyhole.autoencoder.input_validation import id_column_of
 from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows
-from keyhole.tasks.detect.answer import Answer, Pattern, Reason, answer_of, shared
+from keyhole.tasks.detect.answer import FIGURES, Answer, Pattern, Reason, answer_of, shared
 from keyhole.tasks.detect.calibration import Discoveries
 from keyhole.tasks.detect.explain import MOST_CELLS, explain
 from keyhole.tasks.drift import Drift
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAX_SHARED = 10_000  # alarms that are looked through for what they share
 Reasons = dict[int, list[Reason]]
-ARRAYS = ("rows", "anomaly_score", "score_std", "p_value")  # of an answer, as they are written
+ARRAYS = ("rows", *FIGURES)  # of an answer, as they are written
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,10 @@ class Draft:
         arrays: dict[str, Any] = {
             name: table.column(place).to_numpy() for place, name in enumerate(ARRAYS)
         }
-        ids = id_name = None
         if table.num_columns > len(ARRAYS) + 1:
-            ids, id_name = table.column(len(ARRAYS) + 1).combine_chunks(), table.column_names[-1]
-        answer = Answer(
-            **arrays, alarm=np.zeros(len(table), bool), reasons={}, ids=ids, id_name=id_name,
-            label="row",
-        )  # fmt: skip
+            arrays["ids"] = table.column(len(ARRAYS) + 1).combine_chunks()
+            arrays["id_name"] = table.column_names[-1]
+        answer = Answer(**arrays, alarm=np.zeros(len(table), bool), reasons={}, label="row")
         places = np.flatnonzero(table.column(len(ARRAYS)).to_numpy())
         return cls(answer, places, ArrowRows(candidates))
 
@@ -151,10 +148,8 @@ class Counts:
         """The counts as JSON."""
         reasons = {row: [asdict(cell) for cell in cells] for row, cells in self.reasons.items()}
         discoveries = [] if self.discoveries is None else self.discoveries.to_json()
-        return {
-            "alarms": self.alarms, "reasons": reasons, "drift": self.drift.to_json(),
-            "discoveries": discoveries,
-        }  # fmt: skip
+        counts = {"alarms": self.alarms, "reasons": reasons, "drift": self.drift.to_json()}
+        return counts | {"discoveries": discoveries}
 
     def add_json(self, counts: dict[str, Any]) -> None:
         """Add counts that `to_json` made. Raises: KeyError, TypeError, ValueError for others."""
@@ -195,8 +190,7 @@ class Detecting:
         """The answer for a block of rows whose first stands at `start`, one line a row."""
         judged = self.detector.scorer_.score_block(rows, start)
         alarm = judged.anomaly_score > self.detector.calibration_.threshold(self.rate)
-        answer = self._taken(judged, alarm)
-        return self._counted(answer, start)
+        return self._counted(self._taken(judged, alarm), start)
 
     def draft(self, rows: Rows, start: int) -> Draft:
         """The scores of a block of rows, and those rows that may alarm."""
@@ -224,9 +218,8 @@ class Detecting:
         reasons = explain(detector.scorer_, judged, places)
         self.outputs.add(judged, reasons)
         own = {place: cells for place, cells in reasons.items() if alarm[place]}
-        answer = answer_of(
-            judged, detector.calibration_, alarm, own, id_column_of(detector.autoencoder_)
-        )
+        id_column = id_column_of(detector.autoencoder_)
+        answer = answer_of(judged, detector.calibration_, alarm, own, id_column)
         counts.drift.add(judged.batch, answer.p_value, judged.unknown_groups)
         return answer
 

@@ -15,22 +15,20 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.base import Estimator
 from keyhole.autoencoder.estimator import Autoencoder, fit_for
-from keyhole.autoencoder.input_validation import without_weights
-from keyhole.autoencoder.reading import blocks_of, id_column_of
+from keyhole.autoencoder.input_validation import blocks_of, id_column_of, without_weights
 from keyhole.core.progress import EvaluateCallback, heard_if_verbose
 from keyhole.data import Rows, Source
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.modalities.prepared import FitOptions
-from keyhole.store import Bundle, read_bundle, wrap_errors
+from keyhole.store import Bundle, read_bundle, record, wrap_errors
 from keyhole.tasks.base import an_autoencoder, seeded
-from keyhole.tasks.detect.anomaly_map import anomaly_map_of, check_maps
 from keyhole.tasks.detect.answer import Answer, answer_of, join
 from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rate
 from keyhole.tasks.detect.counting import Draft
 from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
-from keyhole.tasks.detect.scorer import ScoredBlock, Scorer, state_of, support_fraction_of
+from keyhole.tasks.detect.scorer import DetectorState, ScoredBlock, Scorer, support_fraction_of
 from keyhole.tasks.drift import Drift
 
 
@@ -94,9 +92,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         """
         if not hasattr(self, "autoencoder_"):
             return self.fit(X)
-        self.scorer_ = self.scorer_.updated(blocks_of(self.autoencoder_, X))
-        self._keep_reference()
-        return self
+        return self._scoring_by(self.scorer_.updated(blocks_of(self.autoencoder_, X)))
 
     def calibrate(self, X: Any, y: Any = None) -> Self:
         """Calibrate false alarm rates on these rows instead of the held-out ones; no refit.
@@ -105,10 +101,9 @@ class AnomalyDetector(OutlierMixin, Estimator):
         are good. It is the cure for calibration rows that were themselves contaminated.
         """
         anomaly_score = -self.score_samples(X)
-        good = (
-            np.ones(len(anomaly_score), bool) if y is None else ~anomalies(y, len(anomaly_score))
-        )
-        self.scorer_ = self.scorer_.recalibrated(anomaly_score[good])
+        if y is not None:
+            anomaly_score = anomaly_score[~anomalies(y, len(anomaly_score))]
+        self.scorer_ = self.scorer_.recalibrated(anomaly_score)
         return self._warned()
 
     def choose_rate(self, X: Any, y: Any) -> float:
@@ -157,10 +152,10 @@ class AnomalyDetector(OutlierMixin, Estimator):
         """How anomalous each pixel is, (image, height, width): 1 is a normal pixel."""
         check_is_fitted(self)
         scorer = self.scorer_
-        check_maps(scorer)
+        scorer.check_maps()
         blocks = blocks_of(self.autoencoder_, X)
-        maps = [anomaly_map_of(scorer, scorer.table.encode(rows, start)) for start, rows in blocks]
-        return np.concatenate(maps)
+        batches = (scorer.table.encode(rows, start) for start, rows in blocks)
+        return np.concatenate([scorer.anomaly_map(batch) for batch in batches])
 
     def answer(self, X: Any, *, explain_rows: str = "alarms", fdr: float | None = None) -> Answer:
         """Anomaly score, p-value, alarm and reasons of every row.
@@ -187,19 +182,13 @@ class AnomalyDetector(OutlierMixin, Estimator):
         """The answers whose alarms depend on all rows, in one pass over them."""
         drafts, all_rows = [], explain_rows == "all"
         for judged in blocks:
-            score = judged.anomaly_score
+            score, no_alarm = judged.anomaly_score, np.zeros(len(judged.rows), bool)
             discoveries.add(score)
-            answer = answer_of(
-                judged,
-                self.calibration_,
-                np.zeros(len(score), bool),
-                {},
-                id_column_of(self.autoencoder_),
-            )
+            id_column = id_column_of(self.autoencoder_)
+            answer = answer_of(judged, self.calibration_, no_alarm, {}, id_column)
             may_alarm = discoveries.may_alarm(score) & (explain_rows != "none")
-            drafts.append(
-                Draft.of(answer, judged.rows, ~np.isnan(score) if all_rows else may_alarm)
-            )
+            candidates = ~np.isnan(score) if all_rows else may_alarm
+            drafts.append(Draft.of(answer, judged.rows, candidates))
         threshold = self.calibration_.threshold(discoveries.decide())
         return [draft.finish(self.scorer_, threshold, explain_all=all_rows) for draft in drafts]
 
@@ -229,8 +218,9 @@ class AnomalyDetector(OutlierMixin, Estimator):
         explained = {"alarms": alarm, "all": ~np.isnan(anomaly_score), "none": alarm & False}
         places = np.flatnonzero(explained[explain_rows])
         reasons = explain(self.scorer_, judged, places, most_features)
-        id_column = id_column_of(self.autoencoder_)
-        return answer_of(judged, self.calibration_, alarm, reasons, id_column)
+        return answer_of(
+            judged, self.calibration_, alarm, reasons, id_column_of(self.autoencoder_)
+        )
 
     def reads(self) -> list[str]:
         """The columns that an answer reads: the net's, and those that name rows and segments."""
@@ -266,10 +256,12 @@ class AnomalyDetector(OutlierMixin, Estimator):
     def _sections(self) -> dict[str, Any]:
         return {"detect": self.scorer_.section(self.false_alarm_rate)}
 
-    def _keep_reference(self) -> None:
-        """Compare new rows with the scorer's reference rows from now on."""
+    def _scoring_by(self, scorer: Scorer) -> Self:
+        """The detector, which compares new rows with the scorer's reference rows from now on."""
+        self.scorer_ = scorer
         model = self.autoencoder_.model_
-        self.autoencoder_.model_ = replace(model, reference=self.scorer_.reference)
+        self.autoencoder_.model_ = replace(model, reference=scorer.reference)
+        return self
 
     @classmethod
     def load(
@@ -282,19 +274,17 @@ class AnomalyDetector(OutlierMixin, Estimator):
         bundle = path if isinstance(path, Bundle) else read_bundle(path)
         model = Autoencoder.load(bundle)
         if "detect" not in bundle.sections:
-            return cls.from_fitted(
-                model, false_alarm_rate=0.01 if false_alarm_rate is None else false_alarm_rate
-            )
-        state = state_of(bundle.sections["detect"])
+            rate = 0.01 if false_alarm_rate is None else false_alarm_rate
+            return cls.from_fitted(model, false_alarm_rate=rate)
+        state = record(DetectorState, bundle.sections["detect"], "section 'detect'")
         with wrap_errors("section 'detect'"):
             scorer = Scorer.restored(state, model)
         rate = state.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
         detector = cls._over(model, rate, state.contamination, state.group)
         detector.scorer_ = scorer
-        if false_alarm_rate is not None and (
-            short := scorer.calibration.shortage(false_alarm_rate)
-        ):
-            raise SettingError(short)
+        shortage = scorer.calibration.shortage(rate)
+        if shortage is not None and false_alarm_rate is not None:
+            raise SettingError(shortage)
         return detector._warned()
 
     @classmethod
@@ -308,9 +298,8 @@ class AnomalyDetector(OutlierMixin, Estimator):
         return detector
 
     def _calibrated(self) -> Self:
-        self.scorer_ = Scorer.calibrated(self.autoencoder_, self.contamination, self.group)
-        self._keep_reference()
-        return self._warned()
+        scorer = Scorer.calibrated(self.autoencoder_, self.contamination, self.group)
+        return self._scoring_by(scorer)._warned()
 
     def _warned(self) -> Self:
         """Warn if the rate is unattainable or extrapolated, or if all scores tie."""

@@ -10,8 +10,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
-from keyhole.autoencoder import reading
-from keyhole.data import Source
+from keyhole.autoencoder import input_validation
 from keyhole.data.frames import is_frame
 from keyhole.data.source import check_columns
 from keyhole.errors import DataError, SettingError
@@ -48,14 +47,16 @@ def evaluate(detector: AnomalyDetector, X: Any, label: Any) -> Evaluation:
         )
     check_is_fitted(detector)
     name = str(label) if isinstance(label, str | int) else None
-    source = (
-        reading.open_rows(detector.autoencoder_, X)
-        if name is None
-        else _labelled(detector, X, name)
-    )
-    anomaly_score, alarm, labels = [], [], []
-    start = 0
-    for rows in source.blocks(reading.CHUNK_ROWS):
+    if name is not None and not _has_names(X):
+        raise DataError(
+            f"{type(X).__name__:.40} has no column {name!r:.60}: give a frame or a path with "
+            "that column, or the labels themselves: evaluate(detector, X, labels)"
+        )
+    source = input_validation.open_rows(detector.autoencoder_, X)
+    if name is not None:
+        check_columns([name], source.names, "evaluate")
+    anomaly_score, alarm, labels, start = [], [], [], 0
+    for rows in source.blocks(input_validation.CHUNK_ROWS):
         answer = detector.answer_rows(rows, start, explain_rows="none")
         anomaly_score.append(answer.anomaly_score)
         alarm.append(answer.alarm)
@@ -68,24 +69,14 @@ def evaluate(detector: AnomalyDetector, X: Any, label: Any) -> Evaluation:
     return _compared(name or "y", labels, np.concatenate(anomaly_score), np.concatenate(alarm))
 
 
-def _labelled(detector: AnomalyDetector, X: Any, label: str) -> Source:
-    """The source of X, which has a column of labels. Raises: DataError where it has none."""
-    named = hasattr(X, "blocks") or isinstance(X, str | os.PathLike) or is_frame(X)
-    if not named:
-        raise DataError(
-            f"{type(X).__name__:.40} has no column {label!r:.60}: give a frame or a path with "
-            "that column, or the labels themselves: evaluate(detector, X, labels)"
-        )
-    source = reading.open_rows(detector.autoencoder_, X)
-    check_columns([label], source.names, "evaluate")
-    return source
+def _has_names(X: Any) -> bool:
+    return hasattr(X, "blocks") or isinstance(X, str | os.PathLike) or is_frame(X)
 
 
 def _compared(label: str, labels: list[Any], scored: np.ndarray, alarms: np.ndarray) -> Evaluation:
-    """Anomaly scores and alarms of all rows against their labels."""
     truth, positive, known = truth_of(label, labels)
     counted = known & ~np.isnan(scored)
-    truth, scored, alarms = truth[counted], scored[counted], alarms[counted]
+    truth, scored, alarms = (part[counted] for part in (truth, scored, alarms))
     if truth.all() or not truth.any():
         raise DataError(
             f"label column {label!r} holds only one class in {len(truth):,} rows: "

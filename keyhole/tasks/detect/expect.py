@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -70,8 +70,9 @@ def predict(
     numbers = np.full((len(places), 3), np.nan)
     for c in np.unique(columns).tolist():
         lines, name = np.flatnonzero(columns == c), table.layout.columns[c]
-        own = table.layout.features(name)
-        levels = _levels(likelihood, own[0], lines) if table.layout.slots[own[0]].coded else None
+        own, levels = table.layout.features(name), None
+        if table.layout.slots[own[0]].coded:  # the mean over ensemble members
+            levels = likelihood.levels(own[0])[0].mean(0).cpu().double().numpy()[lines]
         cells = features[0][lines][:, own]
         middle, low, high = (part[lines][:, own] for part in features[1:])
         expectation = table.expected(name, cells, Prediction(middle, low, high, levels))
@@ -92,13 +93,6 @@ def predict(
     return Predicted(own_nats, values, expected, stands_out, paired, numbers)
 
 
-def _levels(
-    likelihood: Likelihood, feature: int, lines: Int64[np.ndarray, " line"]
-) -> Float[np.ndarray, "line level"]:
-    """The probabilities of a category's levels, the mean over ensemble members."""
-    return likelihood.levels(feature)[0].mean(0).cpu().double().numpy()[lines]
-
-
 def partners(
     scorer: Scorer,
     judged: ScoredBlock,
@@ -110,10 +104,11 @@ def partners(
 
     Masking a partner makes the value in `columns` least anomalous, given the partners before it.
     """
-    batch, typical = judged.batch.take(torch.from_numpy(places)), scorer.anomaly_score.typical
+    rows, raw, typical = torch.from_numpy(places), judged.raw_scores, scorer.anomaly_score.typical
+    batch = judged.batch.take(rows)
     nats = masked_nats(scorer, batch, masked, columns)
-    deviance = judged.raw_scores.deviance[:, torch.from_numpy(places)].mean(0).numpy()
-    observed, masked = judged.raw_scores.observed[torch.from_numpy(places)].numpy(), masked.copy()
+    deviance, observed = raw.deviance[:, rows].mean(0).numpy(), raw.observed[rows].numpy()
+    masked = masked.copy()
     chosen: list[list[int]] = [[] for _ in places]
     open_ = np.arange(len(places))
     for _ in range(MOST_PARTNERS):
@@ -146,13 +141,17 @@ def masked_nats(
     scorer: Scorer, batch: Batch, masked: Bool[np.ndarray, "line column"], columns: np.ndarray
 ) -> Float[np.ndarray, " line"]:
     """The nats of one column in each line, beyond a perfect prediction, with `masked` masked."""
-    nats_of_lines = np.zeros(len(columns))
-    step = max(min(PASS_ROWS, PASS_FEATURES // len(scorer.table.layout)), 1)
+    nats_of_lines, step = np.zeros(len(columns)), rows_of_pass(scorer.table.layout)
     for start in range(0, len(columns), step):
         part = slice(start, start + step)
         _, nats = _predicted(scorer, batch.take(part), masked[part])
         nats_of_lines[part] = nats[np.arange(len(nats)), columns[part]]
     return nats_of_lines
+
+
+def rows_of_pass(layout: Layout) -> int:
+    """How many rows with masked columns are predicted in one pass."""
+    return max(min(PASS_ROWS, PASS_FEATURES // len(layout)), 1)
 
 
 def _predicted(
@@ -170,16 +169,16 @@ def _predicted(
 
 def _usual_ends(scorer: Scorer, column: int) -> tuple[float, float] | None:
     """The ends between which nine tenths of the reference values lie, of a column of numbers."""
-    layout, met = scorer.table.layout, scorer.reference.batch
+    layout, reference = scorer.table.layout, scorer.reference.batch
     if scorer.table.supports("single_values") is not None:
         return None
     for cell in np.flatnonzero(layout.column_of_feature == column).tolist():
         slot = layout.slots[cell]
         if slot.coded or slot.head == "bernoulli":
             continue
-        numbers = met.numbers[met.observed[:, cell], cell].numpy()
+        numbers = reference.numbers[reference.observed[:, cell], cell].numpy()
         if len(numbers):
-            low, high = np.quantile(numbers, [(1 - SHARE) / 2, (1 + SHARE) / 2])
+            low, high = np.quantile(numbers, QUANTILES)
             return float(low), float(high)
     return None
 
@@ -223,9 +222,7 @@ class Intervals:
 
     @classmethod
     @torch.no_grad()
-    def calibrated(
-        cls, modality: Modality, network: Network, reference: ReferenceSet
-    ) -> Intervals:
+    def calibrated(cls, modality: Modality, network: Network, reference: ReferenceSet) -> Self:
         """By the rows that no net trained on, each column masked and predicted from the others."""
         layout, device = modality.layout, next(network.parameters()).device
         some = np.random.default_rng(0).permutation(reference.judged)[:MOST_ROWS]
@@ -264,17 +261,13 @@ def _own(
     The mean of the nets; with `fold`, for each row that of the net that has not seen it.
     """
     ends = torch.stack(likelihood.interval(SHARE))[:, 0].double().cpu()  # (2, M, B, feature)
-    mean = likelihood.mean
+    mean = members_mean(likelihood.mean) if fold is None else likelihood.mean
+    middle = torch.cat([mean.numbers.double(), mean.codes.double()], -1).cpu()
     if fold is None:
-        mean_of_members = members_mean(mean)
-        middle = torch.cat(
-            [mean_of_members.numbers.double(), mean_of_members.codes.double()], -1
-        ).cpu()
         low, high = ends.mean(1)
     else:
         member, row = torch.from_numpy(fold).clamp(min=0), torch.arange(len(fold))
-        middle = torch.cat([mean.numbers.double(), mean.codes.double()], -1)[0].cpu()[member, row]
-        low, high = ends[:, member, row]
+        middle, (low, high) = middle[0, member, row], ends[:, member, row]
     return middle.numpy(), modality.reach((high - low).numpy() / 2)
 
 
@@ -282,15 +275,10 @@ def _residuals(
     batch: Batch, middle: FeatureLikelihood, reach: FeatureLikelihood, modality: Modality
 ) -> FeatureLikelihood:
     """How far cells lie from what was expected, in reaches; angles of cycles, NaN for gaps."""
-    count = modality.layout.numbers
-    numbers, observed = (
-        batch.numbers.cpu().double().numpy(),
-        batch.observed.cpu().numpy()[:, :count],
-    )
-    residuals = np.full(middle.shape, np.nan)
-    residuals[:, :count] = np.where(
-        observed, (numbers - middle[:, :count]) / reach[:, :count], np.nan
-    )
+    count, numbers = modality.layout.numbers, batch.numbers.cpu().double().numpy()
+    observed, residuals = batch.observed.cpu().numpy(), np.full(middle.shape, np.nan)
+    scaled = (numbers - middle[:, :count]) / reach[:, :count]
+    residuals[:, :count] = np.where(observed[:, :count], scaled, np.nan)
     for sine, cosine in _cycles(modality.layout):
         turn = np.arctan2(numbers[:, sine], numbers[:, cosine])
         turn = turn - np.arctan2(middle[:, sine], middle[:, cosine])
@@ -301,8 +289,5 @@ def _residuals(
 
 def _cycles(layout: Layout) -> list[tuple[int, int]]:
     """The cells of each cycle of a moment: sine and cosine."""
-    return [
-        (cell, cell + 1)
-        for cell, slot in enumerate(layout.slots)
-        if slot.kind == "datetime" and slot.part.startswith("sin")
-    ]
+    moments = [(i, slot.part) for i, slot in enumerate(layout.slots) if slot.kind == "datetime"]
+    return [(cell, cell + 1) for cell, part in moments if part.startswith("sin")]

@@ -19,14 +19,7 @@ from keyhole.core.layout import TREND, Slot, row_nats
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.tasks.detect.answer import Reason
-from keyhole.tasks.detect.expect import (
-    PASS_FEATURES,
-    PASS_ROWS,
-    Predicted,
-    masked_nats,
-    partners,
-    predict,
-)
+from keyhole.tasks.detect.expect import Predicted, masked_nats, partners, predict, rows_of_pass
 from keyhole.tasks.detect.views import masked_deviance
 
 if TYPE_CHECKING:
@@ -116,14 +109,7 @@ class Naming:
             return
         columns, share, masked = ranked.columns[lines, rank], share[lines], self.masked[lines]
         masked[np.arange(len(lines)), columns] = True
-        predicted = predict(
-            self.scorer,
-            self.judged,
-            self.places[lines],
-            columns,
-            masked,
-            ranked.edge[lines, columns],
-        )
+        predicted = self._predicted(lines, columns, masked)
         further = np.array([bool(self.causes[line]) for line in lines])
         remaining = (predicted.nats + ranked.beyond[lines, columns]) / ranked.excess[lines]
         share = np.where(further, np.minimum(share, remaining), share)
@@ -142,12 +128,13 @@ class Naming:
             columns, first = ranked.columns[lines, rank], ranked.columns[lines, 0]
             masked = np.zeros((len(lines), len(self.scorer.table.layout.columns)), bool)
             masked[np.arange(len(lines)), columns] = masked[np.arange(len(lines)), first] = True
-            predicted = predict(
-                self.scorer, self.judged, self.places[lines], columns, masked,
-                ranked.edge[lines, columns],
-            )  # fmt: skip
-            share = ranked.share[lines, rank]
-            self._name(lines, columns, predicted, share, masked, predicted.stands_out, first)
+            predicted = self._predicted(lines, columns, masked)
+            share, named = ranked.share[lines, rank], predicted.stands_out
+            self._name(lines, columns, predicted, share, masked, named, first)
+
+    def _predicted(self, lines: np.ndarray, columns: np.ndarray, masked: np.ndarray) -> Predicted:
+        edge, places = self.ranked.edge[lines, columns], self.places[lines]
+        return predict(self.scorer, self.judged, places, columns, masked, edge)
 
     def _name(
         self,
@@ -165,26 +152,21 @@ class Naming:
             name = self.scorer.table.layout.columns[columns[i]]
             known = np.isfinite(predicted.numbers[i]).all()
             numbers = tuple(predicted.numbers[i].tolist()) if known else None
-            cell = Reason(
-                name, predicted.values[i], predicted.expected[i], float(share[i]), numbers=numbers
-            )
+            texts = predicted.values[i], predicted.expected[i]
+            cell = Reason(name, *texts, float(share[i]), numbers=numbers)
             others = [] if also_masked is None else [int(also_masked[i])]
             paired = bool(predicted.paired[i]) and not others
             self.causes[line].append(Cause(cell, int(columns[i]), masked[i], paired, others))
 
     def add_partners(self) -> None:
         """Name the columns with which usual values do not go together."""
-        paired = [
-            (line, cause)
-            for line, causes in enumerate(self.causes)
-            for cause in causes
-            if cause.paired
-        ]
+        places = zip(self.places, self.causes, strict=True)
+        paired = [(place, c) for place, causes in places for c in causes if c.paired]
         if paired:
-            places = self.places[[line for line, _ in paired]]
             columns = np.array([cause.column for _, cause in paired])
             masked = np.stack([cause.masked for _, cause in paired])
-            partner_columns = partners(self.scorer, self.judged, places, columns, masked)
+            rows = np.array([place for place, _ in paired])
+            partner_columns = partners(self.scorer, self.judged, rows, columns, masked)
             for (_, cause), others in zip(paired, partner_columns, strict=True):
                 cause.partners.extend(others)
 
@@ -194,15 +176,11 @@ class Naming:
         named: dict[int, list[Reason]] = {}
         for line, place in enumerate(self.places.tolist()):
             row = self.judged.rows.take(slice(place, place + 1))
-            cells = [
-                replace(
-                    cause.cell,
-                    partners=tuple(
-                        f"{columns[c]} = {table.texts(row, columns[c])[0]}" for c in cause.partners
-                    ),
-                )
-                for cause in self.causes[line]
-            ]
+            cells = []
+            for cause in self.causes[line]:
+                names = [columns[c] for c in cause.partners]
+                texts = tuple(f"{name} = {table.texts(row, name)[0]}" for name in names)
+                cells.append(replace(cause.cell, partners=texts))
             named[place] = sorted(cells, key=lambda cell: -cell.share) or self._nearest(line, row)
         return named
 
@@ -222,9 +200,8 @@ def _rank(scorer: Scorer, judged: ScoredBlock, places: np.ndarray, most: int) ->
     """The most costly columns of each row, masked one at a time."""
     typical, rows = scorer.anomaly_score.typical, torch.from_numpy(places)
     batch, observed = judged.batch.take(rows), judged.raw_scores.observed[rows].numpy()
-    nats = np.where(
-        observed, judged.raw_scores.deviance[:, rows].mean(0).double().numpy(), typical
-    )
+    deviance = judged.raw_scores.deviance[:, rows].mean(0).double().numpy()
+    nats = np.where(observed, deviance, typical)
     edge = _edges(scorer, batch)
     cost = np.where(observed, nats - typical + edge, -np.inf)
     columns = np.argsort(-cost, axis=1, kind="stable")[:, :most]
@@ -256,14 +233,13 @@ def _edges(scorer: Scorer, batch: Batch) -> np.ndarray:
         nats = EDGE_WEIGHT * np.log(edge / rarer_share).clip(0)
         column = nats_of_columns[:, layout.column_of_feature[cell]]
         np.maximum(column, np.where(batch.observed[:, cell].numpy(), nats, 0), out=column)
-    tails = scorer.anomaly_score.outliers.rarity(
-        batch
-    ).cells.numpy()  # these go on beyond what was met
+    # Tails go on beyond what was met.
+    tails = scorer.anomaly_score.outliers.rarity(batch).cells.numpy()
     return np.maximum(nats_of_columns, EDGE_WEIGHT * (tails + np.log(EDGE)).clip(0))
 
 
 def _beyond(reference_values: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The share of what is held that lies as far out on the same side; half a row at least."""
+    """The share of reference values as far out on the same side; half a row at least."""
     reference_values = np.sort(reference_values)
     below = np.searchsorted(reference_values, values, "right")
     above = len(reference_values) - np.searchsorted(reference_values, values, "left")
@@ -284,7 +260,7 @@ def _tried(scorer: Scorer, batch: Batch, columns: np.ndarray) -> tuple[np.ndarra
     network, typical = scorer.anomaly_score.network, torch.from_numpy(scorer.anomaly_score.typical)
     device = next(network.parameters()).device
     own, left = np.zeros((lines, count)), np.zeros((lines, count))
-    step = max(min(PASS_ROWS, PASS_FEATURES // len(layout)) // count, 1)
+    step = max(rows_of_pass(layout) // count, 1)
     for start in range(0, lines, step):
         candidates = columns[start : start + step].ravel()
         rows = batch.take(torch.from_numpy(start + np.arange(len(candidates)) // count)).to(device)

@@ -28,10 +28,9 @@ def label_array(y: Any, rows: int) -> Any:
 
     Raises: DataError for what holds not one label for each of the rows.
     """
-    values = y
     try:
-        if not isinstance(y, pa.Array | pa.ChunkedArray):
-            values = pa.array(np.asarray(y).ravel(), from_pandas=True)
+        arrow = isinstance(y, pa.Array | pa.ChunkedArray)
+        values = y if arrow else pa.array(np.asarray(y).ravel(), from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError) as fault:
         raise DataError(f"labels are no column of values: {fault!s:.120}") from fault
     if len(values) != rows:

@@ -10,11 +10,13 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
 
 from keyhole.autoencoder.estimator import Autoencoder
+from keyhole.autoencoder.state import refuse
 from keyhole.core.progress import stage
 from keyhole.core.records import Batch
 from keyhole.core.robust import CORE
@@ -23,12 +25,12 @@ from keyhole.data.source import check_columns
 from keyhole.errors import BundleError, DataError, KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.split import ReferenceSet
-from keyhole.store import record
-from keyhole.tasks.detect.anomaly_map import typical_nats_of_places
+from keyhole.tasks.detect import views
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.expect import Intervals
 from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, RawScores
 
+LEARNED = ("typical", "units", "rare")  # of an AnomalyScore, beside its reference rows
 MOST_ANOMALY_SCORE = 1e12
 MOST_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
 
@@ -87,16 +89,12 @@ class Scorer:
 
     @classmethod
     def calibrated(cls, model: Autoencoder, contamination: str | float, group: str | None) -> Self:
-        """The scorer of a fitted model.
-
-        Raises: BundleError for a model without reference rows.
-        """
+        """The scorer of a fitted model. Raises: BundleError for one without reference rows."""
         stage("calibrating alarms")
         reference = _reference(model)
         modality, network = model.model_.modality, model.model_.network
-        anomaly_score = AnomalyScore.calibrated(
-            modality, network, reference, support_fraction_of(contamination)
-        )
+        fraction = support_fraction_of(contamination)
+        anomaly_score = AnomalyScore.calibrated(modality, network, reference, fraction)
         scores, groups = anomaly_score.judge(reference), None
         if group is not None and reference.groups is not None:
             names = [reference.groups[i] for i in reference.judged]
@@ -104,12 +102,10 @@ class Scorer:
             factor = groups.factor_of(reference.groups).astype(np.float32)  # as a bundle has it
             reference = replace(reference, factor=factor)
         calibration = Calibration.of(scores / reference.factor[reference.judged])
-        maps = modality.maps
         return cls(
-            modality, anomaly_score, calibration, reference, groups,
-            contamination,
+            modality, anomaly_score, calibration, reference, groups, contamination,
             model.model_.rows, calibration.apart(),
-            None if maps is None else typical_nats_of_places(modality, maps, network, reference),
+            views.typical_nats_of_places(modality, network, reference),
         )  # fmt: skip
 
     @cached_property
@@ -121,12 +117,22 @@ class Scorer:
         """How far out some rows are; `start` is the place of the first, for messages."""
         batch = self.table.encode(rows, start)
         raw_scores = self.anomaly_score.raw_scores(batch)
-        scores = self.anomaly_score.score_block(raw_scores)
         factor, unknown_groups = self._factor(rows)
-        anomaly_score, score_std = scores.anomaly_score / factor, scores.score_std / factor
-        return ScoredBlock(
-            start, rows, batch, raw_scores, anomaly_score, score_std, unknown_groups
-        )
+        score, score_std = self.anomaly_score.score_block(raw_scores)
+        scores = score / factor, score_std / factor
+        return ScoredBlock(start, rows, batch, raw_scores, *scores, unknown_groups)
+
+    def check_maps(self) -> None:
+        """Raises: SettingError for the detector of rows without anomaly maps."""
+        if self.table.maps is None or self.usual is None:
+            reason = self.table.supports("anomaly_map")
+            raise SettingError(reason or "this model has no anomaly maps")
+
+    def anomaly_map(self, batch: Batch) -> np.ndarray:
+        """(row, height, width): nats of every pixel of images, in multiples of its usual ones."""
+        maps: Any = self.table.maps
+        nats = views.map_nats(self.table, maps, self.anomaly_score.network, batch).mean(0).numpy()
+        return maps.shaped(nats / self.usual)
 
     def scored_blocks(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[ScoredBlock]:
         """All blocks scored, with a warning at the end for groups unknown to training."""
@@ -144,7 +150,8 @@ class Scorer:
         if self.groups is None:
             return 1.0, set()
         check_columns([self.groups.column], rows.names, "the threshold of its group")
-        names = names_of(rows.column(self.groups.column))
+        texts = cast.texts(rows.column(self.groups.column)).to_pylist()
+        names = [text or "" for text in texts]  # a gap is a group of its own
         return self.groups.factor_of(names), set(names) - set(self.groups.factors)
 
     def updated(self, blocks: Iterable[tuple[int, Rows]]) -> Self:
@@ -160,58 +167,45 @@ class Scorer:
             reference = reference.with_rows(self.table.encode(block, start), factor, met=rows)
             rows += len(block)
         stage("calibrating alarms")
-        anomaly_score = self.anomaly_score.with_reference(
-            reference, support_fraction_of(self.contamination)
-        )
-        calibration = Calibration.of(
-            anomaly_score.judge(reference) / reference.factor[reference.judged]
-        )
+        fraction = support_fraction_of(self.contamination)
+        anomaly_score = self.anomaly_score.with_reference(reference, fraction)
+        scores = anomaly_score.judge(reference) / reference.factor[reference.judged]
+        calibration = Calibration.of(scores)
         return replace(
             self, anomaly_score=anomaly_score, reference=reference, rows=rows,
-            calibration=calibration,
-            apart=calibration.apart(),
+            calibration=calibration, apart=calibration.apart(),
         )  # fmt: skip
 
     def recalibrated(self, anomaly_scores: np.ndarray) -> Self:
-        """The scorer whose promises rest on these anomaly scores.
-
-        Raises: DataError where there is none.
-        """
+        """The scorer that promises by these scores. Raises: DataError where there is none."""
         if np.isnan(anomaly_scores).all():
             raise DataError("no row is left to calibrate on: all are anomalies or empty")
         return replace(self, calibration=Calibration.of(anomaly_scores))
 
     def section(self, false_alarm_rate: float) -> dict[str, Any]:
         """The section `detect` of a manifest, at this false alarm rate."""
-        return asdict(
-            DetectorState(
-                false_alarm_rate=false_alarm_rate,
-                contamination=self.contamination,
-                group=None if self.groups is None else self.groups.column,
-                rows=self.rows,
-                apart=self.apart,
-                typical=self.anomaly_score.typical.tolist(),
-                units=self.anomaly_score.units.tolist(),
-                rare=self.anomaly_score.rare.tolist(),
-                anomaly_scores=self.calibration.anomaly_scores.tolist(),
-                factors={} if self.groups is None else self.groups.factors,
-                usual=None if self.usual is None else self.usual.tolist(),
-            )
+        state = DetectorState(
+            false_alarm_rate=false_alarm_rate,
+            contamination=self.contamination,
+            group=None if self.groups is None else self.groups.column,
+            rows=self.rows,
+            apart=self.apart,
+            **{name: getattr(self.anomaly_score, name).tolist() for name in LEARNED},
+            anomaly_scores=self.calibration.anomaly_scores.tolist(),
+            factors={} if self.groups is None else self.groups.factors,
+            usual=None if self.usual is None else self.usual.tolist(),
         )
+        return asdict(state)
 
     @classmethod
     def restored(cls, state: DetectorState, model: Autoencoder) -> Self:
-        """The scorer of a saved model.
-
-        Raises: BundleError.
-        """
+        """The scorer of a saved model. Raises: BundleError."""
         _check(state, model.model_.modality)
         reference, modality = _reference(model), model.model_.modality
         fraction = support_fraction_of(state.contamination)
-        uncalibrated = AnomalyScore.uncalibrated(
-            modality, model.model_.network, reference, fraction
-        )
-        learned = {key: np.array(getattr(state, key)) for key in ("typical", "units", "rare")}
+        network = model.model_.network
+        uncalibrated = AnomalyScore.uncalibrated(modality, network, reference, fraction)
+        learned = {name: np.array(getattr(state, name)) for name in LEARNED}
         anomaly_score = replace(uncalibrated, **learned)
         groups = None if state.group is None else Groups(state.group, state.factors)
         calibration = Calibration(np.sort(np.array(state.anomaly_scores, float)))
@@ -239,14 +233,6 @@ def support_fraction_of(contamination: Any) -> float:
     return 1.0 - share
 
 
-def state_of(section: Any) -> DetectorState:
-    """The section `detect` of a manifest.
-
-    Raises: BundleError.
-    """
-    return record(DetectorState, section, "section 'detect'")
-
-
 def _reference(model: Autoencoder) -> ReferenceSet:
     if model.model_.reference is None or not len(model.model_.reference.judged):
         raise BundleError(
@@ -257,41 +243,30 @@ def _reference(model: Autoencoder) -> ReferenceSet:
 
 
 def _check(state: DetectorState, modality: Modality) -> None:
-    """Raises: BundleError for invalid numbers."""
     place_nats, places = state.usual or [], 0 if modality.maps is None else modality.maps.places
-    numbers = np.array(
-        [
-            *state.typical,
-            *state.units,
-            *state.rare,
-            *state.anomaly_scores,
-            *state.factors.values(),
-            *place_nats,
-        ]
-    )
+    factors, scores = state.factors.values(), state.anomaly_scores
+    lists = state.typical, state.units, state.rare, scores, factors, place_nats
+    numbers = np.array([*chain(*lists)])
     wrong = {
         "false_alarm_rate: between 0 and 1": not 0 < state.false_alarm_rate < 1,
         "typical: one for each column": len(state.typical) != len(modality.layout.columns),
         "units: one for each question": len(state.units) != len(QUESTIONS),
         "rare: an anomaly score and a step": len(state.rare) != 2,
-        "units and factors: above zero": min([*state.units, *state.factors.values()]) <= 0,
+        "units and factors: above zero": min([*state.units, *factors]) <= 0,
         "usual: one above zero for each pixel": min(place_nats, default=1) <= 0
         or len(place_nats) != places,
-        "anomaly scores: at least one, and not far too many": not 1
-        <= len(state.anomaly_scores)
-        <= MOST_ANOMALY_SCORES,
+        "anomaly scores: at least one, and not far too many": not scores
+        or len(scores) > MOST_ANOMALY_SCORES,
         "numbers: from 0 to 1e12": not ((numbers >= 0) & (numbers <= MOST_ANOMALY_SCORE)).all(),
         "rows and apart: what they count": state.rows < 2 or not 0 <= state.apart <= 1,
     }
-    for what, is_wrong in wrong.items():
-        if is_wrong:
-            raise BundleError(f"section 'detect' cannot be used: {what}")
+    refuse(wrong, "section 'detect'")
 
 
 OUT = 0.9  # quantile by which groups are compared: alarms are raised far out
 AS_WHOLE = 10  # rows of a group that weigh as much as the whole table does
 MOST_GROUPS = 10_000
-FEW, MOST_ALONE = 20, 0.9  # from so many rows on, so many groups a row are identifiers
+ID_ROWS, MAX_GROUP_SHARE = 20, 0.9  # from so many rows on, more groups a row are identifiers
 
 
 @dataclass(frozen=True)
@@ -308,7 +283,7 @@ class Groups:
         Raises: DataError for more groups than could each have a threshold.
         """
         groups, group_index = np.unique(np.array(names, dtype=str), return_inverse=True)
-        alone = len(names) >= FEW and len(groups) > MOST_ALONE * len(names)
+        alone = len(names) >= ID_ROWS and len(groups) > MAX_GROUP_SHARE * len(names)
         if alone or len(groups) > MOST_GROUPS:
             raise DataError(
                 f"group={column!r}: it holds {len(groups):,} different values among "
@@ -319,19 +294,13 @@ class Groups:
             own = anomaly_score[(group_index == i) & ~np.isnan(anomaly_score)]
             if len(own) and table_score > 0:
                 weight = len(own) / (len(own) + AS_WHOLE)
-                factors[str(group)] = float(
-                    (max(_out(own), 1e-3 * table_score) / table_score) ** weight
-                )
+                ratio = max(_out(own), 1e-3 * table_score) / table_score
+                factors[str(group)] = float(ratio**weight)
         return cls(column, factors)
 
     def factor_of(self, names: list[str]) -> np.ndarray:
         """What the anomaly scores of each of these groups are divided by; 1 for unknown groups."""
         return np.array([self.factors.get(name, 1.0) for name in names])
-
-
-def names_of(values: Any) -> list[str]:
-    """The group of each row; a gap is a group of its own."""
-    return [name or "" for name in cast.texts(values).to_pylist()]
 
 
 def unknown_groups_in_words(unknown_groups: set[str]) -> str:

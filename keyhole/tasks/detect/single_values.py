@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from keyhole.core.layout import CLOCK, TREND, Layout, gaps
@@ -32,10 +32,8 @@ LEAST_VALUES = 8  # without them nothing is known about a tail
 CENSORED = 0.1  # share of a tail
 POINTS = 64  # values, evenly by rank, that stand for a tail
 # Shapes are negative for a tail that ends, 0 for an exponential one, positive for a heavy one.
-PRIOR, PRIOR_TRANSFORMED = (
-    (0.0, 0.15),
-    (-0.1, 0.1),
-)  # mean and deviation; a bent column's is a logarithm's
+# Mean and deviation; a bent column's is a logarithm's.
+PRIOR, PRIOR_TRANSFORMED = (0.0, 0.15), (-0.1, 0.1)
 SHAPES = np.linspace(-0.9, 1.2, 15)
 SCALES = np.geomspace(0.15, 6.0, 21)  # in mean excesses
 NEAR_SHAPES = np.linspace(-0.32, 0.32, 17)  # around the best of those
@@ -63,16 +61,11 @@ class Tails:
 
     @classmethod
     def fit(
-        cls,
-        values: Float[np.ndarray, "row column"],
-        rows: Columns,
-        transformed: Bool[np.ndarray, " column"],
+        cls, values: Float[np.ndarray, "row column"], rows: Columns, transformed: np.ndarray
     ) -> Self:
         """The tails of these values (NaN: missing), in tables with this number of rows."""
         values = values if len(values) else np.full((1, values.shape[1]), np.nan)
-        prior = np.where(
-            transformed, np.array(PRIOR_TRANSFORMED)[:, None], np.array(PRIOR)[:, None]
-        )
+        prior = np.where(transformed, *np.array([PRIOR_TRANSFORMED, PRIOR])[:, :, None])
         some = [slice(c, c + PASS_TAILS) for c in range(0, max(values.shape[1], 1), PASS_TAILS)]
         parts = [_fit(values[:, part], rows[part], prior[:, part]) for part in some]
         return cls(*(np.concatenate(part, -1) for part in zip(*parts, strict=True)))
@@ -110,9 +103,8 @@ class _Excesses:
         inside = _beyond((self.points - half).clip(0), wide, shape)
         inside = np.log((inside - _beyond(self.points + half, wide, shape)).clip(TINY)).mean(1)
         beyond = np.log(_beyond((self.edge - half).clip(0), scale, shape).clip(TINY))
-        return (
-            self.count * inside + self.censored * beyond - ((shape - prior[0]) / prior[1]) ** 2 / 2
-        )
+        deviation = (shape - prior[0]) / prior[1]
+        return self.count * inside + self.censored * beyond - deviation**2 / 2
 
 
 def _fit(values: np.ndarray, rows: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -247,10 +239,15 @@ class Outliers:
         ends = np.stack([_at(ordered, last, rank) for rank in (0, 1, last - 2, last - 1)])
         clock = np.array([slots[cell].part == CLOCK for cell in numbers], bool)
         first, last = np.where(np.isfinite(ends[[0, 3]][:, clock]), ends[[0, 3]][:, clock], 0.0)
-        ends[:, clock] += np.outer(
-            [-1, -1, 1, 1], (last - first) / 2
-        )  # reference rows are a sample
-        counts = [_count(batch, layout, int(cell)) for cell in levels]
+        # Reference rows are a sample.
+        ends[:, clock] += np.outer([-1, -1, 1, 1], (last - first) / 2)
+        counts = [
+            np.bincount(
+                _codes(batch, layout, cell)[batch.observed[:, cell].numpy()],
+                minlength=max(slots[cell].levels + 1, 3),
+            )
+            for cell in levels.tolist()
+        ]
         once = np.array([(count == 1).sum() for count in counts])
         new = np.array([(once[once <= few].sum() + 0.5) / max(len(batch), 1) for few in once])
         above, below = Tails.fit(x, rows, transformed), Tails.fit(-x, rows, transformed)
@@ -265,15 +262,9 @@ class Outliers:
     def rarity(self, batch: Batch, own: Int64[Tensor, " row"] | None = None) -> Rarity:
         """How rare each cell is, and each row; `own`, as in ReferencePoints, do not count."""
         step = max(PASS_FEATURES // max(len(self.layout), 1), 1)
-        parts = []
-        for first in range(0, max(len(batch), 1), step):
-            part = slice(first, first + step)
-            own_rows = (
-                np.zeros(len(batch.observed[part]), bool)
-                if own is None
-                else own[part].numpy() >= 0
-            )
-            parts.append(self._rarity(batch.take(part), own_rows))
+        own_rows = np.zeros(len(batch), bool) if own is None else own.numpy() >= 0
+        some = [slice(first, first + step) for first in range(0, max(len(batch), 1), step)]
+        parts = [self._rarity(batch.take(part), own_rows[part]) for part in some]
         cells, row = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
         return Rarity(cells, row)
 
@@ -303,9 +294,8 @@ class Outliers:
         least, most = (np.where(own[:, None], *ends) for ends in (self.ends[1::-1], self.ends[2:]))
         beyond = (x > most) | (x < least)
         clock = np.array([self.layout.slots[cell].part == CLOCK for cell in self.numbers], bool)
-        nats = np.where(
-            beyond | ~clock, np.maximum(above, below), 0.0
-        )  # a late row is no rare one
+        # A late row is no rare one.
+        nats = np.where(beyond | ~clock, np.maximum(above, below), 0.0)
         return nats, beyond | self._is_apart(x)
 
     def _is_apart(self, x: Float[np.ndarray, "row number"]) -> Any:
@@ -338,12 +328,6 @@ def _codes(batch: Batch, layout: Layout, cell: int) -> Int64[np.ndarray, " row"]
     if layout.slots[cell].coded:
         return batch.codes[:, cell - layout.numbers].numpy()
     return batch.numbers[:, cell].numpy().astype(np.int64)
-
-
-def _count(batch: Batch, layout: Layout, cell: int) -> Int64[np.ndarray, " code"]:
-    """In how many rows each code stands."""
-    codes = _codes(batch, layout, cell)[batch.observed[:, cell].numpy()]
-    return np.bincount(codes, minlength=max(layout.slots[cell].levels + 1, 3))
 
 
 def _at(ordered: np.ndarray, count: np.ndarray, rank: Any) -> np.ndarray:

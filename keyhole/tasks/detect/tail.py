@@ -46,7 +46,9 @@ class Tail:
     @classmethod
     def fit(cls, scores: np.ndarray) -> Tail | None:
         """The tail of sorted, finite scores (row,); None where no tail passes both tests."""
-        fits = [fit for count in _counts(len(scores)) if (fit := _fitted(scores, count))]
+        counts = {min(int(share * len(scores)), MOST) for share in SHARES}
+        most_first = sorted((count for count in counts if count >= LEAST), reverse=True)
+        fits = [fit for count in most_first if (fit := _fitted(scores, count))]
         if not fits:
             return None
         threshold, exceedances, fit_p = fits[0]
@@ -67,12 +69,6 @@ class Tail:
     def score_at(self, p_value: float) -> float:
         """The score whose p-value is this one."""
         return float(np.interp(-np.log(p_value), -self.log_p, self.grid))
-
-
-def _counts(rows: int) -> list[int]:
-    """The numbers of exceedances to try, most first."""
-    counts = {min(int(share * rows), MOST) for share in SHARES}
-    return sorted((count for count in counts if count >= LEAST), reverse=True)
 
 
 def _fitted(scores: np.ndarray, count: int) -> tuple[float, np.ndarray, float] | None:
@@ -163,5 +159,5 @@ def _anderson_darling(samples: np.ndarray, shape: np.ndarray, scale: np.ndarray)
 
 
 def _nonzero(shape: np.ndarray) -> np.ndarray:
-    """The shapes, with those so near 0 that they divide badly moved a little away."""
+    """The shapes, those so near 0 that they divide badly moved a little away."""
     return np.where(np.abs(shape) < 1e-8, 1e-8, shape)

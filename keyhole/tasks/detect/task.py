@@ -41,11 +41,9 @@ class Detect(Task):
         from keyhole.tasks.detect.detector import AnomalyDetector
 
         super().__init__(autoencoder)
-        self.detector = (
-            AnomalyDetector.from_fitted(autoencoder, false_alarm_rate=false_alarm_rate)
-            if detector is None
-            else detector
-        )
+        if detector is None:
+            detector = AnomalyDetector.from_fitted(autoencoder, false_alarm_rate=false_alarm_rate)
+        self.detector = detector
         self.fdr = fdr
         self.outputs: list[Output] = []  # that are made of the same rows
         self.counting: Detecting | None = None
@@ -56,9 +54,8 @@ class Detect(Task):
         from keyhole.store import read_bundle
         from keyhole.tasks.detect.detector import AnomalyDetector
 
-        detector = AnomalyDetector.load(
-            read_bundle(path), false_alarm_rate=options["false_alarm_rate"]
-        )
+        rate = options["false_alarm_rate"]
+        detector = AnomalyDetector.load(read_bundle(path), false_alarm_rate=rate)
         return cls(detector.autoencoder_, fdr=options["fdr"], detector=detector)
 
     def reads(self) -> list[str]:

@@ -24,10 +24,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from keyhole.core.environment import pass_work, threads_for
-from keyhole.core.layout import Layout, column_nats, filled, gaps, row_nats
+from keyhole.core.layout import column_nats, filled, gaps, row_nats
 from keyhole.core.records import Batch
 from keyhole.core.robust import Robust, trimmed
-from keyhole.modalities import Modality
+from keyhole.modalities import Maps, Modality
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
@@ -77,22 +77,17 @@ class ReferencePoints:
                 line = torch.nonzero(own_points >= 0)[:, 0]
                 squares[line.to(x.device), self.place[own_points[line]].to(x.device)] = torch.inf
             same = SAME**2 * (x.shape[1] + size)  # whitening rounds by size
-            core = _squares(
-                squares[:, : self.core], whitened, points[: self.core], same, NEIGHBOURS + 1
-            )
+            inner = squares[:, : self.core], whitened, points[: self.core], same
+            core = _squares(*inner, NEIGHBOURS + 1)
             rest = _squares(squares[:, self.core :], whitened, points[self.core :], same, 1)
             alone = (rest[:, 0] == 0) & (core[:, 0] > 0)  # few: the row itself, outside the core
             if alone.any():
-                outer = (
-                    squares[alone, self.core :],
-                    whitened[alone],
-                    points[self.core :],
-                    same[alone],
-                )
-                rest[alone] = _squares(*outer, most=2)[:, 1:]
+                outer = squares[alone, self.core :], whitened[alone]
+                rest[alone] = _squares(*outer, points[self.core :], same[alone], most=2)[:, 1:]
             core = torch.where(core[:, :1] == 0, core[:, 1:], core[:, :-1]).sqrt()
             nearest = torch.minimum(core[:, 0], rest[:, 0].sqrt())
-            distances.append(torch.stack([nearest, _mean(core)]))
+            mean = core.nan_to_num(posinf=0.0).sum(1) / core.isfinite().sum(1).clamp(min=1)
+            distances.append(torch.stack([nearest, mean]))
         return torch.cat(distances, 1).nan_to_num(posinf=0.0)
 
 
@@ -123,12 +118,6 @@ def _squares(
     return torch.nn.functional.pad(square, (0, short), value=torch.inf)
 
 
-def _mean(far: Float[Tensor, "row point"]) -> Float[Tensor, " row"]:
-    """The mean of the finite ones."""
-    finite = far.isfinite()
-    return far.nan_to_num(posinf=0.0).sum(1) / finite.sum(1).clamp(min=1)
-
-
 GROUPS = 8  # of columns masked together: so many passes, however many columns
 
 
@@ -140,35 +129,21 @@ def masked_deviance(
 
     A column is masked with the others of its group and predicted from the rest.
     """
-    return _columns(masked_values(modality, network, batch), batch, modality.layout)
-
-
-def masked_values(
-    modality: Modality, network: Network, batch: Batch
-) -> Float[Tensor, "member row feature"]:
-    """Nats of each feature beyond a perfect prediction, masked with the others of its group."""
     nats = torch.zeros((), device=batch.observed.device)
     for group in modality.mask_groups(GROUPS):
         masked = torch.zeros(len(modality.layout), dtype=torch.bool, device=batch.observed.device)
         masked[group] = True
         deviance = network(batch.hide(masked)).likelihood.deviance(batch)[0]  # (M, B, feature)
         nats = torch.where(masked, deviance, nats)
-    return modality.scale_deviance(nats, batch)
-
-
-def _columns(
-    cells: Float[Tensor, "member row feature"], batch: Batch, layout: Layout
-) -> tuple[Tensor, Tensor]:
-    columns = [column_nats(-member, batch.observed, layout) for member in cells]
+    members = modality.scale_deviance(nats, batch)  # (M, B, feature)
+    columns = [column_nats(-nats, batch.observed, modality.layout) for nats in members]
     return torch.stack([nats for nats, _ in columns]), columns[0][1]
 
 
 PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 LEAST_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
 QUESTIONS = ("nearest", "core", "masked")
-RAISED_SHARE = (
-    0.004  # share of rows that the fourth question raises: half of a usual false alarm rate
-)
+RAISED_SHARE = 0.004  # of rows the fourth question raises: half of a usual false alarm rate
 TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count by their logarithm
 
 
@@ -176,10 +151,9 @@ TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count b
 class RawScores:
     """The answers for some rows, and the columns' part in the third and the fourth.
 
-    `deviance` is (member, row, column) in nats beyond a perfect prediction; `observed` says which
-    columns
-    were observed; `tails` is -log of the share of rows whose cell is as far out in that column
-    or as new, 0 for a usual one, and `rarity` that of rows with a cell as rare.
+    `deviance` is in nats beyond a perfect prediction; `tails` is -log of the share of rows whose
+    cell is as far out in that column or as new, 0 for a usual one, and `rarity` that of rows with
+    a cell as rare.
     """
 
     distances: Float[Tensor, "2 row"]
@@ -187,14 +161,6 @@ class RawScores:
     observed: Bool[Tensor, "row column"]
     tails: Float[Tensor, "row column"]
     rarity: Float[Tensor, " row"]
-
-
-@dataclass(frozen=True)
-class MemberScores:
-    """The anomaly score of some rows, and its standard deviation between ensemble members."""
-
-    anomaly_score: np.ndarray
-    score_std: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -221,30 +187,29 @@ class AnomalyScore:
         """The scale of a reference set of which a share of `core` is good."""
         uncalibrated = cls.uncalibrated(modality, network, reference, core)
         raw = uncalibrated._raw_scores_of_judged(reference)
-        uncalibrated = replace(uncalibrated, typical=_typical(raw.deviance.mean(0), raw.observed))
+        nats = torch.where(raw.observed, raw.deviance.mean(0), 0.0).double().sum(0)
+        typical = (nats / raw.observed.sum(0).clamp(min=1)).numpy()
+        uncalibrated = replace(uncalibrated, typical=typical)
         answers = uncalibrated.answers(raw).mean(1).numpy()
         uncalibrated = replace(uncalibrated, units=np.array([_unit(answer) for answer in answers]))
         means = uncalibrated.answers(raw).mean((0, 1)).numpy()
         common, step = exceeded(means[~np.isnan(means)])
-        return replace(
-            uncalibrated, rare=np.array([common + step * np.log(COMMON / RAISED_SHARE), step])
-        )
+        rare = np.array([common + step * np.log(COMMON / RAISED_SHARE), step])
+        return replace(uncalibrated, rare=rare)
 
     def judge(self, reference: ReferenceSet) -> np.ndarray:
         """The anomaly scores of the rows that calibrate.
 
         Each is scored by the nets that have not seen it, and as if it were no reference row.
         """
-        return self.score_block(self._raw_scores_of_judged(reference)).anomaly_score
+        return self.score_block(self._raw_scores_of_judged(reference))[0]
 
     def _raw_scores_of_judged(self, reference: ReferenceSet) -> RawScores:
         judged = reference.take(reference.judged)
         raw = self.raw_scores(judged.batch, torch.from_numpy(reference.own))
         if reference.folds == 1:
             return raw
-        fold = torch.from_numpy(judged.fold)
-        own_deviance = raw.deviance[fold.clamp(min=0), torch.arange(len(fold))]
-        return replace(raw, deviance=torch.where((fold >= 0)[:, None], own_deviance, raw.deviance))
+        return replace(raw, deviance=_by_own_net(raw.deviance, judged.fold, raw.deviance))
 
     @classmethod
     def uncalibrated(
@@ -252,10 +217,9 @@ class AnomalyScore:
     ) -> "AnomalyScore":
         """A scale without units: the reference points alone are there."""
         layout = modality.layout
-        batch = _whole(network, reference.take(reference.reference_rows).batch)
-        points = ReferencePoints.of(modality.coordinates(batch), core)
-        none = modality.supports("single_values") is not None
         rows = reference.take(reference.reference_rows).batch
+        points = ReferencePoints.of(modality.coordinates(_whole(network, rows)), core)
+        none = modality.supports("single_values") is not None
         outliers = Outliers.of(rows, layout, none=none)
         typical, units = np.zeros(len(layout.columns)), np.ones(len(QUESTIONS))
         return cls(modality, network, points, outliers, typical, units, np.array([0.0, 0.0]))
@@ -278,10 +242,8 @@ class AnomalyScore:
                 part_batch = padded.take(part).to(device)
                 deviance, observed = masked_deviance(self.modality, self.network, part_batch)
                 x = self.modality.coordinates(_whole(self.network, part_batch))
-                part_distances = self.reference_points.distances(
-                    x, None if own is None else own[part]
-                )
-                parts.append((part_distances.cpu(), deviance.cpu(), observed.cpu()))
+                near = self.reference_points.distances(x, None if own is None else own[part])
+                parts.append((near.cpu(), deviance.cpu(), observed.cpu()))
         distances, deviance, observed = zip(*parts, strict=True)
         rows, rarity = slice(0, len(batch)), self.outliers.rarity(padded, own)
         return RawScores(
@@ -299,16 +261,17 @@ class AnomalyScore:
         distances = raw.distances.double()[:, None].expand(-1, masked.shape[1], -1)
         return torch.cat([distances, masked]) / torch.from_numpy(self.units)[:, None, None]
 
-    def score_block(self, raw: RawScores) -> MemberScores:
-        """The anomaly score of rows that no net trained on, or that hardly any did.
+    def score_block(self, raw: RawScores) -> tuple[np.ndarray, np.ndarray]:
+        """The anomaly score of each row, and its standard deviation between ensemble members.
 
-        NaN for a row with no observed cell: nothing was asked of it.
+        For rows that no net trained on, or that hardly any did. NaN for a row with no observed
+        cell: nothing was asked of it.
         """
         total = self.answers(raw).mean(0)  # (member, row)
         score_std = total.std(0) if len(total) > 1 else torch.full_like(total[0], torch.nan)
         anomaly_score = total.mean(0).numpy()
         raised = np.where(np.isnan(anomaly_score), np.nan, self._raised(raw.rarity.numpy()))
-        return MemberScores(np.maximum(anomaly_score, raised), score_std.numpy())
+        return np.maximum(anomaly_score, raised), score_std.numpy()
 
     def _raised(self, rarity: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
         """What rows so rare by the mean of the three have as a mean; 0 for a row not so rare."""
@@ -327,11 +290,10 @@ def _whole(network: Network, batch: Batch) -> Batch:
     return filled(batch, expected, layout)
 
 
-def _typical(
-    deviance: Float[Tensor, "row column"], observed: Bool[Tensor, "row column"]
-) -> np.ndarray:
-    held = torch.where(observed, deviance, 0.0).double().sum(0) / observed.sum(0).clamp(min=1)
-    return held.numpy()
+def _by_own_net(nats: Tensor, fold: np.ndarray, others: Tensor) -> Tensor:
+    """Nats (member, row, ...) by the net that has not seen the row; those of no fold by others."""
+    own, row = torch.from_numpy(fold), torch.arange(len(fold))
+    return torch.where((own >= 0)[:, None], nats[own.clamp(min=0), row], others)
 
 
 def _unit(answers: np.ndarray) -> float:
@@ -340,3 +302,42 @@ def _unit(answers: np.ndarray) -> float:
     if not len(answers):
         return 1.0
     return float(max(np.median(answers), LEAST_UNIT * answers.mean(), LEAST_UNIT))
+
+
+LEAST_USUAL = 0.1  # of the mean over places: a pixel that was black in all images is not all noise
+MAP_PASS_ROWS = 1_024
+
+
+@torch.no_grad()
+def map_nats(
+    modality: Modality, maps: Maps, network: Network, batch: Batch
+) -> Float[Tensor, "member row place"]:
+    """Nats of each place beyond a perfect prediction from what is around it; NaN for a gap."""
+    device = next(network.parameters()).device
+    parts = []
+    for first in range(0, max(len(batch), 1), MAP_PASS_ROWS):
+        rows = batch.take(slice(first, first + MAP_PASS_ROWS)).to(device)
+        total = torch.zeros((), device=device)
+        for mask in maps.masks:
+            masked = mask.to(device)
+            deviance = network(rows.hide(masked)).likelihood.deviance(rows)[0]
+            total = total + torch.where(masked & rows.observed, deviance, 0.0)
+        parts.append(maps.nats(modality.scale_deviance(total, rows), rows).cpu())
+    return torch.cat(parts, 1)
+
+
+def typical_nats_of_places(
+    modality: Modality, network: Network, reference: ReferenceSet
+) -> Float[np.ndarray, " place"] | None:
+    """The mean nats of each place over rows that calibrate, by nets that never saw them.
+
+    None for rows without anomaly maps.
+    """
+    if modality.maps is None:
+        return None
+    judged = reference.take(reference.judged)
+    nats = map_nats(modality, modality.maps, network, judged.batch)
+    if reference.folds > 1:
+        nats = _by_own_net(nats, judged.fold, nats.mean(0))[None]
+    mean_nats = nats.mean(0).nanmean(0).nan_to_num(nan=0.0).double()
+    return mean_nats.clamp(min=max(LEAST_USUAL * float(mean_nats.mean()), 1e-6)).numpy()
