@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks import table
 from benchmarks.common import RESULTS, data, emit, rounded
 
-MOST_ROWS = 10_000
+MAX_ROWS = 10_000
 MOST_SECONDS = 120
 RATES = (0.01, 0.05, 0.10)
 PROTOCOLS = ("clean", "contaminated")
@@ -80,11 +80,11 @@ def pyod(name: str) -> Callable[..., tuple[np.ndarray, dict[str, Any]]]:
 
 def cut(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most 10,000 rows, with the same share of anomalies."""
-    if len(x) <= MOST_ROWS:
+    if len(x) <= MAX_ROWS:
         return x, y
     rng = np.random.default_rng(0)
     rows = [np.flatnonzero(y == level) for level in (0, 1)]
-    kept = [rng.choice(r, max(1, round(MOST_ROWS * len(r) / len(y))), replace=False) for r in rows]
+    kept = [rng.choice(r, max(1, round(MAX_ROWS * len(r) / len(y))), replace=False) for r in rows]
     rows = np.sort(np.concatenate(kept))
     return x[rows], y[rows]
 

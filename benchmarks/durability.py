@@ -33,7 +33,7 @@ from keyhole import AnomalyDetector
 from keyhole.errors import KeyholeError
 from keyhole.tasks import Impute
 
-MOST_S = 3.0  # of the processor, for a load: other jobs may share it
+MAX_S = 3.0  # of the processor, for a load: other jobs may share it
 MOST_WALL_S = 10.0  # nothing waits, on a pipe say
 MOST_GROWTH_MB = 200
 BATCH = 200  # mutations a child meets
@@ -150,7 +150,7 @@ def _meets(
 
 def _met_well(line: dict[str, Any]) -> bool:
     known = line["how"] in {"refused", "answered", "rows refused"}
-    quick = line["cpu_s"] <= MOST_S and line["wall_s"] <= MOST_WALL_S
+    quick = line["cpu_s"] <= MAX_S and line["wall_s"] <= MOST_WALL_S
     return known and quick and line["mb"] <= MOST_GROWTH_MB
 
 

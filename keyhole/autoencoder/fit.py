@@ -9,12 +9,12 @@ import torch
 
 from keyhole.autoencoder.width import WidthChoice, choose_width
 from keyhole.checks import Finding, TrainInfo, examine, gather, predict_collapse
-from keyhole.core.environment import pass_work, threads_for
+from keyhole.core.environment import PASS_ROWS, pass_work, threads_for
 from keyhole.core.layout import Shape, column_nats, row_nats
 from keyhole.core.outputs import Output, check_outputs
 from keyhole.core.progress import EvaluateCallback, clock, stage, wall_clock
 from keyhole.core.records import Batch
-from keyhole.core.robust import MOST_POINTS
+from keyhole.core.robust import MAX_POINTS
 from keyhole.data import Rows
 from keyhole.data.source import ArrowRows
 from keyhole.errors import DataError
@@ -32,9 +32,8 @@ from keyhole.training.config import KL_WARM_UP, TrainingConfig, shorter
 from keyhole.training.loop import Run, train
 from keyhole.training.objective import Reconstruction
 
-LEAST_ROWS = 2
+MIN_ROWS = 2  # one to train on, one held out
 GRADIENT_NORM = 1.0  # per feature: the loss is a sum over features
-PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
 
 
 @dataclass(frozen=True)
@@ -177,10 +176,9 @@ def learn(
     clock().allow(parts.training.time_budget_s)
     stage("looking at the data")
     modality, profile = learn_modality(source, parts, seed, options)
-    if modality.has_rows and profile.rows < LEAST_ROWS:
+    if modality.has_rows and profile.rows < MIN_ROWS:
         raise DataError(
-            f"{source.name} holds 1 sample (n_samples=1); a minimum of {LEAST_ROWS} rows is "
-            "required"
+            f"{source.name} holds 1 sample (n_samples=1); a minimum of {MIN_ROWS} rows is required"
         )
     callbacks.on_data_ready(modality, source, profile)
     prepared = prepare(modality, source, profile, parts, seed, options)
@@ -190,7 +188,7 @@ def learn(
     if bottleneck.width == AUTO:
         training = shorter(parts.training, profile.rows)
         stage("choosing the width of the code")
-        points = modality.encode(ArrowRows(profile.sample.slice(0, MOST_POINTS)))
+        points = modality.encode(ArrowRows(profile.sample.slice(0, MAX_POINTS)))
         with wall_clock(reserved=0.5):  # of the time left
             choice = choose_width(modality, points, lambda part: run_with(part, training, None))
         bottleneck = with_width(bottleneck, choice.width)

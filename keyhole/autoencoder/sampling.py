@@ -14,8 +14,8 @@ from jaxtyping import Float
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
-from keyhole.autoencoder.fit import PASS_ROWS, Model
-from keyhole.core.environment import pass_work, threads_for
+from keyhole.autoencoder.fit import Model
+from keyhole.core.environment import PASS_ROWS, pass_work, threads_for
 from keyhole.core.parts import copy
 from keyhole.core.progress import stage
 from keyhole.core.records import Batch, Likelihood
@@ -26,15 +26,15 @@ from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.priors import Mixture, Prior
 from keyhole.training import train_by
 
-MOST_CODES = 100_000  # that a prior is fitted to
-LEAST_CODES = 20_000  # where codes have noise, rows are drawn again until there are so many
+MAX_CODES = 100_000  # that a prior is fitted to
+MIN_CODES = 20_000  # where codes have noise, rows are drawn again until there are so many
 NO_PRIOR = (
     "this model has no prior over its codes and remembers no rows to fit one to: fit it again "
     "with Generator().fit, or keyhole fit --for sample"
 )
 PROPOSALS, ROUNDS = 4_096, 32  # codes that are weighed by what is given
 TRIES = 16  # times that a cell is drawn for a legal value
-LEAST_WORTH = 0.1  # share of the rows asked for that proposals should be worth
+MIN_WORTH = 0.1  # share of the rows asked for that proposals should be worth
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def with_prior(fitted: Model, batches: Iterator[Batch], template: Prior, seed: i
     stage("fitting the prior over codes")
     generator = Generator().manual_seed(seed)
     rows, stochastic = len(batch), fitted.network.bottleneck.stochastic
-    rounds = max(1, min(LEAST_CODES, MOST_CODES) // max(rows, 1)) if stochastic else 1
+    rounds = max(1, min(MIN_CODES, MAX_CODES) // max(rows, 1)) if stochastic else 1
     prior = copy(template)
     prior.bind_codes(fitted.network.width, rows)
     codes = torch.cat([draw_codes(fitted, batch, generator) for _ in range(rounds)])
@@ -218,7 +218,7 @@ class Sampler:
             worth = float(1 / share.square().sum())
             if worth >= n:
                 break
-        if worth < LEAST_WORTH * n:
+        if worth < MIN_WORTH * n:
             warnings.warn(
                 f"what is given is rare under this model: {n:,} rows come from about {worth:.0f} "
                 "different codes; give less, or train on more such rows",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
-from keyhole.core.layout import MOST_LEVELS, Layout, Slot, column_nats
+from keyhole.core.layout import MAX_LEVELS, Layout, Slot, column_nats
 from keyhole.core.records import Batch, Likelihood
 from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows
@@ -30,7 +30,7 @@ from keyhole.modalities.rows.holdout import members_mean
 from keyhole.model.network import Network
 from keyhole.store.bundle import Shapes
 
-MOST_BUFFERED = 1 << 26  # numbers that a network keeps beside its weights
+MAX_BUFFERED = 1 << 26  # numbers that a network keeps beside its weights
 BUFFERS_A_FEATURE = 8
 TRIED = (0.0, 1.0, 2.0, -3.0, 8.0)  # cells of the rows that are tried; codes from 0 up
 
@@ -44,7 +44,7 @@ def shapes_of(make: Callable[[], nn.Module], layout: Layout, most: int) -> Shape
         unfitted = make()
     state = unfitted.state_dict()
     buffers = sum(b.numel() for name, b in unfitted.named_buffers() if name not in state)
-    if buffers > MOST_BUFFERED:
+    if buffers > MAX_BUFFERED:
         raise BundleError(f"the network asks for {buffers:,} numbers beside its weights")
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
@@ -128,7 +128,7 @@ def _possible(slot: Slot) -> bool:
         and slot.step >= 0
         and bins
         and 0 <= slot.nats_unobserved <= 100  # e^100 rows
-        and slot.levels <= MOST_LEVELS + 1
+        and slot.levels <= MAX_LEVELS + 1
         and (shared or not slot.coded)
     )
 

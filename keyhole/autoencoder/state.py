@@ -25,10 +25,10 @@ from keyhole.model.priors import Prior
 from keyhole.store import Bundle, record
 from keyhole.training import History
 
-MOST_MEMBERS = 64
-MOST_NATS = 1e9
-MOST_FIGURES = 1 << 17  # of held-out rows, or of codes
-MOST_PRIOR_ROWS = 1 << 40
+MAX_MEMBERS = 64  # ensemble members of a saved model
+MAX_NATS = 1e9  # of a row or column in a saved model
+MAX_FIGURES = 1 << 17  # of held-out rows, or of codes
+MAX_PRIOR_ROWS = 1 << 40  # codes that a saved prior was fitted to
 # Tensors beside the weights.
 CELLS, FOLD, FACTOR = "reference.features", "reference.fold", "reference.factor"
 PRIOR = "prior."
@@ -192,7 +192,7 @@ def _tensors(
 def _unfitted(state: PriorState, width: int) -> Prior:
     """A prior of a manifest's recipe, with room for what it learned. Raises: BundleError."""
     prior = build("prior", state.recipe)
-    if not 1 <= state.rows <= MOST_PRIOR_ROWS:
+    if not 1 <= state.rows <= MAX_PRIOR_ROWS:
         raise BundleError("the manifest cannot be used: prior.rows: as many as were fitted to")
     prior.bind_codes(width, state.rows)
     return prior
@@ -224,7 +224,7 @@ def _reference(state: State, layout: Layout, tensors: dict[str, torch.Tensor]) -
         ),
         "some rows calibrate, and others are near": bool((fold == TRAINED).all())
         or (folds == 1 and bool((fold >= 0).all())),
-        "factor of a row: above zero": bool(((factor <= 0) | (factor > MOST_NATS)).any()),
+        "factor of a row: above zero": bool(((factor <= 0) | (factor > MAX_NATS)).any()),
         "cells: numbers that columns make": bool((features.abs() > 2 * FAR).any()),
         "codes: levels of their columns": bool(
             ((codes < 0) | (codes > levels) | (codes != codes.round())).any()
@@ -241,17 +241,17 @@ def _check(state: State, table: Modality) -> None:
     lists = [figures for figures in state.evidence.values() if isinstance(figures, list)]
     evidence = next((e for e in EVIDENCE if set(e) == set(state.evidence)), {})
     wrong = {
-        f"members: from 1 to {MOST_MEMBERS}": not 1 <= state.members <= MOST_MEMBERS,
+        f"members: from 1 to {MAX_MEMBERS}": not 1 <= state.members <= MAX_MEMBERS,
         "random_state: from 0 to 2^32 - 1": seed is not None and not 0 <= seed < 1 << 32,
         "data.rows: too few": data.rows < (2 if table.has_rows else 1),
         "data.container: a kind of table": data.container not in CONTAINERS,
         "data.columns: those of the table": data.columns != [c.name for c in table.columns],
         "reasons: one for each column": set(table.reasons) != set(data.columns),
         "typical_nats: one for each column": len(state.typical_nats) != len(table.layout.columns),
-        "typical_nats: far too large": max(map(abs, state.typical_nats), default=0) > MOST_NATS,
-        "held_out_nats: far too many": len(state.held_out_nats) > MOST_FIGURES,
+        "typical_nats: far too large": max(map(abs, state.typical_nats), default=0) > MAX_NATS,
+        "held_out_nats: far too many": len(state.held_out_nats) > MAX_FIGURES,
         "history: lists of one length": len(lengths) != 1 or lengths == {0},
-        "evidence: far too many figures": max(map(len, lists), default=0) > MOST_FIGURES,
+        "evidence: far too many figures": max(map(len, lists), default=0) > MAX_FIGURES,
         "evidence: a figure for each key": not evidence
         or not all(fits(state.evidence[n], h | None) for n, h in evidence.items()),
     }

@@ -16,8 +16,8 @@ from keyhole.training.corruptions import CorruptedBatch
 from keyhole.training.loop import Run, train
 from keyhole.training.objective import Reconstruction, sample_nats
 
-MOST_START, LEAST_START = 64, 4
-LEAST_GAIN = 0.02  # of what the best width tells
+MAX_START, MIN_START = 64, 4
+MIN_GAIN = 0.02  # of what the best width tells
 TIMES = 2.0  # the larger estimate of the dimension, to begin with
 
 
@@ -45,7 +45,7 @@ def starting_width(table: Modality, sample: Batch) -> tuple[int, float | None, f
     two, likely = (None if math.isnan(d) else d for d in intrinsic_dimension(points))
     features = len(table.layout)
     guess = TIMES * max(two or 1.0, likely or 1.0)
-    start = int(np.clip(math.ceil(guess), LEAST_START, MOST_START))
+    start = int(np.clip(math.ceil(guess), MIN_START, MAX_START))
     return max(1, min(start, features - 1)), two, likely
 
 
@@ -68,7 +68,7 @@ def choose_width(
     # Not that of row by row differences: it is so small that any gain, however slight, counts.
     error = float(rows[best].std() / math.sqrt(rows.shape[1]))
     # With many rows it is small too; a fiftieth of what any code tells is no reason to be wider.
-    error = max(error, LEAST_GAIN * (without - float(mean[best])))
+    error = max(error, MIN_GAIN * (without - float(mean[best])))
     within = mean <= mean[best] + error
     width = int(np.flatnonzero(within)[0]) + 1
     why = f"width {width}: held-out rows cost {mean[width - 1]:.2f} nats a row"

@@ -35,7 +35,7 @@ MIN_ROUNDS, MAX_ROUNDS, ENOUGH_SCORED = 2, 12, 20_000
 WINDOW = 256
 SHORT_S, SHORT_WINDOW = 30.0, 96  # if a time budget leaves less for the comparison
 MIN_HELD_OUT = 2_000  # pixels; with fewer, all pixels are compared
-MIN_PIXELS = 20_000
+MIN_PIXELS = 20_000  # to train on; with fewer a warning says so
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from keyhole.modalities.base import Modality
 from keyhole.modalities.rows.holdout import RowsToJudge
 from keyhole.model.network import Network
 
-MAX_JUDGED_ROWS = 4_096
+MAX_JUDGED_ROWS = 4_096  # held-out rows
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ MIN_LOST_GAIN = 0.1  # of the gain over the mean
 LATE = 0.15  # the last share of the run
 MIN_SHARE_OF_STEPS = 0.5  # of the steps that the rows ask for, where a time budget ended the run
 MAX_LATE_GAIN = 0.05  # of the whole gain
-MIN_ROWS = 50
+MIN_ROWS = 50  # to train on; with fewer a finding says so
 MIN_CODE_NATS = 1.0  # a row
 MIN_ACTIVE = 0.1  # of the code's dimensions
 ACTIVE_NATS = 0.05  # a row, of a dimension that is at work
 MAX_DEAD = 0.1  # of the code's dimensions
 MAX_GAP = 0.25  # of all that held-out rows gained by training
-MAX_NAMES = 5
+MAX_NAMES = 5  # columns that a finding names
 MAX_SAMPLE_ROWS = 20_000  # whose covariance tells of collapse
 MIN_ALIVE = 0.1  # of the code's dimensions, before training
 

@@ -26,7 +26,7 @@ from keyhole.cli.common import (
 from keyhole.data.lazy import pa
 
 MAX_REASONS = 10  # of an explained row
-MAX_CARDS = 32
+MAX_CARDS = 32  # code dimensions that inspect prints
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 

@@ -49,6 +49,7 @@ def draws(keys: np.ndarray, seed: int) -> np.ndarray:
     return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2**53
 
 
+PASS_ROWS = 4_096  # of a forward pass; the results of more fall out of the processor's cache
 PAYS = 5e10  # multiply-adds of a step that keep one thread busy: measured, see benchmarks.threads
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # set by the user, or by --threads
 

@@ -21,7 +21,7 @@ from keyhole.core.records import Batch
 
 TREND, CLOCK = "trend", "clock"  # parts of a datetime: any, or one that rows follow in time
 FAR = 1e30  # number features are clipped here: float32 overflows a little further out
-MOST_LEVELS = 100_000  # of a code feature, with one more for all others
+MAX_LEVELS = 100_000  # of a code feature, with one more for all others
 MAX_FLAG_WEIGHT = 25.0  # so that rare flags do not dominate the loss
 
 
@@ -194,7 +194,7 @@ def row_nats(
     return torch.where(observed.any(1), total, torch.nan)
 
 
-MOST_AXES = 2_048  # a covariance of more takes minutes
+MAX_AXES = 2_048  # a covariance of more takes minutes
 AXES_PER_COLUMN = 50  # for levels; rarer and unknown ones share one more
 FARTHEST = 1e6  # a float32 squares no more without losing the near ones
 
@@ -210,7 +210,7 @@ def coordinates(batch: Batch, layout: Layout) -> Float[Tensor, "row axis"]:
     numbers = batch.numbers.clamp(-FARTHEST, FARTHEST).masked_fill(gap[:, :width], torch.nan)
     parts = [numbers]
     for i, slot in enumerate(layout.slots[width:]):
-        limit = max(MOST_AXES - width, 2 * layout.codes) // layout.codes - 1
+        limit = max(MAX_AXES - width, 2 * layout.codes) // layout.codes - 1
         count = min(slot.levels, AXES_PER_COLUMN, limit) + 1
         axis = (batch.codes[:, i] - 1).clamp(0, count - 1)
         axes = functional.one_hot(axis, count).to(numbers.dtype)

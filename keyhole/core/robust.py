@@ -18,8 +18,8 @@ from torch import Tensor
 CORE = 0.6  # share of rows that are refitted: the breakdown point is two fifths
 REFITS = 6
 WHILE_CHOOSING, AS_MEASURE = 0.1, 1.0  # shares of the ball that are added
-MOST_FULL = 2_048  # axes; beyond, only the variance of each is used
-MIN_VARIANCE = 1e-6
+MAX_FULL = 2_048  # axes; beyond, only the variance of each is used
+MIN_VARIANCE = 1e-6  # of an axis, so that a covariance can be inverted
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _fit(x: Tensor, core: Tensor, ball: float) -> Robust:
     rows = x[core]
     center = rows.mean(0)
     offsets = rows - center
-    if x.shape[1] > MOST_FULL:
+    if x.shape[1] > MAX_FULL:
         variance = offsets.square().mean(0)
         shrunk = variance + ball * variance.mean().clamp(min=MIN_VARIANCE)
         return Robust(center, shrunk.rsqrt(), core)
@@ -76,7 +76,7 @@ def _fit(x: Tensor, core: Tensor, ball: float) -> Robust:
     return Robust(center, torch.linalg.solve_triangular(lower, eye, upper=False).mT, core)
 
 
-MOST_POINTS = 3_000  # the neighbours of more take too long
+MAX_POINTS = 3_000  # the neighbours of more take too long
 NEIGHBOURS = 10  # of the likelihood estimate
 
 
@@ -89,8 +89,8 @@ def intrinsic_dimension(points: Float[np.ndarray, "row coordinate"]) -> tuple[fl
     from sklearn.neighbors import NearestNeighbors
 
     points = np.unique(points, axis=0)  # equal rows have distance zero
-    if len(points) > MOST_POINTS:
-        points = np.random.default_rng(0).permutation(points)[:MOST_POINTS]
+    if len(points) > MAX_POINTS:
+        points = np.random.default_rng(0).permutation(points)[:MAX_POINTS]
     if len(points) < NEIGHBOURS + 2:
         return math.nan, math.nan
     neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(points)

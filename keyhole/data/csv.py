@@ -22,7 +22,7 @@ from keyhole.data.source import ArrowRows, Rows, Source, check_names
 from keyhole.errors import DataError, FileError
 
 PEEK_BYTES = 1 << 16
-MAX_HEADER_BYTES = 1 << 26
+MAX_HEADER_BYTES = 1 << 26  # 64 MB: a longer first line is no header
 BLOCK_BYTES = 1 << 22
 ROW = re.compile(r"Row #(\d+)")  # in Arrow's messages, counted within a block
 
@@ -210,7 +210,7 @@ def _first_line(fault: Exception) -> str:
     return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
 
 
-MOST_BLOCKS = 4  # blocks that the longest row may take
+MAX_BLOCKS = 4  # blocks that the longest row may take
 
 
 def whole_rows(
@@ -218,7 +218,7 @@ def whole_rows(
 ) -> Iterator[bytes]:
     """The text as UTF-8, in blocks of whole rows of about `size` bytes.
 
-    Raises: UnicodeError, csv.Error; DataError for a row longer than `MOST_BLOCKS` blocks.
+    Raises: UnicodeError, csv.Error; DataError for a row longer than `MAX_BLOCKS` blocks.
     """
     decoder = codecs.getincrementaldecoder(encoding)()
     text, ended = "", False
@@ -230,8 +230,8 @@ def whole_rows(
         if end:
             yield text[:end].encode()
             text = text[end:]
-        elif len(text) > MOST_BLOCKS * size:
-            most = f"a row is longer than {MOST_BLOCKS * size >> 20} MB"
+        elif len(text) > MAX_BLOCKS * size:
+            most = f"a row is longer than {MAX_BLOCKS * size >> 20} MB"
             raise DataError(f"{name} cannot be read as CSV: {most}; is a quote left open?")
 
 

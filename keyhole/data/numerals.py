@@ -16,7 +16,7 @@ SPACE = "[ \u00a0\u202f\u2009]"
 CODES = "USD|EUR|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|HUF|AUD|CAD|NZD|BRL|MXN|ZAR|RUB|TRY|KRW"
 UNIT = rf"(?:[A-Z]{{0,3}}\p{{Sc}}|[%‰]|{CODES}|kr\.?|zł|Kč|Ft|Fr\.)"
 MINUS = "−"  # typographers' minus
-MOST_PLACES = 6  # decimals; more of them were written by a program, not a person
+MAX_PLACES = 6  # decimals; more of them were written by a program, not a person
 OPPOSITE = {".": ",", ",": "."}
 
 
@@ -33,7 +33,7 @@ class NumberFormat:
     prefix: str = ""
     suffix: str = ""
     brackets: bool = False  # (5) is -5
-    places: tuple[int, int] = (0, MOST_PLACES + 1)
+    places: tuple[int, int] = (0, MAX_PLACES + 1)
     width: int = 0
 
     @classmethod
@@ -74,7 +74,7 @@ class NumberFormat:
 
     def _text(self, number: float) -> str:
         least, most = self.places
-        if most > MOST_PLACES or abs(number) >= 1e15:
+        if most > MAX_PLACES or abs(number) >= 1e15:
             short = f"{abs(number):.6g}"
             size = short if self.plain or "e" not in short else f"{abs(number):.0f}"
         else:
@@ -255,7 +255,7 @@ def _format(struct: Any, decimal: str, width: int) -> NumberFormat:
     lengths = pc.binary_length(places.field("part").filter(places.is_valid()))
     lengths = lengths.to_numpy(zero_copy_only=False)
     exponents = len(lengths) < len(struct)
-    most = MOST_PLACES + 1 if exponents or not len(lengths) else int(min(lengths.max(), 20))
+    most = MAX_PLACES + 1 if exponents or not len(lengths) else int(min(lengths.max(), 20))
     return NumberFormat(
         decimal=decimal,
         thousands=_most_frequent(seps),

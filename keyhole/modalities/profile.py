@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.core.layout import MOST_LEVELS
+from keyhole.core.layout import MAX_LEVELS
 from keyhole.data import cast, dates, levels
 from keyhole.data.lazy import pa, pt
 from keyhole.data.numerals import OPPOSITE, NumberFormat, Reading, study, study_columns
 from keyhole.data.source import ArrowRows, Source
 
-MOST_LEVEL_BYTES = 32 << 20  # of the levels' texts
+MAX_LEVEL_BYTES = 32 << 20  # of the levels' texts
 MAX_NUMBERS = 64  # distinct numbers that are counted
 
 
@@ -98,7 +98,7 @@ class Profile:
     def add(self, values: Any) -> None:
         """Add a block (an Arrow array)."""
         if pt.is_dictionary(values.type):
-            self.dictionary, self.most_numbers = True, MOST_LEVELS
+            self.dictionary, self.most_numbers = True, MAX_LEVELS
         values = cast.plain(values)
         if self.arrow_type is None or pt.is_null(self.arrow_type):
             self.arrow_type = values.type
@@ -109,13 +109,13 @@ class Profile:
             self._measure(values)
         if not self.overflow and self._counts(values.type):
             text = cast.is_text(values.type) or pt.is_boolean(values.type)
-            self._count_levels(levels.count(values), MOST_LEVELS if text else self.most_numbers)
+            self._count_levels(levels.count(values), MAX_LEVELS if text else self.most_numbers)
 
     def _counts(self, arrow_type: Any) -> bool:
         if cast.is_text(arrow_type) or cast.is_numeric(arrow_type) or pt.is_boolean(arrow_type):
             return True
         countable = pt.is_temporal(arrow_type) and not pt.is_interval(arrow_type)
-        return countable and self.most_numbers == MOST_LEVELS
+        return countable and self.most_numbers == MAX_LEVELS
 
     def _measure(self, values: Any) -> None:
         """Add gaps, range and order of a block of numbers."""
@@ -157,7 +157,7 @@ class Profile:
         texts = (key for key in counts if isinstance(key, str) and key not in self.levels)
         self.level_bytes += sum(map(len, texts))
         self.levels.update(counts)
-        if self.level_bytes > MOST_LEVEL_BYTES:
+        if self.level_bytes > MAX_LEVEL_BYTES:
             self.levels, self.overflow, self.heavy = Counter(), True, True
         elif len(self.levels) > most:
             self.levels, self.overflow = Counter(dict(self.levels.most_common(most))), True
@@ -256,7 +256,7 @@ class SourceProfile:
         self.rows = 0
         self.profiles = {name: Profile(name) for name in names} if profiled else {}
         for name in (n for n, kind in (kinds or {}).items() if kind == "category"):
-            self.profiles[name].most_numbers = MOST_LEVELS
+            self.profiles[name].most_numbers = MAX_LEVELS
         self.sample = self._read(source, list(names), most_bytes)
         if profiled:
             read_texts(self.profiles, ArrowRows(self.sample), formats or {})

@@ -19,7 +19,7 @@ from keyhole.tasks.detect.calibration import beyond_chance, expected_alarms, tru
 MAX_EXPLAINED = 60  # columns whose explained variance is shown
 MAX_COLUMNS = 400  # in the list of columns
 MAX_ANOMALIES = 50  # rows in the table of the strongest
-MAX_RULES = 6
+MAX_RULES = 6  # rules in the summary
 LIBRARIES = ("keyhole", "torch", "numpy", "scikit-learn", "pyarrow")
 
 

@@ -18,7 +18,7 @@ from keyhole.report.words import fill, percent, plain, script_json
 from keyhole.tasks.denoiser import Denoiser
 from keyhole.tasks.detect.detector import AnomalyDetector
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 1_000_000  # of a page; a larger one loses points of the map
 POINT_BYTES = 8  # of the page, for a point of the map, after base64
 BESIDE_MAP = 12  # rows in the table beside the map, at most
 TEMPLATE = "page.html.j2"

@@ -29,7 +29,7 @@ from keyhole.errors import BundleError, FileError
 from keyhole.store.strict import FORMAT, check_format, record, strict_json
 
 MAX_HEADER_BYTES = 32 << 20  # a hundred thousand levels in several columns
-MAX_TENSORS = 4_096
+MAX_TENSORS = 4_096  # in a file
 MAX_FILE_BYTES = 1 << 32  # a billion weights
 BLOCK_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")

@@ -13,11 +13,11 @@ from keyhole.core.environment import install_command
 from keyhole.core.parts import fits
 from keyhole.errors import BundleError
 
-MAX_DEPTH = 32
+MAX_DEPTH = 32  # of objects and lists inside each other
 MAX_ENTRIES = 1 << 17  # keys of an object, or objects and lists in a list: no fit makes so many
 MAX_ITEMS = 1 << 20  # numbers or texts in a list: an image's pixels are the most there are
 # Counts of these characters, inside texts too: more would take half a second each to parse.
-MAX_COUNTS = {b"{": 1 << 18, b"[": 1 << 18, b'":': 1 << 19, b",": 1 << 21}
+MAX_COUNTS = {b"{": 1 << 18, b"[": 1 << 18, b'":': 1 << 19, b",": 1 << 21}  # of a character
 CONTAINERS = {dict, list}
 INT64_END = 1 << 63
 PLAIN = bytes.maketrans(b"123456789E", b"000000000e")

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils.validation import check_is_fitted
 
-from keyhole.autoencoder.fit import PASS_ROWS
 from keyhole.autoencoder.input_validation import blocks_of
+from keyhole.core.environment import PASS_ROWS
 from keyhole.core.records import Batch
 from keyhole.errors import DataError, SettingError
 from keyhole.tasks.effects import LEVELS, Effect, column_spreads, effects_along, tabular

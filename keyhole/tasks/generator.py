@@ -15,7 +15,7 @@ from keyhole.autoencoder.base import Estimator
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.autoencoder.input_validation import as_fitted, blocks_of, learn_names, without_weights
 from keyhole.autoencoder.sampling import (
-    MOST_CODES,
+    MAX_CODES,
     NO_PRIOR,
     reference_rows,
     sampler_of,
@@ -246,7 +246,7 @@ class Generator(Estimator):
     def _training_rows(self, X: Any) -> Iterator[Batch]:
         """The rows that the first net trained on, or a fair share of them where they are many."""
         fitted = self.autoencoder_.model_
-        share, rng = min(1.0, MOST_CODES / max(fitted.rows, 1)), np.random.default_rng(0)
+        share, rng = min(1.0, MAX_CODES / max(fitted.rows, 1)), np.random.default_rng(0)
         for start, rows in blocks_of(self.autoencoder_, X):
             trained = fitted.trained_on(rows, start)
             chosen = np.flatnonzero(trained & (rng.random(len(rows)) < share))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from keyhole.data import Rows
     from keyhole.modalities.tabular.lawful import Lawful
 
-MAX_DRAWS = 1_000
+MAX_DRAWS = 1_000  # completed copies of the data
 
 
 class Impute(Task):

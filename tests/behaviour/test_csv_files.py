@@ -136,7 +136,7 @@ def test_a_name_with_a_comma_can_be_excluded():
 
 
 def test_long_texts_are_counted_up_to_a_bound_of_bytes(monkeypatch):
-    monkeypatch.setattr("keyhole.modalities.profile.MOST_LEVEL_BYTES", 10_000)
+    monkeypatch.setattr("keyhole.modalities.profile.MAX_LEVEL_BYTES", 10_000)
     profile = Profile("text")
     for block in range(9):
         profile.add(pa.array([f"{block}-{i}-" + "x" * 500 for i in range(9)]))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole.modalities.tabular.columns.base import MOST_BINS, bins, repeated
+from keyhole.modalities.tabular.columns.base import MAX_BINS, bins, repeated
 
 FREE = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=300)
 FEW = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=300)
@@ -36,7 +36,7 @@ def test_edges_ascend_without_a_hole_and_hold_what_was_met(values):
     assert (lower[1:] == upper[:-1]).all()
     assert ((lower <= least) & (least <= most) & (most <= upper)).all()
     assert np.isin(found[:, 2:4], values.astype(np.float32)).all()
-    assert 1 <= len(found) <= 2 * MOST_BINS + 1
+    assert 1 <= len(found) <= 2 * MAX_BINS + 1
 
 
 @given(FREE.map(np.array), st.integers(-100, 100).map(float))
@@ -51,8 +51,8 @@ def test_a_heap_stands_alone(values, heap):
 
 def test_bins_of_free_values_hold_about_equal_shares():
     share = np.array(bins(np.random.default_rng(0).normal(size=6_400)))[:, 4]
-    assert len(share) == MOST_BINS
-    np.testing.assert_allclose(share, 1 / MOST_BINS, rtol=0.02)
+    assert len(share) == MAX_BINS
+    np.testing.assert_allclose(share, 1 / MAX_BINS, rtol=0.02)
 
 
 def test_no_values_at_all_make_one_bin_around_zero():

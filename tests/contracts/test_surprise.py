@@ -28,7 +28,7 @@ def normal(rows, axes, seed=0):
 @pytest.fixture(params=["full", "by axis"])
 def limit(request, monkeypatch):
     """Both ways to measure spread: a matrix, and, beyond the limit of axes, each axis alone."""
-    monkeypatch.setattr(robust, "MOST_FULL", 2_048 if request.param == "full" else 1)
+    monkeypatch.setattr(robust, "MAX_FULL", 2_048 if request.param == "full" else 1)
     return request.param
 
 
@@ -144,7 +144,7 @@ def test_more_levels_than_fifty_share_an_axis(monkeypatch):
     far = torch.cdist(x, x)
     assert far[0, 1] > 1.4
     assert far[1, 2] == far[1, 3] == 0
-    monkeypatch.setattr(points, "MOST_AXES", 60)
+    monkeypatch.setattr(points, "MAX_AXES", 60)
     x = coordinates(batch([[]] * 3, [[1] * 10, [2] * 10, [400] * 10]), wide_levels(400, 10))
     assert x.shape == (3, 60)
     assert (torch.cdist(x, x) + torch.eye(3) > 0.9).all()

@@ -122,7 +122,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 MAGIC = 128  # the offset of "DICM"
 # Value representations and longest value of the first element, in a file without a preamble.
 FIRST_VRS = (b"UL", b"CS", b"UI", b"DA", b"LO", b"SH")
-MOST_FIRST_BYTES = 64
+MAX_FIRST_BYTES = 64  # of the first element of a DICOM file without a preamble
 
 
 class DicomFile(ImageFile):
@@ -231,7 +231,7 @@ def looks_like_dicom(start: bytes, *, bare: bool) -> bool:
         return False
     explicit = start[4:6] in FIRST_VRS
     length = int.from_bytes(start[6:8] if explicit else start[4:8], "little")
-    return 0 < length <= MOST_FIRST_BYTES and length % 2 == 0
+    return 0 < length <= MAX_FIRST_BYTES and length % 2 == 0
 
 
 def _bit_limits(dataset: Any, dtype: np.dtype, *, colours: bool) -> Limits | None:

@@ -33,8 +33,8 @@ from keyhole.modalities.schema import Schema
 from keyhole.model.heads import Mixed
 from keyhole.model.nets import Conv, Net
 
-MAX_PATCHES = 64
-MAX_FEATURES = 1 << 17
+MAX_PATCHES = 64  # of an image: each is masked and explained as one
+MAX_FEATURES = 1 << 17  # pixel values of an image that is a row
 SAMPLE_BYTES = 128 << 20
 NATS_UNOBSERVED = 9.0  # of a white pixel where all others were black
 

@@ -23,7 +23,7 @@ FOLDS = 5
 MEMBERS = 3  # nets on the same rows, whose spread is `score_std`
 HELD_OUT_SHARE = 0.1
 MIN_HELD_OUT = 30  # rows of which a tenth can be held out
-MAX_HELD_OUT = 20_000
+MAX_HELD_OUT = 20_000  # rows each, for stopping and for calibration
 MAX_RANKED_GROUPS = 1_000  # more groups fall evenly enough by chance
 TRAIN, STOP, CALIBRATE = 0, 1, 2
 
@@ -141,7 +141,7 @@ def _times(values: Any) -> np.ndarray:
     return np.where(np.isnan(times), -np.inf, times)
 
 
-MAX_REFERENCE_ROWS = 5_000
+MAX_REFERENCE_ROWS = 5_000  # that every new row is compared with
 MAX_REFERENCE_FEATURES = 1 << 22  # 16 MB; of wide tables fewer rows are stored
 TRAINED, FRESH = -1, -2  # folds of rows that every net was trained on, or none
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from keyhole.core.layout import MOST_LEVELS
+from keyhole.core.layout import MAX_LEVELS
 from keyhole.data import cast, numerals
 from keyhole.data.lazy import pt
 from keyhole.data.numerals import OPPOSITE
 from keyhole.modalities.profile import Profile
 
-LEAST_STEPS = 1_000  # floats between the least and the most number, so that numbers can be learned
+MIN_STEPS = 1_000  # floats between the least and the most number, so that numbers can be learned
 MAX_COUNT = 1_000  # larger whole numbers are amounts, not counts of things
 MIN_RISING_ROWS = 20  # fewer rows in order may be chance
 
@@ -66,7 +66,7 @@ def _guess_text(profile: Profile) -> Guess:
     if profile.heavy:
         return Guess("ignored", "its different texts take too much memory: an identifier")
     if profile.overflow:
-        return Guess("ignored", f"more than {MOST_LEVELS:,} different texts: an identifier")
+        return Guess("ignored", f"more than {MAX_LEVELS:,} different texts: an identifier")
     return _guess_levels(profile, "{} different texts", caution)
 
 
@@ -99,9 +99,9 @@ def _guess_number(profile: Profile, integer: bool) -> Guess:
     if rising and integer and ID_NAME.search(profile.name):
         return Guess("ignored", "rises row by row and is named like an identifier")
     levels = len(profile.levels) + (profile.not_numbers > 0)
-    distinct = MOST_LEVELS if profile.overflow else levels
+    distinct = MAX_LEVELS if profile.overflow else levels
     size = max(abs(profile.least), abs(profile.most))
-    if distinct > 2 and profile.span < LEAST_STEPS * float(np.spacing(size)):
+    if distinct > 2 and profile.span < MIN_STEPS * float(np.spacing(size)):
         return Guess("ignored", "its numbers differ by less than the precision of a float64")
     if not pt.is_duration(profile.arrow_type) and (why := identifier(profile)):
         caution = f"to learn it, use --kind {profile.name}=number or Schema(kinds=...)"
@@ -120,7 +120,7 @@ ID_NAME = re.compile(
     r"(^|[_\W])(id|uuid|guid|key|index|rowid|nr|acct|account|phone|tel|iban|ssn)$", re.IGNORECASE
 )
 DISTINCT = 0.9  # share of distinct numbers from which on a column may be an identifier
-LEAST_ROWS, MIN_NAMED_ROWS = 50, 20  # too few to tell uniform digits from a density
+MIN_ROWS, MIN_NAMED_ROWS = 50, 20  # too few to tell uniform digits from a density
 MIN_DIGITS, MIN_NAMED_DIGITS = 6, 5
 EVEN = 0.005  # p-value of a Kolmogorov-Smirnov test from which on digits count as uniform
 EXPECTED_TWICE = 10.0  # equal pairs that chance would make: none has probability e^-10
@@ -138,7 +138,7 @@ def identifier(profile: Profile) -> str | None:
     """
     named = bool(ID_NAME.search(profile.name))
     numbers = profile.numbers() if profile.whole else np.empty(0)
-    least = MIN_NAMED_ROWS if named else LEAST_ROWS
+    least = MIN_NAMED_ROWS if named else MIN_ROWS
     values = np.unique(numbers)
     if len(numbers) < least or len(values) <= DISTINCT * len(numbers):
         return None
@@ -193,7 +193,7 @@ def _fractions(values: np.ndarray, digits: int) -> Iterator[np.ndarray]:
             yield np.mod(values, 10.0**rest) / 10.0**rest
 
 
-MIN_COLUMNS = 16
+MIN_COLUMNS = 16  # that may look like one measure
 MIN_SHARE = 0.5  # of the columns that span most of the common range
 
 

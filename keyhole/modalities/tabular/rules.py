@@ -22,10 +22,10 @@ from keyhole.modalities.profile import BLOCK_ROWS, SourceProfile
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Number
 from keyhole.modalities.tabular.guess import look_alike
 
-LEAST_ROWS = 20  # with a value in all columns of a rule
+MIN_ROWS = 20  # with a value in all columns of a rule
 MIN_BROKEN = 0.05  # share of rows that break the rule if a column is shuffled
 EXPECTED_BROKEN = 10  # rows that break the rule by chance: none has probability e^-10
-MOST_COLUMNS, MAX_SUMMED = 100, 30  # numeric columns that are compared in pairs, in threes
+MAX_COLUMNS, MAX_SUMMED = 100, 30  # numeric columns that are compared in pairs, in threes
 FIRST_ROWS = 200  # checked before all others, because most candidates fail there
 LEVELS = np.linspace(0.005, 0.995, 41)  # of the stored quantiles of a difference
 UNITS_S = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86_400.0}
@@ -138,7 +138,7 @@ def rules_of(source: Source, profile: SourceProfile, columns: Sequence[Column]) 
     """The rules between these columns that all rows keep."""
     ruled_columns = ruled(columns)
     profiles = [profile.profiles[c.name] for c in ruled_columns]
-    if len(profiles) > MOST_COLUMNS or look_alike(profiles):
+    if len(profiles) > MAX_COLUMNS or look_alike(profiles):
         return []
     values, exact = values_of(profile.sample, ruled_columns), exactness(ruled_columns)
     lines = _lines(ruled_columns, values, exact)
@@ -170,7 +170,7 @@ def _lines(columns: list[Column], values: Values, exact: dict[str, float]) -> li
         x, y = values[a.name], values[b.name]
         known = ~np.isnan(x + y)
         x, y = x[known], y[known]
-        if len(x) < LEAST_ROWS or np.ptp(x) == 0 or np.ptp(y) == 0:
+        if len(x) < MIN_ROWS or np.ptp(x) == 0 or np.ptp(y) == 0:
             continue
         low, high = x.argmin(), x.argmax()
         slope = float(f"{(y[high] - y[low]) / (x[high] - x[low]):.12g}")
@@ -208,7 +208,7 @@ def _adds_up(rule: Rule, values: Values, exact: dict[str, float]) -> bool:
     if rule.broken(first, exact).any() or rule.broken(values, exact).any():
         return False
     known = ~np.isnan(sum(values[name] for name in rule.columns))
-    if known.sum() < LEAST_ROWS:
+    if known.sum() < MIN_ROWS:
         return False
     most = [np.unique(values[name][known], return_counts=True)[1].max() for name in rule.columns]
     return max(most) <= (1 - MIN_BROKEN) * known.sum()
@@ -224,7 +224,7 @@ def _orders(columns: list[Column], values: Values) -> list[Rule]:
             continue
         known = ~np.isnan(x + y)
         x, y = x[known], y[known]
-        if len(x) < LEAST_ROWS:
+        if len(x) < MIN_ROWS:
             continue
         shuffled = float(np.searchsorted(np.sort(y), x, side="left").mean() / len(y))
         if shuffled >= MIN_BROKEN and shuffled * len(x) >= EXPECTED_BROKEN:

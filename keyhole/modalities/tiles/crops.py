@@ -15,7 +15,7 @@ from keyhole.modalities.tiles.noise import NoiseModel, filtered
 from keyhole.modalities.tiles.source import NoiseScaler, corner
 
 BLOCK = 8  # side of the squares that are held out, in pixels
-MAX_RANKED_BLOCKS = 1_000_000
+MAX_RANKED_BLOCKS = 1_000_000  # more are held out evenly enough by chance
 POOL_PIXELS = 1 << 25  # 128 MB of float32
 WINDOW = 512  # side of the windows of a large image in a pool
 MAX_STOPPING = 64  # crops that decide when to stop
@@ -116,7 +116,7 @@ class ImageDataset:
 
 
 MIN_RADIUS = 1.5  # pixels
-MAX_LEAVES = 4_000
+MAX_LEAVES = 4_000  # discs of one synthetic image
 BLUR = 0.5  # pixels: what a lens does to an edge
 IMAGES, SIDE = 24, 128  # generated once, then cut into crops
 MIN_CONTRAST, MAX_CONTRAST = -1.2, 0.5  # logarithms of an image's contrast over the real one

@@ -116,7 +116,7 @@ def _clipped(blocks: np.ndarray) -> np.ndarray:
 
 AMOUNTS = 4.0 ** np.arange(-5, 4)
 SHAPES = 3  # one for all directions, one that leans to rows, one to columns
-LEAST = 1e-6
+LEAST = 1e-6  # energy of a component, as a share of the typical one
 STEPS = 60  # of expectation-maximisation
 # A content spectrum is drawn towards a power law as by so many blocks: a small image has too
 # few of its own, and would call part of its noise content.

@@ -20,7 +20,7 @@ from keyhole.errors import SettingError
 from keyhole.model.layers import Linear, State
 
 AUTO = "auto"  # a width that the ordered-code curve chooses
-MAX_WIDTH = 65_536
+MAX_WIDTH = 65_536  # code dimensions
 Codes = Float[Tensor, "*lead code"]
 Encode = Callable[[State], Float[Tensor, "*lead batch code"]]
 PREFIXES = 8  # of each row in a training step of Ordered; all of them up to this width

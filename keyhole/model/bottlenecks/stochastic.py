@@ -16,7 +16,7 @@ from keyhole.model.layers import Linear, State
 
 LOG_2PI = math.log(2 * math.pi)
 MIN_LOG_SD, MAX_LOG_SD = -6.0, 2.0
-MAX_SAMPLES = 1_000
+MAX_SAMPLES = 1_000  # of the code of a row
 RATE_WEIGHT = 10.0  # nats charged for each nat beside the target rate
 # What a stochastic code asks for: whole rows and a Gaussian scale that is learned.
 RECOMMENDED_PARTS: dict[str, dict[str, Json]] = {
@@ -24,7 +24,7 @@ RECOMMENDED_PARTS: dict[str, dict[str, Json]] = {
     "head": {"kind": "mixed", "continuous": "gaussian"},
 }
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of MMD's kernel, in units of its own
-MAX_CONCENTRATION = 1e4
+MAX_CONCENTRATION = 1e4  # of a von Mises-Fisher code
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

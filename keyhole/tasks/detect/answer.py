@@ -197,8 +197,8 @@ def answer_of(
     )
 
 
-MOST_PATTERNS = 5
-LEAST_ROWS = 2
+MAX_PATTERNS = 5  # as many as a person reads
+MIN_ROWS = 2  # alarms that share a value before it is a pattern
 SPEAKS = 0.5  # of the share of a row's first cell: weaker cells do not speak for the row
 NEW = 0.5  # of a pattern's rows stand in no pattern before it
 
@@ -250,14 +250,14 @@ def shared(reasons: Mapping[int, Sequence[Reason]], places: Iterable[int]) -> li
             if speaks and _key(cell) in rows_of_key:
                 rows_of_key[_key(cell)][place] = cell.value
     patterns, covered_rows = [], set()
-    while rows_of_key and len(patterns) < MOST_PATTERNS:
+    while rows_of_key and len(patterns) < MAX_PATTERNS:
         key = max(
             rows_of_key,
             key=lambda one: (len(rows_of_key[one].keys() - covered_rows), len(rows_of_key[one])),
         )
         rows = rows_of_key.pop(key)
         gain = len(rows.keys() - covered_rows)
-        if gain < LEAST_ROWS:
+        if gain < MIN_ROWS:
             break
         if gain < NEW * len(rows):
             continue

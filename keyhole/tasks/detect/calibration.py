@@ -58,7 +58,7 @@ def most_by_chance(rows: int, rate: float, calibrated_on: int = 0) -> float:
 APART = 0.05  # share of rows that may stand apart without a word: a few do on any table
 ALIKE = 0.5  # rows that are all alike are a third as anomalous as usual: at no distance
 LEVELS = 400  # of p-values below the least rank
-MOST_ROWS = 20_000  # that calibrate; more make no rate that anyone asks for more certain
+MAX_ROWS = 20_000  # that calibrate; more make no rate that anyone asks for more certain
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Calibration:
     def of(cls, anomaly_scores: np.ndarray, seed: int = 0) -> "Calibration":
         """The calibration by these rows, or by as many of them, drawn evenly, as are of use."""
         known = anomaly_scores[~np.isnan(anomaly_scores)]
-        if len(known) > MOST_ROWS:
-            known = np.random.default_rng(seed).choice(known, MOST_ROWS, replace=False)
+        if len(known) > MAX_ROWS:
+            known = np.random.default_rng(seed).choice(known, MAX_ROWS, replace=False)
         return cls(np.sort(known.astype(float)))
 
     @cached_property

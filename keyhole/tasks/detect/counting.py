@@ -18,7 +18,7 @@ from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows
 from keyhole.tasks.detect.answer import FIGURES, Answer, Pattern, Reason, answer_of, shared
 from keyhole.tasks.detect.calibration import Discoveries
-from keyhole.tasks.detect.explain import MOST_CELLS, explain
+from keyhole.tasks.detect.explain import MAX_CELLS, explain
 from keyhole.tasks.drift import Drift
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Draft:
         if len(explained):
             rows = self.candidates.take(np.searchsorted(self.places, explained))
             judged = scorer.score_block(rows, int(self.answer.rows[0]) - 1)
-            by_line = explain(scorer, judged, np.arange(len(explained)), MOST_CELLS)
+            by_line = explain(scorer, judged, np.arange(len(explained)), MAX_CELLS)
             reasons = {int(explained[line]): cells for line, cells in by_line.items()}
         return replace(self.answer, alarm=alarm, reasons=reasons)
 

@@ -26,7 +26,7 @@ from keyhole.tasks.base import an_autoencoder, seeded
 from keyhole.tasks.detect.answer import Answer, answer_of, join
 from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rate
 from keyhole.tasks.detect.counting import Draft
-from keyhole.tasks.detect.explain import MOST_CELLS, check_explained, explain
+from keyhole.tasks.detect.explain import MAX_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
 from keyhole.tasks.detect.scorer import DetectorState, ScoredBlock, Scorer, support_fraction_of
 from keyhole.tasks.drift import Drift
@@ -173,7 +173,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
             return join(answers).labelled_like(X)
         if short := self.calibration_.shortage(self.false_alarm_rate):
             warnings.warn(short, KeyholeWarning, stacklevel=2)
-        answers = [self._answer(some, explain_rows, MOST_CELLS) for some in judged]
+        answers = [self._answer(some, explain_rows, MAX_CELLS) for some in judged]
         return join(answers).labelled_like(X)
 
     def _discoveries(
@@ -198,7 +198,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         start: int = 0,
         *,
         explain_rows: str = "alarms",
-        most_features: int = MOST_CELLS,
+        most_features: int = MAX_CELLS,
         drift: Drift | None = None,
     ) -> Answer:
         """The answer for a block of rows whose first stands at `start`; `drift` counts it in.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
+from keyhole.core.environment import PASS_ROWS
 from keyhole.core.layout import Layout, column_nats
 from keyhole.core.records import Batch, Likelihood
 from keyhole.modalities import Modality
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from keyhole.tasks.detect.scorer import ScoredBlock, Scorer
 
 
-MOST_PARTNERS = 2
-MOST_TRIED = 32  # columns that may be partners: the least expected of a wide row
+MAX_PARTNERS = 2  # other columns that a reason names
+MAX_TRIED = 32  # columns that may be partners: the least expected of a wide row
 OF_TRAINING = f"({100 * SHARE:.0f} % of training rows)"
 SETTLED = 1.0  # nats beyond the usual: the rest of a conflict is not worth a partner
-LEAST_DROP = 0.25  # of a value's nats, that masking a partner takes away
+MIN_DROP = 0.25  # of a value's nats, that masking a partner takes away
 ALONE = 2 * np.log(10)  # nats of the edge: at most a hundredth of training rows lie as far out
-PASS_ROWS, PASS_FEATURES = 4_096, 1 << 18  # of rows with a masked column in one pass
+PASS_FEATURES = 1 << 18  # of rows with a masked column in one pass
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ def partners(
     masked = masked.copy()
     chosen: list[list[int]] = [[] for _ in places]
     open_ = np.arange(len(places))
-    for _ in range(MOST_PARTNERS):
+    for _ in range(MAX_PARTNERS):
         cost = np.where(observed & ~masked, deviance, -np.inf)[open_]
-        candidates = np.argsort(-cost, axis=1, kind="stable")[:, :MOST_TRIED]
+        candidates = np.argsort(-cost, axis=1, kind="stable")[:, :MAX_TRIED]
         allowed = np.take_along_axis(cost, candidates, 1) > -np.inf
         count = candidates.shape[1]
         lines = np.repeat(open_, count)
@@ -125,7 +126,7 @@ def partners(
         best = without.argmin(1)
         least = without[np.arange(len(open_)), best]
         gain = nats[open_] - least
-        taken = np.isfinite(least) & (gain > LEAST_DROP * nats[open_])
+        taken = np.isfinite(least) & (gain > MIN_DROP * nats[open_])
         open_, column_of_line = open_[taken], candidates[np.arange(len(open_)), best][taken]
         nats[open_], masked[open_, column_of_line] = least[taken], True
         for line, column in zip(open_.tolist(), column_of_line.tolist(), strict=True):
@@ -198,9 +199,9 @@ def _is_usual(
     return at_point_mass | ((usual[0] <= cells[:, number]) & (cells[:, number] <= usual[1]))
 
 
-MOST_ROWS = 1_000  # that intervals rest on
-MOST_PASSES = 64  # of more columns some are masked together
-LEAST_ROWS = 20  # with a value in a cell; with fewer the likelihood's own interval stands
+MAX_ROWS = 1_000  # that intervals rest on
+MAX_PASSES = 64  # of more columns some are masked together
+MIN_ROWS = 20  # with a value in a cell; with fewer the likelihood's own interval stands
 QUANTILES = ((1 - SHARE) / 2, (1 + SHARE) / 2)
 
 FeatureLikelihood = Float[np.ndarray, "row feature"]
@@ -225,11 +226,11 @@ class Intervals:
     def calibrated(cls, modality: Modality, network: Network, reference: ReferenceSet) -> Self:
         """By the rows that no net trained on, each column masked and predicted from the others."""
         layout, device = modality.layout, next(network.parameters()).device
-        some = np.random.default_rng(0).permutation(reference.judged)[:MOST_ROWS]
+        some = np.random.default_rng(0).permutation(reference.judged)[:MAX_ROWS]
         rows = reference.take(np.sort(some))
         fold, batch = rows.fold if reference.folds > 1 else None, rows.batch.to(device)
         residuals = np.full((len(rows), len(layout)), np.nan)
-        for group in modality.mask_groups(MOST_PASSES):
+        for group in modality.mask_groups(MAX_PASSES):
             masked = torch.zeros(len(layout), dtype=torch.bool, device=device)
             masked[group] = True
             likelihood = network(batch.hide(masked)).likelihood
@@ -238,7 +239,7 @@ class Intervals:
         low, high = -np.ones(len(layout)), np.ones(len(layout))
         for feature in range(layout.numbers):
             known = residuals[~np.isnan(residuals[:, feature]), feature]
-            if len(known) >= LEAST_ROWS:
+            if len(known) >= MIN_ROWS:
                 low[feature] = np.quantile(known, QUANTILES[0], method="lower")
                 high[feature] = np.quantile(known, QUANTILES[1], method="higher")
         return cls(modality, low, high)

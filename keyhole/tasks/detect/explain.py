@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from keyhole.tasks.detect.scorer import ScoredBlock, Scorer
 
 
-MOST_CELLS = 3
+MAX_CELLS = 3  # reasons of a row
 EXPLAINED = ("alarms", "all", "none")  # rows
-LEAST_SHARE, LEAST_FURTHER = 0.01, 0.1  # of a row's first cell and of further ones
-LEAST_EXCESS = 1.0  # nats: the cells of a row with less have small shares, as it is a calm one
+MIN_SHARE, MIN_FURTHER = 0.01, 0.1  # of a row's first cell and of further ones
+MIN_EXCESS = 1.0  # nats: the cells of a row with less have small shares, as it is a calm one
 CANDIDATES = 10  # columns of a row that are masked in turn: nine passes each
-MOST_TOGETHER = 5  # columns that may stand out once the most costly is masked
+MAX_TOGETHER = 5  # columns that may stand out once the most costly is masked
 EDGE = 0.1  # share of rows at an end of a column: what is farther out costs nats of its own
 RARE = 0.02  # the same of levels and flags, whose likelihood tells what is rare by itself
 EDGE_WEIGHT = 2.0  # of these nats
@@ -65,7 +65,7 @@ class Cause:
 
 
 def explain(
-    scorer: Scorer, judged: ScoredBlock, places: np.ndarray, most: int = MOST_CELLS
+    scorer: Scorer, judged: ScoredBlock, places: np.ndarray, most: int = MAX_CELLS
 ) -> dict[int, list[Reason]]:
     """The cells that made the rows at these places of a block anomalous, strongest first.
 
@@ -104,7 +104,7 @@ class Naming:
         """Name the column of this rank in the rows where it does not fit."""
         ranked, share = self.ranked, self.ranked.share[:, rank]
         few = np.array([len(causes) < self.most for causes in self.causes])
-        lines = np.flatnonzero(few & (share > LEAST_SHARE))
+        lines = np.flatnonzero(few & (share > MIN_SHARE))
         if not len(lines):
             return
         columns, share, masked = ranked.columns[lines, rank], share[lines], self.masked[lines]
@@ -113,15 +113,15 @@ class Naming:
         further = np.array([bool(self.causes[line]) for line in lines])
         remaining = (predicted.nats + ranked.beyond[lines, columns]) / ranked.excess[lines]
         share = np.where(further, np.minimum(share, remaining), share)
-        enough = share > np.where(further, LEAST_FURTHER, LEAST_SHARE)
+        enough = share > np.where(further, MIN_FURTHER, MIN_SHARE)
         self._name(lines, columns, predicted, share, masked, predicted.stands_out & enough)
 
     def try_together(self) -> None:
         """Where no value stands out, one may once the most costly is masked: it vouches for it."""
         ranked = self.ranked
-        for rank in range(1, min(MOST_TOGETHER, ranked.columns.shape[1])):
+        for rank in range(1, min(MAX_TOGETHER, ranked.columns.shape[1])):
             unexplained = np.array([not causes for causes in self.causes])
-            costly = (ranked.share[:, 0] > LEAST_SHARE) & (ranked.share[:, rank] > LEAST_SHARE)
+            costly = (ranked.share[:, 0] > MIN_SHARE) & (ranked.share[:, rank] > MIN_SHARE)
             lines = np.flatnonzero(unexplained & costly)
             if not len(lines):
                 continue
@@ -187,8 +187,8 @@ class Naming:
     def _nearest(self, line: int, row: Rows) -> list[Reason]:
         """The most costly cells of a row in which no value stands out."""
         table, shares = self.scorer.table, self.ranked.share[line]
-        ranks = [rank for rank in range(min(self.most, MOST_CELLS, len(shares)))
-                 if shares[rank] >= (LEAST_SHARE if rank else 0)]  # fmt: skip
+        ranks = [rank for rank in range(min(self.most, MAX_CELLS, len(shares)))
+                 if shares[rank] >= (MIN_SHARE if rank else 0)]  # fmt: skip
         names = [table.layout.columns[self.ranked.columns[line, rank]] for rank in ranks]
         return [
             Reason(name, table.texts(row, name)[0], "", float(shares[rank]), stands_out=False)
@@ -210,7 +210,7 @@ def _rank(scorer: Scorer, judged: ScoredBlock, places: np.ndarray, most: int) ->
     drop = np.where(np.take_along_axis(observed, columns, 1), drop, -np.inf)
     order = np.argsort(-drop, axis=1, kind="stable")
     columns, drop = (np.take_along_axis(part, order, 1) for part in (columns, drop))
-    excess = np.maximum((nats - typical + edge).sum(1), drop[:, 0]).clip(LEAST_EXCESS)
+    excess = np.maximum((nats - typical + edge).sum(1), drop[:, 0]).clip(MIN_EXCESS)
     share = np.where(np.isfinite(drop), (drop / excess[:, None]).clip(0, 1), -1)
     return Ranked(columns, share, edge - typical, excess, edge)
 

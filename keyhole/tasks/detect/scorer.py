@@ -31,8 +31,8 @@ from keyhole.tasks.detect.expect import Intervals
 from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, RawScores
 
 LEARNED = ("typical", "units", "rare")  # of an AnomalyScore, beside its reference rows
-MOST_ANOMALY_SCORE = 1e12
-MOST_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
+MAX_ANOMALY_SCORE = 1e12  # multiples of the usual, in a saved model
+MAX_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
 
 
 @dataclass(frozen=True)
@@ -256,8 +256,8 @@ def _check(state: DetectorState, modality: Modality) -> None:
         "usual: one above zero for each pixel": min(place_nats, default=1) <= 0
         or len(place_nats) != places,
         "anomaly scores: at least one, and not far too many": not scores
-        or len(scores) > MOST_ANOMALY_SCORES,
-        "numbers: from 0 to 1e12": not ((numbers >= 0) & (numbers <= MOST_ANOMALY_SCORE)).all(),
+        or len(scores) > MAX_ANOMALY_SCORES,
+        "numbers: from 0 to 1e12": not ((numbers >= 0) & (numbers <= MAX_ANOMALY_SCORE)).all(),
         "rows and apart: what they count": state.rows < 2 or not 0 <= state.apart <= 1,
     }
     refuse(wrong, "section 'detect'")
@@ -265,7 +265,7 @@ def _check(state: DetectorState, modality: Modality) -> None:
 
 OUT = 0.9  # quantile by which groups are compared: alarms are raised far out
 AS_WHOLE = 10  # rows of a group that weigh as much as the whole table does
-MOST_GROUPS = 10_000
+MAX_GROUPS = 10_000  # each has a threshold of its own
 ID_ROWS, MAX_GROUP_SHARE = 20, 0.9  # from so many rows on, more groups a row are identifiers
 
 
@@ -284,7 +284,7 @@ class Groups:
         """
         groups, group_index = np.unique(np.array(names, dtype=str), return_inverse=True)
         alone = len(names) >= ID_ROWS and len(groups) > MAX_GROUP_SHARE * len(names)
-        if alone or len(groups) > MOST_GROUPS:
+        if alone or len(groups) > MAX_GROUPS:
             raise DataError(
                 f"group={column!r}: it holds {len(groups):,} different values among "
                 f"{len(names):,} rows: an identifier, not the part of a fleet; name another column"

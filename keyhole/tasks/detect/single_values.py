@@ -27,8 +27,8 @@ from keyhole.core.layout import CLOCK, TREND, Layout, gaps
 from keyhole.core.records import Batch
 
 SHARE = 0.05  # of the values are the tail
-LEAST_TAIL, MOST_SHARE = 20, 0.25  # where that is fewer, so many values, up to this share
-LEAST_VALUES = 8  # without them nothing is known about a tail
+MIN_TAIL, MAX_SHARE = 20, 0.25  # where that is fewer, so many values, up to this share
+MIN_VALUES = 8  # without them nothing is known about a tail
 CENSORED = 0.1  # share of a tail
 POINTS = 64  # values, evenly by rank, that stand for a tail
 # Shapes are negative for a tail that ends, 0 for an exponential one, positive for a heavy one.
@@ -127,19 +127,19 @@ def _fit(values: np.ndarray, rows: np.ndarray, prior: np.ndarray) -> tuple[np.nd
 def _starts(falling: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where each tail starts, half-way between two values; its grain; how many values it has."""
     count, column = np.isfinite(falling).sum(0), np.arange(falling.shape[1])
-    size = np.minimum(np.maximum(SHARE * count, LEAST_TAIL), MOST_SHARE * count).astype(int)
+    size = np.minimum(np.maximum(SHARE * count, MIN_TAIL), MAX_SHARE * count).astype(int)
     below = falling[size.clip(max=len(falling) - 1), column]  # the first that is not in the tail
     second = np.where(falling < falling[0], falling, -np.inf).max(0)  # of a grid with few values
     below = np.where(below < falling[0], below, second)
     size = (falling > below).sum(0)
     first = falling[(size - 1).clip(0), column]
-    known = (count >= LEAST_VALUES) & np.isfinite(below) & (size > 0)
+    known = (count >= MIN_VALUES) & np.isfinite(below) & (size > 0)
     steps = np.abs(np.diff(falling[: int(size.max(initial=1)) + 1], axis=0))
     inside = (np.arange(len(steps))[:, None] < size) & (steps > 0)
     grain = _median(np.where(inside & known, steps, np.nan))
     gap = np.where(known, first, 1.0) - np.where(known, below, 0.0)
     start = np.where(known, first - gap / 2, np.inf)
-    alike = (count >= LEAST_VALUES) & ~np.isfinite(below)  # any other value is new
+    alike = (count >= MIN_VALUES) & ~np.isfinite(below)  # any other value is new
     return (
         np.where(alike, falling[0], start),
         np.where(known, np.minimum(grain, gap), 1.0),
@@ -181,10 +181,10 @@ def _beyond(excess: np.ndarray, scale: np.ndarray, shape: np.ndarray) -> np.ndar
 
 
 COMMON, RARE = 0.02, 0.005  # shares of rows between which a tail of rows is measured
-LEAST_TAIL_ROWS = 5  # rows beyond the first of the two
+MIN_TAIL_ROWS = 5  # rows beyond the first of the two
 TOO_MANY = 20.0
 PASS_FEATURES = 1 << 21  # looked at at once
-MOST_LOG = 50.0  # of a count
+MAX_LOG = 50.0  # of a count
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ def _numbers(batch: Batch, layout: Layout, cells: np.ndarray) -> Float[np.ndarra
     x = batch.numbers.numpy()[:, cells].astype(float)
     for i, cell in enumerate(cells):
         if layout.slots[cell].head == "counts":
-            x[:, i] = np.sign(x[:, i]) * np.expm1(np.abs(x[:, i]).clip(max=MOST_LOG))
+            x[:, i] = np.sign(x[:, i]) * np.expm1(np.abs(x[:, i]).clip(max=MAX_LOG))
     return np.where(batch.observed.numpy()[:, cells], x, np.nan)
 
 
@@ -345,7 +345,7 @@ def exceeded(values: np.ndarray) -> tuple[float, float]:
     """
     if not len(values):
         return 0.0, 1.0
-    share = min(max(COMMON, LEAST_TAIL_ROWS / len(values)), 1.0)
+    share = min(max(COMMON, MIN_TAIL_ROWS / len(values)), 1.0)
     low, high = np.quantile(values, (1 - share, 1 - share * RARE / COMMON))
     step = float(high - low) / np.log(COMMON / RARE)
     return float(low) + step * float(np.log(share / COMMON)), step

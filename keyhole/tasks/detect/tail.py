@@ -21,9 +21,9 @@ import numpy as np
 
 SHARES = (0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)  # of the scores, above each threshold
 LEAST, MOST = 40, 500  # exceedances of a fit
-LEAST_FIT = 0.1  # p-value of Anderson and Darling's test: below, this threshold is not used
+MIN_FIT = 0.1  # p-value of Anderson and Darling's test: below, this threshold is not used
 CREDIBLE = 0.9
-LEAST_MAXIMUM = 0.1  # chance of a score as large as the largest: below, the tail is refused
+MIN_MAXIMUM = 0.1  # chance of a score as large as the largest: below, the tail is refused
 REACH = 100  # times less probable than the least rank: no further is extrapolated
 SHAPES = np.linspace(0.0, 1.0, 26)
 SCALES = np.exp(np.linspace(-1.5, 1.5, 61))  # times the mean exceedance
@@ -60,7 +60,7 @@ class Tail:
         ]
         tail = cls(grid, np.max(curves, axis=0), len(exceedances), fit_p)
         p_maximum = -np.expm1(len(scores) * np.log1p(-tail.p_value(scores[-1:])[0]))
-        return tail if p_maximum >= LEAST_MAXIMUM else None
+        return tail if p_maximum >= MIN_MAXIMUM else None
 
     def p_value(self, scores: np.ndarray) -> np.ndarray:
         """The chance of a score at least this large, for scores beyond the largest one."""
@@ -78,7 +78,7 @@ def _fitted(scores: np.ndarray, count: int) -> tuple[float, np.ndarray, float] |
     if exceedances[0] <= 0:  # tied with the threshold: not continuous there
         return None
     fit_p = goodness_of_fit(exceedances)
-    return (threshold, exceedances, fit_p) if fit_p >= LEAST_FIT else None
+    return (threshold, exceedances, fit_p) if fit_p >= MIN_FIT else None
 
 
 def _log_survival(distance: np.ndarray, exceedances: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from keyhole.core.environment import pass_work, threads_for
+from keyhole.core.environment import PASS_ROWS, pass_work, threads_for
 from keyhole.core.layout import column_nats, filled, gaps, row_nats
 from keyhole.core.records import Batch
 from keyhole.core.robust import Robust, trimmed
@@ -140,8 +140,7 @@ def masked_deviance(
     return torch.stack([nats for nats, _ in columns]), columns[0][1]
 
 
-PASS_ROWS = 4_096  # of a forward pass; what larger ones make falls out of the processor's cache
-LEAST_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
+MIN_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
 QUESTIONS = ("nearest", "core", "masked")
 RAISED_SHARE = 0.004  # of rows the fourth question raises: half of a usual false alarm rate
 TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count by their logarithm
@@ -301,11 +300,11 @@ def _unit(answers: np.ndarray) -> float:
     answers = answers[~np.isnan(answers)]
     if not len(answers):
         return 1.0
-    return float(max(np.median(answers), LEAST_UNIT * answers.mean(), LEAST_UNIT))
+    return float(max(np.median(answers), MIN_UNIT * answers.mean(), MIN_UNIT))
 
 
-LEAST_USUAL = 0.1  # of the mean over places: a pixel that was black in all images is not all noise
-MAP_PASS_ROWS = 1_024
+MIN_USUAL = 0.1  # of the mean over places: a pixel that was black in all images is not all noise
+MAP_PASS_ROWS = 1_024  # each is masked once for every mask of the map
 
 
 @torch.no_grad()
@@ -340,4 +339,4 @@ def typical_nats_of_places(
     if reference.folds > 1:
         nats = _by_own_net(nats, judged.fold, nats.mean(0))[None]
     mean_nats = nats.mean(0).nanmean(0).nan_to_num(nan=0.0).double()
-    return mean_nats.clamp(min=max(LEAST_USUAL * float(mean_nats.mean()), 1e-6)).numpy()
+    return mean_nats.clamp(min=max(MIN_USUAL * float(mean_nats.mean()), 1e-6)).numpy()

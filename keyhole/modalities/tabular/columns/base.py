@@ -152,7 +152,7 @@ class Ignored(Column):
         return pa.nulls(len(features))
 
 
-MOST_BINS = 64
+MAX_BINS = 64  # of a histogram
 ROWS_A_BIN = 8
 HEAP = 0.05  # share of all values from which on one value is a heap
 REPEATED = 0.5  # share of distinct values up to which values count as repeated
@@ -177,9 +177,9 @@ def bins(features: np.ndarray) -> list[Bin]:
     neighbours allow: draws from it are that value.
     """
     values, counts = np.unique(features if len(features) else np.zeros(1), return_counts=True)
-    most = int(np.clip(counts.sum() / ROWS_A_BIN, 1, MOST_BINS))
+    most = int(np.clip(counts.sum() / ROWS_A_BIN, 1, MAX_BINS))
     groups = _groups(counts, counts.sum() / most)
-    if len(values) <= MOST_BINS and repeated(features):  # few levels: one bin each
+    if len(values) <= MAX_BINS and repeated(features):  # few levels: one bin each
         groups = [(i, i) for i in range(len(values))]
     low, high = values[[g[0] for g in groups]], values[[g[1] for g in groups]]
     room = float(np.ptp(values)) / len(values) or 1.0

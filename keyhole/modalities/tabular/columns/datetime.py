@@ -15,7 +15,7 @@ from keyhole.modalities.tabular.columns import base
 from keyhole.modalities.tabular.columns.base import Column, Grid, point_mass_slot
 
 MIN_POINT_MASS = 0.01  # share of rows that makes an outlying time a point mass
-LEAST_VALUES = 5  # distinct times; with fewer, none of them is outlying
+MIN_VALUES = 5  # distinct times; with fewer, none of them is outlying
 APART = 3.0  # interquartile ranges of the distinct times: a wider gap sets times apart
 FEW = 0.01  # share of distinct times that may be outlying
 DAY_S = float(cast.DAY_S)
@@ -31,7 +31,7 @@ def ordinary_of(times: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
     """
     ordinary = ~np.isnan(times)
     values, counts = np.unique(times[ordinary], return_counts=True)
-    if len(values) < LEAST_VALUES:
+    if len(values) < MIN_VALUES:
         return ordinary, None
     quarter, most = len(values) // 4, max(2, int(FEW * len(values)))
     gaps, width = np.diff(values), values[-1 - quarter] - values[quarter]
@@ -66,7 +66,7 @@ def cycle_text(cycle: str, first: float, last: float) -> str:
     return " to ".join(stamp[5:10] for stamp in stamps) + " (month-day)"
 
 
-MOST_S = 9.2e18  # seconds in an int64
+MAX_S = 9.2e18  # seconds in an int64
 CALENDAR_S = (-62_135_596_800.0, 253_402_300_799.0)  # the years 1 to 9999
 MAX_TURN = 0.8  # of a cycle, or of the range: a wider part is no expectation
 
@@ -294,7 +294,7 @@ class Datetime(Column):
         """Times in ISO 8601; "missing" for NaN."""
         unit = "D" if self.step_s == DAY_S else "s"
         gaps = np.isnan(moments)
-        whole = np.floor(np.where(gaps, 0, moments)).clip(-MOST_S, MOST_S)
+        whole = np.floor(np.where(gaps, 0, moments)).clip(-MAX_S, MAX_S)
         stamps = whole.astype(np.int64).astype("datetime64[s]").astype(f"datetime64[{unit}]")
         return ["missing" if gap else str(stamp) for gap, stamp in zip(gaps, stamps, strict=True)]
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.core.layout import MOST_LEVELS, Slot
+from keyhole.core.layout import MAX_LEVELS, Slot
 from keyhole.data import cast, levels
 from keyhole.data.lazy import pa, pt
 from keyhole.modalities import expected as words
@@ -34,12 +34,12 @@ class Category(Column):
 
     @classmethod
     def learn(cls, profile: Profile) -> Self:
-        """Levels by frequency, ties by name, at most `MOST_LEVELS`."""
+        """Levels by frequency, ties by name, at most `MAX_LEVELS`."""
         by_count = sorted(profile.levels.items(), key=lambda item: (-item[1], str(item[0])))
         return cls(
             profile.name,
-            levels=[level for level, _ in by_count[:MOST_LEVELS]],
-            counts=[count for _, count in by_count[:MOST_LEVELS]],
+            levels=[level for level, _ in by_count[:MAX_LEVELS]],
+            counts=[count for _, count in by_count[:MAX_LEVELS]],
             type=cast.name_of(profile.arrow_type, levels=profile.dictionary),
             rows=profile.observed,
         )
