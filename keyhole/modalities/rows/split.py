@@ -1,8 +1,8 @@
 """Which rows train, stop the run or calibrate, and the rows that new ones are compared with.
 
-From 1,000 rows up, one net trains and a tenth each (at most 20,000 rows) is held out for
-stopping and for calibration. Below, five nets train side by side, each without its fold, so
-that every row has a score from a net that has not seen it.
+From 1,000 rows up, all nets train on the same rows, and a tenth each (at most 20,000 rows) is
+held out for stopping and for calibration. Below, five nets train side by side, each without its
+fold, so that every row has a score from a net that has not seen it.
 """
 
 import hashlib
