@@ -16,8 +16,15 @@ BIN := .venv/bin
 demo: .venv/installed   ## train on data that ships inside scikit-learn; writes report.html
 	$(BIN)/keyhole demo
 
+# Checking shapes at every call doubles the time of a training step. So the contracts check them
+# in the whole package, and the behaviours in all packages but model and training.
+SLOW_CALLS := keyhole.core,keyhole.data,keyhole.modalities,keyhole.checks,keyhole.autoencoder,$\
+	keyhole.tasks,keyhole.jobs,keyhole.report,beartype.beartype
+
 test: .venv/tested      ## run the tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto tests/contracts tests/test_*.py
+	$(BIN)/python -m pytest -n auto tests/behaviour \
+	  -o addopts="-q --strict-markers --jaxtyping-packages=$(SLOW_CALLS)"
 
 lint: .venv/tested      ## style and types
 	$(BIN)/ruff check .

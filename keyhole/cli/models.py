@@ -23,7 +23,6 @@ from keyhole.cli.common import (
     weight_count,
     with_options,
 )
-from keyhole.data.lazy import pa
 
 MAX_REASONS = 10  # of an explained row
 MAX_CARDS = 32  # code dimensions that inspect prints
@@ -306,6 +305,8 @@ def calibrate(model: str, data: str, **options: Any) -> None:
 
 def _by_label(detector: Any, source: Any, label: str, say: Say) -> None:
     """Calibrate on rows labelled normal, and set the rate that fits the labels best."""
+    import pyarrow as pa
+
     from keyhole.autoencoder.input_validation import blocks_of
     from keyhole.data.source import ArrowRows, TableSource, check_columns
     from keyhole.tasks.detect.labels import anomalies
