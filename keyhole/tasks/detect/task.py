@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from keyhole.data.lazy import pa
 from keyhole.tasks.base import Option, Task
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from keyhole.autoencoder.estimator import Autoencoder
     from keyhole.data import Rows
     from keyhole.tasks.detect.counting import Detecting, Output
