@@ -51,7 +51,7 @@ def commands() -> dict[str, click.Command]:
 @pytest.mark.parametrize("name", cli.list_commands(click.Context(cli)))
 def test_the_help_of_a_command_uses_the_fields_terms(name):
     command = commands()[name]
-    assert former_words(command.get_help(click.Context(command))) == []
+    assert former_words(command.get_help(click.Context(command, **cli.context_settings))) == []
 
 
 def test_exported_names_and_arguments_use_the_fields_terms():
