@@ -88,7 +88,7 @@ def still_learning(evidence: Evidence) -> str | None:
     if done < MIN_SHARE_OF_STEPS * history.wanted and "budget" in history.ended:
         return (
             f"the time budget ended training after {done:,} of about {history.wanted:,} steps "
-            "that so many rows need: give more time, or take the answers as a first estimate"
+            "that these rows need: give more time, or take the answers as a first estimate"
         )
     if len(held_out) < 8 or history.best_step < history.planned:
         return None

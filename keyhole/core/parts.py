@@ -63,7 +63,7 @@ class Described:
 
 
 class Part(Described, nn.Module):
-    """A part of a network; a user's part is a template, of which `fit` binds a copy to shapes."""
+    """A part of a network. A user's part is a template: `fit` copies it and binds the copy."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)

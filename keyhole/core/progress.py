@@ -317,7 +317,7 @@ class Bar:
         )  # fmt: skip
 
     def update(self, done: int, total: int | None, text: str) -> None:
-        """Show how much is done, of which total if it is known, and a text."""
+        """Show the work done, the total if it is known, and a text."""
         if not self.bar.tasks:
             self.bar.add_task("")
         if not self.bar.live.is_started:

@@ -39,7 +39,7 @@ class RobustWeights:
 
     @classmethod
     def learn(cls, modality: Modality, rows: Rows, support_fraction: float) -> "RobustWeights":
-        """Weights by a sample of rows of which this share is good."""
+        """Weights learned from a sample of rows, of which `support_fraction` is good."""
         most = most_reference_rows(len(modality.layout))
         some = np.random.default_rng(0).permutation(len(rows))[:most]
         x = modality.coordinates(modality.encode(rows.take(np.sort(some))))

@@ -95,7 +95,7 @@ class Masking(Corruption):
 class Swapping(Corruption):
     """Each column is taken from another row of the batch with probability `share`.
 
-    Swapped values count in full, others `kept`. Source: "swap noise" of tabular denoising
+    Swapped values count in full, others `visible`. Source: "swap noise" of tabular denoising
     autoencoders (Jahrer 2017, first place of the Porto Seguro competition).
     """
 
@@ -103,13 +103,13 @@ class Swapping(Corruption):
 
     share: float = 0.15
     _: KW_ONLY
-    kept: float = 0.3
+    visible: float = 0.3
 
     def check(self) -> None:
         """Raises: SettingError for an invalid share."""
-        if not 0 <= self.share < 1 or not self.kept >= 0 or not self.share + self.kept > 0:
+        if not 0 <= self.share < 1 or not self.visible >= 0 or not self.share + self.visible > 0:
             raise SettingError(
-                f"{self!r}: share is in [0, 1), kept at least 0, and not both are 0"
+                f"{self!r}: share is in [0, 1), visible at least 0, and not both are 0"
             )
 
     def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
@@ -124,7 +124,7 @@ class Swapping(Corruption):
         wide = layout.numbers
         numbers = torch.where(swapped[..., :wide], batch.numbers[..., order, :], batch.numbers)
         codes = torch.where(swapped[..., wide:], batch.codes[..., order, :], batch.codes)
-        weight = torch.where(swapped, 1.0, self.kept) * batch.observed
+        weight = torch.where(swapped, 1.0, self.visible) * batch.observed
         return CorruptedBatch(Batch(numbers, codes, batch.observed, batch.weight), batch, weight)
 
 
