@@ -207,7 +207,7 @@ def test_a_segment_column_that_is_absent_is_named(of_fleet):
         DataError, match="'machine', which the threshold of its group needs, is absent"
     ):
         of_fleet.predict(fleet(9, 2).drop(columns="machine"))
-    with pytest.raises(DataError, match=r"'machin', which group= needs.*did you mean 'machine'"):
+    with pytest.raises(DataError, match=r"'machin', which group needs.*did you mean 'machine'"):
         detector(fleet(60, 1), group="machin")
 
 

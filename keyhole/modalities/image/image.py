@@ -116,7 +116,7 @@ class ImageModality(Modality):
     ) -> tuple[Self, SourceProfile]:  # fmt: skip
         """The images of a source, and their sample. Raises: DataError without a pixel."""
         check_columns(schema.named(), source.names, "the schema")
-        check_columns([group] if group else [], source.names, "group=")
+        check_columns([group] if group else [], source.names, "group")
         profile = SourceProfile(source, source.names, profiled=False, most_bytes=SAMPLE_BYTES)
         form = image_spec_of(profile.sample)
         if form is None or profile.rows == 0:

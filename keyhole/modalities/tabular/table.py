@@ -78,7 +78,7 @@ class Tabular(Modality):
         """The table and its profile. Raises: DataError if there is no column to learn from."""
         schema = schema.matched(source.names)
         check_columns(schema.named(), source.names, "the schema")
-        check_columns([group] if group else [], source.names, "group=")
+        check_columns([group] if group else [], source.names, "group")
         profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
         if profile.rows == 0:
             raise DataError(
