@@ -36,6 +36,7 @@ from benchmarks.common import data, emit
 from keyhole import Denoiser
 from keyhole.modalities.tiles.filters import FILTERS, classical, psnr, ssim
 from keyhole.modalities.tiles.noise import NoiseModel, Stabiliser
+from keyhole.tasks.denoiser import image_denoiser
 from keyhole.training.corruptions import BlindSpot
 
 SIGMA, PEAK = 25 / 255, 30.0
@@ -259,7 +260,7 @@ def tiled(denoiser: Denoiser, image: np.ndarray) -> None:
 
     (opened,) = denoiser.open(image).images
     unit = denoiser.measured([opened]).unit(opened)
-    answer = denoiser.image_denoiser.method_of(8)
+    answer = image_denoiser(denoiser).method_of(8)
     pieces, whole = (np.concatenate([rows for _, rows in bands(opened, unit, answer, side)])
                      for side in (64, 4_096))  # fmt: skip
     emit("denoising", line="tiles", difference=float(np.abs(pieces - whole).max() / np.ptp(whole)),

@@ -77,13 +77,15 @@ def _evaluation_text(result: Any, detector: Any) -> list[str]:
 @machine_options
 def explain(model: str, data: str, **options: Any) -> None:
     """Why one row of DATA is anomalous: --row 17, or --id 4711."""
+    from keyhole.tasks.detect.detector import answer_rows
+
     say = Say(options["quiet"])
     if (options["row"] is None) == (options["id_value"] is None):
         raise click.UsageError("give one of --row and --id")
     detector = load_detector(model, options, say)
     source = open_matched(detector.autoencoder_, data, say)
     rows, start = _find(source, detector.autoencoder_, options)
-    answer = detector.answer_rows(rows, start, explain_rows="all", most_features=MAX_REASONS)
+    answer = answer_rows(detector, rows, start, explain_rows="all", most_features=MAX_REASONS)
     show_json(_as_json(answer)) if options["as_json"] else show(_as_text(answer))
 
 

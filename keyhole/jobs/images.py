@@ -25,7 +25,7 @@ from keyhole.data.lazy import pa
 from keyhole.errors import DataError, FileError
 from keyhole.jobs.files import Progress
 from keyhole.modalities.tiles.source import NoiseEstimates
-from keyhole.tasks.denoiser import Denoiser
+from keyhole.tasks.denoiser import Denoiser, image_denoiser
 
 NOTE = ".keyhole.json"
 
@@ -56,7 +56,7 @@ def denoise_files(
     """
     refuse_existing(out, force)
     warn_infinite(images.images)
-    measured = denoiser.image_denoiser.estimates(images.images)
+    measured = image_denoiser(denoiser).estimates(images.images)
     if not _is_folder(images, out):
         return _copied(denoiser, images.files[0], out, measured, force, on_progress)
     names = [file.name for file in images.files]
@@ -167,7 +167,7 @@ def _copied(
                 noiseless.append(image.name)
             if unit.noise.striped:
                 striped.append(image.name)
-            for y, rows in denoiser.image_denoiser.bands(image, unit):
+            for y, rows in image_denoiser(denoiser).bands(image, unit):
                 copy.write(plane, y, rows)
             on_progress(1)
     lossy = [file.name] if copy.lossy else []

@@ -4,8 +4,7 @@ from typing import Any, cast
 
 from keyhole.core.parts import kinds
 from keyhole.modalities.base import Field, Maps, Modality
-from keyhole.modalities.image.image import ImageModality
-from keyhole.modalities.image.schema import ImageSchema
+from keyhole.modalities.image.image import ImageModality, ImageSchema
 from keyhole.modalities.prepared import FitOptions, Parts, Prepared
 from keyhole.modalities.rows.holdout import prepare_rows
 from keyhole.modalities.schema import Schema

@@ -21,7 +21,7 @@ from keyhole.modalities.tiles.source import NoiseScaler
 from keyhole.report.charts import learning_curve
 from keyhole.report.facts import Fact, made_with, verdict, weight_count
 from keyhole.report.words import count, fill, number, plain
-from keyhole.tasks.denoiser import Denoiser
+from keyhole.tasks.denoiser import Denoiser, image_denoiser
 from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.scorer import ScoredBlock
 
@@ -166,7 +166,7 @@ def render_denoising(denoiser: Denoiser, images: Images, truth: Any = None) -> s
     clean = None if truth is None else denoiser.open(truth).images
     if clean is not None and len(clean) != len(images):
         raise DataError(f"{len(images)} images and {len(clean)} true ones: give one each")
-    estimates = denoiser.image_denoiser.estimates(images.images)
+    estimates = image_denoiser(denoiser).estimates(images.images)
     # Spread over all; none if time is over.
     chosen = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(int)).tolist()
     chosen = chosen if clock().left() > 0 else []
@@ -236,8 +236,8 @@ def _scores(denoiser: Denoiser) -> list[tuple[str, str, str, float, bool]]:
 def _shown(
     denoiser: Denoiser, image: Image, scaler: NoiseScaler, clean: Image | None
 ) -> DenoisedExample:
-    judgement = denoiser.image_denoiser.judged(image, scaler, clean)
-    before, after = denoiser.image_denoiser.middle(image, scaler, SHOWN_SIDE)
+    judgement = image_denoiser(denoiser).judged(image, scaler, clean)
+    before, after = image_denoiser(denoiser).middle(image, scaler, SHOWN_SIDE)
     ends = ends_of(before)
     level = judgement.before.level(np.nan_to_num(after))
     residual = (before - after) / np.where(level > 0, level, 1.0)

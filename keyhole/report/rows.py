@@ -16,7 +16,7 @@ from keyhole.core.progress import clock, stage
 from keyhole.data import Source
 from keyhole.report.words import plain
 from keyhole.tasks.detect.answer import Pattern, Reason, shared
-from keyhole.tasks.detect.detector import AnomalyDetector
+from keyhole.tasks.detect.detector import AnomalyDetector, columns_read
 from keyhole.tasks.detect.explain import explain
 from keyhole.tasks.detect.scorer import ScoredBlock
 from keyhole.tasks.drift import Drift
@@ -81,7 +81,7 @@ def score_rows(detector: AnomalyDetector, data: Any, *, name: str | None = None)
     model, scorer = detector.autoencoder_, detector.scorer_
     source: Any = open_rows(model, data)
     if hasattr(source, "wanted"):
-        source.wanted = [column for column in detector.reads() if column in source.names]
+        source.wanted = [column for column in columns_read(detector) if column in source.names]
     collector, began, remarks = RowCollector(detector), clock().left(), []
     for start, rows in blocks_of(model, source):
         block_s = began - clock().left() if start else 0.0

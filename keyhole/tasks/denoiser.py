@@ -129,7 +129,7 @@ class Denoiser(TransformerMixin, Estimator):
         check_is_fitted(self, "model_")
         images = self.open(X)
         warn_infinite(images.images)
-        denoised = list(self.image_denoiser.images(images.images))
+        denoised = list(image_denoiser(self).images(images.images))
         if images.files[0].path:
             return [image[..., 0] if image.shape[2] == 1 else image for image in denoised]
         given = as_given(images, denoised)
@@ -148,7 +148,7 @@ class Denoiser(TransformerMixin, Estimator):
         clean = None if truth is None else self.open(truth).images
         if clean is not None and len(clean) != len(images):
             raise DataError(f"{len(images)} images and {len(clean)} true ones: give one each")
-        on_images = self.image_denoiser
+        on_images = image_denoiser(self)
         estimates = on_images.estimates(images)
         return [
             on_images.judged(image, estimates.unit(image), None if clean is None else clean[i])
@@ -164,11 +164,6 @@ class Denoiser(TransformerMixin, Estimator):
     def noise_(self) -> NoiseModel:
         """The noise of all training images together."""
         return self._tiles.measured_noise
-
-    @property
-    def image_denoiser(self) -> ImageDenoiser:
-        """What denoises images one by one."""
-        return ImageDenoiser(self.model_, self._tiles, self.comparison_, self._known_noise())
 
     @classmethod
     def _of_bundle(cls, bundle: Bundle) -> Self:
@@ -255,3 +250,10 @@ class Denoiser(TransformerMixin, Estimator):
 def own_training() -> TrainingConfig:
     """The training config where none is given."""
     return TrainingConfig(learning_rate=2e-3, patience=None)
+
+
+def image_denoiser(denoiser: Denoiser) -> ImageDenoiser:
+    """What denoises images one by one."""
+    return ImageDenoiser(
+        denoiser.model_, denoiser._tiles, denoiser.comparison_, denoiser._known_noise()
+    )

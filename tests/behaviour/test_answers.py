@@ -12,6 +12,7 @@ from keyhole import AnomalyDetector, Autoencoder, KeyholeWarning, TrainingConfig
 from keyhole.autoencoder.input_validation import open_rows
 from keyhole.tasks import Embed, Impute, Reconstruct
 from keyhole.tasks.detect.calibration import Calibration
+from keyhole.tasks.detect.detector import answer_rows
 from keyhole.tasks.drift import Drift
 
 
@@ -131,7 +132,7 @@ def test_a_level_never_met_is_surprising_and_is_remarked(detector):
     drift = Drift(detector.autoencoder_.model_.modality)
     source = open_rows(detector.autoencoder_, strange)
     for block in source.blocks(100):
-        detector.answer_rows(block, drift=drift)
+        answer_rows(detector, block, drift=drift)
     assert any("'mode': 1 of 60 rows hold a level" in remark for remark in drift.remarks())
 
 

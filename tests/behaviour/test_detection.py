@@ -14,6 +14,7 @@ from keyhole.autoencoder.input_validation import open_rows
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities import Schema
 from keyhole.tasks.detect import scorer
+from keyhole.tasks.detect.detector import answer_rows
 from keyhole.tasks.detect.scorer import Groups
 from keyhole.tasks.drift import Drift
 
@@ -190,7 +191,7 @@ def test_a_segment_never_met_is_judged_as_the_whole_is_and_is_said(of_fleet):
     np.testing.assert_allclose(scores, -plain.score_block(plain.raw_scores(batch))[0], rtol=1e-6)
     drift = Drift(of_fleet.autoencoder_.model_.modality)
     for block in open_rows(of_fleet.autoencoder_, strange).blocks(100):
-        of_fleet.answer_rows(block, drift=drift)
+        answer_rows(of_fleet, block, drift=drift)
     assert any("'zz'; they are judged as the whole is" in said for said in drift.remarks())
 
 

@@ -27,7 +27,6 @@ from keyhole.modalities.image.patches import (
     mean_and_contrast,
     patch_coordinates,
 )
-from keyhole.modalities.image.schema import ImageSchema
 from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.model.heads import Mixed
@@ -37,6 +36,30 @@ MAX_PATCHES = 64  # of an image: each is masked and explained as one
 MAX_FEATURES = 1 << 17  # pixel values of an image that is a row
 SAMPLE_BYTES = 128 << 20
 NATS_UNOBSERVED = 9.0  # of a white pixel where all others were black
+
+
+class ImageSchema(Schema):
+    """What the user says of images: all are resized to `size` (height, width).
+
+    Without it, all must have one size, and are reduced to at most 64 pixels a side.
+    """
+
+    kind = "images"
+
+    def __init__(self, size: list[int] | None = None) -> None:
+        super().__init__()
+        self.size = size
+
+    def check(self) -> None:
+        """Raises: SettingError for an invalid size."""
+        super().check()
+        size: Any = self.size
+        if size is not None and not (
+            isinstance(size, list | tuple)
+            and len(size) == 2
+            and all(isinstance(side, int) and 4 <= side <= 4_096 for side in size)
+        ):
+            raise SettingError(f"size={size!r:.40}: give (height, width) in pixels, from 4 up")
 
 
 class ImageModality(Modality):

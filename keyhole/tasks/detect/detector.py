@@ -192,25 +192,6 @@ class AnomalyDetector(OutlierMixin, Estimator):
         threshold = self.calibration_.threshold(discoveries.decide())
         return [draft.finish(self.scorer_, threshold, explain_all=all_rows) for draft in drafts]
 
-    def answer_rows(
-        self,
-        rows: Rows,
-        start: int = 0,
-        *,
-        explain_rows: str = "alarms",
-        most_features: int = MAX_CELLS,
-        drift: Drift | None = None,
-    ) -> Answer:
-        """The answer for a block of rows whose first stands at `start`; `drift` counts it in.
-
-        `explain_rows` is "alarms", "all" or "none".
-        """
-        judged = self.scorer_.score_block(rows, start)
-        answer = self._answer(judged, explain_rows, most_features)
-        if drift is not None:
-            drift.add(judged.batch, answer.p_value, judged.unknown_groups)
-        return answer
-
     def _answer(self, judged: ScoredBlock, explain_rows: str, most_features: int) -> Answer:
         check_explained(explain_rows)
         anomaly_score = judged.anomaly_score
@@ -221,12 +202,6 @@ class AnomalyDetector(OutlierMixin, Estimator):
         return answer_of(
             judged, self.calibration_, alarm, reasons, id_column_of(self.autoencoder_)
         )
-
-    def reads(self) -> list[str]:
-        """The columns that an answer reads: the net's, and those that name rows and segments."""
-        groups = self.scorer_.groups
-        named = [id_column_of(self.autoencoder_), None if groups is None else groups.column]
-        return [*self.autoencoder_.model_.modality.needs(), *(name for name in named if name)]
 
     @property
     def calibration_(self) -> Calibration:
@@ -306,3 +281,30 @@ class AnomalyDetector(OutlierMixin, Estimator):
         for message in self.calibration_.remarks(self.false_alarm_rate):
             warnings.warn(message, KeyholeWarning, stacklevel=3)
         return self
+
+
+def answer_rows(
+    detector: AnomalyDetector,
+    rows: Rows,
+    start: int = 0,
+    *,
+    explain_rows: str = "alarms",
+    most_features: int = MAX_CELLS,
+    drift: Drift | None = None,
+) -> Answer:
+    """The answer for a block of rows whose first stands at `start`; `drift` counts it in.
+
+    `explain_rows` is "alarms", "all" or "none".
+    """
+    judged = detector.scorer_.score_block(rows, start)
+    answer = detector._answer(judged, explain_rows, most_features)
+    if drift is not None:
+        drift.add(judged.batch, answer.p_value, judged.unknown_groups)
+    return answer
+
+
+def columns_read(detector: AnomalyDetector) -> list[str]:
+    """The columns that an answer reads: the net's, and those that name rows and groups."""
+    groups = detector.scorer_.groups
+    named = [id_column_of(detector.autoencoder_), None if groups is None else groups.column]
+    return [*detector.autoencoder_.model_.modality.needs(), *(name for name in named if name)]

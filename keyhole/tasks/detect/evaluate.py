@@ -14,7 +14,7 @@ from keyhole.autoencoder import input_validation
 from keyhole.data.frames import is_frame
 from keyhole.data.source import check_columns
 from keyhole.errors import DataError, SettingError
-from keyhole.tasks.detect.detector import AnomalyDetector
+from keyhole.tasks.detect.detector import AnomalyDetector, answer_rows
 from keyhole.tasks.detect.labels import label_array, truth_of
 
 
@@ -57,7 +57,7 @@ def evaluate(detector: AnomalyDetector, X: Any, label: Any) -> Evaluation:
         check_columns([name], source.names, "evaluate")
     anomaly_score, alarm, labels, start = [], [], [], 0
     for rows in source.blocks(input_validation.CHUNK_ROWS):
-        answer = detector.answer_rows(rows, start, explain_rows="none")
+        answer = answer_rows(detector, rows, start, explain_rows="none")
         anomaly_score.append(answer.anomaly_score)
         alarm.append(answer.alarm)
         if name is not None:

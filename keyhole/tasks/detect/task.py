@@ -61,11 +61,15 @@ class Detect(Task):
 
     def reads(self) -> list[str]:
         """The columns that the detector reads."""
-        return self.detector.reads()
+        from keyhole.tasks.detect.detector import columns_read
+
+        return columns_read(self.detector)
 
     def table(self, rows: Rows, start: int) -> pa.Table:
         """The answer for a block of rows, at the detector's false alarm rate."""
-        return self.detector.answer_rows(rows, start).arrow()
+        from keyhole.tasks.detect.detector import answer_rows
+
+        return answer_rows(self.detector, rows, start).arrow()
 
     def answer(self, X: Any) -> Any:
         """The answers as the kind of frame that was given, labelled as `Answer` says."""
