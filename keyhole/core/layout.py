@@ -80,11 +80,16 @@ class Layout:
     For image nets: `grid` is the (height, width, channels) of a row that is an image (its
     features are numbers, in the order row, column, channel), `patch` the side of the square
     patches that are its columns.
+
+    For nets of series: `steps` is the number of time steps of a row that is a window. All steps
+    have the same slots, and both number features and code features are in the order step, slot.
+    `patch` is the number of steps of a patch; the columns are patches of one channel each.
     """
 
     slots: tuple[Slot, ...]
     grid: tuple[int, int, int] | None = None
     patch: int = 0
+    steps: int = 0
 
     @classmethod
     def of(cls, slots: Sequence[Slot]) -> "Layout":
