@@ -68,7 +68,7 @@ def learn_names(model: Any, X: Any) -> Source:
     """
     source = open_source(X)
     model.container_, model.template_ = container_of(X, source), template(X)
-    model.modality_class_ = modality_of(source)
+    model.modality_class_ = modality_of(source, model.schema)
     source = model.modality_class_.for_fit(source, model.schema)
     if isinstance(source, TableSource) and not isinstance(X, str | os.PathLike):
         validate_data(model, X, reset=True, skip_check_array=True)
@@ -79,7 +79,7 @@ def learn_names(model: Any, X: Any) -> Source:
 
 def match_source(model: Any, source: Source) -> Source:
     """An open source as the fitted model reads it. Raises: DataError for rows of another kind."""
-    modality, given = model.model_.modality, modality_of(source)
+    modality, given = model.model_.modality, modality_of(source, model.schema)
     if given is not type(modality):
         raise DataError(
             f"{source.name} holds {given.noun}, and this model was fitted on {modality.noun}"

@@ -59,6 +59,31 @@ def trimmed(x: Float[Tensor, "row axis"], share: float = CORE) -> Robust:
     return _fit(x, core, AS_MEASURE)
 
 
+def centered(x: Float[Tensor, "row axis"], share: float = CORE) -> Robust:
+    """Center and spread of features of several kinds, each axis in its own units.
+
+    The covariance is shrunk as Ledoit and Wolf (2004, theorem 3.2) have it, so that with few rows
+    it is nearly that of independent axes.
+    """
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    x = x.double()
+    core = trimmed((x - x.nanmean(0)) / _spread(x), share).core
+    scale = 1 / _spread(x[core])
+    scaled = (x[core] - x[core].nanmean(0)).nan_to_num(nan=0.0) * scale
+    shrinkage = min(float(ledoit_wolf_shrinkage(scaled.numpy())), 0.999)
+    robust = _fit(x * scale, core, shrinkage / (1 - shrinkage))
+    spread = robust.spread
+    own = scale[:, None] * spread if spread.dim() == 2 else scale * spread
+    return Robust(robust.center / scale, own, core)
+
+
+def _spread(x: Tensor) -> Tensor:
+    """The standard deviation of each axis, at least a little."""
+    center = x.nanmean(0)
+    return (x - center).nan_to_num(nan=0.0).square().mean(0).sqrt().clamp(min=MIN_VARIANCE**0.5)
+
+
 def _fit(x: Tensor, core: Tensor, ball: float) -> Robust:
     """The spread of the core, plus this share of a ball of its size."""
     rows = x[core]

@@ -8,6 +8,8 @@ from keyhole.modalities.image.image import ImageModality, ImageSchema
 from keyhole.modalities.prepared import FitOptions, Parts, Prepared
 from keyhole.modalities.rows.holdout import prepare_rows
 from keyhole.modalities.schema import Schema
+from keyhole.modalities.series.propose import SeriesSchema
+from keyhole.modalities.series.series import SeriesModality
 from keyhole.modalities.tabular.table import Tabular
 from keyhole.modalities.tiles.tiles import Tiles
 
@@ -18,6 +20,8 @@ __all__ = [
     "Maps",
     "Modality",
     "Schema",
+    "SeriesModality",
+    "SeriesSchema",
     "Tabular",
     "Tiles",
     "learn_modality",
@@ -26,10 +30,11 @@ __all__ = [
 ]
 
 
-def modality_of(source: Any) -> type[Modality]:
-    """The registered modality that takes a source; `Tabular` takes what no other does."""
+def modality_of(source: Any, schema: Schema | None = None) -> type[Modality]:
+    """The registered modality that a schema asks for, or that takes a source; else `Tabular`."""
     registered = cast(list[type[Modality]], list(kinds("modality").values()))
-    return next((kind for kind in registered if kind.takes(source)), Tabular)
+    asked = (kind for kind in registered if kind.asked_by(schema))
+    return next(asked, next((kind for kind in registered if kind.takes(source)), Tabular))
 
 
 def learn_modality(
@@ -39,7 +44,7 @@ def learn_modality(
 
     A profile has the number of `rows` and a `sample` of them. Raises: DataError, SettingError.
     """
-    return modality_of(source).learn_with(source, parts, seed, options.group)
+    return modality_of(source, parts.schema).learn_with(source, parts, seed, options.group)
 
 
 def prepare(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from keyhole.core import layout as core_layout
@@ -81,6 +81,7 @@ class Modality(Described):
         "png": "rows that are no images need a .csv, .parquet or .jsonl file",
     }
 
+    overlap: int = 0  # rows after a row that share values with it, and are not held out alone
     has_rows: ClassVar[bool] = True  # False: samples are not rows that answers go back to
 
     columns: Sequence[Any]
@@ -90,6 +91,11 @@ class Modality(Described):
     @classmethod
     def takes(cls, source: Source) -> bool:
         """True for a source whose rows are of this kind; only a look at names and types."""
+        return False
+
+    @classmethod
+    def asked_by(cls, schema: Schema | None) -> bool:
+        """True where the schema says that the rows of any source are of this kind."""
         return False
 
     @classmethod
@@ -181,6 +187,22 @@ class Modality(Described):
     def needs(self) -> list[str]:
         """The columns of a source that scoring reads."""
         return [column.name for column in self.encoded_columns]
+
+    def trains_on(self) -> list[str]:
+        """The columns of a source that training reads."""
+        return self.needs()
+
+    def title(self, column: str) -> str:
+        """The name of a column with features, as a person knows it."""
+        return column
+
+    def samples_of(self, rows: Rows) -> Int64[np.ndarray, " row"] | None:
+        """For each row the line of the batch that answers it, -1 for none; None: its own."""
+        return None
+
+    def in_rows(self, decoded: pa.Table, rows: Rows) -> pa.Table:
+        """Decoded lines of a batch as the rows that they answer."""
+        return decoded
 
     @abstractmethod
     def encode(self, rows: Rows, start: int = 0) -> Batch:
@@ -305,6 +327,19 @@ class Modality(Described):
     def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """Where distances between rows are measured: the point of each; NaN on axes of a gap."""
         return core_layout.coordinates(batch, self.layout)
+
+    def views(self, batch: Batch) -> Mapping[str, Float[Tensor, "row axis"]]:
+        """Further features by name; Mahalanobis' distance in each is a question of a detector."""
+        return {}
+
+    @property
+    def view_names(self) -> list[str]:
+        """The names of `views`."""
+        return []
+
+    def planted(self, batch: Batch, seed: int) -> Mapping[str, Batch]:
+        """The rows with faults of several kinds, by which the questions that count are chosen."""
+        return {}
 
     def scale_deviance(self, deviance: Deviance, batch: Batch) -> Deviance:
         """Nats beyond a perfect prediction as they count in a score; as they are by default."""

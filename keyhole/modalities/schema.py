@@ -18,7 +18,9 @@ class Schema(Described):
     `kinds` overrides guesses by name ("alike": all numbers are of one measure, as pixels are, and
     share a scale); `only` keeps these columns, `exclude` drops some; `id` names the rows in
     answers; `weight` holds row weights; `validation` is how rows are held out: "random",
-    "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows).
+    "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows). With `time`, rows
+    are readings of a series at the times in this column, and `group` names the machine of each;
+    `SeriesSchema` says more.
     """
 
     family = "schema"
@@ -33,6 +35,8 @@ class Schema(Described):
         id: str | None = None,
         weight: str | None = None,
         validation: str = "random",
+        time: str | None = None,
+        group: str | None = None,
     ) -> None:
         self.kinds = kinds
         self.only = only
@@ -40,9 +44,16 @@ class Schema(Described):
         self.id = id
         self.weight = weight
         self.validation = validation
+        self.time = time
+        self.group = group
 
     def check(self) -> None:
-        """Raises: SettingError for kinds that are neither by column nor "alike"."""
+        """Raises: SettingError for kinds neither by column nor "alike", or a lone group."""
+        if self.group is not None and self.time is None:
+            raise SettingError(
+                f"group={self.group!r:.40} names the machines of a series and needs time=COLUMN; "
+                "the groups of a table are given to the detector: AnomalyDetector(group=...)"
+            )
         if isinstance(self.kinds, str) and self.kinds != "alike":
             raise SettingError(f"kinds={self.kinds!r:.40}: write kinds by column, or 'alike'")
 
@@ -80,7 +91,7 @@ class Schema(Described):
 
     def named(self) -> list[str]:
         """Every column that a hint names."""
-        single = [self.id, self.weight, self.holdout_column]
+        single = [self.id, self.weight, self.holdout_column, self.time, self.group]
         lists = [*self.kind_of, *(self.only or []), *(self.exclude or [])]
         return [name for name in [*single, *lists] if name is not None]
 
@@ -126,7 +137,7 @@ def _told(profile: Profile, kind: str, form: str) -> Guess:
     if profile.observed <= 0 and kind != "ignored":
         raise DataError(f"column {name!r} shall be a {kind}, but it holds no value at all")
     if kind == "datetime":
-        profile.style = _style(profile, form)
+        profile.style = style_of(profile, form)
     elif form and not (kind == "number" and form in OPPOSITE):
         raise SettingError(
             f"{name}='{kind}:{form}': write 'number:.' or 'number:,' for the decimal sign, "
@@ -142,7 +153,7 @@ def _told(profile: Profile, kind: str, form: str) -> Guess:
     return Guess(kind, "as told")
 
 
-def _style(profile: Profile, form: str) -> str | None:
+def style_of(profile: Profile, form: str) -> str | None:
     """How the column writes moments: as told, as its texts show, or by the size of its numbers.
 
     Raises: SettingError for an unknown format, DataError where day or month may come first.

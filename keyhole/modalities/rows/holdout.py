@@ -62,13 +62,15 @@ class HeldOutRows:
             part = split.assign(block, start)
             key = draws(np.arange(start, start + len(part), dtype=np.uint64), split.seed + 1)
             chosen = np.flatnonzero((part != TRAIN) | (key < rate) | bool(split.folds))
+            if split.overlap and not split.folds:
+                key = np.where(split.trains(block, start)[0], key, 1.0)  # no reference rows
             blocks.append(block.take(chosen).arrow())
             parts.append(part[chosen])
             keys.append(key[chosen])
             start += len(block)
         rows = ArrowRows(pa.concat_tables(blocks, promote_options="permissive"))
         part, key = np.concatenate(parts), np.concatenate(keys)
-        trained = np.flatnonzero(part != CALIBRATE)
+        trained = np.flatnonzero((part != CALIBRATE) & (key < 1.0))
         sampled = np.sort(trained[np.argsort(key[trained], kind="stable")[:most]])
         return cls(rows, part, sampled, split)
 
@@ -97,8 +99,14 @@ class HeldOutRows:
     def reference(self, modality: Modality | RobustWeights, group: str | None) -> ReferenceSet:
         """The reference rows, and those that calibrate, encoded."""
         chosen, fold = np.arange(len(self.part)), self.part
+        most = most_reference_rows(len(modality.layout))
+        if self.split.folds:  # none that shares values with two folds
+            last = np.minimum(chosen + self.split.overlap, len(fold) - 1)
+            chosen = chosen[fold == fold[last]]
+        if self.split.folds and len(chosen) > most:
+            chosen = np.sort(np.random.default_rng(self.split.seed).permutation(chosen)[:most])
         if not self.split.folds:
-            judged = self._judged()[: 4 * most_reference_rows(len(modality.layout))]
+            judged = self._judged()[: 4 * most]
             fold = np.where(np.isin(chosen, judged), 0, TRAINED)
             chosen = np.union1d(judged, self.sampled)
         rows, factor = self.rows.take(chosen), np.ones(len(chosen), np.float32)
@@ -151,8 +159,11 @@ def prepare_rows(
     `profile` has the number of rows and a sample of them.
     """
     schema, group = parts.schema, options.group
-    source = narrow(source, {*modality.needs(), *schema.named(), *([group] if group else [])})
-    split = Split.of(profile.rows, seed, schema.validation, profile.sample, parts.training.members)
+    source = narrow(source, {*modality.trains_on(), *schema.named(), *([group] if group else [])})
+    split = Split.of(
+        profile.rows, seed, schema.validation, profile.sample, parts.training.members,
+        modality.overlap,
+    )  # fmt: skip
     stage("choosing held-out rows")
     held_out, weighted = HeldOutRows.gather(source, split, len(modality.layout)), modality
     if options.support_fraction < 1:

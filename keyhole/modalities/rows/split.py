@@ -26,11 +26,16 @@ MIN_HELD_OUT = 30  # rows; with fewer, a tenth is too few to hold out
 MAX_HELD_OUT = 20_000  # rows each, for stopping and for calibration
 MAX_RANKED_GROUPS = 1_000  # more groups fall evenly enough by chance
 TRAIN, STOP, CALIBRATE = 0, 1, 2
+STRETCH = 4  # times the rows that share values are held out together
 
 
 @dataclass
 class Split:
-    """Assigns rows by a hash of their position, of their group, or by their time."""
+    """Assigns rows by a hash of their position, of their group, or by their time.
+
+    Where a row shares values with the `overlap` rows after it, as windows of a series do, rows
+    are held out in stretches, and those that share values with a stretch are not trained on.
+    """
 
     rows: int
     seed: int
@@ -39,24 +44,27 @@ class Split:
     nets: int | None = None  # None: folds where rows are few, else MEMBERS
     latest: float = np.inf  # rows at or after it are held out, where time decides
     ranks: dict[str | None, int] = field(default_factory=dict)  # of few groups: dealt out evenly
+    overlap: int = 0
     folds: int = field(init=False)
 
     def __post_init__(self) -> None:
-        few = 2 <= self.rows < (MIN_HELD_OUT if self.nets else SMALL_TABLE_ROWS)
+        apart = self.rows / (self.overlap + 1)  # so many rows share nothing
+        few = self.rows >= 2 and apart < (MIN_HELD_OUT if self.nets else SMALL_TABLE_ROWS)
         folds = min(FOLDS, self.rows, len(self.ranks) or self.rows)
         self.folds = folds if few and self.how != "time" else 0
         self.share = min(HELD_OUT_SHARE, MAX_HELD_OUT / max(self.rows, 1))
 
     @classmethod
     def of(
-        cls, rows: int, seed: int, validation: str, sample: Any, nets: int | None = None
-    ) -> "Split":
+        cls, rows: int, seed: int, validation: str, sample: Any, nets: int | None = None,
+        overlap: int = 0,
+    ) -> "Split":  # fmt: skip
         """The split that the schema asks for. Raises: DataError if a column splits no rows."""
         how, _, column = validation.partition(":")
         if how == "group":
             return cls(rows, seed, how, column, nets, ranks=_ranks(sample, column, seed, rows))
         if how != "time":
-            return cls(rows, seed, nets=nets)
+            return cls(rows, seed, nets=nets, overlap=overlap)
         times = _times(sample.column(column))
         times = times[np.isfinite(times)]
         if len(times) < 2 or times.min() == times.max():
@@ -75,18 +83,31 @@ class Split:
     def assign(self, block: Rows, start: int) -> np.ndarray:
         """For each row its fold, or TRAIN, STOP or CALIBRATE where there are no folds."""
         draw = self._draw(block, start)
-        if self.folds:
-            return np.minimum((draw * self.folds).astype(np.int64), self.folds - 1)
-        if self.how == "time":
+        if self.how == "time" and not self.folds:
             held_out = _times(block.column(str(self.column))) >= self.latest
             return np.where(held_out, np.where(draw < 0.5, STOP, CALIBRATE), TRAIN)
+        return self._part_of(draw)
+
+    def _part_of(self, draw: np.ndarray) -> np.ndarray:
+        if self.folds:
+            return np.clip((draw * self.folds).astype(np.int64), 0, self.folds - 1)
         calibrates = draw < 2 * self.share
         return np.where(draw < self.share, STOP, np.where(calibrates, CALIBRATE, TRAIN))
 
     def trains(self, block: Rows, start: int) -> np.ndarray:
         """(member, row): True where the member trains on the row."""
+        if self.overlap:
+            return self._trains_apart(start, len(block))
         part = self.assign(block, start)[None, :]
         return part != np.arange(self.folds)[:, None] if self.folds else part == TRAIN
+
+    def _trains_apart(self, start: int, rows: int) -> np.ndarray:
+        """As `trains`, without the rows that share values with held-out ones."""
+        margin = self.overlap
+        part = self._part_of(self._draw_of(np.arange(start - margin, start + rows + margin)))
+        outside = np.arange(self.folds)[:, None] == part if self.folds else (part != TRAIN)[None]
+        counts = np.cumsum(np.pad(outside, ((0, 0), (1, 0))), 1)
+        return counts[:, 2 * margin + 1 :] == counts[:, : -2 * margin - 1]
 
     def _draw(self, block: Rows, start: int) -> np.ndarray:
         """A number in [0, 1) for each row; few rows are dealt out evenly."""
@@ -94,10 +115,16 @@ class Split:
             texts = cast.texts(block.column(str(self.column))).to_pylist()
             draw_of = {text: self._draw_of_group(text) for text in set(texts)}
             return np.array([draw_of[text] for text in texts])
-        if self.rows < SMALL_TABLE_ROWS:
-            order = np.random.default_rng(self.seed).permutation(self.rows)
-            return order[start : start + len(block)] / self.rows
-        return draws(np.arange(start, start + len(block), dtype=np.uint64), self.seed)
+        return self._draw_of(np.arange(start, start + len(block)))
+
+    def _draw_of(self, positions: np.ndarray) -> np.ndarray:
+        if self.overlap and self.folds:
+            return positions / self.rows  # five stretches
+        if self.overlap:
+            positions = positions.clip(0) // (STRETCH * (self.overlap + 1))
+        elif self.rows < SMALL_TABLE_ROWS:
+            return np.random.default_rng(self.seed).permutation(self.rows)[positions] / self.rows
+        return draws(positions.astype(np.uint64), self.seed)
 
     def _draw_of_group(self, text: str | None) -> float:
         """By its rank where groups are few, so that every part has one; by its hash else."""

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any, Self
 
 import numpy as np
+from jaxtyping import Int64
 
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.autoencoder.state import refuse
@@ -30,7 +31,7 @@ from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.expect import Intervals
 from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, RawScores
 
-LEARNED = ("typical", "units", "rare")  # of an AnomalyScore, beside its reference rows
+LEARNED = ("typical", "units", "rare", "weights")  # of an AnomalyScore, beside its reference rows
 MAX_ANOMALY_SCORE = 1e12  # multiples of the usual, in a saved model
 MAX_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
 
@@ -39,6 +40,7 @@ MAX_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
 class ScoredBlock:
     """Some rows of a source, encoded, what was asked of them, and what came out.
 
+    `batch` and `raw_scores` have a line for each sample, which may answer several rows.
     `anomaly_score` is in multiples of the usual, `score_std` its standard deviation between
     nets, both (row,) and NaN for a row with no observed cell; `unknown_groups` are those that
     training did not have.
@@ -51,6 +53,7 @@ class ScoredBlock:
     anomaly_score: np.ndarray
     score_std: np.ndarray
     unknown_groups: set[str]
+    samples: Int64[np.ndarray, " row"]  # the line of the batch that answers each row; -1: none
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class DetectorState:
     typical: list[float]
     units: list[float]
     rare: list[float]
+    weights: list[float]
     anomaly_scores: list[float]
     factors: dict[str, float]
     usual: list[float] | None = None  # nats of each place of a map
@@ -95,7 +99,7 @@ class Scorer:
         modality, network = model.model_.modality, model.model_.network
         fraction = support_fraction_of(contamination)
         anomaly_score = AnomalyScore.calibrated(modality, network, reference, fraction)
-        scores, groups = anomaly_score.judge(reference), None
+        scores, groups = anomaly_score.judge(reference, fraction), None
         if group is not None and reference.groups is not None:
             names = [reference.groups[i] for i in reference.judged]
             groups = Groups.learn(group, names, scores)
@@ -118,9 +122,15 @@ class Scorer:
         batch = self.table.encode(rows, start)
         raw_scores = self.anomaly_score.raw_scores(batch)
         factor, unknown_groups = self._factor(rows)
-        score, score_std = self.anomaly_score.score_block(raw_scores)
-        scores = score / factor, score_std / factor
-        return ScoredBlock(start, rows, batch, raw_scores, *scores, unknown_groups)
+        scores, samples = self.anomaly_score.score_block(raw_scores), self.table.samples_of(rows)
+        if samples is None:
+            samples = np.arange(len(rows))
+        else:
+            scores = tuple(np.append(score, np.nan)[samples] for score in scores)  # -1: NaN
+        score, score_std = (part / factor for part in scores)
+        return ScoredBlock(
+            start, rows, batch, raw_scores, score, score_std, unknown_groups, samples
+        )
 
     def check_maps(self) -> None:
         """Raises: SettingError for the detector of rows without anomaly maps."""
@@ -163,13 +173,14 @@ class Scorer:
         stage("taking rows in")
         rows, reference = self.rows, self.reference
         for start, block in blocks:
-            factor = np.broadcast_to(self._factor(block)[0], len(block))
-            reference = reference.with_rows(self.table.encode(block, start), factor, met=rows)
-            rows += len(block)
+            batch = self.table.encode(block, start)
+            factor = np.broadcast_to(self._factor(block)[0], len(batch))
+            reference = reference.with_rows(batch, factor, met=rows)
+            rows += len(batch)
         stage("calibrating alarms")
         fraction = support_fraction_of(self.contamination)
         anomaly_score = self.anomaly_score.with_reference(reference, fraction)
-        scores = anomaly_score.judge(reference) / reference.factor[reference.judged]
+        scores = anomaly_score.judge(reference, fraction) / reference.factor[reference.judged]
         calibration = Calibration.of(scores)
         return replace(
             self, anomaly_score=anomaly_score, reference=reference, rows=rows,
@@ -245,12 +256,16 @@ def _reference(model: Autoencoder) -> ReferenceSet:
 def _check(state: DetectorState, modality: Modality) -> None:
     place_nats, places = state.usual or [], 0 if modality.maps is None else modality.maps.places
     factors, scores = state.factors.values(), state.anomaly_scores
+    questions = len(QUESTIONS) + len(modality.view_names)
     lists = state.typical, state.units, state.rare, scores, factors, place_nats
     numbers = np.array([*chain(*lists)])
     wrong = {
         "false_alarm_rate: between 0 and 1": not 0 < state.false_alarm_rate < 1,
         "typical: one for each column": len(state.typical) != len(modality.layout.columns),
-        "units: one for each question": len(state.units) != len(QUESTIONS),
+        "units: one for each question": len(state.units) != questions,
+        "weights: 1 or 0 for each question": len(state.weights) != questions
+        or not set(state.weights) <= {0.0, 1.0}
+        or not any(state.weights),
         "rare: an anomaly score and a step": len(state.rare) != 2,
         "units and factors: above zero": min([*state.units, *factors]) <= 0,
         "usual: one above zero for each pixel": min(place_nats, default=1) <= 0

@@ -16,7 +16,7 @@ Its answer is how rare such a row is. The row is then at least as anomalous as a
 as rare by the mean of the three.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor
 from keyhole.core.environment import PASS_ROWS, pass_work, threads_for
 from keyhole.core.layout import column_nats, filled, gaps, row_nats
 from keyhole.core.records import Batch
-from keyhole.core.robust import Robust, trimmed
+from keyhole.core.robust import Robust, centered, trimmed
 from keyhole.modalities import Maps, Modality
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.modalities.rows.split import ReferenceSet
@@ -150,16 +150,30 @@ TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count b
 class RawScores:
     """The answers for some rows, and the columns' part in the third and the fourth.
 
+    `distances` are those to reference points, and to the center in each of the modality's views.
     `deviance` is in nats beyond a perfect prediction; `tails` is -log of the share of rows whose
     cell is as far out in that column or as new, 0 for a usual one, and `rarity` that of rows with
     a cell as rare.
     """
 
-    distances: Float[Tensor, "2 row"]
+    distances: Float[Tensor, "distance row"]
     deviance: Float[Tensor, "member row column"]
     observed: Bool[Tensor, "row column"]
     tails: Float[Tensor, "row column"]
     rarity: Float[Tensor, " row"]
+
+    @classmethod
+    def in_order(cls, parts: list["RawScores"], order: np.ndarray) -> "RawScores":
+        """Parts behind each other; `order` says where each of their rows belongs."""
+        place = torch.from_numpy(np.argsort(order))
+        return cls(
+            torch.cat([part.distances for part in parts], 1)[:, place],
+            torch.cat([part.deviance for part in parts], 1)[:, place],
+            *(
+                torch.cat([getattr(part, name) for part in parts])[place]
+                for name in ("observed", "tails", "rarity")
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -178,6 +192,8 @@ class AnomalyScore:
     typical: np.ndarray
     units: np.ndarray
     rare: np.ndarray
+    weights: np.ndarray  # of the questions in the mean: 1 or 0
+    centers: dict[str, Robust] = field(default_factory=dict)  # of the modality's views
 
     @classmethod
     def calibrated(
@@ -185,30 +201,45 @@ class AnomalyScore:
     ) -> "AnomalyScore":
         """The scale of a reference set of which a share of `core` is good."""
         uncalibrated = cls.uncalibrated(modality, network, reference, core)
-        raw = uncalibrated._raw_scores_of_judged(reference)
+        raw = uncalibrated._raw_scores_of_judged(reference, core)
         nats = torch.where(raw.observed, raw.deviance.mean(0), 0.0).double().sum(0)
         typical = (nats / raw.observed.sum(0).clamp(min=1)).numpy()
         uncalibrated = replace(uncalibrated, typical=typical)
         answers = uncalibrated.answers(raw).mean(1).numpy()
         uncalibrated = replace(uncalibrated, units=np.array([_unit(answer) for answer in answers]))
-        means = uncalibrated.answers(raw).mean((0, 1)).numpy()
+        uncalibrated = replace(uncalibrated, weights=uncalibrated._chosen(reference, core, raw))
+        means = uncalibrated._mean(uncalibrated.answers(raw)).mean(0).numpy()
         common, step = exceeded(means[~np.isnan(means)])
         rare = np.array([common + step * np.log(COMMON / RAISED_SHARE), step])
         return replace(uncalibrated, rare=rare)
 
-    def judge(self, reference: ReferenceSet) -> np.ndarray:
+    def judge(self, reference: ReferenceSet, core: float) -> np.ndarray:
         """The anomaly scores of the rows that calibrate.
 
-        Each is scored by the nets that have not seen it, and as if it were no reference row.
+        Each is scored by the nets that have not seen it, and as if it were no reference row; rows
+        that share values with others, as if no row of their stretch were one.
         """
-        return self.score_block(self._raw_scores_of_judged(reference))[0]
+        return self.score_block(self._raw_scores_of_judged(reference, core))[0]
 
-    def _raw_scores_of_judged(self, reference: ReferenceSet) -> RawScores:
+    def _raw_scores_of_judged(
+        self, reference: ReferenceSet, core: float, batch: Batch | None = None
+    ) -> RawScores:
+        """Of the rows that calibrate, or of a `batch` of the first of them, changed."""
         judged = reference.take(reference.judged)
-        raw = self.raw_scores(judged.batch, torch.from_numpy(reference.own))
+        batch = judged.batch if batch is None else batch
+        fold, own = judged.fold[: len(batch)], torch.from_numpy(reference.own[: len(batch)])
         if reference.folds == 1:
-            return raw
-        return replace(raw, deviance=_by_own_net(raw.deviance, judged.fold, raw.deviance))
+            return self.raw_scores(batch, own)
+        if not self.modality.overlap:
+            raw = self.raw_scores(batch, own)
+        else:
+            parts = []
+            for part in range(reference.folds):
+                others = reference.take(np.flatnonzero(reference.fold != part))
+                rows = torch.from_numpy(np.flatnonzero(fold == part))
+                parts.append(self.with_reference(others, core).raw_scores(batch.take(rows)))
+            raw = RawScores.in_order(parts, np.argsort(fold, kind="stable"))
+        return replace(raw, deviance=_by_own_net(raw.deviance, fold, raw.deviance))
 
     @classmethod
     def uncalibrated(
@@ -220,13 +251,21 @@ class AnomalyScore:
         points = ReferencePoints.of(modality.coordinates(_whole(network, rows)), core)
         none = modality.supports("single_values") is not None
         outliers = Outliers.of(rows, layout, none=none)
-        typical, units = np.zeros(len(layout.columns)), np.ones(len(QUESTIONS))
-        return cls(modality, network, points, outliers, typical, units, np.array([0.0, 0.0]))
+        views = modality.views(_whole(network, rows))
+        centers = {name: centered(x, core) for name, x in views.items()}
+        typical, units = np.zeros(len(layout.columns)), np.ones(len(QUESTIONS) + len(centers))
+        return cls(
+            modality, network, points, outliers, typical, units, np.array([0.0, 0.0]),
+            np.ones(len(units)), centers,
+        )  # fmt: skip
 
     def with_reference(self, reference: ReferenceSet, core: float) -> "AnomalyScore":
         """The same scale on other reference rows."""
         other = self.uncalibrated(self.modality, self.network, reference, core)
-        return replace(self, reference_points=other.reference_points, outliers=other.outliers)
+        return replace(
+            self, reference_points=other.reference_points, outliers=other.outliers,
+            centers=other.centers,
+        )  # fmt: skip
 
     @torch.no_grad()
     def raw_scores(self, batch: Batch, own: Tensor | None = None) -> RawScores:
@@ -240,8 +279,13 @@ class AnomalyScore:
                 part = slice(first, first + PASS_ROWS)
                 part_batch = padded.take(part).to(device)
                 deviance, observed = masked_deviance(self.modality, self.network, part_batch)
-                x = self.modality.coordinates(_whole(self.network, part_batch))
+                whole = _whole(self.network, part_batch)
+                x = self.modality.coordinates(whole)
                 near = self.reference_points.distances(x, None if own is None else own[part])
+                if self.centers:
+                    views = self.modality.views(whole)
+                    far = [c.distance(views[name].double()) for name, c in self.centers.items()]
+                    near = torch.cat([near, torch.stack(far).to(near)])
                 parts.append((near.cpu(), deviance.cpu(), observed.cpu()))
         distances, deviance, observed = zip(*parts, strict=True)
         rows, rarity = slice(0, len(batch)), self.outliers.rarity(padded, own)
@@ -266,11 +310,32 @@ class AnomalyScore:
         For rows that no net trained on, or that hardly any did. NaN for a row with no observed
         cell: nothing was asked of it.
         """
-        total = self.answers(raw).mean(0)  # (member, row)
+        total = self._mean(self.answers(raw))  # (member, row)
         score_std = total.std(0) if len(total) > 1 else torch.full_like(total[0], torch.nan)
         anomaly_score = total.mean(0).numpy()
         raised = np.where(np.isnan(anomaly_score), np.nan, self._raised(raw.rarity.numpy()))
         return np.maximum(anomaly_score, raised), score_std.numpy()
+
+    def _mean(self, answers: Float[Tensor, "question member row"]) -> Tensor:
+        """The mean of the questions that count."""
+        if self.weights.all():
+            return answers.mean(0)
+        return answers[torch.from_numpy(self.weights) > 0].mean(0)
+
+    def _chosen(self, reference: ReferenceSet, core: float, raw: RawScores) -> np.ndarray:
+        """The questions that tell planted faults from the rows they were planted in, as weights.
+
+        A question goes if the others tell faults better without it, on average over the kinds of
+        faults. Without planted faults all count.
+        """
+        planted = self.modality.planted(reference.take(reference.judged).batch, seed=0)
+        if not planted:
+            return np.ones(len(self.units))
+        good, bad = self.answers(raw).mean(1).numpy(), []
+        for batch in planted.values():
+            faulty = self._raw_scores_of_judged(reference, core, batch)
+            bad.append(self.answers(faulty).mean(1).numpy())
+        return chosen_questions(good[:, : bad[0].shape[1]], bad)
 
     def _raised(self, rarity: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
         """What rows so rare by the mean of the three have as a mean; 0 for a row not so rare."""
@@ -301,6 +366,36 @@ def _unit(answers: np.ndarray) -> float:
     if not len(answers):
         return 1.0
     return float(max(np.median(answers), MIN_UNIT * answers.mean(), MIN_UNIT))
+
+
+MIN_BETTER = 0.005  # of the area under the curve: less is no reason to drop a question
+
+
+def chosen_questions(
+    good: Float[np.ndarray, "question row"], bad: list[Float[np.ndarray, "question row"]]
+) -> Float[np.ndarray, " question"]:
+    """Backward elimination by the mean area under the ROC curve over kinds of faults."""
+    from sklearn.metrics import roc_auc_score
+
+    truth = np.repeat([0, 1], [good.shape[1], bad[0].shape[1]])
+
+    def told_apart(weights: np.ndarray) -> float:
+        scores = (np.concatenate([good, fault], 1)[weights > 0].mean(0) for fault in bad)
+        return float(np.mean([roc_auc_score(truth, np.nan_to_num(score)) for score in scores]))
+
+    weights = np.ones(len(good))
+    best = told_apart(weights)
+    while weights.sum() > 1:
+        without = []
+        for question in np.flatnonzero(weights):
+            fewer = weights.copy()
+            fewer[question] = 0
+            without.append((told_apart(fewer), fewer))
+        value, fewer = max(without, key=lambda pair: pair[0])
+        if value < best + MIN_BETTER:
+            break
+        best, weights = value, fewer
+    return weights
 
 
 MIN_USUAL = 0.1  # of the mean over places: a pixel that was black in all images is not all noise

@@ -1,0 +1,1 @@
+"""Sensor series: a row is a window of equally spaced steps of several channels."""

@@ -1,0 +1,69 @@
+"""What is compared of windows: features that methods without training have proven.
+
+Level, spread and slope; power, entropy, flatness and bands of the spectrum; correlations between
+channels. Source: the window statistics and spectral descriptors that lead the TSB-AD leaderboard.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Series = Float[Tensor, "window step channel"]
+SMALL = 1e-3  # of a standardised channel: less is no spread
+BANDS = 4  # of the spectrum, each twice as wide as the one before it, about
+MAX_PAIRS = 300  # of channels whose correlation is compared
+
+
+def filled(x: Series, observed: Bool[Tensor, "window step channel"]) -> Series:
+    """The windows, gaps filled by the channel's mean in the window; NaN where all is a gap."""
+    count = observed.sum(1, keepdim=True)
+    mean = torch.where(observed, x, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
+    return torch.where(observed, x, torch.where(count > 0, mean, torch.nan))
+
+
+def levels(x: Series, patch: int) -> Float[Tensor, "window axis"]:
+    """The mean of each patch of each channel."""
+    means = [part.mean(1) for part in x.split(patch, 1)]
+    return torch.cat(means, 1)
+
+
+def shape(x: Series) -> Float[Tensor, "window axis"]:
+    """Mean, logarithm of the spread, and slope over the window, of each channel."""
+    steps = torch.linspace(-0.5, 0.5, x.shape[1], dtype=x.dtype)[:, None]
+    slope = (x * steps).sum(1) / steps.square().sum()
+    return torch.cat([x.mean(1), (x.std(1) + SMALL).log(), slope], 1)
+
+
+def spectrum(x: Series) -> Float[Tensor, "window axis"]:
+    """Log power, entropy, flatness, centroid and log band powers of each channel."""
+    size = x.shape[1]
+    hann = torch.hann_window(size, periodic=False, dtype=x.dtype)[:, None]
+    power = torch.fft.rfft((x - x.mean(1, keepdim=True)) * hann, dim=1).abs()[:, 1:].square()
+    power = power + SMALL**2 * size
+    total, count = power.sum(1), power.shape[1]
+    share = power / total[:, None]
+    entropy = -(share * share.log()).sum(1) / max(math.log(count), 1.0)
+    flatness = power.log().mean(1) - power.mean(1).log()
+    centroid = (share * torch.arange(1, count + 1, dtype=x.dtype)[:, None]).sum(1) / count
+    edges = np.unique(np.round(np.geomspace(1, count + 1, BANDS + 1)).astype(int)) - 1
+    pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    bands = [power[:, first:last].mean(1).log() for first, last in pairs]
+    return torch.cat([total.log(), entropy, flatness, centroid, *bands], 1)
+
+
+def relations(x: Series) -> Float[Tensor, "window pair"]:
+    """The correlations of pairs of channels within the window; a pair of pairs that are many."""
+    pairs = list(combinations(range(x.shape[2]), 2))
+    if len(pairs) > MAX_PAIRS:
+        chosen = np.linspace(0, len(pairs) - 1, MAX_PAIRS).astype(int)
+        pairs = [pairs[i] for i in chosen]
+    offset = x - x.mean(1, keepdim=True)
+    scaled = offset / (x.std(1, unbiased=False) + SMALL)[:, None]
+    first, second = (list(part) for part in zip(*pairs, strict=True)) if pairs else ([], [])
+    return (scaled[:, :, first] * scaled[:, :, second]).mean(1)

@@ -1,0 +1,340 @@
+"""Series of channels: a row is a window, its columns are patches of one channel each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from keyhole.core import layout as core_layout
+from keyhole.core.layout import Layout
+from keyhole.core.parts import build
+from keyhole.core.records import Batch
+from keyhole.data import cast
+from keyhole.data.lazy import pa, pc
+from keyhole.data.series import AnsweredSource, SeriesRows, StepSource, WindowSource, steps_of
+from keyhole.data.source import ArrowRows, Rows, Source
+from keyhole.data.windows import NONE, WindowSpec
+from keyhole.errors import DataError, SettingError
+from keyhole.modalities.base import Field, Modality
+from keyhole.modalities.expected import Expected, Prediction
+from keyhole.modalities.profile import SourceProfile
+from keyhole.modalities.schema import Schema
+from keyhole.modalities.series import faults, features
+from keyhole.modalities.series.propose import PATCHES, propose
+from keyhole.modalities.tabular.table import Tabular
+
+SAMPLE_BYTES = 64 << 20
+MAX_JUDGED = 512  # windows that faults are planted in
+
+
+class SeriesModality(Modality):
+    """Windows of a series; `table` holds the channels, `spec` how rows become windows.
+
+    `reasons` and `gaps` are those of channels; the time column's reason is the proposal.
+    `overlap` is how many windows after a window of training share steps with it.
+    """
+
+    kind = "series"
+    noun = "a sensor series"
+    unsupported = {
+        "given": "windows of a series are drawn as a whole",
+        "cards": "a card names columns of a table, and these rows are windows of a series",
+        "judge": "drawn rows of a table are judged; windows of a series are not yet",
+        "anomaly_map": "an anomaly map is of images; answer() names the channels of a series",
+        "png": "windows of a series need a .csv, .parquet or .jsonl file",
+        "single_values": "a value is judged within its window",
+    }
+
+    def __init__(
+        self, *, table: Any, spec: dict[str, Any], reasons: dict[str, str], overlap: int
+    ) -> None:
+        self.table: Tabular = build("modality", table) if isinstance(table, dict) else table
+        self.spec = WindowSpec.from_json(spec)
+        self.reasons, self.overlap = reasons, overlap
+        self.gaps = self.table.gaps
+        own = [Field(self.spec.time, "datetime")]
+        own += [Field(self.spec.group, "ignored")] if self.spec.group else []
+        self.columns = [*own, *self.table.columns]
+
+    def check(self) -> None:
+        """Raises: SettingError for windows that there cannot be."""
+        spec = self.spec
+        if not 1 <= spec.stride <= spec.window <= 4_096 or not spec.every > 0 or spec.max_gap < 1:
+            raise SettingError(f"spec={spec!r:.80}: no valid windows")
+
+    @classmethod
+    def takes(cls, source: Source) -> bool:
+        """False: a table of readings is a series where the schema says so."""
+        return False
+
+    @classmethod
+    def asked_by(cls, schema: Schema | None) -> bool:
+        """True for a schema with a time column."""
+        return schema is not None and schema.time is not None
+
+    @classmethod
+    def for_fit(cls, source: Source, schema: Schema | None) -> Source:
+        """The windows to learn from. Raises: DataError, SettingError."""
+        return WindowSource(source, propose(source, schema or Schema()))
+
+    def match(self, source: Source, schema: Schema | None) -> Source:
+        """The rows with the windows that answer them. Raises: DataError for an absent channel."""
+        return AnsweredSource(source, self.spec)
+
+    @classmethod
+    def learn(
+        cls, source: Source, schema: Schema, *,
+        alike: bool = False, binned: bool = False, group: str | None = None,
+    ) -> tuple[Self, SourceProfile]:  # fmt: skip
+        """The channels of a source of windows, and a sample of windows.
+
+        Raises: DataError if there is no channel to learn from.
+        """
+        profile = SourceProfile(source, source.names, profiled=False, most_bytes=SAMPLE_BYTES)
+        spec = WindowSpec.of(profile.sample.schema)
+        if profile.rows == 0 or spec is None:
+            raise DataError(f"{source.name} holds no window of a series: 0 sample(s)")
+        told = schema.kinds if isinstance(schema.kinds, dict) else {}
+        kinds = {name: kind for name, kind in told.items() if name in spec.channels}
+        steps = StepSource(source, spec)
+        table, _ = Tabular.learn(steps, Schema(kinds=kinds), binned=binned)
+        channels = [column.name for column in table.encoded_columns]
+        stride = max(1, round(spec.window / PATCHES))
+        own = replace(spec, stride=stride, channels=tuple(channels))
+        reasons = {spec.time: spec.reason, **table.reasons}
+        if spec.group is not None:
+            reasons[spec.group] = "names the machine"
+        overlap = -(-spec.window // spec.stride) - 1
+        table = table.without_rules()
+        return cls(table=table, spec=asdict(own), reasons=reasons, overlap=overlap), profile
+
+    def recipe(self) -> dict[str, Any]:
+        """What was learned, as JSON."""
+        spec = {**asdict(self.spec), "channels": list(self.spec.channels)}
+        return super().recipe() | {"table": self.table.recipe(), "spec": spec}
+
+    @property
+    def patch(self) -> int:
+        """The steps of a patch."""
+        return max(1, round(self.spec.window / PATCHES))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The features of each step behind each other; patches of a channel are the columns."""
+        slots: list[Any] = []
+        numbers = self.table.layout.numbers
+        for own in (self.table.layout.slots[:numbers], self.table.layout.slots[numbers:]):
+            for step in range(self.spec.window):
+                name = self._patch_name(step)
+                part = f"step {step}"
+                slots += [
+                    replace(s, column=f"{s.column} {name}", part=f"{s.part} {part}".strip())
+                    for s in own
+                ]
+        return Layout(tuple(slots), patch=self.patch, steps=self.spec.window)
+
+    def _patch_name(self, step: int) -> str:
+        first = step // self.patch * self.patch
+        return f"[{first}:{min(first + self.patch, self.spec.window)}]"
+
+    @cached_property
+    def encoded_columns(self) -> list[Field]:
+        """The patches of the channels."""
+        kind_of = {column.name: column.kind for column in self.table.encoded_columns}
+        return [Field(name, kind_of[self.title(name)]) for name in self.layout.columns]
+
+    def title(self, column: str) -> str:
+        """The channel of a patch."""
+        return column.rpartition(" [")[0]
+
+    @property
+    def id_column(self) -> str:
+        """The time stamps name the rows."""
+        return self.spec.time
+
+    def needs(self) -> list[str]:
+        """The columns of the rows that windows are made of."""
+        return self.spec.names
+
+    def trains_on(self) -> list[str]:
+        """The columns of windows."""
+        own = [self.spec.time, self.spec.group]
+        return [name for name in own if name] + list(self.spec.channels)
+
+    def samples_of(self, rows: Rows) -> Int64[np.ndarray, " row"] | None:
+        """The window of each row."""
+        return rows.window if isinstance(rows, SeriesRows) else None
+
+    def encode(self, rows: Rows, start: int = 0) -> Batch:
+        """The encoded windows of the rows, or of a table of windows. Raises: DataError."""
+        layout, count = self.table.layout, len(rows)
+        if isinstance(rows, SeriesRows):
+            count = 0 if rows.windows is None else rows.windows.num_rows
+        if not count:
+            numbers, codes = (torch.zeros(0, n) for n in (self.layout.numbers, self.layout.codes))
+            return Batch(numbers, codes.long(), torch.zeros(0, len(self.layout)).bool())
+        windows = ArrowRows(rows.windows) if isinstance(rows, SeriesRows) else rows  # pyright: ignore
+        encoded = self.table.encode(self._readable(steps_of(windows, self.spec.channels)))
+        numbers, codes = (part.reshape(count, -1) for part in (encoded.numbers, encoded.codes))
+        observed = encoded.observed.tensor_split([layout.numbers], 1)
+        return Batch(numbers, codes, torch.cat([part.reshape(count, -1) for part in observed], 1))
+
+    def _readable(self, steps: ArrowRows) -> ArrowRows:
+        """The steps; texts and infinite values among numbers ("Bad", "No Data") as gaps."""
+        table = steps.table
+        for place, name in enumerate(table.column_names):
+            column = self.table.by_name[name]
+            values = cast.plain(table.column(name))
+            if column.kind not in {"number", "count"}:
+                continue
+            if cast.is_text(values.type):
+                form = getattr(column, "written_as", None)
+                decimal = (form and form.decimal) or steps.decimal
+                values = cast.numbers_or_gaps(values, decimal, form and form.unit)
+            elif pa.types.is_floating(values.type):
+                values = pc.if_else(pc.is_finite(values), values, None)
+            table = table.set_column(place, name, values)
+        return ArrowRows(table)
+
+    def _steps(self, batch: Batch) -> Batch:
+        """Encoded windows as encoded steps behind each other."""
+        count, layout = len(batch) * self.spec.window, self.table.layout
+        numbers, codes = batch.numbers.reshape(count, -1), batch.codes.reshape(count, -1)
+        observed = batch.observed.tensor_split([self.layout.numbers], 1)
+        observed = torch.cat([part.reshape(count, -1) for part in observed], 1)
+        if not layout.codes:
+            codes = codes.reshape(count, 0)
+        return Batch(numbers.reshape(count, layout.numbers), codes, observed)
+
+    def _windows(self, steps: pa.Table) -> pa.Table:
+        """Steps behind each other as windows, a list a channel."""
+        columns = {}
+        for name in steps.column_names:
+            values = cast.plain(steps.column(name))
+            columns[name] = pa.FixedSizeListArray.from_arrays(values, self.spec.window)
+        return pa.table(columns)
+
+    def decode(self, batch: Batch) -> pa.Table:
+        """Windows in the original units, a list a channel."""
+        return self._windows(self.table.decode(self._steps(batch)))
+
+    def guess(self, batch: Batch) -> pa.Table:
+        """Expected windows, as values that fill gaps best."""
+        return self._windows(self.table.guess(self._steps(batch)))
+
+    def drawn(self, batch: Batch) -> pa.Table:
+        """Drawn windows of legal values."""
+        return self._windows(self.table.drawn(self._steps(batch)))
+
+    def decode_observed(self, batch: Batch) -> pa.Table:
+        """Encoded windows as observed."""
+        return self._windows(self.table.decode_observed(self._steps(batch)))
+
+    def in_rows(self, decoded: pa.Table, rows: Rows) -> pa.Table:
+        """Decoded windows as the rows that they answer: the time, the machine, the channels."""
+        if not isinstance(rows, SeriesRows):
+            return decoded
+        place = rows.window * self.spec.window + rows.step
+        place = pa.array(place, mask=rows.window == NONE)
+        own = [name for name in (self.spec.time, self.spec.group) if name]
+        columns = {name: rows.column(name) for name in own}
+        for name in decoded.column_names:
+            columns[name] = cast.plain(decoded.column(name)).flatten().take(place)
+        return pa.table(columns)
+
+    def unseen_levels(self, batch: Batch) -> dict[str, int]:
+        """In how many steps each channel of levels holds one that training never met."""
+        return self.table.unseen_levels(self._steps(batch))
+
+    def texts(self, rows: Rows, column: str) -> list[str]:
+        """The last value of a patch."""
+        name, (_, last) = self.title(column), self._span(column)
+        lists = cast.plain(rows.arrow().column(name))
+        values = ArrowRows(pa.table({name: pc.list_element(lists, last)}))
+        return self.table.texts(self._readable(values), name)
+
+    def _span(self, column: str) -> tuple[int, int]:
+        """The first and the last step of a patch."""
+        first, last = re.fullmatch(r"\[(\d+):(\d+)\]", column.rpartition(" ")[2]).groups()  # pyright: ignore
+        return int(first), int(last) - 1
+
+    def expected(self, column: str, features: np.ndarray, predicted: Prediction) -> Expected:
+        """What was expected instead of the last value of a patch."""
+        name = self.title(column)
+        last = slice(-len(self.table.layout.features(name)), None)
+        if not self.layout.slots[self.layout.features(column)[0]].coded:
+            predicted = Prediction(
+                predicted.middle[:, last], predicted.low[:, last], predicted.high[:, last],
+                predicted.levels,
+            )  # fmt: skip
+        return self.table.expected(name, features[:, last], predicted)
+
+    def mask_groups(self, most: int = PATCHES) -> list[np.ndarray]:
+        """Patches, so that none is masked with the next one of its channel."""
+        count = min(most, PATCHES, len(self.layout.columns))
+        channels = {name: i for i, name in enumerate(self.spec.channels)}
+        titles = np.array([channels[self.title(name)] for name in self.layout.columns])
+        patches = np.array([self._span(name)[0] // self.patch for name in self.layout.columns])
+        group_of = ((3 * titles + patches) % count)[self.layout.column_of_feature]
+        return [np.flatnonzero(group_of == group) for group in range(count)]
+
+    def _series(self, batch: Batch) -> Float[Tensor, "window step channel"]:
+        """The number features of windows, in units of their spread, gaps filled."""
+        numbers = self.table.layout.slots[: self.table.layout.numbers]
+        center = torch.tensor([slot.center for slot in numbers])
+        scale = torch.tensor([slot.scale for slot in numbers])
+        x = (batch.numbers.unflatten(1, (self.spec.window, -1)) - center) / scale
+        observed = batch.observed[:, : self.layout.numbers].unflatten(1, (self.spec.window, -1))
+        return features.filled(x.clamp(-core_layout.FARTHEST, core_layout.FARTHEST), observed)
+
+    def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
+        """The mean of each patch of each channel; of levels, the share of steps that hold each."""
+        numbers, size = self.table.layout.numbers, self.spec.window
+        parts = [features.levels(self._series(batch), self.patch)] if numbers else []
+        for i, slot in enumerate(self.table.layout.slots[numbers:]):
+            codes = batch.codes.unflatten(1, (size, -1))[..., i].clamp(max=slot.levels)
+            held = torch.nn.functional.one_hot(codes, slot.levels + 1)[..., 1:]
+            parts.append(held.float().mean(1))
+        return torch.cat(parts, 1)
+
+    def views(self, batch: Batch) -> Mapping[str, Float[Tensor, "row axis"]]:
+        """Levels, shape, spectrum and relations of the channels."""
+        views = {"levels": self.coordinates(batch)}
+        if self.layout.numbers:
+            x = self._series(batch).nan_to_num(0.0)
+            views |= {"shape": features.shape(x), "spectrum": features.spectrum(x)}
+            if x.shape[2] > 1:
+                views["relations"] = features.relations(x)
+        return views
+
+    @property
+    def view_names(self) -> list[str]:
+        """The names of `views`."""
+        numbers = ["shape", "spectrum"] if self.layout.numbers else []
+        pairs = ["relations"] if self.table.layout.numbers > 1 else []
+        return ["levels", *numbers, *pairs]
+
+    def planted(self, batch: Batch, seed: int) -> Mapping[str, Batch]:
+        """The windows with each kind of fault planted in one channel of numbers."""
+        if not self.layout.numbers:
+            return {}
+        batch = batch.take(slice(0, MAX_JUDGED))
+        x = batch.numbers.unflatten(1, (self.spec.window, -1)).double().numpy()
+        spread = x.std((0, 1)).clip(1e-3)
+        rng = np.random.default_rng(seed)
+        return {
+            name: replace(
+                batch,
+                numbers=torch.from_numpy(faults.planted(x, spread, name, rng)).float().flatten(1)
+                * batch.observed[:, : self.layout.numbers],
+            )
+            for name in faults.FAULTS
+        }
