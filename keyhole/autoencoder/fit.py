@@ -154,9 +154,13 @@ class Model:
         return every_row if self.split is None else self.split.trains(rows, start)[0]
 
     def row_nats(self, block: Block) -> torch.Tensor:
-        """Each row's nats, gaps counted as typical columns."""
+        """Each row's nats, gaps counted as typical columns; NaN for a row that has no sample."""
         typical = torch.from_numpy(self.typical_nats.astype(np.float32))
-        return row_nats(block.nats, block.observed, typical)
+        nats = row_nats(block.nats, block.observed, typical)
+        samples = self.modality.samples_of(block.rows)
+        if samples is None:
+            return nats
+        return torch.cat([nats, nats.new_full((1,), torch.nan)])[torch.from_numpy(samples)]
 
     @property
     def device(self) -> torch.device:

@@ -46,7 +46,7 @@ def prior_of(options: dict[str, Any]) -> Any:
 def parts_of(options: dict[str, Any]) -> dict[str, Any]:
     """The Autoencoder's arguments from the options."""
     from keyhole.core.parts import parse
-    from keyhole.modalities import ImageSchema, Schema
+    from keyhole.modalities import ImageSchema, Schema, SeriesSchema
     from keyhole.training import TrainingConfig
 
     parts = {name: parse(name, options[name]) for name in PART_OPTIONS if options[name]}
@@ -60,10 +60,18 @@ def parts_of(options: dict[str, Any]) -> dict[str, Any]:
         training.learning_rate = options["learning_rate"]
     if options.get("size"):
         return {**parts, "training": training, "schema": ImageSchema(_size(options["size"]))}
+    columns: dict[str, Any] = {
+        "kinds": _kinds(options["kind"]) or None,
+        "only": [text for text in options["columns"] if text.strip(", ")] or None,
+        "exclude": [text for text in options["exclude"] if text.strip(", ")] or None,
+    }
+    if options["time"]:
+        series = {name: options[name] for name in ("time", "group", "every", "window")}
+        return {**parts, "training": training, "schema": SeriesSchema(**series, **columns)}
+    if options["every"] or options["window"]:
+        raise click.UsageError("--every and --window are of series: name the time by --time")
     schema = Schema(
-        kinds=_kinds(options["kind"]) or None,
-        only=[text for text in options["columns"] if text.strip(", ")] or None,
-        exclude=[text for text in options["exclude"] if text.strip(", ")] or None,
+        **columns,
         id=options["id_column"],
         weight=options["weight"],
         validation=options["validation"],
@@ -106,6 +114,12 @@ def _size(text: str) -> list[int]:
               help="number, count, category, boolean, datetime or ignored, "
               "if the guess is wrong; number:, for a decimal comma, datetime:%d/%m/%Y for a "
               "date format.")  # fmt: skip
+@click.option("--time", **TABLES_ONLY, metavar="COLUMN",
+              help="Column of time stamps: the rows are readings of sensors.")  # fmt: skip
+@click.option("--every", type=float, **TABLES_ONLY, metavar="SECONDS",
+              help="From a step of a series to the next.  [default: by the data]")  # fmt: skip
+@click.option("--window", type=int, **TABLES_ONLY, metavar="STEPS",
+              help="Steps of a window of a series.  [default: by the data]")  # fmt: skip
 @click.option("--weight", **TABLES_ONLY, help="Column with row weights.")
 @click.option("--validation", default="random", show_default=True,
               help="Held-out rows: random, group:COLUMN or time:COLUMN.")  # fmt: skip
@@ -120,7 +134,8 @@ def _size(text: str) -> list[int]:
 @click.option("--contamination", metavar="SHARE", default="auto", show_default=True,
               help="Share of anomalies in training: auto, none, or below 0.5.")  # fmt: skip
 @click.option("--group", **TABLES_ONLY, metavar="COLUMN",
-              help="Column of groups (machines), each with a scale of its own.")  # fmt: skip
+              help="Column of groups (machines), each with a scale of its own; of a series, "
+              "each a series of its own.")  # fmt: skip
 @click.option("--size", metavar="HEIGHTxWIDTH",
               help="Images: resize all to this size, in pixels.")  # fmt: skip
 @click.option("--steps", type=int, help="Training steps.  [default: by the data]")
@@ -246,7 +261,7 @@ def _estimator(data: str, options: dict[str, Any]) -> Any:
         Autoencoder(**parts, random_state=seed),
         false_alarm_rate=options["false_alarm_rate"],
         contamination=contamination,
-        group=options["group"],
+        group=None if options["time"] else options["group"],
     )
 
 

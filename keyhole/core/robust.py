@@ -68,20 +68,23 @@ def centered(x: Float[Tensor, "row axis"], share: float = CORE) -> Robust:
     from sklearn.covariance import ledoit_wolf_shrinkage
 
     x = x.double()
-    core = trimmed((x - x.nanmean(0)) / _spread(x), share).core
-    scale = 1 / _spread(x[core])
-    scaled = (x[core] - x[core].nanmean(0)).nan_to_num(nan=0.0) * scale
+    center, spread = spread_of(x)
+    x = torch.where(x.isnan(), center, x)
+    core = trimmed((x - center) / spread, share).core
+    scale = 1 / spread_of(x[core])[1]
+    scaled = (x[core] - x[core].mean(0)) * scale
     shrinkage = min(float(ledoit_wolf_shrinkage(scaled.numpy())), 0.999)
     robust = _fit(x * scale, core, shrinkage / (1 - shrinkage))
-    spread = robust.spread
-    own = scale[:, None] * spread if spread.dim() == 2 else scale * spread
+    whitening = robust.spread
+    own = scale[:, None] * whitening if whitening.dim() == 2 else scale * whitening
     return Robust(robust.center / scale, own, core)
 
 
-def _spread(x: Tensor) -> Tensor:
-    """The standard deviation of each axis, at least a little."""
-    center = x.nanmean(0)
-    return (x - center).nan_to_num(nan=0.0).square().mean(0).sqrt().clamp(min=MIN_VARIANCE**0.5)
+def spread_of(x: Float[Tensor, "row axis"]) -> tuple[Tensor, Tensor]:
+    """The mean and the standard deviation of each axis, the latter at least a little."""
+    center = x.double().nanmean(0).nan_to_num(nan=0.0)
+    offset = (x.double() - center).nan_to_num(nan=0.0)
+    return center, offset.square().mean(0).sqrt().clamp(min=MIN_VARIANCE**0.5)
 
 
 def _fit(x: Tensor, core: Tensor, ball: float) -> Robust:

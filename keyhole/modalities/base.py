@@ -192,6 +192,10 @@ class Modality(Described):
         """The columns of a source that training reads."""
         return self.needs()
 
+    titles: Sequence[str] = ()  # that several columns with features share, such as channels
+    newest: Mapping[str, str] = {}  # of each title the column that tells how it stands now
+    view_titles: Mapping[str, Sequence[Sequence[int]]] = {}  # of each axis of a view its titles
+
     def title(self, column: str) -> str:
         """The name of a column with features, as a person knows it."""
         return column
@@ -199,6 +203,11 @@ class Modality(Described):
     def samples_of(self, rows: Rows) -> Int64[np.ndarray, " row"] | None:
         """For each row the line of the batch that answers it, -1 for none; None: its own."""
         return None
+
+    def labels(self, rows: Rows) -> dict[str, pa.Array]:
+        """Columns that name the lines of the batch that these rows make."""
+        name = self.id_column
+        return {} if name is None or name not in rows.names else {name: rows.column(name)}
 
     def in_rows(self, decoded: pa.Table, rows: Rows) -> pa.Table:
         """Decoded lines of a batch as the rows that they answer."""
@@ -337,8 +346,13 @@ class Modality(Described):
         """The names of `views`."""
         return []
 
+    @property
+    def mean_views(self) -> list[str]:
+        """The views that count always; others raise a score where they are rare."""
+        return []
+
     def planted(self, batch: Batch, seed: int) -> Mapping[str, Batch]:
-        """The rows with faults of several kinds, by which the questions that count are chosen."""
+        """The rows with faults of several kinds, by which the views that raise are chosen."""
         return {}
 
     def scale_deviance(self, deviance: Deviance, batch: Batch) -> Deviance:

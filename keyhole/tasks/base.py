@@ -157,9 +157,7 @@ class Embed(Task):
         model = self.autoencoder
         codes = model.model_.code(rows, start)
         columns = dict(zip(model.get_feature_names_out(), codes.T, strict=True))
-        name = model.model_.modality.id_column
-        ids = {} if name is None or name not in rows.names else {name: rows.column(name)}
-        return pa.table(ids | columns)
+        return pa.table({**model.model_.modality.labels(rows), **columns})
 
 
 class Score(Task):
@@ -188,7 +186,8 @@ class Reconstruct(Task):
     def table(self, rows: Rows, start: int) -> pa.Table:
         """The expected rows of a block."""
         model = self.autoencoder.model_
-        return model.modality.written(model.modality.decode(model.expect(rows, start)[1]))
+        table = model.modality.in_rows(model.modality.decode(model.expect(rows, start)[1]), rows)
+        return model.modality.written(table)
 
     def back(self, table: pa.Table, X: Any) -> Any:
         """The expected rows in the dtypes, labels and index of the frame that was given."""

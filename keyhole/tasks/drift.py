@@ -32,14 +32,17 @@ class Drift:
 
     def add(self, batch: Batch, p_value: np.ndarray, unknown_groups: Iterable[str] = ()) -> None:
         """Count a block in, and its unknown groups; blocks may come from several threads."""
-        missing = (~batch.observed).sum(0).tolist()
-        names = [column.name for column in self.table.encoded_columns]
+        missing = (~batch.observed).float().mean(0).numpy() if len(batch) else np.zeros(0)
+        shares: dict[str, list[float]] = {}  # of gaps; a channel has several columns
+        for column in self.table.encoded_columns if len(batch) else ():
+            share = float(missing[self.table.layout.features(column.name)[0]])
+            shares.setdefault(self.table.title(column.name), []).append(share)
         bins = np.clip((p_value[~np.isnan(p_value)] * BINS).astype(np.int64), 0, BINS - 1)
         counts = {
             "rows": len(p_value),
             "unknown_groups": unknown_groups,
             "counts": np.bincount(bins, minlength=BINS),
-            "gaps": {name: missing[self.table.layout.features(name)[0]] for name in names},
+            "gaps": {name: round(np.mean(s) * len(p_value)) for name, s in shares.items()},
             "unseen": self.table.unseen_levels(batch),
         }
         with self.lock:

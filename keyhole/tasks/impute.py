@@ -106,7 +106,7 @@ class Impute(Task):
             return batch, self._drawn(rows, batch, start, draw)
         batch, expected = self.autoencoder.model_.expect(rows, start)
         table = self.autoencoder.model_.modality
-        guessed, lawful = table.guess(expected), table.lawful
+        guessed, lawful = table.in_rows(table.guess(expected), rows), table.lawful
         if lawful is not None and self.rules and not bool(batch.observed.all()):
             free = self._free(batch, lawful)
             guessed = lawful.mended(lawful.overlaid(guessed, lawful.read(rows), free), free)
@@ -122,7 +122,8 @@ class Impute(Task):
         noise = torch.Generator().manual_seed(hash_of(self.seed, draw * (1 << 40) + start))
         lawful = model.modality.lawful if self.rules else None
         if lawful is None:
-            return model.modality.drawn(draw_gaps(model, batch, draw, noise))
+            drawn = model.modality.drawn(draw_gaps(model, batch, draw, noise))
+            return model.modality.in_rows(drawn, rows)
         free, fixed = self._free(batch, lawful), lawful.read(rows)
 
         def drawn_at(index: np.ndarray) -> Any:

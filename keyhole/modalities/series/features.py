@@ -7,7 +7,7 @@ channels. Source: the window statistics and spectral descriptors that lead the T
 from __future__ import annotations
 
 import math
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import torch
@@ -51,19 +51,33 @@ def spectrum(x: Series) -> Float[Tensor, "window axis"]:
     entropy = -(share * share.log()).sum(1) / max(math.log(count), 1.0)
     flatness = power.log().mean(1) - power.mean(1).log()
     centroid = (share * torch.arange(1, count + 1, dtype=x.dtype)[:, None]).sum(1) / count
-    edges = np.unique(np.round(np.geomspace(1, count + 1, BANDS + 1)).astype(int)) - 1
-    pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-    bands = [power[:, first:last].mean(1).log() for first, last in pairs]
-    return torch.cat([total.log(), entropy, flatness, centroid, *bands], 1)
+    edges = _edges(size)
+    by_band = [power[:, first:last].mean(1).log() for first, last in pairwise(edges)]
+    return torch.cat([total.log(), entropy, flatness, centroid, *by_band], 1)
+
+
+def bands(window: int) -> int:
+    """The number of bands of a window's spectrum."""
+    return len(_edges(window)) - 1
+
+
+def _edges(window: int) -> list[int]:
+    count = window // 2
+    edges = np.round(np.geomspace(1, count + 1, BANDS + 1)).astype(int)
+    return (np.unique(edges) - 1).tolist()
+
+
+def pairs(channels: int) -> list[tuple[int, int]]:
+    """The pairs of channels that are compared: all, or `MAX_PAIRS` from all over."""
+    every = list(combinations(range(channels), 2))
+    if len(every) <= MAX_PAIRS:
+        return every
+    return [every[i] for i in np.linspace(0, len(every) - 1, MAX_PAIRS).astype(int)]
 
 
 def relations(x: Series) -> Float[Tensor, "window pair"]:
-    """The correlations of pairs of channels within the window; a pair of pairs that are many."""
-    pairs = list(combinations(range(x.shape[2]), 2))
-    if len(pairs) > MAX_PAIRS:
-        chosen = np.linspace(0, len(pairs) - 1, MAX_PAIRS).astype(int)
-        pairs = [pairs[i] for i in chosen]
+    """The correlations of pairs of channels within the window."""
     offset = x - x.mean(1, keepdim=True)
     scaled = offset / (x.std(1, unbiased=False) + SMALL)[:, None]
-    first, second = (list(part) for part in zip(*pairs, strict=True)) if pairs else ([], [])
+    first, second = (list(part) for part in zip(*pairs(x.shape[2]), strict=True))
     return (scaled[:, :, first] * scaled[:, :, second]).mean(1)

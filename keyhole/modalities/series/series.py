@@ -18,7 +18,7 @@ from keyhole.core.layout import Layout
 from keyhole.core.parts import build
 from keyhole.core.records import Batch
 from keyhole.data import cast
-from keyhole.data.lazy import pa, pc
+from keyhole.data.lazy import pa, pc, pt
 from keyhole.data.series import AnsweredSource, SeriesRows, StepSource, WindowSource, steps_of
 from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.data.windows import NONE, WindowSpec
@@ -32,7 +32,6 @@ from keyhole.modalities.series.propose import PATCHES, propose
 from keyhole.modalities.tabular.table import Tabular
 
 SAMPLE_BYTES = 64 << 20
-MAX_JUDGED = 512  # windows that faults are planted in
 
 
 class SeriesModality(Modality):
@@ -105,7 +104,8 @@ class SeriesModality(Modality):
         told = schema.kinds if isinstance(schema.kinds, dict) else {}
         kinds = {name: kind for name, kind in told.items() if name in spec.channels}
         steps = StepSource(source, spec)
-        table, _ = Tabular.learn(steps, Schema(kinds=kinds), binned=binned)
+        table, steps_profile = Tabular.learn(steps, Schema(kinds=kinds))
+        table = table.over_time(steps_profile, kinds)
         channels = [column.name for column in table.encoded_columns]
         stride = max(1, round(spec.window / PATCHES))
         own = replace(spec, stride=stride, channels=tuple(channels))
@@ -113,7 +113,6 @@ class SeriesModality(Modality):
         if spec.group is not None:
             reasons[spec.group] = "names the machine"
         overlap = -(-spec.window // spec.stride) - 1
-        table = table.without_rules()
         return cls(table=table, spec=asdict(own), reasons=reasons, overlap=overlap), profile
 
     def recipe(self) -> dict[str, Any]:
@@ -150,6 +149,30 @@ class SeriesModality(Modality):
         """The patches of the channels."""
         kind_of = {column.name: column.kind for column in self.table.encoded_columns}
         return [Field(name, kind_of[self.title(name)]) for name in self.layout.columns]
+
+    @property
+    def titles(self) -> list[str]:
+        """The channels."""
+        return [column.name for column in self.table.encoded_columns]
+
+    @cached_property
+    def newest(self) -> dict[str, str]:
+        """The last patch of each channel."""
+        return {self.title(name): name for name in self.layout.columns}
+
+    @cached_property
+    def view_titles(self) -> dict[str, list[list[int]]]:
+        """The channels of each axis of the views."""
+        slots, count = self.table.layout.slots, self.table.layout.numbers
+        own = [[self.titles.index(slot.column)] for slot in slots[:count]]
+        patches = -(-self.spec.window // self.patch)
+        levels = [[self.titles.index(s.column)] for s in slots[count:] for _ in range(s.levels)]
+        waves = [own[i] for i in self.continuous]
+        pairs = [waves[i] + waves[j] for i, j in features.pairs(len(waves))]
+        return {
+            "levels": own * patches + levels, "shape": waves * 3,
+            "spectrum": waves * (4 + features.bands(self.spec.window)), "relations": pairs,
+        }  # fmt: skip
 
     def title(self, column: str) -> str:
         """The channel of a patch."""
@@ -238,17 +261,45 @@ class SeriesModality(Modality):
         """Encoded windows as observed."""
         return self._windows(self.table.decode_observed(self._steps(batch)))
 
+    def labels(self, rows: Rows) -> dict[str, pa.Array]:
+        """The time of the last step of each window, and its machine."""
+        table: Any = rows.windows if isinstance(rows, SeriesRows) else rows.arrow()
+        if table is None:
+            return {}
+        names = filter(None, (self.spec.time, self.spec.group))
+        return {name: cast.plain(table.column(name)) for name in names}
+
     def in_rows(self, decoded: pa.Table, rows: Rows) -> pa.Table:
-        """Decoded windows as the rows that they answer: the time, the machine, the channels."""
+        """The channels of decoded windows in the rows that they answer; null for no window.
+
+        In a long format each row has the value of its own channel alone.
+        """
         if not isinstance(rows, SeriesRows):
             return decoded
-        place = rows.window * self.spec.window + rows.step
-        place = pa.array(place, mask=rows.window == NONE)
-        own = [name for name in (self.spec.time, self.spec.group) if name]
-        columns = {name: rows.column(name) for name in own}
-        for name in decoded.column_names:
-            columns[name] = cast.plain(decoded.column(name)).flatten().take(place)
-        return pa.table(columns)
+        place = np.where(rows.window == NONE, NONE, rows.window * self.spec.window + rows.step)
+        place = pa.array(place, mask=place == NONE)
+        columns = {
+            name: cast.plain(decoded.column(name)).flatten().take(place)
+            for name in decoded.column_names
+        }
+        if self.spec.tag is None:
+            return pa.table(columns)
+        tags, value = cast.texts(rows.column(self.spec.tag)), pa.nulls(len(rows), pa.float64())
+        for name, values in columns.items():
+            own = pc.fill_null(pc.equal(tags, name), False)
+            value = pc.if_else(own, cast.numbers_or_gaps(values), value)
+        return pa.table({str(self.spec.value): value})
+
+    def written(self, table: pa.Table) -> pa.Table:
+        """Windows as steps behind each other, with the number of the window and of the step."""
+        lists = [
+            n for n in table.column_names if pt.is_fixed_size_list(table.schema.field(n).type)
+        ]
+        if not lists:
+            return self.table.written(table)
+        steps = {name: cast.plain(table.column(name)).flatten() for name in lists}
+        window, step = np.divmod(np.arange(len(table) * self.spec.window), self.spec.window)
+        return pa.table({"window": window + 1, "step": step, **steps})
 
     def unseen_levels(self, batch: Batch) -> dict[str, int]:
         """In how many steps each channel of levels holds one that training never met."""
@@ -286,6 +337,12 @@ class SeriesModality(Modality):
         group_of = ((3 * titles + patches) % count)[self.layout.column_of_feature]
         return [np.flatnonzero(group_of == group) for group in range(count)]
 
+    @cached_property
+    def continuous(self) -> list[int]:
+        """The number features of a step whose shape over time is compared; flags have none."""
+        slots = self.table.layout.slots[: self.table.layout.numbers]
+        return [i for i, slot in enumerate(slots) if slot.head != "bernoulli"]
+
     def _series(self, batch: Batch) -> Float[Tensor, "window step channel"]:
         """The number features of windows, in units of their spread, gaps filled."""
         numbers = self.table.layout.slots[: self.table.layout.numbers]
@@ -308,33 +365,36 @@ class SeriesModality(Modality):
     def views(self, batch: Batch) -> Mapping[str, Float[Tensor, "row axis"]]:
         """Levels, shape, spectrum and relations of the channels."""
         views = {"levels": self.coordinates(batch)}
-        if self.layout.numbers:
-            x = self._series(batch).nan_to_num(0.0)
+        if self.continuous:
+            x = self._series(batch).nan_to_num(0.0)[..., self.continuous]
             views |= {"shape": features.shape(x), "spectrum": features.spectrum(x)}
-            if x.shape[2] > 1:
+            if len(self.continuous) > 1:
                 views["relations"] = features.relations(x)
         return views
 
     @property
     def view_names(self) -> list[str]:
         """The names of `views`."""
-        numbers = ["shape", "spectrum"] if self.layout.numbers else []
-        pairs = ["relations"] if self.table.layout.numbers > 1 else []
+        numbers = ["shape", "spectrum"] if self.continuous else []
+        pairs = ["relations"] if len(self.continuous) > 1 else []
         return ["levels", *numbers, *pairs]
+
+    @property
+    def mean_views(self) -> list[str]:
+        """The levels: what shows in noise, rhythm or relations alone raises a score."""
+        return ["levels"]
 
     def planted(self, batch: Batch, seed: int) -> Mapping[str, Batch]:
         """The windows with each kind of fault planted in one channel of numbers."""
-        if not self.layout.numbers:
+        if not self.continuous:
             return {}
-        batch = batch.take(slice(0, MAX_JUDGED))
-        x = batch.numbers.unflatten(1, (self.spec.window, -1)).double().numpy()
-        spread = x.std((0, 1)).clip(1e-3)
-        rng = np.random.default_rng(seed)
-        return {
-            name: replace(
-                batch,
-                numbers=torch.from_numpy(faults.planted(x, spread, name, rng)).float().flatten(1)
-                * batch.observed[:, : self.layout.numbers],
-            )
-            for name in faults.FAULTS
-        }
+        windows = batch.numbers.unflatten(1, (self.spec.window, -1))
+        x = windows[..., self.continuous].double().numpy()
+        spread, rng = x.std((0, 1)).clip(1e-3), np.random.default_rng(seed)
+        rows, observed = {}, batch.observed[:, : self.layout.numbers]
+        for name in faults.FAULTS:
+            faulty = windows.clone()
+            changed = faults.planted(x, spread, name, rng)
+            faulty[..., self.continuous] = torch.from_numpy(changed).float()
+            rows[name] = replace(batch, numbers=faulty.flatten(1) * observed)
+        return rows

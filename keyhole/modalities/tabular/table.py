@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, Self
@@ -127,6 +127,19 @@ class Tabular(Modality):
             for c in self.columns
         ]
         return self._with({"columns": columns})
+
+    def over_time(self, profile: SourceProfile, told: Collection[str]) -> Self:
+        """The table as steps of a series: numbers without point masses, and no rules.
+
+        Columns whose kind was `told` stay as they are.
+        """
+        columns = [
+            Number.over_time(profile.profiles[c.name])
+            if isinstance(c, Number | Count) and c.name not in told
+            else c
+            for c in self.columns
+        ]
+        return self._with({"columns": columns, "rules": None})
 
     def _with(self, changed: dict[str, Any]) -> Self:
         return type(self)(**{**self.get_params(), **changed})

@@ -19,7 +19,7 @@ from keyhole.autoencoder.input_validation import blocks_of, id_column_of, withou
 from keyhole.core.progress import EvaluateCallback, heard_if_verbose
 from keyhole.data import Rows, Source
 from keyhole.errors import KeyholeWarning, SettingError
-from keyhole.modalities import Modality
+from keyhole.modalities import Modality, Schema
 from keyhole.modalities.prepared import FitOptions
 from keyhole.store import Bundle, read_bundle, record, wrap_errors
 from keyhole.tasks.base import an_autoencoder, seeded
@@ -40,7 +40,8 @@ class AnomalyDetector(OutlierMixin, Estimator):
     can be changed without refitting: `set_params(false_alarm_rate=.05)`. `contamination` is the
     assumed share of bad training rows ("auto": unknown, "none", or a number below .5). It
     decides how far training rows are trusted, never the threshold. `group` names a column, such
-    as a machine's id: each of its values is judged by its own measure. `verbose` shows progress.
+    as a machine's id: each of its values is judged by its own measure. `schema` is what you say of
+    the columns, in place of the Autoencoder's own. `verbose` shows progress.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class AnomalyDetector(OutlierMixin, Estimator):
         false_alarm_rate: float = 0.01,
         contamination: str | float = "auto",
         group: str | None = None,
+        schema: Schema | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
         self.autoencoder = autoencoder
+        self.schema = schema
         self.false_alarm_rate = false_alarm_rate
         self.contamination = contamination
         self.group = group
@@ -78,6 +81,8 @@ class AnomalyDetector(OutlierMixin, Estimator):
         options = FitOptions(support_fraction_of(self.contamination), self.group)
         template = Autoencoder() if self.autoencoder is None else self.autoencoder
         model: Any = seeded(template, "AnomalyDetector", self.random_state, self.verbose)
+        if self.schema is not None:
+            model.set_params(schema=self.schema)
         self.autoencoder_ = fit_for(
             model, X, options,
             checkpoint=checkpoint, on_evaluate=on_evaluate, on_data_ready=on_data_ready,

@@ -62,7 +62,7 @@ def predict(
     `edge` are the nats of a value that lies at the end of its own column.
     """
     table = scorer.table
-    batch = judged.batch.take(torch.from_numpy(places))
+    batch = judged.batch.take(torch.from_numpy(judged.samples[places]))
     likelihood, nats = _predicted(scorer, batch, masked)
     prediction = scorer.intervals.predict(likelihood)
     features = (table.features(batch), prediction.middle, prediction.low, prediction.high)

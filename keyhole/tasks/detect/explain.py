@@ -20,6 +20,7 @@ from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.tasks.detect.answer import Reason
 from keyhole.tasks.detect.expect import Predicted, masked_nats, partners, predict, rows_of_pass
+from keyhole.tasks.detect.titles import explain_titles
 from keyhole.tasks.detect.views import masked_deviance
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def explain(
     """
     if not len(places):
         return {}
+    if scorer.table.titles:
+        return explain_titles(scorer, judged, places, most)
     ranked = _rank(scorer, judged, places, max(CANDIDATES, most))
     naming = Naming(scorer, judged, places, ranked, most)
     for rank in range(ranked.columns.shape[1]):

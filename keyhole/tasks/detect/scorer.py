@@ -20,7 +20,7 @@ from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.autoencoder.state import refuse
 from keyhole.core.progress import stage
 from keyhole.core.records import Batch
-from keyhole.core.robust import CORE
+from keyhole.core.robust import CORE, spread_of
 from keyhole.data import Rows, cast
 from keyhole.data.source import check_columns
 from keyhole.errors import BundleError, DataError, KeyholeWarning, SettingError
@@ -31,7 +31,7 @@ from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.expect import Intervals
 from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, RawScores
 
-LEARNED = ("typical", "units", "rare", "weights")  # of an AnomalyScore, beside its reference rows
+LEARNED = ("typical", "units", "rare")  # of an AnomalyScore, beside its reference rows
 MAX_ANOMALY_SCORE = 1e12  # multiples of the usual, in a saved model
 MAX_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
 
@@ -68,7 +68,7 @@ class DetectorState:
     typical: list[float]
     units: list[float]
     rare: list[float]
-    weights: list[float]
+    raising: dict[str, list[float]]
     anomaly_scores: list[float]
     factors: dict[str, float]
     usual: list[float] | None = None  # nats of each place of a map
@@ -116,6 +116,13 @@ class Scorer:
     def intervals(self) -> Intervals:
         """What is expected in a cell, made when a row is first explained."""
         return Intervals.calibrated(self.table, self.anomaly_score.network, self.reference)
+
+    @cached_property
+    def view_spreads(self) -> dict[str, tuple[Any, Any]]:
+        """Mean and standard deviation of the axes of each view that counts, of reference rows."""
+        views = self.table.views(self.reference.batch)
+        counts = {*self.table.mean_views, *self.anomaly_score.raising}
+        return {name: spread_of(x) for name, x in views.items() if name in counts}
 
     def score_block(self, rows: Rows, start: int = 0) -> ScoredBlock:
         """How far out some rows are; `start` is the place of the first, for messages."""
@@ -202,6 +209,10 @@ class Scorer:
             rows=self.rows,
             apart=self.apart,
             **{name: getattr(self.anomaly_score, name).tolist() for name in LEARNED},
+            raising={
+                name: calibration.anomaly_scores.tolist()
+                for name, calibration in self.anomaly_score.raising.items()
+            },
             anomaly_scores=self.calibration.anomaly_scores.tolist(),
             factors={} if self.groups is None else self.groups.factors,
             usual=None if self.usual is None else self.usual.tolist(),
@@ -217,7 +228,11 @@ class Scorer:
         network = model.model_.network
         uncalibrated = AnomalyScore.uncalibrated(modality, network, reference, fraction)
         learned = {name: np.array(getattr(state, name)) for name in LEARNED}
-        anomaly_score = replace(uncalibrated, **learned)
+        raising = {
+            name: Calibration(np.sort(np.array(answers, float)))
+            for name, answers in state.raising.items()
+        }
+        anomaly_score = replace(uncalibrated, **learned, raising=raising)
         groups = None if state.group is None else Groups(state.group, state.factors)
         calibration = Calibration(np.sort(np.array(state.anomaly_scores, float)))
         return cls(
@@ -258,14 +273,13 @@ def _check(state: DetectorState, modality: Modality) -> None:
     factors, scores = state.factors.values(), state.anomaly_scores
     questions = len(QUESTIONS) + len(modality.view_names)
     lists = state.typical, state.units, state.rare, scores, factors, place_nats
-    numbers = np.array([*chain(*lists)])
+    numbers = np.array([*chain(*lists, *state.raising.values())])
     wrong = {
         "false_alarm_rate: between 0 and 1": not 0 < state.false_alarm_rate < 1,
         "typical: one for each column": len(state.typical) != len(modality.layout.columns),
         "units: one for each question": len(state.units) != questions,
-        "weights: 1 or 0 for each question": len(state.weights) != questions
-        or not set(state.weights) <= {0.0, 1.0}
-        or not any(state.weights),
+        "raising: views of the modality": not set(state.raising) <= set(modality.view_names)
+        or not all(state.raising.values()),
         "rare: an anomaly score and a step": len(state.rare) != 2,
         "units and factors: above zero": min([*state.units, *factors]) <= 0,
         "usual: one above zero for each pixel": min(place_nats, default=1) <= 0

@@ -31,10 +31,12 @@ from keyhole.modalities import Maps, Modality
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
+from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
 
 NEIGHBOURS = 10  # core rows whose mean distance counts: one may itself be odd
 CHUNK_ROWS = 512  # rows whose distances are held at once
+VIEW_CORE = 0.9  # least share of rows that a view rests on: regimes of a series are no outliers
 SAME = 1e-3  # a row this near (an axis) is the row itself, and may not vouch for it
 
 
@@ -192,8 +194,8 @@ class AnomalyScore:
     typical: np.ndarray
     units: np.ndarray
     rare: np.ndarray
-    weights: np.ndarray  # of the questions in the mean: 1 or 0
     centers: dict[str, Robust] = field(default_factory=dict)  # of the modality's views
+    raising: dict[str, Calibration] = field(default_factory=dict)  # answers of views that raise
 
     @classmethod
     def calibrated(
@@ -207,7 +209,7 @@ class AnomalyScore:
         uncalibrated = replace(uncalibrated, typical=typical)
         answers = uncalibrated.answers(raw).mean(1).numpy()
         uncalibrated = replace(uncalibrated, units=np.array([_unit(answer) for answer in answers]))
-        uncalibrated = replace(uncalibrated, weights=uncalibrated._chosen(reference, core, raw))
+        uncalibrated = replace(uncalibrated, raising=uncalibrated._chosen(reference, core, raw))
         means = uncalibrated._mean(uncalibrated.answers(raw)).mean(0).numpy()
         common, step = exceeded(means[~np.isnan(means)])
         rare = np.array([common + step * np.log(COMMON / RAISED_SHARE), step])
@@ -222,19 +224,24 @@ class AnomalyScore:
         return self.score_block(self._raw_scores_of_judged(reference, core))[0]
 
     def _raw_scores_of_judged(
-        self, reference: ReferenceSet, core: float, batch: Batch | None = None
+        self,
+        reference: ReferenceSet,
+        core: float,
+        batch: Batch | None = None,
+        places: Int64[np.ndarray, " row"] | None = None,
     ) -> RawScores:
-        """Of the rows that calibrate, or of a `batch` of the first of them, changed."""
+        """Of the rows that calibrate, or of a `batch` of those at these `places`, changed."""
         judged = reference.take(reference.judged)
         batch = judged.batch if batch is None else batch
-        fold, own = judged.fold[: len(batch)], torch.from_numpy(reference.own[: len(batch)])
+        places = np.arange(len(judged)) if places is None else places
+        fold, own = judged.fold[places], torch.from_numpy(reference.own[places])
         if reference.folds == 1:
             return self.raw_scores(batch, own)
         if not self.modality.overlap:
             raw = self.raw_scores(batch, own)
         else:
             parts = []
-            for part in range(reference.folds):
+            for part in np.unique(fold):
                 others = reference.take(np.flatnonzero(reference.fold != part))
                 rows = torch.from_numpy(np.flatnonzero(fold == part))
                 parts.append(self.with_reference(others, core).raw_scores(batch.take(rows)))
@@ -252,12 +259,12 @@ class AnomalyScore:
         none = modality.supports("single_values") is not None
         outliers = Outliers.of(rows, layout, none=none)
         views = modality.views(_whole(network, rows))
-        centers = {name: centered(x, core) for name, x in views.items()}
+        trusted = max(core, VIEW_CORE)
+        centers = {name: centered(x, trusted) for name, x in views.items()}
         typical, units = np.zeros(len(layout.columns)), np.ones(len(QUESTIONS) + len(centers))
         return cls(
-            modality, network, points, outliers, typical, units, np.array([0.0, 0.0]),
-            np.ones(len(units)), centers,
-        )  # fmt: skip
+            modality, network, points, outliers, typical, units, np.array([0.0, 0.0]), centers
+        )
 
     def with_reference(self, reference: ReferenceSet, core: float) -> "AnomalyScore":
         """The same scale on other reference rows."""
@@ -302,7 +309,8 @@ class AnomalyScore:
         ]  # a length, as the distances are
         masked = torch.stack(depth).double()[None]
         distances = raw.distances.double()[:, None].expand(-1, masked.shape[1], -1)
-        return torch.cat([distances, masked]) / torch.from_numpy(self.units)[:, None, None]
+        near, views = distances[: len(QUESTIONS) - 1], distances[len(QUESTIONS) - 1 :]
+        return torch.cat([near, masked, views]) / torch.from_numpy(self.units)[:, None, None]
 
     def score_block(self, raw: RawScores) -> tuple[np.ndarray, np.ndarray]:
         """The anomaly score of each row, and its standard deviation between ensemble members.
@@ -310,32 +318,52 @@ class AnomalyScore:
         For rows that no net trained on, or that hardly any did. NaN for a row with no observed
         cell: nothing was asked of it.
         """
-        total = self._mean(self.answers(raw))  # (member, row)
+        answers = self.answers(raw)
+        total = self._mean(answers)  # (member, row)
         score_std = total.std(0) if len(total) > 1 else torch.full_like(total[0], torch.nan)
         anomaly_score = total.mean(0).numpy()
-        raised = np.where(np.isnan(anomaly_score), np.nan, self._raised(raw.rarity.numpy()))
+        raised = self._raised(raw.rarity.numpy())
+        for place, name in enumerate(self.modality.view_names, len(QUESTIONS)):
+            if name in self.raising:  # each may raise its part of the rows
+                p_value = self.raising[name].p_value(answers[place].mean(0).numpy())
+                raised = np.maximum(raised, self._raised(-np.log(p_value * len(self.raising))))
+        raised = np.where(np.isnan(anomaly_score), np.nan, raised)
         return np.maximum(anomaly_score, raised), score_std.numpy()
 
     def _mean(self, answers: Float[Tensor, "question member row"]) -> Tensor:
-        """The mean of the questions that count."""
-        if self.weights.all():
+        """The mean of the three questions and of the views that count always."""
+        counts = [name in self.modality.mean_views for name in self.modality.view_names]
+        if not counts:
             return answers.mean(0)
-        return answers[torch.from_numpy(self.weights) > 0].mean(0)
+        return answers[torch.tensor([True] * len(QUESTIONS) + counts)].mean(0)
 
-    def _chosen(self, reference: ReferenceSet, core: float, raw: RawScores) -> np.ndarray:
-        """The questions that tell planted faults from the rows they were planted in, as weights.
+    def _chosen(
+        self, reference: ReferenceSet, core: float, raw: RawScores
+    ) -> dict[str, Calibration]:
+        """The views that raise a score where they are rare, with their answers on good rows.
 
-        A question goes if the others tell faults better without it, on average over the kinds of
-        faults. Without planted faults all count.
+        A view raises if it tells some kind of planted fault from the rows it was planted in
+        better than the mean does.
         """
-        planted = self.modality.planted(reference.take(reference.judged).batch, seed=0)
-        if not planted:
-            return np.ones(len(self.units))
-        good, bad = self.answers(raw).mean(1).numpy(), []
+        others = [name for name in self.centers if name not in self.modality.mean_views]
+        judged = reference.judged
+        places = np.linspace(0, len(judged) - 1, min(len(judged), MAX_PLANTED)).astype(np.int64)
+        planted = self.modality.planted(reference.take(judged[places]).batch, seed=0)
+        if not planted or not others:
+            return {}
+        good, gains = self.answers(raw), dict.fromkeys(others, 0.0)
         for batch in planted.values():
-            faulty = self._raw_scores_of_judged(reference, core, batch)
-            bad.append(self.answers(faulty).mean(1).numpy())
-        return chosen_questions(good[:, : bad[0].shape[1]], bad)
+            bad = self.answers(self._raw_scores_of_judged(reference, core, batch, places))
+            mean = told_apart(self._mean(good)[:, places], self._mean(bad))
+            for name in others:
+                at = len(QUESTIONS) + self.modality.view_names.index(name)
+                gain = told_apart(good[at][:, places], bad[at]) - mean
+                gains[name] = max(gains[name], gain)
+        return {
+            name: Calibration.of(good[len(QUESTIONS) + i].mean(0).numpy())
+            for i, name in enumerate(self.modality.view_names)
+            if gains.get(name, 0.0) > MIN_BETTER
+        }
 
     def _raised(self, rarity: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
         """What rows so rare by the mean of the three have as a mean; 0 for a row not so rare."""
@@ -368,34 +396,17 @@ def _unit(answers: np.ndarray) -> float:
     return float(max(np.median(answers), MIN_UNIT * answers.mean(), MIN_UNIT))
 
 
-MIN_BETTER = 0.005  # of the area under the curve: less is no reason to drop a question
+MAX_PLANTED = 512  # rows that faults are planted in
+MIN_BETTER = 0.02  # of the area under the curve: less is no reason for a view to raise
 
 
-def chosen_questions(
-    good: Float[np.ndarray, "question row"], bad: list[Float[np.ndarray, "question row"]]
-) -> Float[np.ndarray, " question"]:
-    """Backward elimination by the mean area under the ROC curve over kinds of faults."""
+def told_apart(good: Float[Tensor, "member row"], bad: Float[Tensor, "member row"]) -> float:
+    """The area under the ROC curve of answers of good and of bad rows; 1: all are told apart."""
     from sklearn.metrics import roc_auc_score
 
-    truth = np.repeat([0, 1], [good.shape[1], bad[0].shape[1]])
-
-    def told_apart(weights: np.ndarray) -> float:
-        scores = (np.concatenate([good, fault], 1)[weights > 0].mean(0) for fault in bad)
-        return float(np.mean([roc_auc_score(truth, np.nan_to_num(score)) for score in scores]))
-
-    weights = np.ones(len(good))
-    best = told_apart(weights)
-    while weights.sum() > 1:
-        without = []
-        for question in np.flatnonzero(weights):
-            fewer = weights.copy()
-            fewer[question] = 0
-            without.append((told_apart(fewer), fewer))
-        value, fewer = max(without, key=lambda pair: pair[0])
-        if value < best + MIN_BETTER:
-            break
-        best, weights = value, fewer
-    return weights
+    answers = torch.cat([good.mean(0), bad.mean(0)]).nan_to_num(nan=0.0).numpy()
+    truth = np.repeat([0, 1], [good.shape[1], bad.shape[1]])
+    return float(roc_auc_score(truth, answers))
 
 
 MIN_USUAL = 0.1  # of the mean over places: a pixel that was black in all images is not all noise

@@ -151,6 +151,15 @@ class Number(Column):
             {"center": center, "scale": scale, "transformed": False, "point_mass": None}
         )
 
+    @classmethod
+    def over_time(cls, profile: Profile) -> Self:
+        """The column of a sensor: one feature, in proportion to the reading."""
+        numbers = profile.numbers()
+        center, scale = spread_of(numbers, long_tailed(numbers))
+        return cls.learn(profile)._with(
+            {"center": center, "scale": scale, "transformed": False, "point_mass": None}
+        )
+
     def _with(self, changed: dict[str, Any]) -> Self:
         return type(self)(**{**self.get_params(), **changed})
 

@@ -1,0 +1,87 @@
+"""Why a window is anomalous: which channels, where several columns of a layout share a title.
+
+A channel is blamed for what its columns cost beyond the usual, and for how far its features lie
+from those of reference rows in the views that count. What was expected of its newest value is
+predicted while all its columns are masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+
+from keyhole.tasks.detect.answer import Reason
+from keyhole.tasks.detect.expect import predict
+
+if TYPE_CHECKING:
+    from keyhole.tasks.detect.scorer import ScoredBlock, Scorer
+
+MIN_SHARE = 0.1  # of a row's blame: a channel with less is no reason, unless it is the first
+MIN_SPREAD = 1e-6  # of a feature among reference rows
+
+
+def explain_titles(
+    scorer: Scorer, judged: ScoredBlock, places: Int64[np.ndarray, " place"], most: int
+) -> dict[int, list[Reason]]:
+    """The titles to blame for the rows at these places, those to blame most first."""
+    places = places[judged.samples[places] >= 0]
+    if not len(places):
+        return {}
+    table = scorer.table
+    titles = list(table.titles)
+    blame, view = _blame(scorer, judged, judged.samples[places])
+    share = blame / blame.sum(1, keepdims=True).clip(1e-12)
+    order = np.argsort(-share, axis=1, kind="stable")[:, :most]
+    columns = np.array([table.layout.columns.index(table.newest[title]) for title in titles])
+    title_of = np.array([titles.index(table.title(name)) for name in table.layout.columns])
+    reasons: dict[int, list[Reason]] = {place: [] for place in places.tolist()}
+    for rank in range(order.shape[1]):
+        own = order[:, rank]
+        lines = np.flatnonzero((share[np.arange(len(own)), own] >= MIN_SHARE) | (rank == 0))
+        masked = title_of == own[lines, None]
+        edge = np.zeros(len(lines))
+        predicted = predict(scorer, judged, places[lines], columns[own[lines]], masked, edge)
+        for i, line in enumerate(lines.tolist()):
+            out = predicted.stands_out[i]
+            known = out and np.isfinite(predicted.numbers[i]).all()
+            reason = Reason(
+                titles[own[line]], predicted.values[i],
+                predicted.expected[i] if out else f"another {view[line][own[line]]}",
+                float(share[line, own[line]]),
+                numbers=tuple(predicted.numbers[i].tolist()) if known else None,
+            )  # fmt: skip
+            reasons[int(places[line])].append(reason)
+    return reasons
+
+
+def _blame(
+    scorer: Scorer, judged: ScoredBlock, samples: Int64[np.ndarray, " line"]
+) -> tuple[Float[np.ndarray, "line title"], list[list[str]]]:
+    """How far each title is from usual, and in which view it is farthest."""
+    table, raw = scorer.table, judged.raw_scores
+    rows = torch.from_numpy(samples)
+    title_of = [[table.titles.index(table.title(name))] for name in table.layout.columns]
+    nats = torch.where(raw.observed, raw.deviance.mean(0), 0.0)[rows].double().numpy()
+    cost = _by_title(nats, title_of, len(table.titles))
+    usual = _by_title(scorer.anomaly_score.typical[None], title_of, len(table.titles))
+    parts, names = [cost / usual.clip(MIN_SPREAD)], ["course"]
+    views = table.views(judged.batch.take(rows))
+    for name, (center, spread) in scorer.view_spreads.items():
+        far = ((views[name].double() - center) / spread).nan_to_num(nan=0.0).square().numpy()
+        parts.append(_by_title(far, table.view_titles[name], len(table.titles)))
+        names.append(name)
+    stacked = np.stack(parts)
+    farthest = stacked.argmax(0)
+    return stacked.sum(0), [[names[i] for i in line] for line in farthest.tolist()]
+
+
+def _by_title(values: np.ndarray, titles_of: Sequence[Sequence[int]], titles: int) -> np.ndarray:
+    """(line, title): the mean of the columns or axes of each title; 0 where it has none."""
+    belongs = np.zeros((len(titles_of), titles))
+    for axis, own in enumerate(titles_of):
+        belongs[axis, list(own)] = 1.0
+    return values @ belongs / belongs.sum(0).clip(1)
