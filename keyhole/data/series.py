@@ -14,6 +14,7 @@ from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows, Rows, Source, TableSource
 from keyhole.data.windows import NONE, RowCounts, Windower, Windows, WindowSpec
 
+OF_WINDOW = " of the window"  # after the name of a channel: all its readings in a row's window
 UNKNOWN = -2  # the window of a row that has none yet
 PUSH_ROWS = 16_384  # pushed together
 
@@ -30,17 +31,14 @@ class SeriesRows(ArrowRows):
     step: Int64[np.ndarray, " row"] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def take(self, rows: slice | np.ndarray) -> ArrowRows:
-        """The rows at these positions, each with a window of its own in place of its readings."""
+        """The rows at these positions, each with a window of its own beside its readings."""
         table = super().take(rows).arrow()
         lines = pa.array(self.window[rows], mask=self.window[rows] == NONE)
         windows: Any = pa.table({}) if self.windows is None else self.windows
         for name in windows.column_names:
             if pa.types.is_fixed_size_list(windows.schema.field(name).type):
-                column = windows.column(name).combine_chunks().take(lines)
-                if name in table.column_names:
-                    table = table.set_column(table.column_names.index(name), name, column)
-                else:
-                    table = table.append_column(name, column)
+                column = cast.plain(windows.column(name)).take(lines)
+                table = table.append_column(name + OF_WINDOW, column)
         return ArrowRows(table.replace_schema_metadata(windows.schema.metadata))
 
 
@@ -131,7 +129,8 @@ def steps_of(windows: Rows, channels: tuple[str, ...] | list[str]) -> ArrowRows:
     """The steps of all windows behind each other, one a row; null for all of a missing window."""
     columns: dict[str, Any] = {}
     for name in channels:
-        lists = cast.plain(windows.arrow().column(name))
+        own = name + OF_WINDOW if name + OF_WINDOW in windows.names else name
+        lists = cast.plain(windows.arrow().column(own))
         size = lists.type.list_size
         if lists.null_count:
             lists = lists.fill_null(pa.scalar([None] * size, lists.type))

@@ -19,8 +19,15 @@ from keyhole.core.parts import build
 from keyhole.core.records import Batch
 from keyhole.data import cast
 from keyhole.data.lazy import pa, pc, pt
-from keyhole.data.series import AnsweredSource, SeriesRows, StepSource, WindowSource, steps_of
-from keyhole.data.source import ArrowRows, Rows, Source
+from keyhole.data.series import (
+    OF_WINDOW,
+    AnsweredSource,
+    SeriesRows,
+    StepSource,
+    WindowSource,
+    steps_of,
+)
+from keyhole.data.source import ArrowRows, Rows, Source, check_columns
 from keyhole.data.windows import NONE, WindowSpec
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Field, Modality
@@ -86,6 +93,7 @@ class SeriesModality(Modality):
 
     def match(self, source: Source, schema: Schema | None) -> Source:
         """The rows with the windows that answer them. Raises: DataError for an absent channel."""
+        check_columns(self.spec.names, source.names, "this model")
         return AnsweredSource(source, self.spec)
 
     @classmethod
@@ -306,11 +314,15 @@ class SeriesModality(Modality):
         return self.table.unseen_levels(self._steps(batch))
 
     def texts(self, rows: Rows, column: str) -> list[str]:
-        """The last value of a patch."""
+        """The reading of each row; of a window, or in a long format, the last of the patch."""
         name, (_, last) = self.title(column), self._span(column)
+        if name in rows.names and not pt.is_fixed_size_list(rows.arrow().schema.field(name).type):
+            own = rows.arrow().select([name])
+            return self.table.texts(self._readable(ArrowRows(own)), name)
+        name = name if name in rows.names else name + OF_WINDOW
         lists = cast.plain(rows.arrow().column(name))
-        values = ArrowRows(pa.table({name: pc.list_element(lists, last)}))
-        return self.table.texts(self._readable(values), name)
+        values = ArrowRows(pa.table({self.title(column): pc.list_element(lists, last)}))
+        return self.table.texts(self._readable(values), self.title(column))
 
     def _span(self, column: str) -> tuple[int, int]:
         """The first and the last step of a patch."""

@@ -69,7 +69,7 @@ class ReferencePoints:
         points = self.points.to(x.device)
         square = points.square().sum(1)
         distances = []
-        for start in range(0, len(x), CHUNK_ROWS):
+        for start in range(0, max(len(x), 1), CHUNK_ROWS):
             whitened = self.robust.whitened(x[start : start + CHUNK_ROWS])
             squares = torch.addmm(square, whitened, points.mT, alpha=-2)
             size = whitened.square().sum(1)
@@ -106,7 +106,7 @@ def _squares(
     points themselves how near, so that a distance does not depend on the rows beside it.
     """
     short = max(most - rough_squares.shape[1], 0)
-    if rough_squares.shape[1] == 0:
+    if not rough_squares.numel():
         return rough_squares.new_full((len(rough_squares), most), torch.inf)
     if most == 1:
         rough_near, at = (part[:, None] for part in rough_squares.min(1))
