@@ -13,6 +13,7 @@ RESULTS = Path(__file__).parent / "results"
 WHERE = {
     "adbench": "22 tables of github.com/Minqi824/ADBench (BSD-2-Clause): .npz files with X and y",
     "adult": "UCI Adult (CC BY 4.0) as adult.csv, the copy in github.com/AlliedToasters/dfencoder",
+    "skab": "anomaly-free.csv and valve1/*.csv of github.com/waico/SKAB (GPL-3.0)",
     "images": "MNIST's test digits (CC BY-SA 3.0) as mnist-t10k-images-idx3-ubyte.gz",
 }
 
