@@ -240,7 +240,7 @@ def test_a_series_shorter_than_a_window_has_no_answer_and_no_alarm(detector):
 
 
 def test_settings_that_make_no_series_are_refused():
-    with pytest.raises(SettingError, match="needs time=COLUMN"):
+    with pytest.raises(SettingError, match="a series needs time=COLUMN"):
         Autoencoder(schema=SeriesSchema()).fit(plant(100))
     with pytest.raises(SettingError, match="names the machines of a series"):
         Autoencoder(schema=Schema(group="valve")).fit(plant(100))

@@ -390,8 +390,12 @@ def test_a_modality_is_restored_from_its_recipe_and_encodes_the_same(kind):
     from keyhole.data import open_source
 
     held = np.random.default_rng(0).random((9, 5, 7)) if kind == "images" else frame()
-    source = random_access(open_source(held), str)
-    modality, _ = kinds("modality")[kind].learn(source, Schema())
+    schema = Schema(time="time") if kind == "series" else Schema()
+    if kind == "series":
+        held = held.assign(time=pd.date_range("2024-01-01", periods=len(held), freq="s"))
+    source = kinds("modality")[kind].for_fit(open_source(held), schema)
+    source = random_access(source, str)
+    modality, _ = kinds("modality")[kind].learn(source, schema)
     again = build("modality", json.loads(json.dumps(modality.recipe(), allow_nan=False)))
     assert again.layout == modality.layout
     rows = source.group(0)

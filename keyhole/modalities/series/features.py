@@ -37,7 +37,7 @@ def shape(x: Series) -> Float[Tensor, "window axis"]:
     """Mean, logarithm of the spread, and slope over the window, of each channel."""
     steps = torch.linspace(-0.5, 0.5, x.shape[1], dtype=x.dtype)[:, None]
     slope = (x * steps).sum(1) / steps.square().sum()
-    return torch.cat([x.mean(1), (x.std(1) + SMALL).log(), slope], 1)
+    return torch.cat([x.mean(1), (x.std(1, unbiased=False) + SMALL).log(), slope], 1)
 
 
 def spectrum(x: Series) -> Float[Tensor, "window axis"]:

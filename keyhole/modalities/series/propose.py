@@ -53,10 +53,8 @@ class SeriesSchema(Schema):
         self.every, self.window = every, window
 
     def check(self) -> None:
-        """Raises: SettingError for no time column, or an invalid step or window."""
+        """Raises: SettingError for an invalid step or window."""
         super().check()
-        if self.time is None:
-            raise SettingError("SeriesSchema needs time=COLUMN, the column of the time stamps")
         if self.every is not None and not self.every > 0:
             raise SettingError(f"every={self.every!r:.40}: give seconds above 0")
         if self.window is not None and not 4 <= self.window <= 4_096:
@@ -66,6 +64,8 @@ class SeriesSchema(Schema):
 def propose(source: Source, schema: Schema) -> WindowSpec:
     """The windows of a source of readings to learn from. Raises: DataError, SettingError."""
     schema.check()
+    if schema.time is None:
+        raise SettingError("a series needs time=COLUMN, the column of its time stamps")
     schema = schema.matched(source.names)
     check_columns(schema.named(), source.names, "the schema")
     head = _head(source)

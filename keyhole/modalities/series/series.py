@@ -84,7 +84,14 @@ class SeriesModality(Modality):
     @classmethod
     def asked_by(cls, schema: Schema | None) -> bool:
         """True for a schema with a time column."""
-        return schema is not None and schema.time is not None
+        series = isinstance(schema, SeriesSchema)
+        return series or (isinstance(schema, Schema) and schema.time is not None)
+
+    @classmethod
+    def check_net(cls, net: Net) -> None:
+        """Raises: SettingError for a net of images."""
+        if net.images:
+            raise SettingError(f"{net!r} is for images, and these rows are windows of a series")
 
     @classmethod
     def for_fit(cls, source: Source, schema: Schema | None) -> Source:
