@@ -154,8 +154,8 @@ class Shape:
     `members` nets are trained together in one stack of weights; a state is
     (*sample, member, batch, wide). `site` is the (height, width) of a state that holds one number
     for each feature of an image: a head takes it unchanged. `steps` is the number of steps of a
-    state that holds equally many numbers for each step of a window: a head maps each step alone,
-    and takes one number for each feature unchanged.
+    state that holds equally many numbers for each step of a window: first one for each number
+    feature, which its head takes unchanged, then some for codes, mapped for each step alone.
     """
 
     layout: Layout

@@ -1,6 +1,7 @@
 """Nets of series: what they promise of windows of any length, with gaps, and with codes alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,17 +21,19 @@ from keyhole.training.corruptions import Masking
 from keyhole.training.objective import objective
 
 NETS = pytest.mark.parametrize("net", [TimeConv(), TimePatches()], ids=lambda net: net.kind)
-STATE = {"categorical": {"levels": 4, "nats_unobserved": 4.0, "shares": (0.4, 0.3, 0.2, 0.1)}}
+SHARES = (0.4, 0.3, 0.2, 0.1)
+CODE = Slot("c", "", "categorical", levels=4, nats_unobserved=4.0, shares=SHARES)
+FLAG = Slot("flag", "", "bernoulli", center=0.5, nats_unobserved=8.0)
 
 
 def windows(steps, numbers=1, codes=0, patch=4):
     """The layout of windows with so many channels of numbers and of codes."""
-    channels = [(f"n{i}", "student_t") for i in range(numbers)]
-    channels += [(f"c{i}", "categorical") for i in range(codes)]
+    channels = [Slot(f"n{i}", "", "student_t") for i in range(numbers)]
+    channels += [replace(CODE, column=f"c{i}") for i in range(codes)]
     slots = [
-        Slot(f"{name} {step // patch}", "", head, str(step), **STATE.get(head, {}))
+        replace(slot, column=f"{slot.column} {step // patch}", part=str(step))
         for step in range(steps)
-        for name, head in channels
+        for slot in channels
     ]
     return Layout(Layout.of(slots).slots, patch=patch, steps=steps)
 
@@ -224,6 +227,25 @@ def test_a_head_that_needs_one_number_a_feature_has_no_map_of_its_own(net):
     network = network_of(net, windows(12, 2))
     names = [name for name, _ in network.head.named_parameters()]
     assert names == ["features.student_t.log_scale"]
+
+
+def test_each_head_takes_the_numbers_of_its_own_features():
+    """A step of two numbers and a flag between them, and a code with three numbers for it."""
+    slots = [Slot("a", "", "student_t"), FLAG, Slot("b", "", "student_t"), CODE]
+    layout = replace(Layout.of(slots * 4), steps=4)
+    head = Mixed()
+    head.bind(Shape(layout, wide=4 * 6, steps=4))
+    state = torch.arange(24.0).reshape(1, 1, 24)
+    likelihood = head(state, None)
+    numbers = {
+        name: head.get_buffer(f"own_{name}").tolist() for name in ("student_t", "bernoulli")
+    }
+    assert numbers == {
+        "student_t": [0, 2, 6, 8, 12, 14, 18, 20],
+        "bernoulli": [1, 7, 13, 19],
+    }
+    assert likelihood.mean.numbers[0, 0, ::3].tolist() == [0, 6, 12, 18]  # a of each step
+    assert head.features["categorical"].to_logits.weight.shape == (1, 4, 6)  # of a step alone
 
 
 @NETS

@@ -1,8 +1,7 @@
 """Nets of series: convolutions over time, and a small transformer over patches of time.
 
 A row is a window of `Layout.steps` steps. Decoders return a state of equally many numbers for each
-step, which heads map step by step: one number for each number feature, and as many for each code
-as the stem embeds it in.
+step: one for each number feature, then as many for each code as the stem embeds it in.
 """
 
 import math
@@ -188,7 +187,7 @@ class TimePatches(Net):
     kind = "time_patches"
     series = True
 
-    wide: int = 64
+    wide: int = 32
     _: KW_ONLY
     layers: int = 1
     heads: int = 4
