@@ -34,13 +34,13 @@ LATE = {
     "nibabel",
 }
 DOORS = {"cli", "server", "report"}  # rooms that are entered only by who needs their libraries
-# What belongs to one kind of data, and the parts that are for images.
+# What belongs to one kind of data, and the parts that are for images or for series.
 OF_ONE_KIND = (
     "keyhole.modalities.tabular", "keyhole.modalities.image",
     "Tabular", "ImageModality",
 )  # fmt: skip
-OF_IMAGES = {
-    ("model", "nets", "images.py"), ("model", "nets", "unet.py"),
+FOR_ONE_KIND = {
+    ("model", "nets", "images.py"), ("model", "nets", "unet.py"), ("model", "nets", "series.py"),
     ("training", "corruptions", "pixels.py"),
 }  # fmt: skip
 LINES, FUNCTION_LINES, ARGUMENTS = 400, 40, 8
@@ -112,13 +112,14 @@ def kinds_named(tree):
 
 @EVERY_FILE
 def test_only_a_modality_and_its_source_know_which_kind_of_data_there_is(path):
-    if room_of(path) in {"modalities", "data"} or path.relative_to(HOUSE).parts in OF_IMAGES:
+    if room_of(path) in {"modalities", "data"} or path.relative_to(HOUSE).parts in FOR_ONE_KIND:
         return
     tree = ast.parse(path.read_text())
     tree.body = [node for node in tree.body if not for_type_checkers(node)]
     assert not set(kinds_named(tree))
     attributes = {ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
-    assert not {a for a in attributes if a.endswith(("layout.grid", "layout.patch", ".form"))}
+    of_one_kind = ("layout.grid", "layout.patch", "layout.steps", ".form")
+    assert not {a for a in attributes if a.endswith(of_one_kind)}
 
 
 @EVERY_FILE

@@ -153,13 +153,16 @@ class Shape:
 
     `members` nets are trained together in one stack of weights; a state is
     (*sample, member, batch, wide). `site` is the (height, width) of a state that holds one number
-    for each feature of an image: a head takes it unchanged.
+    for each feature of an image: a head takes it unchanged. `steps` is the number of steps of a
+    state that holds equally many numbers for each step of a window: first one for each number
+    feature, which its head takes unchanged, then some for codes, mapped for each step alone.
     """
 
     layout: Layout
     wide: int = 0
     members: int = 1
     site: tuple[int, ...] = ()
+    steps: int = 0
 
     def widened(self, wide: int) -> "Shape":
         """The same shape with another width."""

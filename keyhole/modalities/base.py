@@ -120,6 +120,11 @@ class Modality(Described):
                 f"{net!r} is for images, and these rows are those of a table: give an array "
                 "(n, height, width) or a folder of image files, or take MLP"
             )
+        if net.series:
+            raise SettingError(
+                f"{net!r} is for series, and these rows are no windows of one: give "
+                "Schema(time=...), or take MLP"
+            )
 
     def supports(self, task: Ability) -> str | None:
         """None where `task` can be asked of such rows, else one sentence that says why not."""

@@ -20,8 +20,10 @@ from keyhole.core.records import Batch
 from keyhole.data.opening import random_access
 from keyhole.errors import BundleError, SettingError
 from keyhole.modalities import Schema
+from keyhole.model.bottlenecks import Plain
 from keyhole.model.heads import Mixed
 from keyhole.model.heads.base import CONTINUOUS
+from keyhole.model.network import Network
 from keyhole.training import TrainingConfig
 
 ROWS = 6
@@ -51,9 +53,35 @@ BOTTLENECKS = pytest.mark.parametrize("kind", sorted(kinds("bottleneck")))
 MEMBERS = pytest.mark.parametrize("members", [1, 3])
 
 
+def windows(*slots):
+    """The layout of a window: 5 steps of these slots, in patches of 2 steps."""
+    steps = [
+        replace(slot, column=f"{slot.column} {step // 2 * 2}", part=str(step))
+        for step in range(5)
+        for slot in slots
+    ]
+    return replace(Layout.of(steps), steps=5, patch=2)
+
+
 PIXELS = pixels(Slot("", "pixel", "student_t", ends=(-2.0, 2.0)), (5, 7, 2), 2)
+READINGS = windows(LAYOUT.slots[0], replace(LAYOUT.slots[0], column="heat", scale=2.0))
+EVENTS = windows(*LAYOUT.slots)
 NETS = sorted(kind for kind, net in kinds("net").items() if not net.skips)
-TABLE_NETS = [kind for kind in NETS if not kinds("net")[kind].images]
+SERIES_NETS = [kind for kind in NETS if kinds("net")[kind].series]
+TABLE_NETS = [kind for kind in NETS if not kinds("net")[kind].images and kind not in SERIES_NETS]
+LAYOUTS = {"table": LAYOUT, "grid": PIXELS, "readings": READINGS, "events": EVENTS}
+
+
+def layouts_for(kind):
+    """The names of the layouts that a net takes."""
+    if kind in TABLE_NETS:
+        return list(LAYOUTS)
+    return ["readings", "events"] if kind in SERIES_NETS else ["grid"]
+
+
+NET_ON_LAYOUT = pytest.mark.parametrize(
+    ("kind", "layout"), [(kind, name) for kind in NETS for name in layouts_for(kind)]
+)
 
 
 def pixels_of(members=1):
@@ -75,11 +103,29 @@ def batch_of(members=1):
     return Batch(numbers * observed[..., :3], codes * observed[..., 3:], observed)
 
 
+def windows_of(layout, members=1):
+    """Random windows with gaps, their steps those of `batch_of` or of numbers alone."""
+    torch.manual_seed(0)
+    lead = (members, ROWS)
+    observed = torch.rand(*lead, len(layout)) < 0.8
+    numbers = torch.randint(2, (*lead, layout.numbers)).float()
+    codes = torch.randint(1, 4, (*lead, layout.codes))
+    wide = layout.numbers
+    return Batch(numbers * observed[..., :wide], codes * observed[..., wide:], observed)
+
+
+def rows_of(layout, members=1):
+    """Random rows of a layout, with gaps."""
+    if layout.steps:
+        return windows_of(layout, members)
+    return pixels_of(members) if layout is PIXELS else batch_of(members)
+
+
 def embedded(net, layout, members):
     """A batch through the stem: what an encoder is given, and its shape."""
     stem = net.stem()
     shape = stem.bind(Shape(layout, members=members))
-    return stem(pixels_of(members) if layout is PIXELS else batch_of(members)), shape
+    return stem(rows_of(layout, members)), shape
 
 
 def made(family, kind):
@@ -138,13 +184,9 @@ def test_two_classes_cannot_share_a_kind():
 
 
 @MEMBERS
-@pytest.mark.parametrize(
-    ("kind", "layout"),
-    [(kind, LAYOUT) for kind in TABLE_NETS] + [(kind, PIXELS) for kind in NETS],
-    ids=lambda value: value if isinstance(value, str) else ("" if value.grid is None else "grid"),
-)
+@NET_ON_LAYOUT
 def test_a_net_turns_cells_into_a_state_and_codes_into_another(kind, layout, members):
-    net = made("net", kind)
+    net, layout = made("net", kind), LAYOUTS[layout]
     x, shape = embedded(net, layout, members)
     encoder, decoder = net.encoder(layout), net.decoder(layout)
     wide = encoder.bind(shape)
@@ -155,13 +197,15 @@ def test_a_net_turns_cells_into_a_state_and_codes_into_another(kind, layout, mem
     assert after.members == members
     if net.images:
         assert (after.site, after.wide) == ((5, 7), len(PIXELS))
+    if net.series:
+        assert (after.steps, after.wide % 5) == (5, 0)
 
 
-@pytest.mark.parametrize("kind", NETS)
-def test_the_members_of_a_net_know_nothing_of_each_other(kind):
-    net = made("net", kind)
-    x, shape = embedded(net, PIXELS, 3)
-    encoder, decoder = net.encoder(PIXELS), net.decoder(PIXELS)
+@NET_ON_LAYOUT
+def test_the_members_of_a_net_know_nothing_of_each_other(kind, layout):
+    net, layout = made("net", kind), LAYOUTS[layout]
+    x, shape = embedded(net, layout, 3)
+    encoder, decoder = net.encoder(layout), net.decoder(layout)
     decoder.bind(encoder.bind(shape).widened(2))
     z = torch.randn(3, ROWS, 2)
     for part, given in ((encoder, x), (decoder, z)):
@@ -169,6 +213,57 @@ def test_the_members_of_a_net_know_nothing_of_each_other(kind):
         part(asked)[0].sum().backward()
         assert asked.grad[0].abs().sum() > 0
         assert (asked.grad[1:] == 0).all()
+
+
+@NET_ON_LAYOUT
+def test_a_member_is_the_net_that_it_would_be_alone(kind, layout):
+    net, layout = made("net", kind), LAYOUTS[layout]
+    x, shape = embedded(net, layout, 3)
+    alone = replace(shape, members=1)
+    z = torch.randn(3, ROWS, 2)
+    for make, after, given in (
+        (net.encoder, shape, x),
+        (net.decoder, shape.widened(2), z),
+    ):
+        together, single = make(layout), make(layout)
+        together.bind(after)
+        single.bind(replace(alone, wide=after.wide))
+        for member in range(3):
+            weights = {n: w[member : member + 1] for n, w in together.named_parameters()}
+            single.load_state_dict(weights)
+            torch.testing.assert_close(
+                single(given[member : member + 1])[0], together(given)[member], rtol=0, atol=1e-5
+            )
+
+
+@NET_ON_LAYOUT
+def test_a_network_is_rebuilt_from_recipes_and_weights(kind, layout):
+    """Its names and shapes are those of an empty copy, as loading a saved model needs them."""
+    net, shape = made("net", kind), Shape(LAYOUTS[layout], members=3)
+    batch = rows_of(LAYOUTS[layout], 3)
+    network = Network(net, Plain(2), Mixed(), shape).eval()
+    again = Network(build("net", net.recipe()), Plain(2), Mixed(), shape, seed=1).eval()
+    again.load_state_dict(network.state_dict(), strict=True)
+    log_prob = network(batch).likelihood.log_prob(batch)
+    assert torch.equal(log_prob, again(batch).likelihood.log_prob(batch))
+    assert torch.isfinite(log_prob[:, batch.observed]).all()
+    with torch.device("meta"):
+        empty = Network(net, Plain(2), Mixed(), shape)
+    shapes = {name: weight.shape for name, weight in network.state_dict().items()}
+    assert {name: weight.shape for name, weight in empty.state_dict().items()} == shapes
+
+
+@pytest.mark.parametrize("continuous", CONTINUOUS)
+@pytest.mark.parametrize("layout", ["readings", "events"])
+@pytest.mark.parametrize("kind", SERIES_NETS)
+def test_every_weight_of_a_net_of_series_and_of_its_head_is_trained(kind, layout, continuous):
+    batch, shape = rows_of(LAYOUTS[layout], 3), Shape(LAYOUTS[layout], members=3)
+    network = Network(made("net", kind), Plain(2), Mixed(continuous=continuous), shape)
+    log_prob = network(batch).likelihood.log_prob(batch)
+    torch.where(batch.observed, log_prob, 0.0).sum().backward()
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None, name
+        assert (weight.grad != 0).any(), name
 
 
 @MEMBERS
@@ -374,6 +469,16 @@ def test_fit_leaves_the_part_it_was_given_alone_and_save_and_load_keep_every_bit
 def test_a_net_for_images_is_refused_on_a_table_with_that_reason(kind):
     with pytest.raises(SettingError, match="is for images, and these rows are those of a table"):
         Autoencoder(net=made("net", kind)).fit(frame())
+
+
+@pytest.mark.parametrize("kind", SERIES_NETS)
+def test_a_net_for_series_is_refused_on_other_rows_with_that_reason(kind):
+    with pytest.raises(SettingError, match="is for series, and these rows are no windows of one"):
+        Autoencoder(net=made("net", kind)).fit(frame())
+    with pytest.raises(SettingError, match="is for series, and these rows are images"):
+        Autoencoder(net=made("net", kind)).fit(np.zeros((40, 8, 8)))
+    with pytest.raises(SettingError, match="this net is for series"):
+        embedded(made("net", kind), LAYOUT, 1)
 
 
 @pytest.mark.parametrize("kind", [k for k, net in kinds("net").items() if net.skips])

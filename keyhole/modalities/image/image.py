@@ -130,7 +130,9 @@ class ImageModality(Modality):
 
     @classmethod
     def check_net(cls, net: Net) -> None:
-        """All nets take images."""
+        """Raises: SettingError for a net of series; all others take images."""
+        if net.series:
+            raise SettingError(f"{net!r} is for series, and these rows are images: take Conv")
 
     @classmethod
     def learn(

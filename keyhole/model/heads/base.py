@@ -110,6 +110,15 @@ def visible_or_masked(
     return to_width(scale, location)
 
 
+def own_numbers(shape: Shape, places: list[int]) -> Tensor | None:
+    """Where a state of steps holds the numbers of these features; None: a head takes it all."""
+    features = shape.layout.numbers
+    if not shape.steps or max(places) >= features or shape.wide == len(places):
+        return None
+    wide, step_features = shape.wide // shape.steps, features // shape.steps
+    return torch.tensor([i // step_features * wide + i % step_features for i in places])
+
+
 @dataclass(frozen=True)
 class Group:
     """The features of one likelihood: their distribution and positions in the layout."""
@@ -220,9 +229,11 @@ class Mixed(Head):
         for i, slot in enumerate(slots):
             places_of.setdefault(self._name(slot), []).append(i)
         for name, places in places_of.items():
-            head = self._feature_head(name)
-            head.bind_slots(shape, [slots[i] for i in places])
+            head, own = self._feature_head(name), own_numbers(shape, places)
+            own_shape = shape if own is None else shape.widened(len(own))
+            head.bind_slots(own_shape, [slots[i] for i in places])
             self.features[name] = head
+            self.register_buffer(f"own_{name}", own, persistent=False)
             self.register_buffer(f"places_{name}", torch.tensor(places), persistent=False)
         order = torch.argsort(torch.tensor(list(chain(*places_of.values()))))
         self.register_buffer("order", order, persistent=False)
@@ -235,7 +246,9 @@ class Mixed(Head):
         for name, head in self.features.items():
             places = self.get_buffer(f"places_{name}")
             part = None if observed is None else observed[..., places]
-            groups.append(Group(head(state, part), places, self.coded[name]))
+            own = getattr(self, f"own_{name}")
+            own_state = state if own is None else state[..., own]
+            groups.append(Group(head(own_state, part), places, self.coded[name]))
         return MixedLikelihood(groups, self.get_buffer("order"))
 
     def _name(self, slot: Slot) -> str:

@@ -17,7 +17,7 @@ from keyhole.model.heads.base import (
     to_width,
     visible_or_masked,
 )
-from keyhole.model.layers import Linear, State, to_features
+from keyhole.model.layers import State, to_features, to_numbers
 
 GAIN = 10.0  # the scale is settled in a hundred steps, not in a thousand
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -264,7 +264,7 @@ class Binned(FeatureHead):
         self.add_constants(
             {"edges": edges, "low": low, "high": high, "spread": spread, "start": start}
         )
-        self.to_logits = Linear(shape.wide, most * len(slots), shape.members)
+        self.to_logits = to_numbers(shape, most * len(slots))
         with torch.no_grad():
             self.to_logits.weight.mul_(0.1)
             self.to_logits.bias.zero_()

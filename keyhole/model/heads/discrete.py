@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
 from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, FeatureValues, Observed
-from keyhole.model.layers import Linear, State, to_features
+from keyhole.model.layers import Linear, State, to_features, to_numbers
 
 MAX_LOGITS = 1_000  # levels with a logit of their own, per column
 MAX_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
@@ -146,7 +146,7 @@ class Categorical(FeatureHead):
             self.columns.append((wide, len(logits), slot.nats_unobserved))
             starts.append(torch.log(logits))
             wide += len(logits)
-        self.to_logits = Linear(shape.wide, wide, shape.members)
+        self.to_logits = to_numbers(shape, wide)
         with torch.no_grad():
             self.to_logits.bias.copy_(torch.cat(starts).expand_as(self.to_logits.bias))
 

@@ -2,5 +2,6 @@
 
 from keyhole.model.nets.base import MLP, LinearNet, Net, Stem
 from keyhole.model.nets.images import Conv, Patches
+from keyhole.model.nets.series import TimeConv, TimePatches
 
-__all__ = ["MLP", "Conv", "LinearNet", "Net", "Patches", "Stem"]
+__all__ = ["MLP", "Conv", "LinearNet", "Net", "Patches", "Stem", "TimeConv", "TimePatches"]

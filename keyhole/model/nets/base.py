@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from keyhole.core.layout import Layout, Shape
+from keyhole.core.layout import Layout, Shape, Slot
 from keyhole.core.parts import Described, Part
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
@@ -18,6 +19,8 @@ from keyhole.model.layers import Linear, State
 
 CLIP = 5.0  # standardised numbers are clipped here: a net cannot extrapolate what it never sees
 MAX_EMBEDDING = 16  # dimensions
+MIN_SIDE = 7  # pixels or steps, at which convolutions take an input as a whole
+FIRST_CHANNELS, MAX_CHANNELS = 16, 64  # of the first convolution, and of any
 ACTIVATIONS = {
     "silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU,
     "leaky_relu": nn.LeakyReLU, "mish": nn.Mish, "softplus": nn.Softplus,
@@ -29,6 +32,7 @@ class Net(Described):
 
     family = "net"
     images: ClassVar[bool] = False  # True: rows must be images, with a grid
+    series: ClassVar[bool] = False  # True: rows must be windows of a series, with steps
     skips: ClassVar[bool] = False  # True: the decoder sees more than a code, so there is none
 
     def stem(self) -> Part:
@@ -51,6 +55,41 @@ def clipped(
     return ((numbers - center) / scale).clamp(-CLIP, CLIP) * observed
 
 
+def embedding_width(slots: Sequence[Slot]) -> int:
+    """The dimensions that stand for a code of any of these slots; 0 without slots.
+
+    Source: the rule of thumb 1.6 levels^.56 (fast.ai), for the column with most levels.
+    """
+    most = max((slot.levels + 1 for slot in slots), default=0)
+    return min(MAX_EMBEDDING, math.ceil(1.6 * most**0.56))
+
+
+def check_stages(channels: Any, activation: str) -> None:
+    """Raises: SettingError for invalid channels of convolutions or an unknown activation."""
+    if channels is not None and not (
+        isinstance(channels, list | tuple)
+        and 1 <= len(channels) <= 10
+        and all(isinstance(wide, int) and 1 <= wide <= 4_096 for wide in channels)
+    ):
+        raise SettingError(f"channels={channels!r:.60}: give one to ten, such as [32, 64]")
+    if activation not in ACTIVATIONS:
+        raise SettingError(f"activation={activation!r}: one of {sorted(ACTIVATIONS)}")
+
+
+def stages_for(side: int) -> list[int]:
+    """The channels of as many convolutions as halve a side to at most `MIN_SIDE`; at least one."""
+    channels = [FIRST_CHANNELS]
+    while -(-side // 2) > MIN_SIDE:
+        side = -(-side // 2)
+        channels.append(min(2 * channels[-1], MAX_CHANNELS))
+    return channels
+
+
+def halvings(side: int, stages: int) -> list[int]:
+    """A side, and what is left of it after each stage that halves it, rounded up."""
+    return list(accumulate(range(stages), lambda left, _: -(-left // 2), initial=side))
+
+
 class Stem(Part):
     """Standardised numbers, whether each was observed, and an embedding of each code.
 
@@ -66,8 +105,7 @@ class Stem(Part):
         starts = [0, *accumulate(levels)][: len(levels)]
         self.register_buffer("starts", torch.tensor(starts, dtype=torch.int64), False)
         self.total, self.members = sum(levels), shape.members
-        # The rule of thumb 1.6 levels^.56 (fast.ai), for the column with most levels.
-        self.wide = min(MAX_EMBEDDING, math.ceil(1.6 * max(levels) ** 0.56)) if levels else 0
+        self.wide = embedding_width(slots[wide:])
         if levels:
             table = torch.empty(self.members * self.total, self.wide).normal_(std=0.5)
             self.table = nn.Parameter(table)

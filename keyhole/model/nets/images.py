@@ -3,7 +3,6 @@
 import math
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,13 +13,16 @@ from keyhole.core.layout import Layout, Shape
 from keyhole.core.parts import Part
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
-from keyhole.model.layers import Convolution, Linear, State, to_images, to_states
-from keyhole.model.nets.base import ACTIVATIONS, Net, clipped
-
-MIN_SIDE = 7  # pixels, at which an image is small enough to be taken as a whole
-FIRST_CHANNELS, MAX_CHANNELS = 16, 64  # of the first stage, and of any
-Tokens = Float[Tensor, "*lead batch token wide"]
-MAX_WAVELENGTH = 10_000.0  # wavelength over 2 pi, in patches
+from keyhole.model.layers import Convolution, Linear, State, each, to_images, to_states
+from keyhole.model.nets.attention import Blocks, check_sizes, waves
+from keyhole.model.nets.base import (
+    ACTIVATIONS,
+    Net,
+    check_stages,
+    clipped,
+    halvings,
+    stages_for,
+)
 
 
 class Pixels(Part):
@@ -67,15 +69,7 @@ class Conv(Net):
 
     def check(self) -> None:
         """Raises: SettingError for invalid channels or an unknown activation."""
-        channels: Any = self.channels
-        if channels is not None and not (
-            isinstance(channels, list | tuple)
-            and 1 <= len(channels) <= 10
-            and all(isinstance(wide, int) and 1 <= wide <= 4_096 for wide in channels)
-        ):
-            raise SettingError(f"channels={channels!r:.60}: give one to ten, such as [32, 64]")
-        if self.activation not in ACTIVATIONS:
-            raise SettingError(f"activation={self.activation!r}: one of {sorted(ACTIVATIONS)}")
+        check_stages(self.channels, self.activation)
 
     def stem(self) -> Part:
         """Pixels, and whether each was observed."""
@@ -91,22 +85,13 @@ class Conv(Net):
 
     def _stages(self, layout: Layout) -> list[int]:
         self.check()
-        if self.channels is not None or layout.grid is None:
-            return list(self.channels or [FIRST_CHANNELS])
-        side, stages = max(layout.grid[:2]), [FIRST_CHANNELS]
-        while -(-side // 2) > MIN_SIDE:
-            side = -(-side // 2)
-            stages.append(min(2 * stages[-1], MAX_CHANNELS))
-        return stages
+        return list(self.channels or stages_for(max((layout.grid or (1, 1))[:2])))
 
 
 def sites_of(shape: Shape, stages: int) -> list[tuple[int, int]]:
     """The (height, width) of the image and after each stage."""
     height, width, _ = shape.layout.grid or (1, 1, 1)
-    sites = [(height, width)]
-    for _ in range(stages):
-        sites.append((-(-sites[-1][0] // 2), -(-sites[-1][1] // 2)))
-    return sites
+    return list(zip(halvings(height, stages), halvings(width, stages), strict=True))
 
 
 class ConvEncoder(Part):
@@ -193,11 +178,7 @@ class Patches(Net):
 
     def check(self) -> None:
         """Raises: SettingError for invalid sizes."""
-        sizes = (self.wide, self.layers, self.heads, 1 if self.patch is None else self.patch)
-        if min(sizes) < 1 or self.wide > 4_096 or self.layers > 64:
-            raise SettingError(f"{self!r}: all sizes are from 1 up")
-        if self.wide % self.heads or self.wide % 4:
-            raise SettingError(f"{self!r}: wide is a multiple of heads and of 4")
+        check_sizes(self)
 
     def stem(self) -> Part:
         """Pixels, and whether each was observed."""
@@ -244,50 +225,10 @@ def positions(cut: Cut, wide: int) -> Float[Tensor, "patch wide"]:
 
     Source: Vaswani et al. 2017, section 3.5, in two dimensions as in He et al. 2022.
     """
-    fourth = wide // 4
-    rate = MAX_WAVELENGTH ** -(torch.arange(fourth) / max(fourth, 1))
-    waves = []
-    for size in (cut.down, cut.across):
-        angle = torch.arange(size)[:, None] * rate
-        waves.append(torch.cat([angle.sin(), angle.cos()], 1))  # (size, wide / 2)
-    down = waves[0][:, None].expand(-1, cut.across, -1)
-    across = waves[1][None].expand(cut.down, -1, -1)
+    down = waves(cut.down, wide // 2)[:, None].expand(-1, cut.across, -1)
+    across = waves(cut.across, wide // 2)[None].expand(cut.down, -1, -1)
     both = torch.cat([down, across], -1).flatten(0, 1)
     return functional.pad(both, (0, wide - both.shape[1]))
-
-
-class AttentionBlock(nn.Module):
-    """Attention among an image's tokens, then two layers for each; both are added to the input."""
-
-    def __init__(self, wide: int, heads: int, members: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query_key_value = Linear(wide, 3 * wide, members)
-        self.output = Linear(wide, wide, members)
-        self.first, self.second = Linear(wide, 2 * wide, members), Linear(2 * wide, wide, members)
-
-    def forward(self, x: Tokens) -> Tokens:
-        """The tokens, having read each other."""
-        parts = each(self.query_key_value, functional.layer_norm(x, x.shape[-1:])).chunk(3, -1)
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(-3, -2).flatten(0, -4) for part in parts
-        )  # (all images, heads, token, wide / heads)
-        read = functional.scaled_dot_product_attention(query, key, value)
-        read = read.transpose(-3, -2).flatten(-2).reshape(x.shape)
-        x = x + each(self.output, read)
-        h = functional.gelu(each(self.first, functional.layer_norm(x, x.shape[-1:])))
-        return x + each(self.second, h)
-
-
-def each(layer: Linear, x: Tokens) -> Tensor:
-    """A linear layer on every token, each member's on its own."""
-    tokens = x.shape[-3:-1]
-    return layer(x.flatten(-3, -2)).unflatten(-2, tokens)
-
-
-def blocks(net: Patches, members: int) -> nn.ModuleList:
-    """The attention blocks of an encoder or a decoder."""
-    return nn.ModuleList(AttentionBlock(net.wide, net.heads, members) for _ in range(net.layers))
 
 
 class PatchEncoder(Part):
@@ -304,7 +245,7 @@ class PatchEncoder(Part):
         self.embed = Linear(self.cut.patch**2 * channels, self.net.wide, shape.members)
         self.mask_token = nn.Parameter(torch.randn(shape.members, 1, 1, self.net.wide) * 0.02)
         self.register_buffer("positions", positions(self.cut, self.net.wide), persistent=False)
-        self.blocks = blocks(self.net, shape.members)
+        self.blocks = Blocks(self.net, shape.members)
         return shape.widened(self.net.wide)
 
     def forward(self, x: State) -> Float[Tensor, "*out batch state"]:
@@ -317,9 +258,7 @@ class PatchEncoder(Part):
         whole = (observed > 0.5).all(-1).all(-1)[..., None]
         tokens = torch.where(whole, each(self.embed, patches), self.mask_token)
         tokens = tokens + self.get_buffer("positions")
-        for block in self.blocks:
-            tokens = block(tokens)
-        return functional.layer_norm(tokens, tokens.shape[-1:]).mean(-2)
+        return self.blocks(tokens).mean(-2)
 
 
 class PatchDecoder(Part):
@@ -335,7 +274,7 @@ class PatchDecoder(Part):
         channels = features // (self.cut.height * self.cut.width)
         self.embed = Linear(shape.wide, self.net.wide, shape.members)
         self.register_buffer("positions", positions(self.cut, self.net.wide), persistent=False)
-        self.blocks = blocks(self.net, shape.members)
+        self.blocks = Blocks(self.net, shape.members)
         self.pixels = Linear(self.net.wide, self.cut.patch**2 * channels, shape.members)
         self.bias = nn.Parameter(torch.zeros(shape.members, 1, features))
         self.linear = Linear(shape.wide, features, shape.members)
@@ -344,7 +283,5 @@ class PatchDecoder(Part):
     def forward(self, z: State) -> Float[Tensor, "*out batch feature"]:
         """One number for each feature."""
         tokens = self.embed(z)[..., None, :] + self.get_buffer("positions")
-        for block in self.blocks:
-            tokens = block(tokens)
-        pixels = each(self.pixels, functional.layer_norm(tokens, tokens.shape[-1:]))
+        pixels = each(self.pixels, self.blocks(tokens))
         return self.cut.together(pixels) + self.bias + self.linear(z)
