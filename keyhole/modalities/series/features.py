@@ -37,7 +37,12 @@ def shape(x: Series) -> Float[Tensor, "window axis"]:
     """Mean, logarithm of the spread, and slope over the window, of each channel."""
     steps = torch.linspace(-0.5, 0.5, x.shape[1], dtype=x.dtype)[:, None]
     slope = (x * steps).sum(1) / steps.square().sum()
-    return torch.cat([x.mean(1), (x.std(1, unbiased=False) + SMALL).log(), slope], 1)
+    return torch.cat([x.mean(1), (spread(x) + SMALL).log(), slope], 1)
+
+
+def spread(x: Series) -> Float[Tensor, "window channel"]:
+    """The standard deviation within each window."""
+    return (x - x.mean(1, keepdim=True)).square().mean(1).sqrt()  # quiet where there is no window
 
 
 def spectrum(x: Series) -> Float[Tensor, "window axis"]:
@@ -78,6 +83,6 @@ def pairs(channels: int) -> list[tuple[int, int]]:
 def relations(x: Series) -> Float[Tensor, "window pair"]:
     """The correlations of pairs of channels within the window."""
     offset = x - x.mean(1, keepdim=True)
-    scaled = offset / (x.std(1, unbiased=False) + SMALL)[:, None]
+    scaled = offset / (spread(x) + SMALL)[:, None]
     first, second = (list(part) for part in zip(*pairs(x.shape[2]), strict=True))
     return (scaled[:, :, first] * scaled[:, :, second]).mean(1)

@@ -35,8 +35,10 @@ from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.series import faults, features
-from keyhole.modalities.series.propose import PATCHES, propose
+from keyhole.modalities.series.propose import PATCHES, SeriesSchema, propose
+from keyhole.modalities.series.steps import in_windows, readable
 from keyhole.modalities.tabular.table import Tabular
+from keyhole.model.nets import Net
 
 SAMPLE_BYTES = 64 << 20
 
@@ -168,7 +170,7 @@ class SeriesModality(Modality):
     @property
     def titles(self) -> list[str]:
         """The channels."""
-        return [column.name for column in self.table.encoded_columns]
+        return list(self.spec.channels)
 
     @cached_property
     def newest(self) -> dict[str, str]:
@@ -204,8 +206,8 @@ class SeriesModality(Modality):
 
     def trains_on(self) -> list[str]:
         """The columns of windows."""
-        own = [self.spec.time, self.spec.group]
-        return [name for name in own if name] + list(self.spec.channels)
+        own = (self.spec.time, self.spec.group, *self.spec.channels)
+        return [name for name in own if name]
 
     def samples_of(self, rows: Rows) -> Int64[np.ndarray, " row"] | None:
         """The window of each row."""
@@ -220,27 +222,10 @@ class SeriesModality(Modality):
             numbers, codes = (torch.zeros(0, n) for n in (self.layout.numbers, self.layout.codes))
             return Batch(numbers, codes.long(), torch.zeros(0, len(self.layout)).bool())
         windows = ArrowRows(rows.windows) if isinstance(rows, SeriesRows) else rows  # pyright: ignore
-        encoded = self.table.encode(self._readable(steps_of(windows, self.spec.channels)))
+        encoded = self.table.encode(readable(self.table, steps_of(windows, self.spec.channels)))
         numbers, codes = (part.reshape(count, -1) for part in (encoded.numbers, encoded.codes))
         observed = encoded.observed.tensor_split([layout.numbers], 1)
         return Batch(numbers, codes, torch.cat([part.reshape(count, -1) for part in observed], 1))
-
-    def _readable(self, steps: ArrowRows) -> ArrowRows:
-        """The steps; texts and infinite values among numbers ("Bad", "No Data") as gaps."""
-        table = steps.table
-        for place, name in enumerate(table.column_names):
-            column = self.table.by_name[name]
-            values = cast.plain(table.column(name))
-            if column.kind not in {"number", "count"}:
-                continue
-            if cast.is_text(values.type):
-                form = getattr(column, "written_as", None)
-                decimal = (form and form.decimal) or steps.decimal
-                values = cast.numbers_or_gaps(values, decimal, form and form.unit)
-            elif pa.types.is_floating(values.type):
-                values = pc.if_else(pc.is_finite(values), values, None)
-            table = table.set_column(place, name, values)
-        return ArrowRows(table)
 
     def _steps(self, batch: Batch) -> Batch:
         """Encoded windows as encoded steps behind each other."""
@@ -252,37 +237,28 @@ class SeriesModality(Modality):
             codes = codes.reshape(count, 0)
         return Batch(numbers.reshape(count, layout.numbers), codes, observed)
 
-    def _windows(self, steps: pa.Table) -> pa.Table:
-        """Steps behind each other as windows, a list a channel."""
-        columns = {}
-        for name in steps.column_names:
-            values = cast.plain(steps.column(name))
-            columns[name] = pa.FixedSizeListArray.from_arrays(values, self.spec.window)
-        return pa.table(columns)
-
     def decode(self, batch: Batch) -> pa.Table:
         """Windows in the original units, a list a channel."""
-        return self._windows(self.table.decode(self._steps(batch)))
+        return in_windows(self.table.decode(self._steps(batch)), self.spec.window)
 
     def guess(self, batch: Batch) -> pa.Table:
         """Expected windows, as values that fill gaps best."""
-        return self._windows(self.table.guess(self._steps(batch)))
+        return in_windows(self.table.guess(self._steps(batch)), self.spec.window)
 
     def drawn(self, batch: Batch) -> pa.Table:
         """Drawn windows of legal values."""
-        return self._windows(self.table.drawn(self._steps(batch)))
+        return in_windows(self.table.drawn(self._steps(batch)), self.spec.window)
 
     def decode_observed(self, batch: Batch) -> pa.Table:
         """Encoded windows as observed."""
-        return self._windows(self.table.decode_observed(self._steps(batch)))
+        return in_windows(self.table.decode_observed(self._steps(batch)), self.spec.window)
 
     def labels(self, rows: Rows) -> dict[str, pa.Array]:
         """The time of the last step of each window, and its machine."""
         table: Any = rows.windows if isinstance(rows, SeriesRows) else rows.arrow()
         if table is None:
             return {}
-        names = filter(None, (self.spec.time, self.spec.group))
-        return {name: cast.plain(table.column(name)) for name in names}
+        return {n: cast.plain(table.column(n)) for n in (self.spec.time, self.spec.group) if n}
 
     def in_rows(self, decoded: pa.Table, rows: Rows) -> pa.Table:
         """The channels of decoded windows in the rows that they answer; null for no window.
@@ -325,11 +301,11 @@ class SeriesModality(Modality):
         name, (_, last) = self.title(column), self._span(column)
         if name in rows.names and not pt.is_fixed_size_list(rows.arrow().schema.field(name).type):
             own = rows.arrow().select([name])
-            return self.table.texts(self._readable(ArrowRows(own)), name)
+            return self.table.texts(readable(self.table, ArrowRows(own)), name)
         name = name if name in rows.names else name + OF_WINDOW
         lists = cast.plain(rows.arrow().column(name))
         values = ArrowRows(pa.table({self.title(column): pc.list_element(lists, last)}))
-        return self.table.texts(self._readable(values), self.title(column))
+        return self.table.texts(readable(self.table, values), self.title(column))
 
     def _span(self, column: str) -> tuple[int, int]:
         """The first and the last step of a patch."""
@@ -371,6 +347,12 @@ class SeriesModality(Modality):
         observed = batch.observed[:, : self.layout.numbers].unflatten(1, (self.spec.window, -1))
         return features.filled(x.clamp(-core_layout.FARTHEST, core_layout.FARTHEST), observed)
 
+    def even(self, batch: Batch) -> Batch:
+        """The windows of a pass, padded; one without a value where there is none."""
+        parts = batch.numbers, batch.codes, batch.observed
+        none = (part.new_zeros(1, part.shape[1]) for part in parts)
+        return batch.even() if len(batch) else Batch(*none)
+
     def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """The mean of each patch of each channel; of levels, the share of steps that hold each."""
         numbers, size = self.table.layout.numbers, self.spec.window
@@ -394,9 +376,8 @@ class SeriesModality(Modality):
     @property
     def view_names(self) -> list[str]:
         """The names of `views`."""
-        numbers = ["shape", "spectrum"] if self.continuous else []
-        pairs = ["relations"] if len(self.continuous) > 1 else []
-        return ["levels", *numbers, *pairs]
+        count = 0 if not self.continuous else 2 if len(self.continuous) == 1 else 3
+        return ["levels", *("shape", "spectrum", "relations")[:count]]
 
     @property
     def mean_views(self) -> list[str]:

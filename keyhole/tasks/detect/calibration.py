@@ -13,7 +13,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy import stats
+from torch import Tensor
 
 from keyhole.errors import KeyholeWarning, SettingError
 from keyhole.tasks.detect.tail import REACH, Tail
@@ -260,3 +262,12 @@ class Discoveries:
         within = self.levels * tests <= self.share * np.cumsum(self.counts) * (1 + 1e-12)
         rates = self.levels[within & (self.counts > 0)]
         return float(rates.max()) if len(rates) else 0.0
+
+
+def told_apart(good: Float[Tensor, "member row"], bad: Float[Tensor, "member row"]) -> float:
+    """The area under the ROC curve of answers of good and of bad rows; 1: all are told apart."""
+    from sklearn.metrics import roc_auc_score
+
+    answers = torch.cat([good.mean(0), bad.mean(0)]).nan_to_num(nan=0.0).numpy()
+    truth = np.repeat([0, 1], [good.shape[1], bad.shape[1]])
+    return float(roc_auc_score(truth, answers))

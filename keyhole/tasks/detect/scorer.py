@@ -26,7 +26,7 @@ from keyhole.data.source import check_columns
 from keyhole.errors import BundleError, DataError, KeyholeWarning, SettingError
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.split import ReferenceSet
-from keyhole.tasks.detect import views
+from keyhole.tasks.detect import maps
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.expect import Intervals
 from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, RawScores
@@ -109,7 +109,7 @@ class Scorer:
         return cls(
             modality, anomaly_score, calibration, reference, groups, contamination,
             model.model_.rows, calibration.apart(),
-            views.typical_nats_of_places(modality, network, reference),
+            maps.typical_nats_of_places(modality, network, reference),
         )  # fmt: skip
 
     @cached_property
@@ -147,9 +147,9 @@ class Scorer:
 
     def anomaly_map(self, batch: Batch) -> np.ndarray:
         """(row, height, width): nats of every pixel of images, in multiples of its usual ones."""
-        maps: Any = self.table.maps
-        nats = views.map_nats(self.table, maps, self.anomaly_score.network, batch).mean(0).numpy()
-        return maps.shaped(nats / self.usual)
+        places: Any = self.table.maps
+        nats = maps.map_nats(self.table, places, self.anomaly_score.network, batch).mean(0).numpy()
+        return places.shaped(nats / self.usual)
 
     def scored_blocks(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[ScoredBlock]:
         """All blocks scored, with a warning at the end for groups unknown to training."""

@@ -27,11 +27,11 @@ from keyhole.core.environment import PASS_ROWS, pass_work, threads_for
 from keyhole.core.layout import column_nats, filled, gaps, row_nats
 from keyhole.core.records import Batch
 from keyhole.core.robust import Robust, centered, trimmed
-from keyhole.modalities import Maps, Modality
+from keyhole.modalities import Modality
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
-from keyhole.tasks.detect.calibration import Calibration
+from keyhole.tasks.detect.calibration import Calibration, told_apart
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
 
 NEIGHBOURS = 10  # core rows whose mean distance counts: one may itself be odd
@@ -246,7 +246,7 @@ class AnomalyScore:
                 rows = torch.from_numpy(np.flatnonzero(fold == part))
                 parts.append(self.with_reference(others, core).raw_scores(batch.take(rows)))
             raw = RawScores.in_order(parts, np.argsort(fold, kind="stable"))
-        return replace(raw, deviance=_by_own_net(raw.deviance, fold, raw.deviance))
+        return replace(raw, deviance=by_own_net(raw.deviance, fold, raw.deviance))
 
     @classmethod
     def uncalibrated(
@@ -320,7 +320,8 @@ class AnomalyScore:
         """
         answers = self.answers(raw)
         total = self._mean(answers)  # (member, row)
-        score_std = total.std(0) if len(total) > 1 else torch.full_like(total[0], torch.nan)
+        known = len(total) > 1 and total.shape[1] > 0
+        score_std = total.std(0) if known else torch.full_like(total[0], torch.nan)
         anomaly_score = total.mean(0).numpy()
         raised = self._raised(raw.rarity.numpy())
         for place, name in enumerate(self.modality.view_names, len(QUESTIONS)):
@@ -349,8 +350,6 @@ class AnomalyScore:
         judged = reference.judged
         places = np.linspace(0, len(judged) - 1, min(len(judged), MAX_PLANTED)).astype(np.int64)
         planted = self.modality.planted(reference.take(judged[places]).batch, seed=0)
-        if not planted or not others:
-            return {}
         good, gains = self.answers(raw), dict.fromkeys(others, 0.0)
         for batch in planted.values():
             bad = self.answers(self._raw_scores_of_judged(reference, core, batch, places))
@@ -382,7 +381,7 @@ def _whole(network: Network, batch: Batch) -> Batch:
     return filled(batch, expected, layout)
 
 
-def _by_own_net(nats: Tensor, fold: np.ndarray, others: Tensor) -> Tensor:
+def by_own_net(nats: Tensor, fold: np.ndarray, others: Tensor) -> Tensor:
     """Nats (member, row, ...) by the net that has not seen the row; those of no fold by others."""
     own, row = torch.from_numpy(fold), torch.arange(len(fold))
     return torch.where((own >= 0)[:, None], nats[own.clamp(min=0), row], others)
@@ -398,51 +397,3 @@ def _unit(answers: np.ndarray) -> float:
 
 MAX_PLANTED = 512  # rows that faults are planted in
 MIN_BETTER = 0.02  # of the area under the curve: less is no reason for a view to raise
-
-
-def told_apart(good: Float[Tensor, "member row"], bad: Float[Tensor, "member row"]) -> float:
-    """The area under the ROC curve of answers of good and of bad rows; 1: all are told apart."""
-    from sklearn.metrics import roc_auc_score
-
-    answers = torch.cat([good.mean(0), bad.mean(0)]).nan_to_num(nan=0.0).numpy()
-    truth = np.repeat([0, 1], [good.shape[1], bad.shape[1]])
-    return float(roc_auc_score(truth, answers))
-
-
-MIN_USUAL = 0.1  # of the mean over places: a pixel that was black in all images is not all noise
-MAP_PASS_ROWS = 1_024  # each is masked once for every mask of the map
-
-
-@torch.no_grad()
-def map_nats(
-    modality: Modality, maps: Maps, network: Network, batch: Batch
-) -> Float[Tensor, "member row place"]:
-    """Nats of each place beyond a perfect prediction from what is around it; NaN for a gap."""
-    device = next(network.parameters()).device
-    parts = []
-    for first in range(0, max(len(batch), 1), MAP_PASS_ROWS):
-        rows = batch.take(slice(first, first + MAP_PASS_ROWS)).to(device)
-        total = torch.zeros((), device=device)
-        for mask in maps.masks:
-            masked = mask.to(device)
-            deviance = network(rows.hide(masked)).likelihood.deviance(rows)[0]
-            total = total + torch.where(masked & rows.observed, deviance, 0.0)
-        parts.append(maps.nats(modality.scale_deviance(total, rows), rows).cpu())
-    return torch.cat(parts, 1)
-
-
-def typical_nats_of_places(
-    modality: Modality, network: Network, reference: ReferenceSet
-) -> Float[np.ndarray, " place"] | None:
-    """The mean nats of each place over rows that calibrate, by nets that never saw them.
-
-    None for rows without anomaly maps.
-    """
-    if modality.maps is None:
-        return None
-    judged = reference.take(reference.judged)
-    nats = map_nats(modality, modality.maps, network, judged.batch)
-    if reference.folds > 1:
-        nats = _by_own_net(nats, judged.fold, nats.mean(0))[None]
-    mean_nats = nats.mean(0).nanmean(0).nan_to_num(nan=0.0).double()
-    return mean_nats.clamp(min=max(MIN_USUAL * float(mean_nats.mean()), 1e-6)).numpy()
