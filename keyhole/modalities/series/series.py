@@ -126,9 +126,8 @@ class SeriesModality(Modality):
         channels = [column.name for column in table.encoded_columns]
         stride = max(1, round(spec.window / PATCHES))
         own = replace(spec, stride=stride, channels=tuple(channels))
-        reasons = {spec.time: spec.reason, **table.reasons}
-        if spec.group is not None:
-            reasons[spec.group] = "names the machine"
+        machine = {spec.group: "names the machine"} if spec.group else {}
+        reasons = {spec.time: spec.reason, **machine, **table.reasons}
         overlap = -(-spec.window // spec.stride) - 1
         return cls(table=table, spec=asdict(own), reasons=reasons, overlap=overlap), profile
 
@@ -164,8 +163,8 @@ class SeriesModality(Modality):
     @cached_property
     def encoded_columns(self) -> list[Field]:
         """The patches of the channels."""
-        kind_of = {column.name: column.kind for column in self.table.encoded_columns}
-        return [Field(name, kind_of[self.title(name)]) for name in self.layout.columns]
+        columns = self.table.by_name
+        return [Field(n, columns[self.title(n)].kind) for n in self.layout.columns]
 
     @property
     def titles(self) -> list[str]:
@@ -349,9 +348,11 @@ class SeriesModality(Modality):
 
     def even(self, batch: Batch) -> Batch:
         """The windows of a pass, padded; one without a value where there is none."""
+        if len(batch):
+            return batch.even()
         parts = batch.numbers, batch.codes, batch.observed
-        none = (part.new_zeros(1, part.shape[1]) for part in parts)
-        return batch.even() if len(batch) else Batch(*none)
+        none = [part.new_zeros(1, part.shape[1]) for part in parts]
+        return Batch(none[0], none[1], none[2])
 
     def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """The mean of each patch of each channel; of levels, the share of steps that hold each."""
@@ -376,8 +377,7 @@ class SeriesModality(Modality):
     @property
     def view_names(self) -> list[str]:
         """The names of `views`."""
-        count = 0 if not self.continuous else 2 if len(self.continuous) == 1 else 3
-        return ["levels", *("shape", "spectrum", "relations")[:count]]
+        return ["levels", "shape", "spectrum", "relations"][: (1, 3, 4)[len(self.continuous[:2])]]
 
     @property
     def mean_views(self) -> list[str]:
