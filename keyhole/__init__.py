@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         SettingError,
     )
-    from keyhole.modalities import ImageSchema, Schema
+    from keyhole.modalities import ImageSchema, Schema, SeriesSchema
     from keyhole.model import bottlenecks as bottlenecks
     from keyhole.model import heads as heads
     from keyhole.model import nets as nets
@@ -56,6 +56,7 @@ __all__ = [
     "KeyholeWarning",
     "MissingExtraError",
     "Schema",
+    "SeriesSchema",
     "SettingError",
     "TrainingConfig",
     "evaluate",
@@ -67,7 +68,7 @@ _MODULES = {
         "BundleError", "ColumnTypeError", "DataError", "FileError", "FitError", "KeyholeError",
         "KeyholeWarning", "MissingExtraError", "SettingError",
     ),
-    "modalities": ("ImageSchema", "Schema"),
+    "modalities": ("ImageSchema", "Schema", "SeriesSchema"),
     "tasks": ("AnomalyDetector", "Denoiser", "Generator", "evaluate"),
     "training": ("TrainingConfig",),
 }  # fmt: skip

@@ -91,8 +91,8 @@ WITHOUT_ROWS = {
 }  # fmt: skip
 SKLEARN = {"set_params", "get_params", "get_metadata_routing", "set_output"}
 REST = {  # names whose arguments are no rows
-    "Schema", "ImageSchema", "TrainingConfig", "Denoiser", "BundleError", "ColumnTypeError",
-    "DataError", "FileError", "FitError", "KeyholeError", "KeyholeWarning", "MissingExtraError",
+    "Schema", "ImageSchema", "SeriesSchema", "TrainingConfig", "Denoiser", "BundleError",
+    "ColumnTypeError", "DataError", "FileError", "FitError", "KeyholeError", "KeyholeWarning", "MissingExtraError",
     "SettingError",
 }  # fmt: skip
 

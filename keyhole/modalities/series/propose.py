@@ -93,7 +93,7 @@ def propose(source: Source, schema: Schema) -> WindowSpec:
         )
     reason = (
         f"a step every {every:g} s; windows of {window} steps ({why}), in patches of {patch}; "
-        f"a pause of more than {spec.max_gap} steps begins a new segment"
+        f"a pause of more than {spec.max_gap} steps begins a new stretch"
     )
     return replace(spec, reason=reason)
 
