@@ -16,14 +16,15 @@ BIN := .venv/bin
 demo: .venv/installed   ## train on data that ships inside scikit-learn; writes report.html
 	$(BIN)/keyhole demo
 
-# Checking shapes at every call doubles the time of a training step. So the contracts check them
-# in the whole package, and the behaviours in the packages that training steps do not call.
+# Checking shapes at every call doubles the time of a training step. So the tests of parts check
+# them in the whole package, and all others in the packages that training steps do not call.
 SLOW_CALLS := keyhole.checks,keyhole.autoencoder,keyhole.tasks,keyhole.jobs,keyhole.report,$\
 	beartype.beartype
+PARTS := tests/contracts/test_parts.py
 
 test: .venv/tested      ## run the tests
-	$(BIN)/python -m pytest -n auto tests/contracts tests/test_*.py
-	$(BIN)/python -m pytest -n auto tests/behaviour \
+	$(BIN)/python -m pytest -n auto $(PARTS)
+	$(BIN)/python -m pytest -n auto tests --ignore=$(PARTS) \
 	  -o addopts="-q --strict-markers --jaxtyping-packages=$(SLOW_CALLS)"
 
 lint: .venv/tested      ## style and types

@@ -92,7 +92,8 @@ WITHOUT_ROWS = {
 SKLEARN = {"set_params", "get_params", "get_metadata_routing", "set_output"}
 REST = {  # names whose arguments are no rows
     "Schema", "ImageSchema", "SeriesSchema", "TrainingConfig", "Denoiser", "BundleError",
-    "ColumnTypeError", "DataError", "FileError", "FitError", "KeyholeError", "KeyholeWarning", "MissingExtraError",
+    "ColumnTypeError", "DataError", "FileError",
+    "FitError", "KeyholeError", "KeyholeWarning", "MissingExtraError",
     "SettingError",
 }  # fmt: skip
 
