@@ -19,8 +19,7 @@ demo: .venv/installed   ## train on data that ships inside scikit-learn; writes 
 # Checking shapes at every call doubles the time of a training step. So the tests of parts check
 # them in the whole package, and all others in the packages that training steps do not call.
 # A worker that takes a stretch of tests makes the fixtures of their modules once.
-SLOW_CALLS := keyhole.checks,keyhole.autoencoder,keyhole.tasks,keyhole.jobs,keyhole.report,$\
-	beartype.beartype
+SLOW_CALLS := keyhole.checks,keyhole.jobs,keyhole.report,beartype.beartype
 PARTS := tests/contracts/test_parts.py
 
 test: .venv/tested      ## run the tests

@@ -7,7 +7,7 @@ import torch
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
-settings.register_profile("keyhole", max_examples=25, deadline=None, derandomize=True)
+settings.register_profile("keyhole", max_examples=12, deadline=None, derandomize=True)
 settings.load_profile("keyhole")
 
 SHAPES = ("Float[", "Int64[", "Bool[", "jaxtyping.")
