@@ -33,8 +33,8 @@ __all__ = [
 def modality_of(source: Any, schema: Schema | None = None) -> type[Modality]:
     """The registered modality that a schema asks for, or that takes a source; else `Tabular`."""
     registered = cast(list[type[Modality]], list(kinds("modality").values()))
-    asked = (kind for kind in registered if kind.asked_by(schema))
-    return next(asked, next((kind for kind in registered if kind.takes(source)), Tabular))
+    asking = (kind for kind in registered if kind.asked_by(schema))
+    return next(asking, next((kind for kind in registered if kind.takes(source)), Tabular))
 
 
 def learn_modality(

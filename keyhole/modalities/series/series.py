@@ -118,8 +118,8 @@ class SeriesModality(Modality):
         spec = WindowSpec.of(profile.sample.schema)
         if profile.rows == 0 or spec is None:
             raise DataError(f"{source.name} holds no window of a series: 0 sample(s)")
-        told = schema.kinds if isinstance(schema.kinds, dict) else {}
-        kinds = {name: kind for name, kind in told.items() if name in spec.channels}
+        given_kinds = schema.kinds if isinstance(schema.kinds, dict) else {}
+        kinds = {name: kind for name, kind in given_kinds.items() if name in spec.channels}
         steps = StepSource(source, spec)
         table, steps_profile = Tabular.learn(steps, Schema(kinds=kinds))
         table = table.over_time(steps_profile, kinds)
@@ -186,8 +186,8 @@ class SeriesModality(Modality):
         waves = [own[i] for i in self.continuous]
         pairs = [waves[i] + waves[j] for i, j in features.pairs(len(waves))]
         return {
-            "levels": own * patches + levels, "shape": waves * 3,
-            "spectrum": waves * (4 + features.bands(self.spec.window)), "relations": pairs,
+            "level": own * patches + levels, "shape": waves * 3,
+            "spectrum": waves * (4 + features.bands(self.spec.window)), "relation": pairs,
         }  # fmt: skip
 
     def title(self, column: str) -> str:
@@ -360,29 +360,29 @@ class SeriesModality(Modality):
         parts = [features.levels(self._series(batch), self.patch)] if numbers else []
         for i, slot in enumerate(self.table.layout.slots[numbers:]):
             codes = batch.codes.unflatten(1, (size, -1))[..., i].clamp(max=slot.levels)
-            held = torch.nn.functional.one_hot(codes, slot.levels + 1)[..., 1:]
-            parts.append(held.float().mean(1))
+            of_level = torch.nn.functional.one_hot(codes, slot.levels + 1)[..., 1:]
+            parts.append(of_level.float().mean(1))
         return torch.cat(parts, 1)
 
     def views(self, batch: Batch) -> Mapping[str, Float[Tensor, "row axis"]]:
         """Levels, shape, spectrum and relations of the channels."""
-        views = {"levels": self.coordinates(batch)}
+        views = {"level": self.coordinates(batch)}
         if self.continuous:
             x = self._series(batch).nan_to_num(0.0)[..., self.continuous]
             views |= {"shape": features.shape(x), "spectrum": features.spectrum(x)}
             if len(self.continuous) > 1:
-                views["relations"] = features.relations(x)
+                views["relation"] = features.relations(x)
         return views
 
     @property
     def view_names(self) -> list[str]:
         """The names of `views`."""
-        return ["levels", "shape", "spectrum", "relations"][: (1, 3, 4)[len(self.continuous[:2])]]
+        return ["level", "shape", "spectrum", "relation"][: (1, 3, 4)[len(self.continuous[:2])]]
 
     @property
     def mean_views(self) -> list[str]:
         """The levels: what shows in noise, rhythm or relations alone raises a score."""
-        return ["levels"]
+        return ["level"]
 
     def planted(self, batch: Batch, seed: int) -> Mapping[str, Batch]:
         """The windows with each kind of fault planted in one channel of numbers."""
