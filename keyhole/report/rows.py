@@ -133,8 +133,11 @@ class RowCollector:
             start + i: f"row {start + i + 1}" if ids is None else f"{column} {ids[i].as_py()}"
             for i in {*first, *strong}
         }
+        codes = model.model_.code_of(judged.batch)
+        none = np.full((1, codes.shape[1]), np.nan, codes.dtype)  # of a row without a sample
+        codes = np.concatenate([codes, none])[judged.samples]
         return Part(
-            score, judged.score_std, model.model_.code_of(judged.batch), names,
+            score, judged.score_std, codes, names,
             {start + i: reasons[i] for i in strong},
         )  # fmt: skip
 

@@ -268,7 +268,8 @@ def test_the_command_line_takes_a_series(tmp_path, capfd):
     arguments = ["--time", "time", "--group", "machine", "--steps", "40", "--no-report"]
     assert run(["fit", str(data), "-o", model, *arguments]) == 0
     assert "a step every 1 s; windows of 20 steps" in capfd.readouterr().err
-    assert run(["detect", model, str(new), "-o", str(out)]) == 0
+    page = ["--report", str(tmp_path / "page.html")]
+    assert run(["detect", model, str(new), "-o", str(out), *page]) == 0
     answers = pd.read_csv(out)
     assert len(answers) == 300
     assert answers["alarm"][205:240].all()
