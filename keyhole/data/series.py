@@ -11,8 +11,10 @@ from jaxtyping import Int64
 
 from keyhole.data import cast
 from keyhole.data.lazy import pa
+from keyhole.data.readings import NONE
 from keyhole.data.source import ArrowRows, Rows, Source, TableSource
-from keyhole.data.windows import NONE, RowCounts, Windower, Windows, WindowSpec
+from keyhole.data.tracks import RowCounts, Windows, WindowSpec
+from keyhole.data.windows import Windower
 
 OF_WINDOW = " of the window"  # after the name of a channel: all its readings in a row's window
 UNKNOWN = -2  # the window of a row that has none yet

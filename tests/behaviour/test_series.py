@@ -1,5 +1,7 @@
 """Sensor series: what a user gives, and what is answered for every row of it."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -12,7 +14,8 @@ from keyhole.cli import run
 from keyhole.data import open_source
 from keyhole.data.series import AnsweredSource
 from keyhole.data.source import ArrowRows
-from keyhole.data.windows import Windower, WindowSpec
+from keyhole.data.tracks import WindowSpec
+from keyhole.data.windows import Windower
 from keyhole.modalities import SeriesModality, SeriesSchema
 from keyhole.modalities.series.propose import propose
 from keyhole.tasks import Embed, Impute, Reconstruct, Score
@@ -129,36 +132,43 @@ def test_a_long_export_is_the_same_series_as_a_wide_one():
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.integers(0, 3), min_size=1, max_size=60),
+    st.lists(st.tuples(st.integers(-5, 3), st.booleans()), min_size=1, max_size=60),
     st.lists(st.integers(1, 20), min_size=1, max_size=20),
     st.integers(1, 6),
 )
-def test_rows_pushed_in_any_portions_make_the_same_windows(pauses, portions, stride):
-    steps = np.cumsum(np.array(pauses))
+def test_rows_pushed_in_any_portions_make_the_same_windows(rows, portions, stride):
+    steps, machines = np.cumsum([pause for pause, _ in rows]), [str(other) for _, other in rows]
     times = START + pd.to_timedelta(steps, unit="s")
-    frame = pd.DataFrame({"t": times, "x": np.arange(len(steps), dtype=float)})
-    spec = WindowSpec("t", ("x",), "iso", 1.0, 6, stride, 2)
+    frame = pd.DataFrame({"t": times, "x": np.arange(len(steps), dtype=float), "m": machines})
+    spec = WindowSpec("t", ("x",), "iso", 1.0, 6, stride, 2, group="m")
 
-    def answers(sizes):
+    def answers(sizes, saved):
         windower, start, answered = Windower(spec), 0, {}
         rows = pa.Table.from_pandas(frame, preserve_index=False)
         for size in sizes:
             for part in windower.push(ArrowRows(rows[start : start + size])):
                 _keep(answered, part)
             start += size
+            if saved:
+                state = json.loads(json.dumps(windower.to_json()))
+                windower = Windower.from_json(spec, state)
         for part in windower.close():
             _keep(answered, part)
-        return answered
+        return answered, windower.counts
 
     def _keep(answered, part):
-        for row, window, step in zip(part.rows, part.window, part.step, strict=True):
+        for row, time, window, step in zip(
+            part.rows, part.times, part.window, part.step, strict=True
+        ):
+            assert pd.Timestamp(time, unit="s") == times[row]
             lists = None if window < 0 else part.table.column("x")[int(window)].as_py()
             assert lists is None or lists[step] is not None
             answered[int(row)] = lists
 
-    whole = answers([len(frame)])
-    assert sorted(whole) == list(range(len(frame)))  # each row once
-    assert answers((portions * len(frame))[: len(frame)]) == whole
+    whole = answers([len(frame)], saved=False)
+    assert sorted(whole[0]) == list(range(len(frame)))  # each row once
+    assert answers((portions * len(frame))[: len(frame)], saved=False) == whole
+    assert answers((portions * len(frame))[: len(frame)], saved=True) == whole
 
 
 def test_no_window_crosses_a_pause_or_two_machines():

@@ -12,7 +12,7 @@ from keyhole.data import cast, dates
 from keyhole.data.lazy import pa, pc, pt
 from keyhole.data.series import StepSource, WindowSource
 from keyhole.data.source import ArrowRows, Source, TableSource, check_columns
-from keyhole.data.windows import WindowSpec
+from keyhole.data.tracks import WindowSpec
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema, style_of

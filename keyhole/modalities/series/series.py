@@ -19,6 +19,7 @@ from keyhole.core.parts import build
 from keyhole.core.records import Batch
 from keyhole.data import cast
 from keyhole.data.lazy import pa, pc, pt
+from keyhole.data.readings import NONE
 from keyhole.data.series import (
     OF_WINDOW,
     AnsweredSource,
@@ -28,7 +29,7 @@ from keyhole.data.series import (
     steps_of,
 )
 from keyhole.data.source import ArrowRows, Rows, Source, check_columns
-from keyhole.data.windows import NONE, WindowSpec
+from keyhole.data.tracks import WindowSpec
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import Field, Modality
 from keyhole.modalities.expected import Expected, Prediction
