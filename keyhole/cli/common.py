@@ -291,6 +291,7 @@ ADVICE = (
     ("fit with Variational()", "fit with --bottleneck variational"),
     ("(scale='shared')", "(--head mixed:scale=shared)"),
     ("fallback=False", "--no-fallback"),
+    ("Schema(time=...)", "--time"),
 )
 ARGUMENT = re.compile(r"\b([a-z_]+)=(\"[^\"]*\"|'[^']*'|\.\.\.|[-+\w.]+)")
 ADVISED = re.compile(r"(give|write|add|use|with|such as|;|and|or) $")

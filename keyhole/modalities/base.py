@@ -28,8 +28,11 @@ from keyhole.model.nets import Net
 from keyhole.model.network import Network
 
 # Rows drawn with "given" values, "cards" of code dimensions, "judge" drawn rows, "png" files of
-# them; "single_values": is one value far beyond all that its column held?
-Ability = Literal["embed", "given", "cards", "judge", "anomaly_map", "png", "single_values"]
+# them; "single_values": is one value far beyond all that its column held? "events" in time.
+Ability = Literal[
+    "embed", "given", "cards", "judge", "anomaly_map", "png", "single_values", "events"
+]
+NO_EVENTS = "events and streams are of sensor series: fit with Schema(time=...)"
 MIN_REACH = 0.05  # of a feature's spread
 Deviance = Float[Tensor, "*lead row feature"]  # nats beyond a perfect prediction
 PerFeature = Float[np.ndarray, "row feature"]
@@ -79,6 +82,7 @@ class Modality(Described):
         "cards": "a card names columns of a table, and these rows are none",
         "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
         "png": "rows that are no images need a .csv, .parquet or .jsonl file",
+        "events": NO_EVENTS,
     }
 
     overlap: int = 0  # rows after a row that share values with it, and are not held out alone

@@ -19,7 +19,7 @@ from keyhole.data.image_rows import FILE, IMAGE, ImageSource, ImageSpec, image_s
 from keyhole.data.lazy import pa
 from keyhole.data.source import Rows, Source, check_columns
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Deviance, Field, Modality, PerFeature
+from keyhole.modalities.base import NO_EVENTS, Deviance, Field, Modality, PerFeature
 from keyhole.modalities.expected import LEVEL, Expected, Prediction, number_texts, range_texts
 from keyhole.modalities.image.patches import (
     GROUPS,
@@ -75,6 +75,7 @@ class ImageModality(Modality):
         "given": "images are drawn as a whole",
         "cards": "a card names columns, and this model's rows are images",
         "judge": "drawn rows of a table are judged; images are looked at",
+        "events": NO_EVENTS,
         "single_values": "a pixel is no column: white is a shade like any other",
     }
 

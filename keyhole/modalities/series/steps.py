@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from keyhole.data import cast
 from keyhole.data.lazy import pa, pc
 from keyhole.data.source import ArrowRows
+from keyhole.data.tracks import WindowSpec
 from keyhole.modalities.tabular.table import Tabular
 
 
@@ -14,16 +17,44 @@ def readable(channels: Tabular, steps: ArrowRows) -> ArrowRows:
     for place, name in enumerate(table.column_names):
         column = channels.by_name[name]
         values = cast.plain(table.column(name))
-        if column.kind not in {"number", "count"}:
-            continue
-        if cast.is_text(values.type):
-            form = getattr(column, "written_as", None)
-            decimal = (form and form.decimal) or steps.decimal
-            values = cast.numbers_or_gaps(values, decimal, form and form.unit)
-        elif pa.types.is_floating(values.type):
-            values = pc.if_else(pc.is_finite(values), values, None)
-        table = table.set_column(place, name, values)
+        if column.kind in NUMBERS:
+            values = _numbers(column, values, steps.decimal)
+            table = table.set_column(place, name, values)
     return ArrowRows(table)
+
+
+NUMBERS = {"number", "count"}  # kinds of channels
+
+
+def _numbers(column: Any, values: Any, decimal: str) -> Any:
+    """The readings of a channel of numbers; texts and infinite values as gaps."""
+    if cast.is_text(values.type):
+        form = getattr(column, "written_as", None)
+        return cast.numbers_or_gaps(values, (form and form.decimal) or decimal, form and form.unit)
+    if pa.types.is_floating(values.type):
+        return pc.if_else(pc.is_finite(values), values, None)
+    return values
+
+
+def typed(channels: Tabular, rows: ArrowRows, spec: WindowSpec) -> ArrowRows:
+    """The columns that windows are made of, of the same types whatever was given: floats, texts.
+
+    In a long format the values are floats where all channels are of numbers.
+    """
+    columns: dict[str, Any] = {spec.time: rows.column(spec.time)}
+    for name in (spec.group, spec.tag):
+        if name is not None:
+            columns[name] = cast.texts(rows.column(name))
+    names = [spec.value] if spec.value is not None else list(spec.channels)
+    for name in names:
+        own = [name] if spec.value is None else list(spec.channels)
+        values, column = rows.column(name), channels.by_name[own[0]]
+        if all(channels.by_name[channel].kind in NUMBERS for channel in own):
+            values = _numbers(column, values, rows.decimal)
+            columns[name] = values.cast(pa.float64(), safe=False)
+        else:
+            columns[name] = values if pa.types.is_boolean(values.type) else cast.texts(values)
+    return ArrowRows(pa.table(columns))
 
 
 def in_windows(steps: pa.Table, size: int) -> pa.Table:

@@ -19,7 +19,7 @@ from keyhole.data.lazy import pa, pc
 from keyhole.data.numerals import NumberFormat
 from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_matrix, weights
 from keyhole.errors import DataError, SettingError
-from keyhole.modalities.base import Modality
+from keyhole.modalities.base import NO_EVENTS, Modality
 from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.profile import Profile, SourceProfile
 from keyhole.modalities.schema import Schema
@@ -44,6 +44,7 @@ class Tabular(Modality):
     unsupported = {
         "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
         "png": "the rows of a table need a .csv, .parquet or .jsonl file",
+        "events": NO_EVENTS,
     }
 
     def __init__(

@@ -26,9 +26,11 @@ from keyhole.tasks.base import an_autoencoder, seeded
 from keyhole.tasks.detect.answer import Answer, answer_of, join
 from keyhole.tasks.detect.calibration import Calibration, Discoveries, check_rate
 from keyhole.tasks.detect.counting import Draft
+from keyhole.tasks.detect.events import events_of, table_of
 from keyhole.tasks.detect.explain import MAX_CELLS, check_explained, explain
 from keyhole.tasks.detect.labels import anomalies, best_rate
 from keyhole.tasks.detect.scorer import DetectorState, ScoredBlock, Scorer, support_fraction_of
+from keyhole.tasks.detect.stream import Stream
 from keyhole.tasks.drift import Drift
 
 
@@ -180,6 +182,35 @@ class AnomalyDetector(OutlierMixin, Estimator):
             warnings.warn(short, KeyholeWarning, stacklevel=2)
         answers = [self._answer(some, explain_rows, MAX_CELLS) for some in judged]
         return join(answers).labelled_like(X)
+
+    def events(self, X: Any, *, false_events: str | None = None) -> Any:
+        """The alarms of a sensor series as events, one a line, as the kind of frame of X.
+
+        `false_events` is how many false ones of a machine are promised at most, such as "1/day".
+        Columns: the machine, start, end, peak, the channel that started it, all its channels in
+        the order in which they joined, the highest anomaly score, and whether it is still open.
+        Raises: SettingError for rows that are no series.
+        """
+        check_is_fitted(self)
+        modality: Any = self.autoencoder_.model_.modality
+        events = events_of(self, blocks_of(self.autoencoder_, X), false_events)
+        return table_of(events, modality.spec.group, X)
+
+    def stream(
+        self,
+        *,
+        state: str | os.PathLike[str] | None = None,
+        false_events: str | None = None,
+        explain_rows: str = "alarms",
+    ) -> Stream:
+        """Answers for rows of a sensor series that are pushed as they come.
+
+        `state` is what `Stream.save` wrote, to go on from there. Raises: SettingError for rows
+        that are no series; BundleError, FileError.
+        """
+        check_is_fitted(self)
+        stream = Stream(self, false_events=false_events, explain_rows=explain_rows)
+        return stream if state is None else stream.resume(state)
 
     def _discoveries(
         self, blocks: Iterator[ScoredBlock], discoveries: Discoveries, explain_rows: str

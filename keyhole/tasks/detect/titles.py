@@ -76,7 +76,14 @@ def _blame(
         names.append(name)
     stacked = np.stack(parts)
     farthest = stacked.argmax(0)
-    return stacked.sum(0), [[names[i] for i in line] for line in farthest.tolist()]
+    return stacked.mean(0), [[names[i] for i in line] for line in farthest.tolist()]
+
+
+def excess_of(
+    scorer: Scorer, judged: ScoredBlock, samples: Int64[np.ndarray, " line"]
+) -> Float[np.ndarray, "line title"]:
+    """How far out each title is in these samples of a block: 1 is usual, in squared units."""
+    return _blame(scorer, judged, samples)[0]
 
 
 def _by_title(values: np.ndarray, titles_of: Sequence[Sequence[int]], titles: int) -> np.ndarray:
