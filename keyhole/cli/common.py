@@ -262,6 +262,9 @@ def check_answers(options: dict[str, Any], model: str, data: str | None) -> None
         outputs = [Output("-o", out, "rows")]
     if options.get("report"):
         outputs.append(Output("--report", options["report"], "page"))
+    if options.get("events"):
+        format_of(options["events"])
+        outputs.append(Output("--events", options["events"], "rows"))
     if options.get("anomaly_map"):
         outputs.append(Output("--anomaly-map", options["anomaly_map"], "images", joins=True))
     check_outputs(outputs, {"DATA": data}, model=model, force=options["force"])

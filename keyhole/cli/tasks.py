@@ -25,6 +25,7 @@ from keyhole.cli.common import (
 from keyhole.tasks import Detect, Task
 
 BLOCK_ROWS = 16_384  # drawn at a time
+MAX_EVENTS = 5  # that are printed, the most anomalous ones
 
 
 def task_command(
@@ -85,14 +86,19 @@ def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> tuple[A
     return source, rows
 
 
-class PageAndMaps:
-    """The page and the anomaly maps of detected rows, from the scores that are their answers."""
+class Outputs:
+    """Page, events and anomaly maps of detected rows, from the scores that are their answers."""
 
     def __init__(self, task: Detect, options: dict[str, Any]) -> None:
         self.task = task
         self.options = options
         self.page: Any = None
         self.maps: Any = None
+        self.events: Any = None
+        if options["events"] or options["false_events"]:
+            from keyhole.tasks.detect.events import EventCollector
+
+            self.events = EventCollector(task.detector, options["false_events"])
         if options["report"]:
             from keyhole.report.rows import RowCollector
 
@@ -101,10 +107,13 @@ class PageAndMaps:
             from keyhole.report.images import AnomalyMaps
 
             self.maps = AnomalyMaps(options["anomaly_map"], task.detector)
-        task.outputs = [output for output in (self.page, self.maps) if output is not None]
+        outputs = (self.page, self.maps, self.events)
+        task.outputs = [output for output in outputs if output is not None]
 
     def finish(self, source: Any, say: Say) -> int:
-        """Write the page; the exit code is 1 for alarms with --fail-on-alarm."""
+        """Write them; the exit code is 1 for alarms with --fail-on-alarm."""
+        if self.events is not None:
+            self._write_events(say)
         if self.page is not None:
             from keyhole.report import write_report
 
@@ -119,6 +128,19 @@ class PageAndMaps:
             say("wrote", self.options["anomaly_map"])
         return 1 if self.options["fail_on_alarm"] and self.task.alarms else 0
 
+    def _write_events(self, say: Say) -> None:
+        from keyhole.data.sinks import open_sink
+        from keyhole.tasks.detect.events import in_words, table_of
+
+        events, modality = self.events.events(), self.task.autoencoder.model_.modality
+        say("events", f"{len(events):,}; {self.events.rule.promise}")
+        for event in sorted(events, key=lambda event: -event.anomaly_score)[:MAX_EVENTS]:
+            say("event", in_words(event))
+        if self.options["events"]:
+            with open_sink(self.options["events"], raw_text=self.options["raw_text"]) as sink:
+                sink.write(table_of(events, modality.id_group))
+            say("wrote", self.options["events"])
+
 
 detect = task_command(
     Detect,
@@ -127,8 +149,12 @@ detect = task_command(
         click.option("--report", type=click.Path(), help="Write a page about these rows."),
         click.option("--anomaly-map", type=click.Path(),
                      help="Folder for anomaly maps: how anomalous each pixel is."),
+        click.option("--events", type=click.Path(),
+                     help="Write the events of a sensor series, a .csv, .parquet or .jsonl file."),
+        click.option("--false-events", metavar="RATE",
+                     help="At most so many false events of a machine, such as 1/day."),
     ),
-    PageAndMaps,
+    Outputs,
 )  # fmt: skip
 
 

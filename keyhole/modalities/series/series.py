@@ -67,6 +67,7 @@ class SeriesModality(Modality):
     ) -> None:
         self.table: Tabular = build("modality", table) if isinstance(table, dict) else table
         self.spec = WindowSpec.from_json(spec)
+        self.id_group = self.spec.group
         self.reasons, self.overlap = reasons, overlap
         self.gaps = self.table.gaps
         own = [Field(self.spec.time, "datetime")]
@@ -206,8 +207,7 @@ class SeriesModality(Modality):
 
     def trains_on(self) -> list[str]:
         """The columns of windows."""
-        own = (self.spec.time, self.spec.group, *self.spec.channels)
-        return [name for name in own if name]
+        return [n for n in (self.spec.time, self.spec.group, *self.spec.channels) if n]
 
     def samples_of(self, rows: Rows) -> Int64[np.ndarray, " row"] | None:
         """The window of each row."""

@@ -192,9 +192,8 @@ class AnomalyDetector(OutlierMixin, Estimator):
         Raises: SettingError for rows that are no series.
         """
         check_is_fitted(self)
-        modality: Any = self.autoencoder_.model_.modality
         events = events_of(self, blocks_of(self.autoencoder_, X), false_events)
-        return table_of(events, modality.spec.group, X)
+        return table_of(events, self.autoencoder_.model_.modality.id_group, X)
 
     def stream(
         self,

@@ -116,6 +116,14 @@ class EventRule:
             spec.every, stride, spec.every * spec.window,
         )  # fmt: skip
 
+    @property
+    def promise(self) -> str:
+        """How many false events are promised, in words."""
+        return (
+            f"at most {self.false_events} of a machine is false: windows with a p-value up to "
+            f"{self.p_value:.2g}"
+        )
+
 
 class AlarmWindows(NamedTuple):
     """Windows above the event threshold, in the order of time of each machine.
@@ -302,9 +310,8 @@ class EventCollector:
 
     def _in_order(self) -> AlarmWindows:
         groups = [group for part in self.parts for group in part.groups]
-        times, scores, excess = (
-            np.concatenate([part[i] for part in self.parts]) for i in (1, 2, 3)
-        )
+        arrays: list[Any] = [part[1:] for part in self.parts]
+        times, scores, excess = (np.concatenate(each) for each in zip(*arrays, strict=True))
         order = np.argsort(times, kind="stable")
         return AlarmWindows([groups[i] for i in order], times[order], scores[order], excess[order])
 
@@ -333,6 +340,16 @@ def table_of(events: list[Event], group: str | None, like: Any = None) -> Any:
         "open": pa.array([event.open for event in events], pa.bool_()),
     }
     return same_kind(pa.table(columns), outline(like))
+
+
+def as_json(event: Event) -> dict[str, Any]:
+    """An event as JSON: moments as ISO 8601."""
+    moments = {name: str(getattr(event, name)) for name in ("start", "end", "peak")}
+    others = {name: list(getattr(event, name)) for name in ("channels", "seconds")}
+    return {
+        "group": event.group, **moments, "channel": event.channel, **others,
+        "anomaly_score": round(event.anomaly_score, 4), "open": event.open,
+    }  # fmt: skip
 
 
 def in_words(event: Event) -> str:

@@ -88,6 +88,7 @@ class Stream:
         self.builder = EventBuilder(self.rule, list(self.modality.titles))
         self.changes: list[Any] = []
         self.unknown_groups: set[str] = set()
+        self.note: dict[str, Any] = {}  # of the caller, saved with the stream
 
     def push(self, X: Any) -> Update:
         """Answer what these rows complete: a frame, or a dict of lists or single values.
@@ -200,6 +201,7 @@ class Stream:
             "false_events": self.rule.false_events,
             "windower": self.windower.to_json(),
             "events": self.builder.to_json(),
+            "note": self.note,
         }
         write_whole(path, json.dumps(state, ensure_ascii=False, allow_nan=False))
 
@@ -217,6 +219,7 @@ class Stream:
                 raise BundleError(f"{path} is the state of a stream of another model")
             self.windower = Windower.from_json(self.spec, state["windower"])
             self.builder.take_json(state["events"])
+            self.note = dict(state["note"])
         return self
 
 
