@@ -51,7 +51,7 @@ class Follower:
         self.file: BinaryIO | None = None
         self.offset = 0
         self.missed = False  # True where a file was rotated while nobody read it
-        if position is not None and self._open():
+        if self._open() and position is not None:
             same = self._inode() == position["inode"] and position["offset"] <= self._size()
             self.missed = not same
             self.offset = position["offset"] if same else 0

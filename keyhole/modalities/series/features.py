@@ -1,7 +1,7 @@
 """What is compared of windows: features that methods without training have proven.
 
-Level, spread and slope; power, entropy, flatness and bands of the spectrum; correlations between
-channels. Source: the window statistics and spectral descriptors that lead the TSB-AD leaderboard.
+Level, spread and slope; power, entropy, flatness and bands of the spectrum; second differences;
+correlations between channels. Source: the window statistics and spectral descriptors that lead the TSB-AD leaderboard.
 """
 
 from __future__ import annotations
@@ -38,6 +38,12 @@ def shape(x: Series) -> Float[Tensor, "window axis"]:
     steps = torch.linspace(-0.5, 0.5, x.shape[1], dtype=x.dtype)[:, None]
     slope = (x * steps).sum(1) / steps.square().sum()
     return torch.cat([x.mean(1), (spread(x) + SMALL).log(), slope], 1)
+
+
+def roughness(x: Series) -> Float[Tensor, "window axis"]:
+    """Logarithms of the largest and of the mean second difference of each channel."""
+    second = (x[:, 2:] - 2 * x[:, 1:-1] + x[:, :-2]).abs()
+    return torch.cat([(second.amax(1) + SMALL).log(), (second.mean(1) + SMALL).log()], 1)
 
 
 def spread(x: Series) -> Float[Tensor, "window channel"]:

@@ -189,7 +189,8 @@ class SeriesModality(Modality):
         pairs = [waves[i] + waves[j] for i, j in features.pairs(len(waves))]
         return {
             "level": own * patches + levels, "shape": waves * 3,
-            "spectrum": waves * (4 + features.bands(self.spec.window)), "relation": pairs,
+            "spectrum": waves * (4 + features.bands(self.spec.window)), "roughness": waves * 2,
+            "relation": pairs,
         }  # fmt: skip
 
     def title(self, column: str) -> str:
@@ -371,6 +372,7 @@ class SeriesModality(Modality):
         if self.continuous:
             x = self._series(batch).nan_to_num(0.0)[..., self.continuous]
             views |= {"shape": features.shape(x), "spectrum": features.spectrum(x)}
+            views["roughness"] = features.roughness(x)
             if len(self.continuous) > 1:
                 views["relation"] = features.relations(x)
         return views
@@ -378,7 +380,8 @@ class SeriesModality(Modality):
     @property
     def view_names(self) -> list[str]:
         """The names of `views`."""
-        return ["level", "shape", "spectrum", "relation"][: (1, 3, 4)[len(self.continuous[:2])]]
+        names = ["level", "shape", "spectrum", "roughness", "relation"]
+        return names[: (1, 4, 5)[len(self.continuous[:2])]]
 
     @property
     def mean_views(self) -> list[str]:

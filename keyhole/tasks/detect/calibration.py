@@ -99,6 +99,16 @@ class Calibration:
             p_value[beyond] = np.clip(tail, self.least_rate(), 1 / (n + 1))
         return np.where(np.isnan(anomaly_score), np.nan, p_value)
 
+    def scores_at(self, p_value: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+        """The scores with these p-values: by rank, and beyond the largest one by the tail."""
+        n = len(self.anomaly_scores)
+        place = np.clip(n - np.floor(p_value * (n + 1)).astype(np.int64), 0, n - 1)
+        scores = self.anomaly_scores[place]
+        if self.tail is None:
+            return scores
+        beyond = self.tail.scores_at(np.maximum(p_value, self.least_rate()))
+        return np.where(p_value < self.least_rank(), np.maximum(scores, beyond), scores)
+
     def threshold(self, false_alarm_rate: float) -> float:
         """Rows more anomalous than this have a p-value of at most the rate; inf if none can."""
         n = len(self.anomaly_scores)

@@ -29,7 +29,7 @@ from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.tasks.detect import maps
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.expect import Intervals
-from keyhole.tasks.detect.views import QUESTIONS, AnomalyScore, RawScores
+from keyhole.tasks.detect.views import MEAN, QUESTIONS, AnomalyScore, RawScores
 
 LEARNED = ("typical", "units", "rare")  # of an AnomalyScore, beside its reference rows
 MAX_ANOMALY_SCORE = 1e12  # multiples of the usual, in a saved model
@@ -278,7 +278,9 @@ def _check(state: DetectorState, modality: Modality) -> None:
         "false_alarm_rate: between 0 and 1": not 0 < state.false_alarm_rate < 1,
         "typical: one for each column": len(state.typical) != len(modality.layout.columns),
         "units: one for each question": len(state.units) != questions,
-        "raising: views of the modality": not set(state.raising) <= set(modality.view_names)
+        "raising: views of the modality, and their mean": not set(state.raising)
+        <= {MEAN, *modality.view_names}
+        or (bool(state.raising) and MEAN not in state.raising)
         or not all(state.raising.values()),
         "rare: an anomaly score and a step": len(state.rare) != 2,
         "units and factors: above zero": min([*state.units, *factors]) <= 0,

@@ -66,9 +66,13 @@ class Tail:
         """The chance of a score at least this large, for scores beyond the largest one."""
         return np.minimum(np.exp(np.interp(scores, self.grid, self.log_p)), 1 - 1e-12)
 
+    def scores_at(self, p_value: np.ndarray) -> np.ndarray:
+        """The scores with these p-values."""
+        return np.interp(-np.log(p_value), -self.log_p, self.grid)
+
     def score_at(self, p_value: float) -> float:
-        """The score whose p-value is this one."""
-        return float(np.interp(-np.log(p_value), -self.log_p, self.grid))
+        """The score with this p-value."""
+        return float(self.scores_at(np.array(p_value)))
 
 
 def _fitted(scores: np.ndarray, count: int) -> tuple[float, np.ndarray, float] | None:

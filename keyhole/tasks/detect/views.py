@@ -144,6 +144,7 @@ def masked_deviance(
 
 MIN_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
 QUESTIONS = ("nearest", "core", "masked")
+MEAN = "mean"  # of the questions, beside the views that raise
 RAISED_SHARE = 0.004  # of rows the fourth question raises: half of a usual false alarm rate
 TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count by their logarithm
 
@@ -195,7 +196,7 @@ class AnomalyScore:
     units: np.ndarray
     rare: np.ndarray
     centers: dict[str, Robust] = field(default_factory=dict)  # of the modality's views
-    raising: dict[str, Calibration] = field(default_factory=dict)  # answers of views that raise
+    raising: dict[str, Calibration] = field(default_factory=dict)  # views that raise, and MEAN
 
     @classmethod
     def calibrated(
@@ -327,7 +328,9 @@ class AnomalyScore:
         for place, name in enumerate(self.modality.view_names, len(QUESTIONS)):
             if name in self.raising:  # each may raise its part of the rows
                 p_value = self.raising[name].p_value(answers[place].mean(0).numpy())
-                raised = np.maximum(raised, self._raised(-np.log(p_value * len(self.raising))))
+                p_value = np.minimum(p_value * (len(self.raising) - 1), 1.0)
+                as_rare = self.raising[MEAN].scores_at(p_value)
+                raised = np.maximum(raised, np.where(p_value < RAISED_SHARE, as_rare, 0.0))
         raised = np.where(np.isnan(anomaly_score), np.nan, raised)
         return np.maximum(anomaly_score, raised), score_std.numpy()
 
@@ -344,7 +347,8 @@ class AnomalyScore:
         """The views that raise a score where they are rare, with their answers on good rows.
 
         A view raises if it tells some kind of planted fault from the rows it was planted in
-        better than the mean does.
+        better than the mean does. The mean is with them: a row is then as anomalous as one that
+        is as rare by the mean.
         """
         others = [name for name in self.centers if name not in self.modality.mean_views]
         judged = reference.judged
@@ -358,11 +362,13 @@ class AnomalyScore:
                 at = len(QUESTIONS) + self.modality.view_names.index(name)
                 gain = told_apart(good[at][:, places], bad[at]) - mean
                 gains[name] = max(gains[name], gain)
-        return {
+        raising = {
             name: Calibration.of(good[len(QUESTIONS) + i].mean(0).numpy())
             for i, name in enumerate(self.modality.view_names)
             if gains.get(name, 0.0) > MIN_BETTER
         }
+        means = Calibration.of(self._mean(good).mean(0).numpy())
+        return raising | {MEAN: means} if raising else {}
 
     def _raised(self, rarity: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
         """What rows so rare by the mean of the three have as a mean; 0 for a row not so rare."""
