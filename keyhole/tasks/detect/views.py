@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from keyhole.core.environment import PASS_ROWS, pass_work, threads_for
+from keyhole.core.environment import PASS_ROWS, pass_work, rows_of_pass, threads_for
 from keyhole.core.layout import column_nats, filled, gaps, row_nats
-from keyhole.core.records import Batch
+from keyhole.core.records import EVEN_ROWS, Batch, even_places
 from keyhole.core.robust import Robust, centered, trimmed
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.holdout import members_mean
@@ -70,7 +70,8 @@ class ReferencePoints:
         square = points.square().sum(1)
         distances = []
         for start in range(0, max(len(x), 1), CHUNK_ROWS):
-            whitened = self.robust.whitened(x[start : start + CHUNK_ROWS])
+            rows = x[start : start + CHUNK_ROWS]
+            whitened = self.robust.whitened(rows[even_places(len(rows))])[: len(rows)]
             squares = torch.addmm(square, whitened, points.mT, alpha=-2)
             size = whitened.square().sum(1)
             squares.add_(size[:, None]).clamp_(min=0)
@@ -131,15 +132,37 @@ def masked_deviance(
 
     A column is masked with the others of its group and predicted from the rest.
     """
-    nats = torch.zeros((), device=batch.observed.device)
-    for group in modality.mask_groups(GROUPS):
-        masked = torch.zeros(len(modality.layout), dtype=torch.bool, device=batch.observed.device)
-        masked[group] = True
-        deviance = network(batch.hide(masked)).likelihood.deviance(batch)[0]  # (M, B, feature)
-        nats = torch.where(masked, deviance, nats)
-    members = modality.scale_deviance(nats, batch)  # (M, B, feature)
+    groups = [torch.from_numpy(group) for group in modality.mask_groups(GROUPS)]
+    rows_at_once = max(rows_of_pass(len(groups) * len(modality.layout)), EVEN_ROWS)
+    parts = [
+        _group_deviance(network, batch.take(slice(first, first + rows_at_once)), groups)
+        for first in range(0, max(len(batch), 1), rows_at_once)
+    ]
+    members = modality.scale_deviance(torch.cat(parts, 1), batch)  # (M, B, feature)
     columns = [column_nats(-nats, batch.observed, modality.layout) for nats in members]
     return torch.stack([nats for nats, _ in columns]), columns[0][1]
+
+
+def _group_deviance(
+    network: Network, batch: Batch, groups: list[Tensor]
+) -> Float[Tensor, "member row feature"]:
+    """The deviance of each feature where its group is masked: all groups in one pass."""
+    device, rows = batch.observed.device, len(batch)
+    masks = torch.zeros((len(groups), batch.observed.shape[1]), dtype=torch.bool, device=device)
+    for mask, group in zip(masks, groups, strict=True):
+        mask[group] = True
+    copies = batch.take(torch.arange(rows, device=device).repeat(len(groups)))
+    hidden = copies.hide(masks.repeat_interleave(rows, 0))
+    z = network.encode(hidden.even()).z  # (1, M, group * B, code)
+    nats = batch.numbers.new_zeros(network.shape.members, rows, masks.shape[1])
+    places = even_places(rows).to(device)
+    target = batch.take(places)
+    for i, group in enumerate(groups):
+        own, features = places + i * rows, group.to(device)
+        given = hidden.observed.index_select(0, own)
+        likelihood = network.decode(z.index_select(-2, own), given, features)
+        nats[..., features] = likelihood.deviance(target)[0, :, :rows]
+    return nats
 
 
 MIN_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
@@ -278,13 +301,11 @@ class AnomalyScore:
     def raw_scores(self, batch: Batch, own: Tensor | None = None) -> RawScores:
         """The answers, in passes that fit the processor's cache; `own` as in ReferencePoints."""
         device = next(self.network.parameters()).device
-        padded, parts = self.modality.even(batch), []
-        if own is not None:
-            own = torch.nn.functional.pad(own, (0, len(padded) - len(batch)), value=-1)
+        parts = []
         with threads_for(GROUPS * pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 part = slice(first, first + PASS_ROWS)
-                part_batch = padded.take(part).to(device)
+                part_batch = batch.take(part).to(device)
                 deviance, observed = masked_deviance(self.modality, self.network, part_batch)
                 whole = _whole(self.network, part_batch)
                 x = self.modality.coordinates(whole)
@@ -295,10 +316,10 @@ class AnomalyScore:
                     near = torch.cat([near, torch.stack(far).to(near)])
                 parts.append((near.cpu(), deviance.cpu(), observed.cpu()))
         distances, deviance, observed = zip(*parts, strict=True)
-        rows, rarity = slice(0, len(batch)), self.outliers.rarity(padded, own)
+        rarity = self.outliers.rarity(batch, own)
         return RawScores(
-            torch.cat(distances, 1)[:, rows], torch.cat(deviance, 1)[:, rows],
-            torch.cat(observed)[rows], rarity.cells[rows], rarity.row[rows],
+            torch.cat(distances, 1), torch.cat(deviance, 1), torch.cat(observed),
+            rarity.cells, rarity.row,
         )  # fmt: skip
 
     def answers(self, raw: RawScores) -> Float[Tensor, "question member row"]:
@@ -377,7 +398,8 @@ def _whole(network: Network, batch: Batch) -> Batch:
     if not bool(gaps(batch, layout).any()):
         return batch
     with torch.no_grad():
-        expected = members_mean(network(batch).likelihood.mean)
+        expected = members_mean(network(batch.even()).likelihood.mean)
+    expected = expected.take(slice(0, len(batch)))
     return filled(batch, expected, layout)
 
 
