@@ -21,8 +21,8 @@ from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.tasks.detect.answer import Reason
 from keyhole.tasks.detect.expect import Predicted, masked_nats, partners, predict
+from keyhole.tasks.detect.masked import masked_deviance
 from keyhole.tasks.detect.titles import explain_titles
-from keyhole.tasks.detect.views import masked_deviance
 
 if TYPE_CHECKING:
     from keyhole.data import Rows

@@ -23,15 +23,16 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from keyhole.core.environment import PASS_ROWS, pass_work, rows_of_pass, threads_for
-from keyhole.core.layout import column_nats, filled, gaps, row_nats
-from keyhole.core.records import EVEN_ROWS, Batch, even_places
+from keyhole.core.environment import PASS_ROWS, pass_work, threads_for
+from keyhole.core.layout import filled, gaps, row_nats
+from keyhole.core.records import Batch, even_places
 from keyhole.core.robust import Robust, centered, trimmed
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
 from keyhole.tasks.detect.calibration import Calibration, told_apart
+from keyhole.tasks.detect.masked import GROUPS, masked_deviance
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
 
 NEIGHBOURS = 10  # core rows whose mean distance counts: one may itself be odd
@@ -121,50 +122,6 @@ def _squares(
     return torch.nn.functional.pad(square, (0, short), value=torch.inf)
 
 
-GROUPS = 8  # of columns masked together: so many passes, however many columns
-
-
-@torch.no_grad()
-def masked_deviance(
-    modality: Modality, network: Network, batch: Batch
-) -> tuple[Float[Tensor, "member row column"], Bool[Tensor, "row column"]]:
-    """Nats of each column beyond a perfect prediction, by each net, and where it was observed.
-
-    A column is masked with the others of its group and predicted from the rest.
-    """
-    groups = [torch.from_numpy(group) for group in modality.mask_groups(GROUPS)]
-    rows_at_once = max(rows_of_pass(len(groups) * len(modality.layout)), EVEN_ROWS)
-    parts = [
-        _group_deviance(network, batch.take(slice(first, first + rows_at_once)), groups)
-        for first in range(0, max(len(batch), 1), rows_at_once)
-    ]
-    members = modality.scale_deviance(torch.cat(parts, 1), batch)  # (M, B, feature)
-    columns = [column_nats(-nats, batch.observed, modality.layout) for nats in members]
-    return torch.stack([nats for nats, _ in columns]), columns[0][1]
-
-
-def _group_deviance(
-    network: Network, batch: Batch, groups: list[Tensor]
-) -> Float[Tensor, "member row feature"]:
-    """The deviance of each feature where its group is masked: all groups in one pass."""
-    device, rows = batch.observed.device, len(batch)
-    masks = torch.zeros((len(groups), batch.observed.shape[1]), dtype=torch.bool, device=device)
-    for mask, group in zip(masks, groups, strict=True):
-        mask[group] = True
-    copies = batch.take(torch.arange(rows, device=device).repeat(len(groups)))
-    hidden = copies.hide(masks.repeat_interleave(rows, 0))
-    z = network.encode(hidden.even()).z  # (1, M, group * B, code)
-    nats = batch.numbers.new_zeros(network.shape.members, rows, masks.shape[1])
-    places = even_places(rows).to(device)
-    target = batch.take(places)
-    for i, group in enumerate(groups):
-        own, features = places + i * rows, group.to(device)
-        given = hidden.observed.index_select(0, own)
-        likelihood = network.decode(z.index_select(-2, own), given, features)
-        nats[..., features] = likelihood.deviance(target)[0, :, :rows]
-    return nats
-
-
 MIN_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
 QUESTIONS = ("nearest", "core", "masked")
 RAISED_SHARE = 0.004  # of rows the fourth question raises: half of a usual false alarm rate
@@ -226,13 +183,14 @@ class AnomalyScore:
     ) -> "AnomalyScore":
         """The scale of a reference set of which a share of `core` is good."""
         uncalibrated = cls.uncalibrated(modality, network, reference, core)
-        raw = uncalibrated._raw_scores_of_judged(reference, core)
+        scales = uncalibrated._scales_of_folds(reference, core)
+        raw = uncalibrated._raw_scores_of_judged(reference, scales)
         nats = torch.where(raw.observed, raw.deviance.mean(0), 0.0).double().sum(0)
         typical = (nats / raw.observed.sum(0).clamp(min=1)).numpy()
         uncalibrated = replace(uncalibrated, typical=typical)
         answers = uncalibrated.answers(raw).mean(1).numpy()
         uncalibrated = replace(uncalibrated, units=np.array([_unit(answer) for answer in answers]))
-        uncalibrated = replace(uncalibrated, raising=uncalibrated._chosen(reference, core, raw))
+        uncalibrated = replace(uncalibrated, raising=uncalibrated._chosen(reference, scales, raw))
         means = uncalibrated._mean(uncalibrated.answers(raw)).mean(0).numpy()
         common, step = exceeded(means[~np.isnan(means)])
         rare = np.array([common + step * np.log(COMMON / RAISED_SHARE), step])
@@ -244,12 +202,26 @@ class AnomalyScore:
         Each is scored by the nets that have not seen it, and as if it were no reference row; rows
         that share values with others, as if no row of their stretch were one.
         """
-        return self.score_block(self._raw_scores_of_judged(reference, core))[0]
+        scales = self._scales_of_folds(reference, core)
+        return self.score_block(self._raw_scores_of_judged(reference, scales))[0]
+
+    def _scales_of_folds(self, reference: ReferenceSet, core: float) -> dict[int, "AnomalyScore"]:
+        """For each fold a scale without its rows, where rows share values with others; else none.
+
+        Their reference rows cost as much as a scale does, so they are made once.
+        """
+        if reference.folds == 1 or not self.modality.overlap:
+            return {}
+        folds = np.unique(reference.fold[reference.judged])
+        others = {int(fold): np.flatnonzero(reference.fold != fold) for fold in folds}
+        return {
+            fold: self.with_reference(reference.take(rows), core) for fold, rows in others.items()
+        }
 
     def _raw_scores_of_judged(
         self,
         reference: ReferenceSet,
-        core: float,
+        scales: dict[int, "AnomalyScore"],
         batch: Batch | None = None,
         places: Int64[np.ndarray, " row"] | None = None,
     ) -> RawScores:
@@ -260,14 +232,13 @@ class AnomalyScore:
         fold, own = judged.fold[places], torch.from_numpy(reference.own[places])
         if reference.folds == 1:
             return self.raw_scores(batch, own)
-        if not self.modality.overlap:
+        if not scales:
             raw = self.raw_scores(batch, own)
         else:
-            parts = []
-            for part in np.unique(fold):
-                others = reference.take(np.flatnonzero(reference.fold != part))
-                rows = torch.from_numpy(np.flatnonzero(fold == part))
-                parts.append(self.with_reference(others, core).raw_scores(batch.take(rows)))
+            parts = [
+                scales[part].raw_scores(batch.take(torch.from_numpy(np.flatnonzero(fold == part))))
+                for part in np.unique(fold).tolist()
+            ]
             raw = RawScores.in_order(parts, np.argsort(fold, kind="stable"))
         return replace(raw, deviance=by_own_net(raw.deviance, fold, raw.deviance))
 
@@ -360,7 +331,7 @@ class AnomalyScore:
         return answers[torch.tensor([True] * len(QUESTIONS) + counts)].mean(0)
 
     def _chosen(
-        self, reference: ReferenceSet, core: float, raw: RawScores
+        self, reference: ReferenceSet, scales: dict[int, "AnomalyScore"], raw: RawScores
     ) -> dict[str, Calibration]:
         """The views that raise a score where they are rare, with their answers on good rows.
 
@@ -373,7 +344,7 @@ class AnomalyScore:
         planted = self.modality.planted(reference.take(judged[places]).batch, seed=0)
         good, gains = self.answers(raw), dict.fromkeys(others, 0.0)
         for batch in planted.values():
-            bad = self.answers(self._raw_scores_of_judged(reference, core, batch, places))
+            bad = self.answers(self._raw_scores_of_judged(reference, scales, batch, places))
             mean = told_apart(self._mean(good)[:, places], self._mean(bad))
             for name in others:
                 at = len(QUESTIONS) + self.modality.view_names.index(name)
