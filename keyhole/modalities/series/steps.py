@@ -10,20 +10,21 @@ from keyhole.modalities.tabular.table import Tabular
 
 def readable(channels: Tabular, steps: ArrowRows) -> ArrowRows:
     """The steps; texts and infinite values among numbers ("Bad", "No Data") as gaps."""
-    table = steps.table
-    for place, name in enumerate(table.column_names):
+    table, columns = steps.table, {}
+    for name in table.column_names:
         column = channels.by_name[name]
-        values = cast.plain(table.column(name))
+        values = columns[name] = cast.plain(table.column(name))
         if column.kind not in {"number", "count"}:
             continue
         if cast.is_text(values.type):
             form = getattr(column, "written_as", None)
             decimal = (form and form.decimal) or steps.decimal
-            values = cast.numbers_or_gaps(values, decimal, form and form.unit)
+            columns[name] = cast.numbers_or_gaps(values, decimal, form and form.unit)
         elif pa.types.is_floating(values.type):
-            values = pc.if_else(pc.is_finite(values), values, None)
-        table = table.set_column(place, name, values)
-    return ArrowRows(table)
+            finite = pc.is_finite(values)
+            if not pc.all(finite, skip_nulls=True).as_py():
+                columns[name] = pc.if_else(finite, values, None)
+    return ArrowRows(pa.table(columns).replace_schema_metadata(table.schema.metadata))
 
 
 def in_windows(steps: pa.Table, size: int) -> pa.Table:

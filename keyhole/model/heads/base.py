@@ -260,7 +260,8 @@ class Mixed(Head):
         groups = []
         for name, head in self.features.items():
             places = self.get_buffer(f"places_{name}")
-            part = None if observed is None else observed[..., places]
+            whole = observed is None or len(places) == observed.shape[-1]
+            part = observed if whole else observed[..., places]
             own = getattr(self, f"own_{name}")
             own_state = state if own is None else state[..., own]
             if features is None:

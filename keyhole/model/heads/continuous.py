@@ -171,11 +171,14 @@ class StudentT(FeatureHead):
         """The distribution of those at these places alone, without a map to the others."""
         location = some_outputs(self.to_location, state, places)
         own = None if observed is None else observed.index_select(-1, places)
-        scale = visible_or_masked(self._scales().index_select(-1, places), own, location)
+        scale = visible_or_masked(self._scales(places), own, location)
         return StudentTFeatures(location, scale, self.nu)
 
-    def _scales(self) -> Float[Tensor, "2 member 1 feature"]:
-        return (self.log_scale.exp() + self.floor) * self.get_buffer("spread")
+    def _scales(self, places: Places | None = None) -> Float[Tensor, "2 member 1 feature"]:
+        parts = self.log_scale, self.get_buffer("spread")
+        if places is not None:
+            parts = [part.index_select(-1, places) for part in parts]
+        return (parts[0].exp() + self.floor) * parts[1]
 
 
 @dataclass(frozen=True)
