@@ -41,6 +41,7 @@ from keyhole.modalities.tabular.table import Tabular
 from keyhole.model.nets import Net
 
 SAMPLE_BYTES = 64 << 20
+MASK_GROUPS = 4  # of patches masked together: each is scored a quarter masked, as in training
 
 
 class SeriesModality(Modality):
@@ -324,7 +325,7 @@ class SeriesModality(Modality):
 
     def mask_groups(self, most: int = PATCHES) -> list[np.ndarray]:
         """Patches, so that none is masked with the next one of its channel."""
-        count = min(most, PATCHES, len(self.layout.columns))
+        count = min(most, MASK_GROUPS, len(self.layout.columns))
         group_of = self._places % count
         return [np.flatnonzero(group_of == group) for group in range(count)]
 
