@@ -124,7 +124,7 @@ class Model:
         """The codes (row, code) of encoded rows, by the first member."""
         with threads_for(pass_work(self.network, len(batch))):
             even = self.modality.even(batch).to(self.device)
-            return self.network(even).code.mean[0][: len(batch)].cpu().numpy()
+            return self.network.encode(even).mean[0][: len(batch)].cpu().numpy()
 
     @torch.no_grad()
     def decode_codes(self, codes: np.ndarray) -> Any:

@@ -50,6 +50,7 @@ def draws(keys: np.ndarray, seed: int) -> np.ndarray:
 
 
 PASS_ROWS = 4_096  # of a forward pass; the results of more fall out of the processor's cache
+PASS_FEATURES = 1 << 18  # of a pass of wide rows
 PAYS = 5e10  # multiply-adds of a step that keep one thread busy: measured, see benchmarks.threads
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # set by the user, or by --threads
 
@@ -118,6 +119,11 @@ def tell_threads(count: int | None) -> None:
 def pass_work(network: torch.nn.Module, rows: int) -> float:
     """The approximate multiply-adds of a forward pass of these rows, or pixels."""
     return float(rows * sum(weight.numel() for weight in network.parameters()))
+
+
+def rows_of_pass(features: int) -> int:
+    """How many rows of so many features go through a net at once."""
+    return max(min(PASS_ROWS, PASS_FEATURES // max(features, 1)), 1)
 
 
 # A forked child has no OpenMP threads, and waits for them for ever if it uses several.

@@ -11,6 +11,11 @@ from torch import Tensor
 EVEN_ROWS = 32  # a matrix product adds its terms in another order for other numbers of rows
 
 
+def even_places(rows: int) -> Int64[Tensor, " place"]:
+    """The positions of these rows, the last one again up to a multiple of `EVEN_ROWS`."""
+    return torch.arange(rows + -rows % EVEN_ROWS).clamp(max=max(rows - 1, 0))
+
+
 @dataclass(frozen=True)
 class Batch:
     """Encoded rows: number features, code features, and which of all features were observed.
@@ -40,6 +45,8 @@ class Batch:
 
     def take(self, rows: Tensor | slice) -> "Batch":
         """The rows at these positions; a (member, batch) index gives a member axis."""
+        if isinstance(rows, Tensor) and rows.dim() == 1 and rows.dtype == torch.int64:
+            return self._each(lambda part: part.index_select(0, rows))  # half of indexing's time
         return self._each(lambda part: part[rows])
 
     def even(self) -> "Batch":
@@ -47,10 +54,8 @@ class Batch:
 
         So the results of a row do not depend on the number of other rows.
         """
-        short = -len(self) % EVEN_ROWS
-        if not short or not len(self):
-            return self
-        return self.take(torch.arange(len(self) + short).clamp(max=len(self) - 1))
+        rows = len(self)
+        return self.take(even_places(rows)) if rows % EVEN_ROWS else self
 
     def hide(self, hidden: Bool[Tensor, "*row feature"]) -> "Batch":
         """The same rows with these features masked as if they were missing."""

@@ -11,13 +11,14 @@ product on windows of steps: half the time of torch's own, as groups or as a loo
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
 from keyhole.core.layout import Shape
 
 State = Float[Tensor, "*lead batch wide"]  # of the same rows in all members, or of each member's
+Places = Int64[Tensor, " place"]
 Tokens = Float[Tensor, "*lead batch token wide"]
 
 
@@ -45,6 +46,14 @@ class Linear(nn.Module):
         if self.weight.shape[0] == 1:
             return functional.linear(x, self.weight[0], self.bias[0, 0])
         return torch.matmul(x, self.weight.mT) + self.bias
+
+
+def some_outputs(layer: nn.Module, x: State, places: Places) -> Tensor:
+    """What a linear layer, or none (an identity), returns at these places alone."""
+    if not isinstance(layer, Linear) or layer.steps > 1:
+        return layer(x).index_select(-1, places)
+    weight, bias = layer.weight.index_select(1, places), layer.bias.index_select(2, places)
+    return torch.matmul(x, weight.mT) + bias
 
 
 def each(layer: Linear, x: Tokens) -> Tensor:

@@ -11,12 +11,12 @@ M ensemble members, B rows, S samples of the code, k its width.
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor, nn
 
 from keyhole.core.layout import Shape
 from keyhole.core.parts import copy
-from keyhole.core.records import Batch, Likelihood, Pass
+from keyhole.core.records import Batch, Code, Likelihood, Pass
 from keyhole.errors import SettingError
 from keyhole.model.bottlenecks.base import Bottleneck
 from keyhole.model.heads.base import Head
@@ -55,6 +55,10 @@ class Network(nn.Module):
         gaps = self.training or not bool(batch.observed.all())
         return Pass(code, self.decode(code.z, batch.observed if gaps else None))
 
+    def encode(self, batch: Batch) -> Code:
+        """The code of each row, without noise."""
+        return self.bottleneck(self.encoder(self.stem(batch)))
+
     def _encode(self, embedded: Float[Tensor, "*lead batch feature"]) -> Tensor:
         return self.bottleneck(self.encoder(embedded)).mean
 
@@ -62,9 +66,13 @@ class Network(nn.Module):
         self,
         z: Float[Tensor, "*lead batch code"],
         observed: Bool[Tensor, "*row feature"] | None = None,
+        features: Int64[Tensor, " place"] | None = None,
     ) -> Likelihood:
-        """The likelihood of the rows with these codes; `observed`: features the net was given."""
-        return self.head(self.decoder(z), observed)
+        """The likelihood of the rows with these codes, or of some `features` of them alone.
+
+        `observed`: features the net was given.
+        """
+        return self.head(self.decoder(z), observed, features)
 
 
 @torch.no_grad()

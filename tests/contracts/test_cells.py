@@ -91,6 +91,21 @@ def test_log_prob_mean_interval_and_sample_have_a_value_for_every_cell(kind, mem
 
 @KINDS
 @MEMBERS
+@pytest.mark.parametrize("places", [[1], [0], [0, 1]])
+def test_some_features_alone_are_distributed_as_among_all(kind, members, places):
+    head, state = bound(kind, members)
+    observed, target = torch.arange(BATCH * 2).reshape(BATCH, 2) % 3 > 0, targets(kind)
+    with torch.no_grad():
+        some = head.some(state, observed, torch.tensor(places))
+        whole = head(state, observed)
+    own = target[:, places]
+    torch.testing.assert_close(some.log_prob(own), whole.log_prob(target)[..., places])
+    torch.testing.assert_close(some.deviance(own), whole.deviance(target)[..., places])
+    torch.testing.assert_close(some.mean, whole.mean[..., places])
+
+
+@KINDS
+@MEMBERS
 def test_a_gradient_reaches_every_parameter(kind, members):
     head, state = bound(kind, members)
     observed = torch.arange(BATCH * 2).reshape(BATCH, 2) % 2 == 0

@@ -16,6 +16,7 @@ from jaxtyping import Float
 Window = Float[np.ndarray, "step channel"]
 Windows = Float[np.ndarray, "window step channel"]
 Draws = np.random.Generator
+MIN_SPREAD = 1e-3  # of a channel that hardly moves
 Fault = Callable[[Window, int, slice, Windows, Draws], None]  # changes the window in place
 
 
@@ -65,13 +66,17 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def planted(
-    windows: Windows, spread: Float[np.ndarray, " channel"], name: str, rng: Draws
-) -> Windows:
-    """A copy of the windows, each with this fault in one channel from some step to its end."""
-    scaled = windows / spread
+def planted(windows: Windows, seed: int) -> dict[str, Windows]:
+    """For each fault a copy of the windows, each with it in one channel from a step to its end."""
+    spread, rng = windows.std((0, 1)).clip(MIN_SPREAD), np.random.default_rng(seed)
+    return {
+        name: _with_fault(windows / spread, fault, rng) * spread for name, fault in FAULTS.items()
+    }
+
+
+def _with_fault(scaled: Windows, fault: Fault, rng: Draws) -> Windows:
     others, (count, steps, channels) = scaled.copy(), scaled.shape
     for window in range(count):
         when = slice(int(rng.integers(0, steps // 2 + 1)), steps)
-        FAULTS[name](scaled[window], int(rng.integers(channels)), when, others, rng)
-    return scaled * spread
+        fault(scaled[window], int(rng.integers(channels)), when, others, rng)
+    return scaled

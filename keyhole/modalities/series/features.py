@@ -1,12 +1,14 @@
 """What is compared of windows: features that methods without training have proven.
 
 Level, spread and slope; power, entropy, flatness and bands of the spectrum; second differences;
-correlations between channels. Source: the window statistics and spectral descriptors that lead the TSB-AD leaderboard.
+correlations between channels. Source: the window statistics and spectral descriptors that lead
+the TSB-AD leaderboard.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -55,7 +57,9 @@ def spectrum(x: Series) -> Float[Tensor, "window axis"]:
     """Log power, entropy, flatness, centroid and log band powers of each channel."""
     size = x.shape[1]
     hann = torch.hann_window(size, periodic=False, dtype=x.dtype)[:, None]
-    power = torch.fft.rfft((x - x.mean(1, keepdim=True)) * hann, dim=1).abs()[:, 1:].square()
+    x = (x - x.mean(1, keepdim=True)) * hann
+    waves = torch.fft.rfft(x, dim=1) if len(x) else x[:, : size // 2 + 1]  # MKL wants a window
+    power = waves.abs()[:, 1:].square()
     power = power + SMALL**2 * size
     total, count = power.sum(1), power.shape[1]
     share = power / total[:, None]
@@ -72,10 +76,11 @@ def bands(window: int) -> int:
     return len(_edges(window)) - 1
 
 
-def _edges(window: int) -> list[int]:
+@cache
+def _edges(window: int) -> tuple[int, ...]:
     count = window // 2
     edges = np.round(np.geomspace(1, count + 1, BANDS + 1)).astype(int)
-    return (np.unique(edges) - 1).tolist()
+    return tuple((np.unique(edges) - 1).tolist())
 
 
 def pairs(channels: int) -> list[tuple[int, int]]:
@@ -91,4 +96,4 @@ def relations(x: Series) -> Float[Tensor, "window pair"]:
     offset = x - x.mean(1, keepdim=True)
     scaled = offset / (spread(x) + SMALL)[:, None]
     first, second = (list(part) for part in zip(*pairs(x.shape[2]), strict=True))
-    return (scaled[:, :, first] * scaled[:, :, second]).mean(1)
+    return (scaled.mT @ scaled)[:, first, second] / x.shape[1]

@@ -42,6 +42,7 @@ from keyhole.modalities.tabular.table import Tabular
 from keyhole.model.nets import Net
 
 SAMPLE_BYTES = 64 << 20
+MASK_GROUPS = 4  # of patches masked together: each is scored a quarter masked, as in training
 
 
 class SeriesModality(Modality):
@@ -326,12 +327,17 @@ class SeriesModality(Modality):
 
     def mask_groups(self, most: int = PATCHES) -> list[np.ndarray]:
         """Patches, so that none is masked with the next one of its channel."""
-        count = min(most, PATCHES, len(self.layout.columns))
-        channels = {name: i for i, name in enumerate(self.spec.channels)}
-        titles = np.array([channels[self.title(name)] for name in self.layout.columns])
-        patches = np.array([self._span(name)[0] // self.patch for name in self.layout.columns])
-        group_of = ((3 * titles + patches) % count)[self.layout.column_of_feature]
+        count = min(most, MASK_GROUPS, len(self.layout.columns))
+        group_of = self._places % count
         return [np.flatnonzero(group_of == group) for group in range(count)]
+
+    @cached_property
+    def _places(self) -> Int64[np.ndarray, " feature"]:
+        """A number of each feature's channel and patch: no two next to each other are alike."""
+        columns = self.layout.columns
+        channels = np.array([self.titles.index(self.title(name)) for name in columns])
+        patches = np.array([self._span(name)[0] // self.patch for name in columns])
+        return (3 * channels + patches)[self.layout.column_of_feature]
 
     @cached_property
     def continuous(self) -> list[int]:
@@ -347,14 +353,6 @@ class SeriesModality(Modality):
         x = (batch.numbers.unflatten(1, (self.spec.window, -1)) - center) / scale
         observed = batch.observed[:, : self.layout.numbers].unflatten(1, (self.spec.window, -1))
         return features.filled(x.clamp(-core_layout.FARTHEST, core_layout.FARTHEST), observed)
-
-    def even(self, batch: Batch) -> Batch:
-        """The windows of a pass, padded; one without a value where there is none."""
-        if len(batch):
-            return batch.even()
-        parts = batch.numbers, batch.codes, batch.observed
-        none = [part.new_zeros(1, part.shape[1]) for part in parts]
-        return Batch(none[0], none[1], none[2])
 
     def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """The mean of each patch of each channel; of levels, the share of steps that hold each."""
@@ -394,11 +392,9 @@ class SeriesModality(Modality):
             return {}
         windows = batch.numbers.unflatten(1, (self.spec.window, -1))
         x = windows[..., self.continuous].double().numpy()
-        spread, rng = x.std((0, 1)).clip(1e-3), np.random.default_rng(seed)
         rows, observed = {}, batch.observed[:, : self.layout.numbers]
-        for name in faults.FAULTS:
+        for name, changed in faults.planted(x, seed).items():
             faulty = windows.clone()
-            changed = faults.planted(x, spread, name, rng)
             faulty[..., self.continuous] = torch.from_numpy(changed).float()
             rows[name] = replace(batch, numbers=faulty.flatten(1) * observed)
         return rows

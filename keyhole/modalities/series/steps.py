@@ -13,14 +13,13 @@ from keyhole.modalities.tabular.table import Tabular
 
 def readable(channels: Tabular, steps: ArrowRows) -> ArrowRows:
     """The steps; texts and infinite values among numbers ("Bad", "No Data") as gaps."""
-    table = steps.table
-    for place, name in enumerate(table.column_names):
+    table, columns = steps.table, {}
+    for name in table.column_names:
         column = channels.by_name[name]
         values = cast.plain(table.column(name))
-        if column.kind in NUMBERS:
-            values = _numbers(column, values, steps.decimal)
-            table = table.set_column(place, name, values)
-    return ArrowRows(table)
+        numbers = column.kind in NUMBERS
+        columns[name] = _numbers(column, values, steps.decimal) if numbers else values
+    return ArrowRows(pa.table(columns).replace_schema_metadata(table.schema.metadata))
 
 
 NUMBERS = {"number", "count"}  # kinds of channels
@@ -31,9 +30,10 @@ def _numbers(column: Any, values: Any, decimal: str) -> Any:
     if cast.is_text(values.type):
         form = getattr(column, "written_as", None)
         return cast.numbers_or_gaps(values, (form and form.decimal) or decimal, form and form.unit)
-    if pa.types.is_floating(values.type):
-        return pc.if_else(pc.is_finite(values), values, None)
-    return values
+    if not pa.types.is_floating(values.type):
+        return values
+    finite = pc.is_finite(values)
+    return values if pc.all(finite, skip_nulls=True).as_py() else pc.if_else(finite, values, None)
 
 
 def typed(channels: Tabular, rows: ArrowRows, spec: WindowSpec) -> ArrowRows:

@@ -3,9 +3,9 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from itertools import chain
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,7 +15,7 @@ from keyhole.core.layout import Shape, Slot
 from keyhole.core.parts import Part, kinds
 from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import SettingError
-from keyhole.model.layers import State
+from keyhole.model.layers import Places, State
 
 FeatureValues = Float[Tensor, "*lead batch feature"]
 Observed = Bool[Tensor, "*row feature"] | None  # which features the net was given; None: all
@@ -51,6 +51,13 @@ class FeatureLikelihood(ABC):
     def sample(self, generator: torch.Generator) -> Tensor:
         """One draw of each feature."""
 
+    def take(self, places: Places) -> Self:
+        """The distribution of the features at these places: the last axis of its tensors."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore
+        tensors = {name: part for name, part in parts.items() if isinstance(part, Tensor)}
+        taken = {name: x.index_select(-1, places) for name, x in tensors.items()}
+        return replace(self, **taken)  # pyright: ignore
+
 
 class FeatureHead(Part):
     """The head of all features with one likelihood; bound to their slots."""
@@ -67,6 +74,10 @@ class FeatureHead(Part):
     @abstractmethod
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of these features."""
+
+    def some(self, state: State, observed: Observed, places: Places) -> FeatureLikelihood:
+        """The distribution of those at these places alone."""
+        return self(state, observed).take(places)
 
     def add_constants(self, constants: dict[str, Any]) -> None:
         """Register values of each feature that follow from the slots, so they are not saved."""
@@ -88,8 +99,10 @@ class Head(Part):
         return False
 
     @abstractmethod
-    def forward(self, state: State, observed: Observed) -> Likelihood:
-        """The distribution of each row."""
+    def forward(
+        self, state: State, observed: Observed, features: Places | None = None
+    ) -> Likelihood:
+        """The distribution of each row, or of these features of it alone, in rising order."""
 
 
 def to_width(
@@ -240,16 +253,28 @@ class Mixed(Head):
         self.coded = {name: slots[places[0]].coded for name, places in places_of.items()}
         return shape.widened(len(shape.layout))
 
-    def forward(self, state: State, observed: Observed) -> MixedLikelihood:
-        """The distribution of each row."""
+    def forward(
+        self, state: State, observed: Observed, features: Places | None = None
+    ) -> MixedLikelihood:
+        """The distribution of each row, or of these features of it alone, in rising order."""
         groups = []
         for name, head in self.features.items():
             places = self.get_buffer(f"places_{name}")
-            part = None if observed is None else observed[..., places]
+            whole = observed is None or len(places) == observed.shape[-1]
+            part = observed if whole else observed[..., places]
             own = getattr(self, f"own_{name}")
             own_state = state if own is None else state[..., own]
-            groups.append(Group(head(own_state, part), places, self.coded[name]))
-        return MixedLikelihood(groups, self.get_buffer("order"))
+            if features is None:
+                groups.append(Group(head(own_state, part), places, self.coded[name]))
+                continue
+            near = torch.searchsorted(places, features).clamp(max=len(places) - 1)
+            chosen = near[places[near] == features]
+            if len(chosen):
+                likelihood = head.some(own_state, part, chosen)
+                groups.append(Group(likelihood, places[chosen], self.coded[name]))
+        if features is None:
+            return MixedLikelihood(groups, self.get_buffer("order"))
+        return MixedLikelihood(groups, torch.argsort(torch.cat([g.places for g in groups])))
 
     def _name(self, slot: Slot) -> str:
         """The likelihood of a feature: its own, or the chosen one of continuous features."""

@@ -17,7 +17,7 @@ from keyhole.model.heads.base import (
     to_width,
     visible_or_masked,
 )
-from keyhole.model.layers import State, to_features, to_numbers
+from keyhole.model.layers import Places, State, some_outputs, to_features, to_numbers
 
 GAIN = 10.0  # the scale is settled in a hundred steps, not in a thousand
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -163,10 +163,22 @@ class StudentT(FeatureHead):
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each continuous feature."""
-        scales = (self.log_scale.exp() + self.floor) * self.get_buffer("spread")
         location = self.to_location(state)
-        scale = visible_or_masked(scales, observed, location)
+        scale = visible_or_masked(self._scales(), observed, location)
         return StudentTFeatures(location, scale, self.nu)
+
+    def some(self, state: State, observed: Observed, places: Places) -> FeatureLikelihood:
+        """The distribution of those at these places alone, without a map to the others."""
+        location = some_outputs(self.to_location, state, places)
+        own = None if observed is None else observed.index_select(-1, places)
+        scale = visible_or_masked(self._scales(places), own, location)
+        return StudentTFeatures(location, scale, self.nu)
+
+    def _scales(self, places: Places | None = None) -> Float[Tensor, "2 member 1 feature"]:
+        parts = self.log_scale, self.get_buffer("spread")
+        if places is not None:
+            parts = [part.index_select(-1, places) for part in parts]
+        return (parts[0].exp() + self.floor) * parts[1]
 
 
 @dataclass(frozen=True)
@@ -178,6 +190,10 @@ class Bins:
     high: Float[Tensor, "feature bin"]  # equal ones where the bin is a heap
     spread: Float[Tensor, " feature"]
 
+    def take(self, places: Places) -> "Bins":
+        """The bins of the features at these places."""
+        return Bins(*(part[places] for part in (self.edges, self.low, self.high, self.spread)))
+
 
 @dataclass(frozen=True)
 class BinnedFeatures(FeatureLikelihood):
@@ -185,6 +201,10 @@ class BinnedFeatures(FeatureLikelihood):
 
     logits: Float[Tensor, "*lead batch feature bin"]
     bins: Bins
+
+    def take(self, places: Places) -> "BinnedFeatures":
+        """The distribution of the features at these places."""
+        return BinnedFeatures(self.logits[..., places, :], self.bins.take(places))
 
     def log_prob(self, target: Tensor) -> FeatureValues:
         """The log-density, with a little of it far and wide."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
 from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, FeatureValues, Observed
-from keyhole.model.layers import Linear, State, to_features, to_numbers
+from keyhole.model.layers import Linear, Places, State, to_features, to_numbers
 
 MAX_LOGITS = 1_000  # levels with a logit of their own, per column
 MAX_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
@@ -89,6 +89,10 @@ class CategoricalFeatures(FeatureLikelihood):
 
     logits: Float[Tensor, "*lead batch logit"]
     columns: list[Column]
+
+    def take(self, places: Places) -> "CategoricalFeatures":
+        """The distribution of the columns at these places."""
+        return CategoricalFeatures(self.logits, [self.columns[i] for i in places.tolist()])
 
     def log_prob(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out feature"]:
         """The log-probability of each code; at code 0 (masked or missing) it means nothing."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
-from keyhole.core.environment import PASS_ROWS
+from keyhole.core.environment import rows_of_pass
 from keyhole.core.layout import Layout, column_nats
 from keyhole.core.records import Batch, Likelihood
 from keyhole.modalities import Modality
@@ -28,7 +28,6 @@ OF_TRAINING = f"({100 * SHARE:.0f} % of training rows)"
 SETTLED = 1.0  # nats beyond the usual: the rest of a conflict is not worth a partner
 MIN_DROP = 0.25  # of a value's nats, that masking a partner takes away
 ALONE = 2 * np.log(10)  # nats of the edge: at most a hundredth of training rows lie as far out
-PASS_FEATURES = 1 << 18  # of rows with a masked column in one pass
 
 
 @dataclass(frozen=True)
@@ -142,17 +141,12 @@ def masked_nats(
     scorer: Scorer, batch: Batch, masked: Bool[np.ndarray, "line column"], columns: np.ndarray
 ) -> Float[np.ndarray, " line"]:
     """The nats of one column in each line, beyond a perfect prediction, with `masked` masked."""
-    nats_of_lines, step = np.zeros(len(columns)), rows_of_pass(scorer.table.layout)
+    nats_of_lines, step = np.zeros(len(columns)), rows_of_pass(len(scorer.table.layout))
     for start in range(0, len(columns), step):
         part = slice(start, start + step)
         _, nats = _predicted(scorer, batch.take(part), masked[part])
         nats_of_lines[part] = nats[np.arange(len(nats)), columns[part]]
     return nats_of_lines
-
-
-def rows_of_pass(layout: Layout) -> int:
-    """How many rows with masked columns are predicted in one pass."""
-    return max(min(PASS_ROWS, PASS_FEATURES // len(layout)), 1)
 
 
 def _predicted(

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
+from keyhole.core.environment import rows_of_pass
 from keyhole.core.layout import TREND, Slot, row_nats
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
 from keyhole.tasks.detect.answer import Reason
-from keyhole.tasks.detect.expect import Predicted, masked_nats, partners, predict, rows_of_pass
+from keyhole.tasks.detect.expect import Predicted, masked_nats, partners, predict
+from keyhole.tasks.detect.masked import masked_deviance
 from keyhole.tasks.detect.titles import explain_titles
-from keyhole.tasks.detect.views import masked_deviance
 
 if TYPE_CHECKING:
     from keyhole.data import Rows
@@ -263,7 +264,7 @@ def _tried(scorer: Scorer, batch: Batch, columns: np.ndarray) -> tuple[np.ndarra
     network, typical = scorer.anomaly_score.network, torch.from_numpy(scorer.anomaly_score.typical)
     device = next(network.parameters()).device
     own, left = np.zeros((lines, count)), np.zeros((lines, count))
-    step = max(rows_of_pass(layout) // count, 1)
+    step = max(rows_of_pass(len(layout)) // count, 1)
     for start in range(0, lines, step):
         candidates = columns[start : start + step].ravel()
         rows = batch.take(torch.from_numpy(start + np.arange(len(candidates)) // count)).to(device)

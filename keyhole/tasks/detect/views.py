@@ -24,14 +24,15 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from keyhole.core.environment import PASS_ROWS, pass_work, threads_for
-from keyhole.core.layout import column_nats, filled, gaps, row_nats
-from keyhole.core.records import Batch
+from keyhole.core.layout import filled, gaps, row_nats
+from keyhole.core.records import Batch, even_places
 from keyhole.core.robust import Robust, centered, trimmed
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
 from keyhole.tasks.detect.calibration import Calibration, told_apart
+from keyhole.tasks.detect.masked import GROUPS, masked_deviance
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
 
 NEIGHBOURS = 10  # core rows whose mean distance counts: one may itself be odd
@@ -70,7 +71,8 @@ class ReferencePoints:
         square = points.square().sum(1)
         distances = []
         for start in range(0, max(len(x), 1), CHUNK_ROWS):
-            whitened = self.robust.whitened(x[start : start + CHUNK_ROWS])
+            rows = x[start : start + CHUNK_ROWS]
+            whitened = self.robust.whitened(rows[even_places(len(rows))])[: len(rows)]
             squares = torch.addmm(square, whitened, points.mT, alpha=-2)
             size = whitened.square().sum(1)
             squares.add_(size[:, None]).clamp_(min=0)
@@ -118,28 +120,6 @@ def _squares(
     square = torch.where(rough_near.isfinite(), square, torch.inf).sort(1).values
     square = torch.where(square < same[:, None], 0.0, square)
     return torch.nn.functional.pad(square, (0, short), value=torch.inf)
-
-
-GROUPS = 8  # of columns masked together: so many passes, however many columns
-
-
-@torch.no_grad()
-def masked_deviance(
-    modality: Modality, network: Network, batch: Batch
-) -> tuple[Float[Tensor, "member row column"], Bool[Tensor, "row column"]]:
-    """Nats of each column beyond a perfect prediction, by each net, and where it was observed.
-
-    A column is masked with the others of its group and predicted from the rest.
-    """
-    nats = torch.zeros((), device=batch.observed.device)
-    for group in modality.mask_groups(GROUPS):
-        masked = torch.zeros(len(modality.layout), dtype=torch.bool, device=batch.observed.device)
-        masked[group] = True
-        deviance = network(batch.hide(masked)).likelihood.deviance(batch)[0]  # (M, B, feature)
-        nats = torch.where(masked, deviance, nats)
-    members = modality.scale_deviance(nats, batch)  # (M, B, feature)
-    columns = [column_nats(-nats, batch.observed, modality.layout) for nats in members]
-    return torch.stack([nats for nats, _ in columns]), columns[0][1]
 
 
 MIN_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
@@ -204,13 +184,14 @@ class AnomalyScore:
     ) -> "AnomalyScore":
         """The scale of a reference set of which a share of `core` is good."""
         uncalibrated = cls.uncalibrated(modality, network, reference, core)
-        raw = uncalibrated._raw_scores_of_judged(reference, core)
+        scales = uncalibrated._scales_of_folds(reference, core)
+        raw = uncalibrated._raw_scores_of_judged(reference, scales)
         nats = torch.where(raw.observed, raw.deviance.mean(0), 0.0).double().sum(0)
         typical = (nats / raw.observed.sum(0).clamp(min=1)).numpy()
         uncalibrated = replace(uncalibrated, typical=typical)
         answers = uncalibrated.answers(raw).mean(1).numpy()
         uncalibrated = replace(uncalibrated, units=np.array([_unit(answer) for answer in answers]))
-        uncalibrated = replace(uncalibrated, raising=uncalibrated._chosen(reference, core, raw))
+        uncalibrated = replace(uncalibrated, raising=uncalibrated._chosen(reference, scales, raw))
         means = uncalibrated._mean(uncalibrated.answers(raw)).mean(0).numpy()
         common, step = exceeded(means[~np.isnan(means)])
         rare = np.array([common + step * np.log(COMMON / RAISED_SHARE), step])
@@ -222,12 +203,26 @@ class AnomalyScore:
         Each is scored by the nets that have not seen it, and as if it were no reference row; rows
         that share values with others, as if no row of their stretch were one.
         """
-        return self.score_block(self._raw_scores_of_judged(reference, core))[0]
+        scales = self._scales_of_folds(reference, core)
+        return self.score_block(self._raw_scores_of_judged(reference, scales))[0]
+
+    def _scales_of_folds(self, reference: ReferenceSet, core: float) -> dict[int, "AnomalyScore"]:
+        """For each fold a scale without its rows, where rows share values with others; else none.
+
+        Their reference rows cost as much as a scale does, so they are made once.
+        """
+        if reference.folds == 1 or not self.modality.overlap:
+            return {}
+        folds = np.unique(reference.fold[reference.judged])
+        others = {int(fold): np.flatnonzero(reference.fold != fold) for fold in folds}
+        return {
+            fold: self.with_reference(reference.take(rows), core) for fold, rows in others.items()
+        }
 
     def _raw_scores_of_judged(
         self,
         reference: ReferenceSet,
-        core: float,
+        scales: dict[int, "AnomalyScore"],
         batch: Batch | None = None,
         places: Int64[np.ndarray, " row"] | None = None,
     ) -> RawScores:
@@ -238,14 +233,13 @@ class AnomalyScore:
         fold, own = judged.fold[places], torch.from_numpy(reference.own[places])
         if reference.folds == 1:
             return self.raw_scores(batch, own)
-        if not self.modality.overlap:
+        if not scales:
             raw = self.raw_scores(batch, own)
         else:
-            parts = []
-            for part in np.unique(fold):
-                others = reference.take(np.flatnonzero(reference.fold != part))
-                rows = torch.from_numpy(np.flatnonzero(fold == part))
-                parts.append(self.with_reference(others, core).raw_scores(batch.take(rows)))
+            parts = [
+                scales[part].raw_scores(batch.take(torch.from_numpy(np.flatnonzero(fold == part))))
+                for part in np.unique(fold).tolist()
+            ]
             raw = RawScores.in_order(parts, np.argsort(fold, kind="stable"))
         return replace(raw, deviance=by_own_net(raw.deviance, fold, raw.deviance))
 
@@ -279,13 +273,11 @@ class AnomalyScore:
     def raw_scores(self, batch: Batch, own: Tensor | None = None) -> RawScores:
         """The answers, in passes that fit the processor's cache; `own` as in ReferencePoints."""
         device = next(self.network.parameters()).device
-        padded, parts = self.modality.even(batch), []
-        if own is not None:
-            own = torch.nn.functional.pad(own, (0, len(padded) - len(batch)), value=-1)
+        parts = []
         with threads_for(GROUPS * pass_work(self.network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 part = slice(first, first + PASS_ROWS)
-                part_batch = padded.take(part).to(device)
+                part_batch = batch.take(part).to(device)
                 deviance, observed = masked_deviance(self.modality, self.network, part_batch)
                 whole = _whole(self.network, part_batch)
                 x = self.modality.coordinates(whole)
@@ -296,10 +288,10 @@ class AnomalyScore:
                     near = torch.cat([near, torch.stack(far).to(near)])
                 parts.append((near.cpu(), deviance.cpu(), observed.cpu()))
         distances, deviance, observed = zip(*parts, strict=True)
-        rows, rarity = slice(0, len(batch)), self.outliers.rarity(padded, own)
+        rarity = self.outliers.rarity(batch, own)
         return RawScores(
-            torch.cat(distances, 1)[:, rows], torch.cat(deviance, 1)[:, rows],
-            torch.cat(observed)[rows], rarity.cells[rows], rarity.row[rows],
+            torch.cat(distances, 1), torch.cat(deviance, 1), torch.cat(observed),
+            rarity.cells, rarity.row,
         )  # fmt: skip
 
     def answers(self, raw: RawScores) -> Float[Tensor, "question member row"]:
@@ -342,7 +334,7 @@ class AnomalyScore:
         return answers[torch.tensor([True] * len(QUESTIONS) + counts)].mean(0)
 
     def _chosen(
-        self, reference: ReferenceSet, core: float, raw: RawScores
+        self, reference: ReferenceSet, scales: dict[int, "AnomalyScore"], raw: RawScores
     ) -> dict[str, Calibration]:
         """The views that raise a score where they are rare, with their answers on good rows.
 
@@ -356,7 +348,7 @@ class AnomalyScore:
         planted = self.modality.planted(reference.take(judged[places]).batch, seed=0)
         good, gains = self.answers(raw), dict.fromkeys(others, 0.0)
         for batch in planted.values():
-            bad = self.answers(self._raw_scores_of_judged(reference, core, batch, places))
+            bad = self.answers(self._raw_scores_of_judged(reference, scales, batch, places))
             mean = told_apart(self._mean(good)[:, places], self._mean(bad))
             for name in others:
                 at = len(QUESTIONS) + self.modality.view_names.index(name)
@@ -383,7 +375,8 @@ def _whole(network: Network, batch: Batch) -> Batch:
     if not bool(gaps(batch, layout).any()):
         return batch
     with torch.no_grad():
-        expected = members_mean(network(batch).likelihood.mean)
+        expected = members_mean(network(batch.even()).likelihood.mean)
+    expected = expected.take(slice(0, len(batch)))
     return filled(batch, expected, layout)
 
 

@@ -1,0 +1,56 @@
+"""How badly masked columns are predicted: the groups of columns go through the net together."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from keyhole.core.environment import rows_of_pass
+from keyhole.core.layout import column_nats
+from keyhole.core.records import EVEN_ROWS, Batch, even_places
+from keyhole.modalities import Modality
+from keyhole.model.network import Network
+
+GROUPS = 8  # of columns masked together: however many there are
+
+
+@torch.no_grad()
+def masked_deviance(
+    modality: Modality, network: Network, batch: Batch
+) -> tuple[Float[Tensor, "member row column"], Bool[Tensor, "row column"]]:
+    """Nats of each column beyond a perfect prediction, by each net, and where it was observed.
+
+    A column is masked with the others of its group and predicted from the rest.
+    """
+    groups = [torch.from_numpy(group) for group in modality.mask_groups(GROUPS)]
+    rows_at_once = rows_of_pass(len(groups) * len(modality.layout))
+    rows_at_once = max(rows_at_once // EVEN_ROWS, 1) * EVEN_ROWS
+    parts = [
+        _group_deviance(network, batch.take(slice(first, first + rows_at_once)), groups)
+        for first in range(0, max(len(batch), 1), rows_at_once)
+    ]
+    members = modality.scale_deviance(torch.cat(parts, 1), batch)  # (M, B, feature)
+    observed = batch.observed.repeat(len(members), 1)
+    nats, known = column_nats(-members.flatten(0, 1), observed, modality.layout)
+    return nats.unflatten(0, members.shape[:2]), known[: len(batch)]
+
+
+def _group_deviance(
+    network: Network, batch: Batch, groups: list[Tensor]
+) -> Float[Tensor, "member row feature"]:
+    """The deviance of each feature where its group is masked: all groups in one pass."""
+    device, rows = batch.observed.device, len(batch)
+    masks = torch.zeros((len(groups), batch.observed.shape[1]), dtype=torch.bool, device=device)
+    for mask, group in zip(masks, groups, strict=True):
+        mask[group] = True
+    copies = batch.take(torch.arange(rows, device=device).repeat(len(groups)))
+    hidden = copies.hide(masks.repeat_interleave(rows, 0))
+    z = network.encode(hidden.even()).z  # (1, M, group * B, code)
+    nats = batch.numbers.new_zeros(network.shape.members, rows, masks.shape[1])
+    places = even_places(rows).to(device)
+    target = batch.take(places)
+    for i, group in enumerate(groups):
+        own, features = places + i * rows, group.to(device)
+        given = hidden.observed.index_select(0, own)
+        likelihood = network.decode(z.index_select(-2, own), given, features)
+        nats[..., features] = likelihood.deviance(target)[0, :, :rows]
+    return nats
