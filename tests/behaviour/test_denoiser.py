@@ -277,7 +277,7 @@ def test_images_without_noise_are_refused_in_fit_and_left_alone_after_it(fitted)
     flat = np.full((32, 32), 7.0, np.float32)
     with pytest.raises(DataError, match="no noise was found in any of 2"):
         Denoiser(net=TINY, training=TrainingConfig(2)).fit([flat, flat])
-    model = Denoiser(net=TINY, training=TrainingConfig(2), random_state=0).fit(
+    model = Denoiser(net=TINY, training=TrainingConfig(2, batch=4), random_state=0).fit(
         [noisy(shapes((110, 110))), flat]
     )
     flat = np.full((128, 128), 7.0, np.float32)
@@ -351,19 +351,19 @@ def test_a_manifest_that_was_altered_is_refused(fitted, tmp_path, key, value, sa
 
 def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     given = [noisy(shapes()), noisy(shapes((40, 40)))]
-    unbroken = quick(40).fit(given)
+    unbroken = quick(10).fit(given)
 
     def stop(event):
-        if event.step >= 20:
+        if event.step >= 5:
             raise KeyboardInterrupt
 
     path = str(tmp_path / "part")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keyhole.training.checkpoint.EVERY_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
-            quick(40).fit(given, checkpoint=path, on_evaluate=stop)
+            quick(10).fit(given, checkpoint=path, on_evaluate=stop)
         steps = []
-        resumed = quick(40).fit(given, checkpoint=path, on_evaluate=lambda e: steps.append(e.step))
+        resumed = quick(10).fit(given, checkpoint=path, on_evaluate=lambda e: steps.append(e.step))
     assert steps[0] > 0
     for name, weight in unbroken.model_.network.state_dict().items():
         assert torch.equal(weight, resumed.model_.network.state_dict()[name]), name
