@@ -49,7 +49,7 @@ def noisy(clean, sigma=SIGMA, seed=1):
 def quick(steps=6, **more):
     return Denoiser(
         net=TINY,
-        training=TrainingConfig(steps, batch=4, learning_rate=5e-3),
+        training=TrainingConfig(steps, batch=2, learning_rate=5e-3),
         noise=SIGMA,
         random_state=0,
         **more,
@@ -67,7 +67,7 @@ def test_noisy_images_come_back_nearer_the_clean_ones_than_they_were():
     clean = [shapes((64, 64), seed) for seed in range(4)]
     given = [noisy(c, seed=i) for i, c in enumerate(clean)]
     denoiser = Denoiser(net=UNet([8, 16], precision="float32"), random_state=0,
-                        training=TrainingConfig(150, batch=8,
+                        training=TrainingConfig(100, batch=6,
                         learning_rate=5e-3)).fit(given)  # fmt: skip
     assert abs(denoiser.noise_.sigma - SIGMA) < 0.15 * SIGMA
     before = [psnr(c, y, 255) for c, y in zip(clean, given)]

@@ -1,5 +1,6 @@
 """Training crops of noisy images and of synthetic ones; blocks of pixels are held out."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -175,11 +176,8 @@ def _dead_leaves(side: int, channels: int, rng: np.random.Generator) -> np.ndarr
         if left < 0.002 * side**2:
             break
         radius = (low + rng.random() * (high - low)) ** -0.5
-        y, x = rng.uniform(-radius, side + radius, 2).tolist()
-        height, width = (
-            slice(int(max(at - 1.5 * radius, 0)), int(min(max(at + 1.5 * radius + 1, 0), side)))
-            for at in (y, x)
-        )
+        y, x = (rng.random() * (side + 2 * radius) - radius for _ in range(2))
+        height, width = _reached(y, radius, side), _reached(x, radius, side)
         outline, visible = _outline(radius, rng), empty[height, width]
         if not visible.any():  # most leaves, once a few hundred cover the image
             continue
@@ -193,17 +191,23 @@ def _dead_leaves(side: int, channels: int, rng: np.random.Generator) -> np.ndarr
     return ((image - image.mean()) / max(image.std(), 1e-6)).astype(np.float32)
 
 
+def _reached(middle: float, radius: float, side: int) -> slice:
+    """The pixels of one axis that a leaf may reach."""
+    first, last = middle - 1.5 * radius, middle + 1.5 * radius + 1
+    return slice(int(first) if first > 0 else 0, int(last) if last < side else side)
+
+
 def _outline(
     radius: float, rng: np.random.Generator
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """A disc or a box: a function that says of offsets from its middle whether they are inside."""
     if rng.random() < 0.5:
         return lambda down, across: down**2 + across**2 < radius**2
-    angle, flatness = rng.uniform(0, np.pi), rng.uniform(0.2, 1)
+    angle, flatness = np.pi * rng.random(), 0.2 + 0.8 * rng.random()
+    cos, sin = math.cos(angle), math.sin(angle)
 
     def box(down: np.ndarray, across: np.ndarray) -> np.ndarray:
-        one = np.abs(np.cos(angle) * down + np.sin(angle) * across)
-        other = np.abs(np.cos(angle) * across - np.sin(angle) * down)
+        one, other = np.abs(cos * down + sin * across), np.abs(cos * across - sin * down)
         return (one < radius) & (other < radius * flatness)
 
     return box
