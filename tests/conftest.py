@@ -73,6 +73,11 @@ def pytest_collection():
         importlib.import_module(name)
 
 
+def pytest_collection_modifyitems(items):
+    """Pages of the docs first: they take longest, and whatever is last runs on one core alone."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     """Two cores are shared with other jobs, and nets this small gain nothing from more."""
