@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 .PHONY: demo test lint bench format clean
 
+# The tests start dozens of processes that import the package: each would compile it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"

@@ -1,17 +1,33 @@
 """One thread, fixed seeds, the same hypothesis cases in every run, and shapes that are checked."""
 
+import contextlib
+import dataclasses
+import importlib
+
 import beartype
+import jaxtyping
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 settings.register_profile("keyhole", max_examples=12, deadline=None, derandomize=True)
 settings.load_profile("keyhole")
 
+LIBRARIES = ("torch", "scipy.stats", "sklearn.mixture", "pandas", "polars", "pyarrow.parquet",
+             "narwhals", "rich.progress", "click")  # fmt: skip
 SHAPES = ("Float[", "Int64[", "Bool[", "jaxtyping.")
 check_types = beartype.beartype
+check_calls = jaxtyping.jaxtyped
+
+
+def shaped_hints(function):
+    """Those annotations of a function that say a shape, by name, texts evaluated."""
+    hints = {}
+    for name, hint in getattr(function, "__annotations__", {}).items():
+        with contextlib.suppress(Exception):  # a name that is imported for type checkers alone
+            hints[name] = eval(hint, function.__globals__) if isinstance(hint, str) else hint
+    return {n: h for n, h in hints.items() if any(shape in str(h) for shape in SHAPES)}
 
 
 def check_shapes(function):
@@ -20,20 +36,53 @@ def check_shapes(function):
     pytest's `--jaxtyping-packages` decorates every function, not the classes, and there beartype
     refuses `Self`, protocols, and names that are imported for type checkers alone.
     """
-    schema = getattr(function, "__annotations__", {})
-    shaped = {n: h for n, h in schema.items() if any(shape in str(h) for shape in SHAPES)}
+    shaped = shaped_hints(function)
     if not shaped:
         return function
     function.__annotations__ = shaped  # this function is jaxtyping's own copy of the signature
     return check_types(function)
 
 
-beartype.beartype = check_shapes  # looked up by the import hook when it decorates
+def check_calls_with_shapes(*, typechecker):
+    """jaxtyping's decorator, for those functions and dataclasses alone that say a shape.
+
+    Around any other it checks nothing, and takes as long at every call.
+    """
+
+    def decorate(target):
+        if isinstance(target, type) and not dataclasses.is_dataclass(target):
+            return target
+        function = target.__init__ if isinstance(target, type) else target
+        return check_calls(target, typechecker=typechecker) if shaped_hints(function) else target
+
+    return decorate
+
+
+# Both are looked up by the import hook when it decorates.
+beartype.beartype = check_shapes
+jaxtyping.jaxtyped = check_calls_with_shapes
+
+
+def pytest_collection():
+    """Import large libraries first, and only where tests run.
+
+    What the hooked package imports is compiled anew, as the hook's compiled files have names of
+    their own. The process that hands out the tests calls another plugin's `pytest_collection`.
+    """
+    for name in LIBRARIES:
+        importlib.import_module(name)
+
+
+def pytest_collection_modifyitems(items):
+    """Pages of the docs first: they take longest, and whatever is last runs on one core alone."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     """Two cores are shared with other jobs, and nets this small gain nothing from more."""
+    import torch
+
     torch.set_num_threads(1)
     with threadpool_limits(1):  # of NumPy and SciPy: threads that wait for each other spin
         yield

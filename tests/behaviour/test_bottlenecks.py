@@ -325,7 +325,7 @@ def test_ordered_codes_of_a_linear_net_are_the_principal_components_in_order():
         corruption=NoCorruption(),
         schema=Schema(kinds="alike"),  # one scale, so that directions keep their variances
         training=TrainingConfig(
-            1_500, members=1, learning_rate=1e-2
+            900, members=1, learning_rate=1e-2
         ),  # 3 s: components settle one by one
         random_state=0,
     ).fit(values)
@@ -342,7 +342,7 @@ def test_a_contractive_code_moves_less_when_the_row_does():
     slopes = {}
     for weight in (0.0, 3.0):
         part = Contractive(2, weight=weight)
-        model = Autoencoder(part, training=TrainingConfig(300, members=1), random_state=0).fit(
+        model = Autoencoder(part, training=TrainingConfig(150, members=1), random_state=0).fit(
             factors()
         )
         batch = model.model_.modality.encode(open_rows(model, factors()).group(0))
@@ -430,7 +430,7 @@ def test_an_argument_without_sense_is_refused_before_a_step_is_made(part, said):
 def test_a_fixed_scale_that_drowns_the_data_is_told_before_training_and_found_after():
     head, told = Mixed(continuous="gaussian", scale=1.0), []
     model = Autoencoder(
-        Variational(3), head=head, training=TrainingConfig(200, members=1), random_state=0
+        Variational(3), head=head, training=TrainingConfig(80, members=1), random_state=0
     )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -446,7 +446,7 @@ def test_a_fixed_scale_that_drowns_the_data_is_told_before_training_and_found_af
 def test_a_scale_that_fits_the_data_is_not_warned_of(scale):
     head = Mixed(continuous="gaussian", scale=scale)
     model = Autoencoder(
-        Variational(3), head=head, training=TrainingConfig(300, members=1), random_state=0
+        Variational(3), head=head, training=TrainingConfig(120, members=1), random_state=0
     )
     model.fit(factors(scale=0.05))  # warnings are errors
     assert "KH008" not in {finding.code for finding in model.findings_}

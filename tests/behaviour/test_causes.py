@@ -34,7 +34,7 @@ def orders(rows, seed=0):
 @pytest.fixture(scope="module")
 def detector():
     """Takes seconds: the net has to learn what goes together."""
-    model = Autoencoder(training=TrainingConfig(1_000), random_state=0)
+    model = Autoencoder(training=TrainingConfig(600), random_state=0)
     return AnomalyDetector(model, false_alarm_rate=0.02).fit(orders(2_500))
 
 

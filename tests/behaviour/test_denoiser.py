@@ -49,7 +49,7 @@ def noisy(clean, sigma=SIGMA, seed=1):
 def quick(steps=6, **more):
     return Denoiser(
         net=TINY,
-        training=TrainingConfig(steps, batch=4, learning_rate=5e-3),
+        training=TrainingConfig(steps, batch=2, learning_rate=5e-3),
         noise=SIGMA,
         random_state=0,
         **more,
@@ -67,7 +67,7 @@ def test_noisy_images_come_back_nearer_the_clean_ones_than_they_were():
     clean = [shapes((64, 64), seed) for seed in range(4)]
     given = [noisy(c, seed=i) for i, c in enumerate(clean)]
     denoiser = Denoiser(net=UNet([8, 16], precision="float32"), random_state=0,
-                        training=TrainingConfig(150, batch=8,
+                        training=TrainingConfig(100, batch=6,
                         learning_rate=5e-3)).fit(given)  # fmt: skip
     assert abs(denoiser.noise_.sigma - SIGMA) < 0.15 * SIGMA
     before = [psnr(c, y, 255) for c, y in zip(clean, given)]
@@ -277,7 +277,7 @@ def test_images_without_noise_are_refused_in_fit_and_left_alone_after_it(fitted)
     flat = np.full((32, 32), 7.0, np.float32)
     with pytest.raises(DataError, match="no noise was found in any of 2"):
         Denoiser(net=TINY, training=TrainingConfig(2)).fit([flat, flat])
-    model = Denoiser(net=TINY, training=TrainingConfig(2), random_state=0).fit(
+    model = Denoiser(net=TINY, training=TrainingConfig(2, batch=4), random_state=0).fit(
         [noisy(shapes((110, 110))), flat]
     )
     flat = np.full((128, 128), 7.0, np.float32)
@@ -351,19 +351,19 @@ def test_a_manifest_that_was_altered_is_refused(fitted, tmp_path, key, value, sa
 
 def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     given = [noisy(shapes()), noisy(shapes((40, 40)))]
-    unbroken = quick(40).fit(given)
+    unbroken = quick(10).fit(given)
 
     def stop(event):
-        if event.step >= 20:
+        if event.step >= 5:
             raise KeyboardInterrupt
 
     path = str(tmp_path / "part")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keyhole.training.checkpoint.EVERY_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
-            quick(40).fit(given, checkpoint=path, on_evaluate=stop)
+            quick(10).fit(given, checkpoint=path, on_evaluate=stop)
         steps = []
-        resumed = quick(40).fit(given, checkpoint=path, on_evaluate=lambda e: steps.append(e.step))
+        resumed = quick(10).fit(given, checkpoint=path, on_evaluate=lambda e: steps.append(e.step))
     assert steps[0] > 0
     for name, weight in unbroken.model_.network.state_dict().items():
         assert torch.equal(weight, resumed.model_.network.state_dict()[name]), name

@@ -28,12 +28,12 @@ def model(bottleneck=None, **parts):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return model(training=TrainingConfig(steps=300, members=1)).fit(DIGITS[:1_200])
+    return model(training=TrainingConfig(steps=150, members=1)).fit(DIGITS[:1_200])
 
 
 @pytest.fixture(scope="module")
 def detector():
-    made = AnomalyDetector(model(training=TrainingConfig(steps=200, members=1)))
+    made = AnomalyDetector(model(training=TrainingConfig(steps=100, members=1)))
     return made.fit(DIGITS[:1_200])
 
 
@@ -76,7 +76,7 @@ def test_a_kept_model_gives_the_same_codes(fitted, tmp_path):
 
 
 def test_zeros_and_ones_are_flags():
-    made = model(training=TrainingConfig(steps=60, members=1)).fit(
+    made = model(training=TrainingConfig(steps=20, members=1)).fit(
         (DIGITS[:1_200] > 7).astype(np.uint8)
     )
     assert {slot.head for slot in made.model_.modality.layout.slots} == {"bernoulli"}
@@ -86,7 +86,7 @@ def test_zeros_and_ones_are_flags():
 
 @pytest.mark.parametrize("continuous", ["logistic", "poisson_gaussian", "student_t"])
 def test_pixels_may_have_another_likelihood(continuous):
-    made = model(head=Mixed(continuous=continuous), training=TrainingConfig(steps=60, members=1))
+    made = model(head=Mixed(continuous=continuous), training=TrainingConfig(steps=20, members=1))
     made.fit(DIGITS[:1_200])
     assert np.isfinite(made.score_samples(DIGITS[1_200:])).all()
 
@@ -94,7 +94,7 @@ def test_pixels_may_have_another_likelihood(continuous):
 def test_a_logistic_tells_the_probability_of_grey_levels():
     made = model(
         Plain(16), head=Mixed(continuous="logistic"), corruption=NoCorruption(),
-        training=TrainingConfig(steps=300, members=1),
+        training=TrainingConfig(steps=150, members=1),
     ).fit(DIGITS[:1_200])  # fmt: skip
     bits = -made.score(DIGITS[1_200:]) / 64 / np.log(2)
     assert 0 < bits < np.log2(17)  # less than a level drawn blindly

@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:X does not have valid feature names"),
 ]
 ROWS = 40
-SHORT = TrainingConfig(2, members=1)
+SHORT = TrainingConfig(2, members=1, batch=8)
 LABELS = (np.arange(ROWS) % 10 == 0).astype(int)
 
 
@@ -64,7 +64,7 @@ DETECTOR = {
     "answer": lambda m, x: m["detector"].answer(x, explain_rows="all", fdr=0.2).table(),
 }
 GENERATOR = {
-    "fit": lambda m, x: Generator(small(), prior=Mixture()).fit(x).sample(3),
+    "fit": lambda m, x: Generator(small(), prior=Mixture(2)).fit(x).sample(3),
     "impute": lambda m, x: m["generator"].impute(x, 2),
 }
 OTHERS = {
@@ -134,7 +134,7 @@ def made(tmp_path_factory):
         "model": model,
         "two": model,  # its codes are as wide as the rows
         "detector": AnomalyDetector.from_fitted(model, false_alarm_rate=0.1),
-        "generator": Generator.from_fitted(model, prior=Mixture(), rows=rows),
+        "generator": Generator.from_fitted(model, prior=Mixture(2), rows=rows),
         "rows": containers(rows, folder, "rows"),
         "labelled": containers(rows.assign(label=LABELS), folder, "labelled"),
     }

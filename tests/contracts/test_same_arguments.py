@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning")
 X = np.random.default_rng(0).normal(size=(60, 3))
 IMAGE = np.random.default_rng(0).normal(100, 5, (1, 16, 16)).astype(np.float32)
 SMALL = UNet([4, 8])
-PLAN = TrainingConfig(2, members=1, device="cpu")
+PLAN = TrainingConfig(2, members=1, batch=8, device="cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ ESTIMATORS = {
         lambda fitted: fitted.score_samples(X),
     ),
     "Generator": (
-        lambda training, **own: Generator(inner(training), prior=Mixture(), **own),
+        lambda training, **own: Generator(inner(training), prior=Mixture(2), **own),
         X,
         lambda fitted: fitted.sample(5),
     ),

@@ -1,6 +1,7 @@
 """Training crops of noisy images and of synthetic ones; blocks of pixels are held out."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -155,7 +156,7 @@ class DeadLeaves:
         return clean + noise, observed, observed[..., 0], clean
 
     def _image(self, index: int) -> np.ndarray:
-        """An image, generated at its first use: all at once take ten seconds."""
+        """An image, generated at its first use: all at once take four seconds."""
         if index not in self._images:
             rng = np.random.default_rng([self.seed, index])
             self._images[index] = _dead_leaves(SIDE, self.channels, rng)
@@ -168,36 +169,48 @@ def _dead_leaves(side: int, channels: int, rng: np.random.Generator) -> np.ndarr
     Discs and boxes from the front to the back, radii with density r^-3, each flat or shaded.
     """
     image = np.zeros((side, side, channels))
-    empty = np.ones((side, side), bool)
-    rows, columns = np.mgrid[:side, :side].astype(float)
+    empty, left = np.ones((side, side), bool), side**2
+    rows, columns = (axis.astype(float) for axis in np.ogrid[:side, :side])
     low, high = MIN_RADIUS**-2, (side / 3) ** -2
     for _ in range(MAX_LEAVES):
-        if empty.mean() < 0.002:
+        if left < 0.002 * side**2:
             break
         radius = (low + rng.random() * (high - low)) ** -0.5
-        y, x = rng.uniform(-radius, side + radius, 2)
-        box = tuple(
-            slice(int(max(at - 1.5 * radius, 0)), int(np.clip(at + 1.5 * radius + 1, 0, side)))
-            for at in (y, x)
-        )
-        down, across = rows[box] - y, columns[box] - x
-        leaf = _shape(down, across, radius, rng) & empty[box]
+        y, x = (rng.random() * (side + 2 * radius) - radius for _ in range(2))
+        height, width = _reached(y, radius, side), _reached(x, radius, side)
+        outline, visible = _outline(radius, rng), empty[height, width]
+        if not visible.any():  # most leaves, once a few hundred cover the image
+            continue
+        down, across = rows[height] - y, columns[:, width] - x
+        leaf = outline(down, across) & visible
         if leaf.any():
-            image[box][leaf] = _shade(down, across, radius, channels, rng)[leaf]
-            empty[box][leaf] = False
+            image[height, width][leaf] = _shade(down, across, radius, channels, rng)[leaf]
+            visible[leaf] = False
+            left -= int(leaf.sum())
     image = ndimage.gaussian_filter(image, (BLUR, BLUR, 0))
     return ((image - image.mean()) / max(image.std(), 1e-6)).astype(np.float32)
 
 
-def _shape(
-    down: np.ndarray, across: np.ndarray, radius: float, rng: np.random.Generator
-) -> np.ndarray:
+def _reached(middle: float, radius: float, side: int) -> slice:
+    """The pixels of one axis that a leaf may reach."""
+    first, last = middle - 1.5 * radius, middle + 1.5 * radius + 1
+    return slice(int(first) if first > 0 else 0, int(last) if last < side else side)
+
+
+def _outline(
+    radius: float, rng: np.random.Generator
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A disc or a box: a function that says of offsets from its middle whether they are inside."""
     if rng.random() < 0.5:
-        return down**2 + across**2 < radius**2
-    angle = rng.uniform(0, np.pi)
-    one = np.abs(np.cos(angle) * down + np.sin(angle) * across)
-    other = np.abs(np.cos(angle) * across - np.sin(angle) * down)
-    return (one < radius) & (other < radius * rng.uniform(0.2, 1))
+        return lambda down, across: down**2 + across**2 < radius**2
+    angle, flatness = np.pi * rng.random(), 0.2 + 0.8 * rng.random()
+    cos, sin = math.cos(angle), math.sin(angle)
+
+    def box(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        one, other = np.abs(cos * down + sin * across), np.abs(cos * across - sin * down)
+        return (one < radius) & (other < radius * flatness)
+
+    return box
 
 
 def _shade(
@@ -257,21 +270,24 @@ class Crops:
         return stacked(cuts, training=True), torch.Generator().manual_seed(seed)
 
     def stopping(self) -> Batch:
-        """Crops around held-out blocks that decide when to stop: only the blocks are observed."""
+        """Crops around held-out blocks that decide when to stop: only the blocks are observed.
+
+        A crop that holds several blocks, as all of a small image does, is taken once.
+        """
         self._load_pool(0)
-        rng, cuts = np.random.default_rng(self.seed), []
+        rng, cuts = np.random.default_rng(self.seed), {}
         order = rng.permutation(len(self._pool))
-        for index in np.resize(order, MAX_STOPPING * 2):
+        for index in np.resize(order, MAX_STOPPING * 2).tolist():
             image = self._pool[index]
             blocks = np.argwhere(~image.train_mask & image.observed.any(2))
             if len(blocks) and len(cuts) < MAX_STOPPING:
                 start = blocks[rng.integers(len(blocks))] - self.side // 2
                 last = np.array(image.train_mask.shape) - self.side
                 y, x = start.clip(0, last.clip(0)).tolist()
-                cuts.append(image.cut(y, x, self.side))
+                cuts[index, y, x] = image.cut(y, x, self.side)
         if not cuts:  # too few pixels to hold any out: training pixels decide
             return stacked([self._crop(image, rng) for image in self._pool[:4]], training=True)
-        return stacked(cuts, training=False)
+        return stacked(list(cuts.values()), training=False)
 
     def _crop(self, image: ScaledImage, rng: np.random.Generator) -> Cut:
         y, x = (int(rng.integers(max(n - self.side, 0) + 1)) for n in image.train_mask.shape)
