@@ -270,24 +270,21 @@ class Crops:
         return stacked(cuts, training=True), torch.Generator().manual_seed(seed)
 
     def stopping(self) -> Batch:
-        """Crops around held-out blocks that decide when to stop: only the blocks are observed.
-
-        A crop that holds several blocks, as all of a small image does, is taken once.
-        """
+        """Crops around held-out blocks that decide when to stop: only the blocks are observed."""
         self._load_pool(0)
-        rng, cuts = np.random.default_rng(self.seed), {}
+        rng, cuts = np.random.default_rng(self.seed), []
         order = rng.permutation(len(self._pool))
-        for index in np.resize(order, MAX_STOPPING * 2).tolist():
+        for index in np.resize(order, MAX_STOPPING * 2):
             image = self._pool[index]
             blocks = np.argwhere(~image.train_mask & image.observed.any(2))
             if len(blocks) and len(cuts) < MAX_STOPPING:
                 start = blocks[rng.integers(len(blocks))] - self.side // 2
                 last = np.array(image.train_mask.shape) - self.side
                 y, x = start.clip(0, last.clip(0)).tolist()
-                cuts[index, y, x] = image.cut(y, x, self.side)
+                cuts.append(image.cut(y, x, self.side))
         if not cuts:  # too few pixels to hold any out: training pixels decide
             return stacked([self._crop(image, rng) for image in self._pool[:4]], training=True)
-        return stacked(list(cuts.values()), training=False)
+        return stacked(cuts, training=False)
 
     def _crop(self, image: ScaledImage, rng: np.random.Generator) -> Cut:
         y, x = (int(rng.integers(max(n - self.side, 0) + 1)) for n in image.train_mask.shape)
