@@ -44,12 +44,14 @@ class HeldOutRows:
     """Rows of one pass over a source, and for each its part: a fold, or TRAIN, STOP or CALIBRATE.
 
     `sampled` are the indices of some rows, none of them to calibrate, that become reference rows
-    where there are no folds. The number of rows is bounded, whatever the table.
+    where there are no folds. `position` is the place of each row in the source. The number of
+    rows is bounded, whatever the table.
     """
 
     rows: Rows
     part: np.ndarray
     sampled: np.ndarray
+    position: np.ndarray
     split: Split
 
     @classmethod
@@ -57,7 +59,7 @@ class HeldOutRows:
         """All rows where there are folds; else the held-out ones, and some of training."""
         most = most_reference_rows(features)
         rate = min(SPARE * most / max(split.rows, 1), 1.0)
-        blocks, parts, keys, start = [], [], [], 0
+        blocks, parts, keys, places, start = [], [], [], [], 0
         for block in source.blocks(BLOCK_ROWS):
             part = split.assign(block, start)
             key = draws(np.arange(start, start + len(part), dtype=np.uint64), split.seed + 1)
@@ -67,12 +69,13 @@ class HeldOutRows:
             blocks.append(block.take(chosen).arrow())
             parts.append(part[chosen])
             keys.append(key[chosen])
+            places.append(start + chosen)
             start += len(block)
         rows = ArrowRows(pa.concat_tables(blocks, promote_options="permissive"))
         part, key = np.concatenate(parts), np.concatenate(keys)
         trained = np.flatnonzero((part != CALIBRATE) & (key < 1.0))
         sampled = np.sort(trained[np.argsort(key[trained], kind="stable")[:most]])
-        return cls(rows, part, sampled, split)
+        return cls(rows, part, sampled, np.concatenate(places), split)
 
     def stopping(self, modality: Modality | RobustWeights) -> Batch:
         """Rows that tell when to stop, with a member axis: for each member some it never saw."""
@@ -113,7 +116,9 @@ class HeldOutRows:
         names = [] if group is None else cast.texts(rows.column(group)).to_pylist()
         groups = None if group is None else [name or "" for name in names]
         folds = max(self.split.folds, 1)
-        return ReferenceSet(modality.encode(rows), fold[chosen], folds, factor, groups)
+        position = self.position[chosen] if self.split.overlap else None
+        batch = modality.encode(rows)
+        return ReferenceSet(batch, fold[chosen], folds, factor, groups, position)
 
     def _judged(self) -> np.ndarray:
         """The rows that calibrate; where too few are held out, those that stop too."""

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from keyhole.core import layout as core_layout
 from keyhole.core.layout import Layout
 from keyhole.core.parts import build
 from keyhole.core.records import Batch
@@ -36,7 +35,7 @@ from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.series import faults, features
 from keyhole.modalities.series.propose import PATCHES, SeriesSchema, propose
-from keyhole.modalities.series.steps import in_windows, readable
+from keyhole.modalities.series.steps import in_units, in_windows, readable
 from keyhole.modalities.tabular.table import Tabular
 from keyhole.model.nets import Net
 
@@ -339,12 +338,7 @@ class SeriesModality(Modality):
 
     def _series(self, batch: Batch) -> Float[Tensor, "window step channel"]:
         """The number features of windows, in units of their spread, gaps filled."""
-        numbers = self.table.layout.slots[: self.table.layout.numbers]
-        center = torch.tensor([slot.center for slot in numbers])
-        scale = torch.tensor([slot.scale for slot in numbers])
-        x = (batch.numbers.unflatten(1, (self.spec.window, -1)) - center) / scale
-        observed = batch.observed[:, : self.layout.numbers].unflatten(1, (self.spec.window, -1))
-        return features.filled(x.clamp(-core_layout.FARTHEST, core_layout.FARTHEST), observed)
+        return features.filled(*in_units(self.table, batch, self.spec.window))
 
     def even(self, batch: Batch) -> Batch:
         """The windows of a pass, padded; one without a value where there is none."""
