@@ -13,8 +13,9 @@ from typing import Self
 import numpy as np
 from jaxtyping import Float, Int64
 
-FARTHEST = 4.0  # standard deviations at which a window of training counts no more
+FARTHEST = 6.0  # standard deviations at which a window of training counts no more
 BEYOND = 1.25  # times the farthest mean of training: less is no change
+BARTLETT = 1.5  # degrees of freedom of a Bartlett sum at frequency 0, per window and lag
 PRESENT = 0.9  # share of a stretch's windows by which its mean is known
 
 PerFeature = Float[np.ndarray, " feature"]
@@ -94,12 +95,16 @@ class _Feature:
         together = correlation_length(covariance / covariance[0])
         of_center = covariance[0] * max(together / len(grid), 1 / len(x))
         covariance = covariance + of_center  # the mean of the same windows was taken away
+        squares = present * (np.square(grid) - np.square(x - center).mean())
+        squares = _autocovariance(squares, present)[0]
         spread, freedom, largest = [], [], []
         for length in lengths:
             variance = _variance_of_mean(covariance, length)
             spread.append(float(np.sqrt(variance + of_center)))
             usable = pairs[1 : length + 1].mean() if len(pairs) > length else 0.0
-            freedom.append(max(float(usable / max(length, together)), 1.0))
+            known = BARTLETT * usable / max(length, together)
+            excess = _excess(squares / covariance[0] ** 2, covariance / covariance[0], length)
+            freedom.append(max(1 / (1 / max(known, 1e-9) + excess / (4 * excess + 6)), 1.0))
             largest.append(_largest_mean(grid, present, length))
         return cls(center, spread, freedom, largest)
 
@@ -135,6 +140,21 @@ def _variance_of_mean(covariance: Float[np.ndarray, " lag"], length: int) -> flo
     lags = np.arange(1, min(length, len(covariance)))
     shared = 2 * ((1 - lags / length) * covariance[lags]).sum()
     return float(max(covariance[0] + shared, covariance[0]) / length)
+
+
+def _excess(
+    squares: Float[np.ndarray, " lag"], correlation: Float[np.ndarray, " lag"], length: int
+) -> float:
+    """The excess kurtosis of the mean of so many windows, as far as unrest comes in stretches.
+
+    Where the variance of windows is itself random, and lasts, a mean is a mixture of Gaussians;
+    `squares` is the autocovariance of squared windows. A t distribution with 4 + 6 / excess
+    degrees of freedom has the same kurtosis.
+    """
+    gaussian = 2 * np.square(correlation)
+    lags = np.arange(min(length, len(squares)))
+    weights = np.where(lags, 2.0, 1.0) * (1 - lags / length) / length
+    return float(max(3 * (weights * (squares - gaussian)[lags]).sum(), 0.0))
 
 
 def _largest_mean(grid: np.ndarray, present: np.ndarray, length: int) -> float:

@@ -214,16 +214,8 @@ class WorldMonitor:
         """The change that the newest windows show most clearly; then its channel is left out."""
         series = np.array(machine.offsets)
         limits = self.limits(frozenset(machine.reported), machine.count - 1)
-        clearest, place = 0.0, -1
-        for length, limit in zip(self.lengths, limits, strict=True):
-            if len(series) < length:
-                continue
-            newest = series[-length:]
-            exceeds = np.abs(newest.clip(-WEIGHT * limit, WEIGHT * limit).mean(0)) > limit
-            ratio = np.where(exceeds, np.abs(newest.mean(0)) / limit, 0.0)
-            if ratio.max(initial=0.0) > clearest:
-                clearest, place = float(ratio.max()), int(ratio.argmax())
-        if place < 0:
+        place = _clearest(usual, series, self.lengths, limits)
+        if place is None:
             return None
         feature, own = usual.watched.features[place], series[:, place]
         began = machine.ends[_beginning(own)] - self.span
@@ -247,6 +239,41 @@ def _means(series: Values, length: int) -> Values:
     if len(series) < length:
         return np.zeros((0, series.shape[1]))
     return np.lib.stride_tricks.sliding_window_view(series, length, axis=0).mean(-1)
+
+
+def _clearest(
+    usual: Usual, series: Values, lengths: tuple[int, ...], limits: np.ndarray
+) -> int | None:
+    """The feature to report; None where none exceeds its limit.
+
+    What is seen without other channels comes first, and the code last. Beyond what the others
+    tell, a channel that changed disturbs the rest of all that it is related to, and its own most.
+    """
+    features = usual.watched.features
+    ratio = np.zeros(series.shape[1])
+    for length, limit in zip(lengths, limits, strict=True):
+        newest = series[-length:] if len(series) >= length else 0 * series[-1:]
+        exceeds = np.abs(newest.clip(-WEIGHT * limit, WEIGHT * limit).mean(0)) > limit
+        ratio = np.maximum(ratio, np.where(exceeds, np.abs(newest.mean(0)) / limit, 0.0))
+    given = np.array([feature.given for feature in features])
+    code = np.array([feature.what == CODE for feature in features])
+    order = (~given & ~code, given, code)
+    group = next((group for group in order if (ratio[group] > 0).any()), None)
+    if group is None:
+        return None
+    place = int(np.where(group, ratio, 0.0).argmax())
+    return place if not given[place] else _blamed(features, series[-lengths[0] :].mean(0), place)
+
+
+def _blamed(features: list[Feature], means: np.ndarray, place: int) -> int:
+    """The feature of the channel whose rest grew most, of the kind that shows it at `place`."""
+    relation = [i for i, feature in enumerate(features) if feature.kind == "relation"]
+    most = max(relation, key=lambda i: means[i])
+    if means[most] <= 0 or features[place].what == features[most].what:
+        return place
+    kind = features[place].kind
+    own = [i for i, f in enumerate(features) if f.given and f.place == features[most].place]
+    return next(i for i in own if features[i].kind == kind)
 
 
 def _beginning(offsets: Float[np.ndarray, " window"]) -> int:
