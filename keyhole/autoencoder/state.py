@@ -31,7 +31,7 @@ MAX_FIGURES = 1 << 17  # of held-out rows, or of codes
 MAX_PRIOR_ROWS = 1 << 40  # codes that a saved prior was fitted to
 # Tensors beside the weights.
 CELLS, FOLD, FACTOR = "reference.features", "reference.fold", "reference.factor"
-POSITION = "reference.position"
+POSITION, MAX_POSITION = "reference.position", 1 << 26
 PRIOR = "prior."
 UNOBSERVED = 3e38  # marks a cell that was not seen: no column makes such a number
 EVIDENCE = [  # figures by name, with their types
@@ -235,7 +235,9 @@ def _reference(state: State, layout: Layout, tensors: dict[str, torch.Tensor]) -
         ),
         "some rows calibrate, and others are near": bool((fold == TRAINED).all())
         or (folds == 1 and bool((fold >= 0).all())),
-        "positions: in ascending order": bool((position.diff() < 0).any()),
+        "positions: from 0 on, and not far too large": bool(
+            ((position < 0) | (position > MAX_POSITION)).any()
+        ),
         "factor of a row: above zero": bool(((factor <= 0) | (factor > MAX_NATS)).any()),
         "cells: numbers that columns make": bool((features.abs() > 2 * FAR).any()),
         "codes: levels of their columns": bool(

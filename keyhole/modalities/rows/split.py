@@ -180,7 +180,7 @@ class ReferenceSet:
     A row of fold k was not shown to net k; with one fold, it was shown to no net, and other rows
     are not compared with it. TRAINED rows never calibrate; FRESH ones, that came after training,
     do. `groups` name the part of a fleet that a row is of, if the schema has a group. `position` is
-    the place of a row in the order of training, in ascending order, where rows share values.
+    the place of a row in the order of training, machine by machine, where rows share values.
     """
 
     batch: Batch
@@ -225,7 +225,6 @@ class ReferenceSet:
         Source: reservoir sampling by blocks (Vitter 1985, section 2).
         """
         known = torch.nonzero(batch.observed.any(1))[:, 0]  # an empty row is near to nothing
-        position = met + known.numpy()
         batch, factor = batch.take(known), factor[known.numpy()]
         rng = np.random.default_rng([met, len(batch)])
         most, present = most_reference_rows(batch.observed.shape[1]), self.reference_rows
@@ -234,14 +233,16 @@ class ReferenceSet:
         dropped = rng.permutation(present)[: max(len(present) + count - most, 0)]
         remaining = self.take(np.setdiff1d(np.arange(len(self)), dropped))
         chosen = np.sort(rng.permutation(len(batch))[:count])
+        position = remaining.position
+        if position is not None:
+            newest = position.max(initial=-1) + 1 + known.numpy()[chosen]
+            position = np.concatenate([position, newest])
         return ReferenceSet(
             Batch.join([remaining.batch, batch.take(torch.from_numpy(chosen))]),
             np.concatenate([remaining.fold, np.full(count, FRESH)]),
             self.folds,
             np.concatenate([remaining.factor, factor[chosen].astype(np.float32)]),
-            position=None
-            if remaining.position is None
-            else np.concatenate([remaining.position, position[chosen]]),
+            position=position,
         )
 
 

@@ -65,7 +65,7 @@ class SeriesModality(Modality):
     ) -> None:
         self.table: Tabular = build("modality", table) if isinstance(table, dict) else table
         self.spec = WindowSpec.from_json(spec)
-        self.reasons, self.overlap = reasons, overlap
+        self.reasons, self.overlap, self.machine_column = reasons, overlap, self.spec.group
         self.gaps = self.table.gaps
         own = [Field(self.spec.time, "datetime")]
         own += [Field(self.spec.group, "ignored")] if self.spec.group else []

@@ -146,7 +146,7 @@ class Usual:
         parts = [windows.take(torch.from_numpy(stretch)) for stretch in stretches]
         moments = [_Moments.of(by_step(modality.table, p, modality.spec.window)) for p in parts]
         total = _Moments.sum(moments)
-        watched = Watched(modality, network, ignored, total.center, np.zeros((0, 0)))
+        watched = Watched(modality, network, ignored, total.center, np.zeros((len(total.center), 0)))
         weights, explained = _weights(watched, total, total.center)
         values = []
         for i, part in enumerate(parts):
@@ -161,14 +161,13 @@ class Usual:
 
 def _apart(modality: Any, reference: ReferenceSet) -> tuple[Batch, np.ndarray]:
     """The reference windows that share no step with one before, and their places in windows."""
-    position, chosen = reference.position, []
+    position, chosen, latest = reference.position, [], -np.inf
     if position is None:
         position = np.arange(len(reference))
-    latest = -np.inf
-    for i, place in enumerate(position):
-        if place > latest + modality.overlap:
+    for i in np.argsort(position, kind="stable"):
+        if position[i] > latest + modality.overlap:
             chosen.append(i)
-            latest = place
+            latest = position[i]
     index = np.array(chosen, np.int64)
     return reference.batch.take(torch.from_numpy(index)), position[index] // (modality.overlap + 1)
 

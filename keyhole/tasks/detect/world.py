@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from keyhole.autoencoder.state import refuse
 from keyhole.core.records import Batch
 from keyhole.store import record
 from keyhole.tasks.detect.scorer import Scorer
@@ -28,6 +29,7 @@ SHORTEST_STEPS, SHORTEST_WINDOWS = 256, 8  # of the means that are compared
 LONGER = 4  # times as many windows
 WEIGHT = 1.5  # of a threshold: what one window counts at most
 REFRESH = 64  # windows after which thresholds are computed again
+MAX_LIMITS = 64  # that are stored
 FARTHEST = 1e6  # of a feature from its usual value
 
 Values = Float[np.ndarray, "window feature"]
@@ -99,9 +101,11 @@ class WorldMonitor:
         shortest = max(SHORTEST_WINDOWS, -(-SHORTEST_STEPS // spec.window))
         self.lengths = (shortest, LONGER * shortest)
         self.span = round(1e3 * spec.every * spec.window)  # milliseconds of a window
+        self.slack = round(500 * spec.every)  # moments are rounded to milliseconds
         self.machines: dict[str, MachineState] = {}
         self._usual: dict[frozenset[str], Usual] = {}
         self._limits: dict[tuple[frozenset[str], int], np.ndarray] = {}
+        self.usual(frozenset())
 
     def add(
         self, batch: Batch, times: np.ndarray, groups: Sequence[str | None] | None = None
@@ -136,16 +140,35 @@ class WorldMonitor:
     def from_json(cls, scorer: Scorer, state: dict[str, Any]) -> Self:
         """The monitor that `to_json` described. Raises: BundleError."""
         monitor = cls(scorer)
-        for name, machine in state["machines"].items():
-            monitor.machines[name] = record(MachineState, machine, f"machine {name!r:.40}")
+        for name, described in state["machines"].items():
+            where = f"the world of machine {name!r:.40}"
+            machine = record(MachineState, described, where)
+            monitor._check(machine, where)
+            monitor.machines[name] = machine
         return monitor
+
+    def _check(self, machine: MachineState, where: str) -> None:
+        """Raises: BundleError for a state that is not of this model."""
+        names = {CODE, *self.usual(frozenset()).watched.columns}
+        known = set(machine.reported) <= names
+        refuse({"reported: channels of this model": not known}, where)
+        width = len(self.usual(frozenset(machine.reported)).watched.features)
+        sizes = {len(offsets) for offsets in machine.offsets}
+        count = len(machine.offsets)
+        wrong = {
+            "offsets: a number for each feature": not sizes <= {width},
+            "ends: one for each window": len(machine.ends) != count,
+            "count: at least the windows": not count <= machine.count,
+            "windows: far too many": count > self.lengths[-1],
+        }
+        refuse(wrong, where)
 
     def _apart(self, machine: MachineState, ends: np.ndarray, places: np.ndarray) -> np.ndarray:
         """The places of windows that share no step with one that counted before."""
         chosen = []
         for place in places:
             end, latest = int(ends[place]), machine.latest
-            if latest is None or end >= latest + self.span or end < latest:
+            if latest is None or end >= latest + self.span - self.slack or end < latest:
                 chosen.append(place)
                 machine.latest = end
         return np.array(chosen, np.int64)
@@ -184,7 +207,9 @@ class WorldMonitor:
             long_run = self.usual(reported).long_run
             means = len(long_run.center) * len(self.lengths)
             spent = FALSE_REPORT * SPENT_BY / (latest * (latest + 1.0))
-            self._limits = {(reported, turn): long_run.thresholds(spent / max(means, 1))}
+            if len(self._limits) >= MAX_LIMITS:
+                self._limits.clear()
+            self._limits[reported, turn] = long_run.thresholds(spent / max(means, 1))
         return self._limits[reported, turn]
 
     def _until_report(
@@ -195,7 +220,7 @@ class WorldMonitor:
         while taken < len(ends):
             limits = self.limits(frozenset(machine.reported), machine.count)
             count = min(REFRESH - machine.count % REFRESH, len(ends) - taken)
-            before = np.array(machine.offsets).reshape(-1, offsets.shape[1])
+            before = np.array(machine.offsets).reshape(len(machine.offsets), offsets.shape[1])
             series = np.concatenate([before, offsets[taken : taken + count]])
             exceeds = np.zeros(count, bool)
             for length, limit in zip(self.lengths, limits, strict=True):
@@ -204,7 +229,8 @@ class WorldMonitor:
             count = int(exceeds.argmax()) + 1 if exceeds.any() else count
             keep = slice(max(len(before) + count - self.lengths[-1], 0), len(before) + count)
             machine.offsets = series[keep].tolist()
-            machine.ends = (machine.ends + ends[taken : taken + count].tolist())[-len(machine.offsets):]
+            machine.ends += ends[taken : taken + count].tolist()
+            machine.ends = machine.ends[-len(machine.offsets) :]
             machine.count, taken = machine.count + count, taken + count
             if exceeds.any():
                 break
@@ -234,7 +260,7 @@ def _offsets(usual: Usual, windows: Batch) -> Values:
     return np.nan_to_num(values, nan=0.0).clip(-FARTHEST, FARTHEST)
 
 
-def _means(series: Values, length: int) -> Values:
+def _means(series: Values, length: int) -> Float[np.ndarray, "mean feature"]:
     """The means of so many windows behind each other; none where there are fewer."""
     if len(series) < length:
         return np.zeros((0, series.shape[1]))
@@ -293,7 +319,9 @@ def _named(usual: Usual, feature: Feature) -> tuple[str, str]:
     return f"{feature.what} and {partner}", "relation"
 
 
-def _carried(before: Usual, after: Usual, series: Values) -> Values:
+def _carried(
+    before: Usual, after: Usual, series: Values
+) -> Float[np.ndarray, "window remaining"]:
     """The newest windows as they count without a channel; what rested on it begins anew."""
     places = {feature: i for i, feature in enumerate(before.watched.features)}
     carried = np.zeros((len(series), len(after.watched.features)))
