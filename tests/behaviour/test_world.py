@@ -40,7 +40,7 @@ def plant(steps, seed):
 def detector():
     # Trained once for all: some seconds.
     model = Autoencoder(Plain(8), training=TrainingConfig(10, members=2), random_state=0)
-    return AnomalyDetector(model, schema=Schema(time="time")).fit(plant(3_000, 0))
+    return AnomalyDetector(model, schema=Schema(time="time")).fit(plant(4_500, 0))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def changed(how):
 
 
 def shift(frame):
-    frame.loc[AT:, "heat"] += 1.0
+    frame.loc[AT:, "heat"] += 1.5
 
 
 def independent(frame):

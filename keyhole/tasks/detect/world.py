@@ -3,7 +3,7 @@
 The mean of each watched feature over some windows, and over four times as many, is compared with
 training. A report needs a mean that new windows as those of training exceed with a tiny
 probability; over a whole stream, however long, these add up to `FALSE_REPORT`. A window counts at
-most so much that a report takes two thirds of the windows: a single event is no change.
+most so much that a report takes three quarters of the windows: a single event is no change.
 Source: moving sums of Chu, Hornik and Kuan (1995); Kirch and Weber (2018) for monitoring.
 """
 
@@ -24,10 +24,10 @@ from keyhole.tasks.detect.scorer import Scorer
 from keyhole.tasks.detect.watched import CODE, Feature, Usual
 
 FALSE_REPORT = 0.05  # chance of any false report over the stream of a machine
-SPENT_BY = 4_096  # windows that share no step: by then half of that chance is used up
+SPENT_BY = 1_024  # windows that share no step: by then half of that chance is used up
 SHORTEST_STEPS, SHORTEST_WINDOWS = 256, 8  # of the means that are compared
 LONGER = 4  # times as many windows
-WEIGHT = 1.5  # of a threshold: what one window counts at most
+WEIGHT = 1.3  # of a threshold: what one window counts at most
 REFRESH = 64  # windows after which thresholds are computed again
 MAX_LIMITS = 64  # that are stored
 FARTHEST = 1e6  # of a feature from its usual value
@@ -281,8 +281,8 @@ def _clearest(
         newest = series[-length:] if len(series) >= length else 0 * series[-1:]
         exceeds = np.abs(newest.clip(-WEIGHT * limit, WEIGHT * limit).mean(0)) > limit
         ratio = np.maximum(ratio, np.where(exceeds, np.abs(newest.mean(0)) / limit, 0.0))
-    given = np.array([feature.given for feature in features])
-    code = np.array([feature.what == CODE for feature in features])
+    given = np.array([feature.given for feature in features], bool)
+    code = np.array([feature.what == CODE for feature in features], bool)
     order = (~given & ~code, given, code)
     group = next((group for group in order if (ratio[group] > 0).any()), None)
     if group is None:
