@@ -179,8 +179,8 @@ class ReferenceSet:
 
     A row of fold k was not shown to net k; with one fold, it was shown to no net, and other rows
     are not compared with it. TRAINED rows never calibrate; FRESH ones, that came after training,
-    do. `groups` name the part of a fleet that a row is of, if the schema has a group. `position` is
-    the place of a row in the order of training, machine by machine, where rows share values.
+    do. `groups` name the part of a fleet that a row is of, if the schema has a group. `position`
+    is the place of a row in the order of training, machine by machine, where rows share values.
     """
 
     batch: Batch

@@ -58,14 +58,12 @@ def in_units(
 
 def axis_columns(channels: Tabular) -> list[str]:
     """The channel of each axis of `by_step`: those of numbers, then those of levels."""
-    slots, count = channels.layout.slots, channels.layout.numbers
-    levels = [[slot.column] * min(slot.levels, MAX_LEVEL_AXES) for slot in slots[count:]]
-    return [slot.column for slot in slots[:count]] + sum(levels, [])
+    axes = [min(max(slot.levels, 1), MAX_LEVEL_AXES) for slot in channels.layout.slots]
+    pairs = zip(channels.layout.slots, axes, strict=True)
+    return [slot.column for slot, count in pairs for _ in range(count)]
 
 
-def by_step(
-    channels: Tabular, batch: Batch, size: int
-) -> Float[Tensor, "window step axis"]:
+def by_step(channels: Tabular, batch: Batch, size: int) -> Float[Tensor, "window step axis"]:
     """Numbers in units of their spread, and an axis for each level; NaN for gaps.
 
     The rarer of more than `MAX_LEVEL_AXES` levels share the last axis.

@@ -111,9 +111,8 @@ class Watched:
         """By the first ensemble member."""
         device = next(self.network.parameters()).device
         with threads_for(pass_work(self.network, len(batch))):
-            even = self.modality.even(batch).to(device)
-            code = self.network.bottleneck(self.network.encoder(self.network.stem(even))).mean
-            return code[0][: len(batch)].cpu().double().numpy()
+            state = self.network.encoder(self.network.stem(batch.to(device)))
+            return self.network.bottleneck(state).mean[0].cpu().double().numpy()
 
     def partner(self, axis: int) -> str | None:
         """The channel that tells most of this one; None where there is no other."""
@@ -146,7 +145,9 @@ class Usual:
         parts = [windows.take(torch.from_numpy(stretch)) for stretch in stretches]
         moments = [_Moments.of(by_step(modality.table, p, modality.spec.window)) for p in parts]
         total = _Moments.sum(moments)
-        watched = Watched(modality, network, ignored, total.center, np.zeros((len(total.center), 0)))
+        watched = Watched(
+            modality, network, ignored, total.center, np.zeros((len(total.center), 0))
+        )
         weights, explained = _weights(watched, total, total.center)
         values = []
         for i, part in enumerate(parts):

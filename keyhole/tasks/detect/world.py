@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from keyhole.autoencoder.state import refuse
 from keyhole.core.records import Batch
@@ -177,14 +177,17 @@ class WorldMonitor:
         self, machine: MachineState, windows: Batch, ends: np.ndarray, group: str | None
     ) -> list[Change]:
         """The changes that windows of a machine show, which share no step."""
-        changes, first = [], 0
+        changes, first, offsets = [], 0, None
         while first < len(ends):
             usual = self.usual(frozenset(machine.reported))
-            offsets = _offsets(usual, windows.take(slice(first, None)))
-            count = self._until_report(machine, usual, offsets, ends[first:])
-            first += count
-            change = self._report(machine, usual, group)
-            changes += [] if change is None else [change]
+            if offsets is None:
+                offsets = _offsets(usual, windows.take(slice(first, None)))
+            count, exceeds = self._take(machine, offsets, ends[first:])
+            first, offsets = first + count, offsets[count:]
+            change = self._report(machine, usual, group) if exceeds else None
+            if change is not None:
+                changes.append(change)
+                offsets = None  # other features from now on
         return changes
 
     def usual(self, reported: frozenset[str]) -> Usual:
@@ -212,29 +215,26 @@ class WorldMonitor:
             self._limits[reported, turn] = long_run.thresholds(spent / max(means, 1))
         return self._limits[reported, turn]
 
-    def _until_report(
-        self, machine: MachineState, usual: Usual, offsets: Values, ends: np.ndarray
-    ) -> int:
-        """Take windows in up to the first that shows a change; how many were taken."""
-        taken = 0
-        while taken < len(ends):
-            limits = self.limits(frozenset(machine.reported), machine.count)
-            count = min(REFRESH - machine.count % REFRESH, len(ends) - taken)
-            before = np.array(machine.offsets).reshape(len(machine.offsets), offsets.shape[1])
-            series = np.concatenate([before, offsets[taken : taken + count]])
-            exceeds = np.zeros(count, bool)
-            for length, limit in zip(self.lengths, limits, strict=True):
-                means = _means(series.clip(-WEIGHT * limit, WEIGHT * limit), length)[-count:]
-                exceeds[count - len(means) :] |= (np.abs(means) > limit).any(1)
-            count = int(exceeds.argmax()) + 1 if exceeds.any() else count
-            keep = slice(max(len(before) + count - self.lengths[-1], 0), len(before) + count)
-            machine.offsets = series[keep].tolist()
-            machine.ends += ends[taken : taken + count].tolist()
-            machine.ends = machine.ends[-len(machine.offsets) :]
-            machine.count, taken = machine.count + count, taken + count
-            if exceeds.any():
-                break
-        return taken
+    def _take(
+        self, machine: MachineState, offsets: Values, ends: Int64[np.ndarray, " window"]
+    ) -> tuple[int, bool]:
+        """Take windows in: at most up to the first that exceeds a limit, or to new limits.
+
+        Returns how many, and whether the last one exceeds a limit.
+        """
+        limits = self.limits(frozenset(machine.reported), machine.count)
+        count = min(REFRESH - machine.count % REFRESH, len(ends))
+        before = np.array(machine.offsets).reshape(len(machine.offsets), offsets.shape[1])
+        series, exceeds = np.concatenate([before, offsets[:count]]), np.zeros(count, bool)
+        for length, limit in zip(self.lengths, limits, strict=True):
+            newest = series[-(count + length - 1) :].clip(-WEIGHT * limit, WEIGHT * limit)
+            means = _means(newest, length)
+            exceeds[count - len(means) :] |= (np.abs(means) > limit).any(1)
+        count = int(exceeds.argmax()) + 1 if exceeds.any() else count
+        series = series[: len(before) + count][-self.lengths[-1] :]
+        machine.ends = (machine.ends + ends[:count].tolist())[-len(series) :]
+        machine.offsets, machine.count = series.tolist(), machine.count + count
+        return count, bool(exceeds.any())
 
     def _report(self, machine: MachineState, usual: Usual, group: str | None) -> Change | None:
         """The change that the newest windows show most clearly; then its channel is left out."""
@@ -319,9 +319,7 @@ def _named(usual: Usual, feature: Feature) -> tuple[str, str]:
     return f"{feature.what} and {partner}", "relation"
 
 
-def _carried(
-    before: Usual, after: Usual, series: Values
-) -> Float[np.ndarray, "window remaining"]:
+def _carried(before: Usual, after: Usual, series: Values) -> Float[np.ndarray, "window remaining"]:
     """The newest windows as they count without a channel; what rested on it begins anew."""
     places = {feature: i for i, feature in enumerate(before.watched.features)}
     carried = np.zeros((len(series), len(after.watched.features)))
