@@ -92,9 +92,12 @@ class _Feature:
         grid[places], present[places] = x - center, 1.0
         covariance, pairs = _autocovariance(grid, present)
         covariance[0] = max(covariance[0], least**2)
+        uncorrected = covariance
+        for _ in range(2):  # the mean of the same windows was taken away: add its variance
+            together = correlation_length(covariance / covariance[0])
+            of_center = covariance[0] * max(together / len(grid), 1 / len(x))
+            covariance = uncorrected + of_center
         together = correlation_length(covariance / covariance[0])
-        of_center = covariance[0] * max(together / len(grid), 1 / len(x))
-        covariance = covariance + of_center  # the mean of the same windows was taken away
         squares = present * (np.square(grid) - np.square(x - center).mean())
         squares = _autocovariance(squares, present)[0]
         spread, freedom, largest = [], [], []
@@ -102,7 +105,7 @@ class _Feature:
             variance = _variance_of_mean(covariance, length)
             spread.append(float(np.sqrt(variance + of_center)))
             usable = pairs[1 : length + 1].mean() if len(pairs) > length else 0.0
-            known = BARTLETT * usable / max(length, together)
+            known = usable * min(BARTLETT / length, 1 / together)
             excess = _excess(squares / covariance[0] ** 2, covariance / covariance[0], length)
             freedom.append(max(1 / (1 / max(known, 1e-9) + excess / (4 * excess + 6)), 1.0))
             largest.append(_largest_mean(grid, present, length))
