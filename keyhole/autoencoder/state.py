@@ -31,6 +31,7 @@ MAX_FIGURES = 1 << 17  # of held-out rows, or of codes
 MAX_PRIOR_ROWS = 1 << 40  # codes that a saved prior was fitted to
 # Tensors beside the weights.
 CELLS, FOLD, FACTOR = "reference.features", "reference.fold", "reference.factor"
+POSITION, MAX_POSITION = "reference.position", 1 << 26
 PRIOR = "prior."
 UNOBSERVED = 3e38  # marks a cell that was not seen: no column makes such a number
 EVIDENCE = [  # figures by name, with their types
@@ -57,6 +58,7 @@ class ReferenceShape:
 
     rows: int
     folds: int
+    positions: bool = False  # whether their places in the order of training are among the tensors
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,10 @@ class State:
 def to_state(fitted: Model, random_state: Any, data: Data) -> dict[str, Any]:
     """The section `autoencoder` of a manifest, as JSON."""
     reference, prior = fitted.reference, fitted.prior
-    shape = None if reference is None else ReferenceShape(len(reference), reference.folds)
+    shape = None
+    if reference is not None:
+        positions = reference.position is not None
+        shape = ReferenceShape(len(reference), reference.folds, positions)
     state = State(
         parts=fitted.parts.recipes(),
         modality=fitted.modality.recipe(),
@@ -110,7 +115,8 @@ def to_state(fitted: Model, random_state: Any, data: Data) -> dict[str, Any]:
 def tensors_of(fitted: Model) -> dict[str, torch.Tensor]:
     """What a bundle keeps beside the weights: a prior's tensors, and the reference rows.
 
-    Of these: a matrix of features, each row's fold and factor.
+    Of these: a matrix of features, each row's fold and factor, and where rows share values its
+    position.
     """
     prior = {} if fitted.prior is None else fitted.prior.state_dict()
     named = {PRIOR + name: tensor for name, tensor in prior.items()}
@@ -121,7 +127,10 @@ def tensors_of(fitted: Model) -> dict[str, torch.Tensor]:
     features = torch.cat([batch.numbers, batch.codes.float()], 1)  # codes up to 2^24 stay exact
     features = features.masked_fill(~batch.observed, UNOBSERVED)
     fold, factor = (torch.from_numpy(part).float() for part in (reference.fold, reference.factor))
-    return named | {CELLS: features, FOLD: fold, FACTOR: factor}
+    named |= {CELLS: features, FOLD: fold, FACTOR: factor}
+    if reference.position is not None:  # places up to 2^24 stay exact
+        named[POSITION] = torch.from_numpy(reference.position).float()
+    return named
 
 
 @np.errstate(all="ignore")  # odd numbers of a manifest are refused, not warned of
@@ -182,6 +191,7 @@ def _tensors(
     if state.reference is not None:
         rows = state.reference.rows
         expected |= {CELLS: (rows, len(layout)), FOLD: (rows,), FACTOR: (rows,)}
+        expected |= {POSITION: (rows,)} if state.reference.positions else {}
     if state.prior is not None:
         with torch.device("meta"):
             unfitted = _unfitted(state.prior, make().width)
@@ -211,6 +221,7 @@ def _prior(
 def _reference(state: State, layout: Layout, tensors: dict[str, torch.Tensor]) -> ReferenceSet:
     """The reference rows of a bundle, taken out of its tensors. Raises: BundleError."""
     features, fold, factor = (tensors.pop(name) for name in (CELLS, FOLD, FACTOR))
+    position = tensors.pop(POSITION, torch.zeros(0))
     folds = state.reference.folds if state.reference is not None else 0
     observed, count = features < UNOBSERVED, layout.numbers
     features = features.masked_fill(~observed, 0.0)
@@ -224,6 +235,9 @@ def _reference(state: State, layout: Layout, tensors: dict[str, torch.Tensor]) -
         ),
         "some rows calibrate, and others are near": bool((fold == TRAINED).all())
         or (folds == 1 and bool((fold >= 0).all())),
+        "positions: from 0 on, and not far too large": bool(
+            ((position < 0) | (position > MAX_POSITION)).any()
+        ),
         "factor of a row: above zero": bool(((factor <= 0) | (factor > MAX_NATS)).any()),
         "cells: numbers that columns make": bool((features.abs() > 2 * FAR).any()),
         "codes: levels of their columns": bool(
@@ -232,7 +246,8 @@ def _reference(state: State, layout: Layout, tensors: dict[str, torch.Tensor]) -
     }  # fmt: skip
     refuse(wrong)
     batch = Batch(features[:, :count].contiguous(), codes.long(), observed)
-    return ReferenceSet(batch, fold.long().numpy(), folds, factor.numpy())
+    places = position.long().numpy() if len(position) else None
+    return ReferenceSet(batch, fold.long().numpy(), folds, factor.numpy(), position=places)
 
 
 def _check(state: State, table: Modality) -> None:

@@ -138,7 +138,7 @@ class Outputs:
             say("event", in_words(event))
         if self.options["events"]:
             with open_sink(self.options["events"], raw_text=self.options["raw_text"]) as sink:
-                sink.write(table_of(events, modality.id_group))
+                sink.write(table_of(events, modality.machine_column))
             say("wrote", self.options["events"])
 
 

@@ -86,9 +86,8 @@ class Modality(Described):
     }
 
     overlap: int = 0  # rows after a row that share values with it, and are not held out alone
+    machine_column: str | None = None  # that tells series of one source apart
     has_rows: ClassVar[bool] = True  # False: samples are not rows that answers go back to
-
-    id_group: str | None = None  # the column of a series that names machines
 
     columns: Sequence[Any]
     reasons: dict[str, str]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 
 from keyhole.core.environment import draws
 from keyhole.core.layout import column_nats, row_nats
@@ -35,6 +36,7 @@ MAX_STOP_ROWS = 4_096  # an evaluation on more tells no more
 SPARE = 1.3  # times as many rows are drawn as become reference rows, so that there are enough
 CHUNK_ROWS = 16_384
 MASKED_SHARE = 0.2
+APART = 64  # times the rows that share values between two machines, in the order of time
 ROUNDS = 8  # times that values of each row are masked and predicted
 HASHED_FEATURES = 1 << 20  # of the rows that a digest rests on
 
@@ -44,20 +46,29 @@ class HeldOutRows:
     """Rows of one pass over a source, and for each its part: a fold, or TRAIN, STOP or CALIBRATE.
 
     `sampled` are the indices of some rows, none of them to calibrate, that become reference rows
-    where there are no folds. The number of rows is bounded, whatever the table.
+    where there are no folds. `position` is the place of each row in the order of time (of the
+    machines one after the other, well apart), where rows share values. The number of rows is
+    bounded, whatever the table.
     """
 
     rows: Rows
     part: np.ndarray
     sampled: np.ndarray
+    position: np.ndarray
     split: Split
 
     @classmethod
-    def gather(cls, source: Source, split: Split, features: int) -> "HeldOutRows":
-        """All rows where there are folds; else the held-out ones, and some of training."""
+    def gather(
+        cls, source: Source, split: Split, features: int, machine: str | None = None
+    ) -> "HeldOutRows":
+        """All rows where there are folds; else the held-out ones, and some of training.
+
+        `machine` is the column that tells series apart.
+        """
         most = most_reference_rows(features)
         rate = min(SPARE * most / max(split.rows, 1), 1.0)
         blocks, parts, keys, start = [], [], [], 0
+        places, machines = [], []
         for block in source.blocks(BLOCK_ROWS):
             part = split.assign(block, start)
             key = draws(np.arange(start, start + len(part), dtype=np.uint64), split.seed + 1)
@@ -67,12 +78,16 @@ class HeldOutRows:
             blocks.append(block.take(chosen).arrow())
             parts.append(part[chosen])
             keys.append(key[chosen])
+            places.append(start + chosen)
+            if machine is not None and split.overlap:
+                machines += cast.texts(block.column(machine)).to_pylist()
             start += len(block)
         rows = ArrowRows(pa.concat_tables(blocks, promote_options="permissive"))
         part, key = np.concatenate(parts), np.concatenate(keys)
         trained = np.flatnonzero((part != CALIBRATE) & (key < 1.0))
         sampled = np.sort(trained[np.argsort(key[trained], kind="stable")[:most]])
-        return cls(rows, part, sampled, split)
+        position = in_order_of_time(np.concatenate(places), machines, split.overlap)
+        return cls(rows, part, sampled, position, split)
 
     def stopping(self, modality: Modality | RobustWeights) -> Batch:
         """Rows that tell when to stop, with a member axis: for each member some it never saw."""
@@ -113,7 +128,9 @@ class HeldOutRows:
         names = [] if group is None else cast.texts(rows.column(group)).to_pylist()
         groups = None if group is None else [name or "" for name in names]
         folds = max(self.split.folds, 1)
-        return ReferenceSet(modality.encode(rows), fold[chosen], folds, factor, groups)
+        position = self.position[chosen] if self.split.overlap else None
+        batch = modality.encode(rows)
+        return ReferenceSet(batch, fold[chosen], folds, factor, groups, position)
 
     def _judged(self) -> np.ndarray:
         """The rows that calibrate; where too few are held out, those that stop too."""
@@ -123,6 +140,18 @@ class HeldOutRows:
         if self.split.folds:
             return self.rows, self.part
         return self.rows.take(chosen), np.zeros(len(chosen), np.int64)
+
+
+def in_order_of_time(
+    places: np.ndarray, machines: list[str | None], overlap: int
+) -> Int64[np.ndarray, " row"]:
+    """The positions of rows by their places in the source, machine by machine if there are any."""
+    if not machines:
+        return places
+    _, codes = np.unique([name or "" for name in machines], return_inverse=True)
+    order, position = np.argsort(codes, kind="stable"), np.zeros(len(codes), np.int64)
+    position[order] = np.arange(len(codes)) + APART * (overlap + 1) * codes[order]
+    return position[places]
 
 
 def _first_of(*choices: np.ndarray) -> np.ndarray:
@@ -165,7 +194,8 @@ def prepare_rows(
         modality.overlap,
     )  # fmt: skip
     stage("choosing held-out rows")
-    held_out, weighted = HeldOutRows.gather(source, split, len(modality.layout)), modality
+    machine, weighted = modality.machine_column, modality
+    held_out = HeldOutRows.gather(source, split, len(modality.layout), machine)
     if options.support_fraction < 1:
         stage("weighing rows by how far they agree")
         sample = ArrowRows(profile.sample)

@@ -179,7 +179,8 @@ class ReferenceSet:
 
     A row of fold k was not shown to net k; with one fold, it was shown to no net, and other rows
     are not compared with it. TRAINED rows never calibrate; FRESH ones, that came after training,
-    do. `groups` name the part of a fleet that a row is of, if the schema has a group.
+    do. `groups` name the part of a fleet that a row is of, if the schema has a group. `position`
+    is the place of a row in the order of training, machine by machine, where rows share values.
     """
 
     batch: Batch
@@ -187,6 +188,7 @@ class ReferenceSet:
     folds: int
     factor: np.ndarray
     groups: list[str] | None = None
+    position: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -212,7 +214,10 @@ class ReferenceSet:
         """The rows at these indices."""
         groups = None if self.groups is None else [self.groups[i] for i in indices]
         batch = self.batch.take(torch.from_numpy(indices))
-        return ReferenceSet(batch, self.fold[indices], self.folds, self.factor[indices], groups)
+        position = None if self.position is None else self.position[indices]
+        return ReferenceSet(
+            batch, self.fold[indices], self.folds, self.factor[indices], groups, position
+        )
 
     def with_rows(self, batch: Batch, factor: np.ndarray, met: int) -> "ReferenceSet":
         """With some of these rows, after `met` others: each of all is equally likely to be in it.
@@ -228,11 +233,16 @@ class ReferenceSet:
         dropped = rng.permutation(present)[: max(len(present) + count - most, 0)]
         remaining = self.take(np.setdiff1d(np.arange(len(self)), dropped))
         chosen = np.sort(rng.permutation(len(batch))[:count])
+        position = remaining.position
+        if position is not None:
+            newest = position.max(initial=-1) + 1 + known.numpy()[chosen]
+            position = np.concatenate([position, newest])
         return ReferenceSet(
             Batch.join([remaining.batch, batch.take(torch.from_numpy(chosen))]),
             np.concatenate([remaining.fold, np.full(count, FRESH)]),
             self.folds,
             np.concatenate([remaining.factor, factor[chosen].astype(np.float32)]),
+            position=position,
         )
 
 

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from keyhole.core import layout as core_layout
 from keyhole.core.layout import Layout
 from keyhole.core.parts import build
 from keyhole.core.records import Batch
@@ -37,7 +36,7 @@ from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.series import faults, features
 from keyhole.modalities.series.propose import PATCHES, SeriesSchema, propose
-from keyhole.modalities.series.steps import in_windows, readable
+from keyhole.modalities.series.steps import in_units, in_windows, readable
 from keyhole.modalities.tabular.table import Tabular
 from keyhole.model.nets import Net
 
@@ -68,8 +67,7 @@ class SeriesModality(Modality):
     ) -> None:
         self.table: Tabular = build("modality", table) if isinstance(table, dict) else table
         self.spec = WindowSpec.from_json(spec)
-        self.id_group = self.spec.group
-        self.reasons, self.overlap = reasons, overlap
+        self.reasons, self.overlap, self.machine_column = reasons, overlap, self.spec.group
         self.gaps = self.table.gaps
         own = [Field(self.spec.time, "datetime")]
         own += [Field(self.spec.group, "ignored")] if self.spec.group else []
@@ -347,12 +345,7 @@ class SeriesModality(Modality):
 
     def _series(self, batch: Batch) -> Float[Tensor, "window step channel"]:
         """The number features of windows, in units of their spread, gaps filled."""
-        numbers = self.table.layout.slots[: self.table.layout.numbers]
-        center = torch.tensor([slot.center for slot in numbers])
-        scale = torch.tensor([slot.scale for slot in numbers])
-        x = (batch.numbers.unflatten(1, (self.spec.window, -1)) - center) / scale
-        observed = batch.observed[:, : self.layout.numbers].unflatten(1, (self.spec.window, -1))
-        return features.filled(x.clamp(-core_layout.FARTHEST, core_layout.FARTHEST), observed)
+        return features.filled(*in_units(self.table, batch, self.spec.window))
 
     def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """The mean of each patch of each channel; of levels, the share of steps that hold each."""

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from keyhole.core.layout import FARTHEST
+from keyhole.core.records import Batch
 from keyhole.data import cast
 from keyhole.data.lazy import pa, pc
 from keyhole.data.source import ArrowRows
 from keyhole.data.tracks import WindowSpec
 from keyhole.modalities.tabular.table import Tabular
+
+MAX_LEVEL_AXES = 20  # of a channel of levels, step by step
 
 
 def readable(channels: Tabular, steps: ArrowRows) -> ArrowRows:
@@ -64,3 +72,42 @@ def in_windows(steps: pa.Table, size: int) -> pa.Table:
         values = cast.plain(steps.column(name))
         columns[name] = pa.FixedSizeListArray.from_arrays(values, size)
     return pa.table(columns)
+
+
+def in_units(
+    channels: Tabular, batch: Batch, size: int
+) -> tuple[Float[Tensor, "window step number"], Bool[Tensor, "window step number"]]:
+    """The number features of encoded windows, in units of their spread; which are observed."""
+    count = channels.layout.numbers
+    slots = channels.layout.slots[:count]
+    center = torch.tensor([slot.center for slot in slots])
+    scale = torch.tensor([slot.scale for slot in slots])
+    x = (batch.numbers.unflatten(1, (size, -1)) - center) / scale
+    observed = batch.observed[:, : size * count].unflatten(1, (size, -1))
+    return x.clamp(-FARTHEST, FARTHEST), observed
+
+
+def axis_columns(channels: Tabular) -> list[str]:
+    """The channel of each axis of `by_step`: those of numbers, then those of levels."""
+    axes = [min(max(slot.levels, 1), MAX_LEVEL_AXES) for slot in channels.layout.slots]
+    pairs = zip(channels.layout.slots, axes, strict=True)
+    return [slot.column for slot, count in pairs for _ in range(count)]
+
+
+def by_step(channels: Tabular, batch: Batch, size: int) -> Float[Tensor, "window step axis"]:
+    """Numbers in units of their spread, and an axis for each level; NaN for gaps.
+
+    The rarer of more than `MAX_LEVEL_AXES` levels share the last axis.
+    """
+    count = channels.layout.numbers
+    parts = []
+    if count:
+        x, observed = in_units(channels, batch, size)
+        parts.append(x.masked_fill(~observed, torch.nan))
+    for i, slot in enumerate(channels.layout.slots[count:]):
+        most = min(slot.levels, MAX_LEVEL_AXES)
+        codes = batch.codes.unflatten(1, (size, -1))[..., i].clamp(max=most)
+        observed = batch.observed[:, size * count :].unflatten(1, (size, -1))[..., i]
+        axes = torch.nn.functional.one_hot(codes, most + 1)[..., 1:].float()
+        parts.append(axes.masked_fill(~observed[..., None], torch.nan))
+    return torch.cat(parts, 2)

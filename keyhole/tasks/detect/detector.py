@@ -193,7 +193,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
         """
         check_is_fitted(self)
         events = events_of(self, blocks_of(self.autoencoder_, X), false_events)
-        return table_of(events, self.autoencoder_.model_.modality.id_group, X)
+        return table_of(events, self.autoencoder_.model_.modality.machine_column, X)
 
     def stream(
         self,
