@@ -198,7 +198,9 @@ class Watching:
             )  # fmt: skip
             click.echo(text)
         for change in update.changes:
-            text = json.dumps(change.as_json()) if self.as_json else f"changed   {change.text}"
+            text = json.dumps({"event": "changed", **change.as_json()}) if self.as_json else (
+                f"changed   {change.text}"
+            )  # fmt: skip
             click.echo(text)
         if update.events or update.changes:
             sys.stdout.flush()

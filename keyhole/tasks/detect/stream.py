@@ -2,7 +2,7 @@
 
 A row is answered when the window that it belongs to is complete, less than a stride of steps
 later, with the score that `AnomalyDetector.answer` has for it. What is in memory does not grow:
-a window of readings for each machine, and the events that go on.
+a window of readings for each machine, the events that go on, and means of the newest windows.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from keyhole.tasks.detect.answer import Answer
 from keyhole.tasks.detect.events import AlarmWindows, Event, EventBuilder, EventRule, names_of
 from keyhole.tasks.detect.explain import check_explained, explain
 from keyhole.tasks.detect.scorer import unknown_groups_in_words
+from keyhole.tasks.detect.world import Change, WorldMonitor
 
 if TYPE_CHECKING:
     from keyhole.tasks.detect.detector import AnomalyDetector
@@ -51,7 +52,7 @@ class Update:
     groups: list[str] | None = None
     group_name: str | None = None
     events: list[Event] = field(default_factory=list)
-    changes: list[Any] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
 
     def table(self) -> Any:
         """The answers, one line a row, as the kind of frame that was pushed; Arrow for others."""
@@ -68,7 +69,7 @@ class Update:
 class Stream:
     """A detector's answers for a series whose rows are pushed as they come.
 
-    `events` are those that go on now.
+    `events` are those that go on now, `changes` all changes of the world that were reported.
     """
 
     def __init__(
@@ -86,7 +87,8 @@ class Stream:
         self.spec = self.modality.spec
         self.windower = Windower(self.spec)
         self.builder = EventBuilder(self.rule, list(self.modality.titles))
-        self.changes: list[Any] = []
+        self.world = WorldMonitor(detector.scorer_)
+        self.changes: list[Change] = []  # all that were reported
         self.unknown_groups: set[str] = set()
         self.note: dict[str, Any] = {}  # of the caller, saved with the stream
 
@@ -143,7 +145,11 @@ class Stream:
         explained = {"alarms": alarm, "all": ~np.isnan(judged.anomaly_score)}
         places = np.flatnonzero(explained.get(self.explain_rows, alarm & False))
         update = self._answer(answered, judged, explain(scorer, judged, places), like)
-        update.events.extend(self._events(judged))
+        groups, times = names_of(self.modality, judged)
+        update.events.extend(self._events(judged, groups, times))
+        moments = np.rint(times * 1e3).astype("datetime64[ms]")
+        update.changes.extend(self.world.add(judged.batch, moments, groups))
+        self.changes += update.changes
         return update
 
     def _answer(
@@ -175,10 +181,11 @@ class Stream:
         machines = groups if self.spec.group is not None else None
         return Update(answer, machines, self.spec.group)
 
-    def _events(self, judged: ScoredBlock) -> list[Event]:
+    def _events(
+        self, judged: ScoredBlock, groups: list[str | None], times: np.ndarray
+    ) -> list[Event]:
         windows = AlarmWindows.of(self.detector, judged, self.rule.threshold)
         events = self.builder.add(windows)
-        groups, times = names_of(self.modality, judged)
         latest = dict(zip(groups, times.tolist(), strict=True))  # of each machine, the last
         for group, time in latest.items():
             events += self.builder.passed(group, time)
@@ -201,6 +208,7 @@ class Stream:
             "false_events": self.rule.false_events,
             "windower": self.windower.to_json(),
             "events": self.builder.to_json(),
+            "world": self.world.to_json(),
             "note": self.note,
         }
         write_whole(path, json.dumps(state, ensure_ascii=False, allow_nan=False))
@@ -219,6 +227,7 @@ class Stream:
                 raise BundleError(f"{path} is the state of a stream of another model")
             self.windower = Windower.from_json(self.spec, state["windower"])
             self.builder.take_json(state["events"])
+            self.world = WorldMonitor.from_json(self.detector.scorer_, state["world"])
             self.note = dict(state["note"])
         return self
 

@@ -70,6 +70,12 @@ class Change:
         }[self.kind]
         return f"since {str(self.since.astype('datetime64[s]')).replace('T', ' ')} {told}"
 
+    def as_json(self) -> dict[str, Any]:
+        """The change as JSON: moments as ISO 8601."""
+        moments = {"at": str(self.at), "since": str(self.since)}
+        others = {name: getattr(self, name) for name in ("what", "kind", "above", "group")}
+        return {**moments, **others, "text": self.text}
+
 
 @dataclass
 class MachineState:
