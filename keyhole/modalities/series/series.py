@@ -35,6 +35,7 @@ from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.series import faults, features
+from keyhole.modalities.series.moments import Moments
 from keyhole.modalities.series.propose import PATCHES, SeriesSchema, propose
 from keyhole.modalities.series.steps import in_windows, readable
 from keyhole.modalities.tabular.table import Tabular
@@ -149,9 +150,8 @@ class SeriesModality(Modality):
         for own in (self.table.layout.slots[:numbers], self.table.layout.slots[numbers:]):
             for step in range(self.spec.window):
                 name = self._patch_name(step)
-                part = f"step {step}"
                 slots += [
-                    replace(s, column=f"{s.column} {name}", part=f"{s.part} {part}".strip())
+                    replace(s, column=f"{s.column} {name}", part=f"{s.part} step {step}".strip())
                     for s in own
                 ]
         return Layout(tuple(slots), patch=self.patch, steps=self.spec.window)
@@ -163,8 +163,7 @@ class SeriesModality(Modality):
     @cached_property
     def encoded_columns(self) -> list[Field]:
         """The patches of the channels."""
-        columns = self.table.by_name
-        return [Field(n, columns[self.title(n)].kind) for n in self.layout.columns]
+        return [Field(n, self.table.by_name[self.title(n)].kind) for n in self.layout.columns]
 
     @property
     def titles(self) -> list[str]:
@@ -199,14 +198,18 @@ class SeriesModality(Modality):
         """The time stamps name the rows."""
         return self.spec.time
 
+    @cached_property
+    def moments(self) -> Moments:
+        """Reads rows by time and machine."""
+        return Moments(self.table, self.spec)
+
     def needs(self) -> list[str]:
         """The columns of the rows that windows are made of."""
         return self.spec.names
 
     def trains_on(self) -> list[str]:
         """The columns of windows."""
-        own = (self.spec.time, self.spec.group, *self.spec.channels)
-        return [name for name in own if name]
+        return [n for n in (self.spec.time, self.spec.group, *self.spec.channels) if n]
 
     def samples_of(self, rows: Rows) -> Int64[np.ndarray, " row"] | None:
         """The window of each row."""
@@ -316,10 +319,8 @@ class SeriesModality(Modality):
         name = self.title(column)
         last = slice(-len(self.table.layout.features(name)), None)
         if not self.layout.slots[self.layout.features(column)[0]].coded:
-            predicted = Prediction(
-                predicted.middle[:, last], predicted.low[:, last], predicted.high[:, last],
-                predicted.levels,
-            )  # fmt: skip
+            parts = (predicted.middle, predicted.low, predicted.high)
+            predicted = Prediction(*(part[:, last] for part in parts), levels=predicted.levels)
         return self.table.expected(name, features[:, last], predicted)
 
     def mask_groups(self, most: int = PATCHES) -> list[np.ndarray]:
@@ -350,9 +351,8 @@ class SeriesModality(Modality):
         """The windows of a pass, padded; one without a value where there is none."""
         if len(batch):
             return batch.even()
-        parts = batch.numbers, batch.codes, batch.observed
-        none = [part.new_zeros(1, part.shape[1]) for part in parts]
-        return Batch(none[0], none[1], none[2])
+        parts = (batch.numbers, batch.codes, batch.observed)
+        return Batch(*(part.new_zeros(1, part.shape[1]) for part in parts))
 
     def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """The mean of each patch of each channel; of levels, the share of steps that hold each."""
