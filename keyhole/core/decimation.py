@@ -5,7 +5,7 @@ A reading that stands out alone stays visible, whatever the width of a bin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -92,8 +92,17 @@ class Bins:
         """Merge neighbours until there are at most `most` bins, at least one."""
         self.most = max(most, 1)
         while len(self) > self.most:
-            self.extremes = self.extremes.at(self.extremes.index >> 1)
-            self.doublings += 1
+            self.coarsen()
+
+    def coarsen(self) -> None:
+        """Merge neighbours in pairs."""
+        self.extremes = self.extremes.at(self.extremes.index >> 1)
+        self.doublings += 1
+
+    def take(self, columns: Int64[np.ndarray, " column"]) -> None:
+        """Keep these columns alone, in this order."""
+        low, high = self.extremes.low[:, columns], self.extremes.high[:, columns]
+        self.extremes = replace(self.extremes, low=low, high=high)
 
     def copy(self) -> Bins:
         """The same bins, to be limited on their own."""
