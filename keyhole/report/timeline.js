@@ -4,7 +4,7 @@
   const $ = id => document.getElementById(id);
   const svg = $('timeline'), data = JSON.parse($('timeline-data').textContent);
   const { geometry, step, events } = data, { left, right } = geometry, WIDE = right - left;
-  const MIN_BINS = 8, COARSE_BINS = 120, LETTER = 6.3;
+  const MIN_BINS = 8, BOX = 4, LETTER = 6.3;
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
   function bytes(text) {
@@ -129,6 +129,19 @@
     flush(true);
     return d;
   }
+  // Wide bins as boxes from the least to the greatest value: nothing is known between them.
+  function boxesOf(panel, first, last, height, axis, above) {
+    const y = value => height * (1 - (axis.at(value) - axis.low) / (axis.high - axis.low));
+    let d = '';
+    for (let i = first; i < last; i++) {
+      const low = panel.low[i], high = panel.high[i];
+      if (Number.isNaN(low) || above !== undefined && !(high > above)) continue;
+      const begin = machine.index[i] * machine.width - step / 2, x = toX(begin) - left;
+      d += `M${x.toFixed(1)} ${(y(high) - 0.6).toFixed(1)}H${(toX(begin + machine.width) - left).toFixed(1)}` +
+        `V${(y(above === undefined ? low : Math.max(low, above)) + 0.6).toFixed(1)}H${x.toFixed(1)}Z`;
+    }
+    return d;
+  }
   function drawPanel(group, panel, place, first, last) {
     const [top, height] = geometry.panels[place], isScore = place === 0;
     const limits = isScore ? [data.threshold, data.eventThreshold].filter(limit => limit !== null) : [];
@@ -141,9 +154,11 @@
       element('path', { class: 'stroke-rule', 'stroke-width': 0.7, d: `M${left} ${(top + y(value)).toFixed(1)}h${WIDE}` }),
       element('text', { class: 'fill-quiet', 'text-anchor': 'end', x: left - 6, y: (top + y(value) + 4).toFixed(1) }, text)]));
     group.querySelectorAll('.limit').forEach((line, i) => line.setAttribute('d', `M0 ${y(axis.at(limits[i])).toFixed(1)}h${WIDE}`));
-    group.querySelector('.line').setAttribute('d', pathOf(panel, first, last, height, axis));
-    if (isScore && data.threshold !== null)
-      group.querySelector('.beyond').setAttribute('d', pathOf(panel, first, last, height, axis, data.threshold));
+    const boxes = machine.steps > 1 && WIDE * machine.width / (to - from) >= BOX, drawn = boxes ? boxesOf : pathOf;
+    const line = group.querySelector('.line'), beyond = group.querySelector('.beyond');
+    for (const node of [line, beyond]) node.classList.toggle('boxes', boxes);
+    line.setAttribute('d', drawn(panel, first, last, height, axis));
+    if (isScore && data.threshold !== null) beyond.setAttribute('d', drawn(panel, first, last, height, axis, data.threshold));
   }
   const end = geometry.panels[geometry.panels.length - 1], bottom = end[0] + end[1];
   function drawBands() {
@@ -167,7 +182,7 @@
       element('path', { class: 'stroke-rule', 'stroke-width': 0.7, d: `M${toX(time).toFixed(1)} ${geometry.top}V${bottom}` }),
       element('text', { class: 'fill-quiet', 'text-anchor': 'middle', x: toX(time).toFixed(1), y: bottom + 15 }, text)]));
     $('timeline-label').textContent = `time, UTC, from ${iso(from, 19)} to ${iso(to, 19)}`;
-    $('timeline-note').classList.toggle('coarse', machine.steps > 1 && (to - from) / machine.width < COARSE_BINS);
+    $('timeline-note').classList.toggle('coarse', machine.steps > 1 && WIDE * machine.width / (to - from) >= BOX);
     point(null);
   }
   function look(start, stop) {

@@ -19,7 +19,7 @@ from keyhole.report.timeline import MachineTimeline, Timeline, gap_of, seconds_o
 from keyhole.report.words import count, duration, moment, number, plain, template
 from keyhole.tasks.detect.events import Event
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 84, 10, 34, 36  # pixels: of the chart, and around it
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 84, 28, 34, 36  # pixels: of the chart, and around it
 WIDE = WIDTH - RIGHT - LEFT  # pixels: of a panel
 NAME, GAP = 15, 9  # pixels: above a panel for its name, and below it
 SCORE_HEIGHT, CHANNEL_HEIGHT = 84, 44  # pixels: of a panel

@@ -93,12 +93,17 @@ def moment(seconds: float, step: float = 1.0) -> str:
     return str(micros.astype(f"datetime64[{unit}]")).replace("T", " ")
 
 
+UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))  # by their seconds
+
+
 def duration(seconds: float) -> str:
-    """For example "12 s", "3 min" or "1.5 h"."""
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        if abs(seconds) >= size:
-            return f"{seconds / size:,.3g} {unit}"
-    return f"{1e3 * seconds:.3g} ms" if seconds else "0 s"
+    """For example "12 s", "0.5 s", "3 min 20 s" or "1 d 4 h": two units at most."""
+    if seconds < 60:
+        return f"{seconds:.3g} s" if seconds >= 0.1 or not seconds else f"{1e3 * seconds:.3g} ms"
+    first = next(i for i, (size, _) in enumerate(UNITS) if seconds >= size)
+    (size, unit), (lesser, lesser_unit) = UNITS[first : first + 2]
+    whole, rest = divmod(round(seconds / lesser), size // lesser)
+    return f"{whole:,} {unit}" + (f" {rest} {lesser_unit}" if rest else "")
 
 
 @cache
