@@ -84,12 +84,12 @@ class TimelineCollector:
     def look(self, judged: ScoredBlock, reasons: dict[int, list[Reason]]) -> TimelinePart:
         """The readings of a block, and how much each channel is to blame for its scores."""
         readings = self.moments.read(judged.rows)
-        blame = np.zeros((len(readings.machines), len(self.moments.channels)))
+        blame = np.zeros((len(readings.times.machines), len(self.moments.channels)))
         channel = {name: i for i, name in enumerate(self.moments.channels)}
         for place, own in reasons.items():
             for reason in own:
                 if reason.column in channel:
-                    line = readings.machine[place], channel[reason.column]
+                    line = readings.times.machine[place], channel[reason.column]
                     blame[line] += reason.share
         return TimelinePart(readings, judged.anomaly_score, blame)
 
@@ -97,11 +97,12 @@ class TimelineCollector:
         """Take a block in."""
         values = np.column_stack([part.anomaly_score, part.readings.values])
         values[~np.isfinite(values)] = np.nan
-        for place, name in enumerate(part.readings.machines):
-            rows = np.flatnonzero(part.readings.machine == place)
+        times = part.readings.times
+        for place, name in enumerate(times.machines):
+            rows = np.flatnonzero(times.machine == place)
             bins = self._bins_of(name)
             if bins is not None:
-                bins.add(part.readings.seconds[rows], values[rows])
+                bins.add(times.seconds[rows], values[rows])
                 self.blame[name] = self.blame[name] + part.blame[place]
 
     def _bins_of(self, name: str) -> Bins | None:
@@ -159,11 +160,6 @@ class TimelineCollector:
         bins = self.bins[name].copy()
         bins.take(np.concatenate([[0], order + 1]))
         return MachineTimeline(name, [channels[i] for i in order.tolist()], bins, own)
-
-
-def seconds_of(moment: np.datetime64) -> float:
-    """Seconds since 1970 in UTC."""
-    return float(moment.astype("datetime64[us]").astype(np.int64)) / 1e6
 
 
 def for_page(timeline: Timeline, most_ends: int = PAGE_ENDS) -> Timeline:

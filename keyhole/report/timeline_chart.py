@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Float
 
 from keyhole.core.decimation import Extremes
+from keyhole.core.times import duration_text, moment_text, seconds_of
 from keyhole.report.charts import LETTER, Axis, tick_texts, upward
-from keyhole.report.timeline import MachineTimeline, Timeline, gap_of, seconds_of
-from keyhole.report.words import count, duration, moment, number, plain, template
+from keyhole.report.timeline import MachineTimeline, Timeline, gap_of
+from keyhole.report.words import count, number, plain, template
 from keyhole.tasks.detect.events import Event
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 84, 28, 34, 36  # pixels: of the chart, and around it
@@ -256,9 +257,10 @@ def in_words(timeline: Timeline, machine: MachineTimeline) -> str:
     scores = bins.extremes.high[:, 0]
     highest = number(float(np.nanmax(scores))) if np.isfinite(scores).any() else "unknown"
     events = "" if timeline.events is None else f"{count(len(machine.events), 'event')}; "
+    start, end = moment_text(bins.first[0], step), moment_text(bins.last[-1], step)
     return (
-        f"From {moment(bins.first[0], step)} to {moment(bins.last[-1], step)} UTC: the anomaly "
-        f"score, up to {highest} times the usual, threshold {number(timeline.threshold)}; "
+        f"From {start} to {end} UTC: the anomaly score, up to {highest} times the "
+        f"usual, threshold {number(timeline.threshold)}; "
         f"{events}{count(len(machine.channels), 'channel')}, those to blame first: "
         f"{', '.join(plain(name, 40) for name in machine.channels)}."
     )
@@ -268,9 +270,9 @@ def resolution(timeline: Timeline, machine: MachineTimeline) -> str:
     """What one point of the page is, in a sentence."""
     step, width = timeline.moments.every, machine.bins.width
     if width <= step:
-        return f"Each point is one step of {duration(step)}."
+        return f"Each point is one step of {duration_text(step)}."
     return (
-        f"The page holds the least and the greatest value of every {duration(width)} "
+        f"The page holds the least and the greatest value of every {duration_text(width)} "
         f"({round(width / step):,} steps); zoomed in further, these ranges are shown and nothing "
         "between them."
     )
@@ -294,11 +296,11 @@ def _line(event: Event, step: float) -> dict[str, str]:
     joined = list(zip(event.channels, event.seconds, strict=True))[1:]
     return {
         "machine": plain(event.group or "", 60),
-        "start": moment(start, step),
-        "end": "goes on" if event.open else moment(end, step),
-        "lasts": duration(end - start),
-        "peak": moment(peak, step),
+        "start": moment_text(start, step),
+        "end": "goes on" if event.open else moment_text(end, step),
+        "lasts": duration_text(end - start),
+        "peak": moment_text(peak, step),
         "anomaly_score": number(event.anomaly_score),
         "channel": plain(event.channel, 60),
-        "others": plain(", ".join(f"{name} after {duration(s)}" for name, s in joined), 400),
+        "others": plain(", ".join(f"{name} after {duration_text(s)}" for name, s in joined), 400),
     }

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keyhole.report.timeline import MachineTimeline, Timeline, gap_of, seconds_of
+from keyhole.core.times import seconds_of
+from keyhole.report.timeline import MachineTimeline, Timeline, gap_of
 from keyhole.report.timeline_chart import geometry, in_words, resolution
 from keyhole.report.words import base64_of, plain
 

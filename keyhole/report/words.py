@@ -86,26 +86,6 @@ def base64_of(values: np.ndarray) -> str:
     return base64.b64encode(values.tobytes()).decode("ascii")
 
 
-def moment(seconds: float, step: float = 1.0) -> str:
-    """A moment in UTC, to the second or as exactly as steps of less need."""
-    unit = "s" if step >= 1 and step == round(step) else "ms" if step >= 1e-3 else "us"
-    micros = np.datetime64(round(seconds * 1e6), "us")
-    return str(micros.astype(f"datetime64[{unit}]")).replace("T", " ")
-
-
-UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))  # by their seconds
-
-
-def duration(seconds: float) -> str:
-    """For example "12 s", "0.5 s", "3 min 20 s" or "1 d 4 h": two units at most."""
-    if seconds < 60:
-        return f"{seconds:.3g} s" if seconds >= 0.1 or not seconds else f"{1e3 * seconds:.3g} ms"
-    first = next(i for i, (size, _) in enumerate(UNITS) if seconds >= size)
-    (size, unit), (lesser, lesser_unit) = UNITS[first : first + 2]
-    whole, rest = divmod(round(seconds / lesser), size // lesser)
-    return f"{whole:,} {unit}" + (f" {rest} {lesser_unit}" if rest else "")
-
-
 @cache
 def template(name: str) -> Template:
     """A template of the page."""

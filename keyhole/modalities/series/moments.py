@@ -21,17 +21,26 @@ from keyhole.modalities.tabular.table import Tabular
 
 
 @dataclass(frozen=True)
-class Readings:
-    """Readings of some rows.
+class Times:
+    """When rows were, and of which machine.
 
     `seconds` count from 1970 in UTC, NaN for a row without a time. `machine` is the place of each
-    row's machine in `machines`. `values` are numbers, NaN for gaps; of a channel with levels, the
-    place of the level.
+    row's machine in `machines`.
     """
 
     seconds: Float[np.ndarray, " row"]
     machine: Int64[np.ndarray, " row"]
     machines: list[str]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Readings of some rows.
+
+    `values` are numbers, NaN for gaps; of a channel with levels, the place of the level.
+    """
+
+    times: Times
     values: Float[np.ndarray, "row channel"]
 
 
@@ -78,15 +87,21 @@ class Moments:
             if c.unseen is not None
         }
 
-    def read(self, rows: Rows) -> Readings:
-        """The readings of the rows; in a long format each row has one of its own channel."""
-        spec, table = self.spec, rows.arrow()
+    def times(self, rows: Rows) -> Times:
+        """The times and machines of the rows."""
+        spec = self.spec
         seconds, _ = cast.seconds(rows.column(spec.time), spec.style)
         machine, machines = np.zeros(len(rows), np.int64), [""]
         if spec.group is not None:
-            texts = cast.texts(rows.column(spec.group)).fill_null("").dictionary_encode()
+            names = cast.texts(rows.column(spec.group)).fill_null("")
+            texts = names.dictionary_encode()
             machine = texts.indices.to_numpy(zero_copy_only=False).astype(np.int64)
             machines = texts.dictionary.to_pylist()
+        return Times(seconds, machine, machines)
+
+    def read(self, rows: Rows) -> Readings:
+        """The readings of the rows; in a long format each row has one of its own channel."""
+        spec, table = self.spec, rows.arrow()
         values = np.full((len(rows), len(self.channels)), np.nan)
         tags = None if spec.tag is None else cast.texts(rows.column(spec.tag)).to_pylist()
         for place, name in enumerate(self.channels):
@@ -95,7 +110,7 @@ class Moments:
             column = column if tags is None else column.take(own)
             part = pa.table({name: column}).replace_schema_metadata(table.schema.metadata)
             values[own, place] = self._numbers(name, ArrowRows(part))
-        return Readings(seconds, machine, machines, values)
+        return Readings(self.times(rows), values)
 
     def _numbers(self, name: str, rows: ArrowRows) -> np.ndarray:
         column, values = self.table.by_name[name], readable(self.table, rows).column(name)
