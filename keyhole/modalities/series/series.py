@@ -232,12 +232,12 @@ class SeriesModality(Modality):
     def _steps(self, batch: Batch) -> Batch:
         """Encoded windows as encoded steps behind each other."""
         count, layout = len(batch) * self.spec.window, self.table.layout
-        numbers, codes = batch.numbers.reshape(count, -1), batch.codes.reshape(count, -1)
-        observed = batch.observed.tensor_split([self.layout.numbers], 1)
-        observed = torch.cat([part.reshape(count, -1) for part in observed], 1)
-        if not layout.codes:
-            codes = codes.reshape(count, 0)
-        return Batch(numbers.reshape(count, layout.numbers), codes, observed)
+        parts = zip(
+            (batch.numbers, batch.codes, *batch.observed.tensor_split([self.layout.numbers], 1)),
+            (layout.numbers, layout.codes) * 2, strict=True,
+        )  # fmt: skip
+        numbers, codes, *observed = (part.reshape(count, size) for part, size in parts)
+        return Batch(numbers, codes, torch.cat(observed, 1))
 
     def decode(self, batch: Batch) -> pa.Table:
         """Windows in the original units, a list a channel."""
