@@ -1,6 +1,6 @@
 """Draws docs/images/sensor_timeline.svg: the timeline of a page, on a pump made by this script.
 
-It takes a minute or two: `python docs/write_timeline.py`.
+It takes half a minute: `python docs/write_timeline.py`.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from keyhole import AnomalyDetector, Autoencoder, Schema
+from keyhole import AnomalyDetector, Autoencoder, Schema, TrainingConfig
 from keyhole.errors import KeyholeWarning
 from keyhole.report import score_rows
 from keyhole.report.timeline_chart import timeline_chart
@@ -18,7 +18,8 @@ from keyhole.report.words import FOLDER
 from keyhole.tasks.detect.events import Event
 
 PICTURE = Path(__file__).with_name("images") / "sensor_timeline.svg"
-STEPS, LEVEL = 6_000, 1.6  # training; an event begins at so many times the threshold
+MINUTES, STEPS = 4_000, 400  # of training
+LEVEL = 1.6  # an event rises to so many times the threshold
 OWN_RULES = (".fill-", ".stroke-", ".band")
 
 
@@ -86,8 +87,9 @@ def standing_alone(chart: str) -> str:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", KeyholeWarning)
-    detector = AnomalyDetector(Autoencoder(random_state=0), schema=Schema(time="time"))
-    detector.fit(pump(STEPS, 0))
+    template = Autoencoder(training=TrainingConfig(STEPS), random_state=0)
+    detector = AnomalyDetector(template, schema=Schema(time="time"))
+    detector.fit(pump(MINUTES, 0))
     today = with_faults(pump(3_000, 1))
     scored = score_rows(detector, today, events=events_of(detector, today))
     PICTURE.write_text(standing_alone(timeline_chart(scored.timeline)))

@@ -236,7 +236,7 @@ def time_ticks(time: Axis) -> tuple[list[tuple[float, str]], str]:
     """Ticks of a time axis in pixels from its left end, and its label."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
-    ends = [datetime.fromtimestamp(end, UTC) for end in (time.low, time.high)]
+    ends: list[Any] = [datetime.fromtimestamp(end, UTC) for end in (time.low, time.high)]
     locator = AutoDateLocator(minticks=4, maxticks=9, tz=UTC)
     days = [float(day) for day in locator.tick_values(*ends)]
     low, high = (float(date2num(end)) for end in ends)

@@ -351,8 +351,8 @@ class SeriesModality(Modality):
         """The windows of a pass, padded; one without a value where there is none."""
         if len(batch):
             return batch.even()
-        parts = (batch.numbers, batch.codes, batch.observed)
-        return Batch(*(part.new_zeros(1, part.shape[1]) for part in parts))
+        none = [p.new_zeros(1, p.shape[1]) for p in (batch.numbers, batch.codes, batch.observed)]
+        return Batch(none[0], none[1], none[2])
 
     def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """The mean of each patch of each channel; of levels, the share of steps that hold each."""

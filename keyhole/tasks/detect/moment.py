@@ -243,13 +243,12 @@ def _channels(
         known = np.flatnonzero(~np.isnan(own))
         nearest = own[known[np.abs(seconds[known] - at).argmin()]] if len(known) else np.nan
         levels = name in moments.levels
-        texts = [
-            moments.text(name, value)
-            for value in (_typical(own[before], levels), nearest, _typical(own[after], levels))
-        ]
         courses.append(ChannelCourse(
-            name, *texts, predicted.expected[line], bool(predicted.stands_out[line]),
-            float(share[0, channel]), view[0][channel], _farthest(own, column),
+            channel=name, before=moments.text(name, _typical(own[before], levels)),
+            at=moments.text(name, nearest), after=moments.text(name, _typical(own[after], levels)),
+            expected=predicted.expected[line], stands_out=bool(predicted.stands_out[line]),
+            share=float(share[0, channel]), view=view[0][channel],
+            course=_farthest(own, column),
         ))  # fmt: skip
     return courses
 
