@@ -19,7 +19,7 @@
       const low = Float64Array.from(new Float32Array(bytes(panel.low)), value => value + panel.base);
       const high = panel.high
         ? Float64Array.from(new Float32Array(bytes(panel.high)), value => value + panel.base) : low;
-      return { ...panel, low, high };
+      return { ...panel, low, high, levels: panel.levels === null ? [] : data.levels[panel.levels] };
     });
     const index = Float64Array.from(new Uint32Array(bytes(machine.index)), i => i + machine.first);
     const width = machine.steps * step, count = index.length;
@@ -41,7 +41,7 @@
   // Texts.
   const iso = (time, digits) => { const date = new Date(time * 1000); return isNaN(date) ? '?' : date.toISOString().replace('T', ' ').slice(0, digits); };
   const exact = step >= 1 && Number.isInteger(step) ? 19 : 23;
-  const written = (value, panel) => panel.levels.length ? panel.levels[Math.round(value)]
+  const written = (value, panel) => panel.levels.length ? panel.levels[Math.round(value)] || `level ${Math.round(value) + 1}`
     : Math.abs(value) >= 1e4 && Math.abs(value) < 1e15 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(4))).replace('-', '−');
   function inBin(i, panel) {
     const low = panel.low[i], high = panel.high[i];
@@ -91,8 +91,8 @@
   }
   function vertical(panel, low, high, isScore) {
     if (panel.levels.length) {
-      const by = Math.ceil(panel.levels.length / 4), names = panel.levels.slice(0, -1);
-      return { low: -0.5, high: panel.levels.length - 1, at: v => v, marks: names.map((name, i) => [i, name]).filter((_, i) => i % by === 0) };
+      const by = Math.ceil(panel.count / 4), names = panel.levels.slice(0, panel.count - 1);
+      return { low: -0.5, high: panel.count - 1, at: v => v, marks: names.map((name, i) => [i, name]).filter((_, i) => i % by === 0) };
     }
     if (!(low <= high)) [low, high] = [0, 1];
     const floor = geometry.leastScore;

@@ -82,12 +82,13 @@ def timeline_chart(timeline: Timeline) -> str:
     time = Axis("", float(bins.first[0]), max(float(bins.last[-1]), float(bins.first[0]) + 1e-6))
     panels = [_score_panel(timeline, machine, time)]
     panels += [_channel_panel(timeline, machine, i, time) for i in range(1, len(places))]
-    ticks, label = time_ticks(time)
+    start, end = (moment_text(moment) for moment in (time.low, time.high))
     bottom = places[-1][0] + places[-1][1]
     return template("timeline.svg.j2").render(
         width=WIDTH, height=bottom + BOTTOM, left=LEFT, wide=WIDE, top=TOP,
-        bottom=bottom, panels=panels, bands=_bands(machine.events, time), ticks=ticks,
-        label=label, title=_title(machine), text=in_words(timeline, machine),
+        bottom=bottom, panels=panels, bands=_bands(machine.events, time),
+        ticks=time_ticks(time), label=f"time, UTC, from {start} to {end}", title=_title(machine),
+        text=in_words(timeline, machine),
     )  # fmt: skip
 
 
@@ -232,8 +233,8 @@ def _bands(events: list[Event], time: Axis) -> list[Band]:
     return [bands[event] for event in events]
 
 
-def time_ticks(time: Axis) -> tuple[list[tuple[float, str]], str]:
-    """Ticks of a time axis in pixels from its left end, and its label."""
+def time_ticks(time: Axis) -> list[tuple[float, str]]:
+    """Ticks of a time axis in pixels from its left end."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
     ends: list[Any] = [datetime.fromtimestamp(end, UTC) for end in (time.low, time.high)]
@@ -241,10 +242,9 @@ def time_ticks(time: Axis) -> tuple[list[tuple[float, str]], str]:
     days = [float(day) for day in locator.tick_values(*ends)]
     low, high = (float(date2num(end)) for end in ends)
     days = [day for day in days if low <= day <= high]
-    formatter = ConciseDateFormatter(locator, tz=UTC)
-    texts = formatter.format_ticks(days)
-    ticks = [(WIDE * (d - low) / (high - low), t) for d, t in zip(days, texts, strict=True)]
-    return ticks, f"time, UTC {formatter.get_offset()}".strip()
+    texts = ConciseDateFormatter(locator, tz=UTC).format_ticks(days)
+    places = (WIDE * (day - low) / (high - low) for day in days)
+    return list(zip(places, texts, strict=True))
 
 
 def _title(machine: MachineTimeline) -> str:

@@ -11,6 +11,8 @@ from keyhole.report.timeline import MachineTimeline, Timeline, gap_of
 from keyhole.report.timeline_chart import geometry, in_words, resolution
 from keyhole.report.words import base64_of, plain
 
+MAX_LEVELS = 100  # of a channel, that have a name in the page
+
 
 def packed(timeline: Timeline) -> dict[str, Any]:
     """What timeline.js draws; the bins of a `for_page` timeline."""
@@ -21,17 +23,27 @@ def packed(timeline: Timeline) -> dict[str, Any]:
         for event in timeline.events or []
         if (event.group or "") in names
     ]  # fmt: skip
+    # Channels of several machines have the same levels: they are in the page once.
+    channels = {name: None for machine in timeline.machines for name in machine.channels}
+    levels = {
+        name: [plain(level, 20) for level in timeline.levels[name][:MAX_LEVELS]]
+        for name in channels
+        if name in timeline.levels
+    }
     return {
         "geometry": geometry(timeline),
+        "levels": list(levels.values()),
         "step": timeline.moments.every,
         "threshold": _finite(timeline.threshold),
         "eventThreshold": _finite(timeline.event_threshold),
-        "machines": [_packed(machine, timeline) for machine in timeline.machines],
+        "machines": [_packed(machine, timeline, list(levels)) for machine in timeline.machines],
         "events": events,
     }
 
 
-def _packed(machine: MachineTimeline, timeline: Timeline) -> dict[str, Any]:
+def _packed(
+    machine: MachineTimeline, timeline: Timeline, with_levels: list[str]
+) -> dict[str, Any]:
     bins = machine.bins
     index, panels = bins.extremes.index, []
     for place, name in enumerate(["", *machine.channels]):
@@ -41,7 +53,8 @@ def _packed(machine: MachineTimeline, timeline: Timeline) -> dict[str, Any]:
         equal = bool((low[known] == high[known]).all())
         panels.append({
             "name": plain(name, 60),
-            "levels": [plain(level, 20) for level in timeline.levels.get(name, [])],
+            "levels": with_levels.index(name) if name in with_levels else None,
+            "count": len(timeline.levels.get(name, [])),
             "base": base,
             "low": base64_of((low - base).astype("<f4")),
             "high": "" if equal else base64_of((high - base).astype("<f4")),

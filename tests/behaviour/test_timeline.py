@@ -149,7 +149,7 @@ def test_the_data_of_the_page_are_the_ends_of_each_bin(scored):
     np.testing.assert_allclose(values, own, atol=1e-5)
     assert pressure["high"] == ""  # a bin is one row
     valve = next(panel for panel in north["panels"] if panel["name"] == "valve")
-    assert valve["levels"] == ["open", "shut", "another level"]
+    assert data["levels"][valve["levels"]] == ["open", "shut", "another level"]
 
 
 def test_events_put_their_machine_and_the_channel_that_started_them_first(detector):
