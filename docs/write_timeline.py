@@ -20,7 +20,7 @@ from keyhole.tasks.detect.events import Event
 PICTURE = Path(__file__).with_name("images") / "sensor_timeline.svg"
 MINUTES, STEPS = 3_000, 150  # of training
 WARM_UP = 120  # minutes, until the bearing is as hot as it stays
-LEVEL = 1.05  # an event rises to so many times the threshold
+LEVEL = 1.25  # an event rises to so many times the threshold
 OWN_RULES = (".fill-", ".stroke-", ".band")
 
 
