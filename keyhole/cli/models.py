@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from keyhole.cli import moments
 from keyhole.cli.common import (
     Say,
     alarms_in_words,
@@ -26,7 +27,6 @@ from keyhole.cli.common import (
 
 MAX_REASONS = 10  # of an explained row
 MAX_CARDS = 32  # code dimensions that inspect prints
-BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @click.command(short_help="Compare alarms with a label column.")
@@ -68,22 +68,39 @@ def _evaluation_text(result: Any, detector: Any) -> list[str]:
     ]
 
 
-@click.command(short_help="Why one row is anomalous.")
+@click.command(short_help="Why one row is anomalous, or what happened around a moment.")
 @model_argument
 @data_argument
 @click.option("--row", type=click.IntRange(1), help="The data row, counted from 1.")
 @click.option("--id", "id_value", help="The row with this value in the id column.")
+@click.option("--at", metavar="MOMENT", help="A moment of a series, in UTC if it has no zone.")
+@click.option(
+    "--around",
+    metavar="DURATION",
+    help="With --at: how long before and after, such as 90s, 10m or 2h.  [default: two windows]",
+)
+@click.option("--machine", metavar="NAME", help="With --at: the machine, if several were running.")
 @json_option
 @machine_options
 def explain(model: str, data: str, **options: Any) -> None:
-    """Why one row of DATA is anomalous: --row 17, or --id 4711."""
+    """Why one row of DATA is anomalous: --row 17, or --id 4711.
+
+    Of a sensor series: what happened around a moment, channel by channel: --at
+    2024-05-01T10:20:00.
+    """
     from keyhole.tasks.detect.detector import answer_rows
 
     say = Say(options["quiet"])
-    if (options["row"] is None) == (options["id_value"] is None):
-        raise click.UsageError("give one of --row and --id")
+    if sum(options[name] is not None for name in ("row", "id_value", "at")) != 1:
+        raise click.UsageError("give one of --row, --id and --at")
+    if options["at"] is None and (options["around"] or options["machine"]):
+        raise click.UsageError("--around and --machine go with --at")
     detector = load_detector(model, options, say)
     source = open_matched(detector.autoencoder_, data, say)
+    if options["at"] is not None:
+        course = moments.course_of(detector, source, options)
+        show_json(moments.as_json(course)) if options["as_json"] else show(moments.as_text(course))
+        return
     rows, start = _find(source, detector.autoencoder_, options)
     answer = answer_rows(detector, rows, start, explain_rows="all", most_features=MAX_REASONS)
     show_json(_as_json(answer)) if options["as_json"] else show(_as_text(answer))
@@ -208,9 +225,7 @@ def _width(choice: Any) -> list[str]:
     """Why the code has its width, and the curve of held-out nats by width."""
     if choice is None or not choice.nats:
         return []
-    low, high = min(choice.nats), max(choice.nats)
-    heights = [(n - low) / ((high - low) or 1.0) * (len(BLOCKS) - 1) for n in choice.nats]
-    curve = "".join(BLOCKS[round(height)] for height in heights)
+    curve = moments.spark(choice.nats)
     shown = {1, 2, 4, 8, 16, 32, choice.width, len(choice.nats)}
     pairs = [f"{w} {nats(n)}" for w, n in enumerate(choice.nats, 1) if w in shown]
     estimates = [

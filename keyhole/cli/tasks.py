@@ -95,14 +95,15 @@ class Outputs:
         self.page: Any = None
         self.maps: Any = None
         self.events: Any = None
-        if options["events"] or options["false_events"]:
-            from keyhole.tasks.detect.events import EventCollector
-
-            self.events = EventCollector(task.detector, options["false_events"])
+        false_events = options["false_events"]
         if options["report"]:
             from keyhole.report.rows import RowCollector
 
-            self.page = RowCollector(task.detector)
+            self.page = RowCollector(task.detector, false_events)
+        if options["events"] or false_events:
+            from keyhole.tasks.detect.events import EventCollector
+
+            self.events = EventCollector(task.detector, false_events)
         if options["anomaly_map"]:
             from keyhole.report.images import AnomalyMaps
 

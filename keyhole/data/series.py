@@ -43,6 +43,26 @@ class SeriesRows(ArrowRows):
                 table = table.append_column(name + OF_WINDOW, column)
         return ArrowRows(table.replace_schema_metadata(windows.schema.metadata))
 
+    def among(self, rows: Int64[np.ndarray, " place"]) -> SeriesRows:
+        """The rows at these positions; rows of one window still share it."""
+        table, window, step = self.arrow().take(rows), self.window[rows], self.step[rows]
+        return with_windows(table, self.windows, window, step)
+
+
+def with_windows(
+    rows: pa.Table,
+    windows: pa.Table | None,
+    window: Int64[np.ndarray, " row"],
+    step: Int64[np.ndarray, " row"],
+) -> SeriesRows:
+    """Rows with the windows that answer them alone; `window` is each row's line of `windows`."""
+    lines, line = np.unique(window[window >= 0], return_inverse=True)
+    own = np.full(len(window), NONE)
+    own[window >= 0] = line
+    if windows is None:
+        return SeriesRows(rows, None, own, own)
+    return SeriesRows(rows, windows.take(lines), own, step)
+
 
 @dataclass(frozen=True)
 class WindowSource:
@@ -229,14 +249,9 @@ class Answered:
 
     def _block(self, start: int, stop: int) -> SeriesRows:
         rows: Any = self.rows
-        window, table = self.window[start:stop], self._windows()
-        numbers, line = np.unique(window[window >= 0], return_inverse=True)
-        own = np.full(len(window), NONE)
-        own[window >= 0] = line
-        if table is None:
-            return SeriesRows(rows[start:stop], None, own, own)
-        own_windows = table.take(numbers - self.first_window)
-        return SeriesRows(rows[start:stop], own_windows, own, self.step[start:stop])
+        window, step = self.window[start:stop], self.step[start:stop]
+        line = np.where(window >= 0, window - self.first_window, NONE)
+        return with_windows(rows[start:stop], self._windows(), line, step)
 
     def _next(self) -> int:
         return self.first_window + sum(map(len, self.windows))

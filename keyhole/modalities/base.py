@@ -202,6 +202,7 @@ class Modality(Described):
         """The columns of a source that training reads."""
         return self.needs()
 
+    moments: Any = None  # reads the rows of a series by time and machine, see series/moments.py
     titles: Sequence[str] = ()  # that several columns with features share, such as channels
     newest: Mapping[str, str] = {}  # of each title the column that tells how it stands now
     view_titles: Mapping[str, Sequence[Sequence[int]]] = {}  # of each axis of a view its titles

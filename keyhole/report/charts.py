@@ -101,7 +101,7 @@ class Chart:
     shapes: list[Shape] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.texts = [_texts(axis.ticks) for axis in (self.x, self.y)]
+        self.texts = [tick_texts(axis.ticks) for axis in (self.x, self.y)]
         self.left = LABEL + LETTER * max(map(len, self.texts[1]), default=0)
         self.wide, self.high = WIDTH - self.left - RIGHT, self.height - TOP - BOTTOM
 
@@ -148,7 +148,7 @@ class Chart:
         ]
 
 
-def _texts(ticks: Sequence[float]) -> list[str]:
+def tick_texts(ticks: Sequence[float]) -> list[str]:
     """Ticks with as many digits as tell them apart."""
     step = min(np.diff(ticks), default=1.0)
     digits = next((d for d in range(12) if abs(round(step, d) - step) < 1e-6 * step), 12)

@@ -14,6 +14,9 @@ from keyhole.errors import SettingError
 from keyhole.report import charts, facts, generation
 from keyhole.report.images import write_denoising
 from keyhole.report.rows import MAX_POINTS, CodeMap, ScoredRows, pack, score_rows
+from keyhole.report.timeline import Timeline, for_page
+from keyhole.report.timeline_chart import event_lines, resolution, timeline_chart
+from keyhole.report.timeline_data import packed
 from keyhole.report.words import fill, percent, plain, script_json
 from keyhole.tasks.denoiser import Denoiser
 from keyhole.tasks.detect.detector import AnomalyDetector
@@ -66,6 +69,7 @@ def render(model: Autoencoder, scored: ScoredRows | None) -> str:
     if scored is None or not len(scored):
         return fill(TEMPLATE, values)
     most, page = MAX_POINTS, ""
+    values |= _of_time(scored.timeline)
     for _ in range(4):
         packed = pack(scored, most)
         page = fill(TEMPLATE, values | _of_rows(scored, packed))
@@ -100,8 +104,23 @@ def _of_model(estimator: Autoencoder) -> dict[str, Any]:
         "more_columns": more_columns,
         "making": facts.made_with(vars(model.parts), model.fingerprint),
         "scored": None,
+        "timeline": None,
         "name": "",
         "lead": "",
+    }
+
+
+def _of_time(timeline: Timeline | None) -> dict[str, Any]:
+    if timeline is None:
+        return {}
+    shown = for_page(timeline)
+    return {
+        "timeline": shown,
+        "machine_names": [plain(machine.name) for machine in shown.machines],
+        "timeline_chart": timeline_chart(shown),
+        "timeline_note": resolution(shown, shown.machines[0]),
+        "timeline_events": event_lines(shown),
+        "timeline_json": script_json(packed(shown)),
     }
 
 

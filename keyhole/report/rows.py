@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,11 @@ from jaxtyping import Float, Int64
 from keyhole.autoencoder.input_validation import blocks_of, id_column_of, open_rows
 from keyhole.core.progress import clock, stage
 from keyhole.data import Source
-from keyhole.report.words import plain
+from keyhole.report.timeline import Timeline, TimelineCollector, TimelinePart
+from keyhole.report.words import base64_of, plain
 from keyhole.tasks.detect.answer import Pattern, Reason, shared
 from keyhole.tasks.detect.detector import AnomalyDetector, columns_read
+from keyhole.tasks.detect.events import Event, EventCollector
 from keyhole.tasks.detect.explain import explain
 from keyhole.tasks.detect.scorer import ScoredBlock
 from keyhole.tasks.drift import Drift
@@ -56,6 +57,7 @@ class ScoredRows:
     patterns: list[Pattern]
     remarks: list[str]
     calibrated_on: int = 0  # rows; 0 if unknown
+    timeline: Timeline | None = None  # of a series
 
     def __len__(self) -> int:
         return len(self.anomaly_score)
@@ -71,10 +73,18 @@ def strongest(anomaly_score: np.ndarray, most: int) -> np.ndarray:
     return order[~np.isnan(anomaly_score[order])]
 
 
-def score_rows(detector: AnomalyDetector, data: Any, *, name: str | None = None) -> ScoredRows:
+def score_rows(
+    detector: AnomalyDetector,
+    data: Any,
+    *,
+    name: str | None = None,
+    events: Sequence[Event] | None = None,
+    event_threshold: float | None = None,
+) -> ScoredRows:
     """Score the rows of a frame, an array, or a path for the page.
 
-    Only rows that may be among the strongest are explained and have their id.
+    Only rows that may be among the strongest are explained and have their id. `events`, which
+    begin above `event_threshold`, are shown in the timeline of a series: by default, its own.
     Raises: DataError.
     """
     stage("scoring the rows for the page")
@@ -92,7 +102,9 @@ def score_rows(detector: AnomalyDetector, data: Any, *, name: str | None = None)
         judged = scorer.score_block(rows, start)
         reasons = explain(scorer, judged, collector.places(judged))
         collector.add(collector.look(judged, reasons))
-    return collector.scored(source, name=name, remarks=remarks)
+    return collector.scored(
+        source, name=name, remarks=remarks, events=events, event_threshold=event_threshold
+    )
 
 
 @dataclass(frozen=True)
@@ -104,14 +116,20 @@ class Part:
     codes: Float[np.ndarray, "row code"]
     names: dict[int, str]
     reasons: dict[int, list[Reason]]
+    timeline: TimelinePart | None = None
+    events: Any = None
 
 
 class RowCollector:
     """Collects scores block by block; `top` holds the highest anomaly scores, ascending."""
 
-    def __init__(self, detector: AnomalyDetector) -> None:
+    def __init__(self, detector: AnomalyDetector, false_events: str | None = None) -> None:
         self.detector = detector
-        self.drift = Drift(detector.autoencoder_.model_.modality)
+        modality = detector.autoencoder_.model_.modality
+        self.drift = Drift(modality)
+        series = modality.moments
+        self.timeline = None if series is None else TimelineCollector(series)
+        self.events = None if series is None else EventCollector(detector, false_events)
         self.parts: list[Part] = []
         self.top = np.full(MAX_STRONGEST, -np.inf)
 
@@ -139,11 +157,17 @@ class RowCollector:
         return Part(
             score, judged.score_std, codes, names,
             {start + i: reasons[i] for i in strong},
+            None if self.timeline is None else self.timeline.look(judged, reasons),
+            None if self.events is None else self.events.look(judged, reasons),
         )  # fmt: skip
 
     def add(self, part: Part) -> None:
         """Take a block in; blocks come in the order of their rows."""
-        self.parts.append(part)
+        if self.timeline is not None and part.timeline is not None:
+            self.timeline.add(part.timeline)
+        if self.events is not None:
+            self.events.add(part.events)
+        self.parts.append(replace(part, timeline=None, events=None))  # bins have its readings
         known = part.anomaly_score[~np.isnan(part.anomaly_score)]
         self.top = np.sort(np.concatenate([self.top, known]))[-MAX_STRONGEST:]
 
@@ -154,8 +178,16 @@ class RowCollector:
         name: str | None = None,
         rate: float | None = None,
         remarks: Sequence[str] = (),
+        events: Sequence[Event] | None = None,
+        event_threshold: float | None = None,
     ) -> ScoredRows:
-        """The rows of a source for a page; `rate` replaces the detector's false alarm rate."""
+        """The rows of a source for a page; `rate` replaces the detector's false alarm rate.
+
+        `events`, which begin above `event_threshold`, are shown in the timeline of a series: by
+        default, its own.
+        """
+        if events is None and self.events is not None:
+            events, event_threshold = self.events.events(), self.events.rule.threshold
         calibration, passed_over = self.detector.calibration_, getattr(source, "passed_over", "")
         anomaly_score = np.concatenate([part.anomaly_score for part in self.parts])
         rate = self.detector.false_alarm_rate if rate is None else rate
@@ -165,6 +197,7 @@ class RowCollector:
         cells = {row: cells for part in self.parts for row, cells in part.reasons.items()}
         names = {row: text for part in self.parts for row, text in part.names.items()}
         named = {*range(min(ALL_NAMED, len(anomaly_score))), *shown}
+        timeline = self.timeline and self.timeline.timeline(threshold, events, event_threshold)
         return ScoredRows(
             name=name or os.path.basename(source.name),
             anomaly_score=anomaly_score,
@@ -183,6 +216,7 @@ class RowCollector:
             patterns=shared(cells, [row for row in shown if alarm[row]]),
             remarks=[*self.drift.remarks(), *filter(None, [passed_over]), *remarks],
             calibrated_on=len(calibration.anomaly_scores),
+            timeline=timeline,
         )
 
 
@@ -216,12 +250,12 @@ def pack(scored: ScoredRows, most: int = MAX_POINTS) -> CodeMap:
     ends = np.nanquantile(finite, [0.01, 0.995]) if np.isfinite(finite).any() else [0, 1]
     data = {
         "count": len(rows),
-        "xy": _base64(grid.astype("<u2")),
-        "level": _base64(level),
+        "xy": base64_of(grid.astype("<u2")),
+        "level": base64_of(level),
         "knots": [round(float(knot), 4) for knot in knots],
         "ends": [round(float(end), 4) for end in ends],
-        "alarm": _base64(np.packbits(alarm, bitorder="little")),
-        "row": "" if len(rows) == len(scored) else _base64(varints(np.diff(rows, prepend=0))),
+        "alarm": base64_of(np.packbits(alarm, bitorder="little")),
+        "row": "" if len(rows) == len(scored) else base64_of(varints(np.diff(rows, prepend=0))),
         "named": named(scored, rows),
     }
     return CodeMap(
@@ -318,7 +352,3 @@ def named(scored: ScoredRows, rows: np.ndarray) -> list[Any]:
         others = set(point) - set(strongest)
         entries += [[point[row], plain(scored.ids[row]), None, [], None] for row in sorted(others)]
     return entries
-
-
-def _base64(values: np.ndarray) -> str:
-    return base64.b64encode(values.tobytes()).decode("ascii")

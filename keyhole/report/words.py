@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keyhole.modalities.expected import shorten
 
 if TYPE_CHECKING:
@@ -79,6 +81,11 @@ def bar_length(share: float | None) -> float:
     return round(100 * min(max(float(share), 0.0), 1.0), 1)
 
 
+def base64_of(values: np.ndarray) -> str:
+    """The bytes of an array as base64."""
+    return base64.b64encode(values.tobytes()).decode("ascii")
+
+
 @cache
 def template(name: str) -> Template:
     """A template of the page."""
@@ -95,15 +102,19 @@ def fill(name: str, values: dict[str, Any]) -> str:
     """A filled-in template whose security policy allows only its own style, scripts and data."""
     from markupsafe import Markup
 
-    files = ("style.css", "theme.js", "map.js")
+    files = ("style.css", "theme.js", "map.js", "timeline.js")
     style, *scripts = [(FOLDER / file).read_text(encoding="utf8") for file in files]
     policy = (
         f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; "
         f"style-src {_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'"
     )
-    drawn_names = ("curve", "width_curve", "histogram", "p_values", "map_json")
+    drawn_names = (
+        "curve", "width_curve", "histogram", "p_values", "map_json", "timeline_json",
+        "timeline_chart",
+    )  # fmt: skip
     drawn = {key: Markup(values[key]) for key in drawn_names if values.get(key)}
-    own = dict(zip(("style", "theme", "map"), map(Markup, (style, *scripts)), strict=True))
+    names = [file.partition(".")[0] for file in files]
+    own = dict(zip(names, map(Markup, (style, *scripts)), strict=True))
     return template(name).render(values | drawn | {"own": own, "policy": policy})
 
 

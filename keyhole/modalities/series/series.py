@@ -35,6 +35,7 @@ from keyhole.modalities.expected import Expected, Prediction
 from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.series import faults, features
+from keyhole.modalities.series.moments import Moments
 from keyhole.modalities.series.propose import PATCHES, SeriesSchema, propose
 from keyhole.modalities.series.steps import in_units, in_windows, readable
 from keyhole.modalities.tabular.table import Tabular
@@ -150,9 +151,8 @@ class SeriesModality(Modality):
         for own in (self.table.layout.slots[:numbers], self.table.layout.slots[numbers:]):
             for step in range(self.spec.window):
                 name = self._patch_name(step)
-                part = f"step {step}"
                 slots += [
-                    replace(s, column=f"{s.column} {name}", part=f"{s.part} {part}".strip())
+                    replace(s, column=f"{s.column} {name}", part=f"{s.part} step {step}".strip())
                     for s in own
                 ]
         return Layout(tuple(slots), patch=self.patch, steps=self.spec.window)
@@ -164,8 +164,7 @@ class SeriesModality(Modality):
     @cached_property
     def encoded_columns(self) -> list[Field]:
         """The patches of the channels."""
-        columns = self.table.by_name
-        return [Field(n, columns[self.title(n)].kind) for n in self.layout.columns]
+        return [Field(n, self.table.by_name[self.title(n)].kind) for n in self.layout.columns]
 
     @property
     def titles(self) -> list[str]:
@@ -201,6 +200,11 @@ class SeriesModality(Modality):
         """The time stamps name the rows."""
         return self.spec.time
 
+    @cached_property
+    def moments(self) -> Moments:
+        """Reads rows by time and machine."""
+        return Moments(self.table, self.spec)
+
     def needs(self) -> list[str]:
         """The columns of the rows that windows are made of."""
         return self.spec.names
@@ -230,12 +234,12 @@ class SeriesModality(Modality):
     def _steps(self, batch: Batch) -> Batch:
         """Encoded windows as encoded steps behind each other."""
         count, layout = len(batch) * self.spec.window, self.table.layout
-        numbers, codes = batch.numbers.reshape(count, -1), batch.codes.reshape(count, -1)
-        observed = batch.observed.tensor_split([self.layout.numbers], 1)
-        observed = torch.cat([part.reshape(count, -1) for part in observed], 1)
-        if not layout.codes:
-            codes = codes.reshape(count, 0)
-        return Batch(numbers.reshape(count, layout.numbers), codes, observed)
+        parts = zip(
+            (batch.numbers, batch.codes, *batch.observed.tensor_split([self.layout.numbers], 1)),
+            (layout.numbers, layout.codes) * 2, strict=True,
+        )  # fmt: skip
+        numbers, codes, *observed = (part.reshape(count, size) for part, size in parts)
+        return Batch(numbers, codes, torch.cat(observed, 1))
 
     def decode(self, batch: Batch) -> pa.Table:
         """Windows in the original units, a list a channel."""
@@ -317,10 +321,8 @@ class SeriesModality(Modality):
         name = self.title(column)
         last = slice(-len(self.table.layout.features(name)), None)
         if not self.layout.slots[self.layout.features(column)[0]].coded:
-            predicted = Prediction(
-                predicted.middle[:, last], predicted.low[:, last], predicted.high[:, last],
-                predicted.levels,
-            )  # fmt: skip
+            parts = (predicted.middle, predicted.low, predicted.high)
+            predicted = Prediction(*(part[:, last] for part in parts), levels=predicted.levels)
         return self.table.expected(name, features[:, last], predicted)
 
     def mask_groups(self, most: int = PATCHES) -> list[np.ndarray]:

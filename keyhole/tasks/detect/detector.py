@@ -192,7 +192,9 @@ class AnomalyDetector(OutlierMixin, Estimator):
         Raises: SettingError for rows that are no series.
         """
         check_is_fitted(self)
-        events = events_of(self, blocks_of(self.autoencoder_, X), false_events)
+        events = events_of(
+            self, self.scorer_.scored_blocks(blocks_of(self.autoencoder_, X)), false_events
+        )
         return table_of(events, self.autoencoder_.model_.modality.machine_column, X)
 
     def stream(

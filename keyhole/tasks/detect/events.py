@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Float
 
+from keyhole.core.times import duration_text, moment_text, seconds_of
 from keyhole.data import cast
 from keyhole.data.frames import outline, same_kind
 from keyhole.data.lazy import pa
@@ -31,6 +33,7 @@ UNITS = {"hour": 3_600.0, "day": 86_400.0, "week": 604_800.0, "month": 2_592_000
 RATE = re.compile(r"(\d+(?:\.\d*)?|\.\d+) ?(?:/|a|per) ?(hour|day|week|month)")
 MIN_WINDOWS = 2  # of an event; by so many is decided which channel started it
 JOINS = 4.0  # times the usual excess (in squared units): then a channel is part of an event
+MAX_NAMED = 4  # channels of an event in a sentence
 SEPARATOR = " > "  # between channels in the order in which they joined
 
 
@@ -151,7 +154,7 @@ class AlarmWindows(NamedTuple):
             none = np.zeros(0)
             return cls([], none, none, np.zeros((0, len(scorer.table.titles))))
         groups, times = names_of(scorer.table, judged)
-        excess = excess_of(scorer, judged, lines)
+        excess = excess_of(scorer, judged, lines)[0]
         return cls([groups[i] for i in lines], times[lines], scores, excess)
 
 
@@ -316,10 +319,12 @@ class EventCollector:
         return AlarmWindows([groups[i] for i in order], times[order], scores[order], excess[order])
 
 
-def events_of(detector: AnomalyDetector, blocks: Any, false_events: str | None) -> list[Event]:
-    """The events of blocks of rows."""
+def events_of(
+    detector: AnomalyDetector, blocks: Iterable[ScoredBlock], false_events: str | None = None
+) -> list[Event]:
+    """The events of scored blocks."""
     collector = EventCollector(detector, false_events)
-    for judged in detector.scorer_.scored_blocks(blocks):
+    for judged in blocks:
         collector.add(collector.look(judged, {}))
     return collector.events()
 
@@ -355,27 +360,14 @@ def as_json(event: Event) -> dict[str, Any]:
 def in_words(event: Event) -> str:
     """An event in one line."""
     machine = "" if event.group is None else f"{event.group}: "
-    length = event.end - event.start
-    text = f"{machine}{_shown(event.start)} to {_shown(event.end)} ({_length(length)})"
-    if event.open:
-        text = f"{machine}since {_shown(event.start)}"
-    others = "".join(
-        f", then {name} (after {_length(np.timedelta64(round(s * 1e3), 'ms'))})"
-        for name, s in zip(event.channels[1:4], event.seconds[1:4], strict=True)
-    )
-    more = len(event.channels) - 4
+    start, end = (seconds_of(moment) for moment in (event.start, event.end))
+    step = 1.0 if start == round(start) else 1e-3
+    text = f"{machine}since {moment_text(start, step)}"
+    if not event.open:
+        text = f"{machine}{moment_text(start, step)} to {moment_text(end, step)} "
+        text += f"({duration_text(end - start)})"
+    joined = zip(event.channels[1:MAX_NAMED], event.seconds[1:MAX_NAMED], strict=True)
+    others = "".join(f", then {name} (after {duration_text(s)})" for name, s in joined)
+    more = len(event.channels) - MAX_NAMED
     others += f" and {more} more" if more > 0 else ""
     return f"{text}: {event.channel} first{others}; anomaly score {event.anomaly_score:.1f}"
-
-
-def _shown(moment: np.datetime64) -> str:
-    text = str(moment.astype("datetime64[ms]"))
-    return text.removesuffix(".000")
-
-
-def _length(length: np.timedelta64) -> str:
-    seconds = length / np.timedelta64(1, "s")
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"

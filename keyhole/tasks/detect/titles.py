@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 
 from keyhole.tasks.detect.answer import Reason
-from keyhole.tasks.detect.expect import predict
+from keyhole.tasks.detect.expect import Predicted, predict
 
 if TYPE_CHECKING:
     from keyhole.tasks.detect.scorer import ScoredBlock, Scorer
@@ -33,18 +33,13 @@ def explain_titles(
         return {}
     table = scorer.table
     titles = list(table.titles)
-    blame, view = _blame(scorer, judged, judged.samples[places])
-    share = blame / blame.sum(1, keepdims=True).clip(1e-12)
+    share, view = blame_titles(scorer, judged, judged.samples[places])
     order = np.argsort(-share, axis=1, kind="stable")[:, :most]
-    columns = np.array([table.layout.columns.index(table.newest[title]) for title in titles])
-    title_of = np.array([titles.index(table.title(name)) for name in table.layout.columns])
     reasons: dict[int, list[Reason]] = {place: [] for place in places.tolist()}
     for rank in range(order.shape[1]):
         own = order[:, rank]
         lines = np.flatnonzero((share[np.arange(len(own)), own] >= MIN_SHARE) | (rank == 0))
-        masked = title_of == own[lines, None]
-        edge = np.zeros(len(lines))
-        predicted = predict(scorer, judged, places[lines], columns[own[lines]], masked, edge)
+        predicted = predict_titles(scorer, judged, places[lines], own[lines])
         for i, line in enumerate(lines.tolist()):
             out = predicted.stands_out[i]
             known = out and np.isfinite(predicted.numbers[i]).all()
@@ -58,10 +53,32 @@ def explain_titles(
     return reasons
 
 
-def _blame(
+def predict_titles(
+    scorer: Scorer,
+    judged: ScoredBlock,
+    places: Int64[np.ndarray, " line"],
+    titles: Int64[np.ndarray, " line"],
+) -> Predicted:
+    """The newest value of one title of each of these rows, while all its columns are masked."""
+    table, names = scorer.table, list(scorer.table.titles)
+    columns = np.array([table.layout.columns.index(table.newest[name]) for name in names])
+    title_of = np.array([names.index(table.title(name)) for name in table.layout.columns])
+    masked, edge = title_of == titles[:, None], np.zeros(len(places))
+    return predict(scorer, judged, places, columns[titles], masked, edge)
+
+
+def blame_titles(
     scorer: Scorer, judged: ScoredBlock, samples: Int64[np.ndarray, " line"]
 ) -> tuple[Float[np.ndarray, "line title"], list[list[str]]]:
-    """How far each title is from usual, and in which view it is farthest."""
+    """Each title's share of how far its window is from usual, and its farthest view."""
+    excess, views = excess_of(scorer, judged, samples)
+    return excess / excess.sum(1, keepdims=True).clip(1e-12), views
+
+
+def excess_of(
+    scorer: Scorer, judged: ScoredBlock, samples: Int64[np.ndarray, " line"]
+) -> tuple[Float[np.ndarray, "line title"], list[list[str]]]:
+    """How far each title is from usual (1, in squared units), and its farthest view."""
     table, raw = scorer.table, judged.raw_scores
     rows = torch.from_numpy(samples)
     title_of = [[table.titles.index(table.title(name))] for name in table.layout.columns]
@@ -77,13 +94,6 @@ def _blame(
     stacked = np.stack(parts)
     farthest = stacked.argmax(0)
     return stacked.mean(0), [[names[i] for i in line] for line in farthest.tolist()]
-
-
-def excess_of(
-    scorer: Scorer, judged: ScoredBlock, samples: Int64[np.ndarray, " line"]
-) -> Float[np.ndarray, "line title"]:
-    """How far out each title is in these samples of a block: 1 is usual, in squared units."""
-    return _blame(scorer, judged, samples)[0]
 
 
 def _by_title(values: np.ndarray, titles_of: Sequence[Sequence[int]], titles: int) -> np.ndarray:
