@@ -13,7 +13,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 Series = Float[Tensor, "window step channel"]
@@ -33,6 +33,12 @@ def levels(x: Series, patch: int) -> Float[Tensor, "window axis"]:
     """The mean of each patch of each channel."""
     means = [part.mean(1) for part in x.split(patch, 1)]
     return torch.cat(means, 1)
+
+
+def shares(codes: Int64[Tensor, "window step"], levels: int) -> Float[Tensor, "window level"]:
+    """The share of steps that hold each level; code 0 is none."""
+    one_hot = torch.nn.functional.one_hot(codes.clamp(max=levels), levels + 1)
+    return one_hot[..., 1:].float().mean(1)
 
 
 def shape(x: Series) -> Float[Tensor, "window axis"]:

@@ -39,7 +39,7 @@ from keyhole.modalities.series.moments import Moments
 from keyhole.modalities.series.propose import PATCHES, SeriesSchema, propose
 from keyhole.modalities.series.steps import in_units, in_windows, readable
 from keyhole.modalities.tabular.table import Tabular
-from keyhole.model.nets import Net
+from keyhole.model.nets import MLP, Net
 
 SAMPLE_BYTES = 64 << 20
 MASK_GROUPS = 4  # of patches masked together: each is scored a quarter masked, as in training
@@ -81,15 +81,15 @@ class SeriesModality(Modality):
             raise SettingError(f"spec={spec!r:.80}: no valid windows")
 
     @classmethod
-    def takes(cls, source: Source) -> bool:
-        """False: a table of readings is a series where the schema says so."""
-        return False
-
-    @classmethod
     def asked_by(cls, schema: Schema | None) -> bool:
         """True for a schema with a time column."""
         series = isinstance(schema, SeriesSchema)
         return series or (isinstance(schema, Schema) and schema.time is not None)
+
+    @classmethod
+    def default_parts(cls) -> dict[str, Any]:
+        """A small net: a wider one takes longer and finds no more."""
+        return {"net": MLP([32])}
 
     @classmethod
     def check_net(cls, net: Net) -> None:
@@ -219,14 +219,13 @@ class SeriesModality(Modality):
 
     def encode(self, rows: Rows, start: int = 0) -> Batch:
         """The encoded windows of the rows, or of a table of windows. Raises: DataError."""
-        layout, count = self.table.layout, len(rows)
-        if isinstance(rows, SeriesRows):
-            count = 0 if rows.windows is None else rows.windows.num_rows
+        windows: Any = rows.windows if isinstance(rows, SeriesRows) else rows.arrow()
+        layout, count = self.table.layout, 0 if windows is None else windows.num_rows
         if not count:
             numbers, codes = (torch.zeros(0, n) for n in (self.layout.numbers, self.layout.codes))
             return Batch(numbers, codes.long(), torch.zeros(0, len(self.layout)).bool())
-        windows = ArrowRows(rows.windows) if isinstance(rows, SeriesRows) else rows  # pyright: ignore
-        encoded = self.table.encode(readable(self.table, steps_of(windows, self.spec.channels)))
+        steps = steps_of(ArrowRows(windows), self.spec.channels)
+        encoded = self.table.encode(readable(self.table, steps))
         numbers, codes = (part.reshape(count, -1) for part in (encoded.numbers, encoded.codes))
         observed = encoded.observed.tensor_split([layout.numbers], 1)
         return Batch(numbers, codes, torch.cat([part.reshape(count, -1) for part in observed], 1))
@@ -334,10 +333,11 @@ class SeriesModality(Modality):
     @cached_property
     def _places(self) -> Int64[np.ndarray, " feature"]:
         """A number of each feature's channel and patch: no two next to each other are alike."""
-        columns = self.layout.columns
-        channels = np.array([self.titles.index(self.title(name)) for name in columns])
-        patches = np.array([self._span(name)[0] // self.patch for name in columns])
-        return (3 * channels + patches)[self.layout.column_of_feature]
+        places = [
+            3 * self.titles.index(self.title(name)) + self._span(name)[0] // self.patch
+            for name in self.layout.columns
+        ]
+        return np.array(places)[self.layout.column_of_feature]
 
     @cached_property
     def continuous(self) -> list[int]:
@@ -349,21 +349,25 @@ class SeriesModality(Modality):
         """The number features of windows, in units of their spread, gaps filled."""
         return features.filled(*in_units(self.table, batch, self.spec.window))
 
-    def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
+    def coordinates(
+        self, batch: Batch, series: features.Series | None = None
+    ) -> Float[Tensor, "row axis"]:
         """The mean of each patch of each channel; of levels, the share of steps that hold each."""
         numbers, size = self.table.layout.numbers, self.spec.window
-        parts = [features.levels(self._series(batch), self.patch)] if numbers else []
+        series = self._series(batch) if series is None else series
+        parts = [features.levels(series, self.patch)] if numbers else []
         for i, slot in enumerate(self.table.layout.slots[numbers:]):
-            codes = batch.codes.unflatten(1, (size, -1))[..., i].clamp(max=slot.levels)
-            of_level = torch.nn.functional.one_hot(codes, slot.levels + 1)[..., 1:]
-            parts.append(of_level.float().mean(1))
+            parts.append(
+                features.shares(batch.codes.unflatten(1, (size, -1))[..., i], slot.levels)
+            )
         return torch.cat(parts, 1)
 
     def views(self, batch: Batch) -> Mapping[str, Float[Tensor, "row axis"]]:
         """Levels, shape, spectrum and relations of the channels."""
-        views = {"level": self.coordinates(batch)}
+        series = self._series(batch)
+        views = {"level": self.coordinates(batch, series)}
         if self.continuous:
-            x = self._series(batch).nan_to_num(0.0)[..., self.continuous]
+            x = series.nan_to_num(0.0)[..., self.continuous]
             views |= {"shape": features.shape(x), "spectrum": features.spectrum(x)}
             views["roughness"] = features.roughness(x)
             if len(self.continuous) > 1:

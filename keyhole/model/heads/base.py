@@ -260,8 +260,9 @@ class Mixed(Head):
         groups = []
         for name, head in self.features.items():
             places = self.get_buffer(f"places_{name}")
-            whole = observed is None or len(places) == observed.shape[-1]
-            part = observed if whole else observed[..., places]
+            part = observed
+            if observed is not None and len(places) < observed.shape[-1]:
+                part = observed[..., places]
             own = getattr(self, f"own_{name}")
             own_state = state if own is None else state[..., own]
             if features is None:
@@ -270,7 +271,7 @@ class Mixed(Head):
             near = torch.searchsorted(places, features).clamp(max=len(places) - 1)
             chosen = near[places[near] == features]
             if len(chosen):
-                likelihood = head.some(own_state, part, chosen)
+                likelihood = head.some(own_state, part, chosen)  # pyright: ignore
                 groups.append(Group(likelihood, places[chosen], self.coded[name]))
         if features is None:
             return MixedLikelihood(groups, self.get_buffer("order"))

@@ -37,14 +37,21 @@ def masked_deviance(
 def _group_deviance(
     network: Network, batch: Batch, groups: list[Tensor]
 ) -> Float[Tensor, "member row feature"]:
-    """The deviance of each feature where its group is masked: all groups in one pass."""
+    """The deviance of each feature where its group is masked: all groups in one pass.
+
+    Each group's features alone are decoded, except of so few rows that padding would cost more.
+    """
     device, rows = batch.observed.device, len(batch)
     masks = torch.zeros((len(groups), batch.observed.shape[1]), dtype=torch.bool, device=device)
     for mask, group in zip(masks, groups, strict=True):
         mask[group] = True
     copies = batch.take(torch.arange(rows, device=device).repeat(len(groups)))
-    hidden = copies.hide(masks.repeat_interleave(rows, 0))
-    z = network.encode(hidden.even()).z  # (1, M, group * B, code)
+    hidden = copies.hide(masks.repeat_interleave(rows, 0)).even()
+    z = network.encode(hidden).z  # (1, M, group * B, code)
+    if 0 < len(copies) <= EVEN_ROWS:
+        deviance = network.decode(z, hidden.observed).deviance(copies.even())[0]
+        of_groups = deviance[:, : len(copies)].unflatten(1, (len(groups), rows))
+        return torch.where(masks[:, None], of_groups, 0.0).sum(1)
     nats = batch.numbers.new_zeros(network.shape.members, rows, masks.shape[1])
     places = even_places(rows).to(device)
     target = batch.take(places)
