@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -239,8 +240,8 @@ def test_watch_prints_events_of_csv_and_of_json_lines(path, detector):
     shown = watched(path, cut)
     assert shown.returncode == 0
     began, ended = shown.stdout.splitlines()
-    assert began.startswith("began     b: since 2024-05-01T00:03:")
-    assert ended.startswith("ended     b: 2024-05-01T00:03:")
+    assert began.startswith("began     b: since 2024-05-01 00:03:")
+    assert ended.startswith("ended     b: 2024-05-01 00:03:")
     assert "2 lines are no rows" in shown.stderr
     lines = frame.assign(time=frame["time"].astype(str)).to_json(orient="records", lines=True)
     events = [json.loads(line) for line in watched(path, lines, "--json").stdout.splitlines()]
@@ -285,7 +286,9 @@ def test_watch_follows_a_file_that_grows_and_is_rotated_and_goes_on_after_a_stop
         [*command, "--until-end"], capture_output=True, text=True, check=False, timeout=120
     )
     assert second.returncode == 0
-    assert "going on after row 600" in second.stderr
+    assert "going on after row " in second.stderr
+    rows_read = [re.search(r"rows +([\d,]+) rows", text)[1] for text in (err, second.stderr)]
+    assert sum(map(int, rows_read)) == 800  # each row once
     assert [line.split()[0] for line in (out + second.stdout).splitlines()] == ["ended"]
     assert "no rows" not in err + second.stderr  # no line was lost or cut
 

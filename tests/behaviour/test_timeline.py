@@ -257,7 +257,9 @@ def test_a_moment_is_explained_channel_by_channel(files, detector, capfd):
     assert lines[0].startswith(f"2024-05-01 00:08:50 UTC, row {row + 1:,} of machine 'north': ")
     assert f"anomaly score {score:.2f} ±" in lines[0]
     assert lines[0].endswith("an alarm")
-    assert lines[1].startswith("from 2024-05-01 00:06:50 to 2024-05-01 00:10:50")
+    assert lines[1].startswith("event from 2024-05-01 00:08:")
+    assert "started by pressure" in lines[1]
+    assert lines[2].startswith("from 2024-05-01 00:06:50 to 2024-05-01 00:10:50")
     assert lines[3].split()[1:3] == ["pressure", f"{_median(rows, 'north', 410, 530):.4g}"]
     assert {line.split()[1] for line in lines[3:7]} == set(CHANNELS)
     assert "█" in lines[7]
