@@ -12,6 +12,7 @@ from keyhole import AnomalyDetector, Autoencoder, BundleError, Schema, TrainingC
 from keyhole.bottlenecks import Plain
 from keyhole.data.source import ArrowRows
 from keyhole.data.windows import Windower
+from keyhole.modalities.rows.holdout import in_order_of_time
 from keyhole.tasks.detect.long_run import LongRun, correlation_length
 from keyhole.tasks.detect.world import WorldMonitor
 
@@ -208,3 +209,18 @@ def test_a_series_that_wanders_is_hardly_known():
 
 def test_limits_of_a_feature_without_values_are_endless():
     assert np.isinf(long_run(np.full(20, np.nan)).thresholds(1e-3)).all()
+
+
+def test_positions_go_machine_by_machine():
+    machines = ["b", "a", "b", None, "a", "b"]
+    position = in_order_of_time(np.array([0, 1, 2, 4, 5]), machines, overlap=1)
+    apart = 2 * 64  # twice the rows that share values, 64 times
+    assert position.tolist() == [2 * apart + 3, apart + 1, 2 * apart + 4, apart + 2, 2 * apart + 5]
+    assert in_order_of_time(np.array([3, 7]), [], overlap=1).tolist() == [3, 7]
+
+
+def test_new_reference_rows_follow_those_of_training(detector):
+    reference = detector.scorer_.reference
+    more = reference.with_rows(reference.batch.take(slice(0, 5)), np.ones(5), met=4_000)
+    assert (more.position[-5:] > more.position[:-5].max()).all()
+    assert len(more.position) == len(more)

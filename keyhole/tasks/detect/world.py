@@ -3,7 +3,7 @@
 The mean of each watched feature over some windows, and over four times as many, is compared with
 training. A report needs a mean that new windows as those of training exceed with a tiny
 probability; over a whole stream, however long, these add up to `FALSE_REPORT`. A window counts at
-most so much that a report takes three quarters of the windows: a single event is no change.
+most so much that half of the windows reach two thirds of a limit: a single event is no change.
 Source: moving sums of Chu, Hornik and Kuan (1995); Kirch and Weber (2018) for monitoring.
 """
 
