@@ -260,10 +260,10 @@ def test_a_moment_is_explained_channel_by_channel(files, detector, capfd):
     assert lines[1].startswith("event from 2024-05-01 00:08:")
     assert "started by pressure" in lines[1]
     assert lines[2].startswith("from 2024-05-01 00:06:50 to 2024-05-01 00:10:50")
-    assert lines[3].split()[1:3] == ["pressure", f"{_median(rows, 'north', 410, 530):.4g}"]
-    assert {line.split()[1] for line in lines[3:7]} == set(CHANNELS)
-    assert "█" in lines[7]
-    assert "threshold" in lines[7]
+    assert lines[4].split()[1:3] == ["pressure", f"{_median(rows, 'north', 410, 530):.4g}"]
+    assert {line.split()[1] for line in lines[4:8]} == set(CHANNELS)
+    assert "█" in lines[8]
+    assert "threshold" in lines[8]
 
 
 def _median(rows, machine, first, last):
