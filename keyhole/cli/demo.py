@@ -1,4 +1,4 @@
-"""keyhole demo: detect, sample and denoise on data of installed libraries, in about a minute."""
+"""keyhole demo: the whole path on data of installed libraries, in about a minute."""
 
 import time
 from typing import Any
@@ -13,6 +13,8 @@ WIDTH, STEPS, LEARNING_RATE = 5, 2_000, 1e-2
 DIGIT_WIDTH = 16
 FALSE_ALARM_RATE = 0.05  # on rows like the training rows
 FALSE_SHARE = 0.1  # of alarms
+EEG_STEPS, EEG_S = 200, 1 / 80  # of training; from a reading to the next
+LEARNED, LOOSE = slice(0, 560), slice(660, 720)  # readings to learn from, and with the fault
 
 
 def clean_images(page: str, seed: int, say: Say) -> None:
@@ -81,21 +83,25 @@ def _slice() -> Any:
               help="Page with digits drawn and interpolated.")  # fmt: skip
 @click.option("--denoised", default="denoised.html", show_default=True, type=click.Path(),
               help="Page with a denoised image and MR slice.")  # fmt: skip
+@click.option("--sensors", default="sensors.html", show_default=True, type=click.Path(),
+              help="Page with a timeline of electrodes.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the split and the training.")
-def demo(out: str, report: str, digits: str, denoised: str, seed: int) -> None:
-    """Detect malignant biopsies after training on benign ones; draw new digits; denoise images.
+def demo(out: str, report: str, digits: str, denoised: str, sensors: str, seed: int) -> None:
+    """Detect malignant biopsies after training on benign ones; draw new digits; denoise images;
+    find an electrode that comes loose.
 
     Labels are used only to judge the results.
     """
     from keyhole.core.outputs import Output, check_outputs
 
     say = Say(False)
-    pages = {"--report": report, "--digits": digits, "--denoised": denoised}
+    pages = {"--report": report, "--digits": digits, "--denoised": denoised, "--sensors": sensors}
     outputs = [Output(option, path, "page") for option, path in pages.items()]
     check_outputs([Output("--out", out, "model"), *outputs], {}, force=True)
     _detect_biopsies(out, report, seed, say)
     _draw_digits(digits, seed, say)
     clean_images(denoised, seed, say)
+    _watch_electrodes(sensors, seed, say)
     say("next", f"keyhole fit your.csv -o my.keyhole   ·   keyhole inspect {out}")
 
 
@@ -155,6 +161,45 @@ def _draw_digits(page: str, seed: int, say: Say) -> None:
         f"{explained:.0%} of the variance; a mixture over the codes draws new digits")  # fmt: skip
     write_report(page, fitted, None)
     say("wrote", f"{page} ({kilobytes(page)}): drawn, interpolated, judged")
+
+
+def _watch_electrodes(page: str, seed: int, say: Say) -> None:
+    """Fit on seven seconds of an EEG, and find the electrode that comes loose in the rest."""
+    from keyhole.autoencoder.estimator import Autoencoder
+    from keyhole.modalities import Schema
+    from keyhole.report import score_rows, write_report
+    from keyhole.tasks import AnomalyDetector
+    from keyhole.tasks.detect.events import in_words
+    from keyhole.training import TrainingConfig
+
+    readings = _eeg(seed)
+    past, today = readings[LEARNED], readings[LEARNED.stop :]
+    say("EEG", f"{len(readings)} readings of 4 electrodes in 10 s (ships with matplotlib); "
+        f"trained on the first {len(past)}; in the rest, noise of twice its spread was added to "
+        f"EEG 2 for {(LOOSE.stop - LOOSE.start) * EEG_S:g} s")  # fmt: skip
+    model = Autoencoder(training=TrainingConfig(EEG_STEPS), random_state=seed)
+    with spoken_warnings(say):
+        detector = AnomalyDetector(model, schema=Schema(time="time")).fit(past)
+        scored: Any = score_rows(detector, today, name="EEG")
+    for event in scored.timeline.machines[0].events:
+        say("event", in_words(event))
+    write_report(page, detector.autoencoder_, scored)
+    say("wrote", f"{page} ({kilobytes(page)}): a timeline with the event")
+
+
+def _eeg(seed: int) -> Any:
+    """The readings of four electrodes, of which one comes loose."""
+    import numpy as np
+    import pyarrow as pa
+    from matplotlib.cbook import get_sample_data
+
+    path: Any = get_sample_data("eeg.dat", asfileobj=False)
+    readings = np.fromfile(path).reshape(-1, 4)
+    noise = np.random.default_rng(seed).normal(size=LOOSE.stop - LOOSE.start)
+    readings[LOOSE, 1] += 2 * readings[:, 1].std() * noise
+    micros = (1e6 * EEG_S * np.arange(len(readings))).astype("timedelta64[us]")
+    time_column = np.datetime64("2000-01-01T00:00:00", "us") + micros
+    return pa.table({"time": time_column} | {f"EEG {i + 1}": x for i, x in enumerate(readings.T)})
 
 
 def _biopsies(seed: int) -> tuple[Any, Any, Any]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FALSE_EVENTS = "1/day"  # of a machine
 UNITS = {"hour": 3_600.0, "day": 86_400.0, "week": 604_800.0, "month": 2_592_000.0}  # seconds
 RATE = re.compile(r"(\d+(?:\.\d*)?|\.\d+) ?(?:/|a|per) ?(hour|day|week|month)")
+MAX_EVENTS = 100  # of a rate that is a small number
 MIN_WINDOWS = 2  # of an event; by so many is decided which channel started it
 JOINS = 4.0  # times the usual excess (in squared units): then a channel is part of an event
 MAX_NAMED = 4  # channels of an event in a sentence
@@ -107,13 +108,13 @@ class EventRule:
         calibration = detector.calibration_
         least = calibration.least_rate()
         if calibration.threshold(p_value) == np.inf:
-            rows = len(calibration.anomaly_scores)
+            rows, possible = len(calibration.anomaly_scores), _rate_text(least / stride)
             warnings.warn(
                 f"{rate} false events is too few to be promised by {rows:,} calibration windows: "
-                f"at most {UNITS['day'] * least / stride:.2g}/day is; fit on a longer series",
+                f"{possible} is the least; fit on a longer series",
                 KeyholeWarning, stacklevel=3,
             )  # fmt: skip
-            p_value, rate = least, f"{UNITS['day'] * least / stride:.2g}/day"
+            p_value, rate = least, possible
         return cls(
             calibration.threshold(p_value * (1 + 1e-9)), p_value, rate,
             spec.every, stride, spec.every * spec.window,
@@ -126,6 +127,13 @@ class EventRule:
             f"at most {self.false_events} of a machine is false: windows with a p-value up to "
             f"{self.p_value:.2g}"
         )
+
+
+def _rate_text(a_second: float) -> str:
+    """So many events, in the longest unit of time in which they are at most a hundred."""
+    fitting = (unit for unit in reversed(UNITS) if a_second * UNITS[unit] <= MAX_EVENTS)
+    unit = next(fitting, "hour")
+    return f"{a_second * UNITS[unit]:.2g}/{unit}"
 
 
 class AlarmWindows(NamedTuple):
