@@ -190,7 +190,7 @@ def learn(
     run_with = _maker(modality, prepared, seed, callbacks.on_evaluate)
     choice, bottleneck = None, parts.bottleneck
     if bottleneck.width == AUTO:
-        training = shorter(parts.training, profile.rows)
+        training = shorter(parts.training, profile.rows, modality.overlap)
         stage("choosing the width of the code")
         points = modality.encode(ArrowRows(profile.sample.slice(0, MAX_POINTS)))
         with wall_clock(reserved=0.5):  # of the time left
@@ -220,7 +220,7 @@ def _maker(
         batch = training.batch_for(prepared.feed.rows)
         goal = Reconstruction(
             prepared.feed, prepared.stopping, parts.corruption, layout, batch, seed,
-            network.bottleneck.stochastic,
+            network.bottleneck.stochastic, modality.overlap,
         )  # fmt: skip
         return Run(network, goal, training, on_evaluate, checkpoint, norm, prepared.judged)
 

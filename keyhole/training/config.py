@@ -20,6 +20,7 @@ STABLE, DECAY = 0.75, 0.2  # of a run with a time budget: when the rate goes dow
 FLOOR = 0.02  # the learning rate ends at this share of its peak
 EVALUATIONS = 30  # over the planned run
 PARTS = 10_000  # of a schedule that goes by time
+MIN_STEPS, MIN_SHARED_STEPS = 800, 300  # of a run, where it is not asked for
 AFTER_PASSES = 24  # over held-out rows, for checks and calibration after training
 MIN_AFTER_S, AFTER_SHARE = 1.0, 0.05  # for what does not depend on rows
 
@@ -58,9 +59,16 @@ class TrainingConfig(Described):
         if not self.weight_decay >= 0:
             raise SettingError(f"weight_decay={self.weight_decay!r}: it must be zero or above")
 
-    def steps_for(self, rows: int) -> int:
-        """The steps asked for, or one for every eighth row, from 800 to 3,000."""
-        return self.steps if self.steps is not None else int(min(max(800, rows // 8), 3_000))
+    def steps_for(self, rows: int, shared: int = 0) -> int:
+        """The steps asked for, or one for every eighth row, from 800 to 3,000.
+
+        `shared` is how many rows after a row share values with it: windows of a series that are
+        nearly alike need fewer steps, from 300.
+        """
+        if self.steps is not None:
+            return self.steps
+        alike = rows // (shared + 1)
+        return int(min(max(MIN_STEPS if not shared else MIN_SHARED_STEPS, alike // 8), 3_000))
 
     def batch_for(self, rows: int) -> int:
         """The rows of a step asked for, or a fiftieth of all, from 128 to 512."""
@@ -84,9 +92,9 @@ class TrainingConfig(Described):
         return device
 
 
-def shorter(training: TrainingConfig, rows: int) -> TrainingConfig:
+def shorter(training: TrainingConfig, rows: int, shared: int = 0) -> TrainingConfig:
     """The config with half the steps: for a run that only compares widths."""
-    steps = max(1, training.steps_for(rows) // 2)
+    steps = max(1, training.steps_for(rows, shared) // 2)
     return TrainingConfig(**training.get_params()).set_params(steps=steps)
 
 

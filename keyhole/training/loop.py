@@ -126,14 +126,15 @@ class Run(Generic[G]):
             module.load_state_dict(state)
         if not self.pace.timed:
             return steps, steps * step_s * 1.1
-        self.history.wanted = self.training.steps_for(self.goal.rows)
+        self.history.wanted = self.training.steps_for(self.goal.rows, self.goal.shared)
         left = max(self.pace.clock.left() - self.pace.after(), 0.0)
         return max(1, min(steps, int(0.9 * left / step_s))), min(left, steps * step_s)
 
     def _most(self) -> int:
         """The number of steps in the config; with a budget alone, any number."""
         timed = self.pace.timed and self.training.steps is None
-        return ENDLESS if timed else self.training.steps_for(self.goal.rows)
+        goal = self.goal
+        return ENDLESS if timed else self.training.steps_for(goal.rows, goal.shared)
 
     def _step(self, step: int, at: int) -> Tensor:
         """One step's loss; `at` is how far the schedule is."""

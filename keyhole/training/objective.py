@@ -24,11 +24,13 @@ from keyhole.training.corruptions.base import CorruptedBatch, Corruption
 class Goal(ABC):
     """What a run minimises: the loss of each step, and that of held-out data.
 
-    `rows` is the number of training rows, `batch` that of a step; `warms_up`: a part of the loss
-    rises at first, so no step of that time is the best.
+    `rows` is the number of training rows, each of which shares values with the `shared` rows
+    after it, `batch` that of a step; `warms_up`: a part of the loss rises at first, so no step of
+    that time is the best.
     """
 
     rows: int
+    shared: int = 0
     batch: int
     held_out_rows: int = 0
     warms_up: bool = False
@@ -96,6 +98,7 @@ class Reconstruction(Goal):
     batch: int
     seed: int
     warms_up: bool
+    shared: int = 0
 
     def __post_init__(self) -> None:
         self.rows = self.feed.rows
