@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -129,13 +130,18 @@ def _array_rows(values: np.ndarray) -> Rows:
     return ArrowRows(pa.table({n: _object_array(n, values[:, i]) for i, n in enumerate(names)}))
 
 
-def arrow_table(data: Any) -> pa.Table:
-    """The frame as an Arrow table. Raises: DataError, ColumnTypeError."""
+def arrow_table(data: Any, wanted: Sequence[str] | None = None) -> pa.Table:
+    """The frame as an Arrow table, of pandas only the `wanted` columns if others are not needed.
+
+    Raises: DataError, ColumnTypeError.
+    """
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.table(data)
     if nw.dependencies.is_pandas_dataframe(data):
+        if wanted is not None and data.columns.is_unique and set(wanted) <= set(data.columns):
+            return pa.table({name: pandas_array(name, data[name]) for name in wanted})
         return _pandas_table(data)
     try:
         frame = nw.from_native(data)

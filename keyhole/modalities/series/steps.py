@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -40,8 +41,8 @@ def _numbers(column: Any, values: Any, decimal: str) -> Any:
         return cast.numbers_or_gaps(values, (form and form.decimal) or decimal, form and form.unit)
     if not pa.types.is_floating(values.type):
         return values
-    finite = pc.is_finite(values)
-    return values if pc.all(finite, skip_nulls=True).as_py() else pc.if_else(finite, values, None)
+    infinite = np.isinf(values.to_numpy(zero_copy_only=False))
+    return pc.if_else(pa.array(infinite), None, values) if infinite.any() else values
 
 
 def typed(channels: Tabular, rows: ArrowRows, spec: WindowSpec) -> ArrowRows:
@@ -54,12 +55,14 @@ def typed(channels: Tabular, rows: ArrowRows, spec: WindowSpec) -> ArrowRows:
         if name is not None:
             columns[name] = cast.texts(rows.column(name))
     names = [spec.value] if spec.value is not None else list(spec.channels)
+    by_name = channels.by_name
     for name in names:
         own = [name] if spec.value is None else list(spec.channels)
-        values, column = rows.column(name), channels.by_name[own[0]]
-        if all(channels.by_name[channel].kind in NUMBERS for channel in own):
+        values, column = rows.column(name), by_name[own[0]]
+        if all(by_name[channel].kind in NUMBERS for channel in own):
             values = _numbers(column, values, rows.decimal)
-            columns[name] = values.cast(pa.float64(), safe=False)
+            is_float = values.type == pa.float64()
+            columns[name] = values if is_float else values.cast(pa.float64(), safe=False)
         else:
             columns[name] = values if pa.types.is_boolean(values.type) else cast.texts(values)
     return ArrowRows(pa.table(columns))

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from keyhole.core.files import faults_of, resolve, write_whole
-from keyhole.data import open_source
-from keyhole.data.frames import is_frame, outline, same_kind
+from keyhole.data.frames import arrow_table, is_frame, outline, same_kind
 from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows, check_columns
 from keyhole.data.tracks import NONE, Windows
@@ -53,10 +53,11 @@ class Update:
     group_name: str | None = None
     events: list[Event] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    like: Any = None  # what was pushed, without its rows
 
     def table(self) -> Any:
         """The answers, one line a row, as the kind of frame that was pushed; Arrow for others."""
-        return same_kind(self.arrow(), self.answer.like)
+        return same_kind(self.arrow(), outline(self.like))
 
     def arrow(self) -> pa.Table:
         """The answers as an Arrow table, one line a row: its number, time, machine, and score."""
@@ -97,14 +98,19 @@ class Stream:
 
         Raises: DataError for rows without a column that the model reads.
         """
-        rows = self._rows(X)
-        return self._update(self.windower.push(rows), outline(X) if is_frame(X) else None)
+        complete = self.windower.push(self._rows(X))
+        return self._update(complete, X[:0] if is_frame(X) else None)
 
     def close(self) -> Update:
         """Answer what is left; events that go on are reported as they are."""
         update = self._update(self.windower.close(), None)
         update.events.extend(self.builder.end())
         return update
+
+    @cached_property
+    def _nothing(self) -> Update:
+        """The update where no row is complete."""
+        return self._answer([], None, {})
 
     @property
     def events(self) -> list[Event]:
@@ -123,8 +129,7 @@ class Stream:
         elif isinstance(X, ArrowRows):
             rows = X
         elif is_frame(X):
-            source: Any = open_source(X)
-            rows = ArrowRows(source.loaded.arrow())
+            rows = ArrowRows(arrow_table(X, self.spec.names))
         else:
             raise DataError(f"a stream takes frames or dicts of rows, not {type(X).__name__}")
         check_columns(self.spec.names, rows.names, "this model")
@@ -133,10 +138,10 @@ class Stream:
     def _update(self, complete: list[Windows], like: Any) -> Update:
         answered = [part for part in complete if len(part.rows)]
         if not answered:
-            return self._answer([], None, {}, like)
+            return replace(self._nothing, events=[], changes=[], like=like)
         tables = [part.table for part in answered if part.table.num_rows]
         if not tables:
-            return self._answer(answered, None, {}, like)
+            return replace(self._answer(answered, None, {}), like=like)
         scorer = self.detector.scorer_
         judged = scorer.score_block(ArrowRows(pa.concat_tables(tables)))
         self._tell_unknown(judged.unknown_groups)
@@ -144,7 +149,8 @@ class Stream:
         alarm = judged.anomaly_score > threshold
         explained = {"alarms": alarm, "all": ~np.isnan(judged.anomaly_score)}
         places = np.flatnonzero(explained.get(self.explain_rows, alarm & False))
-        update = self._answer(answered, judged, explain(scorer, judged, places), like)
+        reasons = explain(scorer, judged, places)
+        update = replace(self._answer(answered, judged, reasons), like=like)
         groups, times = names_of(self.modality, judged)
         update.events.extend(self._events(judged, groups, times))
         moments = np.rint(times * 1e3).astype("datetime64[ms]")
@@ -153,7 +159,7 @@ class Stream:
         return update
 
     def _answer(
-        self, parts: list[Windows], judged: ScoredBlock | None, reasons: Any, like: Any
+        self, parts: list[Windows], judged: ScoredBlock | None, reasons: dict[int, Any]
     ) -> Update:
         """The answer for the rows of parts; `reasons` are those of windows."""
         rows, times, lines, groups, first = [], [], [], [], 0
@@ -176,7 +182,7 @@ class Stream:
             rows=1 + np.concatenate([*rows, np.zeros(0, np.int64)]),
             anomaly_score=score, score_std=std, p_value=calibration.p_value(score),
             alarm=score > threshold, reasons=own, ids=_moments(moments), id_name=self.spec.time,
-            label="row", like=like,
+            label="row",
         )  # fmt: skip
         machines = groups if self.spec.group is not None else None
         return Update(answer, machines, self.spec.group)
