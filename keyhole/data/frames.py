@@ -160,6 +160,17 @@ def arrow_table(data: Any, wanted: Sequence[str] | None = None) -> pa.Table:
     return frame.to_arrow()
 
 
+def few_rows(data: Any, names: Sequence[str], most: int) -> dict[str, list[Any]] | None:
+    """The columns of a pandas frame of a few rows as lists, which is fast; None for others."""
+    if not nw.dependencies.is_pandas_dataframe(data) or not 0 < len(data) <= most:
+        return None
+    labels = data.columns.tolist()
+    if len(set(labels)) < len(labels) or not set(names) <= set(labels):
+        return None
+    columns = dict(zip(labels, data.to_numpy(dtype=object).T.tolist(), strict=True))
+    return {name: columns[name] for name in names}
+
+
 def renamed(source: TableSource, names: list[str]) -> TableSource:
     """The source with these names of its columns."""
     rows: Any = source.loaded

@@ -68,6 +68,23 @@ def typed(channels: Tabular, rows: ArrowRows, spec: WindowSpec) -> ArrowRows:
     return ArrowRows(pa.table(columns))
 
 
+def typed_lists(channels: Tabular, lists: dict[str, list[Any]], spec: WindowSpec) -> ArrowRows:
+    """As `typed`, of a few rows as lists: a tenth of the time where their values are numbers."""
+    arrays: dict[str, Any] = {}
+    try:
+        for name in spec.names:
+            values = lists[name]
+            if name in spec.channels and channels.by_name[name].kind in NUMBERS:
+                numbers = np.array(values, dtype=float)
+                arrays[name] = pa.array(np.where(np.isfinite(numbers), numbers, np.nan))
+            else:
+                arrays[name] = pa.array(values, from_pandas=True)
+        return ArrowRows(pa.table(arrays))
+    except (TypeError, ValueError):  # texts, or values of several types
+        texts = {n: [None if v is None else str(v) for v in lists[n]] for n in spec.names}
+        return typed(channels, ArrowRows(pa.table(texts)), spec)
+
+
 def in_windows(steps: pa.Table, size: int) -> pa.Table:
     """Steps behind each other as windows, a list a channel."""
     columns = {}

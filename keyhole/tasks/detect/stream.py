@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from keyhole.core.files import faults_of, resolve, write_whole
-from keyhole.data.frames import arrow_table, is_frame, outline, same_kind
+from keyhole.data.frames import arrow_table, few_rows, is_frame, outline, same_kind
 from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows, check_columns
 from keyhole.data.tracks import NONE, Windows
-from keyhole.data.windows import Windower
+from keyhole.data.windows import FEW_ROWS, Windower
 from keyhole.errors import BundleError, DataError, KeyholeWarning
-from keyhole.modalities.series.steps import typed
+from keyhole.modalities.series.steps import typed, typed_lists
 from keyhole.store import wrap_errors
 from keyhole.store.strict import strict_json
 from keyhole.tasks.detect.answer import Answer
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 MAX_STATE_BYTES = 1 << 28  # of a saved stream: thousands of machines
 FORMAT = 1  # of a saved stream
+SEVERAL = (list, tuple, np.ndarray)  # of values of a column in a dict
 
 
 @dataclass(frozen=True)
@@ -123,17 +124,21 @@ class Stream:
         return self.windower.counts.sentences()
 
     def _rows(self, X: Any) -> ArrowRows:
+        table, names = self.modality.table, self.spec.names
         if isinstance(X, dict):
-            lists = {n: v if isinstance(v, list | np.ndarray) else [v] for n, v in X.items()}
-            rows = ArrowRows(pa.table(lists))
-        elif isinstance(X, ArrowRows):
+            check_columns(names, list(X), "this model")
+            lists = {n: list(X[n]) if isinstance(X[n], SEVERAL) else [X[n]] for n in names}
+            return typed_lists(table, lists, self.spec)
+        if (lists := few_rows(X, names, FEW_ROWS)) is not None:
+            return typed_lists(table, lists, self.spec)
+        if isinstance(X, ArrowRows):
             rows = X
         elif is_frame(X):
-            rows = ArrowRows(arrow_table(X, self.spec.names))
+            rows = ArrowRows(arrow_table(X, names))
         else:
             raise DataError(f"a stream takes frames or dicts of rows, not {type(X).__name__}")
-        check_columns(self.spec.names, rows.names, "this model")
-        return typed(self.modality.table, rows, self.spec)
+        check_columns(names, rows.names, "this model")
+        return typed(table, rows, self.spec)
 
     def _update(self, complete: list[Windows], like: Any) -> Update:
         answered = [part for part in complete if len(part.rows)]

@@ -35,21 +35,22 @@ def explain_titles(
     titles = list(table.titles)
     share, view = blame_titles(scorer, judged, judged.samples[places])
     order = np.argsort(-share, axis=1, kind="stable")[:, :most]
+    enough = np.take_along_axis(share, order, 1) >= MIN_SHARE
+    enough[:, 0] = True
+    lines, ranks = np.nonzero(enough)
+    own = order[lines, ranks]
+    predicted = predict_titles(scorer, judged, places[lines], own)
     reasons: dict[int, list[Reason]] = {place: [] for place in places.tolist()}
-    for rank in range(order.shape[1]):
-        own = order[:, rank]
-        lines = np.flatnonzero((share[np.arange(len(own)), own] >= MIN_SHARE) | (rank == 0))
-        predicted = predict_titles(scorer, judged, places[lines], own[lines])
-        for i, line in enumerate(lines.tolist()):
-            out = predicted.stands_out[i]
-            known = out and np.isfinite(predicted.numbers[i]).all()
-            reason = Reason(
-                titles[own[line]], predicted.values[i],
-                predicted.expected[i] if out else f"another {view[line][own[line]]}",
-                float(share[line, own[line]]),
-                numbers=tuple(predicted.numbers[i].tolist()) if known else None,
-            )  # fmt: skip
-            reasons[int(places[line])].append(reason)
+    for i, (line, title) in enumerate(zip(lines.tolist(), own.tolist(), strict=True)):
+        out = predicted.stands_out[i]
+        known = out and np.isfinite(predicted.numbers[i]).all()
+        reason = Reason(
+            titles[title], predicted.values[i],
+            predicted.expected[i] if out else f"another {view[line][title]}",
+            float(share[line, title]),
+            numbers=tuple(predicted.numbers[i].tolist()) if known else None,
+        )  # fmt: skip
+        reasons[int(places[line])].append(reason)
     return reasons
 
 
