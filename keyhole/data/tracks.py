@@ -6,7 +6,7 @@ See `windows` for the rules.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -80,6 +80,15 @@ class Windows:
     window: Int64[np.ndarray, " row"]
     step: Int64[np.ndarray, " row"]
     group: str = ""
+
+    def answering(self) -> Windows:
+        """Without the windows that answer no row, as where all newest steps are gaps."""
+        used, line = np.unique(self.window[self.window != NONE], return_inverse=True)
+        if len(used) == self.table.num_rows:
+            return self
+        window = np.full(len(self.window), NONE)
+        window[self.window != NONE] = line
+        return replace(self, table=self.table.take(pa.array(used)), window=window)
 
 
 @dataclass

@@ -133,6 +133,18 @@ def test_rows_may_be_dicts_and_what_is_no_row_is_refused(detector):
         stream.push([1, 2])
 
 
+def test_positions_of_a_valve_may_be_numbers_in_portions_of_any_size():
+    frame = plant(500, 0, "a").drop(columns="machine")
+    frame["valve"] = np.where(frame["valve"] == "open", 3, 7)
+    model = Autoencoder(training=TrainingConfig(5), random_state=0)
+    schema = Schema(time="time", kinds={"valve": "category"})
+    numbers = AnomalyDetector(model, schema=schema).fit(frame)
+    scores, _ = answers(numbers.stream(), frame, [1, 30, 5, 100, 1, 363])
+    known = ~np.isnan(scores)
+    assert known.sum() > 450
+    np.testing.assert_allclose(scores[known], -numbers.score_samples(frame)[known], rtol=1e-5)
+
+
 def test_answers_of_a_stream_are_a_table_of_the_kind_that_was_pushed(detector):
     table = detector.stream().push(both(60, 5)).table()
     assert isinstance(table, pd.DataFrame)

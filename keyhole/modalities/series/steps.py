@@ -45,6 +45,11 @@ def _numbers(column: Any, values: Any, decimal: str) -> Any:
     return pc.if_else(pa.array(infinite), None, values) if infinite.any() else values
 
 
+def _levels(values: Any) -> Any:
+    """Readings of a channel that is no number, or names of machines: truth values, or texts."""
+    return values if pa.types.is_boolean(values.type) else cast.texts(values)
+
+
 def typed(channels: Tabular, rows: ArrowRows, spec: WindowSpec) -> ArrowRows:
     """The columns that windows are made of, of the same types whatever was given: floats, texts.
 
@@ -64,7 +69,7 @@ def typed(channels: Tabular, rows: ArrowRows, spec: WindowSpec) -> ArrowRows:
             is_float = values.type == pa.float64()
             columns[name] = values if is_float else values.cast(pa.float64(), safe=False)
         else:
-            columns[name] = values if pa.types.is_boolean(values.type) else cast.texts(values)
+            columns[name] = _levels(values)
     return ArrowRows(pa.table(columns))
 
 
@@ -78,7 +83,10 @@ def typed_lists(channels: Tabular, lists: dict[str, list[Any]], spec: WindowSpec
                 numbers = np.array(values, dtype=float)
                 arrays[name] = pa.array(np.where(np.isfinite(numbers), numbers, np.nan))
             else:
-                arrays[name] = pa.array(values, from_pandas=True)
+                array = pa.array(values, from_pandas=True)
+                arrays[name] = array if name in {spec.time, spec.value} else _levels(array)
+        if spec.value is not None:
+            return typed(channels, ArrowRows(pa.table(arrays)), spec)
         return ArrowRows(pa.table(arrays))
     except (TypeError, ValueError):  # texts, or values of several types
         texts = {n: [None if v is None else str(v) for v in lists[n]] for n in spec.names}

@@ -141,7 +141,7 @@ class Stream:
         return typed(table, rows, self.spec)
 
     def _update(self, complete: list[Windows], like: Any) -> Update:
-        answered = [part for part in complete if len(part.rows)]
+        answered = [part.answering() for part in complete if len(part.rows)]
         if not answered:
             return replace(self._nothing, events=[], changes=[], like=like)
         tables = [part.table for part in answered if part.table.num_rows]
