@@ -65,7 +65,7 @@ def with_windows(
 
 
 @dataclass(frozen=True)
-class WindowSource:
+class WindowSource(Source):
     """The windows of a series: a row is a window, as `Windows.table` describes it."""
 
     rows_source: Source
@@ -82,20 +82,6 @@ class WindowSource:
         spec = self.spec
         return [spec.time, *([spec.group] if spec.group else []), *spec.channels]
 
-    @property
-    def rows(self) -> int | None:
-        """Unknown before all rows are read."""
-        return None
-
-    @property
-    def groups(self) -> int:
-        """None: windows are read in order."""
-        return 0
-
-    def group(self, index: int) -> Rows:
-        """Raises: IndexError."""
-        raise IndexError(f"{self.name} has no group {index}")
-
     def blocks(self, rows: int) -> Iterator[Rows]:
         """All windows, machine by machine as they are complete."""
         windower = Windower(self.spec)
@@ -106,7 +92,7 @@ class WindowSource:
 
 
 @dataclass(frozen=True)
-class StepSource:
+class StepSource(Source):
     """The steps of a source of windows, one a row: the readings of each channel, null in a gap.
 
     Steps of two windows that are less than a window apart come twice; those of segments that are
@@ -125,20 +111,6 @@ class StepSource:
     def names(self) -> list[str]:
         """The channels."""
         return list(self.spec.channels)
-
-    @property
-    def rows(self) -> int | None:
-        """Unknown before all windows are read."""
-        return None
-
-    @property
-    def groups(self) -> int:
-        """None: steps are read in order."""
-        return 0
-
-    def group(self, index: int) -> Rows:
-        """Raises: IndexError."""
-        raise IndexError(f"{self.name} has no group {index}")
 
     def blocks(self, rows: int) -> Iterator[Rows]:
         """The steps of every window that begins where another ends."""
@@ -161,7 +133,7 @@ def steps_of(windows: Rows, channels: tuple[str, ...] | list[str]) -> ArrowRows:
 
 
 @dataclass(frozen=True)
-class AnsweredSource:
+class AnsweredSource(Source):
     """The rows of a sensor export in their order, each block with the windows that answer it.
 
     Rows in memory that are not in the order of time are sorted first, and answered in their own
@@ -186,15 +158,6 @@ class AnsweredSource:
     def rows(self) -> int | None:
         """The number of rows, if it is known."""
         return self.rows_source.rows
-
-    @property
-    def groups(self) -> int:
-        """None: rows are read in order."""
-        return 0
-
-    def group(self, index: int) -> Rows:
-        """Raises: IndexError."""
-        raise IndexError(f"{self.name} has no group {index}")
 
     def blocks(self, rows: int) -> Iterator[Rows]:
         """Rows with their windows; a block waits until all its rows can be answered."""
