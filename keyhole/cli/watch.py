@@ -51,14 +51,14 @@ def watch(model: str, **options: Any) -> None:
     with spoken_warnings(say):
         detector = load_detector(model, options, say)
         watching = Watching.of(detector, options, say)
-    say("events", watching.promise)
-    try:
-        with watching.stops_between():
-            watching.run(options)
-    except KeyboardInterrupt:
+        say("events", watching.promise)
+        try:
+            with watching.stops_between():
+                watching.run(options)
+        except KeyboardInterrupt:
+            watching.end()
+            raise
         watching.end()
-        raise
-    watching.end()
 
 
 def _check(options: dict[str, Any], model: str) -> None:
@@ -103,7 +103,8 @@ class Watching:
         if state is not None and os.path.exists(state):
             stream.resume(state)
             follow = stream.note.get("position")
-            reader.take_json(stream.note["reader"])
+            if "reader" in stream.note:
+                reader.take_json(stream.note["reader"])
             say("state", f"going on after row {stream.windower.rows:,}")
         follower = None if path is None else Follower(path, follow)
         if follower is not None and follower.missed:
@@ -140,8 +141,9 @@ class Watching:
             if self.waits:
                 self.stop()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if callable(signal.getsignal(number)):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # not all are on every system
+            if number is not None and callable(signal.getsignal(number)):
                 before[number] = signal.signal(number, on_signal)
         try:
             yield
@@ -181,7 +183,9 @@ class Watching:
         while True:
             new = self.follower.read()
             yield new
-            if not new and until_end:
+            if until_end and self.follower.at_end:
+                if self.state is None:
+                    yield self.follower.end()
                 return
             if not new:
                 with self._waiting():
@@ -219,5 +223,8 @@ class Watching:
         began = f"{self.events:,} event{'s' * (self.events != 1)} began"
         yield f"{self.rows:,} rows; {began}"
         if self.reader.broken:
-            yield f"{self.reader.broken:,} lines are no rows, such as cut ones: not used"
+            lines = "1 line is no row" if self.reader.broken == 1 else (
+                f"{self.reader.broken:,} lines are no rows"
+            )  # fmt: skip
+            yield f"{lines}, such as a cut one: not used"
         yield from self.stream.counts

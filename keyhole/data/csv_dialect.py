@@ -105,7 +105,7 @@ def read_head(start: bytes, whole: bool, name: str) -> Head:
     quoted, quotes_empty = _quoting(names, rows)
     dialect = Dialect(
         delimiter=delimiter,
-        decimal=_decimal(rows, delimiter),
+        decimal=decimal_sign(rows, delimiter),
         encoding=encoding,
         mark=start[:3] == b"\xef\xbb\xbf" or start[:2] in UTF16,
         line_end=line_end,
@@ -178,7 +178,7 @@ def _quoting(names: list[str], rows: list[list[str]]) -> tuple[list[str], bool]:
     return quoted, any('""' in row for row in rows)
 
 
-def _decimal(rows: list[list[str]], delimiter: str) -> str:
+def decimal_sign(rows: list[list[str]], delimiter: str) -> str:
     """The decimal sign that the cells show; if none does, a comma between semicolons."""
     cells = [cell.strip('" ') for row in rows for cell in row][:SAMPLE_CELLS]
     points, commas = (

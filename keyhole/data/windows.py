@@ -41,6 +41,7 @@ class Windower:
         self.rows = 0  # that tracks have taken
         self.waiting: list[ArrowRows] = []  # pushes of few rows that complete nothing
         self.latest: dict[str, float] = {}  # times of the newest rows that wait
+        self.silent: list[str] = []  # machines that were ended since the last look
 
     def push(self, rows: ArrowRows) -> list[Windows]:
         """The windows that these rows complete."""
@@ -62,7 +63,7 @@ class Windower:
     def _wait(self, rows: ArrowRows, times: np.ndarray) -> bool:
         """True where these few rows complete nothing: they are taken with later ones, at once."""
         waiting = self.waiting
-        if len(rows) > FEW_ROWS or len(waiting) == MAX_WAITING:
+        if len(rows) > FEW_ROWS or len(waiting) == MAX_WAITING or self._may_end_silent(len(rows)):
             return False
         if waiting and not waiting[0].table.schema.equals(rows.table.schema):
             return False
@@ -99,8 +100,15 @@ class Windower:
             complete += self._end_silent()
         return complete
 
+    def _may_end_silent(self, more: int) -> bool:
+        """True where these rows, with those that wait, end the segment of a silent machine."""
+        count = self.rows + more + sum(map(len, self.waiting))
+        first = min((track.last_row for track in self.tracks.values()), default=count)
+        return count - first > SILENT_ROWS
+
     def _end_silent(self) -> list[Windows]:
         silent = [n for n, t in self.tracks.items() if self.rows - t.last_row > SILENT_ROWS]
+        self.silent += silent
         return [windows for name in silent for windows in self.tracks.pop(name).end()]
 
     def to_json(self) -> dict[str, Any]:

@@ -186,8 +186,6 @@ class RowCollector:
         `events`, which begin above `event_threshold`, are shown in the timeline of a series: by
         default, its own.
         """
-        if events is None and self.events is not None:
-            events, event_threshold = self.events.events(), self.events.rule.threshold
         calibration, passed_over = self.detector.calibration_, getattr(source, "passed_over", "")
         anomaly_score = np.concatenate([part.anomaly_score for part in self.parts])
         rate = self.detector.false_alarm_rate if rate is None else rate
@@ -197,7 +195,7 @@ class RowCollector:
         cells = {row: cells for part in self.parts for row, cells in part.reasons.items()}
         names = {row: text for part in self.parts for row, text in part.names.items()}
         named = {*range(min(ALL_NAMED, len(anomaly_score))), *shown}
-        timeline = self.timeline and self.timeline.timeline(threshold, events, event_threshold)
+        timeline = self._timeline(threshold, events, event_threshold)
         return ScoredRows(
             name=name or os.path.basename(source.name),
             anomaly_score=anomaly_score,
@@ -218,6 +216,16 @@ class RowCollector:
             calibrated_on=len(calibration.anomaly_scores),
             timeline=timeline,
         )
+
+    def _timeline(
+        self, threshold: float, events: Sequence[Event] | None, event_threshold: float | None
+    ) -> Any:
+        """The timeline of a series, with its own events where no others are given."""
+        if self.timeline is None or self.events is None:
+            return None
+        if events is None:
+            events, event_threshold = self.events.events(), self.events.rule.threshold
+        return self.timeline.timeline(threshold, events, event_threshold)
 
 
 @dataclass(frozen=True)

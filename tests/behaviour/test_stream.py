@@ -118,7 +118,7 @@ def test_the_state_of_another_model_is_refused(detector, tmp_path):
     with pytest.raises(BundleError, match="another model"):
         detector.stream(state=tmp_path / "state.json")
     (tmp_path / "state.json").write_text("{")
-    with pytest.raises(BundleError, match="cut short"):
+    with pytest.raises(BundleError, match="cannot be used"):
         detector.stream(state=tmp_path / "state.json")
 
 
@@ -198,6 +198,11 @@ def built(times, scores=None, excess=None, merge=10.0):
     excess = np.tile([5.0, 1.0], (n, 1)) if excess is None else np.array(excess)
     events = builder.add(AlarmWindows([None] * n, np.array(times, float), scores, excess))
     return [event for event in [*events, *builder.passed(None, 1e9)] if not event.open]
+
+
+def test_a_clock_that_jumps_back_ends_an_event_and_the_next_one_begins():
+    events = built([100, 105, 20, 25])
+    assert [str(event.start)[-8:-4] for event in events] == ["1:40", "0:20"]
 
 
 def test_windows_at_most_a_window_apart_are_one_event_and_one_alone_is_none():
@@ -314,6 +319,59 @@ def test_a_follower_reads_a_file_that_is_cut_and_written_anew(tmp_path):
     live.write_text("3\n")
     assert follower.read() == ["3"]
     follower.close()
+
+
+def test_a_file_that_takes_the_place_of_another_is_read_from_its_start(tmp_path):
+    live = tmp_path / "live.csv"
+    live.write_text("a\n1\n2\n")
+    follower = Follower(str(live))
+    assert follower.read() == ["a", "1", "2"]
+    position = json.loads(json.dumps(follower.position))
+    with live.open("a") as file:
+        file.write("3\n")
+    assert Follower(str(live), position).read() == ["3"]
+    live.write_text("a\n7\n8\n9\n")  # longer than the old one
+    assert follower.read() == ["a", "7", "8", "9"]
+    again = Follower(str(live), position)
+    assert again.missed
+    assert again.read() == ["a", "7", "8", "9"]
+
+
+def test_a_quote_that_is_not_closed_costs_its_own_line_alone():
+    reader = RowReader(["t", "x"], "live.csv")
+    rows = reader.rows(["t,x", '"1', "2,3", "4,5"])
+    assert rows is not None
+    assert rows.table.to_pydict() == {"t": ["2", "4"], "x": ["3", "5"]}
+    assert reader.broken == 1
+
+
+def test_a_decimal_comma_is_read_as_in_a_file(detector):
+    frame = plant(60, 5, "a")
+    text = frame.to_csv(index=False, sep=";", decimal=",")
+    rows = RowReader(["time", "machine", "flow", "heat", "valve"], "live.csv").rows(
+        text.splitlines()
+    )
+    scores, _ = answers(detector.stream(), frame, [60])
+    update = detector.stream().push(rows)
+    np.testing.assert_allclose(update.answer.anomaly_score, scores[~np.isnan(scores)], rtol=1e-5)
+
+
+def test_a_later_header_without_a_channel_is_an_error():
+    reader = RowReader(["t", "x"], "live.csv")
+    reader.rows(["t,x,y", "1,2,3"])
+    with pytest.raises(DataError, match="'x'"):
+        reader.rows(["t,z,y", "1,2,3"])
+
+
+def test_truth_values_and_gaps_of_them_may_come_in_any_portions():
+    frame = plant(300, 0, "a").drop(columns="machine")
+    frame["valve"] = (frame["valve"] == "open").astype(object)
+    frame.loc[::7, "valve"] = None
+    model = Autoencoder(training=TrainingConfig(5), random_state=0)
+    flags = AnomalyDetector(model, schema=Schema(time="time")).fit(frame)
+    scores, _ = answers(flags.stream(), frame, [1, 30, 5, 100, 1, 163])
+    known = ~np.isnan(scores)
+    np.testing.assert_allclose(scores[known], -flags.score_samples(frame)[known], rtol=1e-5)
 
 
 def test_a_header_is_no_row_wherever_it_stands_and_may_change_its_order():

@@ -85,7 +85,7 @@ USES = (
 # Public methods that take no rows of a table, or that belong to scikit-learn.
 WITHOUT_ROWS = {
     "Autoencoder": {"sample", "save", "load", "get_feature_names_out"},
-    "AnomalyDetector": {"from_fitted", "save", "load", "anomaly_map"},
+    "AnomalyDetector": {"from_fitted", "save", "load", "anomaly_map", "events", "stream"},
     "Generator": {"from_fitted", "sample", "interpolate", "judge", "save", "load"},
     "Denoiser": {"fit", "fit_transform", "transform", "judge", "save", "load", "open", "parts"},
 }  # fmt: skip

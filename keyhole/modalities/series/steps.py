@@ -46,8 +46,8 @@ def _numbers(column: Any, values: Any, decimal: str) -> Any:
 
 
 def _levels(values: Any) -> Any:
-    """Readings of a channel that is no number, or names of machines: truth values, or texts."""
-    return values if pa.types.is_boolean(values.type) else cast.texts(values)
+    """Readings of a channel that is no number, or names of machines, as texts."""
+    return cast.texts(values)
 
 
 def typed(channels: Tabular, rows: ArrowRows, spec: WindowSpec) -> ArrowRows:
@@ -88,9 +88,14 @@ def typed_lists(channels: Tabular, lists: dict[str, list[Any]], spec: WindowSpec
         if spec.value is not None:
             return typed(channels, ArrowRows(pa.table(arrays)), spec)
         return ArrowRows(pa.table(arrays))
-    except (TypeError, ValueError):  # texts, or values of several types
-        texts = {n: [None if v is None else str(v) for v in lists[n]] for n in spec.names}
+    except (TypeError, ValueError, ArithmeticError, pa.ArrowException):  # texts, several types
+        texts = {n: [None if _is_gap(v) else str(v) for v in lists[n]] for n in spec.names}
         return typed(channels, ArrowRows(pa.table(texts)), spec)
+
+
+def _is_gap(value: Any) -> bool:
+    """True for None, NaN, and what pandas has for them."""
+    return value is None or type(value).__name__ in {"NAType", "NaTType"} or bool(value != value)  # noqa: PLR0124
 
 
 def in_windows(steps: pa.Table, size: int) -> pa.Table:

@@ -203,8 +203,8 @@ class EventBuilder:
         events = []
         for group, time, score, excess in zip(*windows, strict=True):
             draft = self.drafts.get(group)
-            if draft is not None and time > draft.end + self.rule.window:
-                events += self._ended(group)
+            if draft is not None and abs(time - draft.end) > self.rule.window:
+                events += self._ended(group)  # later, or the clock has jumped back
                 draft = None
             if draft is None:
                 start = float(time) - self.rule.stride + self.rule.every
@@ -229,11 +229,15 @@ class EventBuilder:
                 draft.joined.setdefault(channel, time)
 
     def passed(self, group: str | None, time: float) -> list[Event]:
-        """The event of a machine that ends because a later window of it does not alarm."""
+        """The event of a machine that ends because another window of it is far from it."""
         draft = self.drafts.get(group)
-        if draft is None or time <= draft.end + self.rule.window:
+        if draft is None or abs(time - draft.end) <= self.rule.window:
             return []
         return self._ended(group)
+
+    def leave(self, group: str | None) -> list[Event]:
+        """The event of a machine of which no row comes any more."""
+        return self._ended(group) if group in self.drafts else []
 
     def going_on(self) -> list[Event]:
         """The events that go on."""

@@ -187,8 +187,7 @@ def _course(
         if len(own):
             scored.append(detector.scorer_.score_block(moments.only(rows, own)))
             numbers.append(row_numbers[own])
-    if events is None:
-        events = events_of(detector, scored)
+    events = events_of(detector, scored) if events is None else events
     readings = [moments.read(judged.rows) for judged in scored]
     seconds = np.concatenate([part.times.seconds for part in readings])
     scores = np.concatenate([judged.anomaly_score for judged in scored])

@@ -25,7 +25,6 @@ from keyhole.data.windows import FEW_ROWS, Windower
 from keyhole.errors import BundleError, DataError, KeyholeWarning
 from keyhole.modalities.series.steps import typed, typed_lists
 from keyhole.store import wrap_errors
-from keyhole.store.strict import strict_json
 from keyhole.tasks.detect.answer import Answer
 from keyhole.tasks.detect.events import AlarmWindows, Event, EventBuilder, EventRule, names_of
 from keyhole.tasks.detect.explain import check_explained, explain
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 MAX_STATE_BYTES = 1 << 28  # of a saved stream: thousands of machines
 FORMAT = 1  # of a saved stream
-SEVERAL = (list, tuple, np.ndarray)  # of values of a column in a dict
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,13 @@ class Stream:
         Raises: DataError for rows without a column that the model reads.
         """
         complete = self.windower.push(self._rows(X))
-        return self._update(complete, X[:0] if is_frame(X) else None)
+        update = self._update(complete, X[:0] if is_frame(X) else None)
+        for name in self.windower.silent:
+            group = name if self.spec.group is not None else None
+            update.events.extend(self.builder.leave(group))
+            self.world.forget(name)
+        self.windower.silent.clear()
+        return update
 
     def close(self) -> Update:
         """Answer what is left; events that go on are reported as they are."""
@@ -127,7 +131,9 @@ class Stream:
         table, names = self.modality.table, self.spec.names
         if isinstance(X, dict):
             check_columns(names, list(X), "this model")
-            lists = {n: list(X[n]) if isinstance(X[n], SEVERAL) else [X[n]] for n in names}
+            lists = {n: _values(X[n]) for n in names}
+            if len({len(values) for values in lists.values()}) != 1:
+                raise DataError("the columns of these rows are of different lengths")
             return typed_lists(table, lists, self.spec)
         if (lists := few_rows(X, names, FEW_ROWS)) is not None:
             return typed_lists(table, lists, self.spec)
@@ -230,9 +236,11 @@ class Stream:
         with faults_of(target):
             size = target.stat().st_size
             text = target.read_bytes() if size <= MAX_STATE_BYTES else b""
-        state = strict_json(text, str(path))
+        if not text:
+            raise BundleError(f"{path} is empty, or larger than {MAX_STATE_BYTES >> 20} MB")
         with wrap_errors(f"{path}"):
-            if state["format"] != FORMAT:
+            state = json.loads(text, parse_constant=_refuse)
+            if not isinstance(state, dict) or state.get("format") != FORMAT:
                 raise BundleError(f"{path}: a stream of another version of keyhole")
             if state["model"] != self.detector.autoencoder_.model_.fingerprint:
                 raise BundleError(f"{path} is the state of a stream of another model")
@@ -241,6 +249,17 @@ class Stream:
             self.world = WorldMonitor.from_json(self.detector.scorer_, state["world"])
             self.note = dict(state["note"])
         return self
+
+
+def _values(values: Any) -> list[Any]:
+    """The values of a column of a dict, or its only one."""
+    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+        return [values]
+    return values.to_pylist() if hasattr(values, "to_pylist") else list(values)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def _moments(seconds: np.ndarray) -> Any:

@@ -138,6 +138,10 @@ class WorldMonitor:
         if machine is not None:
             machine.reported, machine.ends, machine.offsets = [], [], []
 
+    def forget(self, group: str) -> None:
+        """Leave out a machine of which no row comes any more; if one does, it is a new one."""
+        self.machines.pop(group, None)
+
     def to_json(self) -> dict[str, Any]:
         """The state of all machines, as JSON."""
         return {"machines": {name: asdict(machine) for name, machine in self.machines.items()}}
