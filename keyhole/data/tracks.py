@@ -102,14 +102,19 @@ class RowCounts:
     def sentences(self) -> list[str]:
         """What a user should know."""
         counted = {
-            "are earlier than a row before them": self.late,
-            "have no time stamp that can be read": self.undated,
+            "earlier than a row before": self.late,
+            "without a time stamp that can be read": self.undated,
         }
         return [
-            f"{count:,} rows {why}: not used, and without an answer"
+            f"{rows_text(count)} {why}: not used, and without an answer"
             for why, count in counted.items()
             if count
         ]
+
+
+def rows_text(count: int) -> str:
+    """So many rows, in words."""
+    return f"{count:,} row{'s' * (count != 1)}"
 
 
 def unanswered(rows: Int64[np.ndarray, " row"], times: Float[np.ndarray, " row"]) -> Windows:

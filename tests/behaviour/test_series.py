@@ -199,8 +199,8 @@ def test_late_rows_and_rows_without_a_time_are_counted_and_not_answered():
         window[part.rows] = part.window
     assert np.flatnonzero(window < 0).tolist() == [20, 30]
     assert windower.counts.sentences() == [
-        "1 rows are earlier than a row before them: not used, and without an answer",
-        "1 rows have no time stamp that can be read: not used, and without an answer",
+        "1 row earlier than a row before: not used, and without an answer",
+        "1 row without a time stamp that can be read: not used, and without an answer",
     ]
 
 

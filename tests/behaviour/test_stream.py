@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -163,9 +164,7 @@ def test_a_clock_that_jumps_back_and_late_rows_are_counted_in_a_stream(detector)
     stream = detector.stream()
     rows, _ = answers(stream, frame, [1] * 120)
     assert np.isnan(rows[100])
-    assert stream.counts == [
-        "1 rows are earlier than a row before them: not used, and without an answer"
-    ]
+    assert stream.counts == ["1 row earlier than a row before: not used, and without an answer"]
 
 
 def test_tables_have_neither_events_nor_streams():
@@ -329,12 +328,14 @@ def test_a_file_that_takes_the_place_of_another_is_read_from_its_start(tmp_path)
     position = json.loads(json.dumps(follower.position))
     with live.open("a") as file:
         file.write("3\n")
-    assert Follower(str(live), position).read() == ["3"]
+    with closing(Follower(str(live), position)) as again:
+        assert again.read() == ["3"]
     live.write_text("a\n7\n8\n9\n")  # longer than the old one
     assert follower.read() == ["a", "7", "8", "9"]
-    again = Follower(str(live), position)
-    assert again.missed
-    assert again.read() == ["a", "7", "8", "9"]
+    follower.close()
+    with closing(Follower(str(live), position)) as again:
+        assert again.missed
+        assert again.read() == ["a", "7", "8", "9"]
 
 
 def test_a_quote_that_is_not_closed_costs_its_own_line_alone():

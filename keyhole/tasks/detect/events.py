@@ -133,7 +133,7 @@ def _rate_text(a_second: float) -> str:
     """So many events, in the longest unit of time in which they are at most a hundred."""
     fitting = (unit for unit in reversed(UNITS) if a_second * UNITS[unit] <= MAX_EVENTS)
     unit = next(fitting, "hour")
-    return f"{a_second * UNITS[unit]:.2g}/{unit}"
+    return f"{a_second * UNITS[unit]:.3g}/{unit}"
 
 
 class AlarmWindows(NamedTuple):

@@ -81,6 +81,7 @@ class Stream:
     ) -> None:
         check_explained(explain_rows)
         self.detector = detector
+        self.false_events = false_events
         self.rule = EventRule.of(detector, false_events)
         self.explain_rows = explain_rows
         self.modality: Any = detector.autoencoder_.model_.modality
@@ -245,6 +246,9 @@ class Stream:
             if state["model"] != self.detector.autoencoder_.model_.fingerprint:
                 raise BundleError(f"{path} is the state of a stream of another model")
             self.windower = Windower.from_json(self.spec, state["windower"])
+            if self.false_events is None:  # as it was when the state was saved
+                self.rule = EventRule.of(self.detector, str(state["false_events"]))
+                self.builder.rule = self.rule
             self.builder.take_json(state["events"])
             self.world = WorldMonitor.from_json(self.detector.scorer_, state["world"])
             self.note = dict(state["note"])
