@@ -188,7 +188,7 @@ def _watch_electrodes(page: str, seed: int, say: Say) -> None:
 
 
 def _eeg(seed: int) -> Any:
-    """The readings of four electrodes, of which one comes loose."""
+    """The readings of four electrodes; one of them becomes loose."""
     import numpy as np
     import pyarrow as pa
     from matplotlib.cbook import get_sample_data

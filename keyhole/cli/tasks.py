@@ -153,7 +153,7 @@ detect = task_command(
         click.option("--events", type=click.Path(),
                      help="Write the events of a sensor series, a .csv, .parquet or .jsonl file."),
         click.option("--false-events", metavar="RATE",
-                     help="At most so many false events of a machine, such as 1/day."),
+                     help="The most false events of a machine, such as 1/day."),
     ),
     Outputs,
 )  # fmt: skip

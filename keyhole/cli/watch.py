@@ -32,7 +32,7 @@ SAVE_S = 10.0  # between two times that the state is saved
 @click.option("--follow", type=click.Path(), metavar="FILE",
               help="A file that another process writes, also when it is rotated.")  # fmt: skip
 @click.option("--false-events", metavar="RATE",
-              help="At most so many false events of a machine, such as 1/day.")  # fmt: skip
+              help="The most false events of a machine, such as 1/day.")  # fmt: skip
 @click.option("--state", type=click.Path(), metavar="FILE",
               help="Where to go on from, and to save what is needed to go on.")  # fmt: skip
 @click.option("--until-end", is_flag=True, help="Stop at the end of FILE, do not wait for more.")
@@ -220,8 +220,10 @@ class Watching:
 
     def remarks(self) -> Iterator[str]:
         """What was read, in sentences."""
+        from keyhole.data.tracks import rows_text
+
         began = f"{self.events:,} event{'s' * (self.events != 1)} began"
-        yield f"{self.rows:,} rows; {began}"
+        yield f"{rows_text(self.rows)}; {began}"
         if self.reader.broken:
             lines = "1 line is no row" if self.reader.broken == 1 else (
                 f"{self.reader.broken:,} lines are no rows"

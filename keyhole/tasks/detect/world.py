@@ -57,7 +57,7 @@ class Change:
         """One sentence for a user."""
         of_machine = "" if self.group is None else f" of {self.group}"
         side = "above" if self.above else "below"
-        told = {
+        sentence = {
             "level": f"the level of {self.what}{of_machine} is {side} what training shows",
             "shares": f"{self.what}{of_machine} holds its levels in other shares than in training",
             "relation": f"the relation of {self.what}{of_machine} is not that of training",
@@ -68,7 +68,7 @@ class Change:
             "code": f"{self.what}{of_machine} no longer looks like training, though no channel "
             "by itself differs",
         }[self.kind]
-        return f"since {str(self.since.astype('datetime64[s]')).replace('T', ' ')} {told}"
+        return f"since {str(self.since.astype('datetime64[s]')).replace('T', ' ')} {sentence}"
 
     def as_json(self) -> dict[str, Any]:
         """The change as JSON: moments as ISO 8601."""
