@@ -348,8 +348,13 @@ class Modality(Described):
         """Where distances between rows are measured: the point of each; NaN on axes of a gap."""
         return core_layout.coordinates(batch, self.layout)
 
-    def views(self, batch: Batch) -> Mapping[str, Float[Tensor, "row axis"]]:
-        """Further features by name; Mahalanobis' distance in each is a question of a detector."""
+    def views(
+        self, batch: Batch, coordinates: Float[Tensor, "row axis"]
+    ) -> Mapping[str, Float[Tensor, "row axis"]]:
+        """Further features by name; Mahalanobis' distance in each is a question of a detector.
+
+        `coordinates` are those of the rows: they may be a view themselves.
+        """
         return {}
 
     @property

@@ -13,9 +13,9 @@ from keyhole.core.records import Batch
 from keyhole.core.robust import trimmed
 from keyhole.modalities.rows import split
 from keyhole.modalities.rows.split import ReferenceSet
-from keyhole.tasks.detect import views
+from keyhole.tasks.detect import neighbours
 from keyhole.tasks.detect.calibration import Calibration, Discoveries
-from keyhole.tasks.detect.views import ReferencePoints
+from keyhole.tasks.detect.neighbours import ReferencePoints
 
 
 def normal(rows, axes, seed=0):
@@ -165,9 +165,9 @@ def by_hand(found, x, own=None):
         far = np.linalg.norm(found.points.double().numpy() - here, axis=1)
         if own is not None:
             far[found.place[own[i]]] = np.inf
-        if far.min() < views.SAME * np.sqrt(len(here) + here @ here):
+        if far.min() < neighbours.SAME * np.sqrt(len(here) + here @ here):
             far[far.argmin()] = np.inf
-        core = np.sort(far[: found.core])[: views.NEIGHBOURS]
+        core = np.sort(far[: found.core])[: neighbours.NEIGHBOURS]
         core = core[np.isfinite(core)]
         answers.append([far.min(), core.mean() if len(core) else 0.0])
     return np.nan_to_num(np.array(answers).T, posinf=0.0)
@@ -213,7 +213,7 @@ def test_a_copy_among_the_rows_vouches_and_the_row_itself_left_out_by_place_does
 def test_a_core_smaller_than_the_neighbours_that_count_is_asked_as_a_whole():
     x = normal(6, 2).float()
     found = ReferencePoints.of(x, 0.6)
-    assert found.core == 4 < views.NEIGHBOURS
+    assert found.core == 4 < neighbours.NEIGHBOURS
     new = torch.tensor([[3.0, 3.0]])
     far = torch.cdist(found.robust.whitened(new), found.points[:4])
     torch.testing.assert_close(found.distances(new)[1], far.mean(1))

@@ -16,8 +16,7 @@ from keyhole.data.source import ArrowRows, Rows
 from keyhole.data.windows import WindowSpec
 from keyhole.errors import SettingError
 from keyhole.modalities.expected import number_texts
-from keyhole.modalities.series.steps import readable
-from keyhole.modalities.tabular.table import Tabular
+from keyhole.modalities.series.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,14 @@ class Readings:
 
 @dataclass(frozen=True)
 class Moments:
-    """Reads the rows of a series whose channels are the columns of `table`."""
+    """Reads the rows of a series."""
 
-    table: Tabular
-    spec: WindowSpec
+    steps: Steps
+
+    @property
+    def spec(self) -> WindowSpec:
+        """How rows become windows."""
+        return self.steps.spec
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -79,7 +82,7 @@ class Moments:
     @cached_property
     def levels(self) -> dict[str, list[str]]:
         """The levels of each channel that has some, one more for all that training lacked."""
-        columns = [self.table.by_name[name] for name in self.channels]
+        columns = [self.steps.table.by_name[name] for name in self.channels]
         # A boolean's feature is 1 for its first option, a category's code is 1 for its own.
         return {
             c.name: [*(c.options[::-1] if c.kind == "boolean" else c.options), "another level"]
@@ -113,7 +116,8 @@ class Moments:
         return Readings(self.times(rows), values)
 
     def _numbers(self, name: str, rows: ArrowRows) -> np.ndarray:
-        column, values = self.table.by_name[name], readable(self.table, rows).column(name)
+        column = self.steps.table.by_name[name]
+        values = self.steps.readable(rows).column(name)
         if column.unseen is None:
             return cast.floats(values)[0]
         features, observed = column.encode(cast.plain(values))

@@ -37,7 +37,7 @@ from keyhole.modalities.schema import Schema
 from keyhole.modalities.series import faults, features
 from keyhole.modalities.series.moments import Moments
 from keyhole.modalities.series.propose import PATCHES, SeriesSchema, propose
-from keyhole.modalities.series.steps import in_units, in_windows, readable
+from keyhole.modalities.series.steps import Steps
 from keyhole.modalities.tabular.table import Tabular
 from keyhole.model.nets import MLP, Net
 
@@ -203,7 +203,12 @@ class SeriesModality(Modality):
     @cached_property
     def moments(self) -> Moments:
         """Reads rows by time and machine."""
-        return Moments(self.table, self.spec)
+        return Moments(self.steps)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """Steps of windows, as rows of the table of channels."""
+        return Steps(self.table, self.spec)
 
     def needs(self) -> list[str]:
         """The columns of the rows that windows are made of."""
@@ -225,36 +230,26 @@ class SeriesModality(Modality):
             numbers, codes = (torch.zeros(0, n) for n in (self.layout.numbers, self.layout.codes))
             return Batch(numbers, codes.long(), torch.zeros(0, len(self.layout)).bool())
         steps = steps_of(ArrowRows(windows), self.spec.channels)
-        encoded = self.table.encode(readable(self.table, steps))
+        encoded = self.table.encode(self.steps.readable(steps))
         numbers, codes = (part.reshape(count, -1) for part in (encoded.numbers, encoded.codes))
         observed = encoded.observed.tensor_split([layout.numbers], 1)
         return Batch(numbers, codes, torch.cat([part.reshape(count, -1) for part in observed], 1))
 
-    def _steps(self, batch: Batch) -> Batch:
-        """Encoded windows as encoded steps behind each other."""
-        count, layout = len(batch) * self.spec.window, self.table.layout
-        parts = zip(
-            (batch.numbers, batch.codes, *batch.observed.tensor_split([self.layout.numbers], 1)),
-            (layout.numbers, layout.codes) * 2, strict=True,
-        )  # fmt: skip
-        numbers, codes, *observed = (part.reshape(count, size) for part, size in parts)
-        return Batch(numbers, codes, torch.cat(observed, 1))
-
     def decode(self, batch: Batch) -> pa.Table:
         """Windows in the original units, a list a channel."""
-        return in_windows(self.table.decode(self._steps(batch)), self.spec.window)
+        return self.steps.in_windows(self.table.decode(self.steps.of_windows(batch)))
 
     def guess(self, batch: Batch) -> pa.Table:
         """Expected windows, as values that fill gaps best."""
-        return in_windows(self.table.guess(self._steps(batch)), self.spec.window)
+        return self.steps.in_windows(self.table.guess(self.steps.of_windows(batch)))
 
     def drawn(self, batch: Batch) -> pa.Table:
         """Drawn windows of legal values."""
-        return in_windows(self.table.drawn(self._steps(batch)), self.spec.window)
+        return self.steps.in_windows(self.table.drawn(self.steps.of_windows(batch)))
 
     def decode_observed(self, batch: Batch) -> pa.Table:
         """Encoded windows as observed."""
-        return in_windows(self.table.decode_observed(self._steps(batch)), self.spec.window)
+        return self.steps.in_windows(self.table.decode_observed(self.steps.of_windows(batch)))
 
     def labels(self, rows: Rows) -> dict[str, pa.Array]:
         """The time of the last step of each window, and its machine."""
@@ -297,18 +292,18 @@ class SeriesModality(Modality):
 
     def unseen_levels(self, batch: Batch) -> dict[str, int]:
         """In how many steps each channel of levels holds one that training never met."""
-        return self.table.unseen_levels(self._steps(batch))
+        return self.table.unseen_levels(self.steps.of_windows(batch))
 
     def texts(self, rows: Rows, column: str) -> list[str]:
         """The reading of each row; of a window, or in a long format, the last of the patch."""
         name, (_, last) = self.title(column), self._span(column)
         if name in rows.names and not pt.is_fixed_size_list(rows.arrow().schema.field(name).type):
             own = rows.arrow().select([name])
-            return self.table.texts(readable(self.table, ArrowRows(own)), name)
+            return self.table.texts(self.steps.readable(ArrowRows(own)), name)
         name = name if name in rows.names else name + OF_WINDOW
         lists = cast.plain(rows.arrow().column(name))
         values = ArrowRows(pa.table({self.title(column): pc.list_element(lists, last)}))
-        return self.table.texts(readable(self.table, values), self.title(column))
+        return self.table.texts(self.steps.readable(values), self.title(column))
 
     def _span(self, column: str) -> tuple[int, int]:
         """The first and the last step of a patch."""
@@ -347,27 +342,25 @@ class SeriesModality(Modality):
 
     def _series(self, batch: Batch) -> Float[Tensor, "window step channel"]:
         """The number features of windows, in units of their spread, gaps filled."""
-        return features.filled(*in_units(self.table, batch, self.spec.window))
+        return features.filled(*self.steps.in_units(batch))
 
-    def coordinates(
-        self, batch: Batch, series: features.Series | None = None
-    ) -> Float[Tensor, "row axis"]:
+    def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """The mean of each patch of each channel; of levels, the share of steps that hold each."""
         numbers, size = self.table.layout.numbers, self.spec.window
-        series = self._series(batch) if series is None else series
-        parts = [features.levels(series, self.patch)] if numbers else []
+        parts = [features.levels(self._series(batch), self.patch)] if numbers else []
         for i, slot in enumerate(self.table.layout.slots[numbers:]):
             parts.append(
                 features.shares(batch.codes.unflatten(1, (size, -1))[..., i], slot.levels)
             )
         return torch.cat(parts, 1)
 
-    def views(self, batch: Batch) -> Mapping[str, Float[Tensor, "row axis"]]:
-        """Levels, shape, spectrum and relations of the channels."""
-        series = self._series(batch)
-        views = {"level": self.coordinates(batch, series)}
+    def views(
+        self, batch: Batch, coordinates: Float[Tensor, "row axis"]
+    ) -> Mapping[str, Float[Tensor, "row axis"]]:
+        """Levels, shape, spectrum, roughness and relations of the channels."""
+        views = {"level": coordinates}
         if self.continuous:
-            x = series.nan_to_num(0.0)[..., self.continuous]
+            x = self._series(batch).nan_to_num(0.0)[..., self.continuous]
             views |= {"shape": features.shape(x), "spectrum": features.spectrum(x)}
             views["roughness"] = features.roughness(x)
             if len(self.continuous) > 1:

@@ -62,8 +62,9 @@ def predict(
     """
     table = scorer.table
     batch = judged.batch.take(torch.from_numpy(judged.samples[places]))
-    likelihood, nats = _predicted(scorer, batch, masked)
-    prediction = scorer.intervals.predict(likelihood)
+    decoded = np.flatnonzero(np.isin(table.layout.column_of_feature, columns))
+    likelihood, nats = _predicted(scorer, batch, masked, decoded)
+    prediction = scorer.intervals.predict(likelihood, decoded)
     features = (table.features(batch), prediction.middle, prediction.low, prediction.high)
     values, expected = [""] * len(places), [""] * len(places)
     stands_out, paired = np.zeros((2, len(places)), bool)
@@ -142,23 +143,33 @@ def masked_nats(
 ) -> Float[np.ndarray, " line"]:
     """The nats of one column in each line, beyond a perfect prediction, with `masked` masked."""
     nats_of_lines, step = np.zeros(len(columns)), rows_of_pass(len(scorer.table.layout))
+    decoded = np.flatnonzero(np.isin(scorer.table.layout.column_of_feature, columns))
     for start in range(0, len(columns), step):
         part = slice(start, start + step)
-        _, nats = _predicted(scorer, batch.take(part), masked[part])
+        _, nats = _predicted(scorer, batch.take(part), masked[part], decoded)
         nats_of_lines[part] = nats[np.arange(len(nats)), columns[part]]
     return nats_of_lines
 
 
 def _predicted(
-    scorer: Scorer, batch: Batch, masked: Bool[np.ndarray, "line column"]
+    scorer: Scorer,
+    batch: Batch,
+    masked: Bool[np.ndarray, "line column"],
+    decoded: Int64[np.ndarray, " place"],
 ) -> tuple[Any, Float[np.ndarray, "line column"]]:
-    """The likelihood given the visible columns of each line, and the columns' nats beyond it."""
+    """The likelihood of the `decoded` features of each line, given its visible columns.
+
+    With it the nats of the columns of these features beyond a perfect prediction; 0 for others.
+    """
     layout, network = scorer.table.layout, scorer.anomaly_score.network
     device = next(network.parameters()).device
     rows = batch.to(device)
-    masked_features = torch.from_numpy(masked[:, layout.column_of_feature]).to(device)
-    likelihood = network(rows.hide(masked_features)).likelihood
-    nats, _ = column_nats(-likelihood.deviance(rows)[0].mean(0), rows.observed, layout)
+    visible = rows.hide(torch.from_numpy(masked[:, layout.column_of_feature]).to(device))
+    features = torch.from_numpy(decoded).to(device)
+    likelihood = network.decode(network.encode(visible).z, visible.observed, features)
+    deviance = torch.zeros(rows.observed.shape, device=device)
+    deviance[:, features] = likelihood.deviance(rows)[0].mean(0)
+    nats, _ = column_nats(-deviance, rows.observed, layout)
     return likelihood, nats.cpu().double().numpy()
 
 
@@ -228,8 +239,9 @@ class Intervals:
             masked = torch.zeros(len(layout), dtype=torch.bool, device=device)
             masked[group] = True
             likelihood = network(batch.hide(masked)).likelihood
-            own = _own(likelihood, modality, fold)
-            residuals[:, group] = _residuals(rows.batch, *own, modality)[:, group]
+            middle, half_width = _own(likelihood, fold)
+            reach = modality.reach(half_width)
+            residuals[:, group] = _residuals(rows.batch, middle, reach, modality)[:, group]
         low, high = -np.ones(len(layout)), np.ones(len(layout))
         for feature in range(layout.numbers):
             known = residuals[~np.isnan(residuals[:, feature]), feature]
@@ -238,9 +250,12 @@ class Intervals:
                 high[feature] = np.quantile(known, QUANTILES[1], method="higher")
         return cls(modality, low, high)
 
-    def predict(self, likelihood: Likelihood) -> Prediction:
-        """What a likelihood says of all cells, levels left out."""
-        middle, reach = _own(likelihood, self.modality, None)
+    def predict(self, likelihood: Likelihood, features: Int64[np.ndarray, " place"]) -> Prediction:
+        """What a likelihood of these features says of them, levels left out; NaN of others."""
+        some = _own(likelihood, None)
+        middle, half_width = np.full((2, len(some[0]), len(self.modality.layout)), np.nan)
+        middle[:, features], half_width[:, features] = some
+        reach = self.modality.reach(half_width)
         low, high = middle + self.low * reach, middle + self.high * reach
         for sine, cosine in _cycles(self.modality.layout):
             angle = np.arctan2(middle[:, sine], middle[:, cosine])
@@ -249,7 +264,7 @@ class Intervals:
 
 
 def _own(
-    likelihood: Likelihood, modality: Modality, fold: np.ndarray | None
+    likelihood: Likelihood, fold: np.ndarray | None
 ) -> tuple[FeatureLikelihood, FeatureLikelihood]:
     """What is expected in each cell, and half of the likelihood's own interval.
 
@@ -263,7 +278,7 @@ def _own(
     else:
         member, row = torch.from_numpy(fold).clamp(min=0), torch.arange(len(fold))
         middle, (low, high) = middle[0, member, row], ends[:, member, row]
-    return middle.numpy(), modality.reach((high - low).numpy() / 2)
+    return middle.numpy(), (high - low).numpy() / 2
 
 
 def _residuals(

@@ -20,7 +20,7 @@ from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.autoencoder.state import refuse
 from keyhole.core.progress import stage
 from keyhole.core.records import Batch
-from keyhole.core.robust import CORE, spread_of
+from keyhole.core.robust import CORE
 from keyhole.data import Rows, cast
 from keyhole.data.source import check_columns
 from keyhole.errors import BundleError, DataError, KeyholeWarning, SettingError
@@ -29,6 +29,7 @@ from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.tasks.detect import maps
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.expect import Intervals
+from keyhole.tasks.detect.titles import UsualTitles
 from keyhole.tasks.detect.views import MEAN, QUESTIONS, AnomalyScore, RawScores
 
 LEARNED = ("typical", "units", "rare")  # of an AnomalyScore, beside its reference rows
@@ -118,11 +119,9 @@ class Scorer:
         return Intervals.calibrated(self.table, self.anomaly_score.network, self.reference)
 
     @cached_property
-    def view_spreads(self) -> dict[str, tuple[Any, Any]]:
-        """Mean and standard deviation of the axes of each view that counts, of reference rows."""
-        views = self.table.views(self.reference.batch)
-        counts = {*self.table.mean_views, *self.anomaly_score.raising}
-        return {name: spread_of(x) for name, x in views.items() if name in counts}
+    def usual_titles(self) -> UsualTitles:
+        """How far out each title usually is, where several columns share one."""
+        return UsualTitles.of(self)
 
     def score_block(self, rows: Rows, start: int = 0) -> ScoredBlock:
         """How far out some rows are; `start` is the place of the first, for messages."""

@@ -261,6 +261,10 @@ class Outliers:
 
     def rarity(self, batch: Batch, own: Int64[Tensor, " row"] | None = None) -> Rarity:
         """How rare each cell is, and each row; `own`, as in ReferencePoints, do not count."""
+        if not len(self.numbers) and not len(self.levels):
+            columns = len(self.layout.columns)
+            zeros = torch.zeros(columns + 1, len(batch), dtype=torch.float64)
+            return Rarity(zeros[1:].mT, zeros[0])
         step = max(PASS_FEATURES // max(len(self.layout), 1), 1)
         own_rows = np.zeros(len(batch), bool) if own is None else own.numpy() >= 0
         some = [slice(first, first + step) for first in range(0, max(len(batch), 1), step)]

@@ -23,7 +23,6 @@ from keyhole.data.source import ArrowRows, check_columns
 from keyhole.data.tracks import NONE, Windows
 from keyhole.data.windows import FEW_ROWS, Windower
 from keyhole.errors import BundleError, DataError, KeyholeWarning
-from keyhole.modalities.series.steps import typed, typed_lists
 from keyhole.store import wrap_errors
 from keyhole.tasks.detect.answer import Answer
 from keyhole.tasks.detect.events import AlarmWindows, Event, EventBuilder, EventRule, names_of
@@ -129,15 +128,15 @@ class Stream:
         return self.windower.counts.sentences()
 
     def _rows(self, X: Any) -> ArrowRows:
-        table, names = self.modality.table, self.spec.names
+        steps, names = self.modality.steps, self.spec.names
         if isinstance(X, dict):
             check_columns(names, list(X), "this model")
             lists = {n: _values(X[n]) for n in names}
             if len({len(values) for values in lists.values()}) != 1:
                 raise DataError("the columns of these rows are of different lengths")
-            return typed_lists(table, lists, self.spec)
+            return steps.typed_lists(lists)
         if (lists := few_rows(X, names, FEW_ROWS)) is not None:
-            return typed_lists(table, lists, self.spec)
+            return steps.typed_lists(lists)
         if isinstance(X, ArrowRows):
             rows = X
         elif is_frame(X):
@@ -145,7 +144,7 @@ class Stream:
         else:
             raise DataError(f"a stream takes frames or dicts of rows, not {type(X).__name__}")
         check_columns(names, rows.names, "this model")
-        return typed(table, rows, self.spec)
+        return steps.typed(rows)
 
     def _update(self, complete: list[Windows], like: Any) -> Update:
         answered = [part.answering() for part in complete if len(part.rows)]

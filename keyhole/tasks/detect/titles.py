@@ -8,12 +8,15 @@ predicted while all its columns are masked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from torch import Tensor
 
+from keyhole.core.robust import spread_of
 from keyhole.tasks.detect.answer import Reason
 from keyhole.tasks.detect.expect import Predicted, predict
 
@@ -80,26 +83,52 @@ def excess_of(
     scorer: Scorer, judged: ScoredBlock, samples: Int64[np.ndarray, " line"]
 ) -> tuple[Float[np.ndarray, "line title"], list[list[str]]]:
     """How far each title is from usual (1, in squared units), and its farthest view."""
-    table, raw = scorer.table, judged.raw_scores
+    raw, usual = judged.raw_scores, scorer.usual_titles
     rows = torch.from_numpy(samples)
-    title_of = [[table.titles.index(table.title(name))] for name in table.layout.columns]
-    nats = torch.where(raw.observed, raw.deviance.mean(0), 0.0)[rows].double().numpy()
-    cost = _by_title(nats, title_of, len(table.titles))
-    usual = _by_title(scorer.anomaly_score.typical[None], title_of, len(table.titles))
-    parts, names = [cost / usual.clip(MIN_SPREAD)], ["course"]
-    views = table.views(judged.batch.take(rows))
-    for name, (center, spread) in scorer.view_spreads.items():
-        far = ((views[name].double() - center) / spread).nan_to_num(nan=0.0).square().numpy()
-        parts.append(_by_title(far, table.view_titles[name], len(table.titles)))
+    nats = torch.where(raw.observed[rows], raw.deviance[:, rows].mean(0), 0.0).double().numpy()
+    parts, names = [nats @ usual.columns / usual.cost.clip(MIN_SPREAD)], ["course"]
+    for name, (center, spread, axes) in usual.views.items():
+        far = ((raw.views[name][rows].double() - center) / spread).nan_to_num(nan=0.0).square()
+        parts.append(far.numpy() @ axes)
         names.append(name)
     stacked = np.stack(parts)
     farthest = stacked.argmax(0)
     return stacked.mean(0), [[names[i] for i in line] for line in farthest.tolist()]
 
 
-def _by_title(values: np.ndarray, titles_of: Sequence[Sequence[int]], titles: int) -> np.ndarray:
-    """(line, title): the mean of the columns or axes of each title; 0 where it has none."""
+@dataclass(frozen=True)
+class UsualTitles:
+    """How far out each title of a layout usually is.
+
+    `columns` makes the mean over the columns of each title, `cost` is that of their usual nats;
+    `views` has for each view that counts the mean and the standard deviation of its axes among
+    reference rows, and what makes the mean over the axes of each title.
+    """
+
+    columns: Float[np.ndarray, "column title"]
+    cost: Float[np.ndarray, " title"]
+    views: dict[str, tuple[Tensor, Tensor, Float[np.ndarray, "axis title"]]]
+
+    @classmethod
+    def of(cls, scorer: Scorer) -> Self:
+        """By the reference rows of a scorer."""
+        table, score, titles = scorer.table, scorer.anomaly_score, len(scorer.table.titles)
+        title_of = [[table.titles.index(table.title(name))] for name in table.layout.columns]
+        columns = _means(title_of, titles)
+        batch = scorer.reference.batch
+        views = table.views(batch, table.coordinates(batch))
+        counts = {*table.mean_views, *score.raising}
+        of_views = {
+            name: (*spread_of(x), _means(table.view_titles[name], titles))
+            for name, x in views.items()
+            if name in counts
+        }
+        return cls(columns, score.typical @ columns, of_views)
+
+
+def _means(titles_of: Sequence[Sequence[int]], titles: int) -> Float[np.ndarray, "axis title"]:
+    """What makes of columns or axes the mean of those of each title; 0 where it has none."""
     belongs = np.zeros((len(titles_of), titles))
     for axis, own in enumerate(titles_of):
         belongs[axis, list(own)] = 1.0
-    return values @ belongs / belongs.sum(0).clip(1)
+    return belongs / belongs.sum(0).clip(1)

@@ -16,6 +16,7 @@ Its answer is how rare such a row is. The row is then at least as anomalous as a
 as rare by the mean of the three.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,101 +26,18 @@ from torch import Tensor
 
 from keyhole.core.environment import PASS_ROWS, pass_work, threads_for
 from keyhole.core.layout import filled, gaps, row_nats
-from keyhole.core.records import Batch, even_places
-from keyhole.core.robust import Robust, centered, trimmed
+from keyhole.core.records import Batch
+from keyhole.core.robust import Robust, centered
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
 from keyhole.tasks.detect.calibration import Calibration, told_apart
 from keyhole.tasks.detect.masked import GROUPS, masked_deviance
+from keyhole.tasks.detect.neighbours import ReferencePoints
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
 
-NEIGHBOURS = 10  # core rows whose mean distance counts: one may itself be odd
-CHUNK_ROWS = 512  # rows whose distances are held at once
 VIEW_CORE = 0.9  # least share of rows that a view rests on: regimes of a series are no outliers
-SAME = 1e-3  # a row this near (an axis) is the row itself, and may not vouch for it
-
-
-@dataclass(frozen=True)
-class ReferencePoints:
-    """Whitened points, those of the core first; `place` is where each row given went."""
-
-    robust: Robust
-    points: Float[Tensor, "row axis"]
-    place: Int64[Tensor, " row"]
-    core: int
-
-    @classmethod
-    def of(cls, x: Float[Tensor, "row axis"], share: float) -> "ReferencePoints":
-        """The points of these rows, of which `share` make the core."""
-        robust = trimmed(x, share)
-        order = torch.argsort(~robust.core, stable=True)
-        points = robust.whitened(x.float())[order]
-        return cls(robust, points, torch.argsort(order), int(robust.core.sum()))
-
-    def distances(
-        self, x: Float[Tensor, "row axis"], own: Int64[Tensor, " row"] | None = None
-    ) -> Float[Tensor, "2 row"]:
-        """How far each row is from the nearest point, and from its nearest core points on average.
-
-        `own` is the position of each row among the reference rows, -1 where it is not one of
-        them: each is judged as if it were not there. Without `own`, a row may still be a
-        reference row: of exact copies, one does not count.
-        """
-        points = self.points.to(x.device)
-        square = points.square().sum(1)
-        distances = []
-        for start in range(0, max(len(x), 1), CHUNK_ROWS):
-            rows = x[start : start + CHUNK_ROWS]
-            whitened = self.robust.whitened(rows[even_places(len(rows))])[: len(rows)]
-            squares = torch.addmm(square, whitened, points.mT, alpha=-2)
-            size = whitened.square().sum(1)
-            squares.add_(size[:, None]).clamp_(min=0)
-            if own is not None:
-                own_points = own[start : start + CHUNK_ROWS]
-                line = torch.nonzero(own_points >= 0)[:, 0]
-                squares[line.to(x.device), self.place[own_points[line]].to(x.device)] = torch.inf
-            same = SAME**2 * (x.shape[1] + size)  # whitening rounds by size
-            inner = squares[:, : self.core], whitened, points[: self.core], same
-            core = _squares(*inner, NEIGHBOURS + 1)
-            rest = _squares(squares[:, self.core :], whitened, points[self.core :], same, 1)
-            alone = (rest[:, 0] == 0) & (core[:, 0] > 0)  # few: the row itself, outside the core
-            if alone.any():
-                outer = squares[alone, self.core :], whitened[alone]
-                rest[alone] = _squares(*outer, points[self.core :], same[alone], most=2)[:, 1:]
-            core = torch.where(core[:, :1] == 0, core[:, 1:], core[:, :-1]).sqrt()
-            nearest = torch.minimum(core[:, 0], rest[:, 0].sqrt())
-            mean = core.nan_to_num(posinf=0.0).sum(1) / core.isfinite().sum(1).clamp(min=1)
-            distances.append(torch.stack([nearest, mean]))
-        return torch.cat(distances, 1).nan_to_num(posinf=0.0)
-
-
-def _squares(
-    rough_squares: Float[Tensor, "row point"],
-    whitened: Float[Tensor, "row axis"],
-    points: Float[Tensor, "point axis"],
-    same: Float[Tensor, " row"],
-    most: int,
-) -> Float[Tensor, "row near"]:
-    """The squared distances of the nearest points, nearest first; inf where there are fewer.
-
-    `rough_squares` are rounded by the size of the rows: they say which points are near, the
-    points themselves how near, so that a distance does not depend on the rows beside it.
-    """
-    short = max(most - rough_squares.shape[1], 0)
-    if not rough_squares.numel():
-        return rough_squares.new_full((len(rough_squares), most), torch.inf)
-    if most == 1:
-        rough_near, at = (part[:, None] for part in rough_squares.min(1))
-    else:
-        rough_near, at = rough_squares.topk(most - short, 1, largest=False)
-    axes = points.shape[1]
-    near_points = points.index_select(0, at.reshape(-1)).view(len(rough_squares), -1, axes)
-    square = (near_points - whitened[:, None]).square_().sum(2)
-    square = torch.where(rough_near.isfinite(), square, torch.inf).sort(1).values
-    square = torch.where(square < same[:, None], 0.0, square)
-    return torch.nn.functional.pad(square, (0, short), value=torch.inf)
 
 
 MIN_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
@@ -136,7 +54,7 @@ class RawScores:
     `distances` are those to reference points, and to the center in each of the modality's views.
     `deviance` is in nats beyond a perfect prediction; `tails` is -log of the share of rows whose
     cell is as far out in that column or as new, 0 for a usual one, and `rarity` that of rows with
-    a cell as rare.
+    a cell as rare. `views` are the modality's views of the rows, gaps filled.
     """
 
     distances: Float[Tensor, "distance row"]
@@ -144,18 +62,20 @@ class RawScores:
     observed: Bool[Tensor, "row column"]
     tails: Float[Tensor, "row column"]
     rarity: Float[Tensor, " row"]
+    views: Mapping[str, Float[Tensor, "row axis"]]
 
     @classmethod
     def in_order(cls, parts: list["RawScores"], order: np.ndarray) -> "RawScores":
         """Parts behind each other; `order` says where each of their rows belongs."""
         place = torch.from_numpy(np.argsort(order))
+        names = parts[0].views
         return cls(
             torch.cat([part.distances for part in parts], 1)[:, place],
             torch.cat([part.deviance for part in parts], 1)[:, place],
-            *(
-                torch.cat([getattr(part, name) for part in parts])[place]
-                for name in ("observed", "tails", "rarity")
-            ),
+            torch.cat([part.observed for part in parts])[place],
+            torch.cat([part.tails for part in parts])[place],
+            torch.cat([part.rarity for part in parts])[place],
+            {name: torch.cat([part.views[name] for part in parts])[place] for name in names},
         )
 
 
@@ -250,10 +170,12 @@ class AnomalyScore:
         """A scale without units: the reference points alone are there."""
         layout = modality.layout
         rows = reference.take(reference.reference_rows).batch
-        points = ReferencePoints.of(modality.coordinates(_whole(network, rows)), core)
+        whole = _whole(network, rows)
+        coordinates = modality.coordinates(whole)
+        points = ReferencePoints.of(coordinates, core)
         none = modality.supports("single_values") is not None
         outliers = Outliers.of(rows, layout, none=none)
-        views = modality.views(_whole(network, rows))
+        views = modality.views(whole, coordinates)
         trusted = max(core, VIEW_CORE)
         centers = {name: centered(x, trusted) for name, x in views.items()}
         typical, units = np.zeros(len(layout.columns)), np.ones(len(QUESTIONS) + len(centers))
@@ -282,16 +204,18 @@ class AnomalyScore:
                 whole = _whole(self.network, part_batch)
                 x = self.modality.coordinates(whole)
                 near = self.reference_points.distances(x, None if own is None else own[part])
+                views = self.modality.views(whole, x)
                 if self.centers:
-                    views = self.modality.views(whole)
                     far = [c.distance(views[name].double()) for name, c in self.centers.items()]
                     near = torch.cat([near, torch.stack(far).to(near)])
-                parts.append((near.cpu(), deviance.cpu(), observed.cpu()))
-        distances, deviance, observed = zip(*parts, strict=True)
+                views = {name: view.cpu() for name, view in views.items()}
+                parts.append((near.cpu(), deviance.cpu(), observed.cpu(), views))
+        distances, deviance, observed, views = zip(*parts, strict=True)
         rarity = self.outliers.rarity(batch, own)
         return RawScores(
             torch.cat(distances, 1), torch.cat(deviance, 1), torch.cat(observed),
             rarity.cells, rarity.row,
+            {name: torch.cat([part[name] for part in views]) for name in views[0]},
         )  # fmt: skip
 
     def answers(self, raw: RawScores) -> Float[Tensor, "question member row"]:

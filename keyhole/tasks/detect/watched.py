@@ -19,7 +19,6 @@ from torch import Tensor
 from keyhole.core.environment import pass_work, threads_for
 from keyhole.core.records import Batch
 from keyhole.modalities.rows.split import ReferenceSet
-from keyhole.modalities.series.steps import axis_columns, by_step
 from keyhole.model.network import Network
 from keyhole.tasks.detect.long_run import LongRun
 
@@ -62,7 +61,7 @@ class Watched:
     @cached_property
     def columns(self) -> list[str]:
         """The channel of each axis of a step."""
-        return axis_columns(self.modality.table)
+        return self.modality.steps.axis_columns
 
     @cached_property
     def numbers(self) -> list[int]:
@@ -90,7 +89,7 @@ class Watched:
         self, batch: Batch, weights: Float[np.ndarray, "axis number"] | None = None
     ) -> Float[np.ndarray, "window feature"]:
         """The features of encoded windows; NaN for those of a channel without a reading."""
-        x = by_step(self.modality.table, batch, self.modality.spec.window).double().numpy()
+        x = self.modality.steps.by_step(batch).double().numpy()
         gap = np.isnan(x)
         count = (~gap).sum(1)
         level = np.where(gap, 0.0, x).sum(1) / np.where(count, count, np.nan)
@@ -143,7 +142,7 @@ class Usual:
         windows, places = _apart(modality, reference)
         stretches = np.array_split(np.arange(len(places)), min(STRETCHES, len(places)))
         parts = [windows.take(torch.from_numpy(stretch)) for stretch in stretches]
-        moments = [_Moments.of(by_step(modality.table, p, modality.spec.window)) for p in parts]
+        moments = [_Moments.of(modality.steps.by_step(part)) for part in parts]
         total = _Moments.sum(moments)
         watched = Watched(
             modality, network, ignored, total.center, np.zeros((len(total.center), 0))
