@@ -14,6 +14,7 @@ from keyhole.data import cast
 from keyhole.data.image_rows import ImageSource, array_images, as_images
 from keyhole.data.lazy import nw, pa, pd, pt
 from keyhole.data.source import ArrayRows, ArrowRows, Rows, TableSource, check_names
+from keyhole.data.vectors import spread
 from keyhole.errors import ColumnTypeError, DataError
 
 Label = Literal["index", "position", "row"]
@@ -61,7 +62,7 @@ def frame_source(data: Any) -> TableSource | ImageSource:
                     i, field.with_type(pa.string()), table.column(i).cast(pa.string())
                 )
         check_names(table.column_names, "the frame")
-        return TableSource(ArrowRows(table), "the frame")
+        return TableSource(ArrowRows(spread(table)), "the frame")
     values = _unmasked(data) if isinstance(data, np.ma.MaskedArray) else _array(data)
     if values.ndim == 0:
         raise DataError(

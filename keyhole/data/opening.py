@@ -34,6 +34,13 @@ from keyhole.data.source import (
     Weighted,
     check_names,
 )
+from keyhole.data.vectors import (
+    length_of,
+    list_column,
+    spread,
+    spread_names,
+    vector_columns,
+)
 from keyhole.errors import DataError, FileError, KeyholeError
 
 MEMORY_BYTES = 256 << 20  # a larger CSV is spooled to disk for training
@@ -41,7 +48,10 @@ SPOOL_ROWS = 65_536
 
 
 def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
-    """The source of rows, of Parquet these `columns`. Raises: FileError, DataError."""
+    """The source of rows, of Parquet these `columns`; lists of one length become columns.
+
+    Raises: FileError, DataError.
+    """
     if not isinstance(data, str | os.PathLike):
         return frame_source(data)
     path = os.fspath(data)
@@ -60,7 +70,8 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
     if stat.S_ISFIFO(os.stat(paths[0]).st_mode):  # <(zcat big.csv.gz): it can be read only once
         return _open_pipe(open(paths[0], "rb"), path, ours=True)
     if _is_parquet(paths[0]):
-        return ParquetSource(paths, path, None if columns is None else list(columns))
+        wanted = None if columns is None else list(columns)
+        return ParquetSource(paths, path, wanted, spreads=True)
     if len(paths) > 1:
         raise FileError(f"{path} names {len(paths)} text files; give one CSV, or Parquet files")
     return CsvSource(paths[0])
@@ -116,7 +127,7 @@ def _open_pipe(stream: Any, name: str, *, ours: bool = False) -> Source:
             raise DataError(f"{name} is damaged Parquet: {fault!s:.160}") from fault
         pipe.close()
         check_names(table.column_names, name)
-        return TableSource(ArrowRows(table), name)
+        return TableSource(ArrowRows(spread(table)), name)
     return CsvSource(name, pipe)
 
 
@@ -156,22 +167,50 @@ def numbers_of(data: Any) -> np.ndarray:
     return all_rows(source).matrix(source.names)
 
 
+FIRST_ROWS = 1_024  # whose lists show which columns hold lists of one length
 MAX_COLUMNS = 2_000  # whose size is read from the footer
 READ_BYTES = 1 << 16  # buffer of a column; whole column chunks need half as much memory again
 
 
 @dataclass
 class ParquetSource:
-    """Rows of Parquet files with the same columns, in the order of the file names."""
+    """Rows of Parquet files with the same columns, in the order of the file names.
+
+    `spreads`: lists of one length are read as a column for each of their numbers.
+    """
 
     paths: list[str]
     label: str = ""
     wanted: list[str] | None = None  # the columns to read; None: all
-    header: list[str] = field(init=False)
+    spreads: bool = False
+    stored: list[str] = field(init=False)  # the columns of the files
+    header: list[str] = field(init=False)  # those of the rows
+    lengths: dict[str, int] = field(init=False)  # of the lists of columns that are spread
 
     def __post_init__(self) -> None:
-        self.header = self._names(self.paths[0])
+        self.stored = self._names(self.paths[0])
+        self.lengths = self._list_lengths() if self.spreads else {}
+        self.header = spread_names(self.stored, self.lengths)
         check_names(self.header, self.paths[0])
+
+    def _list_lengths(self) -> dict[str, int]:
+        """The lengths of lists in columns where those of the first rows have one length."""
+        lengths = {}
+        with self._open(self.paths[0]) as file:
+            for name in vector_columns(file.schema_arrow):
+                batches = file.iter_batches(FIRST_ROWS, columns=[name])
+                size = length_of(batch.column(0) for batch in batches)
+                if size is not None:
+                    lengths[name] = size
+        return lengths
+
+    @property
+    def _read_names(self) -> list[str]:
+        """The columns of the files that hold the columns that are read."""
+        if not self.lengths:
+            return self.names
+        names = {n if n in self.stored else list_column(n) for n in self.names}
+        return [name for name in self.stored if name in names]
 
     @property
     def name(self) -> str:
@@ -191,7 +230,7 @@ class ParquetSource:
         """Path, row group and number of rows, for every row group."""
         groups = []
         for path in self.paths:
-            if differing := sorted(set(self.header) ^ set(self._names(path))):
+            if differing := sorted(set(self.stored) ^ set(self._names(path))):
                 raise DataError(f"{path} has other columns than {self.paths[0]}: {differing}")
             with self._open(path) as file:
                 for group in range(file.metadata.num_row_groups):
@@ -212,7 +251,7 @@ class ParquetSource:
         """One row group."""
         path, group, _ = self.places[index]
         with self._open(path) as file:
-            return self._rows(file.read_row_group(group, columns=self.names))
+            return self._rows(file.read_row_group(group, columns=self._read_names))
 
     def group_blocks(self, index: int, rows: int) -> Iterator[Rows]:
         """The rows of one row group in order."""
@@ -228,12 +267,12 @@ class ParquetSource:
         """The rows of one of the files, or of some of its row groups, in order."""
         with self._open(path) as file:
             rows = min(rows, self._rows_per_block(file.metadata))
-            for batch in file.iter_batches(rows, columns=self.names, row_groups=groups):
+            for batch in file.iter_batches(rows, columns=self._read_names, row_groups=groups):
                 yield self._rows(pa.Table.from_batches([batch]))
 
     def _rows_per_block(self, metadata: Any) -> int:
         """The rows that take `BLOCK_BYTES`, by the sizes in the footer."""
-        size, rows, names = 0, 0, set(self.names)
+        size, rows, names = 0, 0, set(self._read_names)
         for index in range(min(metadata.num_row_groups, 4)):
             group = metadata.row_group(index)
             rows += group.num_rows
@@ -268,7 +307,7 @@ class ParquetSource:
         for path in self.paths:
             with self._open(path) as file:
                 schema = file.schema_arrow
-            for name in self.header:
+            for name in self.stored:
                 other = schema.field(name).type
                 types[name] = self._common(name, types.get(name, other), other, path)
         return pa.schema(list(types.items()))
@@ -288,10 +327,12 @@ class ParquetSource:
 
     def _rows(self, table: Any) -> Rows:
         """The rows with the common order and types of columns."""
-        table = table.select(self.names)
+        table = table.select(self._read_names)
         if len(self.paths) > 1:
-            wanted = pa.schema([self.schema.field(name) for name in self.names])
+            wanted = pa.schema([self.schema.field(name) for name in table.column_names])
             table = table.cast(wanted, safe=False)
+        if self.lengths:
+            table = spread(table, self.lengths).select(self.names)
         return ArrowRows(table)
 
 

@@ -15,6 +15,7 @@ from scipy import sparse
 from keyhole.data import cast, levels
 from keyhole.data.csv_dialect import Dialect, cleaned, dialect_of
 from keyhole.data.lazy import pa, pt
+from keyhole.data.vectors import list_column, unequal
 from keyhole.errors import DataError
 
 BLOCK_BYTES = 1 << 26  # of the rows of a block, however long their texts are
@@ -197,6 +198,8 @@ def check_columns(wanted: list[str], given: list[str], who: str) -> None:
     if absent:
         close = difflib.get_close_matches(absent[0], given, 1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else f"given columns: {given[:20]}"
+        if (lists := list_column(absent[0])) in names:
+            hint = unequal(str(lists))
         more = f" ({len(absent)} columns are absent)" if len(absent) > 1 else ""
         raise DataError(f"column {absent[0]!r}, which {who} needs, is absent{more}; {hint}")
 

@@ -7,6 +7,7 @@ from keyhole.core.parts import Described, kinds
 from keyhole.data import cast, dates, levels
 from keyhole.data.lazy import pt
 from keyhole.data.numerals import OPPOSITE
+from keyhole.data.vectors import elements_among
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.profile import Profile
 from keyhole.modalities.tabular.guess import Guess
@@ -72,11 +73,14 @@ class Schema(Described):
     def matched(self, names: list[str]) -> Self:
         """These hints for a table with these columns: a text with commas may name several.
 
-        A text that is a column's name means that column; else it is read as a line of CSV.
+        A text that is a column's name means that column; else it is read as a line of CSV. The
+        name of a list column means the columns of all its numbers.
         """
         same = type(self)(**self.get_params())
         same.only = None if self.only is None else _split(self.only, names)
         same.exclude = None if self.exclude is None else _split(self.exclude, names)
+        if isinstance(self.kinds, dict):
+            same.kinds = {n: k for name, k in self.kinds.items() for n in elements_among(name, names)}
         return same
 
     @property
@@ -126,7 +130,7 @@ def _split(texts: list[str], names: list[str]) -> list[str]:
         else:
             features = next(csv.reader([text], skipinitialspace=True), [])
             columns += [name for name in features if name]
-    return columns
+    return [element for name in columns for element in elements_among(name, names)]
 
 
 def _told(profile: Profile, kind: str, form: str) -> Guess:

@@ -11,6 +11,8 @@ from keyhole.core.layout import MAX_LEVELS
 from keyhole.data import cast, numerals
 from keyhole.data.lazy import pt
 from keyhole.data.numerals import OPPOSITE
+from keyhole.data.vectors import is_vector, unequal
+from keyhole.errors import DataError
 from keyhole.modalities.profile import Profile
 
 MIN_STEPS = 1_000  # floats between the least and the most number, so that numbers can be learned
@@ -28,7 +30,7 @@ class Guess:
 
 
 def guess(profile: Profile) -> Guess:
-    """The kind of a column with this profile."""
+    """The kind of a column with this profile. Raises: DataError for lists of unequal length."""
     arrow_type = profile.arrow_type
     if profile.observed <= 0:
         return Guess("ignored", "holds no value at all")
@@ -44,6 +46,8 @@ def guess(profile: Profile) -> Guess:
         return Guess("datetime", f"digits read as dates ({profile.style})")
     if cast.is_numeric(arrow_type):
         return _guess_number(profile, pt.is_integer(arrow_type))
+    if is_vector(arrow_type):  # lists of one length were spread as the source was opened
+        raise DataError(unequal(profile.name))
     return Guess("ignored", f"holds {arrow_type}, which is not a value of a table")
 
 

@@ -18,6 +18,7 @@ from keyhole.data import cast, levels
 from keyhole.data.lazy import pa, pc
 from keyhole.data.numerals import NumberFormat
 from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_matrix, weights
+from keyhole.data.vectors import vectors_among
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import NO_EVENTS, Modality
 from keyhole.modalities.expected import Expected, Prediction
@@ -26,7 +27,7 @@ from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Ignored, Number
 from keyhole.modalities.tabular.columns.base import Grid, bins, heaped, is_valid, rounding_grid
 from keyhole.modalities.tabular.columns.number import encode_matrix
-from keyhole.modalities.tabular.guess import guess, look_alike, measure
+from keyhole.modalities.tabular.guess import Guess, guess, look_alike, measure
 from keyhole.modalities.tabular.lawful import Lawful, check_types, given_row
 from keyhole.modalities.tabular.rules import Rule, check_rules, rules_of
 
@@ -342,12 +343,18 @@ def _columns_of(
 ) -> tuple[list[Column], dict[str, str]]:
     """The columns of a table, and why each has its kind.
 
-    Numbers share a scale if they are one measure, or if they look so and may be `alike`.
+    Numbers share a scale if they are one measure, as those of a list are, or if they look so and
+    may be `alike`.
     """
     columns: dict[str, Any] = {}
     reasons = {}
+    vectors = vectors_among(profiles)
+    elements = {name: lists for lists, names in vectors.items() for name in names}
     for name, p in profiles.items():
-        decision = schema.decide(p, group) or guess(p)
+        decision = schema.decide(p, group)
+        if decision is None and name in elements and p.numeric:
+            decision = Guess("number", f"a number of the list {elements[name]!r}")
+        decision = decision or guess(p)
         if decision.kind == "ignored":
             column = Ignored(name, reason=decision.reason)
         elif p.infinite:
@@ -358,8 +365,12 @@ def _columns_of(
         reasons[name] = "; ".join(filter(None, [decision.reason, column.remark, decision.caution]))
     learned = [profiles[name] for name, c in columns.items() if not isinstance(c, Ignored)]
     share_scale = schema.kinds == "alike" or (alike and look_alike(learned))
-    scale = measure(learned) if share_scale else None
-    for p in learned:
-        if scale is not None and p.numeric and p.name not in schema.kind_of:
-            columns[p.name] = Number.of_measure(p, scale)
+    measures = [learned] if share_scale else [
+        [p for p in learned if elements.get(p.name) == lists] for lists in vectors
+    ]  # fmt: skip
+    for alike_profiles in measures:
+        scale = measure(alike_profiles)
+        for p in alike_profiles:
+            if scale is not None and p.numeric and p.name not in schema.kind_of:
+                columns[p.name] = Number.of_measure(p, scale)
     return list(columns.values()), reasons
