@@ -49,7 +49,8 @@ def task_command(
     own_options = [
         click.option(
             f"--{own.name.replace('_', '-')}", type=own.type, default=own.default,
-            show_default=own.default is not None, metavar=own.metavar, help=own.help,
+            show_default=own.default is not None and own.type is not bool,
+            is_flag=own.type is bool, metavar=own.metavar, help=own.help,
         )
         for own in task_class.options
     ]  # fmt: skip

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from keyhole.tasks.detect.evaluate import Evaluation, evaluate
     from keyhole.tasks.generator import Generator
     from keyhole.tasks.realism import Judgement, judge
+    from keyhole.tasks.sparse import read_sparse, sparse_codes
 
 __all__ = [
     "AnomalyDetector", "Answer", "Denoiser", "Detect", "Embed", "Evaluation", "Generator",
     "Impute", "Judgement", "Reason", "Reconstruct", "Score", "Task", "evaluate", "judge",
+    "read_sparse", "sparse_codes",
 ]  # fmt: skip
 
 _LATE = {
@@ -34,6 +36,8 @@ _LATE = {
     "Judgement": "realism",
     "evaluate": "detect.evaluate",
     "judge": "realism",
+    "read_sparse": "sparse",
+    "sparse_codes": "sparse",
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from keyhole.core.progress import advanced, heard_if_verbose
 from keyhole.errors import DataError, SettingError
+from keyhole.tasks.sparse import check_sparse, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +48,7 @@ class Option:
     """An argument of a task's constructor that its command offers as `--name`."""
 
     name: str
-    type: type[int] | type[float] | type[str]
+    type: type[int] | type[float] | type[str] | type[bool]  # bool: a flag, False by default
     help: str
     default: Any = None
     metavar: str | None = None
@@ -144,11 +145,23 @@ class Task(ABC):
 
 
 class Embed(Task):
-    """Codes named `code_0`, `code_1`, ...; deterministic, one line a row."""
+    """Codes named `code_0`, `code_1`, ...; deterministic, one line a row.
+
+    `sparse`: lists of `indices` (rising) and `values` of the dimensions that are not zero.
+    """
 
     verb = "embed"
     summary = "The code of every row."
     help = "The code of every row of DATA: code_0, code_1, ..."
+    options = (
+        Option("sparse", bool, "Only what is not zero, as lists: indices and values.", False),
+    )
+
+    def __init__(self, autoencoder: Autoencoder, *, sparse: bool = False) -> None:
+        super().__init__(autoencoder)
+        self.sparse = sparse
+        if sparse:
+            check_sparse(self.autoencoder)
 
     def table(self, rows: Rows, start: int) -> pa.Table:
         """The codes of a block of rows, after the id column if there is one."""
@@ -156,6 +169,10 @@ class Embed(Task):
 
         model = self.autoencoder
         codes = model.model_.code(rows, start)
+        if self.sparse:
+            lists, metadata = listed(codes)
+            table = pa.table({**model.model_.modality.labels(rows), **lists})
+            return table.replace_schema_metadata(metadata)
         columns = dict(zip(model.get_feature_names_out(), codes.T, strict=True))
         return pa.table({**model.model_.modality.labels(rows), **columns})
 

@@ -40,6 +40,7 @@ class Bottleneck(Part):
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
     overcomplete: ClassVar[bool] = False  # True: may be wider than the row
+    sparse: ClassVar[bool] = False  # True: most dimensions of a row's code are exactly zero
     nested: ClassVar[bool] = False  # True: every prefix of the code is a code
     least_width: ClassVar[int] = 1
     stochastic: ClassVar[bool] = False  # True: rows have a posterior over codes, which has a cost
@@ -206,6 +207,7 @@ class L1(Bottleneck):
 
     kind = "l1"
     overcomplete = True
+    sparse = True
     purpose = "parts that are present or absent; soft sparsity"
     formula = "weight mean(z) / sqrt(mean(z^2)) for each unit, z = relu(W h + b)"
     source = "Hoyer 2004, eq. 4 (L1 over L2), over rows"
@@ -233,6 +235,7 @@ class TopK(Bottleneck):
 
     kind = "top_k"
     overcomplete = True
+    sparse = True
     purpose = "dictionaries: few named parts a row, out of many"
     formula = "z = TopK(relu(W h + b)); idle units: revive relu(z_(k) - z_j) on their nearest rows"
     source = "Makhzani and Frey 2014, eq. 1; Gao et al. 2024, eq. 2"
