@@ -80,7 +80,9 @@ class Schema(Described):
         same.only = None if self.only is None else _split(self.only, names)
         same.exclude = None if self.exclude is None else _split(self.exclude, names)
         if isinstance(self.kinds, dict):
-            same.kinds = {n: k for name, k in self.kinds.items() for n in elements_among(name, names)}
+            same.kinds = {
+                n: k for name, k in self.kinds.items() for n in elements_among(name, names)
+            }
         return same
 
     @property

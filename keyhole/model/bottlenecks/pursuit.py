@@ -56,7 +56,9 @@ class Pursuit(Bottleneck):
         width = self.width_for(shape)
         if width > MAX_ATOMS:
             raise SettingError(f"width={width}: pursuit has at most {MAX_ATOMS:,} atoms")
-        self.atoms = nn.Parameter(torch.randn(shape.members, width, shape.wide))
+        # About unit length, so that a step turns an atom as far at any learning rate.
+        draws = torch.randn(shape.members, width, shape.wide)
+        self.atoms = nn.Parameter(functional.normalize(draws, dim=-1))
         # A state begins with its stem in linear nets: numbers, then 1 for each observed one.
         center, numbers = torch.zeros(shape.members, 1, shape.wide), shape.layout.numbers
         center[..., numbers : 2 * numbers] = 1.0
