@@ -81,7 +81,9 @@ class Schema(Described):
         same.exclude = None if self.exclude is None else _split(self.exclude, names)
         if isinstance(self.kinds, dict):
             same.kinds = {
-                n: k for name, k in self.kinds.items() for n in elements_among(name, names)
+                element: kind
+                for name, kind in self.kinds.items()
+                for element in elements_among(name, names)
             }
         return same
 

@@ -71,7 +71,8 @@ def test_a_null_list_is_a_gap_in_all_its_columns(kind):
     rows[0], rows[2], rows[5][1] = None, None, None
     source = open_source(table(kind, rows))
     matrix = all_rows(source).matrix(source.names[1:])
-    assert np.isnan(matrix[[0, 2]]).all() and np.isnan(matrix[5, 1])
+    assert np.isnan(matrix[[0, 2]]).all()
+    assert np.isnan(matrix[5, 1])
     np.testing.assert_array_equal(matrix[[1, 3, 4]], numbers()[[1, 3, 4]])
 
 
@@ -79,7 +80,7 @@ def test_lists_of_unequal_length_are_refused_unless_they_are_left_out():
     rows = numbers().tolist()
     rows[7] = rows[7][:-1]
     ragged = table("list", rows).append_column("x", pa.array(numbers()[:, 0]))
-    with pytest.raises(DataError, match="'vector' holds lists of unequal length.*leave the colu"):
+    with pytest.raises(DataError, match=r"'vector' holds lists of unequal length.*leave the"):
         fitted(Plain(1), ragged)
     model = fitted(Plain(1), ragged, schema=Schema(exclude=["vector"]))
     assert model.transform(ragged).num_columns == 1
@@ -118,7 +119,8 @@ def test_the_numbers_of_a_list_share_one_scale_without_transform():
     data = numbers()
     data[:, 0] = np.round(np.exp(3 * data[:, 0]))  # by itself a long-tailed count
     columns = fitted(rows=table("fixed", data.tolist())).model_.modality.encoded_columns
-    assert {c.kind for c in columns} == {"number"} and len({c.scale for c in columns}) == 1
+    assert {c.kind for c in columns} == {"number"}
+    assert len({c.scale for c in columns}) == 1
     assert not any(c.transformed or c.point_mass for c in columns)
 
 
@@ -159,9 +161,7 @@ def test_pursuit_finds_the_atoms_that_rows_are_made_of():
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("codes")
     pq.write_table(table(), folder / "e.parquet")
-    fit = ["fit", str(folder / "e.parquet"), "--bottleneck", "top_k:width=32,k=4", "--steps", "3"]
-    more = ["--id", "id", "-o", str(folder / "m.keyhole"), "--no-report"]
-    assert run([*fit, *more]) == 0
+    fitted().save(folder / "m.keyhole")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""A sparse code by matching pursuit: few atoms of a dictionary, and their least-squares weights."""
+"""A sparse code by matching pursuit: few atoms of a dictionary, weighed by least squares."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
