@@ -4,8 +4,8 @@
 
 Embeddings: four fifths of each user's items (the last fifth is for testing), the user-item matrix
 divided by the roots of both degrees, truncated SVD to 256 dimensions (times singular values),
-items of fewer than three training users left out, rows of unit length. 1,024 bytes each as float32;
-a code of k = 21 weights takes 84 (2 bytes an index, 2 a value, as float16), a twelfth.
+items of fewer than three training users left out, rows of unit length. As float32 each takes 1,024
+bytes; a code of k = 21 weights takes 84 (2 bytes an index, 2 a value, as float16), a twelfth.
 
 `recall`: the share of the ten nearest items (cosine, on the embeddings) among the ten nearest by
 what is stored, `code` by the cosine of sparse codes, `decoded` by that of rows rebuilt from them.
@@ -156,7 +156,11 @@ def measured(name: str) -> None:
          **quality(principal(x, BYTES // 2)))  # fmt: skip
     emit("sparse_codes", set=name, way="product quantisation", bytes=BYTES,
          **quality(quantised(x, BYTES)))  # fmt: skip
-    ways = {"pursuit": (Pursuit(WIDTH, k=K), {}), "top_k": (TopK(WIDTH, k=K), EMBEDDINGS)}
+    ways = {
+        "top_k": (TopK(WIDTH, k=K), EMBEDDINGS),
+        "pursuit": (Pursuit(WIDTH, k=K), {}),
+        "pursuit, twice as wide, 7 rounds": (Pursuit(2 * WIDTH, k=K, rounds=7), {}),
+    }
     for way, (bottleneck, parts) in ways.items():
         result = coded(x, bottleneck, **parts)
         emit("sparse_codes", set=name, way=way, bytes=BYTES, held_out=result["held_out"],
