@@ -118,7 +118,8 @@ KIND = {
     "levels": "category", "decimal": "number", "large": "category", "view": "category",
     "day": "datetime", "day64": "datetime", "zoned": "datetime", "span": "number",
     "boolean": "boolean",
-    "half": "number", "wide": "number", "null": "ignored", "struct": "ignored", "list": "ignored",
+    "half": "number", "wide": "number", "null": "ignored", "struct": "ignored",
+    "list[0]": "number", "list[1]": "number",
     "bytes": "ignored", "time": "ignored",
 }  # fmt: skip
 

@@ -30,7 +30,7 @@ class Pursuit(Bottleneck):
     kind = "pursuit"
     overcomplete = True
     sparse = True
-    purpose = "sparse codes of embeddings: nearest neighbours in a twelfth of the bytes"
+    purpose = "sparse codes of embeddings: nearest neighbours in a fraction of the bytes"
     formula = "min ||h - c - D' z||^2 over z with k weights; D is charged the rest over its mean"
     source = "Pati et al. 1993; several atoms a round: Donoho et al. 2012"
     recommended_parts: ClassVar[dict[str, dict[str, Json]]] = {
