@@ -64,7 +64,7 @@ def interactions(name: str) -> tuple[sparse.csr_array, sparse.csr_array]:
 def embeddings(train: sparse.csr_array) -> np.ndarray:
     """Items by truncated SVD, of unit length."""
     users, items = (sparse.diags_array(train.sum(i).clip(1) ** -0.5) for i in (1, 0))
-    _, sizes, factors = svds(users @ train @ items, k=DIMENSIONS, random_state=0)
+    _, sizes, factors = svds(users @ train @ items, k=DIMENSIONS, random_state=0)  # pyright: ignore
     return unit(factors.T * sizes)
 
 
