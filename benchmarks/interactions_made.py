@@ -1,0 +1,51 @@
+"""Made interactions: a dense catalogue with tastes of low rank, and a large sparse one of groups.
+
+Dense, like movies: user u takes item i with log odds `taste_u . taste_i + popularity_i`, drawn
+without replacement; how many items a user takes is log-normal. Sparse, like a shop: each user is
+in one of some groups, and a group draws from its own order of the items, with Zipf's popularity.
+"""
+
+import numpy as np
+from scipy.sparse import csr_array
+
+RANK, TASTE, POPULARITY = 12, 1.5, 1.2  # the last two: standard deviations of log odds
+FEWEST = 10  # items of a user
+GROUPS, COMMON = 50, 0.3  # share of a sparse user's draws that all groups have in common
+REPEATS = 1.15  # draws for each different item that a sparse user gets
+
+
+def dense_history(
+    seed: int, users: int = 3_000, items: int = 1_500, density: float = 0.05
+) -> csr_array:
+    """Users and items of a low rank with popularity; about this share of pairs is there."""
+    rng = np.random.default_rng([seed, 0])
+    tastes = rng.normal(size=(users, RANK)) @ rng.normal(size=(RANK, items)) / np.sqrt(RANK)
+    log_odds = TASTE * tastes + POPULARITY * rng.normal(size=items)
+    spread = 0.7
+    counts = density * items * np.exp(spread * rng.normal(size=users) - spread**2 / 2)
+    counts = np.clip(counts.round().astype(int), FEWEST, items // 2)
+    # The largest of log odds with Gumbel noise are draws without replacement (Vieira 2014).
+    order = np.argsort(-(log_odds + rng.gumbel(size=log_odds.shape)), axis=1)
+    taken = np.arange(items) < counts[:, None]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    history = csr_array((np.ones(counts.sum()), order[taken], starts), (users, items))
+    history.sort_indices()
+    return history
+
+
+def sparse_history(
+    seed: int, users: int = 100_000, items: int = 10_000, each: int = 30
+) -> csr_array:
+    """Users with about `each` items."""
+    rng = np.random.default_rng([seed, 1])
+    draws = round(REPEATS * each)
+    cumulative = np.cumsum(1 / np.arange(10, items + 10))
+    places = np.searchsorted(cumulative / cumulative[-1], rng.random((users, draws)))
+    orders = np.stack([rng.permutation(items) for _ in range(GROUPS + 1)])
+    groups = np.broadcast_to(rng.integers(1, GROUPS + 1, (users, 1)), places.shape)
+    chosen = orders[np.where(rng.random(places.shape) < COMMON, 0, groups), places]
+    starts = draws * np.arange(users + 1)
+    history = csr_array((np.ones(chosen.size), chosen.ravel(), starts), (users, items))
+    history.sum_duplicates()
+    history.data[:] = 1
+    return history

@@ -1,0 +1,286 @@
+"""Recommendations for users that no model has met, beside tuned peers; and their speed.
+
+    python -m benchmarks.recommend [--only dense speed citeulike lastfm] [--without iALS] [...]
+
+Strong generalisation, as in Liang et al. 2018: users with fewer than five items are left out, the
+others are split 80/10/10 into train, validation and test users; the catalogue is the items of
+train users; of a validation or test user, 80 % of the items are given to the model (fold-in) and
+the others are to be found; given items are not recommended. Three splits. Every peer is tuned on
+validation NDCG@100 of the same split (benchmarks/recommend_peers.py; a search climbs through the
+grid from the best setting of the split before; `on_edge` names settings whose best value is the
+first or last of its grid) and judged on test users. Figures are means
+over the test users of all splits, with 95 % bootstrap intervals over users (a user may be in the
+test part of more than one split). `behind_best` is the paired difference in NDCG@100 to the best
+method and its standard error.
+
+*citeulike*: articles in the libraries of 5,551 users; *lastfm*: artists of 1,885 listeners;
+*dense*: made users of a low rank with popularity, dense as movies are (another world for each
+split, benchmarks/interactions_made.py).
+
+*speed*: EASE of a catalogue of 5,000 items beside NumPy's own Cholesky factor and solve of the
+same size; the top 10 of 10,000 items for 100,000 users with about 30 items each, in seconds and
+peak memory. One thread.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array, csr_matrix
+from threadpoolctl import threadpool_limits
+
+from benchmarks.common import data, emit
+from benchmarks.interactions_made import dense_history, sparse_history
+from benchmarks.recommend_peers import PEERS, Method, Scorer, tuned
+from benchmarks.scoring import peak_mb
+from keyhole.tasks.recommend.metrics import (
+    RankingMetrics,
+    intervals,
+    paired_difference,
+    ranking_metrics,
+)
+from keyhole.tasks.recommend.splits import fold_in, held_out_users, item_counts
+
+SECTIONS = ("dense", "speed", "citeulike", "lastfm")
+FEWEST_ITEMS = 5  # of a user
+FILES = ("train.txt", "valid.txt", "test.txt")
+LONGEST, BLOCK_USERS = 100, 1_000
+WITH_INTERVAL = ("ndcg@100", "recall@20", "recall@50")
+MEANS = ("map@100", "mrr@100", "tail_recall@50", "novelty@50")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Users to judge on: the items that a model is given, and those to find."""
+
+    given: csr_array
+    held_out: csr_array
+
+    @classmethod
+    def of(cls, history: csr_array, seed: int) -> "Judged":
+        """A random cut of these users' items."""
+        return cls(*fold_in(history, seed))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Train, validation and test users; the catalogue is the items of train users."""
+
+    train: csr_array
+    validation: Judged
+    test: Judged
+
+    @classmethod
+    def of(cls, history: csr_array, seed: int) -> "Split":
+        """80/10/10 of the users with at least five items."""
+        history = history[item_counts(history) >= FEWEST_ITEMS]
+        later = held_out_users(history, 2 * seed, 0.2)
+        catalogue = np.flatnonzero(history[~later].sum(0) > 0)
+        train, rest = history[~later][:, catalogue], history[later][:, catalogue]
+        test = held_out_users(rest, 2 * seed + 1, 0.5)
+        return cls(train, Judged.of(rest[~test], seed), Judged.of(rest[test], seed))
+
+
+def own_models(
+    train: csr_array, validation: Judged, seed: int, only: Iterable[str] | None = None
+) -> dict[str, Scorer]:
+    """Our own models by name, fitted; with `only`, those of these names.
+
+    A model may choose its settings by the validation users.
+    """
+    return {}
+
+
+def top_items(scores: Scorer, given: csr_array, count: int) -> np.ndarray:
+    """The best items of each user that are not given, best first; -1 where there is none."""
+    count = min(count, given.shape[1])
+    blocks = [np.empty((0, count), np.int64)]
+    for start in range(0, given.shape[0], BLOCK_USERS):
+        items = csr_array(given[start : start + BLOCK_USERS])
+        values = np.asarray(scores(items)).copy()
+        values[items.nonzero()] = -np.inf
+        best = np.argpartition(-values, count - 1, axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(values, best, 1), axis=1, kind="stable")
+        best = np.take_along_axis(best, order, 1)
+        blocks.append(np.where(np.take_along_axis(values, best, 1) > -np.inf, best, -1))
+    return np.concatenate(blocks)
+
+
+def judge(scores: Scorer, users: Judged, train: csr_array, ks=(20, 50, 100)) -> RankingMetrics:
+    """How well a model finds these users' held-out items."""
+    top = top_items(scores, users.given, LONGEST)
+    return ranking_metrics(top, users.held_out, np.asarray(train.sum(0)), ks)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A method on one split."""
+
+    metrics: RankingMetrics
+    seconds: float
+    details: dict[str, Any]
+
+
+def run_peer(method: Method, split: Split, seed: int) -> tuple[Run, Method]:
+    """A peer, tuned on validation users; seconds are those of its last fit.
+
+    Also the peer with its best setting as the start of the next search.
+    """
+
+    def validation_ndcg(scores: Scorer) -> float:
+        return judge(scores, split.validation, split.train, (100,)).means()["ndcg@100"]
+
+    began = time.perf_counter()
+    fit = method.prepare(split.train, seed)
+    prepared = time.perf_counter() - began
+    best = tuned(fit, method.grid, method.start, validation_ndcg)
+    began = time.perf_counter()
+    scores = fit(**best.setting)
+    seconds = prepared + time.perf_counter() - began
+    details = {"setting": best.setting, "on_edge": best.on_edge, "tried": best.tried}
+    run = Run(judge(scores, split.test, split.train), seconds, details)
+    return run, replace(method, start=best.place)
+
+
+def run_own(split: Split, seed: int) -> dict[str, Run]:
+    """Our own models; seconds are those of all together."""
+    began = time.perf_counter()
+    own = own_models(split.train, split.validation, seed)
+    seconds = time.perf_counter() - began
+    return {
+        name: Run(judge(scores, split.test, split.train), seconds, {})
+        for name, scores in own.items()
+    }
+
+
+def pooled(runs: list[Run]) -> RankingMetrics:
+    """Users of all splits together, and the mean coverage."""
+    parts = [run.metrics for run in runs]
+    return RankingMetrics(
+        {name: np.concatenate([p.per_user[name] for p in parts]) for name in parts[0].per_user},
+        {name: float(np.mean([p.coverage[name] for p in parts])) for name in parts[0].coverage},
+    )
+
+
+def compare(section: str, histories: Callable[[int], csr_array], methods: list[str], splits: int):
+    """A line for each method, over all splits."""
+    peers = {name: PEERS[name] for name in methods if name in PEERS}
+    runs: dict[str, list[Run]] = {}
+    for seed in range(splits):
+        split = Split.of(histories(seed), seed)
+        by_name = run_own(split, seed) if "keyhole" in methods else {}
+        for name, peer in peers.items():
+            by_name[name], peers[name] = run_peer(peer, split, seed)
+        for name, run in by_name.items():
+            runs.setdefault(name, []).append(run)
+    metrics = {name: pooled(own) for name, own in runs.items()}
+    best = max(metrics, key=lambda name: metrics[name].means()["ndcg@100"])
+    for name, figures in metrics.items():
+        bounds, means = intervals(figures), figures.means()
+        behind = paired_difference(
+            figures.per_user["ndcg@100"], metrics[best].per_user["ndcg@100"]
+        )
+        lines: dict[str, Any] = {}
+        for measure in WITH_INTERVAL:
+            lines[measure] = bounds[measure].mean
+            lines[f"{measure}_interval"] = [bounds[measure].low, bounds[measure].high]
+        emit(
+            f"recommend {section}", method=name, **lines, **{key: means[key] for key in MEANS},
+            **{"coverage@50": means["coverage@50"]},
+            ndcg_by_split=[run.metrics.means()["ndcg@100"] for run in runs[name]],
+            behind_best=[behind.mean, behind.standard_error],
+            fit_seconds=np.mean([run.seconds for run in runs[name]]), splits=splits,
+            details=[run.details for run in runs[name]],
+        )  # fmt: skip
+
+
+def read_pairs(folder: Path) -> csr_array:
+    """The lines `user item 1` of a data set's files, each pair once."""
+    pairs = np.concatenate([np.loadtxt(folder / name, np.int64, usecols=(0, 1)) for name in FILES])
+    users, items = np.unique(pairs, axis=0).T
+    return csr_array((np.ones(len(users)), (users, items)))
+
+
+def reset_peak() -> None:
+    """Count peak memory from now on (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What some work returns, its seconds, and by how many MB memory rose meanwhile."""
+    reset_peak()
+    before, began = peak_mb(), time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - began, peak_mb() - before
+
+
+def speed_of_ease(methods: list[str], users: int = 20_000, items: int = 5_000) -> None:
+    """NumPy's factor and solve, the peer's EASE, and ours."""
+    train = sparse_history(0, users, items)
+    gram = (train.T @ train).toarray() + 100 * np.eye(items)
+    _, cholesky, _ = timed(lambda: np.linalg.cholesky(gram))
+    _, solve, megabytes = timed(lambda: np.linalg.solve(gram, np.eye(items)))
+    shape = {"users": users, "items": items}
+    emit("recommend speed", what="NumPy", **shape, cholesky_seconds=cholesky,
+         solve_seconds=solve, peak_mb=megabytes)  # fmt: skip
+    del gram
+    validation = Judged.of(train[:1_000], 0)
+    if "EASE" in methods:
+        _, seconds, megabytes = timed(lambda: PEERS["EASE"].prepare(train, 0)(penalty=100))
+        emit("recommend speed", what="fit EASE, peer", **shape, fit_seconds=seconds,
+             peak_mb=megabytes)  # fmt: skip
+    if "keyhole" in methods:
+        own, seconds, megabytes = timed(lambda: own_models(train, validation, 0, ["EASE"]))
+        for name in own:
+            emit("recommend speed", what=f"fit {name}", **shape, fit_seconds=seconds,
+                 peak_mb=megabytes)  # fmt: skip
+
+
+def speed_of_lists(methods: list[str], users: int = 100_000, count: int = 10) -> None:
+    """The top of the catalogue for many users, by implicit's own function and by our models."""
+    history = sparse_history(0, users)
+    shape = {"users": users, "items": history.shape[1], "pairs": history.nnz}
+    train = history[: users // 5]
+    if "iALS" in methods:
+        from implicit.als import AlternatingLeastSquares
+
+        model = AlternatingLeastSquares(64, iterations=5, num_threads=1, random_state=0)
+        model.fit(csr_matrix(train, dtype=np.float32), show_progress=False)
+        matrix = csr_matrix(history, dtype=np.float32)
+        _, seconds, megabytes = timed(
+            lambda: model.recommend(np.arange(users), matrix, N=count, recalculate_user=True)
+        )
+        emit("recommend speed", what="lists, iALS of 64 factors", **shape, seconds=seconds,
+             peak_mb=megabytes)  # fmt: skip
+    if "keyhole" in methods:
+        for name, scores in own_models(train, Judged.of(train[:1_000], 0), 0).items():
+            _, seconds, megabytes = timed(lambda: top_items(scores, history, count))  # noqa: B023
+            emit("recommend speed", what=f"lists, {name}", **shape, seconds=seconds,
+                 peak_mb=megabytes)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--without", nargs="+", default=[], help="methods to leave out")
+    parser.add_argument("--splits", type=int, default=3)
+    options = parser.parse_args()
+    methods = [m for m in ("keyhole", *PEERS) if m not in options.without]
+    with threadpool_limits(1):
+        if "dense" in options.only:
+            compare("dense", dense_history, methods, options.splits)
+        if "speed" in options.only:
+            speed_of_ease(methods)
+            speed_of_lists(methods)
+        for section in ("citeulike", "lastfm"):  # last: it stops where the files are absent
+            if section in options.only:
+                history = read_pairs(data(section))
+                compare(section, lambda seed: history, methods, options.splits)  # noqa: B023
+
+
+if __name__ == "__main__":
+    main()
