@@ -23,6 +23,7 @@ peak memory. One thread.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -124,6 +125,10 @@ class Run:
     seconds: float
     details: dict[str, Any]
 
+    def __str__(self) -> str:
+        ndcg = self.metrics.means()["ndcg@100"]
+        return f"NDCG@100 {ndcg:.4f} after {self.seconds:.1f} s; {self.details}"
+
 
 def run_peer(method: Method, split: Split, seed: int) -> tuple[Run, Method]:
     """A peer, tuned on validation users; seconds are those of its last fit.
@@ -166,17 +171,31 @@ def pooled(runs: list[Run]) -> RankingMetrics:
     )
 
 
-def compare(section: str, histories: Callable[[int], csr_array], methods: list[str], splits: int):
-    """A line for each method, over all splits."""
+def all_runs(
+    section: str, histories: Callable[[int], csr_array], methods: list[str], splits: int
+) -> dict[str, list[Run]]:
+    """Each method's runs, one a split; a peer's search starts where that before ended."""
     peers = {name: PEERS[name] for name in methods if name in PEERS}
     runs: dict[str, list[Run]] = {}
+
+    def add(name: str, run: Run) -> None:
+        runs.setdefault(name, []).append(run)
+        print(f"{section}, split {len(runs[name])}, {name}: {run}", file=sys.stderr, flush=True)
+
     for seed in range(splits):
         split = Split.of(histories(seed), seed)
-        by_name = run_own(split, seed) if "keyhole" in methods else {}
+        if "keyhole" in methods:
+            for name, run in run_own(split, seed).items():
+                add(name, run)
         for name, peer in peers.items():
-            by_name[name], peers[name] = run_peer(peer, split, seed)
-        for name, run in by_name.items():
-            runs.setdefault(name, []).append(run)
+            run, peers[name] = run_peer(peer, split, seed)
+            add(name, run)
+    return runs
+
+
+def compare(section: str, histories: Callable[[int], csr_array], methods: list[str], splits: int):
+    """A line for each method, over all splits."""
+    runs = all_runs(section, histories, methods, splits)
     metrics = {name: pooled(own) for name, own in runs.items()}
     best = max(metrics, key=lambda name: metrics[name].means()["ndcg@100"])
     for name, figures in metrics.items():
