@@ -2,6 +2,8 @@
 
     python -m benchmarks.recommend [--only dense speed citeulike lastfm] [--without iALS] [...]
 
+With --peers FOLDER the peers, which take most of the time, are run once and read afterwards.
+
 Strong generalisation, as in Liang et al. 2018: users with fewer than five items are left out, the
 others are split 80/10/10 into train, validation and test users; the catalogue is the items of
 train users; of a validation or test user, 80 % of the items are given to the model (fold-in) and
@@ -23,10 +25,11 @@ peak memory. One thread.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,16 +128,27 @@ class Run:
     seconds: float
     details: dict[str, Any]
 
+    @classmethod
+    def read(cls, path: Path) -> "Run":
+        """A run that `write` wrote."""
+        with np.load(path) as arrays:
+            per_user = {name: arrays[name] for name in arrays.files if name != "record"}
+            record = json.loads(str(arrays["record"]))
+        return cls(RankingMetrics(per_user, record["coverage"]), *record["rest"])
+
+    def write(self, path: Path) -> None:
+        """The run as one .npz file."""
+        record = {"coverage": self.metrics.coverage, "rest": [self.seconds, self.details]}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, record=json.dumps(record), **self.metrics.per_user)
+
     def __str__(self) -> str:
         ndcg = self.metrics.means()["ndcg@100"]
         return f"NDCG@100 {ndcg:.4f} after {self.seconds:.1f} s; {self.details}"
 
 
-def run_peer(method: Method, split: Split, seed: int) -> tuple[Run, Method]:
-    """A peer, tuned on validation users; seconds are those of its last fit.
-
-    Also the peer with its best setting as the start of the next search.
-    """
+def run_peer(method: Method, split: Split, seed: int) -> Run:
+    """A peer, tuned on validation users; seconds are those of its last fit."""
 
     def validation_ndcg(scores: Scorer) -> float:
         return judge(scores, split.validation, split.train, (100,)).means()["ndcg@100"]
@@ -146,9 +160,7 @@ def run_peer(method: Method, split: Split, seed: int) -> tuple[Run, Method]:
     began = time.perf_counter()
     scores = fit(**best.setting)
     seconds = prepared + time.perf_counter() - began
-    details = {"setting": best.setting, "on_edge": best.on_edge, "tried": best.tried}
-    run = Run(judge(scores, split.test, split.train), seconds, details)
-    return run, replace(method, start=best.place)
+    return Run(judge(scores, split.test, split.train), seconds, asdict(best))
 
 
 def run_own(split: Split, seed: int) -> dict[str, Run]:
@@ -171,31 +183,31 @@ def pooled(runs: list[Run]) -> RankingMetrics:
     )
 
 
-def all_runs(
-    section: str, histories: Callable[[int], csr_array], methods: list[str], splits: int
-) -> dict[str, list[Run]]:
-    """Each method's runs, one a split; a peer's search starts where that before ended."""
-    peers = {name: PEERS[name] for name in methods if name in PEERS}
-    runs: dict[str, list[Run]] = {}
-
-    def add(name: str, run: Run) -> None:
-        runs.setdefault(name, []).append(run)
-        print(f"{section}, split {len(runs[name])}, {name}: {run}", file=sys.stderr, flush=True)
-
-    for seed in range(splits):
-        split = Split.of(histories(seed), seed)
-        if "keyhole" in methods:
-            for name, run in run_own(split, seed).items():
-                add(name, run)
-        for name, peer in peers.items():
-            run, peers[name] = run_peer(peer, split, seed)
-            add(name, run)
+def runs_of_peer(name: str, section: str, splits: list[Split], folder: Path | None) -> list[Run]:
+    """A run a split; those in the folder are read, others written; a search starts at the last."""
+    method, runs = PEERS[name], []
+    for seed, split in enumerate(splits):
+        path = folder and folder / f"{section}-{seed}-{name}.npz"
+        if path and path.exists():
+            run = Run.read(path)
+        else:
+            run = run_peer(method, split, seed)
+            print(f"{section}, split {seed}, {name}: {run}", file=sys.stderr, flush=True)
+        if path and not path.exists():
+            run.write(path)
+        method = replace(method, start=tuple(run.details["place"]))
+        runs.append(run)
     return runs
 
 
-def compare(section: str, histories: Callable[[int], csr_array], methods: list[str], splits: int):
+def compare(section: str, splits: list[Split], methods: list[str], folder: Path | None) -> None:
     """A line for each method, over all splits."""
-    runs = all_runs(section, histories, methods, splits)
+    runs: dict[str, list[Run]] = {}
+    for seed, split in enumerate(splits if "keyhole" in methods else []):
+        for name, run in run_own(split, seed).items():
+            runs.setdefault(name, []).append(run)
+    for name in [name for name in methods if name in PEERS]:
+        runs[name] = runs_of_peer(name, section, splits, folder)
     metrics = {name: pooled(own) for name, own in runs.items()}
     best = max(metrics, key=lambda name: metrics[name].means()["ndcg@100"])
     for name, figures in metrics.items():
@@ -212,8 +224,8 @@ def compare(section: str, histories: Callable[[int], csr_array], methods: list[s
             **{"coverage@50": means["coverage@50"]},
             ndcg_by_split=[run.metrics.means()["ndcg@100"] for run in runs[name]],
             behind_best=[behind.mean, behind.standard_error],
-            fit_seconds=np.mean([run.seconds for run in runs[name]]), splits=splits,
-            details=[run.details for run in runs[name]],
+            fit_seconds=np.mean([run.seconds for run in runs[name]]), splits=len(splits),
+            details=[{k: v for k, v in run.details.items() if k != "place"} for run in runs[name]],
         )  # fmt: skip
 
 
@@ -287,18 +299,22 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--without", nargs="+", default=[], help="methods to leave out")
     parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--peers", type=Path, help="folder to keep peers' runs in")
     options = parser.parse_args()
     methods = [m for m in ("keyhole", *PEERS) if m not in options.without]
+    seeds = range(options.splits)
     with threadpool_limits(1):
         if "dense" in options.only:
-            compare("dense", dense_history, methods, options.splits)
+            splits = [Split.of(dense_history(seed), seed) for seed in seeds]
+            compare("dense", splits, methods, options.peers)
         if "speed" in options.only:
             speed_of_ease(methods)
             speed_of_lists(methods)
         for section in ("citeulike", "lastfm"):  # last: it stops where the files are absent
             if section in options.only:
                 history = read_pairs(data(section))
-                compare(section, lambda seed: history, methods, options.splits)  # noqa: B023
+                splits = [Split.of(history, seed) for seed in seeds]
+                compare(section, splits, methods, options.peers)
 
 
 if __name__ == "__main__":
