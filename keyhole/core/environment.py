@@ -7,7 +7,7 @@ size of the work alone, never on a clock, because rounding, and so a model's bit
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from importlib import metadata
@@ -154,3 +154,21 @@ def version_of(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+CGROUP_LIMIT, CGROUP_USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
+UNKNOWN_MEMORY = 4 << 30  # assumed free where the system does not say
+
+
+def free_memory() -> int:
+    """Bytes of memory that this process may still take: of the machine, or of its container."""
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        free = 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return UNKNOWN_MEMORY
+    # Without a container, or a limit, the files are missing or hold no number.
+    with suppress(OSError, ValueError), open(CGROUP_LIMIT) as limit, open(CGROUP_USED) as used:
+        free = min(free, int(limit.read()) - int(used.read()))
+    return max(free, 0)

@@ -84,12 +84,16 @@ class Layout:
     For nets of series: `steps` is the number of time steps of a row that is a window. All steps
     have the same slots, and both number features and code features are in the order step, slot.
     `patch` is the number of steps of a patch; the columns are patches of one channel each.
+
+    For nets of items: `items` is the number of items of a catalogue. A row is a list of them, in
+    `Batch.items`, and its one feature is the list: the number of its items.
     """
 
     slots: tuple[Slot, ...]
     grid: tuple[int, int, int] | None = None
     patch: int = 0
     steps: int = 0
+    items: int = 0
 
     @classmethod
     def of(cls, slots: Sequence[Slot]) -> "Layout":

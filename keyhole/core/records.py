@@ -23,7 +23,8 @@ class Batch:
     A masked or missing feature is 0 in `numbers` or `codes` and False in `observed`. `lead` is
     empty, or the axis of ensemble members with rows of their own. `target` are the second images
     of pairs: clean ones, or second exposures. `grid` is the (height, width, channels) of images
-    of another size than the layout's.
+    of another size than the layout's. `items` are the lists of rows that are lists of items: item
+    i is i + 1, and 0 fills up the shorter lists.
     """
 
     numbers: Float[Tensor, "*lead batch number"]
@@ -32,6 +33,7 @@ class Batch:
     weight: Float[Tensor, "*lead batch"] | None = None
     target: Float[Tensor, "*lead batch number"] | None = None
     grid: tuple[int, int, int] | None = None
+    items: Int64[Tensor, "*lead batch place"] | None = None
 
     def __len__(self) -> int:
         return self.observed.shape[-2]
@@ -70,9 +72,10 @@ class Batch:
         return self._each(lambda part: part.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        optional = (None if part is None else change(part) for part in (self.weight, self.target))
-        features = (change(part) for part in (self.numbers, self.codes, self.observed))
-        return Batch(*features, *optional, grid=self.grid)
+        optional = (self.weight, self.target, self.items)
+        weight, target, items = (None if part is None else change(part) for part in optional)
+        numbers, codes, observed = map(change, (self.numbers, self.codes, self.observed))
+        return Batch(numbers, codes, observed, weight, target, self.grid, items)
 
     @staticmethod
     def join(batches: "list[Batch]") -> "Batch":

@@ -118,7 +118,10 @@ def interleaved(frames: list[Any]) -> Any:
 
 
 def filled_frame(frame: Any, guessed: pa.Table) -> Any:
-    """A copy of the frame in which gaps in the columns of `guessed` are filled."""
+    """A copy of the frame in which gaps in the columns of `guessed` are filled.
+
+    Lists, whose numbers are columns of their own there, stay as they are.
+    """
     if nw.dependencies.is_pandas_dataframe(frame):
         return _filled_pandas(frame, guessed)
     if nw.dependencies.is_polars_lazyframe(frame):
@@ -127,6 +130,8 @@ def filled_frame(frame: Any, guessed: pa.Table) -> Any:
         return _filled_polars(frame, guessed)
     table = arrow_table(frame)
     for name in guessed.column_names:
+        if name not in table.column_names:
+            continue
         index = table.column_names.index(name)
         values = filled(table.column(name), cast.plain(guessed.column(name)))
         field = table.schema.field(index).with_type(values.type)
@@ -199,6 +204,8 @@ def _filled_levels(values: Any, fills: Any, gaps: np.ndarray) -> Any:
 
 def _filled_polars(frame: Any, guessed: pa.Table) -> Any:
     for name in guessed.column_names:
+        if name not in frame.columns:
+            continue
         series = frame[name]
         gaps = gaps_of(arrow_table(frame.select(name)).column(0))
         if not gaps.any():

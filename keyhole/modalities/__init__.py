@@ -5,6 +5,7 @@ from typing import Any, cast
 from keyhole.core.parts import kinds
 from keyhole.modalities.base import Field, Maps, Modality
 from keyhole.modalities.image.image import ImageModality, ImageSchema
+from keyhole.modalities.interactions.interactions import InteractionModality, InteractionSchema
 from keyhole.modalities.prepared import FitOptions, Parts, Prepared
 from keyhole.modalities.rows.holdout import prepare_rows
 from keyhole.modalities.schema import Schema
@@ -17,6 +18,8 @@ __all__ = [
     "Field",
     "ImageModality",
     "ImageSchema",
+    "InteractionModality",
+    "InteractionSchema",
     "Maps",
     "Modality",
     "Schema",

@@ -125,6 +125,8 @@ class Modality(Described):
                 f"{net!r} is for images, and these rows are those of a table: give an array "
                 "(n, height, width) or a folder of image files, or take MLP"
             )
+        if net.items:
+            raise SettingError(f"{net!r} takes lists of items, and these are rows: take MLP")
         if net.series:
             raise SettingError(
                 f"{net!r} is for series, and these rows are no windows of one: give "

@@ -21,7 +21,7 @@ from keyhole.data.opening import random_access
 from keyhole.errors import BundleError, SettingError
 from keyhole.modalities import Schema
 from keyhole.model.bottlenecks import Plain
-from keyhole.model.heads import Mixed
+from keyhole.model.heads import Mixed, Multinomial
 from keyhole.model.heads.base import CONTINUOUS
 from keyhole.model.network import Network
 from keyhole.training import TrainingConfig
@@ -68,14 +68,24 @@ READINGS = windows(LAYOUT.slots[0], replace(LAYOUT.slots[0], column="heat", scal
 EVENTS = windows(*LAYOUT.slots)
 NETS = sorted(kind for kind, net in kinds("net").items() if not net.skips)
 SERIES_NETS = [kind for kind in NETS if kinds("net")[kind].series]
-TABLE_NETS = [kind for kind in NETS if not kinds("net")[kind].images and kind not in SERIES_NETS]
-LAYOUTS = {"table": LAYOUT, "grid": PIXELS, "readings": READINGS, "events": EVENTS}
+TABLE_NETS = [
+    kind
+    for kind, net in sorted(kinds("net").items())
+    if not (net.skips or net.images or net.series or net.items)
+]
+HEADS = sorted(kind for kind, head in kinds("head").items() if not head.items)
+LISTS = Layout((Slot("items", "items", "multinomial"),), items=9)
+LAYOUTS = {
+    "table": LAYOUT, "grid": PIXELS, "readings": READINGS, "events": EVENTS, "lists": LISTS,
+}  # fmt: skip
 
 
 def layouts_for(kind):
     """The names of the layouts that a net takes."""
     if kind in TABLE_NETS:
-        return list(LAYOUTS)
+        return [name for name in LAYOUTS if name != "lists"]
+    if kinds("net")[kind].items:
+        return ["lists"]
     return ["readings", "events"] if kind in SERIES_NETS else ["grid"]
 
 
@@ -114,8 +124,19 @@ def windows_of(layout, members=1):
     return Batch(numbers * observed[..., :wide], codes * observed[..., wide:], observed)
 
 
+def lists_of(members=1):
+    """Random lists of items, one of them empty."""
+    torch.manual_seed(0)
+    items = torch.randint(0, 10, (members, ROWS, 4))
+    items[:, 0] = 0
+    numbers = (items > 0).sum(-1, keepdim=True).float()
+    return Batch(numbers, torch.zeros(members, ROWS, 0).long(), numbers > 0, items=items)
+
+
 def rows_of(layout, members=1):
     """Random rows of a layout, with gaps."""
+    if layout.items:
+        return lists_of(members)
     if layout.steps:
         return windows_of(layout, members)
     return pixels_of(members) if layout is PIXELS else batch_of(members)
@@ -240,15 +261,15 @@ def test_a_member_is_the_net_that_it_would_be_alone(kind, layout):
 def test_a_network_is_rebuilt_from_recipes_and_weights(kind, layout):
     """Its names and shapes are those of an empty copy, as loading a saved model needs them."""
     net, shape = made("net", kind), Shape(LAYOUTS[layout], members=3)
-    batch = rows_of(LAYOUTS[layout], 3)
-    network = Network(net, Plain(2), Mixed(), shape).eval()
-    again = Network(build("net", net.recipe()), Plain(2), Mixed(), shape, seed=1).eval()
+    batch, head = rows_of(LAYOUTS[layout], 3), Multinomial() if net.items else Mixed()
+    network = Network(net, Plain(2), head, shape).eval()
+    again = Network(build("net", net.recipe()), Plain(2), head, shape, seed=1).eval()
     again.load_state_dict(network.state_dict(), strict=True)
     log_prob = network(batch).likelihood.log_prob(batch)
     assert torch.equal(log_prob, again(batch).likelihood.log_prob(batch))
     assert torch.isfinite(log_prob[:, batch.observed]).all()
     with torch.device("meta"):
-        empty = Network(net, Plain(2), Mixed(), shape)
+        empty = Network(net, Plain(2), head, shape)
     shapes = {name: weight.shape for name, weight in network.state_dict().items()}
     assert {name: weight.shape for name, weight in empty.state_dict().items()} == shapes
 
@@ -339,7 +360,7 @@ def test_training_charges_a_finite_price_and_moves_every_weight_of_a_bottleneck(
 
 
 @MEMBERS
-@pytest.mark.parametrize("kind", sorted(kinds("head")))
+@pytest.mark.parametrize("kind", HEADS)
 def test_a_head_says_something_of_every_cell(kind, members):
     head, batch = made("head", kind), batch_of(members)
     head.bind(Shape(LAYOUT, 7, members))
@@ -360,8 +381,8 @@ def test_a_head_says_something_of_every_cell(kind, members):
 @pytest.mark.parametrize("kind", sorted(kinds("corruption")))
 def test_a_corruption_asks_the_same_of_the_same_seed_and_never_scores_a_gap(kind, members):
     part = made("corruption", kind)
-    layout = PIXELS if part.images else LAYOUT
-    batch = pixels_of(members) if part.images else batch_of(members)
+    layout = PIXELS if part.images else LISTS if part.items else LAYOUT
+    batch = rows_of(layout, members)
     batch = replace(batch, target=batch.numbers + 1) if part.images else batch
     asked = [part.corrupt(batch, layout, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
     for corrupted in asked:
@@ -444,9 +465,13 @@ def test_every_bottleneck_goes_with_every_head_and_net(kind, continuous, net, me
 
 
 SWAPPED = [
-    *((f, k) for f in ("bottleneck", "head") for k in sorted(kinds(f))),
+    *(("bottleneck", kind) for kind in sorted(kinds("bottleneck"))),
+    *(("head", kind) for kind in HEADS),
     *(("net", kind) for kind in TABLE_NETS),
-    *(("corruption", k) for k, part in sorted(kinds("corruption").items()) if not part.images),
+    *(
+        ("corruption", kind) for kind, part in sorted(kinds("corruption").items())
+        if not part.images and not part.items
+    ),
 ]  # fmt: skip
 
 

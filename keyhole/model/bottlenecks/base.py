@@ -100,7 +100,8 @@ class Bottleneck(Part):
             raise SettingError(
                 f"width={width}: the {self.kind} bottleneck has at least {self.least_width}"
             )
-        whole = shape.layout.numbers + sum(slot.levels for slot in shape.layout.slots)
+        layout = shape.layout
+        whole = layout.numbers + layout.items + sum(slot.levels for slot in layout.slots)
         if width > max(whole, self.least_width) and not self.overcomplete:
             raise SettingError(
                 f"width={width}: the row has {whole} cells, each level of a category counted, so "

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from itertools import chain
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -89,6 +89,7 @@ class Head(Part):
     """Decoder state -> a likelihood over all features of a row."""
 
     family = "head"
+    items: ClassVar[bool] = False  # True: rows must be lists of items
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -33,6 +33,7 @@ class Net(Described):
     family = "net"
     images: ClassVar[bool] = False  # True: rows must be images, with a grid
     series: ClassVar[bool] = False  # True: rows must be windows of a series, with steps
+    items: ClassVar[bool] = False  # True: rows must be lists of items
     skips: ClassVar[bool] = False  # True: the decoder sees more than a code, so there is none
 
     def stem(self) -> Part:

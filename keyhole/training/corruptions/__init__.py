@@ -8,9 +8,10 @@ from keyhole.training.corruptions.base import (
     Noise,
     Swapping,
 )
+from keyhole.training.corruptions.items import ItemDropout
 from keyhole.training.corruptions.pixels import BlindSpot, Pairs, Recorrupted
 
 __all__ = [
-    "BlindSpot", "CorruptedBatch", "Corruption", "Masking", "NoCorruption", "Noise", "Pairs",
-    "Recorrupted", "Swapping",
+    "BlindSpot", "CorruptedBatch", "Corruption", "ItemDropout", "Masking", "NoCorruption", "Noise",
+    "Pairs", "Recorrupted", "Swapping",
 ]  # fmt: skip

@@ -34,6 +34,7 @@ class Corruption(Described):
     family = "corruption"
     masks: ClassVar[bool] = False  # True: the net learns to predict masked features
     images: ClassVar[bool] = False  # True: rows must be images
+    items: ClassVar[bool] = False  # True: rows must be lists of items
     blind: ClassVar[bool] = False  # True: the net predicts a pixel from its surroundings alone
 
     @property

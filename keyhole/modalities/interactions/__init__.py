@@ -1,0 +1,1 @@
+"""Lists of items that users touched."""
