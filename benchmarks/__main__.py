@@ -17,7 +17,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 SECTIONS = (
     "anomaly", "explanations", "outliers", "fdr", "bottlenecks", "generation", "likelihood",
     "images", "denoising", "adult", "scoring", "streaming", "footprint", "durability", "threads",
-    "budget", "sensors", "recommend",
+    "budget", "sensors", "recommend", "sparse_codes",
 )  # fmt: skip
 HEAD = """# Benchmarks
 

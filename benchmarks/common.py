@@ -14,8 +14,8 @@ WHERE = {
     "adbench": "22 tables of github.com/Minqi824/ADBench (BSD-2-Clause): .npz files with X and y",
     "adult": "UCI Adult (CC BY 4.0) as adult.csv, the copy in github.com/AlliedToasters/dfencoder",
     "skab": "anomaly-free.csv and valve1/*.csv of github.com/waico/SKAB (GPL-3.0)",
-    "citeulike": "`user item 1` lines: train, valid, test.txt of github.com/geon0325/LightGCNpp",
-    "lastfm": "HetRec 2011's Last.fm (research only), split as in github.com/geon0325/LightGCNpp",
+    "citeulike": "train.txt, valid.txt and test.txt of github.com/geon0325/LightGCNpp (CiteULike)",
+    "lastfm": "the same files of its LastFM (HetRec 2011; only for non-commercial research)",
     "images": "MNIST's test digits (CC BY-SA 3.0) as mnist-t10k-images-idx3-ubyte.gz",
 }
 

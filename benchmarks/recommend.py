@@ -41,6 +41,9 @@ from benchmarks.common import data, emit
 from benchmarks.interactions_made import dense_history, sparse_history
 from benchmarks.recommend_peers import PEERS, Method, Scorer, tuned
 from benchmarks.scoring import peak_mb
+from keyhole.tasks.recommend import choose
+from keyhole.tasks.recommend.base import best_items
+from keyhole.tasks.recommend.linear import SolvedLinear
 from keyhole.tasks.recommend.metrics import (
     RankingMetrics,
     intervals,
@@ -49,6 +52,7 @@ from keyhole.tasks.recommend.metrics import (
 )
 from keyhole.tasks.recommend.splits import fold_in, held_out_users, item_counts
 
+LIKE_PEERS = ("popularity", "item_knn")  # of our own models
 SECTIONS = ("dense", "speed", "citeulike", "lastfm")
 FEWEST_ITEMS = 5  # of a user
 FILES = ("train.txt", "valid.txt", "test.txt")
@@ -96,7 +100,15 @@ def own_models(
 
     A model may choose its settings by the validation users.
     """
-    return {}
+    if only is not None:
+        return {"linear": SolvedLinear(100.0).fit(train).scores} if "EASE" in only else {}
+    counts = np.asarray(train.sum(0)).ravel()
+    judged = choose.Judged(validation.given, validation.held_out, counts)
+    choice = choose.choose("auto", train, judged, seed)
+    for sentence in choice.why:
+        print(f"auto: {sentence}", file=sys.stderr, flush=True)
+    own = {name: m for name, m in choice.families.items() if name not in LIKE_PEERS}
+    return {f"keyhole {name}": m.scores for name, m in {"auto": choice.model, **own}.items()}
 
 
 def top_items(scores: Scorer, given: csr_array, count: int) -> np.ndarray:
@@ -288,10 +300,11 @@ def speed_of_lists(methods: list[str], users: int = 100_000, count: int = 10) ->
         emit("recommend speed", what="lists, iALS of 64 factors", **shape, seconds=seconds,
              peak_mb=megabytes)  # fmt: skip
     if "keyhole" in methods:
-        for name, scores in own_models(train, Judged.of(train[:1_000], 0), 0).items():
-            _, seconds, megabytes = timed(lambda: top_items(scores, history, count))  # noqa: B023
-            emit("recommend speed", what=f"lists, {name}", **shape, seconds=seconds,
-                 peak_mb=megabytes)  # fmt: skip
+        linear = SolvedLinear(300.0).fit(train)
+        lists = csr_array(history, dtype=np.float32)
+        _, seconds, megabytes = timed(lambda: best_items(linear, lists, count))
+        emit("recommend speed", what="lists, linear", **shape, seconds=seconds,
+             peak_mb=megabytes)  # fmt: skip
 
 
 def main() -> None:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
         MissingExtraError,
         SettingError,
     )
-    from keyhole.modalities import ImageSchema, Schema, SeriesSchema
+    from keyhole.modalities import ImageSchema, InteractionSchema, Schema, SeriesSchema
     from keyhole.model import bottlenecks as bottlenecks
     from keyhole.model import heads as heads
     from keyhole.model import nets as nets
     from keyhole.model import priors as priors
-    from keyhole.tasks import AnomalyDetector, Denoiser, Generator, evaluate
+    from keyhole.tasks import AnomalyDetector, Denoiser, Generator, Recommender, evaluate
     from keyhole.training import TrainingConfig
     from keyhole.training import corruptions as corruptions
 
@@ -52,9 +52,11 @@ __all__ = [
     "FitError",
     "Generator",
     "ImageSchema",
+    "InteractionSchema",
     "KeyholeError",
     "KeyholeWarning",
     "MissingExtraError",
+    "Recommender",
     "Schema",
     "SeriesSchema",
     "SettingError",
@@ -68,8 +70,8 @@ _MODULES = {
         "BundleError", "ColumnTypeError", "DataError", "FileError", "FitError", "KeyholeError",
         "KeyholeWarning", "MissingExtraError", "SettingError",
     ),
-    "modalities": ("ImageSchema", "Schema", "SeriesSchema"),
-    "tasks": ("AnomalyDetector", "Denoiser", "Generator", "evaluate"),
+    "modalities": ("ImageSchema", "InteractionSchema", "Schema", "SeriesSchema"),
+    "tasks": ("AnomalyDetector", "Denoiser", "Generator", "Recommender", "evaluate"),
     "training": ("TrainingConfig",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -168,6 +168,11 @@ def restore(bundle: Bundle) -> tuple[State, Model]:
 
 def _described(bundle: Bundle) -> tuple[State, Parts, Modality]:
     """What the manifest says, its parts and its modality, each checked. Raises: BundleError."""
+    if "autoencoder" not in bundle.sections and bundle.sections:
+        raise BundleError(
+            f"{bundle.path} holds no autoencoder: it was fitted with "
+            f"--for {', '.join(bundle.sections)}"
+        )
     state = record(State, bundle.sections.get("autoencoder"), "section 'autoencoder'")
     chosen = set(Parts.names()) - {"bottleneck"}
     if not chosen <= set(state.parts) <= set(Parts.names()):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from keyhole import __version__
-from keyhole.cli import demo, denoise, fit, models, tasks, watch
+from keyhole.cli import demo, denoise, fit, models, recommend, tasks, watch
 from keyhole.cli.common import speaking
 from keyhole.tasks import Task
 
@@ -40,8 +40,9 @@ def cli() -> None:
 
 
 for _command in (
-    fit.fit, tasks.detect, watch.watch, models.explain, denoise.denoise, tasks.sample,
-    models.update, models.calibrate, models.evaluate, models.inspect, demo.demo,
+    fit.fit, tasks.detect, tasks.embed, recommend.recommend, watch.watch, models.explain,
+    denoise.denoise, tasks.sample, models.update, models.calibrate, models.evaluate,
+    models.inspect, demo.demo,
 ):  # fmt: skip
     cli.add_command(speaking(_command))
 

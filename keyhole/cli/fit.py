@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from keyhole.cli import denoise
+from keyhole.cli import denoise, recommend
 from keyhole.cli.common import (
     OnlyFor,
     Say,
@@ -25,6 +25,7 @@ from keyhole.core.progress import clock, stage, wall_clock
 
 TABLES_ONLY: dict[str, Any] = {"cls": OnlyFor, "only": "tables"}
 SAMPLE = "sample"  # a task that needs a prior
+SHARED = {denoise.VERB: (), recommend.VERB: ("--time",)}  # options of tables that it takes too
 PART_OPTIONS = ("bottleneck", "net", "head", "corruption")
 
 
@@ -129,6 +130,7 @@ def _size(text: str) -> list[int]:
 @click.option("--prior", **TABLES_ONLY, metavar="KIND[:ARGS]",
               help="Density over codes, for --for sample.  [default: by the rows]")  # fmt: skip
 @denoise.image_options
+@recommend.column_options
 @click.option("--false-alarm-rate", type=float, default=0.01, show_default=True,
               help="Share of normal rows that may alarm.")  # fmt: skip
 @click.option("--contamination", metavar="SHARE", default="auto", show_default=True,
@@ -166,6 +168,8 @@ def fit(data: str, out: str, **options: Any) -> None:
     tell_threads(options["threads"])
     if options["tasks"] == (denoise.VERB,):
         denoise.fit_denoiser(data, out, page, options, say)
+    elif options["tasks"] == (recommend.VERB,):
+        recommend.fit_recommender(data, out, page, options, say)
     else:
         _fit_rows(data, out, page, options, say)
 
@@ -297,20 +301,21 @@ def _check_tasks(options: dict[str, Any]) -> None:
     """Check the tasks and the options that depend on them, before anything is read."""
     from keyhole.tasks import Task
 
-    verbs = [*sorted(Task.registry), SAMPLE, denoise.VERB]
-    if denoise.VERB in options["tasks"] and len(options["tasks"]) > 1:
-        raise click.UsageError("--for denoise: a denoiser is a model of its own; fit it by itself")
+    verbs = [*sorted(Task.registry), SAMPLE, denoise.VERB, recommend.VERB]
+    alone = next((v for v in (denoise.VERB, recommend.VERB) if v in options["tasks"]), None)
+    if alone is not None and len(options["tasks"]) > 1:
+        raise click.UsageError(f"--for {alone} is a model of its own; fit it by itself")
     for task in options["tasks"]:
         if task not in verbs:
             raise click.UsageError(f"--for {task!r}: choose from {', '.join(verbs)}")
-    denoises = denoise.VERB in options["tasks"]
     for option in click.get_current_context().command.params:
         if isinstance(option, OnlyFor) and options[str(option.name)]:
-            if option.only == denoise.VERB and not denoises:
-                raise click.UsageError(f"{option.opts[0]} is for --for denoise")
-            if option.only != denoise.VERB and denoises:
-                raise click.UsageError(
-                    f"{option.opts[0]} is for tables; images to denoise have none"
-                )
+            only = option.only if option.only in {denoise.VERB, recommend.VERB} else None
+            if only is not None and only != alone:
+                raise click.UsageError(f"{option.opts[0]} is for --for {only}")
+            if only is None and alone is not None and option.opts[0] not in SHARED[alone]:
+                raise click.UsageError(f"{option.opts[0]} is for tables, not for --for {alone}")
+    if alone == recommend.VERB:
+        recommend.refuse_given(set(options) - recommend.FIT_OPTIONS)
     if prior_of(options) is not None and SAMPLE not in options["tasks"]:
         raise click.UsageError("--prior needs --for sample")

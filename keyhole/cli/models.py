@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from keyhole.cli import moments
+from keyhole.cli import moments, recommend
 from keyhole.cli.common import (
     Say,
     alarms_in_words,
@@ -32,14 +32,22 @@ MAX_CARDS = 32  # code dimensions that inspect prints
 @click.command(short_help="Compare alarms with a label column.")
 @model_argument
 @data_argument
-@click.option("--label", required=True, help="Column that says which rows are anomalies.")
+@click.option("--label", help="Column that says which rows are anomalies.")
 @click.option("--false-alarm-rate", type=float, help="Another rate than the model's.")
 @json_option
 @machine_options
 def evaluate(model: str, data: str, **options: Any) -> None:
-    """AUROC, average precision, precision at k, and the confusion at the threshold."""
+    """AUROC, average precision, precision at k, and the confusion at the threshold.
+
+    Of a recommender: recall, NDCG and more on the later interactions of DATA.
+    """
     from keyhole.tasks.detect.evaluate import evaluate as compare
 
+    if recommend.holds_recommender(model):
+        recommend.evaluate_recommender(model, data, options)
+        return
+    if options["label"] is None:
+        raise click.UsageError("Missing option '--label'.")
     say = Say(options["quiet"])
     rate = options["false_alarm_rate"]
     detector = load_detector(model, options, say, false_alarm_rate=rate)
@@ -183,6 +191,14 @@ def inspect(model: str, codes: bool, as_json: bool) -> None:
 
     bundle = read_bundle(model)
     with spoken_warnings(Say(False)):
+        if recommend.VERB in bundle.sections:
+            recommend.refuse_given({"codes"})
+        if recommend.VERB in bundle.sections and not as_json:
+            show(recommend.lines_of(model, bundle))
+            return
+        if recommend.VERB in bundle.sections:
+            show_json({"about": bundle.about, "sections": bundle.sections})
+            return
         if "detect" in bundle.sections:
             detector = AnomalyDetector.load(bundle)
             fitted, detector_lines = detector.autoencoder_, _calibration(detector)
@@ -294,8 +310,15 @@ _output_options = with_options(
 @data_argument
 @_output_options
 def update(model: str, data: str, **options: Any) -> None:
-    """Add the rows of DATA to MODEL's reference rows and calibration, without training."""
+    """Add the rows of DATA to MODEL's reference rows and calibration, without training.
+
+    Of a recommender: add the interactions of DATA.
+    """
     with _locked(model, options):
+        if recommend.holds_recommender(model):
+            say, out = _checked(data, options), options["out"] or model
+            recommend.update_recommender(model, data, out, say)
+            return
         say, detector, source = _opened(model, data, options)
         before = detector.scorer_.rows
         detector.partial_fit(source)
@@ -353,13 +376,17 @@ def _locked(model: str, options: dict[str, Any]) -> Any:
     return changing(resolve(path), lambda: say("wait", text))
 
 
-def _opened(model: str, data: str, options: dict[str, Any]) -> tuple[Say, Any, Any]:
+def _checked(data: str, options: dict[str, Any]) -> Say:
     from keyhole.core.outputs import Output, check_outputs
 
-    say = Say(options["quiet"])
     if options["out"] is not None:
         outputs = [Output("-o", options["out"], "model")]
         check_outputs(outputs, {"DATA": data}, force=options["force"])
+    return Say(options["quiet"])
+
+
+def _opened(model: str, data: str, options: dict[str, Any]) -> tuple[Say, Any, Any]:
+    say = _checked(data, options)
     detector = load_detector(model, options, say)
     return say, detector, open_matched(detector.autoencoder_, data, say)
 

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import click
 
+from keyhole.cli import recommend
 from keyhole.cli.common import (
     Say,
     check_answers,
@@ -22,7 +24,7 @@ from keyhole.cli.common import (
     use_machine,
     with_options,
 )
-from keyhole.tasks import Detect, Task
+from keyhole.tasks import Detect, Embed, Task
 
 BLOCK_ROWS = 16_384  # drawn at a time
 MAX_EVENTS = 5  # that are printed, the most anomalous ones
@@ -158,6 +160,27 @@ detect = task_command(
     ),
     Outputs,
 )  # fmt: skip
+
+
+embed = task_command(Embed)
+
+
+def _embed(run: Callable[..., Any], model: str, data: str | None, **options: Any) -> int:
+    """The codes of the rows of DATA; of a recommender, the vectors of items or of users."""
+    if recommend.holds_recommender(model):
+        return recommend.embed_items(model, data, options)
+    if options.pop("items"):
+        raise click.UsageError("--items is for recommenders, and this model is not one")
+    if data is None:
+        raise click.UsageError("Missing argument 'DATA'.")
+    return run(model=model, data=data, **options)
+
+
+embed.callback = partial(_embed, embed.callback)  # pyright: ignore
+embed.params[1].required = False
+embed.params.append(
+    click.Option(["--items"], is_flag=True, help="Of a recommender: the vectors of all items.")
+)
 
 
 @click.command(short_help="New rows, drawn from the model.")

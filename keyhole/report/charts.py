@@ -21,6 +21,7 @@ from keyhole.report.words import count, number, template
 INK, QUIET, NET, OTHER, ALARM = "ink", "quiet", "net", "other", "alarm"
 WIDTH, TOP, RIGHT, BOTTOM = 720, 26, 8, 42  # pixels: of a chart, and around its area
 LETTER, LABEL = 6.3, 26  # pixels: of a letter, of the label of the vertical axis
+LINE, NAME_GAP = 13, 8  # pixels: the height of a name, and from its point
 MARGIN = 0.012  # of the horizontal axis, beyond the data at both ends
 LINEAR, LINEAR_SHARE = 10.0, 0.8  # a logarithmic axis is linear up to here, 0.8 decades long
 SCORE_BARS, P_VALUE_BARS = 80, 20
@@ -80,7 +81,10 @@ def upward_counts(most: int) -> Axis:
 
 @dataclass(frozen=True)
 class Shape:
-    """A path in pixels; `fill` or `stroke` names its colour, `dots` are circles of a radius."""
+    """A path in pixels; `fill` or `stroke` names its colour, `dots` are circles of a radius.
+
+    `titles` are the tooltips of the dots.
+    """
 
     path: str = ""
     fill: str = ""
@@ -89,16 +93,28 @@ class Shape:
     dash: str = ""
     dots: list[tuple[str, str]] = field(default_factory=list)
     radius: float = 0.0
+    titles: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text beside a point, in pixels; `anchor` is the end of it that is at the point."""
+
+    x: float
+    y: float
+    anchor: str
+    text: str
 
 
 @dataclass
 class Chart:
-    """Lines and bars over two axes, drawn in the order that they are added."""
+    """Lines, bars and dots over two axes, drawn in the order that they are added."""
 
     x: Axis
     y: Axis
     height: float  # pixels
     shapes: list[Shape] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.texts = [tick_texts(axis.ticks) for axis in (self.x, self.y)]
@@ -129,6 +145,23 @@ class Chart:
         path = [f"M{a[0]} {a[1]}V{b[1]}H{b[0]}V{a[1]}Z" for a, b in corners if a and b]
         self.shapes.append(Shape("".join(path), fill=colour))
 
+    def dots(
+        self, x: Values, y: Values, colour: str, radius: float, titles: Sequence[str]
+    ) -> None:
+        """Points of finite values, each with a tooltip."""
+        points = [point for point in self._points(x, y) if point is not None]
+        self.shapes.append(Shape(stroke=colour, dots=points, radius=radius, titles=titles))
+
+    def name(self, x: float, y: float, text: str) -> bool:
+        """Write a text beside a point; False where it would cover another one."""
+        left, top = self.wide * float(self.x.place(x)), self.high * (1 - float(self.y.place(y)))
+        anchor, gap = ("start", NAME_GAP) if left < self.wide / 2 else ("end", -NAME_GAP)
+        label = Label(round(left + gap, 1), round(top + NAME_GAP / 2, 1), anchor, text)
+        if any(_overlap(label, other) for other in self.labels):
+            return False
+        self.labels.append(label)
+        return True
+
     def svg(self, label: str, key: Sequence[tuple[str, str, str]], note: str = "") -> str:
         """The chart as an element of the page, `label` for screen readers.
 
@@ -146,6 +179,15 @@ class Chart:
         return [
             (f"{a:.6g}", f"{b:.6g}") if np.isfinite(a + b) else None for a, b in places.tolist()
         ]
+
+
+def _overlap(a: Label, b: Label) -> bool:
+    """Whether one text covers a part of another."""
+    (low, high), (other_low, other_high) = (
+        (at.x, at.x + width) if at.anchor == "start" else (at.x - width, at.x)
+        for at, width in ((one, LETTER * len(one.text)) for one in (a, b))
+    )
+    return abs(a.y - b.y) < LINE and low < other_high and other_low < high
 
 
 def tick_texts(ticks: Sequence[float]) -> list[str]:

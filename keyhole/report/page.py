@@ -13,6 +13,7 @@ from keyhole.core.progress import stage
 from keyhole.errors import SettingError
 from keyhole.report import charts, facts, generation
 from keyhole.report.images import write_denoising
+from keyhole.report.lists import write_recommender
 from keyhole.report.rows import MAX_POINTS, CodeMap, ScoredRows, pack, score_rows
 from keyhole.report.timeline import Timeline, for_page
 from keyhole.report.timeline_chart import event_lines, resolution, timeline_chart
@@ -20,6 +21,7 @@ from keyhole.report.timeline_data import packed
 from keyhole.report.words import fill, percent, plain, script_json
 from keyhole.tasks.denoiser import Denoiser
 from keyhole.tasks.detect.detector import AnomalyDetector
+from keyhole.tasks.recommend.recommender import Recommender
 
 MAX_BYTES = 1_000_000  # of a page; a larger one loses points of the map
 POINT_BYTES = 8  # of the page, for a point of the map, after base64
@@ -30,8 +32,8 @@ TEMPLATE = "page.html.j2"
 def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> None:
     """Atomically write the page on a fitted model.
 
-    `model`: an Autoencoder, AnomalyDetector, Generator or Denoiser. `data`: rows to score, or
-    images to denoise, as a frame, an array or a path; or the result of `score_rows`.
+    `model`: an Autoencoder, AnomalyDetector, Generator, Denoiser or Recommender. `data`: rows to
+    score, or images to denoise, as a frame, an array or a path; or the result of `score_rows`.
     Raises: FileError, DataError, SettingError if `model` is something else.
     """
     if not isinstance(path, str | os.PathLike):
@@ -44,11 +46,15 @@ def write_report(path: str | os.PathLike[str], model: Any, data: Any = None) -> 
         if data is None:
             raise SettingError("a denoiser's page shows images: write_report(path, model, data)")
         return write_denoising(path, model, model.open(data))
+    if isinstance(model, Recommender):
+        if data is not None:
+            raise SettingError("a recommender's page takes no rows: write_report(path, model)")
+        return write_recommender(path, model)
     fitted = getattr(model, "autoencoder_", model)
     if not isinstance(fitted, Autoencoder):
         raise SettingError(
-            f"write_report takes a fitted Autoencoder, AnomalyDetector, Generator or Denoiser, "
-            f"got {type(model).__name__:.40}"
+            "write_report takes a fitted Autoencoder, AnomalyDetector, Generator, Denoiser or "
+            f"Recommender, got {type(model).__name__:.40}"
         )
     check_is_fitted(fitted)
     if data is not None and not isinstance(data, ScoredRows):

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from keyhole.tasks.detect.evaluate import Evaluation, evaluate
     from keyhole.tasks.generator import Generator
     from keyhole.tasks.realism import Judgement, judge
+    from keyhole.tasks.recommend.recommender import Recommender
     from keyhole.tasks.sparse import read_sparse, sparse_codes
 
 __all__ = [
     "AnomalyDetector", "Answer", "Denoiser", "Detect", "Embed", "Evaluation", "Generator",
-    "Impute", "Judgement", "Reason", "Reconstruct", "Score", "Task", "evaluate", "judge",
-    "read_sparse", "sparse_codes",
+    "Impute", "Judgement", "Reason", "Recommender", "Reconstruct", "Score", "Task", "evaluate",
+    "judge", "read_sparse", "sparse_codes",
 ]  # fmt: skip
 
 _LATE = {
@@ -35,6 +36,7 @@ _LATE = {
     "Generator": "generator",
     "Judgement": "realism",
     "evaluate": "detect.evaluate",
+    "Recommender": "recommend.recommender",
     "judge": "realism",
     "read_sparse": "sparse",
     "sparse_codes": "sparse",

@@ -87,11 +87,16 @@ WITHOUT_ROWS = {
     "Autoencoder": {"sample", "save", "load", "get_feature_names_out"},
     "AnomalyDetector": {"from_fitted", "save", "load", "anomaly_map", "events", "stream"},
     "Generator": {"from_fitted", "sample", "interpolate", "judge", "save", "load"},
+    "Recommender": {
+        "fit", "partial_fit", "recommend", "similar_items", "embed", "explain", "evaluate", "save",
+        "load", "histories", "ranked", "embedded", "allowed",
+    },
     "Denoiser": {"fit", "fit_transform", "transform", "judge", "save", "load", "open", "parts"},
 }  # fmt: skip
 SKLEARN = {"set_params", "get_params", "get_metadata_routing", "set_output"}
 REST = {  # names whose arguments are no rows
-    "Schema", "ImageSchema", "SeriesSchema", "TrainingConfig", "Denoiser", "BundleError",
+    "Schema", "ImageSchema", "SeriesSchema", "InteractionSchema", "TrainingConfig", "Denoiser",
+    "Recommender", "BundleError",
     "ColumnTypeError", "DataError", "FileError",
     "FitError", "KeyholeError", "KeyholeWarning", "MissingExtraError",
     "SettingError",
