@@ -118,12 +118,12 @@ class SolvedLinear(RankingModel):
         inverse, root = gram.inverse(self.strength), np.sqrt(gram.d)
         if gram.by_user:  # C = D^-1/2 (I - Z' (ZZ' + strength I)^-1 Z) D^-1/2 / strength
             explained = _explained(gram.z, inverse)
-            self.weights = inverse.float()
+            self.weights = inverse.float().contiguous()  # a factorisation leaves columns
             factors = root / (1 - explained), explained / (1 - explained)
         else:  # C = D^-1/2 (Z'Z + strength I)^-1 D^-1/2
             inverse = inverse.div_(torch.from_numpy(root)[:, None])
             inverse.div_(-inverse.diagonal().clone()).fill_diagonal_(0.0)
-            self.weights = inverse.float()
+            self.weights = inverse.float().contiguous()  # a factorisation leaves columns
             factors = np.ones(len(root)), np.zeros(len(root))
         self.factor, self.own = (torch.from_numpy(part).float() for part in factors)
         return self._with_lists(history, gram)
