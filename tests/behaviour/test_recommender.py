@@ -15,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from benchmarks.mutants import manifest_of, seal
 from keyhole import AnomalyDetector, Recommender
@@ -844,3 +845,9 @@ def test_of_one_family_the_settings_that_were_chosen_are_said():
     frame = pd.DataFrame({"user": rng.integers(0, 80, 900), "item": rng.integers(0, 30, 900)})
     (why,) = Recommender("linear").fit(frame).why_
     assert re.match(r"linear autoencoder \(strength=.*\): NDCG@100 0\.\d+ on users held out", why)
+
+
+def test_an_earlier_fit_to_align_to_must_be_fitted():
+    frame = pd.DataFrame({"user": [1, 1, 2], "item": [1, 2, 2]})
+    with pytest.raises(NotFittedError):
+        Recommender("linear:strength=5").fit(frame, align_to=Recommender())

@@ -25,7 +25,7 @@ class ReferencePoints:
 
     @classmethod
     def of(cls, x: Float[Tensor, "row axis"], share: float) -> "ReferencePoints":
-        """The points of these rows, of which `share` make the core."""
+        """The points of these rows; this share of them makes the core."""
         robust = trimmed(x, share)
         order = torch.argsort(~robust.core, stable=True)
         points = robust.whitened(x.float())[order]
@@ -37,7 +37,7 @@ class ReferencePoints:
         """How far each row is from the nearest point, and from its nearest core points on average.
 
         `own` is the position of each row among the reference rows, -1 where it is not one of
-        them: each is judged as if it were not there. Without `own`, a row may still be a
+        them: such a row is not compared with itself. Without `own`, a row may still be a
         reference row: of exact copies, one does not count.
         """
         points = self.points.to(x.device)

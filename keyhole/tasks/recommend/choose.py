@@ -27,10 +27,8 @@ STRENGTHS = tuple(float(f"{10 ** (i / 2):.2g}") for i in range(9))  # 1 to 10,00
 MAX_STRENGTH, MIN_STRENGTH = 1e6, 1e-2
 ITEM_POWERS = (0.0, 0.5)  # the second one where a factorisation is cheap
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # of inputs, and of popular items
-FEW, MANY = (
-    3_000,
-    9_000,
-)  # users or items, the fewer: for more, no second item power, no eigenvalues
+# Of users or items, the fewer: for more, no second item power is tried, or no eigenvalues.
+FEW, MANY = 3_000, 9_000
 FACTOR_SETTINGS = {
     "weight": (5.0, 10.0, 20.0, 40.0, 80.0, 160.0),
     "strength": (1.0, 3.0, 10.0, 30.0, 100.0),

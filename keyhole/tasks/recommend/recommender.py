@@ -94,6 +94,7 @@ class Recommender(BaseEstimator):
         Raises: DataError, SettingError, FileError, FitError.
         """
         named(self.net)
+        before = None if align_to is None else align_to._fitted()
         interactions, columns = self._read(X)
         if not interactions.history.nnz:
             raise DataError(
@@ -103,7 +104,7 @@ class Recommender(BaseEstimator):
         self._say_data(interactions, columns)
         seed, shown = seed_from(self.random_state), progress() if self.verbose else None
         learned = learn_lists(interactions, columns, self.net, seed, shown)
-        self.fitted_ = learned.fitted.turned_to(align_to and align_to.fitted_)
+        self.fitted_ = learned.fitted.turned_to(before)
         self.evaluation_ = learned.evaluation
         self.why_, self.compared_ = learned.why, learned.compared
         self._tell_verdict()
@@ -141,8 +142,7 @@ class Recommender(BaseEstimator):
         `allow` and none of `deny` are recommended. The kind of frame is that of X.
         """
         check_is_fitted(self, "fitted_")
-        k = checked_k(k)
-        allowed = self.allowed(allow, deny)
+        k, allowed = checked_k(k), self.allowed(allow, deny)
         return _like(self.ranked(self.histories(X), k, exclude_seen, allowed), X)
 
     def ranked(
@@ -209,8 +209,7 @@ class Recommender(BaseEstimator):
         is_list = isinstance(user, list | tuple | set | np.ndarray)
         histories = self.histories([list(user)] if is_list else [user])
         (target,), own = self._item_places([item]), self.fitted_.interactions
-        places = histories.lists.indices
-        lists = without_each(histories.lists)
+        places, lists = histories.lists.indices, without_each(histories.lists)
         blocks = blocks_of_users(*lists.shape)
         scores = [self.fitted_.model.scores(lists[part])[:, target] for part in blocks]
         scores = np.concatenate(scores).astype(np.float64)
@@ -226,8 +225,7 @@ class Recommender(BaseEstimator):
         Known users are given what they had in training and judged by what is new; of unknown ones
         four fifths are given. Raises: DataError where no user can be judged.
         """
-        check_is_fitted(self, "fitted_")
-        own = self.fitted_.interactions
+        own = self._fitted().interactions
         later, columns = self._read(X, trained=True, items=own.items)
         places = own.users.positions(later.users.as_texts)
         known = places != UNKNOWN
@@ -252,7 +250,7 @@ class Recommender(BaseEstimator):
     @property
     def verdict_(self) -> str:
         """One line on how far to trust the lists."""
-        check_is_fitted(self, "fitted_")
+        self._fitted()
         return self.evaluation_.verdict
 
     @property
@@ -266,8 +264,7 @@ class Recommender(BaseEstimator):
 
         Raises: FileError, BundleError.
         """
-        check_is_fitted(self, "fitted_")
-        fitted, evaluation, seed = self.fitted_, self.evaluation_, self.random_state
+        fitted, evaluation, seed = self._fitted(), self.evaluation_, self.random_state
         own, embedding = fitted.interactions, fitted.embedding
         state = RecommenderState(
             columns=fitted.columns,
@@ -294,6 +291,10 @@ class Recommender(BaseEstimator):
         recommender.compared_, recommender.why_ = state.compared, state.why
         recommender.evaluation_ = RankingEvaluation.of_json(state.evaluation)
         return recommender
+
+    def _fitted(self) -> Fitted:
+        check_is_fitted(self, "fitted_")
+        return self.fitted_
 
     @property
     def _schema(self) -> InteractionSchema:
@@ -354,8 +355,7 @@ class Recommender(BaseEstimator):
         return histories
 
     def _embedding(self) -> LowRank:
-        check_is_fitted(self, "fitted_")
-        embedding: Any = self.fitted_.embedding
+        embedding: Any = self._fitted().embedding
         if embedding is None:
             raise SettingError("items have no vectors: training had one user or one item")
         return embedding
