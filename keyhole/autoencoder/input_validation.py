@@ -82,7 +82,7 @@ def match_source(model: Any, source: Source) -> Source:
     modality, given = model.model_.modality, modality_of(source, model.schema)
     if given is not type(modality):
         raise DataError(
-            f"{source.name} holds {given.noun}, and this model was fitted on {modality.noun}"
+            f"{source.name} holds {given.noun}, but this model was fitted on {modality.noun}"
         )
     return modality.match(source, model.schema)
 

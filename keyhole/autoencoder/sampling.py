@@ -220,8 +220,8 @@ class Sampler:
                 break
         if worth < MIN_WORTH * n:
             warnings.warn(
-                f"what is given is rare under this model: {n:,} rows come from about {worth:.0f} "
-                "different codes; give less, or train on more such rows",
+                f"the given values are rare in this model: {n:,} rows come from only about "
+                f"{worth:.0f} different codes; give fewer values, or train on more such rows",
                 KeyholeWarning,
                 stacklevel=4,
             )

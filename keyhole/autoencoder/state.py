@@ -176,7 +176,7 @@ def _described(bundle: Bundle) -> tuple[State, Parts, Modality]:
     state = record(State, bundle.sections.get("autoencoder"), "section 'autoencoder'")
     chosen = set(Parts.names()) - {"bottleneck"}
     if not chosen <= set(state.parts) <= set(Parts.names()):
-        raise BundleError(f"the manifest has parts {sorted(state.parts)!r:.160}")
+        raise BundleError(f"the manifest has unexpected parts: {sorted(state.parts)!r:.160}")
     named: dict[str, Any] = {name: build(name, recipe) for name, recipe in state.parts.items()}
     parts = Parts(**{"bottleneck": Identity(), **named})
     columns = state.modality.get("columns", state.data.columns)

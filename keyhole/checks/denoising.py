@@ -107,7 +107,7 @@ def _(
     heldout: PixelsToJudge, modality: Any, network: Network, history: Any, info: TrainInfo
 ) -> DenoisingEvidence:
     """The evidence from pixels that the network did not train on."""
-    stage("comparing the net with classical filters")
+    stage("comparing the network with classical filters")
     dataset, parts = heldout.dataset, heldout.parts
     return DenoisingEvidence(
         **compare(dataset, network, parts.net, parts.corruption, heldout.seed),

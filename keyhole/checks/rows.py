@@ -229,8 +229,7 @@ def predict_collapse(bottleneck: Bottleneck, head: Any, table: Modality, sample:
     warnings.warn(
         f"KH008 the code will collapse: {alive} of {len(places)} directions vary by more than "
         f"beta ({beta:g}) times the decoder's variance ({scale}), the first by "
-        f"{variances[0]:.3g}. Leave the scale to be learned (scale='shared'), or take a smaller "
-        "beta",
+        f"{variances[0]:.3g}. Let the scale be learned (scale='shared'), or use a smaller beta",
         KeyholeWarning,
         stacklevel=6,
     )

@@ -34,7 +34,7 @@ DENOISE_ONLY: dict[str, Any] = {"cls": OnlyFor, "only": VERB}
 image_options = with_options(
     click.option("--noise", **DENOISE_ONLY, **noise_settings),
     click.option("--clean", type=click.Path(), **DENOISE_ONLY,
-                 help="Images: clean or second ones, one for each."),
+                 help="Clean or second images, one for each noisy image."),
     click.option("--axes", **DENOISE_ONLY, **axes_settings),
     bad_option,
     click.option("--no-fallback", is_flag=True, **DENOISE_ONLY,
@@ -133,8 +133,8 @@ def _say_rest(copies: Any, say: Say) -> None:
         say("unchanged", f"no noise was found in {len(copies.noiseless):,} images: {some}")
     if copies.striped:
         some = ", ".join(copies.striped[:5])
-        say.warn(f"noise shared by rows or columns is not removed in {len(copies.striped):,} "
-                 f"images: {some}")  # fmt: skip
+        say.warn("stripes (noise shared by rows or columns) are not removed in "
+                 f"{len(copies.striped):,} images: {some}")  # fmt: skip
     if copies.lossy:
         say.warn(f"{len(copies.lossy):,} files were written in a lossy format: {copies.lossy[0]}")
 

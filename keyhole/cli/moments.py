@@ -16,11 +16,13 @@ def course_of(detector: Any, source: Any, options: dict[str, Any]) -> Any:
     moments = detector.autoencoder_.model_.modality.moments
     if moments is None:
         raise SettingError(
-            "--at is for a sensor series, and these rows have no time: give --row, or fit with "
-            "--time COLUMN"
+            "--at is for a sensor series, but these rows have no time: use --row, or fit "
+            "with --time COLUMN"
         )
     if options["machine"] is not None and not moments.has_machines:
-        raise SettingError("--machine: this model was fitted without --group, so it has one alone")
+        raise SettingError(
+            "--machine: this model was fitted without --group, so it has only one machine"
+        )
     around = _seconds(options["around"], WINDOWS_AROUND * moments.window)
     question = Question(moments.moment(options["at"]), around, options["machine"])
     return explain_moment(detector, source, question)

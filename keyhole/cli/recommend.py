@@ -34,9 +34,9 @@ column_options = with_options(
     click.option("--user", metavar="COLUMN", **RECOMMEND_ONLY, help="Column of users."),
     click.option("--item", metavar="COLUMN", **RECOMMEND_ONLY, help="Column of items."),
     click.option("--value", metavar="COLUMN", **RECOMMEND_ONLY,
-                 help="Column of ratings or counts: a row counts above --above."),
+                 help="Column of ratings or counts; only values above --above count."),
     click.option("--above", type=float, default=0.0, **RECOMMEND_ONLY,
-                 help="The largest value that does not count.  [default: 0]"),
+                 help="Only values above this one count.  [default: 0]"),
 )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def fit_recommender(data: str, out: str, page: str, options: dict[str, Any], say
 @click.argument("data", type=click.Path(allow_dash=True), required=False)
 @click.option("--user", "users", multiple=True, help="A known user; may be repeated.")
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True,
-              help="Items of a list.")  # fmt: skip
+              help="Length of each list.")  # fmt: skip
 @click.option("--allow", multiple=True, metavar="ITEM", help="Recommend only these items.")
 @click.option("--deny", multiple=True, metavar="ITEM", help="Do not recommend these items.")
 @click.option("--include-seen", is_flag=True, help="Also recommend items of the history.")

@@ -149,14 +149,16 @@ class Outputs:
 detect = task_command(
     Detect,
     (
-        click.option("--fail-on-alarm", is_flag=True, help="Exit with 1 where a row alarms."),
+        click.option("--fail-on-alarm", is_flag=True,
+                     help="Exit with status 1 if any row is an alarm."),
         click.option("--report", type=click.Path(), help="Write a page about these rows."),
         click.option("--anomaly-map", type=click.Path(),
                      help="Folder for anomaly maps: how anomalous each pixel is."),
         click.option("--events", type=click.Path(),
-                     help="Write the events of a sensor series, a .csv, .parquet or .jsonl file."),
+                     help="Write the events of a sensor series to a .csv, .parquet or .jsonl "
+                          "file."),
         click.option("--false-events", metavar="RATE",
-                     help="The most false events of a machine, such as 1/day."),
+                     help="Limit of false events for each machine, such as 1/day."),
     ),
     Outputs,
 )  # fmt: skip
@@ -179,20 +181,26 @@ def _embed(run: Callable[..., Any], model: str, data: str | None, **options: Any
 embed.callback = partial(_embed, embed.callback)  # pyright: ignore
 embed.params[1].required = False
 embed.params.append(
-    click.Option(["--items"], is_flag=True, help="Of a recommender: the vectors of all items.")
+    click.Option(
+        ["--items"], is_flag=True, help="Recommender only: write the vectors of all items."
+    )
 )
 
 
 @click.command(short_help="New rows, drawn from the model.")
 @model_argument
-@click.option("-n", "--rows", type=int, default=1_000, show_default=True, help="How many rows.")
+@click.option("-n", "--rows", type=int, default=1_000, show_default=True, help="Number of rows.")
 @click.option("--given", multiple=True, metavar="COLUMN=VALUE",
-              help="Draw only rows with this value; may be repeated.")  # fmt: skip
-@click.option("--no-gaps", is_flag=True, help="Draw no missing values, even if training had some.")
+              help="Generate only rows with this value; may be repeated.")  # fmt: skip
+@click.option(
+    "--no-gaps", is_flag=True, help="Generate no missing values, even if training had some."
+)
 @click.option("--no-rules", is_flag=True, help="Do not enforce the rules between columns.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same rows.")
-@click.option("--judge", is_flag=True, help="Measure how realistic such rows are.")
-@click.option("--target", metavar="COLUMN", help="Column that --judge lets models predict.")
+@click.option("--judge", is_flag=True, help="Measure how realistic the generated rows are.")
+@click.option(
+    "--target", metavar="COLUMN", help="With --judge: the column that test models predict."
+)
 @output_options
 @json_option
 @quiet_option
@@ -232,7 +240,7 @@ def sample(model: str, **options: Any) -> None:
         with spoken_warnings(say):
             judgement = generator.judge(target=options["target"])
         if given or options["no_gaps"]:
-            say("judge", "measured on rows drawn without --given and --no-gaps")
+            say("judge", "measured on rows generated without --given and --no-gaps")
         for line in judgement.lines():
             say("judge", line)
 
@@ -276,9 +284,7 @@ def _check_target(model: Any, options: dict[str, Any]) -> None:
     if target is None:
         return
     if not options["judge"]:
-        raise click.UsageError(
-            "--target is the column that --judge lets models predict: add --judge"
-        )
+        raise click.UsageError("--target needs --judge")
     check_columns([target], model.model_.modality.needs(), "--target")
 
 

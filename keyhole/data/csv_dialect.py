@@ -93,7 +93,7 @@ def read_head(start: bytes, whole: bool, name: str) -> Head:
     if note is not None:
         first += 1
         if not any(line.strip() for line in lines[first:]):
-            raise DataError(f"{name} is empty: a header line and rows were expected")
+            raise DataError(f"{name} is empty: expected a header line and rows")
         first += next(i for i, line in enumerate(lines[first:]) if line.strip())
     preamble, lines = "".join(lines[:first]), lines[first : first + HEAD_LINES]
     delimiter = note[1] if note is not None else sniff(lines)

@@ -122,15 +122,15 @@ class Modality(Described):
         """Raises: SettingError for a net that is not for such rows."""
         if net.images:
             raise SettingError(
-                f"{net!r} is for images, and these rows are those of a table: give an array "
-                "(n, height, width) or a folder of image files, or take MLP"
+                f"{net!r} is for images, but these rows are a table: give an array (n, "
+                "height, width) or a folder of image files, or use MLP"
             )
         if net.items:
-            raise SettingError(f"{net!r} takes lists of items, and these are rows: take MLP")
+            raise SettingError(f"{net!r} is for lists of items, but these are rows: use MLP")
         if net.series:
             raise SettingError(
-                f"{net!r} is for series, and these rows are no windows of one: give "
-                "Schema(time=...), or take MLP"
+                f"{net!r} is for series, but these rows are not windows of a series: give "
+                "Schema(time=...), or use MLP"
             )
 
     def supports(self, task: Ability) -> str | None:

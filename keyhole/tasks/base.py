@@ -154,7 +154,7 @@ class Embed(Task):
     summary = "The code of every row."
     help = "The code of every row of DATA: code_0, code_1, ..."
     options = (
-        Option("sparse", bool, "Only what is not zero, as lists: indices and values.", False),
+        Option("sparse", bool, "Write only nonzero dimensions: indices and values.", False),
     )
 
     def __init__(self, autoencoder: Autoencoder, *, sparse: bool = False) -> None:

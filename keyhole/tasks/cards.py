@@ -177,7 +177,7 @@ def _rows(model: Autoencoder, rows: Any) -> Batch:
                 break
         batch = Batch.join(parts)
     if len(batch) < 2:
-        raise DataError("codes are read from at least 2 rows; there is one: give more")
+        raise DataError("cards need at least 2 rows; got one")
     return batch.take(_sample(len(batch), MAX_ROWS))
 
 

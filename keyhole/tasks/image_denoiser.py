@@ -102,7 +102,7 @@ class ImageDenoiser:
         if clean is not None:
             sides = [(p.height, p.width, p.channels) for p in (image, clean)]
             if sides[0] != sides[1]:
-                raise DataError(f"{image.name} is {sides[0]} and its truth {sides[1]}")
+                raise DataError(f"{image.name} is {sides[0]}, but its clean image is {sides[1]}")
             truth = clean.window(*middle_of(image, JUDGED_SIDE))
         span = data_range(image, noisy if truth is None else truth)
         report = residual_report(noisy, after, scaler.noise)

@@ -185,9 +185,9 @@ class Run(Generic[G]):
         before = self.history.steps[-1] if self.history.steps else 0
         self.network.load_state_dict(self.best)
         raise FitError(
-            f"the loss is no longer a number after step {before:,} (by step {step:,} of "
-            f"{self.history.planned:,}); {self.goal.cause(self.network, step - 1)}try a smaller "
-            f"learning rate than {self.training.learning_rate:g}"
+            f"the loss is NaN or infinite after step {before:,} (by step {step:,} of "
+            f"{self.history.planned:,}); {self.goal.cause(self.network, step - 1)}try a "
+            f"smaller learning rate than {self.training.learning_rate:g}"
         )
 
     def _save(self, step: int) -> None:

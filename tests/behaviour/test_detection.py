@@ -214,7 +214,9 @@ def test_a_segment_column_that_is_absent_is_named(of_fleet):
 
 def test_an_identifier_is_no_segment(monkeypatch):
     monkeypatch.setattr(scorer, "MAX_GROUPS", 50)
-    with pytest.raises(DataError, match="60 different values among 60 rows: an identifier"):
+    with pytest.raises(
+        DataError, match="60 different values among 60 rows, so it looks like an identifier"
+    ):
         Groups.learn("id", [f"u{i}" for i in range(60)], np.ones(60))
     held = Groups.learn("id", ["a"] * 59 + ["b"], np.ones(60))
     assert held.factor_of(["a", "b", "never met"]).tolist() == [1, 1, 1]
@@ -370,7 +372,7 @@ def test_a_fitted_autoencoder_takes_a_contamination_and_refuses_an_invalid_one()
 
 def test_a_column_that_names_every_row_is_no_segment():
     rows = fleet(60, 1).assign(machine=[f"r{i}" for i in range(60)])
-    with pytest.raises(DataError, match="an identifier, not the part of a fleet"):
+    with pytest.raises(DataError, match="looks like an identifier, not like groups"):
         detector(rows, group="machine")
 
 

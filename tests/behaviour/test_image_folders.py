@@ -241,9 +241,9 @@ def test_copies_that_are_one_file_on_some_disks_are_refused(tmp_path, others):
     from keyhole.jobs.images import check_distinct
 
     names = ["a.png", *others]
-    with pytest.raises(DataError, match="which are one file on some disks: rename one"):
+    with pytest.raises(DataError, match="which have the same name on some disks: rename one"):
         check_distinct(names, "in")
-    with pytest.raises(DataError, match=r"in names several files 'a\.png': give their folder"):
+    with pytest.raises(DataError, match=r"in has several files named 'a\.png': give their folder"):
         check_distinct(["a.png", "a.png"], "in")
     check_distinct(["a.png", "b/a.png", "a.tif"], "in")
 

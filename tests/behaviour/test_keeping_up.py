@@ -278,11 +278,11 @@ def put(tensors, name, column, value):
         (lambda t: put(t, "reference.fold", None, -3.0), "fold of a row"),
         (lambda t: put(t, "reference.fold", None, 0.5), "fold of a row"),
         (lambda t: put(t, "reference.factor", None, 0.0), "factor of a row"),
-        (lambda t: put(t, "reference.fold", None, torch.nan), "not numbers"),
+        (lambda t: put(t, "reference.fold", None, torch.nan), "NaN or infinite"),
         (lambda t: t["reference.fold"].fill_(0.0), "some rows calibrate, and others are near"),
         (lambda t: t["reference.fold"].fill_(-1.0), "some rows calibrate, and others are near"),
-        (lambda t: put(t, "reference.features", 0, torch.nan), "not numbers"),
-        (lambda t: put(t, "reference.features", 0, torch.inf), "not numbers"),
+        (lambda t: put(t, "reference.features", 0, torch.nan), "NaN or infinite"),
+        (lambda t: put(t, "reference.features", 0, torch.inf), "NaN or infinite"),
         (lambda t: put(t, "reference.features", 1, 1e35), "cells: numbers that columns make"),
         (lambda t: put(t, "reference.features", 4, 9.0), "codes: levels of their columns"),
         (lambda t: put(t, "reference.features", 4, -1.0), "codes: levels of their columns"),
@@ -348,7 +348,7 @@ def test_a_number_of_folds_that_no_fit_has_is_refused(bundle):
 def test_a_model_that_remembers_no_rows_says_to_save_the_detector_or_fit_again(bundle, tmp_path):
     Autoencoder.load(str(bundle)).save(str(tmp_path / "bare"))
     assert not any(name.startswith("reference") for name in load_file(tmp_path / "bare"))
-    refused(tmp_path / "bare", "saved without rows to compare with")
+    refused(tmp_path / "bare", "saved without reference rows")
     refused(tmp_path / "bare", "or fit again")
     scores = Autoencoder.load(str(tmp_path / "bare")).score_samples(fleet(9))
     np.testing.assert_array_equal(scores, Autoencoder.load(str(bundle)).score_samples(fleet(9)))

@@ -262,7 +262,7 @@ MISUSE = [
     (["embed", "detector.keyhole"], "DATA"),
     (["evaluate", "detector.keyhole", "table.csv"], "--label"),
     (["evaluate", "m.keyhole", "missing.csv"], "missing.csv"),
-    (["evaluate", "m.keyhole", "plays.csv"], "no user can be judged"),
+    (["evaluate", "m.keyhole", "plays.csv"], "no user can be evaluated"),
     (["evaluate", "m.keyhole", "later.csv", "--label", "plays"], "--label"),
     (["evaluate", "m.keyhole", "later.csv", "--false-alarm-rate", "0.1"], "--false-alarm-rate"),
     (["inspect", "m.keyhole", "--codes"], "--codes"),

@@ -302,7 +302,7 @@ def test_watch_follows_a_file_that_grows_and_is_rotated_and_goes_on_after_a_stop
         [*command, "--until-end"], capture_output=True, text=True, check=False, timeout=120
     )
     assert second.returncode == 0
-    assert "going on after row " in second.stderr
+    assert "continuing after row " in second.stderr
     rows_read = [re.search(r"rows +([\d,]+) rows", text)[1] for text in (err, second.stderr)]
     assert sum(map(int, rows_read)) == 800  # each row once
     assert [line.split()[0] for line in (out + second.stdout).splitlines()] == ["ended"]
@@ -389,4 +389,4 @@ def test_a_state_needs_a_place_of_its_own(path, tmp_path, capsys):
     assert run(["watch", path, "--follow", str(live), "--state", str(live)]) == 2
     assert run(["watch", path, "--until-end"]) == 2
     assert run(["watch", path, "--follow", str(tmp_path / "no" / "live.csv")]) == 2
-    assert "no such file" in capsys.readouterr().err
+    assert "do not exist" in capsys.readouterr().err

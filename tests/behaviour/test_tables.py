@@ -69,7 +69,7 @@ def numbers(path, name):
 
 
 EMPTY = {
-    "none": ("", "is empty: a header line and rows were expected"),
+    "none": ("", "is empty: expected a header line and rows"),
     "blank lines": ("\n\n", "is empty"),
     "a header": ("a,b\n", "holds a header but no rows"),
     "a header without an end": ("a,b", "holds a header but no rows"),
@@ -251,17 +251,20 @@ def test_a_path_that_leads_nowhere_says_what_is_there(path, said, tmp_path, file
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        ({"kinds": {"city": "number"}}, "column 'city' shall be a number, but it holds .*string"),
-        ({"kinds": {"gap": "category"}}, "column 'gap' shall be a category, but .* no value"),
-        ({"kinds": {"a": "datetime"}}, "column 'a' shall be a datetime, but it holds double"),
+        ({"kinds": {"city": "number"}}, "column 'city' cannot be a number: it holds .*string"),
+        (
+            {"kinds": {"gap": "category"}},
+            "column 'gap' cannot be a category: all its values are missing",
+        ),
+        ({"kinds": {"a": "datetime"}}, "column 'a' cannot be a datetime: it holds double"),
         ({"kinds": {"city": "town"}}, r"a column is one of \['boolean', 'category'"),
         ({"kinds": {"citi": "category"}}, "'citi', .* absent; did you mean 'city'"),
         ({"validation": "group"}, "write 'random', 'group:COLUMN' or 'time:COLUMN'"),
         ({"validation": "group:one"}, "holds 1 group.*at least 2"),
-        ({"validation": "time:city"}, "holds no dates or numbers that differ"),
+        ({"validation": "time:city"}, "has no dates or numbers that differ"),
         ({"weight": "city"}, "column 'city', data row 1: expected a number, got 'Rome'"),
-        ({"weight": "a"}, "weight column 'a' holds -.*: a weight is at least zero"),
-        ({"weight": "zero"}, "gives no row of the frame any weight"),
+        ({"weight": "a"}, "weight column 'a' holds -.*: weights must be zero or above"),
+        ({"weight": "zero"}, "all weights of the frame are zero"),
         ({"only": ["gap"]}, "no column to learn from"),
     ],
 )

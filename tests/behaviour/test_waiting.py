@@ -103,7 +103,7 @@ def slow(monkeypatch, where, method):
 
 COMMANDS = [
     ("fit {0}/rows.csv -o {1}/n --steps 2 --no-report", (SourceProfile, "__init__"),
-        "looking at the"),
+        "reading the data"),
     ("fit {0}/rows.csv -o {1}/n --steps 2", (page, "fill"), "writing the page"),
     ("fit {0}/p.npy -o {1}/n --for denoise --steps 2 --batch 2 --no-report",
      (NoiseEstimates, "unit"), "measuring the noise"),
@@ -118,8 +118,8 @@ COMMANDS = [
     ("score {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "score"),
     ("sample {0}/m -n 5 -o {1}/o.csv", (Sampler, "rows"), "sample"),
     ("denoise {0}/d {0}/p.npy -o {1}/o.npy", (ImageDenoiser, "bands"), "denoise"),
-    ("update {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "taking rows in"),
-    ("calibrate {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "comparing rows"),
+    ("update {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "adding rows"),
+    ("calibrate {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "scoring the rows"),
     ("explain {0}/m {0}/rows.csv --row 3", (CsvSource, "blocks"), "reading the model"),
     ("inspect {0}/m", (Autoencoder, "load"), "reading the model"),
 ]  # fmt: skip
@@ -149,7 +149,7 @@ def test_quiet_stays_quiet(files, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("ask", "expected"),
     [
-        (lambda model, path: AnomalyDetector.from_fitted(model).answer(path), "comparing rows"),
+        (lambda model, path: AnomalyDetector.from_fitted(model).answer(path), "scoring the rows"),
         (lambda model, path: model.score_samples(path), "score_samples"),
         (lambda model, path: Impute(model).answer(path), "answer"),
         (lambda model, path: clone(model).fit(path), "fit"),

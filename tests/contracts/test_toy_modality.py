@@ -78,7 +78,7 @@ def test_it_is_fitted_saved_and_loaded_bit_equal(detector, tmp_path):
     np.testing.assert_array_equal(loaded.score_samples(new), detector.score_samples(new))
     codes = detector.autoencoder_.transform(new)
     pd.testing.assert_frame_equal(loaded.autoencoder_.transform(new), codes)
-    with pytest.raises(DataError, match="holds a table, and this model was fitted on angles"):
+    with pytest.raises(DataError, match="holds a table, but this model was fitted on angles"):
         detector.predict(np.zeros((3, 2)))
 
 

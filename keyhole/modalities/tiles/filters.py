@@ -77,10 +77,10 @@ def classical(x: np.ndarray, sigma: float, name: str) -> np.ndarray:
     Raises: SettingError for an unknown filter.
     """
     if name not in FILTERS:
-        raise SettingError(f"unknown filter {name!r}; there are: {', '.join(FILTERS)}")
+        raise SettingError(f"unknown filter {name!r}; choose from: {', '.join(FILTERS)}")
     image = np.asarray(x, float)
     if image.ndim not in {2, 3}:
-        raise DataError(f"an image has two or three axes, not {image.ndim}")
+        raise DataError(f"an image has two or three axes, got {image.ndim}")
     channels = image if image.ndim == 3 else image[..., None]
     known = np.isfinite(channels)
     if not sigma > 0 or not known.any():
@@ -271,5 +271,5 @@ def ssim(truth: Any, image: Any, data_range: float) -> float:
 def _alike(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(one, float), np.asarray(other, float)
     if a.shape != b.shape or a.ndim not in {2, 3}:
-        raise DataError(f"two images of one shape are compared; given: {a.shape}, {b.shape}")
+        raise DataError(f"expected two images of the same shape, got {a.shape} and {b.shape}")
     return (a, b) if a.ndim == 3 else (a[..., None], b[..., None])

@@ -40,12 +40,14 @@ class NoiseModel:
         numbers = np.array([self.sigma, self.gain, self.offset])
         if not np.isfinite(numbers).all() or min(self.sigma, self.gain) < 0:
             raise SettingError(
-                f"a noise needs finite numbers, sigma >= 0 and gain >= 0; given were sigma "
+                "expected finite numbers with sigma >= 0 and gain >= 0, got sigma "
                 f"{self.sigma}, gain {self.gain}, offset {self.offset}"
             )
         stripes = np.array([self.rows, self.columns, self.impulses])
         if not (np.isfinite(stripes) & (stripes >= 0)).all() or self.impulses > 1:
-            raise SettingError("rows and columns of a noise are >= 0, impulses from 0 to 1")
+            raise SettingError(
+                "rows and columns of a noise must be >= 0, and impulses from 0 to 1"
+            )
         side = len(self.kernel)
         if side % 2 == 0 or any(len(row) != side for row in self.kernel):
             raise SettingError("the kernel of a noise must be square with an odd side")

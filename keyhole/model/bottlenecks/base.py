@@ -104,7 +104,7 @@ class Bottleneck(Part):
         whole = layout.numbers + layout.items + sum(slot.levels for slot in layout.slots)
         if width > max(whole, self.least_width) and not self.overcomplete:
             raise SettingError(
-                f"width={width}: the row has only {whole} values (each level of a category counts), "
+                f"width={width}: the row has only {whole} values (a level of a category is one), "
                 f"so the code would not compress it; give at most {whole}, or a bottleneck with "
                 "sparse codes (top_k, l1)"
             )

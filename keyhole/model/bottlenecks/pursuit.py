@@ -31,7 +31,9 @@ class Pursuit(Bottleneck):
     overcomplete = True
     sparse = True
     purpose = "sparse codes of embeddings: search for nearest neighbours in less memory"
-    formula = "min ||h - c - D' z||^2 over z with k nonzero weights; loss of D: the residual / its mean"
+    formula = (
+        "min ||h - c - D' z||^2 over z with k nonzero weights; loss of D: the residual / its mean"
+    )
     source = "Pati et al. 1993; several atoms in each round: Donoho et al. 2012"
     recommended_parts: ClassVar[dict[str, dict[str, Json]]] = {
         "net": {"kind": "linear"},

@@ -60,8 +60,8 @@ class Variational(Bottleneck):
             )
         if self.samples > 1 and (self.beta, self.free_bits, self.rate) != (1.0, 0.0, None):
             raise SettingError(
-                f"samples={self.samples}: the importance-weighted bound does not use beta, free_bits "
-                "or rate; leave them at their defaults, or set samples=1"
+                f"samples={self.samples}: the importance-weighted bound does not use beta, "
+                "free_bits or rate; leave them at their defaults, or set samples=1"
             )
 
     def bind(self, shape: Shape) -> Shape:

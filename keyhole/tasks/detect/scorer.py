@@ -153,7 +153,7 @@ class Scorer:
     def scored_blocks(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[ScoredBlock]:
         """All blocks scored, with a warning at the end for groups unknown to training."""
         unknown_groups: set[str] = set()
-        stage("comparing rows with those of training")
+        stage("scoring the rows")
         for start, rows in blocks:
             scored_block = self.score_block(rows, start)
             unknown_groups |= scored_block.unknown_groups
@@ -176,7 +176,7 @@ class Scorer:
         The reference rows stay a fair sample of all rows; all calibration rows are scored
         anew, each as if it were no reference row, so that p-values mean what they meant before.
         """
-        stage("taking rows in")
+        stage("adding rows")
         rows, reference = self.rows, self.reference
         for start, block in blocks:
             batch = self.table.encode(block, start)
@@ -261,8 +261,9 @@ def support_fraction_of(contamination: Any) -> float:
 def _reference(model: Autoencoder) -> ReferenceSet:
     if model.model_.reference is None or not len(model.model_.reference.judged):
         raise BundleError(
-            "this model was saved without rows to compare with: save the detector "
-            "(AnomalyDetector.from_fitted(model).save) where the model was fitted, or fit again"
+            "this model was saved without reference rows: save the detector "
+            "(AnomalyDetector.from_fitted(model).save) where the model was fitted, or fit "
+            "again"
         )
     return model.model_.reference
 
@@ -317,7 +318,8 @@ class Groups:
         if alone or len(groups) > MAX_GROUPS:
             raise DataError(
                 f"group={column!r}: it holds {len(groups):,} different values among "
-                f"{len(names):,} rows: an identifier, not the part of a fleet; name another column"
+                f"{len(names):,} rows, so it looks like an identifier, not like groups; name "
+                "another column"
             )
         table_score, factors = _out(anomaly_score), {}
         for i, group in enumerate(groups):

@@ -170,8 +170,8 @@ def check_memory(model: RankingModel, history: Lists, memory: float) -> None:
     if needed > memory:
         smaller = "popularity" if model.kind == "low_rank" else "low_rank"
         raise SettingError(
-            f"the {model.title} of {users:,} users and {items:,} items takes about "
-            f"{needed / 2**30:.1f} GB, and {memory / 2**30:.1f} GB are free: take net={smaller!r}"
+            f"the {model.title} of {users:,} users and {items:,} items needs about "
+            f"{needed / 2**30:.1f} GB, but {memory / 2**30:.1f} GB are free: use net={smaller!r}"
         )
 
 

@@ -57,9 +57,7 @@ def open_histories(
     if rows and all(_is_list(row) for row in rows):
         return _of_lists(rows, known.items)
     if any(_is_list(row) for row in rows):
-        raise DataError(
-            "expected identifiers of users, or lists of items: some of each were given"
-        )
+        raise DataError("expected identifiers of users, or lists of items; got some of each")
     return of_users(texts_of(rows), known)
 
 

@@ -65,7 +65,7 @@ def learn_lists(
     counts = np.bincount(some.indices, minlength=some.shape[1])
     judged = Judged(*fold_in(history[choosing], seed=0), counts)
     choice = choose(net, some, judged, seed, memory, on_evaluate)
-    stage("judging by users held out")
+    stage("evaluating on held-out users")
     evaluation = _judged(choice.model, some, own, judging)
     stage("fitting to all users")
     model = refitted(choice.model, history, seed)
@@ -87,7 +87,7 @@ def learn_more(
     if trained(before.model) and len(own.items) == len(before.interactions.items):
         evaluation = None
     elif len(judging):
-        stage("judging by users held out")
+        stage("evaluating on held-out users")
         model = _again(before, own, history[training], seed)
         evaluation = _judged(model, history[training], own, judging)
     stage("fitting to all users")

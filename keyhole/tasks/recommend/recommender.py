@@ -242,8 +242,8 @@ class Recommender(BaseEstimator):
         )  # fmt: skip
         if not evaluation.users:
             raise DataError(
-                "no user can be judged: known users need an item that training had and they had "
-                "not, unknown ones need two items that training had"
+                "no user can be evaluated: a known user needs a new item that was in "
+                "training; an unknown user needs two items that were in training"
             )
         return evaluation
 
