@@ -29,7 +29,7 @@ from keyhole.training import train_by
 MAX_CODES = 100_000  # that a prior is fitted to
 MIN_CODES = 20_000  # if codes have noise, each row is encoded several times to get this many
 NO_PRIOR = (
-    "this model has no prior over its codes and remembers no rows to fit one to: fit it again "
+    "this model has no prior over codes, and no reference rows to fit one to: fit it again "
     "with Generator().fit, or keyhole fit --for sample"
 )
 PROPOSALS, ROUNDS = 4_096, 32  # codes that are weighed by what is given

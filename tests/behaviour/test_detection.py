@@ -214,9 +214,7 @@ def test_a_segment_column_that_is_absent_is_named(of_fleet):
 
 def test_an_identifier_is_no_segment(monkeypatch):
     monkeypatch.setattr(scorer, "MAX_GROUPS", 50)
-    with pytest.raises(
-        DataError, match="60 different values among 60 rows, so it looks like an identifier"
-    ):
+    with pytest.raises(DataError, match="60 different values among 60 rows, so it looks like"):
         Groups.learn("id", [f"u{i}" for i in range(60)], np.ones(60))
     held = Groups.learn("id", ["a"] * 59 + ["b"], np.ones(60))
     assert held.factor_of(["a", "b", "never met"]).tolist() == [1, 1, 1]

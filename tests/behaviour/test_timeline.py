@@ -289,7 +289,7 @@ def test_a_moment_is_explained_as_json_in_any_zone(files, capfd):
         (["--at", "2024-05-02", "--machine", "east"], "has no machine 'east'; it has 'north'"),
         (
             ["--at", "2024-05-01T00:05"],
-            "2 machines have readings at this time: choose one with --machine 'north' or",
+            "at this time: choose one with --machine 'north' or",
         ),
         (["--at", "soon"], "'soon' is not a valid time"),
         (["--at", "2024-05-01", "--around", "long"], "write a duration such as 90s, 10m or 2h"),

@@ -507,9 +507,7 @@ def test_a_net_for_images_is_refused_on_a_table_with_that_reason(kind):
 
 @pytest.mark.parametrize("kind", SERIES_NETS)
 def test_a_net_for_series_is_refused_on_other_rows_with_that_reason(kind):
-    with pytest.raises(
-        SettingError, match="is for series, but these rows are not windows of a series"
-    ):
+    with pytest.raises(SettingError, match="is for series, but these rows are not windows"):
         Autoencoder(net=made("net", kind)).fit(frame())
     with pytest.raises(SettingError, match="is for series, but these rows are images"):
         Autoencoder(net=made("net", kind)).fit(np.zeros((40, 8, 8)))

@@ -114,7 +114,7 @@ def choose(
         check_memory(model, history, memory)
         fitted = model.fit(history, seed)
         candidate = Candidate(fitted, judged.per_user(fitted))
-        return Choice(fitted, {fitted.title: candidate.mean}, ["as it was asked for"])
+        return Choice(fitted, {fitted.title: candidate.mean}, ["chosen with net="])
     search = _Search(history, judged, seed, memory, on_evaluate)
     if model != "auto":
         candidate = search.best_of(model, required=True)
@@ -242,8 +242,8 @@ class _Search:
         users, items = self.history.shape
         needed = SolvedLinear.bytes_for(users, items, self.history.nnz)
         self.notes.append(
-            f"a weight for each pair of {items:,} items would take {needed / 2**30:.1f} GB of "
-            "memory: the low-rank model serves"
+            f"a weight for each pair of {items:,} items would need {needed / 2**30:.1f} GB of "
+            "memory: the low-rank model is used"
         )
         return "low_rank"
 
@@ -252,9 +252,9 @@ class _Search:
         if operations <= MAX_OPERATIONS:
             return True
         self.notes.append(
-            "no net was trained: it would take "
-            f"{operations / MAX_OPERATIONS:.0f} times the work that is done unasked; "
-            "net='variational' trains one"
+            "no deep model was trained: it needs "
+            f"{operations / MAX_OPERATIONS:.0f} times the work that net='auto' does; "
+            "use net='variational' to train one"
         )
         return False
 

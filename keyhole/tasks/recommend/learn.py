@@ -58,7 +58,7 @@ def learn_lists(
             model = "linear" if linear_fits(history, memory) else "low_rank"
         model = parse("ranking", UNCHOSEN.get(model, model)) if isinstance(model, str) else model
         check_memory(model, history, memory)
-        why = ["too few users to compare models by: this is the default"]
+        why = ["too few users to compare models: this is the default"]
         fitted = Fitted(own, columns, model.fit(history, seed), embedding_of(history, seed))
         return Learned(fitted, RankingEvaluation(0, {}, {}), {}, why)
     some = history[training]
