@@ -1,8 +1,8 @@
-"""Made interactions: a dense catalogue with tastes of low rank, and a large sparse one of groups.
+"""Generated interactions: a dense catalogue with tastes of low rank, a large sparse one of groups.
 
 Dense, like movies: user u takes item i with log odds `taste_u . taste_i + popularity_i`, drawn
-without replacement; how many items a user takes is log-normal. Sparse, like a shop: each user is
-in one of some groups, and a group draws from its own order of the items, with Zipf's popularity.
+without replacement. The number of items of a user is log-normal. Sparse, like a shop: each user
+belongs to a group, and each group draws from its own order of the items, with Zipf's popularity.
 """
 
 import numpy as np

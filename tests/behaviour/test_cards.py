@@ -141,7 +141,7 @@ def test_rows_may_be_given_and_are_asked_for_where_none_are_remembered(model, tm
     model.save(str(tmp_path / "alone"))
     alone = Autoencoder.load(str(tmp_path / "alone"))
     with pytest.raises(
-        SettingError, match=r"has no reference rows.*give rows, cards\(model, rows\)"
+        SettingError, match=r"no reference rows.*give rows, cards\(model, rows\)"
     ):
         cards(alone)
     assert cards(alone, table())[0].drives[0].column == cards(model)[0].drives[0].column
