@@ -45,7 +45,7 @@ def shapes_of(make: Callable[[], nn.Module], layout: Layout, most: int) -> Shape
     state = unfitted.state_dict()
     buffers = sum(b.numel() for name, b in unfitted.named_buffers() if name not in state)
     if buffers > MAX_BUFFERED:
-        raise BundleError(f"the network asks for {buffers:,} numbers beside its weights")
+        raise BundleError(f"the network needs {buffers:,} numbers besides its weights")
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 

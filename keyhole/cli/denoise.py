@@ -26,7 +26,7 @@ bad_option = click.option(
     "--bad", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True,
     help="Refuse or skip files that cannot be read.",
 )  # fmt: skip
-noise_help = "The noise's standard deviation.  [default: measured]"
+noise_help = "Standard deviation of the noise.  [default: measured]"
 noise_settings: dict[str, Any] = {"type": float, "metavar": "SD", "help": noise_help}
 axes_help = "Axes of stacks, such as ZYX or TYXC."
 axes_settings: dict[str, Any] = {"metavar": "LETTERS", "help": axes_help}
@@ -38,7 +38,7 @@ image_options = with_options(
     click.option("--axes", **DENOISE_ONLY, **axes_settings),
     bad_option,
     click.option("--no-fallback", is_flag=True, **DENOISE_ONLY,
-                 help="Images: use the net even if a filter does better."),
+                 help="Use the network even if a filter has smaller errors."),
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
         say("wrote", f"{page} ({kilobytes(page)}, open it in a browser)")
 
 
-@click.command(short_help="Images without their noise, in the formats they came in.")
+@click.command(short_help="Remove the noise from images; keep their formats.")
 @model_argument
 @click.argument("data", type=click.Path())
 @click.option("-o", "--out", required=True, type=click.Path(),

@@ -58,7 +58,7 @@ def as_text(course: Any) -> list[str]:
         f"{course.anomaly_score:.2f} ± {course.score_std:.2f} (1 is typical), "
         f"p-value {course.p_value:.3g}, {word}",
         *_event(course),
-        f"from {start} to {end}; before and after are medians",
+        f"from {start} to {end}; values before and after are medians",
     ]
     titles = ["blame", "channel", "before", "at", "after", "expected", "differs in"]
     table = [

@@ -74,7 +74,7 @@ def fit_recommender(data: str, out: str, page: str, options: dict[str, Any], say
         say("wrote", f"{page} ({kilobytes(page)}, open it in a browser)")
 
 
-@click.command(short_help="The best items of users, or of anyone's history.")
+@click.command(short_help="The best items for known users, or for any history.")
 @model_argument
 @click.argument("data", type=click.Path(allow_dash=True), required=False)
 @click.option("--user", "users", multiple=True, help="A known user; may be repeated.")
@@ -153,7 +153,7 @@ def evaluate_recommender(model: str, data: str, options: dict[str, Any]) -> None
         return
     for note in evaluation.notes:
         say("data", note)
-    show([f"users     {evaluation.users:,} judged", *evaluation.lines()])
+    show([f"users     {evaluation.users:,} evaluated", *evaluation.lines()])
     say("verdict", evaluation.verdict)
 
 
@@ -179,7 +179,7 @@ def lines_of(path: str, bundle: Any) -> list[str]:
     recommender = Recommender.load(bundle)
     own, about = recommender.fitted_.interactions, bundle.about
     return [
-        f"model     {path}, made {about.get('created')} by keyhole {about.get('keyhole')}",
+        f"model     {path}, saved {about.get('created')} by keyhole {about.get('keyhole')}",
         f"data      {own.history.nnz:,} pairs of {len(own.users):,} users and "
         f"{len(own.items):,} items",
         f"parts     {recommender.fitted_.model!r}",

@@ -229,8 +229,8 @@ class Watching:
         began = f"{self.events:,} event{'s' * (self.events != 1)} began"
         yield f"{rows_text(self.rows)}; {began}"
         if self.reader.broken:
-            lines = "1 line is no row" if self.reader.broken == 1 else (
-                f"{self.reader.broken:,} lines are no rows"
+            lines = "1 line is not a row" if self.reader.broken == 1 else (
+                f"{self.reader.broken:,} lines are not rows"
             )  # fmt: skip
-            yield f"{lines}, such as a cut one: not used"
+            yield f"{lines} (for example truncated): not used"
         yield from self.stream.counts

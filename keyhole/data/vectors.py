@@ -115,8 +115,8 @@ def elements_among(name: str, names: Sequence[str]) -> list[str]:
 def unequal(name: str) -> str:
     """What to do with lists of unequal length."""
     return (
-        f"column {name!r} holds lists of unequal length, or empty ones: give all the same length "
-        "(null for none), or leave the column out"
+        f"column {name!r} holds lists of unequal length, or empty lists: give all the same "
+        "length (null for none), or leave the column out"
     )
 
 

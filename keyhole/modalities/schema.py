@@ -52,8 +52,8 @@ class Schema(Described):
         """Raises: SettingError for kinds neither by column nor "alike", or a lone group."""
         if self.group is not None and self.time is None:
             raise SettingError(
-                f"group={self.group!r:.40} names the machines of a series and needs time=COLUMN; "
-                "the groups of a table are given to the detector: AnomalyDetector(group=...)"
+                f"group={self.group!r:.40} is for the machines of a series and needs "
+                "time=COLUMN; for groups of a table, use AnomalyDetector(group=...)"
             )
         if isinstance(self.kinds, str) and self.kinds != "alike":
             raise SettingError(
@@ -122,7 +122,7 @@ class Schema(Described):
         if name in (self.exclude or []):
             return Guess("ignored", "excluded")
         if self.only is not None and name not in self.only:
-            return Guess("ignored", "not among the columns asked for")
+            return Guess("ignored", "not among the chosen columns")
         told = self.kind_of.get(name)
         return None if told is None else _told(profile, told, self.format_of.get(name, ""))
 
@@ -155,7 +155,7 @@ def _told(profile: Profile, kind: str, form: str) -> Guess:
         )
     if not _can_be(profile, kind):
         values = profile.sample.drop_null()
-        held = levels.cell_text(values, 0) if len(values) else "texts that take too much memory"
+        held = levels.cell_text(values, 0) if len(values) else "texts that need too much memory"
         raise DataError(
             f"column {name!r} cannot be a {kind}: it holds {profile.arrow_type}, such as "
             f"{held}; choose another kind, or exclude it"

@@ -157,7 +157,7 @@ class JudgedImage:
 
     def sentences(self) -> list[str]:
         """For people: noise before and after, what was removed, how near the truth."""
-        left = "" if self.after.sigma else "; none can be told in the result"
+        left = "" if self.after.sigma else "; none is visible in the result"
         texts = [f"{self.before.describe(self.data_range)}{left}", *self.residual.sentences()]
         if self.psnr is not None and self.ssim is not None:
             texts.append(

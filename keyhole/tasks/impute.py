@@ -33,8 +33,8 @@ class Impute(Task):
     """
 
     verb = "impute"
-    summary = "Fill gaps; observed values stay as they are."
-    help = "Fill the gaps of DATA; all other values stay as they were written."
+    summary = "Fill missing values; all others stay unchanged."
+    help = "Fill the missing values of DATA; all other values stay as they were written."
     options = (
         Option("draws", int, "Write each row N times, with different random values in its "
                              "gaps.", metavar="N"),

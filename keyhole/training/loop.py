@@ -177,7 +177,7 @@ class Run(Generic[G]):
         if self.goal.warms_up and step <= warm:
             return  # the loss changes with the KL weight there
         if min(past[-patience:]) > min(past[:-patience]):
-            self.history.ended = f"no better for {patience} evaluations"
+            self.history.ended = f"no improvement for {patience} evaluations"
 
     @torch.no_grad()
     def _explain_failure(self, step: int) -> None:
@@ -215,10 +215,10 @@ def train(run: Run[G]) -> History:
     except (MemoryError, RuntimeError) as fault:
         if not isinstance(fault, MemoryError) and "memory" not in str(fault):
             raise
-        saved = "nothing was kept"
+        saved = "nothing was saved"
         if run.checkpoint is not None and run.history.steps:
-            saved = f"kept in {run.checkpoint.path}: the same command goes on from there"
-        message = f"memory ran out at batch={run.goal.batch}; {saved}; try a smaller batch"
+            saved = f"saved in {run.checkpoint.path}: the same command continues from there"
+        message = f"out of memory at batch={run.goal.batch}; {saved}; try a smaller batch"
         raise FitError(message) from fault
 
 

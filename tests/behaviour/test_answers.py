@@ -148,7 +148,9 @@ def test_thresholds_move_without_refitting(detector):
 
 def test_a_rate_that_the_rows_cannot_promise_is_said_with_the_rate_that_is_possible():
     model = Autoencoder(training=TrainingConfig(20), random_state=0).fit(sensors(60))
-    with pytest.warns(KeyholeWarning, match=r"too small for 60 calibration rows.*least rate"):
+    with pytest.warns(
+        KeyholeWarning, match=r"too low for 60 calibration rows.*lowest possible rate"
+    ):
         detector = AnomalyDetector.from_fitted(model, false_alarm_rate=0.001)
     assert (detector.predict(sensors(60)) == 1).all()
 

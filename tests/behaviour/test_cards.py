@@ -140,9 +140,7 @@ def test_two_remembered_rows_are_enough_and_one_net_has_no_stability():
 def test_rows_may_be_given_and_are_asked_for_where_none_are_remembered(model, tmp_path):
     model.save(str(tmp_path / "alone"))
     alone = Autoencoder.load(str(tmp_path / "alone"))
-    with pytest.raises(
-        SettingError, match=r"no reference rows.*give rows, cards\(model, rows\)"
-    ):
+    with pytest.raises(SettingError, match=r"no reference rows.*give rows, cards\(model, rows\)"):
         cards(alone)
     assert cards(alone, table())[0].drives[0].column == cards(model)[0].drives[0].column
     with pytest.raises(DataError, match="at least 2 rows"):

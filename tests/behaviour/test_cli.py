@@ -293,5 +293,5 @@ def test_a_rate_that_the_rows_cannot_promise_is_a_line_and_no_trace_of_python(pl
     rest = ["--label", "fraud", "--false-alarm-rate", 1e-9]
     code, _, err = ask(capfd, "evaluate", place / "m.keyhole", place / "new.csv", *rest)
     assert code == 2
-    assert "a false alarm rate of 1e-09 is too small for 300 calibration rows" in err
+    assert "a false alarm rate of 1e-09 is too low for 300 calibration rows" in err
     assert ".py" not in err

@@ -206,7 +206,7 @@ def test_pairs_ask_for_the_second_image():
     given = [noisy(c) for c in clean]
     found = quick(4).fit(given, clean)
     assert isinstance(found.model_.parts.corruption, Pairs)
-    with pytest.raises(DataError, match="2 noisy images and 1 second ones"):
+    with pytest.raises(DataError, match="2 noisy images and 1 second images"):
         quick(2).fit(given, clean[:1])
     with pytest.raises(DataError, match="its second image"):
         quick(2).fit(given, [clean[0], clean[1][1:]])

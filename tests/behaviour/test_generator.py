@@ -165,7 +165,7 @@ def test_a_price_that_is_given_is_kept_to_the_cent(generator):
         ),
         ({"price": 1e6}, SettingError, "the training data range from"),
         ({"price": "dear"}, SettingError, "given price='dear'"),
-        ({"items": 2.5}, SettingError, "given items=2.5: the column holds int64"),
+        ({"items": 2.5}, SettingError, "given items=2.5: the column has the type int64"),
     ],
 )
 def test_what_is_given_and_cannot_be_is_refused(generator, given, error, said):

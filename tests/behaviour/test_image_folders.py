@@ -87,8 +87,8 @@ def test_what_is_passed_over_is_counted_by_reason(tmp_path):
     assert names(images) == ["a.png"]
     assert images.passed_over == {
         "hidden": 1, "ending .txt": 2, "ending .csv": 1, "a broken link": 1,
-        "no ending, and its first bytes are not those of an image": 1, "not a regular file": 1,
-        "a link to a folder that is read already": 1,
+        "no file extension, and its first bytes are not those": 1, "not a regular file": 1,
+        "a link to a folder that was already read": 1,
     }  # fmt: skip
     assert images.passed_over_in_words().startswith("8 files were passed over: ending .txt (2)")
 
@@ -100,7 +100,7 @@ def test_a_link_to_another_folder_is_followed_once(tmp_path):
     os.symlink(tmp_path / "far", tmp_path / "top" / "two")
     images = open_images(tmp_path / "top")
     assert names(images) == ["a.png", "one/b.png"]
-    assert images.passed_over == {"a link to a folder that is read already": 1}
+    assert images.passed_over == {"a link to a folder that was already read": 1}
 
 
 def test_a_zarr_in_a_tree_is_one_image(tmp_path):

@@ -164,7 +164,7 @@ def test_a_clock_that_jumps_back_and_late_rows_are_counted_in_a_stream(detector)
     stream = detector.stream()
     rows, _ = answers(stream, frame, [1] * 120)
     assert np.isnan(rows[100])
-    assert stream.counts == ["1 row earlier than a row before: not used, and without an answer"]
+    assert stream.counts == ["1 row earlier than a row before: not used, and not answered"]
 
 
 def test_tables_have_neither_events_nor_streams():
@@ -258,7 +258,7 @@ def test_watch_prints_events_of_csv_and_of_json_lines(path, detector):
     began, ended = shown.stdout.splitlines()
     assert began.startswith("began     b: since 2024-05-01 00:03:")
     assert ended.startswith("ended     b: 2024-05-01 00:03:")
-    assert "2 lines are no rows" in shown.stderr
+    assert "2 lines are not rows" in shown.stderr
     lines = frame.assign(time=frame["time"].astype(str)).to_json(orient="records", lines=True)
     events = [json.loads(line) for line in watched(path, lines, "--json").stdout.splitlines()]
     assert [event["event"] for event in events] == ["began", "ended"]

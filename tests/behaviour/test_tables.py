@@ -284,7 +284,7 @@ def test_a_hint_that_the_table_does_not_bear_out_is_refused(schema, said):
         (np.array([[{"a": 1}]] * 5, dtype=object), "column 'x0' holds {'a': 1}: a cell must be"),
         (np.zeros((5, 0)), r"0 feature\(s\)"),
         (pd.DataFrame([[1, 2]] * 5, columns=["a", "a"]), "same name"),
-        (pd.DataFrame([[1, 2]] * 5, columns=["a", 1]), "name all by texts"),
+        (pd.DataFrame([[1, 2]] * 5, columns=["a", 1]), "convert all to texts"),
         (np.ones((5, 2)) * 1j, "Complex data not supported"),
     ],
     ids=str,

@@ -137,7 +137,7 @@ def test_a_table_has_no_heat_map(rng):
     made = AnomalyDetector(Autoencoder(training=TrainingConfig(steps=2))).fit(
         rng.normal(size=(40, 3))
     )
-    with pytest.raises(SettingError, match="an anomaly map is of images"):
+    with pytest.raises(SettingError, match="anomaly maps are for images"):
         made.anomaly_map(rng.normal(size=(3, 3)))
 
 
@@ -288,4 +288,4 @@ def test_a_folder_of_images_is_fitted_asked_embedded_and_drawn_from_on_the_comma
     assert "holds files that would be lost; write elsewhere" in capsys.readouterr().err
     assert len(list((tmp_path / "made").iterdir())) == 3
     assert run(["sample", model, "-n", "3", "--judge", "-o", str(tmp_path / "s.csv")]) == 2
-    assert "images are looked at" in capsys.readouterr().err
+    assert "look at the images" in capsys.readouterr().err

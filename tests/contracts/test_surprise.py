@@ -69,7 +69,7 @@ def test_the_spread_of_all_rows_is_that_of_their_covariance_and_of_a_ball_as_lar
         torch.ones(9, 3),
         torch.cat([normal(9, 2), torch.ones(9, 1)], 1),
     ],
-    ids=["two rows", "more columns than rows", "all alike", "a constant column"],
+    ids=["two rows", "more columns than rows", "have the same score", "a constant column"],
 )
 def test_a_core_is_found_where_rows_are_few_or_alike(x, share, limit):
     found = trimmed(x, share)
@@ -313,4 +313,4 @@ def test_a_share_that_the_calibration_rows_cannot_support_raises_nothing_and_say
     found.add(np.r_[np.zeros(98), 99.0, 99.0])
     assert found.false_alarm_rate() == 0
     assert found.calibration.threshold(0.0) == np.inf
-    assert "at 50 calibration rows the least p-value is 0.02: of 100 rows" in found.shortage()
+    assert "with 50 calibration rows the lowest p-value is 0.02" in found.shortage()

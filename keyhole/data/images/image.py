@@ -77,7 +77,7 @@ def check_dtype(dtype: np.dtype) -> None:
     """Raises: DataError unless pixels are real numbers."""
     if dtype.kind not in "biuf":
         complex_ = "complex numbers; take their magnitude first"
-        kind = complex_ if dtype.kind == "c" else f"{dtype} and not numbers"
+        kind = complex_ if dtype.kind == "c" else f"{dtype}, not numbers"
         raise DataError(f"its pixels are {kind}")
 
 

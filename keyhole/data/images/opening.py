@@ -365,7 +365,7 @@ def _walked(top: str) -> Iterator[tuple[str, str]]:
             real = os.path.realpath(entry.path)
             inside = os.path.commonpath([real, root]) in (real, root)  # one contains the other
             if real in visited or (entry.is_symlink() and inside):
-                yield entry.path, "a link to a folder that is read already"
+                yield entry.path, "a link to a folder that was already read"
                 continue
             visited.add(real)
             try:
@@ -395,5 +395,5 @@ def _why_not(path: str) -> str:
         return ""
     ending = os.path.splitext(name)[1].lower()
     if NO_FORMAT.fullmatch(ending):
-        return "no ending, and its first bytes are not those of an image"
+        return "no file extension, and its first bytes are not those of an image"
     return f"ending {ending:.12}"

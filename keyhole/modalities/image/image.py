@@ -72,11 +72,11 @@ class ImageModality(Modality):
     kind = "images"
     noun = "images"
     unsupported = {
-        "given": "images are drawn as a whole",
+        "given": "images are generated as a whole",
         "cards": "a card names columns, and this model's rows are images",
-        "judge": "drawn rows of a table are judged; images are looked at",
+        "judge": "only generated rows of a table are judged; look at the images",
         "events": NO_EVENTS,
-        "single_values": "a pixel is no column: white is a shade like any other",
+        "single_values": "a pixel is not a column: white is a normal value",
     }
 
     def __init__(
@@ -247,7 +247,7 @@ class ImageModality(Modality):
         mean = self._values(features).mean(1).astype(np.float64)
         inside = (low <= mean) & (mean <= high)
         texts = [
-            f"another pattern at a mean of {text} {LEVEL}" if fits else f"{text} {LEVEL}"
+            f"a different pattern, with a mean of {text} {LEVEL}" if fits else f"{text} {LEVEL}"
             for text, fits in zip(range_texts(low, high), inside, strict=True)
         ]
         return Expected(texts, np.zeros(len(features), bool), np.ones(len(features), bool))
@@ -314,7 +314,7 @@ def _in_words(form: ImageSpec, side: int) -> str:
     text = f"{height}x{width} pixels, {kind}, stored as {form.stored}, patches of {side}x{side}"
     if form.resized:
         text += f"; resized from {form.original[0]}x{form.original[1]}: "
-        text += "ImageSchema(size=(height, width)) takes another size"
+        text += "ImageSchema(size=(height, width)) sets another size"
     return text
 
 

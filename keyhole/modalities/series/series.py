@@ -55,10 +55,10 @@ class SeriesModality(Modality):
     kind = "series"
     noun = "a sensor series"
     unsupported = {
-        "given": "windows of a series are drawn as a whole",
+        "given": "windows of a series are generated as a whole",
         "cards": "a card names columns of a table, and these rows are windows of a series",
-        "judge": "drawn rows of a table are judged; windows of a series are not yet",
-        "anomaly_map": "an anomaly map is of images; answer() names the channels of a series",
+        "judge": "only generated rows of a table are judged, not windows of a series",
+        "anomaly_map": "anomaly maps are for images; answer() names the channels of a series",
         "png": "windows of a series need a .csv, .parquet or .jsonl file",
         "single_values": "a value is judged within its window",
     }

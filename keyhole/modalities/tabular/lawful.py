@@ -275,7 +275,7 @@ def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any])
         try:
             arrays[field.name] = _array(value, field.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as fault:
-            message = f"given {field.name}={value!r:.60}: the column holds {field.type}"
+            message = f"given {field.name}={value!r:.60}: the column has the type {field.type}"
             raise SettingError(message) from fault
     return pa.table(arrays)
 

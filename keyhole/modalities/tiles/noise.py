@@ -82,7 +82,7 @@ class NoiseModel:
     def describe(self, span: float | None = 1.0) -> str:
         """One sentence for people; `span` is the range of its values, None if unknown."""
         if self.kind == "none":
-            return "no noise that could be told from the image"
+            return "no noise that can be separated from the image"
         level = f"standard deviation {self.sigma:.3g}"
         if span:
             level += f" ({100 * self.sigma / span:.1f} % of the range)"
@@ -101,11 +101,11 @@ class NoiseModel:
             text += ", not correlated between pixels"
         for name, std in (("row", self.rows), ("column", self.columns)):
             if std > 0:
-                text += f"; pixels of a {name} share further noise of standard deviation {std:.3g}"
+                text += f"; pixels of a {name} share noise of standard deviation {std:.3g}"
                 text += ", which is not removed"
         if self.impulses > 0:
             share = f"{100 * self.impulses:.2g} %"
-            text += f"; {share} of the pixels are impulses (hot or dead), taken for missing"
+            text += f"; {share} of the pixels are impulses (hot or dead), treated as missing"
         return text
 
     @property

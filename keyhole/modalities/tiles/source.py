@@ -79,7 +79,7 @@ class NoisyImages:
         if self.seconds is None:
             return
         if len(self.seconds) != len(self.images):
-            counts = f"{len(self.images)} noisy images and {len(self.seconds)} second ones"
+            counts = f"{len(self.images)} noisy images and {len(self.seconds)} second images"
             raise DataError(f"{counts}: give one for each")
         for noisy, second in zip(self.images, self.seconds, strict=True):
             sizes = [(p.height, p.width, p.channels) for p in (noisy, second)]

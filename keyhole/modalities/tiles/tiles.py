@@ -193,7 +193,9 @@ def _check_corruption(corruption: Any, noise: NoiseModel | None, *, pairs: bool)
     if corruption is None:
         return
     if (corruption.kind == "pairs") != pairs:
-        reason = f"{corruption!r} takes no second ones" if pairs else "there are no second images"
+        reason = (
+            f"{corruption!r} does not use second images" if pairs else "there are no second images"
+        )
         raise SettingError(f"Pairs() requires fit(noisy, clean): {reason}")
     if corruption.kind == "noise" and noise is None:
         raise SettingError(

@@ -124,8 +124,8 @@ class EventRule:
     def promise(self) -> str:
         """How many false events are promised, in words."""
         return (
-            f"at most {self.false_events} of a machine are false (windows with a p-value of at "
-            f"most {self.p_value:.2g})"
+            f"at most {self.false_events} for each machine are false (windows with a p-value "
+            f"of at most {self.p_value:.2g})"
         )
 
 

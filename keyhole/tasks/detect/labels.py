@@ -63,7 +63,7 @@ def best_rate(p_value: np.ndarray, bad: np.ndarray) -> float:
     known = ~np.isnan(p_value)
     p_value, bad = p_value[known], bad[known]
     if bad.all() or not bad.any():
-        raise DataError("labels of both kinds are needed to choose a rate; there is only one")
+        raise DataError("labels of both classes are needed to choose a rate; there is only one")
     rates, rate_index = np.unique(p_value, return_inverse=True)
     alarms = np.cumsum(np.bincount(rate_index, minlength=len(rates)))
     right = np.cumsum(np.bincount(rate_index[bad], minlength=len(rates)))

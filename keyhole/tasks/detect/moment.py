@@ -139,8 +139,8 @@ class _Stretch:
         self.rows += len(places)
         if self.rows > MAX_ROWS:
             raise SettingError(
-                f"more than {MAX_ROWS:,} rows lie within {duration_text(question.around)} of this "
-                "moment: give a shorter --around, or one machine by --machine"
+                f"more than {MAX_ROWS:,} rows are within {duration_text(question.around)} of "
+                "this time: give a shorter --around, or one machine with --machine"
             )
         if len(places):
             self.parts.append((self.moments.only(rows, places), start + places))

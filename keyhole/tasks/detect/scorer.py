@@ -286,7 +286,7 @@ def _check(state: DetectorState, modality: Modality) -> None:
         "units and factors: above zero": min([*state.units, *factors]) <= 0,
         "usual: one above zero for each pixel": min(place_nats, default=1) <= 0
         or len(place_nats) != places,
-        "anomaly scores: at least one, and not far too many": not scores
+        "anomaly scores: at least one, and not too many": not scores
         or len(scores) > MAX_ANOMALY_SCORES,
         "numbers: from 0 to 1e12": not ((numbers >= 0) & (numbers <= MAX_ANOMALY_SCORE)).all(),
         "rows and apart: what they count": state.rows < 2 or not 0 <= state.apart <= 1,
@@ -339,7 +339,7 @@ def unknown_groups_in_words(unknown_groups: set[str]) -> str:
     """A sentence on groups unknown to training."""
     names, more = sorted(unknown_groups)[:3], len(unknown_groups) - 3
     text = ", ".join(map(repr, names)) + (f" and {more} more" if more > 0 else "")
-    return f"unknown groups: {text}; they are judged as the whole is"
+    return f"unknown groups: {text}; their scores are scaled like the whole table"
 
 
 def _out(anomaly_score: np.ndarray) -> float:

@@ -93,7 +93,7 @@ def _of_lists(rows: Sequence[Any], items: Identifiers) -> Histories:
     ones = np.ones(pairs.shape[1], np.float32)
     lists = sparse.csr_array((ones, pairs[1], starts), (len(rows), len(items)))
     missing = int((~known).sum())
-    notes = [f"{missing:,} items of the lists are unknown and left out"] if missing else []
+    notes = [f"{missing:,} items of the lists are unknown and ignored"] if missing else []
     return Histories(pa.array(np.arange(len(rows))), lists, notes)
 
 
