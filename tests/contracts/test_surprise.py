@@ -69,7 +69,7 @@ def test_the_spread_of_all_rows_is_that_of_their_covariance_and_of_a_ball_as_lar
         torch.ones(9, 3),
         torch.cat([normal(9, 2), torch.ones(9, 1)], 1),
     ],
-    ids=["two rows", "more columns than rows", "have the same score", "a constant column"],
+    ids=["two rows", "more columns than rows", "all alike", "a constant column"],
 )
 def test_a_core_is_found_where_rows_are_few_or_alike(x, share, limit):
     found = trimmed(x, share)
