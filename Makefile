@@ -22,7 +22,13 @@ demo: .venv/installed   ## tables and sensors, on data of installed packages; wr
 demo-images: .venv/installed  ## denoising and new digits; writes denoised.html and digits.html
 	$(BIN)/keyhole demo images
 
-test: .venv/tested      ## run the tests
+# Otherwise all workers compile these libraries, each of them for itself.
+.venv/compiled: .venv/tested
+	$(BIN)/python -c "import pandas, polars, pyarrow.parquet, scipy.stats, sklearn.mixture, torch._dynamo"
+	touch $@
+
+# A worker that takes a stretch of tests makes the fixtures of their modules once.
+test: .venv/compiled    ## run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/tested      ## style and types

@@ -130,7 +130,7 @@ def every_shape(monkeypatch):
 
 @pytest.fixture(scope="session")
 def run_script():
-    """Runs Python code in a folder as a program of its own; returns what it printed."""
+    """Runs Python code in a folder as a program of its own; returns a CompletedProcess."""
     with script_runner({**os.environ, "OMP_NUM_THREADS": "1"}) as run:  # cores are shared
         yield run
 

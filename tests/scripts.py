@@ -21,7 +21,10 @@ PathFinder.find_spec = find_others
 SERVER = """
 import importlib, json, os, runpy, sys, traceback
 
-LIBRARIES = ("torch", "scipy.stats", "sklearn.datasets", "sklearn.linear_model", "pyarrow.csv")
+LIBRARIES = (
+    "torch", "torch._dynamo",  # an optimiser imports it
+    "scipy.stats", "sklearn.datasets", "sklearn.linear_model", "pyarrow.csv",
+)
 for name in LIBRARIES:
     importlib.import_module(name)
 import keyhole
@@ -29,15 +32,15 @@ for name in dir(keyhole):
     getattr(keyhole, name)
 
 
-def run(script):
-    for descriptor, name in (1, "stdout"), (2, "stderr"):
-        output = os.open(f"{script}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, descriptor)
-    sys.stdin = open(os.devnull)
-    os.chdir(os.path.dirname(script))
+def run(folder):
+    os.chdir(folder)
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if descriptor else os.O_RDONLY
+        os.dup2(os.open(f"script.{name}", flags), descriptor)
+    sys.stdin = os.fdopen(0)
     code = 1
     try:
-        runpy.run_path(script, run_name="__main__")
+        runpy.run_path("script.py", run_name="__main__")
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -56,10 +59,10 @@ for line in sys.stdin:
 
 @contextmanager
 def script_runner(environment):
-    """A function that runs Python code in a folder, without pandas, and returns what it printed.
+    """A function that runs Python code in a folder, without pandas and with warnings as errors.
 
     Each script is a fork of one process that has imported torch and this package. So nothing that
-    a script registers is there for the next. Fails on a warning, and on another exit code than 0.
+    a script registers is there for the next.
     """
     command = [sys.executable, "-W", "error", "-c", WITHOUT_FRAMES + SERVER]
     with subprocess.Popen(
@@ -70,13 +73,13 @@ def script_runner(environment):
         text=True,
     ) as server:
 
-        def run(code, folder):
-            script = folder / "script.py"
-            script.write_text(code)
-            print(json.dumps(str(script)), file=server.stdin, flush=True)
-            exit_code = server.stdout.readline().strip()
-            assert exit_code == "0", (folder / "script.py.stderr").read_text()
-            return (folder / "script.py.stdout").read_text()
+        def run(code, folder, stdin=""):
+            (folder / "script.py").write_text(code)
+            (folder / "script.stdin").write_text(stdin)
+            print(json.dumps(str(folder)), file=server.stdin, flush=True)
+            returncode = int(server.stdout.readline())
+            output = [(folder / f"script.{name}").read_text() for name in ("stdout", "stderr")]
+            return subprocess.CompletedProcess(code, returncode, *output)
 
         yield run
         server.stdin.close()

@@ -81,7 +81,9 @@ TrainingConfig.steps_for = lambda *args: min(steps_of_the_page(*args), {steps})
 def test_code_in_the_docs_runs_without_pandas_and_prints_what_it_says(page, run_script, tmp_path):
     code = code_of(page)
     fewer = FEWER_STEPS.format(steps=2 if page == "docs/denoising.md" else 60)
-    printed = run_script(fewer + code, tmp_path)
+    done = run_script(fewer + code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout
     for line in re.findall(r"# -> (.*)", code):
         assert line in printed
     if page == "docs/generation.md":

@@ -241,32 +241,36 @@ def test_detect_writes_events(path, tmp_path, capsys):
     assert "--false-events often: write how many" in capsys.readouterr().err
 
 
-def watched(path, text, *options):
+@pytest.fixture
+def watched(path, run_script, tmp_path):
     """What `keyhole watch` prints of a text on standard input."""
-    command = [sys.executable, "-m", "keyhole", "watch", path, *options]
-    return subprocess.run(
-        command, input=text, capture_output=True, text=True, check=False, timeout=120
-    )
+
+    def run_watch(text, *options):
+        arguments = ["watch", str(path), *options]
+        code = f"import sys\nfrom keyhole.cli import run\nsys.exit(run({arguments!r}))"
+        return run_script(code, tmp_path, text)
+
+    return run_watch
 
 
-def test_watch_prints_events_of_csv_and_of_json_lines(path, detector):
+def test_watch_prints_events_of_csv_and_of_json_lines(watched):
     frame = both(400, 5)
     text = frame.to_csv(index=False)
     cut = text[: text.rindex(",")] + "\n" + "nonsense\n"  # two lines that are no rows
-    shown = watched(path, cut)
+    shown = watched(cut)
     assert shown.returncode == 0
     began, ended = shown.stdout.splitlines()
     assert began.startswith("began     b: since 2024-05-01 00:03:")
     assert ended.startswith("ended     b: 2024-05-01 00:03:")
     assert "2 lines are no rows" in shown.stderr
     lines = frame.assign(time=frame["time"].astype(str)).to_json(orient="records", lines=True)
-    events = [json.loads(line) for line in watched(path, lines, "--json").stdout.splitlines()]
+    events = [json.loads(line) for line in watched(lines, "--json").stdout.splitlines()]
     assert [event["event"] for event in events] == ["began", "ended"]
     assert events[0]["channel"] == "heat"
 
 
-def test_watch_says_in_one_line_what_is_wrong_with_the_rows(path):
-    shown = watched(path, both(20, 5).drop(columns="heat").to_csv(index=False))
+def test_watch_says_in_one_line_what_is_wrong_with_the_rows(watched):
+    shown = watched(both(20, 5).drop(columns="heat").to_csv(index=False))
     assert shown.returncode == 2
     assert "heat" in shown.stderr.splitlines()[-1]
     assert "Traceback" not in shown.stderr
