@@ -87,9 +87,9 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
 def denoise(model: str, data: str, out: str, **options: Any) -> None:
     """Remove noise from the images of DATA; formats and types stay the same.
 
-    Files that can be read by window (TIFF, DICOM frames, NIfTI, Zarr, npy) need the memory of a
-    tile; others are decoded whole. If the command is killed, run it again to continue. Not a
-    medical device.
+    Files that can be read in parts (TIFF, DICOM frames, NIfTI, Zarr, npy) need only the memory of
+    a tile; others are decoded completely. If the command is killed, run it again to continue.
+    Not a medical device.
     """
     from keyhole.core.outputs import Output, check_outputs
     from keyhole.data.images import open_images

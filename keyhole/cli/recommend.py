@@ -87,10 +87,11 @@ def fit_recommender(data: str, out: str, page: str, options: dict[str, Any], say
 @json_option
 @quiet_option
 def recommend(model: str, data: str | None, **options: Any) -> None:
-    """The best items of known users (--user 17), or of the users of DATA.
+    """The best items for known users (--user 17), or for the users of DATA.
 
-    DATA has a column of users, or of users and items: then these are their histories, and the
-    users may be unknown. One line for each user and item: user, rank, item, score.
+    DATA has a column of users, or columns of users and items. In the second case the items are
+    the histories of the users, and the users may be unknown. The answer has one line for each
+    user and item: user, rank, item, score.
     """
     from keyhole.data import open_source
     from keyhole.data.sinks import open_sink
@@ -179,7 +180,7 @@ def lines_of(path: str, bundle: Any) -> list[str]:
     recommender = Recommender.load(bundle)
     own, about = recommender.fitted_.interactions, bundle.about
     return [
-        f"model     {path}, saved {about.get('created')} by keyhole {about.get('keyhole')}",
+        f"model     {path}, made {about.get('created')} by keyhole {about.get('keyhole')}",
         f"data      {own.history.nnz:,} pairs of {len(own.users):,} users and "
         f"{len(own.items):,} items",
         f"parts     {recommender.fitted_.model!r}",

@@ -168,7 +168,7 @@ embed = task_command(Embed)
 
 
 def _embed(run: Callable[..., Any], model: str, data: str | None, **options: Any) -> int:
-    """The codes of the rows of DATA; of a recommender, the vectors of items or of users."""
+    """The codes of the rows of DATA; for a recommender, the vectors of items or of users."""
     if recommend.holds_recommender(model):
         return recommend.embed_items(model, data, options)
     if options.pop("items"):
@@ -205,10 +205,10 @@ embed.params.append(
 @json_option
 @quiet_option
 def sample(model: str, **options: Any) -> None:
-    """Draw new rows from MODEL: all columns that it knows, in original units.
+    """Generate new rows from MODEL: all columns that it learned, in original units.
 
-    If the model has no prior over its codes, one is fitted now; fit with --for sample to save
-    one. Images become PNG files if OUT ends in /.
+    If the model has no prior over codes, one is fitted now; fit with --for sample to save one.
+    Images become PNG files if OUT ends in /.
     """
     from keyhole.autoencoder.sampling import check_count
     from keyhole.data.sinks import open_sink
@@ -294,8 +294,8 @@ def _say_prior(path: str, model: Any, say: Say) -> None:
     if read_bundle(path).sections["autoencoder"].get("prior") is None:
         rows = model.model_.prior_rows
         say("prior",
-            f"{path} has none: {model.model_.prior!r} was fitted to the codes of {rows:,} "
-            "reference rows; keyhole fit --for sample saves one")  # fmt: skip
+            f"{path} has no prior: {model.model_.prior!r} was fitted now, to the codes of "
+            f"{rows:,} reference rows; keyhole fit --for sample saves one")  # fmt: skip
 
 
 def _given(texts: tuple[str, ...], columns: list[str]) -> dict[str, str]:

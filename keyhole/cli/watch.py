@@ -45,8 +45,8 @@ SAVE_S = 10.0  # between two times that the state is saved
 def watch(model: str, **options: Any) -> None:
     """Print events of a sensor series as they happen: when they begin, and when they end.
 
-    Rows come from FILE, or from standard input: CSV with a header, or a JSON object a line.
-    Only complete lines are read. Ctrl-C stops; with --state the next call goes on from there.
+    Rows come from FILE, or from standard input: CSV with a header, or one JSON object per line.
+    Only complete lines are read. Ctrl-C stops; with --state the next call continues from there.
     """
     say = Say(options["quiet"])
     _check(options, model)
@@ -69,13 +69,13 @@ def _check(options: dict[str, Any], model: str) -> None:
     from keyhole.errors import FileError
 
     if options["until_end"] and options["follow"] is None:
-        raise click.UsageError("--until-end is for --follow: standard input ends by itself")
+        raise click.UsageError("--until-end needs --follow; standard input ends by itself")
     if options["state"] is not None:
         check_outputs([Output("--state", options["state"], "state")],
                       {"--follow": options["follow"]}, model=model)  # fmt: skip
     folder = os.path.dirname(os.path.abspath(options["follow"] or "."))
     if not os.path.isdir(folder) or os.path.isdir(options["follow"] or ""):
-        raise FileError(f"--follow {options['follow']}: the file and its folder do not exist")
+        raise FileError(f"--follow {options['follow']}: expected a file, in a folder that exists")
 
 
 @dataclass

@@ -393,4 +393,4 @@ def test_a_state_needs_a_place_of_its_own(path, tmp_path, capsys):
     assert run(["watch", path, "--follow", str(live), "--state", str(live)]) == 2
     assert run(["watch", path, "--until-end"]) == 2
     assert run(["watch", path, "--follow", str(tmp_path / "no" / "live.csv")]) == 2
-    assert "do not exist" in capsys.readouterr().err
+    assert "in a folder that exists" in capsys.readouterr().err
