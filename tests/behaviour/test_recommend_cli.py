@@ -221,7 +221,7 @@ def test_inspect_says_what_the_model_is(place, capfd):
     assert code == 0
     assert "60 users and 30 items" in out
     assert "parts     SolvedLinear(strength=5" in out
-    assert "why       chosen with net=" in out
+    assert "why       set by the user" in out
     assert "ndcg@100" in out
     code, out, _ = ask(capfd, "inspect", place / "m.keyhole", "--json")
     assert code == 0

@@ -114,7 +114,7 @@ def choose(
         check_memory(model, history, memory)
         fitted = model.fit(history, seed)
         candidate = Candidate(fitted, judged.per_user(fitted))
-        return Choice(fitted, {fitted.title: candidate.mean}, ["chosen with net="])
+        return Choice(fitted, {fitted.title: candidate.mean}, ["set by the user"])
     search = _Search(history, judged, seed, memory, on_evaluate)
     if model != "auto":
         candidate = search.best_of(model, required=True)
