@@ -53,7 +53,7 @@ def test_fit_shows_what_it_made_of_the_columns_and_how_far_to_trust_the_model(pl
                        "--steps", "30", "--no-report")  # fmt: skip
     assert code == 0
     assert "columns   3 numbers, 1 ignored, 1 boolean (--verbose shows each)" in err
-    assert "card  ignored   nearly every row has a level of its own: an identifier" in err
+    assert "card  ignored   nearly every row has its own level: an identifier" in err
     assert "two texts" not in err
     assert "verdict " in err
     assert "about" in err

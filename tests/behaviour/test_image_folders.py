@@ -87,7 +87,8 @@ def test_what_is_passed_over_is_counted_by_reason(tmp_path):
     assert names(images) == ["a.png"]
     assert images.passed_over == {
         "hidden": 1, "ending .txt": 2, "ending .csv": 1, "a broken link": 1,
-        "no file extension, and its first bytes are not those": 1, "not a regular file": 1,
+        "no file extension, and its first bytes are not those of an image": 1,
+        "not a regular file": 1,
         "a link to a folder that was already read": 1,
     }  # fmt: skip
     assert images.passed_over_in_words().startswith("8 files were passed over: ending .txt (2)")

@@ -208,7 +208,7 @@ def test_a_newer_format_names_both_versions_and_the_cure(bundle):
 @pytest.mark.parametrize(
     ("literal", "reason"),
     [
-        ("NaN", "NaN is no number"),
+        ("NaN", "NaN is not a number"),
         ("1e999", "1e999 is too large for a number"),
         ("9" * 400, "too large for a whole number"),
         ("[" * 40 + "]" * 40, "nested too deeply"),

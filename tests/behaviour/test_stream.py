@@ -238,7 +238,7 @@ def test_detect_writes_events(path, tmp_path, capsys):
     assert events["machine"].tolist() == ["b"]
     assert "heat first" in capsys.readouterr().err
     assert run(["detect", path, str(tmp_path / "today.csv"), "--false-events", "often"]) == 2
-    assert "--false-events often: write how many" in capsys.readouterr().err
+    assert "--false-events often: write a number" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ EMPTY = {
     "a header": ("a,b\n", "holds a header but no rows"),
     "a header without an end": ("a,b", "holds a header but no rows"),
     "one row": ("a,b\n1,2\n", "holds 1 sample .* a minimum of 2 rows"),
-    "no value": ("a,b\n" + ",\n" * 20, "no column to learn from .*a: holds no value at all"),
+    "no value": ("a,b\n" + ",\n" * 20, "no column to learn from .*a: has no values"),
     "names twice": ("a,b,a\n1,2,3\n", r"columns with the same name: \['a'\]; rename"),
     "an infinite number": (
         "a,b\n" + "1.5,2\n" * 7 + "2.5,-inf\n",
