@@ -160,9 +160,7 @@ class Recommender(BaseEstimator):
         user = np.repeat(np.arange(len(top)), known.sum(1))
         rank = np.tile(np.arange(1, top.shape[1] + 1), (len(top), 1))[known]
         if len(top) and not known.any():
-            self._warn(
-                "no item is left to recommend: all are in the histories, denied or not allowed"
-            )
+            self._warn("no item is left to recommend: all are known, denied or not allowed")
         return pa.table({
             "user": histories.users.take(pa.array(user)), "rank": rank,
             "item": own.items.take(top[known]), "score": scores[known].astype(np.float64),
