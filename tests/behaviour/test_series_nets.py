@@ -264,7 +264,7 @@ def test_invalid_settings_are_refused_with_a_reason():
         TimeConv(activation="sine").decoder(windows(8))
     with pytest.raises(SettingError, match="multiple of heads"):
         TimePatches(10).encoder(windows(8))
-    with pytest.raises(SettingError, match="from 1 up"):
+    with pytest.raises(SettingError, match="must be at least 1"):
         TimePatches(patch=0).decoder(windows(8))
 
 
