@@ -225,7 +225,7 @@ def test_fewer_false_events_raise_the_threshold(detector):
     thresholds = [rule.threshold for rule in rules]
     assert thresholds == sorted(thresholds)
     assert rules[0].threshold < rules[1].threshold
-    with pytest.warns(UserWarning, match="too few to be promised"):
+    with pytest.warns(UserWarning, match="the lowest possible rate"):
         least = EventRule.of(detector, "0.001/month")
     assert np.isfinite(least.threshold)
 
