@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from keyhole.autoencoder.width import WidthChoice
+from keyhole.core.curves import score_edges
 from keyhole.core.progress import History
 from keyhole.report.rows import ScoredRows
 from keyhole.report.words import count, number, template
@@ -24,7 +25,7 @@ LETTER, LABEL = 6.3, 26  # pixels: of a letter, of the label of the vertical axi
 LINE, NAME_GAP = 13, 8  # pixels: the height of a name, and from its point
 MARGIN = 0.012  # of the horizontal axis, beyond the data at both ends
 LINEAR, LINEAR_SHARE = 10.0, 0.8  # a logarithmic axis is linear up to here, 0.8 decades long
-SCORE_BARS, P_VALUE_BARS = 80, 20
+P_VALUE_BARS = 20
 WIDTH_TICKS = 12  # of the width curve, at most
 
 Values = Float[np.ndarray, " point"]
@@ -231,7 +232,7 @@ def anomaly_score_histogram(scored: ScoredRows) -> str | None:
     if not finite.any():
         return None
     values, alarms = scored.anomaly_score[finite], scored.anomaly_score[finite & scored.alarm]
-    edges = _score_edges(values, scored.threshold)
+    edges = score_edges(values, scored.threshold)
     low, high = edges[0], edges[-1]
     heights = [np.histogram(part.clip(low, high), edges)[0] for part in (values, alarms)]
     x = across("anomaly score, × the usual", float(low), float(high))
@@ -250,20 +251,6 @@ def anomaly_score_histogram(scored: ScoredRows) -> str | None:
     )
     key = [("all rows", NET, "■"), ("alarms", ALARM, "■"), ("threshold", INK, "╎")]
     return chart.svg(label, key, note)
-
-
-def _score_edges(values: np.ndarray, threshold: float) -> np.ndarray:
-    """The edges of the bars: one at the threshold, far outliers in the last bar."""
-    low, usual, high = np.quantile(values, [0.1, 0.5, 0.9])
-    low, high = float(values.min()), min(float(values.max()), usual + 8 * (high - low))
-    if high <= low:
-        low, high = float(values.min()) - 0.5, float(values.max()) + 0.5
-    if np.isfinite(threshold):
-        low, high = min(low, threshold), max(high, threshold + 0.05 * (high - low))
-    step = (high - low) / min(SCORE_BARS, 10 + len(values) // 10)
-    middle = threshold if np.isfinite(threshold) else low
-    before, after = (int(np.ceil(round(gap / step, 6))) for gap in (middle - low, high - middle))
-    return middle + step * np.arange(-before, after + 1)
 
 
 def p_value_histogram(scored: ScoredRows) -> str | None:
