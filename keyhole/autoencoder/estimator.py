@@ -25,7 +25,7 @@ from keyhole.autoencoder.sampling import sampler_of
 from keyhole.autoencoder.state import restore
 from keyhole.core.environment import seed_from
 from keyhole.core.outputs import Scratch
-from keyhole.core.progress import EvaluateCallback, heard_if_verbose, progress
+from keyhole.core.progress import EvaluateCallback, called_with_progress, heard_if_verbose
 from keyhole.data import Source
 from keyhole.data.frames import like_given
 from keyhole.data.opening import numbers_of, random_access
@@ -96,8 +96,10 @@ class Autoencoder(TransformerMixin, Estimator):
         """Learn from the rows of a frame, an array, or a path; `y` is ignored.
 
         `checkpoint` is a file that survives a kill: the same call goes on from it; `save` removes
-        it. `on_data_ready` is called with table, source and rows before training, `on_evaluate`
-        at every evaluation. Raises: DataError, SettingError, FileError, FitError.
+        it. `on_evaluate` is called at every evaluation with `step`, `steps`, `loss`, `held_out`,
+        `rate` and `seconds`; where it returns True, training stops. What it raises ends `fit`.
+        `on_data_ready` is called with table, source and rows before training.
+        Raises: DataError, SettingError, FileError, FitError.
         """
         return fit_for(
             self, X, FitOptions(),
@@ -192,7 +194,7 @@ def fit_for(
     seed = seed_for(model.random_state, checkpoint)
     with Scratch() as scratch:
         source = weighted(random_access(source, scratch.folder), parts.schema.weight)
-        on_evaluate = on_evaluate or (progress() if model.verbose else lambda event: None)
+        on_evaluate = called_with_progress(on_evaluate, model.verbose)
 
         def with_rows(modality: Modality, source: Source, profile: Any) -> None:
             if on_data_ready is not None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -217,7 +217,10 @@ class _VerboseMethod:
 
 @dataclass(frozen=True)
 class Event:
-    """One evaluation: losses in nats per row, times in seconds."""
+    """One evaluation: training and held-out loss in nats per row, learning rate, seconds.
+
+    `steps` is the planned number of steps, `note` a text where a run resumes.
+    """
 
     step: int
     steps: int
@@ -229,7 +232,7 @@ class Event:
     note: str = ""
 
 
-EvaluateCallback = Callable[[Event], None]
+EvaluateCallback = Callable[[Event], Any]  # training stops where it returns True
 
 
 @dataclass
@@ -270,6 +273,25 @@ class History:
         return {
             "step": self.steps, "loss": self.loss, "held_out": self.held_out, "rate": self.rate,
         }  # fmt: skip
+
+
+def called_with_progress(on_evaluate: EvaluateCallback | None, verbose: bool) -> EvaluateCallback:
+    """A callback that calls the user's, and shows progress if `verbose`.
+
+    It returns True where the user's does.
+    """
+    show = progress() if verbose else None
+
+    def call(event: Event) -> bool:
+        import numpy as np
+
+        answer = None if on_evaluate is None else on_evaluate(event)
+        stops = isinstance(answer, bool | np.bool_) and bool(answer)
+        if show is not None:
+            show(replace(event, steps=event.step) if stops and event.step else event)
+        return stops
+
+    return call
 
 
 def progress() -> EvaluateCallback:

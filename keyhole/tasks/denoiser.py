@@ -17,7 +17,7 @@ from keyhole.autoencoder.input_validation import without_weights
 from keyhole.autoencoder.state import restore
 from keyhole.checks.denoising import DenoisingEvidence
 from keyhole.core.parts import build
-from keyhole.core.progress import EvaluateCallback, heard_if_verbose, progress
+from keyhole.core.progress import EvaluateCallback, called_with_progress, heard_if_verbose
 from keyhole.data.images import (
     Image,
     Images,
@@ -109,7 +109,7 @@ class Denoiser(TransformerMixin, Estimator):
         images = self.open(X)
         warn_infinite(images.images)
         source = NoisyImages.of(images, None if y is None else self.open(y))
-        on_evaluate = on_evaluate or (progress() if self.verbose else lambda event: None)
+        on_evaluate = called_with_progress(on_evaluate, self.verbose)
 
         def with_noise(tiles: Any, source: Any, profile: Any) -> None:
             if on_data_ready is not None:

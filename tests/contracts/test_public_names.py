@@ -62,7 +62,7 @@ DETECTOR = {
     "decision_function": lambda m, x: m["detector"].decision_function(x),
     "predict": lambda m, x: m["detector"].predict(x),
     "p_value": lambda m, x: m["detector"].p_value(x),
-    "answer": lambda m, x: m["detector"].answer(x, explain_rows="all", fdr=0.2).table(),
+    "answer": lambda m, x: m["detector"].answer(x, explain_rows="all", fdr=0.2).to_frame(),
 }
 GENERATOR = {
     "fit": lambda m, x: Generator(small(), prior=Mixture(2)).fit(x).sample(3),
@@ -190,9 +190,7 @@ def test_labels_are_a_column_of_what_has_names_or_any_array(made):
     assert (truth.rows, truth.anomalies) == (ROWS, 4)
     for name, rows in made["labelled"].items():
         if name in ("numpy", "list"):
-            with pytest.raises(
-                KeyholeError, match=r"no column 'label'.*evaluate\(detector, X, la"
-            ):
+            with pytest.raises(KeyholeError, match=r"no column 'label'.*evaluate\(detector, X, y"):
                 evaluate(made["detector"], rows, "label")
             continue
         assert evaluate(made["detector"], rows, "label").auroc == pytest.approx(truth.auroc)

@@ -119,7 +119,7 @@ class Answer:
         """What groups of the explained alarms share, at most five; `str` makes each a sentence."""
         return shared(self.reasons, np.flatnonzero(self.alarm).tolist())
 
-    def table(self) -> Any:
+    def to_frame(self) -> Any:
         """The answer, one line a row, as the kind of frame that was given; Arrow for the others.
 
         A pandas frame has the index of the one given. Other tables begin with the id, or with
