@@ -48,9 +48,10 @@ def _shares(
     gained, rows = np.diff(hits), np.maximum((hits + misses)[1:], 1)
     area = float(np.sum(np.diff(misses) * (hits[1:] + hits[:-1]) / 2))
     raised, hit = float(weights[alarms].sum()), float(true[alarms].sum())
-    return {
+    shares = {
         "auroc": area / (hits[-1] * misses[-1]),
         "average_precision": float(np.sum(gained * hits[1:] / rows)) / hits[-1],
         "precision": hit / raised if raised else float("nan"),
         "recall": hit / hits[-1],
     }
+    return {name: float(share) for name, share in shares.items()}
