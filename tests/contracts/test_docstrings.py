@@ -26,8 +26,8 @@ def sections(name: str) -> dict[str, str]:
 
 def entries(section: str) -> dict[str, tuple[str, str]]:
     """The type and the meaning of each name that a section describes."""
-    found = re.findall(r"^(\w[\w, ]*?)(?: : (.*))?\n((?:    .*\n?)+)", section, re.MULTILINE)
-    return {n: (kind, text) for names, kind, text in found for n in names.split(", ")}
+    described = re.findall(r"^(\w[\w, ]*?)(?: : (.*))?\n((?:    .*\n?)+)", section, re.MULTILINE)
+    return {n: (kind, text) for names, kind, text in described for n in names.split(", ")}
 
 
 @EVERY
@@ -52,9 +52,8 @@ def test_fitted_attributes_end_in_an_underscore_and_exist(name):
     described = entries(sections(name).get("Attributes", ""))
     fits = inspect.isclass(cls) and hasattr(cls, "fit")
     assert bool(described) == fits
-    source = inspect.getsource(inspect.getmodule(cls)) + inspect.getsource(
-        keyhole.autoencoder.base
-    )
+    modules = inspect.getmodule(cls), keyhole.autoencoder.base
+    source = "".join(map(inspect.getsource, modules))
     for attribute in described:
         assert attribute.endswith("_")
         assert hasattr(cls, attribute) or re.search(rf"\b{attribute}\b", source), attribute
@@ -67,8 +66,9 @@ def test_errors_are_named_and_exist(name):
 
 
 @EVERY
-def test_examples_run_and_print_what_they_say(name):
-    """Warnings are errors here, too."""
+def test_examples_run_and_print_what_they_say(name, monkeypatch):
+    """Warnings are errors here, too. Of images, none are drawn to learn from: that takes 3 s."""
+    monkeypatch.setattr("keyhole.modalities.tiles.tiles.MAX_SYNTHETIC", 0.0)
     examples = doctest.DocTestFinder(recurse=False).find(getattr(keyhole, name), name, globs={})
     assert examples[0].examples
     before = np.get_printoptions()
