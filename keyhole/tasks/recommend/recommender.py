@@ -33,7 +33,6 @@ from keyhole.tasks.recommend.base import (
     NONE,
     RankingModel,
     best_items,
-    blocks_of_users,
     checked_k,
 )
 from keyhole.tasks.recommend.choose import named
@@ -44,8 +43,8 @@ from keyhole.tasks.recommend.histories import (
     frame_like,
     known_places,
     open_histories,
+    score_changes,
     tell_data,
-    without_each,
 )
 from keyhole.tasks.recommend.judge import RankingEvaluation, judge
 from keyhole.tasks.recommend.learn import learn_lists, learn_more
@@ -70,9 +69,9 @@ class Recommender(BaseEstimator):
     Parameters
     ----------
     net : str or RankingModel, default="auto"
-        A family ("linear", "low_rank", "factors", "variational", "denoising", "item_knn",
-        "popularity"), also with settings ("linear:strength=300"). "auto": the best on held-out
-        users of those that fit into time and memory, or a blend of two.
+        A family ("linear", "low_rank", "factors", "variational", "denoising", "composite",
+        "item_knn", "popularity"), also with settings ("linear:strength=300"). "auto": the
+        best on held-out users of those that fit into time and memory, or a blend of two.
     schema : InteractionSchema, default=None
         The columns of users, items, values and times. None: guessed by their names.
     random_state : int, RandomState or None, default=None
@@ -256,11 +255,8 @@ class Recommender(BaseEstimator):
         histories = self.histories([list(user)] if is_list else [user])
         own = self.fitted_.interactions
         (target,) = known_places(own.items, [item])
-        places, lists = histories.lists.indices, without_each(histories.lists)
-        blocks = blocks_of_users(*lists.shape)
-        scores = [self.fitted_.model.scores(lists[part])[:, target] for part in blocks]
-        scores = np.concatenate(scores).astype(np.float64)
-        change = scores[0] - scores[1:]
+        places = histories.lists.indices
+        change = score_changes(self.fitted_.model, histories.lists, int(target))
         order = np.argsort(-change, kind="stable")[:k]
         return frame_like(pa.table({
             "item": own.items.take(places[order].astype(np.int64)), "change": change[order],
