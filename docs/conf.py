@@ -1,0 +1,60 @@
+"""How Sphinx builds the site from docs/ (`make docs`)."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import keyhole  # noqa: E402
+
+project = "keyhole"
+author = "the authors of keyhole"
+copyright = author  # noqa: A001
+version = release = keyhole.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build", "gallery", "sg_execution_times.rst"]
+templates_path = ["_templates"]
+
+# Markdown that GitHub shows as well: links to headings, and to files beside the pages.
+myst_heading_anchors = 3
+
+# The API reference from docstrings.
+autosummary_generate = True
+autosummary_imported_members = True
+autoclass_content = "class"
+autodoc_typehints = "none"
+napoleon_custom_sections = ["Source"]
+napoleon_use_rtype = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "show_memory": False,
+    "abort_on_example_error": True,
+    "remove_config_comments": True,
+    "min_reported_time": 1,
+    "capture_repr": (),
+    "show_signature": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "keyhole"
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "show_prev_next": True,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
