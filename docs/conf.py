@@ -1,10 +1,13 @@
 """How Sphinx builds the site from docs/ (`make docs`)."""
 
 import os
+import re
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import keyhole  # noqa: E402
+
+GALLERY = re.compile(r"\]\(((?:\.\./)*)gallery/(?:README|(plot_\w+))\.(?:rst|py)\)")
 
 project = "keyhole"
 author = "the authors of keyhole"
@@ -58,3 +61,13 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+
+
+def link_gallery(app, name, text):
+    """Pages link to the sources of the gallery, which GitHub shows; the site has pages of them."""
+    text[0] = GALLERY.sub(lambda m: f"]({m[1]}auto_gallery/{m[2] or 'index'}.rst)", text[0])
+
+
+def setup(app):
+    """What Sphinx calls first."""
+    app.connect("source-read", link_gallery)

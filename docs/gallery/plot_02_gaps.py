@@ -24,14 +24,14 @@ truth = columns["mean smoothness"]
 hidden = np.random.default_rng(0).random(len(truth)) < 0.33
 gappy = pa.table(columns | {"mean smoothness": pa.array(truth, mask=hidden)})
 
-model = Autoencoder(training=TrainingConfig(steps=500), random_state=0).fit(gappy)
+model = Autoencoder(training=TrainingConfig(steps=300), random_state=0).fit(gappy)
 
 # %%
-# ``Impute`` fills each gap with its expected value. With ``draws=50`` it gives each row 50
+# ``Impute`` fills each gap with its expected value. With ``draws=30`` it gives each row 30
 # times, each time with other values in the gaps.
 
 filled = Impute(model).answer(gappy)["mean smoothness"].to_numpy()
-draws = Impute(model, draws=50).answer(gappy)["mean smoothness"].to_numpy().reshape(-1, 50)
+draws = Impute(model, draws=30).answer(gappy)["mean smoothness"].to_numpy().reshape(-1, 30)
 low, high = np.quantile(draws[hidden], [0.05, 0.95], axis=1)
 inside = (low <= truth[hidden]) & (truth[hidden] <= high)
 print(f"{inside.mean():.0%} of the true values lie in the range of 90 % of the draws")

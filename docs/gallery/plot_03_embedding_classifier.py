@@ -42,6 +42,8 @@ for repeat in range(repeats):
             accuracy[name][place, repeat] = classifier.score(rows[others], labels[others])
 
 # %%
+# Twelve numbers are nearly as good as all 64 pixels. On these images PCA does as well, and it
+# is faster: compare before you choose. (PCA reads no categories and no gaps; keyhole does.)
 # The bars show the standard deviation between the choices.
 
 fig, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
@@ -49,5 +51,6 @@ for name, values in accuracy.items():
     ax.errorbar(sizes, values.mean(1), values.std(1), marker="o", capsize=3, label=name)
 ax.set(xscale="log", xlabel="labelled rows", ylabel="accuracy on all other rows")
 ax.set_xticks(sizes, sizes)
+ax.minorticks_off()
 ax.legend()
 plt.show()

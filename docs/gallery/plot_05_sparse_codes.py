@@ -39,7 +39,7 @@ for line, row in zip(axes, [0, 3, 5, 8]):
     line[7].imshow(model.inverse_transform(codes[row : row + 1]).reshape(8, 8), cmap="gray_r")
     for ax, unit in zip(line[1:7], used):
         part = codes[row, unit] * patterns[unit].reshape(8, 8)
-        ax.imshow(part, cmap="RdBu_r", vmin=-12, vmax=12)
+        ax.imshow(part, cmap="RdBu_r", vmin=-6, vmax=6)
         ax.set_title(f"{codes[row, unit]:+.1f}", fontsize=9)
 axes[0, 0].set_title("digit", fontsize=9)
 axes[0, 7].set_title("sum", fontsize=9)

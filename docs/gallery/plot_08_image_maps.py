@@ -13,20 +13,20 @@ from skimage.data import brick
 from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
 
 # %%
-# Pieces of 32 x 32 pixels of a brick wall. Four of the new ones get a stain.
+# Pieces of 16 x 16 pixels of a brick wall. Four of the new ones get a stain.
 
-wall = brick().astype(np.float32)
-corners = [(y, x) for y in range(0, 481, 16) for x in range(0, 481, 16)]
-pieces = np.stack([wall[y : y + 32, x : x + 32] for y, x in corners])
+wall = brick()[::2, ::2].astype(np.float32)
+corners = [(y, x) for y in range(0, 241, 6) for x in range(0, 241, 6)]
+pieces = np.stack([wall[y : y + 16, x : x + 16] for y, x in corners])
 pieces = pieces[np.random.default_rng(0).permutation(len(pieces))]
 good, new = pieces[:-40], pieces[-40:].copy()
 for place in range(4):
-    new[place, 8 + 3 * place : 14 + 3 * place, 10:22] += 60
+    new[place, 3 + 2 * place : 7 + 2 * place, 5:11] += 60
 
 # %%
 # The default settings train for longer.
 
-autoencoder = Autoencoder(training=TrainingConfig(steps=150))
+autoencoder = Autoencoder(training=TrainingConfig(steps=150, members=1))
 detector = AnomalyDetector(autoencoder, false_alarm_rate=0.05, random_state=0).fit(good)
 score = -detector.score_samples(new)
 order = np.argsort(-score)
