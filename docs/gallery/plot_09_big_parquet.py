@@ -26,7 +26,7 @@ names = ["speed", "pressure", "flow", "heat"]
 with parquet.ParquetWriter(path, pa.schema([(name, pa.float64()) for name in names])) as writer:
     for group in range(8):
         speed = rng.normal(size=10_000)
-        follows = 0.6 if group == 5 else 1.0
+        follows = 0.4 if group == 5 else 1.0
         pressure = follows * speed + np.sqrt(1.04 - follows**2) * rng.normal(size=10_000)
         flow, heat = speed**2 + 0.2 * rng.normal(size=10_000), rng.normal(size=10_000)
         writer.write_table(pa.table(dict(zip(names, (speed, pressure, flow, heat)))))
