@@ -23,6 +23,7 @@ extensions = [
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "gallery", "sg_execution_times.rst"]
+default_role = "code"  # a name between single backquotes, as in our docstrings
 templates_path = ["_templates"]
 
 # Markdown that GitHub shows as well: links to headings, and to files beside the pages.
@@ -68,6 +69,14 @@ def link_gallery(app, name, text):
     text[0] = GALLERY.sub(lambda m: f"]({m[1]}auto_gallery/{m[2] or 'index'}.rst)", text[0])
 
 
+def skip_foreign(app, what, name, member, skip, options):
+    """Members that come from scikit-learn or torch have a documentation of their own."""
+    function = getattr(member, "fget", getattr(member, "__func__", member))
+    module = getattr(function, "__module__", None) or "keyhole"
+    return True if not module.startswith("keyhole") or name.endswith("_request") else None
+
+
 def setup(app):
     """What Sphinx calls first."""
+    app.connect("autodoc-skip-member", skip_foreign)
     app.connect("source-read", link_gallery)
