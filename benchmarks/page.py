@@ -79,7 +79,9 @@ def table(rows: list[dict[str, str]]) -> str:
     if len(columns) > MOST_COLUMNS:
         columns = [name for name in rows[0] if name in columns or name not in NAMES]
     same = [f"{name}: {rows[0][name]}" for name in rows[0] if name not in columns]
-    caption = f"**{same[0].removeprefix('benchmark: ')}**" + "".join(f"; {text}" for text in same[1:])
+    caption = f"**{same[0].removeprefix('benchmark: ')}**" + "".join(
+        f"; {text}" for text in same[1:]
+    )
     cells = [[row[name] for name in columns] for row in rows]
     if len(columns) <= MOST_COLUMNS:
         return f"{caption}\n\n{markdown(columns, cells)}"

@@ -38,7 +38,8 @@ width = chosen.transform(test).shape[1]
 print("width chosen:", width)
 
 # %%
-# The curve rises as far as there are causes, and is flat from there on.
+# The curve rises up to the number of causes, and is flat from there on. "auto" stops where one
+# more dimension adds little.
 
 fig, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
 ax.plot(widths, scores, marker="o")

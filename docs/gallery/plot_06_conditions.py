@@ -30,7 +30,8 @@ flats = pa.table({"town": towns[place], "rooms": rooms, "area": area, "rent": re
 # ``Generator().fit(flats)`` chooses all parts itself and trains for longer.
 
 training = TrainingConfig(steps=700, members=1)
-autoencoder = Autoencoder(Variational(beta=0.5), head=Mixed(continuous="binned"), training=training)
+parts = {"bottleneck": Variational(beta=0.5), "head": Mixed(continuous="binned")}
+autoencoder = Autoencoder(**parts, training=training)
 generator = Generator(autoencoder, prior=Mixture(), random_state=0).fit(flats)
 drawn = {town: generator.sample(200, given={"town": town}) for town in towns}
 

@@ -20,7 +20,7 @@ from keyhole.bottlenecks import Plain
 
 grid = {
     "bottleneck__width": [1, 2, 4],
-    "training__weight_decay": [1e-4, 1e-1],
+    "training__learning_rate": [1e-3, 1e-2],
 }
 model = Autoencoder(Plain(), training=TrainingConfig(steps=100, members=1), random_state=0)
 search = GridSearchCV(model, grid, cv=3).fit(load_wine().data)
@@ -37,8 +37,8 @@ for (line, column), score in np.ndenumerate(scores):
 line, column = np.unravel_index(scores.argmax(), scores.shape)
 frame = plt.Rectangle((column - 0.5, line - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=3)
 ax.add_patch(frame)
-ax.set_xticks(range(2), grid["training__weight_decay"])
+ax.set_xticks(range(2), grid["training__learning_rate"])
 ax.set_yticks(range(3), grid["bottleneck__width"])
-ax.set(xlabel="weight decay", ylabel="width of the code")
+ax.set(xlabel="learning rate", ylabel="width of the code")
 fig.colorbar(shown, label="log-likelihood of a left-out row")
 plt.show()
