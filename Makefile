@@ -1,7 +1,7 @@
 # Every verb works on a fresh machine: it makes .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint docs bench format clean
+.PHONY: demo demo-images test lint docs bench format clean
 
 # The tests start dozens of processes that import the package: each would compile it anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -16,19 +16,20 @@ unexport PYTHONDONTWRITEBYTECODE
 	$(BIN)/pip install --quiet -c constraints.txt --group test --group lint
 	touch $@
 
-demo: .venv/installed   ## train on data that ships inside scikit-learn; writes report.html
+demo: .venv/installed   ## tables and sensors, on data of installed packages; writes report.html
 	$(BIN)/keyhole demo
 
-# Checking shapes at every call doubles the time of a training step. So the tests of parts check
-# them in the whole package, and all others in the packages that training steps do not call.
-# A worker that takes a stretch of tests makes the fixtures of their modules once.
-SLOW_CALLS := keyhole.checks,keyhole.jobs,keyhole.report,beartype.beartype
-PARTS := tests/contracts/test_parts.py
+demo-images: .venv/installed  ## denoising and new digits; writes denoised.html and digits.html
+	$(BIN)/keyhole demo images
 
-test: .venv/tested      ## run the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal $(PARTS)
-	$(BIN)/python -m pytest -n auto --dist worksteal tests --ignore=$(PARTS) \
-	  -o addopts="-q --strict-markers --jaxtyping-packages=$(SLOW_CALLS)"
+# Otherwise all workers compile these libraries, each of them for itself.
+.venv/compiled: .venv/tested
+	$(BIN)/python -c "import pandas, polars, pyarrow.parquet, scipy.stats, sklearn.mixture, torch._dynamo"
+	touch $@
+
+# A worker that takes a stretch of tests makes the fixtures of their modules once.
+test: .venv/compiled    ## run the tests
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/tested      ## style and types
 	$(BIN)/ruff check .

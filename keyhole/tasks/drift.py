@@ -71,15 +71,15 @@ class Drift:
         """Sentences on what differs; one that says so where nothing does."""
         remarks = [unknown_groups_in_words(self.unknown_groups)] if self.unknown_groups else []
         remarks += [
-            f"column {name!r}: {count:,} of {self.rows:,} rows hold a level "
-            "that training never met"
+            f"column {name!r}: {count:,} of {self.rows:,} rows have a level that is not in the "
+            "training data"
             for name, count in sorted(self.unseen.items(), key=lambda item: -item[1])[:3]
             if count
         ]
         remarks += [*self._gaps(), *self._p_values()]
         if self.rows < MIN_ROWS:
             remarks.append(
-                f"{self.rows:,} rows are too few to tell whether all look like training's"
+                f"{self.rows:,} rows are too few to compare them with the training data"
             )
         return remarks or ["these rows look like the training data"]
 
@@ -100,9 +100,9 @@ class Drift:
         if abs(distance[worst]) <= max(FAR, 1.63 / np.sqrt(n)):  # 1 % point of Kolmogorov's test
             return []
         share, usual = np.cumsum(self.counts)[worst] / n, (worst + 1) / BINS
-        word = "stranger" if distance[worst] > 0 else "calmer"
+        word = "more" if distance[worst] > 0 else "less"
         return [
-            f"these rows are {word} than training rows: {share:.0%} have a p-value up to "
-            f"{usual:.2g}, {usual:.0%} would; false alarm rates promised on training rows do not "
-            "hold here"
+            f"these rows are {word} anomalous than the training rows: {share:.0%} have a p-value "
+            f"of at most {usual:.2g}, {usual:.0%} would be expected; the false alarm rate does "
+            "not hold here"
         ]

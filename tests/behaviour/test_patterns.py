@@ -194,8 +194,8 @@ def test_alarms_stand_beside_those_promised_with_threshold_and_doubt():
         ("score_std", "± 0.25", "between ensemble members, the median"),
     ]
     assert rows_in_words(said) == (
-        "new.csv: 62 alarms in 100 rows; if all rows were normal, about 5 would be expected "
-        "at 5 %: about 57 more than chance."
+        "new.csv: 62 alarms in 100 rows; about 5 would be expected by chance if every row were "
+        "normal (5 %), so about 57 of them are probably anomalies."
     )
 
 
@@ -236,8 +236,8 @@ def test_few_calibration_rows_make_as_many_bars_as_there_can_be_p_values():
 def test_training_rows_that_stand_apart_are_said_where_they_are_over_five_percent():
     assert trust(asked(UNEVEN, contamination=0.049)) is None
     assert trust(asked(UNEVEN, contamination=0.06)) == (
-        "About 6 % of the training rows stand apart from the others: if they are bad ones, "
-        "p-values are conservative (alarms rarer than promised, never more frequent)."
+        "About 6 % of the training rows are far from the others: if they are anomalies, there "
+        "will be fewer alarms than the rate allows, never more."
     )
 
 
