@@ -172,6 +172,18 @@ def test_links_between_pages_lead_somewhere(page):
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
+def test_every_page_of_the_site_is_in_a_table_of_contents():
+    """Add a new page to the toctree of docs/guide.md, reference.md or project.md."""
+    entries = set()
+    for page in PAGES[1:]:
+        folder = Path(page).parent.relative_to("docs")
+        for block in re.findall(r"```{toctree}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+            lines = [line for line in block.splitlines() if line and not line.startswith(":")]
+            entries |= {(folder / line).as_posix() for line in lines}
+    pages = {page.removeprefix("docs/").removesuffix(".md") for page in PAGES[1:]}
+    assert {page for page in pages if page.split("/")[0] != "checks"} - {"index"} <= entries
+
+
 def test_the_public_names_are_few_and_all_there():
     assert len(keyhole.__all__) <= 20
     assert sorted(dir(keyhole)) == sorted(keyhole.__all__)
