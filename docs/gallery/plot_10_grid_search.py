@@ -33,7 +33,8 @@ scores = search.cv_results_["mean_test_score"].reshape(3, 2)
 fig, ax = plt.subplots(figsize=(4.5, 4), layout="constrained")
 shown = ax.imshow(scores, cmap="viridis", aspect="auto")
 for (line, column), score in np.ndenumerate(scores):
-    ax.text(column, line, f"{score:.1f}", ha="center", va="center", color="white")
+    color = "black" if score > scores.mean() else "white"
+    ax.text(column, line, f"{score:.1f}", ha="center", va="center", color=color)
 line, column = np.unravel_index(scores.argmax(), scores.shape)
 frame = plt.Rectangle((column - 0.5, line - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=3)
 ax.add_patch(frame)
