@@ -88,7 +88,7 @@ class Run(Generic[G]):
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False) as counter:
-            self.goal.loss(self.network, 0, 1.0)
+            self.goal.loss(self.network, 0, 1.0, self.averaged)
         return 3 * counter.get_total_flops() / 2  # an operation counts as two
 
     def _resume(self) -> int:
@@ -142,7 +142,7 @@ class Run(Generic[G]):
             group["lr"] = self._rate(at)
         self.network.train()
         penalty = self.training.penalty_at(at, self.pace.parts)
-        losses = self.goal.loss(self.network, step, penalty)
+        losses = self.goal.loss(self.network, step, penalty, self.averaged)
         loss = losses.sum()  # members are independent
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -105,6 +105,10 @@ class Head(Part):
     ) -> Likelihood:
         """The distribution of each row, or of these features of it alone, in rising order."""
 
+    def sampled(self, likelihood: Any, generator: torch.Generator) -> Any:
+        """The likelihood of a training step: of very many values, it may compare with some."""
+        return likelihood
+
 
 def to_width(
     scale: Float[Tensor, "*row feature"], location: Float[Tensor, "*lead batch width"]

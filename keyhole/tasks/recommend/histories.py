@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from scipy import sparse
 
 from keyhole.data import open_source
@@ -23,6 +24,7 @@ from keyhole.data.interactions import (
 )
 from keyhole.data.lazy import pa
 from keyhole.errors import DataError
+from keyhole.tasks.recommend.base import RankingModel, blocks_of_users
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,26 @@ def _of_lists(rows: Sequence[Any], items: Identifiers) -> Histories:
     return Histories(pa.array(np.arange(len(rows))), lists, notes)
 
 
-def without_each(lists: Lists) -> Lists:
-    """The first list, then that list without each of its items in turn."""
+def without_each(lists: Lists, part: slice) -> Lists:
+    """The first list without one item, a list for each item at the places of `part`."""
     items = lists.indices[: lists.indptr[1]]
-    rows = [items, *(np.delete(items, place) for place in range(len(items)))]
-    starts = np.cumsum([0, *(len(row) for row in rows)])
-    flat = np.concatenate(rows).astype(np.int64)
+    stays = np.arange(len(items)) != np.arange(part.start, part.stop)[:, None]
+    flat = np.broadcast_to(items, stays.shape)[stays].astype(np.int64)
+    starts = np.arange(len(stays) + 1) * (len(items) - 1)
     return sparse.csr_array(
-        (np.ones(len(flat), np.float32), flat, starts), (len(rows), lists.shape[1])
+        (np.ones(len(flat), np.float32), flat, starts), (len(stays), lists.shape[1])
     )
+
+
+def score_changes(model: RankingModel, lists: Lists, item: int) -> Float[np.ndarray, " place"]:
+    """How much the score of an item falls without each item of the first list.
+
+    Shortened lists are scored in blocks, so a long list takes no more memory than a short one.
+    """
+    whole = model.scores(lists[:1])[:, item]
+    blocks = blocks_of_users(int(lists.indptr[1]), lists.shape[1])
+    scores = [model.scores(without_each(lists, part))[:, item] for part in blocks]
+    return whole.astype(np.float64) - np.concatenate([*scores, whole[:0]]).astype(np.float64)
 
 
 def _of_table(given: Any, known: Interactions, columns: InteractionColumns | None) -> Histories:

@@ -34,12 +34,11 @@ from keyhole.tasks.recommend.base import (
     NONE,
     RankingModel,
     best_items,
-    blocks_of_users,
     checked_k,
 )
 from keyhole.tasks.recommend.choose import named
 from keyhole.tasks.recommend.embedding import nearest
-from keyhole.tasks.recommend.histories import Histories, open_histories, without_each
+from keyhole.tasks.recommend.histories import Histories, open_histories, score_changes
 from keyhole.tasks.recommend.judge import RankingEvaluation, judge
 from keyhole.tasks.recommend.learn import learn_lists, learn_more
 from keyhole.tasks.recommend.low_rank import LowRank
@@ -61,10 +60,10 @@ class Recommender(BaseEstimator):
     """Learns from interactions (user, item) which items a user may want next.
 
     `net` is "auto", a family ("linear", "low_rank", "factors", "variational", "denoising",
-    "item_knn", "popularity"), or a family with settings ("linear:strength=300"). "auto" compares
-    the families that fit into time and memory on users that are held out, and takes the best, or
-    a blend of two; `why_` says which and why. `schema` names the columns. After a fit,
-    `evaluation_` has measures on other held-out users. `verbose` shows progress.
+    "composite", "item_knn", "popularity"), or a family with settings ("linear:strength=300").
+    "auto" compares the families that fit into time and memory on users that are held out, and
+    takes the best, or a blend of two; `why_` says which and why. `schema` names the columns.
+    After a fit, `evaluation_` has measures on other held-out users. `verbose` shows progress.
     """
 
     fitted_: Fitted
@@ -209,11 +208,8 @@ class Recommender(BaseEstimator):
         is_list = isinstance(user, list | tuple | set | np.ndarray)
         histories = self.histories([list(user)] if is_list else [user])
         (target,), own = self._item_places([item]), self.fitted_.interactions
-        places, lists = histories.lists.indices, without_each(histories.lists)
-        blocks = blocks_of_users(*lists.shape)
-        scores = [self.fitted_.model.scores(lists[part])[:, target] for part in blocks]
-        scores = np.concatenate(scores).astype(np.float64)
-        change = scores[0] - scores[1:]
+        places = histories.lists.indices
+        change = score_changes(self.fitted_.model, histories.lists, int(target))
         order = np.argsort(-change, kind="stable")[:k]
         return _like(pa.table({
             "item": own.items.take(places[order].astype(np.int64)), "change": change[order],
