@@ -24,7 +24,7 @@ CONTINUOUS = get_args(Continuous)
 
 
 class FeatureLikelihood(ABC):
-    """A distribution over the features of one likelihood; targets are (*lead, batch, feature)."""
+    """A distribution over the features of a likelihood; targets are `(*lead, batch, feature)`."""
 
     @abstractmethod
     def log_prob(self, target: Tensor) -> FeatureValues:
