@@ -194,7 +194,8 @@ def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say)
         from keyhole.report import score_rows, write_report
 
         scores_rows = detects and data != "-" and clock().left() > 0
-        write_report(page, model, score_rows(fitted, data) if scores_rows else None)
+        scored = score_rows(fitted, data, training=True) if scores_rows else None
+        write_report(page, model, scored)
         say("wrote", f"{page} ({kilobytes(page)}, opens offline)")
 
 
