@@ -125,7 +125,7 @@ class Outputs:
             write_report(self.options["report"], self.task.detector.autoencoder_, scored)
             say("wrote", self.options["report"])
         if self.maps is not None:
-            from keyhole.report.pictures import HOTTEST
+            from keyhole.report.png import HOTTEST
 
             say("maps", f"{self.maps.count:,} anomaly maps, brightest from {HOTTEST:g} times the "
                 "usual on")  # fmt: skip

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 
 from keyhole.core.files import write_whole
 from keyhole.errors import FileError
-from keyhole.report.pictures import beside
+from keyhole.report.png import beside
 from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.detect.scorer import ScoredBlock
 

@@ -10,7 +10,7 @@ from typing import Any
 from keyhole.autoencoder.fit import Model
 from keyhole.core.environment import version_of
 from keyhole.report.headline import Fact
-from keyhole.report.rows import MAX_PICTURES, ScoredRows
+from keyhole.report.rows import MAX_IMAGES, ScoredRows
 from keyhole.report.words import bar_length, chance, number, percent, plain, times
 from keyhole.tasks.detect.answer import nothing_stands_out
 from keyhole.tasks.detect.calibration import trust_in_words
@@ -45,7 +45,7 @@ class ExplainedVariance:
 class Anomaly:
     """One of the most anomalous rows; cells are column, value, expected, share, bar.
 
-    `picture` is the URL of its anomaly map, "" if it has none.
+    `image` is the URL of its anomaly map, "" if it has none.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Anomaly:
     point: int | None
     nothing: str  # the text if no cell stands out
     cells: list[tuple[str, str, str, str, float]]
-    picture: str = ""
+    image: str = ""
 
 
 def weight_count(model: Model) -> int:
@@ -144,7 +144,7 @@ def anomalies(scored: ScoredRows, points: dict[int, int]) -> list[Anomaly]:
                 point=points.get(row),
                 nothing=nothing_stands_out(alarm),
                 cells=cells,
-                picture=scored.pictures.get(row, "") if len(rows) < MAX_PICTURES else "",
+                image=scored.images.get(row, "") if len(rows) < MAX_IMAGES else "",
             )
         )
     return rows

@@ -17,7 +17,7 @@ from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows
 from keyhole.errors import SettingError
 from keyhole.modalities import Modality
-from keyhole.report.pictures import png
+from keyhole.report.png import png
 from keyhole.report.words import bar_length, number, percent, plain
 from keyhole.tasks.cards import Card, cards
 from keyhole.tasks.generator import Generator

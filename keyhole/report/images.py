@@ -18,7 +18,7 @@ from keyhole.modalities.tiles.tiling import middle_of
 from keyhole.report.charts import learning_curve
 from keyhole.report.facts import made_with, weight_count
 from keyhole.report.headline import Fact, Headline
-from keyhole.report.pictures import ends_of, png
+from keyhole.report.png import ends_of, png
 from keyhole.report.trust import trust_of
 from keyhole.report.words import count, fill, number, plain
 from keyhole.tasks.denoiser import Denoiser, image_denoiser

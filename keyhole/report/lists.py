@@ -105,7 +105,8 @@ def _headline(recommender: Recommender) -> Headline:
     """How good the lists are, and what to do with them."""
     evaluation, facts = recommender.evaluation_, _facts(recommender)
     if not evaluation.users:
-        text = "There were too few users to hold some out, so nobody knows how good the lists are."
+        verdict = evaluation.verdict
+        text = f"{verdict[:1].upper()}{verdict[1:]}. Nobody knows how good the lists are."
         return Headline("The lists were not judged", [text], facts)
     recall = [evaluation.measures[name].get("recall@20") for name in (OWN, *evaluation.ahead)]
     shares = [percent(None if one is None else one.mean) for one in recall]

@@ -9,7 +9,7 @@ from keyhole.report.code_map import CodeMap
 from keyhole.report.rows import ScoredRows
 from keyhole.report.words import count, number, plain
 
-MAX_ALARMS, MAX_OTHERS = 100, 400  # points of the chart
+MAX_ALARMS, MAX_OTHERS = 80, 250  # points of the chart
 EDGE, ROOM = 65_535.0, 1_500.0  # of the grid of a map, and around it
 RADII = {NET: 2.2, ALARM: 3.4}  # pixels
 
@@ -28,7 +28,7 @@ def map_chart(scored: ScoredRows, packed: CodeMap) -> str:
     for places, colour in ((others, NET), (alarms, ALARM)):
         rows = packed.rows[places].tolist()
         titles = [
-            f"{plain(scored.ids[row]) or f'row {row + 1}'}: anomaly score "
+            f"{plain(scored.ids[row], 24) or f'row {row + 1}'}: anomaly score "
             f"{number(float(scored.anomaly_score[row]))}"
             for row in rows
         ]

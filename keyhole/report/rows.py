@@ -15,7 +15,7 @@ from keyhole.autoencoder.input_validation import blocks_of, id_column_of, open_r
 from keyhole.core.progress import clock, stage
 from keyhole.data import Source
 from keyhole.data.lazy import pa
-from keyhole.report.pictures import beside, png_url
+from keyhole.report.png import beside, png_url
 from keyhole.report.timeline import Timeline, TimelineCollector, TimelinePart
 from keyhole.tasks.detect.answer import Pattern, Reason, shared
 from keyhole.tasks.detect.calibration import Discoveries
@@ -28,7 +28,7 @@ from keyhole.tasks.drift import Drift, Remark
 ALL_NAMED = 2_000  # rows; if there are more, only the strongest have names
 MAX_STRONGEST = 200  # rows of the map that have a name and reasons
 MAX_COLOURED_ROWS = 100_000  # with more, the map is not coloured by columns
-MAX_PICTURES = 10  # anomaly maps on a page, of the most anomalous images
+MAX_IMAGES = 10  # anomaly maps on a page, of the most anomalous images
 FALSE_SHARE = 0.1  # of the alarms that stand out clearly, at most
 
 
@@ -45,7 +45,7 @@ class ScoredRows:
     share of the row's excess score, from 0 to 1. `patterns` are shared by groups of the strongest
     alarms. `remarks` are on data drift. `sure` counts rows that stand out so far that at most
     `FALSE_SHARE` of them should be false alarms; None if p-values cannot tell. `columns` colour
-    the map, `pictures` are URLs of anomaly maps. `training`: the model was trained on these rows.
+    the map, `images` are URLs of anomaly maps. `training`: the model was trained on these rows.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ScoredRows:
     timeline: Timeline | None = None  # of a series
     sure: int | None = None
     columns: Any = None  # an Arrow table, a line for each row; None without
-    pictures: dict[int, str] = field(default_factory=dict)
+    images: dict[int, str] = field(default_factory=dict)
     training: bool = False
 
     def __len__(self) -> int:
@@ -119,6 +119,11 @@ def score_rows(
     return replace(scored, training=training)
 
 
+def _texts(cell: Reason) -> tuple[str, str, str, float]:
+    """Column, value, expected value, and share of the score."""
+    return cell.column, cell.described, cell.expected, cell.share
+
+
 @dataclass(frozen=True)
 class Part:
     """What a page needs of a block of rows."""
@@ -131,7 +136,7 @@ class Part:
     timeline: TimelinePart | None = None
     events: Any = None
     columns: Any = None
-    pictures: dict[int, str] = field(default_factory=dict)
+    images: dict[int, str] = field(default_factory=dict)
 
 
 class RowCollector:
@@ -175,7 +180,7 @@ class RowCollector:
             {start + i: reasons[i] for i in strong},
             None if self.timeline is None else self.timeline.look(judged, reasons),
             None if self.events is None else self.events.look(judged, reasons),
-            self._columns(judged), self._pictures(judged, strong[:MAX_PICTURES]),
+            self._columns(judged), self._images(judged, strong[:MAX_IMAGES]),
         )  # fmt: skip
 
     def _columns(self, judged: ScoredBlock) -> Any:
@@ -184,7 +189,7 @@ class RowCollector:
             return None
         return self.detector.autoencoder_.model_.modality.decode_observed(judged.batch)
 
-    def _pictures(self, judged: ScoredBlock, places: list[int]) -> dict[int, str]:
+    def _images(self, judged: ScoredBlock, places: list[int]) -> dict[int, str]:
         """The strongest rows of a block beside their anomaly maps, if they are images."""
         modality = self.detector.autoencoder_.model_.modality
         if modality.maps is None or not places:
@@ -225,42 +230,51 @@ class RowCollector:
         `events`, which begin above `event_threshold`, are shown in the timeline of a series: by
         default, its own.
         """
-        calibration, passed_over = self.detector.calibration_, getattr(source, "passed_over", "")
-        anomaly_score = np.concatenate([part.anomaly_score for part in self.parts])
+        calibration = self.detector.calibration_
+        anomaly_score = self._joined("anomaly_score")
         rate = self.detector.false_alarm_rate if rate is None else rate
         threshold = calibration.threshold(rate)
         alarm = anomaly_score > threshold
         shown = strongest(anomaly_score, MAX_STRONGEST).tolist()
-        cells = {row: cells for part in self.parts for row, cells in part.reasons.items()}
-        names = {row: text for part in self.parts for row, text in part.names.items()}
+        cells, names = self._merged("reasons"), self._merged("names")
         named = {*range(min(ALL_NAMED, len(anomaly_score))), *shown}
         timeline = self._timeline(threshold, events, event_threshold)
-        files = [Remark("left_out", passed_over)] if passed_over else []
-        notes = [Remark("rate", text) for text in calibration.remarks(rate)]
-        remarks = [*self.drift.differences(), *notes, *files, *remarks]
+        remarks = [*self._remarks(source, rate), *remarks]
         return ScoredRows(
             name=name or os.path.basename(source.name),
             anomaly_score=anomaly_score,
-            score_std=np.concatenate([part.score_std for part in self.parts]),
+            score_std=self._joined("score_std"),
             p_value=calibration.p_value(anomaly_score),
             alarm=alarm,
             threshold=threshold,
             false_alarm_rate=rate,
             contamination=calibration.apart(),
-            codes=np.concatenate([part.codes for part in self.parts]),
+            codes=self._joined("codes"),
             ids=[names[row] if row in named else "" for row in range(len(anomaly_score))],
-            reasons={
-                row: [(c.column, c.described, c.expected, c.share) for c in cells[row]]
-                for row in shown
-            },
+            reasons={row: [_texts(cell) for cell in cells[row]] for row in shown},
             patterns=shared(cells, [row for row in shown if alarm[row]]),
             remarks=remarks,
             calibrated_on=len(calibration.anomaly_scores),
             timeline=timeline,
             sure=self._sure(anomaly_score, remarks),
             columns=self._all_columns(),
-            pictures={row: url for part in self.parts for row, url in part.pictures.items()},
+            images=self._merged("images"),
         )
+
+    def _joined(self, name: str) -> np.ndarray:
+        """An array of all rows."""
+        return np.concatenate([getattr(part, name) for part in self.parts])
+
+    def _merged(self, name: str) -> dict[int, Any]:
+        """What some rows have, by row."""
+        return {row: own for part in self.parts for row, own in getattr(part, name).items()}
+
+    def _remarks(self, source: Source, rate: float) -> list[Remark]:
+        """What differs from training, what the rate rests on, and which files were not read."""
+        passed_over = getattr(source, "passed_over", "")
+        notes = [Remark("rate", text) for text in self.detector.calibration_.remarks(rate)]
+        files = [Remark("left_out", passed_over)] if passed_over else []
+        return [*self.drift.differences(), *notes, *files]
 
     def _sure(self, anomaly_score: np.ndarray, remarks: Sequence[Remark]) -> int | None:
         """How many rows alarm if at most `FALSE_SHARE` of them may be false."""
