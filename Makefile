@@ -1,7 +1,7 @@
 # Every verb works on a fresh machine: it makes .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint bench format clean
+.PHONY: demo demo-images test lint bench format clean
 
 # The tests start dozens of processes that import the package: each would compile it anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -16,8 +16,11 @@ unexport PYTHONDONTWRITEBYTECODE
 	$(BIN)/pip install --quiet -c constraints.txt --group test --group lint
 	touch $@
 
-demo: .venv/installed   ## train on data that ships inside scikit-learn; writes report.html
+demo: .venv/installed   ## tables and sensors, on data of installed packages; writes report.html
 	$(BIN)/keyhole demo
+
+demo-images: .venv/installed  ## denoising and new digits; writes denoised.html and digits.html
+	$(BIN)/keyhole demo images
 
 # Checking shapes at every call doubles the time of a training step. So the tests of parts check
 # them in the whole package, and all others in the packages that training steps do not call.

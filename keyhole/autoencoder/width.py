@@ -71,7 +71,7 @@ def choose_width(
     error = max(error, MIN_GAIN * (without - float(mean[best])))
     within = mean <= mean[best] + error
     width = int(np.flatnonzero(within)[0]) + 1
-    why = f"width {width}: held-out rows cost {mean[width - 1]:.2f} nats a row"
+    why = f"width {width}: held-out error {mean[width - 1]:.2f} nats per row"
     if width == best + 1:
         why += f", the least of all widths from 1 to {start}"
     else:

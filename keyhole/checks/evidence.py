@@ -115,7 +115,7 @@ class Evidence:
         head = "learned"
         if self.worse:
             head += f" except {len(self.worse)} of {len(self.masked_skill)} columns"
-        return f"{head}: {does} better than PCA at equal width; does not copy{more}"
+        return f"{head}: {does} better than PCA of equal width; does not copy its input{more}"
 
     def to_json(self) -> dict[str, object]:
         """The figures that a manifest keeps; null for NaN and infinity."""

@@ -29,43 +29,43 @@ MIN_ALIVE = 0.1  # of the code's dimensions, before training
 
 @check("KH001", "no better than the mean", Evidence)
 def no_better_than_mean(evidence: Evidence) -> str | None:
-    """The columns tell nothing of each other, or the net did not find it."""
+    """The columns say nothing about each other, or the net did not learn it."""
     nats, _ = evidence.asked_nats
     gain = evidence.mean_nats - nats
     if gain > MIN_GAIN * max(1.0, abs(evidence.mean_nats)):
         return None
     return (
-        f"{'masked values' if evidence.masks else 'values'} cost {nats:.2f} nats a row by the "
-        f"net, and {evidence.mean_nats:.2f} from each column alone: the columns tell nothing of "
-        "each other, or training was too short. Look for columns that belong together, or give "
-        "more steps"
+        f"the error of {'masked ' if evidence.masks else ''}values is {nats:.2f}, and "
+        f"{evidence.mean_nats:.2f} if each column is predicted by its own mean: the columns say "
+        "nothing about each other, or training was too short. Add related columns, or give more "
+        "steps"
     )
 
 
 @check("KH002", "worse than PCA at equal width", Evidence)
 def worse_than_pca(evidence: Evidence) -> str | None:
-    """A net that loses to PCA at its own width costs more and tells less."""
+    """PCA of the same width is simpler and better."""
     nats, baseline = evidence.asked_nats
     if nats <= baseline:
         return None
     return (
-        f"{'masked' if evidence.masks else 'visible'} values cost {nats:.2f} nats a row, and "
-        f"{baseline:.2f} by PCA with {evidence.width} components: give more steps, or use PCA"
+        f"the error of {'masked' if evidence.masks else 'visible'} values is {nats:.2f}, and "
+        f"{baseline:.2f} with PCA of {evidence.width} components: give more steps, or use PCA"
     )
 
 
 @check("KH003", "copies its input", Evidence)
 def copies(evidence: Evidence) -> str | None:
-    """Shuffled columns and noise must cost more than rows do."""
+    """Shuffled columns and noise must have larger errors than rows."""
     gain = evidence.mean_nats - evidence.rebuilt_nats
     lost = min(evidence.shuffled_nats, evidence.noise_nats) - evidence.rebuilt_nats
     if gain <= 0 or lost > MIN_LOST_GAIN * gain:
         return None
     return (
-        f"shuffled columns cost {evidence.shuffled_nats:.2f} nats and noise "
-        f"{evidence.noise_nats:.2f}, rows {evidence.rebuilt_nats:.2f}: the net rebuilds anything, "
-        f"so a strange row will look normal. Use a narrower code than {evidence.width} or mask "
-        "more values in training"
+        f"the reconstruction error is {evidence.rebuilt_nats:.2f} for rows, "
+        f"{evidence.shuffled_nats:.2f} for rows with shuffled columns and "
+        f"{evidence.noise_nats:.2f} for noise: the net reconstructs anything, so anomalies will "
+        f"look normal. Use a code narrower than {evidence.width} or mask more values in training"
     )
 
 
@@ -75,8 +75,8 @@ def constant_scores(evidence: Evidence) -> str | None:
     if evidence.spread > 1e-6:
         return None
     return (
-        f"every held-out row costs the same {evidence.rebuilt_nats:.2f} nats: no row can stand "
-        "out. Are all rows equal, or all columns constant?"
+        f"every held-out row has the same error, {evidence.rebuilt_nats:.2f}: no row can be an "
+        "anomaly. Are all rows equal, or all columns constant?"
     )
 
 
@@ -97,8 +97,8 @@ def still_learning(evidence: Evidence) -> str | None:
     if whole <= 0 or late <= MAX_LATE_GAIN * whole:
         return None
     return (
-        f"the last {LATE:.0%} of the run still gained {late / whole:.0%} of everything gained: "
-        f"give more than {history.planned:,} steps"
+        f"the last {LATE:.0%} of training still made {late / whole:.0%} of the whole "
+        f"improvement: give more than {history.planned:,} steps"
     )
 
 
@@ -108,40 +108,40 @@ def few_rows(evidence: Evidence) -> str | None:
     if evidence.rows >= MIN_ROWS:
         return None
     return (
-        f"{evidence.rows} rows are too few to tell what is normal: take scores as rough, and "
-        f"gather at least {MIN_ROWS}"
+        f"{evidence.rows} rows are too few to learn what is normal: the scores are rough; use "
+        f"at least {MIN_ROWS} rows"
     )
 
 
-@check("KH007", "rebuilds visible values less closely than PCA", Evidence)
+@check("KH007", "reconstructs visible values less exactly than PCA", Evidence)
 def rebuilds_less_closely(evidence: Evidence) -> str | None:
     """A note, not a fault: a net trained to predict masked values gives up some copying."""
     if not evidence.masks or evidence.rebuilt_nats <= evidence.pca_rebuilt_nats:
         return None
     return (
-        f"visible values cost {evidence.rebuilt_nats:.2f} nats a row, and "
-        f"{evidence.pca_rebuilt_nats:.2f} by PCA with {evidence.width} components: where codes "
-        "only store and restore rows, use PCA, a wider code, or mask fewer values"
+        f"the error of visible values is {evidence.rebuilt_nats:.2f}, and "
+        f"{evidence.pca_rebuilt_nats:.2f} with PCA of {evidence.width} components. It matters "
+        "only for compression: there, use PCA, a wider code, or mask fewer values"
     )
 
 
 @check("KH008", "the code has collapsed", Evidence)
 def collapse(evidence: Evidence) -> str | None:
-    """A posterior that is the prior tells nothing of its row."""
+    """A posterior equal to the prior has no information about its row."""
     nats = evidence.code_nats
     active = sum(n > ACTIVE_NATS for n in nats)
     if not nats or (sum(nats) >= MIN_CODE_NATS and active >= MIN_ACTIVE * len(nats)):
         return None
     return (
-        f"the code carries {sum(nats):.2f} nats a row, in {active} of {len(nats)} dimensions: the "
-        "decoder hardly uses it. Let the decoder's scale be learned (scale=shared), lower beta, "
-        "or set free_bits=0.1"
+        f"the code holds {sum(nats):.2f} nats of information per row, in {active} of "
+        f"{len(nats)} dimensions: the decoder hardly uses it. Let the decoder's scale be learned "
+        "(scale=shared), lower beta, or set free_bits=0.1"
     )
 
 
 @check("KH009", "dead code dimensions", Evidence)
 def dead_units(evidence: Evidence) -> str | None:
-    """Dimensions that are the same on every held-out row cost weights and tell nothing."""
+    """Dimensions that are the same on every held-out row have no information."""
     if evidence.dead <= MAX_DEAD * evidence.width:
         return None
     return (
@@ -157,12 +157,12 @@ def unfinished_warm_up(evidence: Evidence) -> str | None:
     if not evidence.code_nats or best >= warm:
         return None
     return (
-        f"the best step was {best:,}, and the KL weight rose until step {warm:,}: the model was "
-        "never trained at its full weight. Give more steps, or a smaller net"
+        f"the best step was {best:,}, but the KL weight rose until step {warm:,}: the model was "
+        "never trained with the full weight. Give more steps, or a smaller net"
     )
 
 
-@check("KH011", "training rows cost much less than held-out ones", Evidence)
+@check("KH011", "overfits the training rows", Evidence)
 def overfits(evidence: Evidence) -> str | None:
     """A net that has memorised its rows."""
     history = evidence.history
@@ -174,13 +174,13 @@ def overfits(evidence: Evidence) -> str | None:
     if best == 0 or not np.isfinite(gap) or gap <= MAX_GAP * max(gained, 1e-9):
         return None
     return (
-        f"held-out rows cost {gap:.2f} nats more than training rows, where training gained "
-        f"{gained:.2f}: the net memorises rows. More rows, a narrower code, fewer hidden units, "
-        "or more weight_decay would help"
+        f"the error on held-out rows is {gap:.2f} above that on training rows, and training "
+        f"reduced it by {gained:.2f}: the net memorises rows. Use more rows, a narrower code, "
+        "fewer hidden units, or more weight_decay"
     )
 
 
-@check("KH015", "columns predicted worse than by their mean", Evidence)
+@check("KH015", "some columns are predicted worse than by their mean", Evidence)
 def worse_than_mean(evidence: Evidence) -> str | None:
     """The model as a whole may be good and mislead in one column."""
     if not evidence.worse:
@@ -189,8 +189,8 @@ def worse_than_mean(evidence: Evidence) -> str | None:
     texts = [f"{name!r} ({evidence.worse[name]:.0%})" for name in names[:MAX_NAMES]]
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return (
-        f"{', '.join(texts)}{more}: the error is larger than that of the column's mean, by the "
-        "share given. Do not trust expected values and filled gaps of these columns. Look at them "
+        f"{', '.join(texts)}{more}: the error is larger than with the column's mean, by the share "
+        "in brackets. Do not trust the expected and imputed values of these columns. Check them "
         "for rare extreme values, exclude them, or give more steps"
     )
 

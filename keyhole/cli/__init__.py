@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from keyhole import __version__
-from keyhole.cli import demo, denoise, fit, models, recommend, tasks, watch
+from keyhole.cli import demo, denoise, fit, inspect, models, recommend, tasks, watch
 from keyhole.cli.common import speaking
 from keyhole.tasks import Task
 
@@ -42,7 +42,7 @@ def cli() -> None:
 for _command in (
     fit.fit, tasks.detect, tasks.embed, recommend.recommend, watch.watch, models.explain,
     denoise.denoise, tasks.sample, models.update, models.calibrate, models.evaluate,
-    models.inspect, demo.demo,
+    inspect.inspect, demo.demo,
 ):  # fmt: skip
     cli.add_command(speaking(_command))
 

@@ -187,14 +187,21 @@ def nats(value: float | None) -> str:
     return "?" if value is None else f"{value:.2f}"
 
 
+def percent(share: float) -> str:
+    """A share as per cent, with two significant digits."""
+    return f"{100 * share:.2g} %"
+
+
 def costs_in_words(evidence: dict[str, Any], pca: str) -> str:
-    """What masked and visible values of held-out rows cost the net, PCA and the mean."""
+    """The errors of the net, of PCA and of column means on held-out rows."""
     masked, pca_masked, mean, rebuilt, pca_rebuilt = (
         nats(evidence[f"{name}_nats"])
         for name in ("masked", "pca_masked", "mean", "rebuilt", "pca_rebuilt")
     )
-    masked = f"{masked} nats a row ({pca} {pca_masked}, mean {mean})"
-    return f"{masked}; visible {rebuilt} (PCA {pca_rebuilt})"
+    return (
+        f"masked values {masked} ({pca} {pca_masked}, column means {mean}); visible values "
+        f"{rebuilt} ({pca} {pca_rebuilt}); in nats per row (-log likelihood), lower is better"
+    )
 
 
 def alarms_in_words(detector: Any) -> str:
@@ -206,12 +213,13 @@ def alarms_in_words(detector: Any) -> str:
     if shortage is not None:
         return shortage
     text = (
-        f"at most {detector.false_alarm_rate:.2%} of normal rows alarm, above an anomaly score of "
-        f"{-detector.offset_:.2f} times the usual; calibrated on "
-        f"{len(calibration.anomaly_scores):,} rows, smallest rate {calibration.least_rank():.3%}"
+        f"rows with an anomaly score above {-detector.offset_:.2f} (1 is typical), at most "
+        f"{percent(detector.false_alarm_rate)} of normal rows; calibrated on "
+        f"{len(calibration.anomaly_scores):,} rows, enough for rates down to "
+        f"{percent(calibration.least_rank())}"
     )
     if calibration.tail is not None:
-        text += f", {calibration.least_rate():.2g} extrapolated"
+        text += f" ({percent(calibration.least_rate())} by extrapolation)"
     return "; ".join(filter(None, [text, trust_in_words(calibration.apart())]))
 
 

@@ -70,7 +70,7 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
     if not options["no_report"]:
         known = truth if denoiser.comparison_.clean == "partners" else None
         write_denoising(page, denoiser, images, known)
-        say("wrote", f"{page} ({kilobytes(page)}, opens offline)")
+        say("wrote", f"{page} ({kilobytes(page)}, open it in a browser)")
 
 
 @click.command(short_help="Images without their noise, in the formats they came in.")

@@ -1,5 +1,6 @@
 """keyhole fit: trains a model, and prints a verdict on how far to trust it."""
 
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +25,7 @@ from keyhole.cli.common import (
 from keyhole.core.progress import clock, stage, wall_clock
 
 TABLES_ONLY: dict[str, Any] = {"cls": OnlyFor, "only": "tables"}
+TO_CHECK, MAX_TO_CHECK = {"ignored", "datetime"}, 8  # kinds of columns; columns that are shown
 SAMPLE = "sample"  # a task that needs a prior
 SHARED = {denoise.VERB: (), recommend.VERB: ("--time",)}  # options of tables that it takes too
 PART_OPTIONS = ("bottleneck", "net", "head", "corruption")
@@ -152,6 +154,7 @@ def _size(text: str) -> list[int]:
 @click.option("--report", type=click.Path(), help="Page to write.  [default: OUT.report.html]")
 @click.option("--no-report", is_flag=True, help="Write no page.")
 @click.option("--force", is_flag=True, help="Replace the model if it exists.")
+@click.option("--verbose", is_flag=True, help="Show every column, and why it has its kind.")
 @machine_options
 @wall_clock()
 def fit(data: str, out: str, **options: Any) -> None:
@@ -184,7 +187,7 @@ def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say)
     say.verdict(model)
     detects = hasattr(fitted, "calibration_")
     if detects:
-        say("alarms", alarms_in_words(fitted))
+        say("threshold", alarms_in_words(fitted))
     if model.model_.prior is not None:
         width = model.model_.network.width
         say("prior", f"{model.model_.prior!r} over {width} codes: keyhole sample {out}")
@@ -192,11 +195,14 @@ def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say)
     say("wrote", out)
     if not options["no_report"]:
         from keyhole.report import score_rows, write_report
+        from keyhole.report.facts import rows_in_words
 
         scores_rows = detects and data != "-" and clock().left() > 0
         scored = score_rows(fitted, data, training=True) if scores_rows else None
+        if scored is not None:
+            say("alarms", rows_in_words(scored))
         write_report(page, model, scored)
-        say("wrote", f"{page} ({kilobytes(page)}, opens offline)")
+        say("wrote", f"{page} ({kilobytes(page)}, open it in a browser)")
 
 
 def _check_outputs(data: str, out: str, page: str, options: dict[str, Any]) -> None:
@@ -225,7 +231,8 @@ def _learn(data: str, out: str, options: dict[str, Any], say: Say) -> Any:
     adds_prior = SAMPLE in options["tasks"] and options["tasks"] != (SAMPLE,)
 
     def say_columns(table: Any, source: Any, rows: int) -> None:
-        say_guess(table.without_rules() if options["no_rules"] else table, source, rows, say)
+        table = table.without_rules() if options["no_rules"] else table
+        say_guess(table, source, rows, say, verbose=options["verbose"])
 
     with (
         resumable(checkpoint, say),
@@ -270,32 +277,51 @@ def _estimator(data: str, options: dict[str, Any]) -> Any:
     )
 
 
-def say_guess(table: Any, source: Any, rows: int, say: Say) -> None:
-    """Print the columns and their kinds, before training."""
+def say_guess(table: Any, source: Any, rows: int, say: Say, *, verbose: bool = False) -> None:
+    """Print how many columns are of which kind, before training; all of them where `verbose`.
+
+    Otherwise only those that a user should check: ignored columns, dates, and columns with a
+    remark.
+    """
     delimiter = getattr(source, "delimiter", None)
     dialect = f", separated by {delimiter!r}" if delimiter else ""
     say("data", f"{rows:,} rows x {len(table.columns)} columns from {source.name}{dialect}")
-    width = max(len(column.name) for column in table.columns[:60])
-    for column in table.columns[:60]:
+    kinds = Counter(column.kind for column in table.columns)
+    counts = ", ".join(f"{n} {plural_of(kind, n)}" for kind, n in kinds.most_common())
+    say("columns", counts if verbose else f"{counts} (--verbose shows each)")
+    shown = [
+        column
+        for column in table.columns
+        if verbose or column.kind in TO_CHECK or ";" in table.reasons[column.name]
+    ]
+    most = len(shown) if verbose else MAX_TO_CHECK
+    width = max((len(column.name) for column in shown[:most]), default=0)
+    for column in shown[:most]:
         name = column.name if len(column.name) <= 30 else column.name[:29] + "…"
         say("", f"{name:<{min(width, 30)}}  {column.kind:<9} {table.reasons[column.name]}")
-    if len(table.columns) > 60:
-        say("", f"and {len(table.columns) - 60} more columns")
+    if len(shown) > most:
+        say("", f"and {len(shown) - most} more columns to check")
     if table.lawful is not None:
         say("rules", f"{rules_in_words(table)}; drawn rows satisfy them (--no-rules)")
 
 
+def plural_of(kind: str, count: int) -> str:
+    """`number`, `numbers`, `categories`, `ignored`."""
+    if count == 1 or kind == "ignored":
+        return kind
+    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+
+
 def _say_model(model: Any, say: Say) -> None:
     evidence = model.model_.evidence
-    shape = f"{len(model.model_.modality.layout)} features -> {evidence['width']} codes"
+    shape = f"{len(model.model_.modality.layout)} features -> code of width {evidence['width']}"
     members = model.model_.network.shape.members
     folds = f", {members} ensemble members" if members > 1 else ""
-    folds += ", each trained without its fold" if evidence["folds"] else ""
+    folds += " (cross-fitted)" if evidence["folds"] else ""
     if model.model_.width_choice is not None:
         say("width", model.model_.width_choice.why)
     say("model", f"{shape}, {weight_count(model):,} weights{folds}")
-    costs = costs_in_words(evidence, f"PCA-{evidence['width']}")
-    say("held out", f"masked values cost {costs}")
+    say("errors", f"on held-out rows: {costs_in_words(evidence, 'PCA')}")
 
 
 def _check_tasks(options: dict[str, Any]) -> None:

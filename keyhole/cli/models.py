@@ -1,4 +1,4 @@
-"""Commands on a saved model: evaluate, explain, inspect, update and calibrate."""
+"""Commands on a saved model: evaluate, explain, update and calibrate."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,24 +9,19 @@ from keyhole.cli import moments, recommend
 from keyhole.cli.common import (
     Say,
     alarms_in_words,
-    costs_in_words,
     data_argument,
     json_option,
     load_detector,
     machine_options,
     model_argument,
-    nats,
     open_matched,
-    rules_in_words,
+    percent,
     show,
     show_json,
-    spoken_warnings,
-    weight_count,
     with_options,
 )
 
 MAX_REASONS = 10  # of an explained row
-MAX_CARDS = 32  # code dimensions that inspect prints
 
 
 @click.command(short_help="Compare alarms with a label column.")
@@ -68,11 +63,12 @@ def _evaluation_text(result: Any, detector: Any) -> list[str]:
         f"rows      {result.rows:,}, {result.anomalies:,} anomalies (label {result.positive!r})",
         f"ranking   AUROC {result.auroc:.4f}   average precision {result.average_precision:.4f}",
         f"precision {precision}",
-        f"alarms    {result.true_alarms:,} right, {result.false_alarms:,} false "
-        f"({result.false_alarms / normal:.2%} of {normal:,} normal rows; at "
-        f"{detector.false_alarm_rate:.2%} about "
-        f"{expected_alarms(normal, detector.false_alarm_rate)} would be expected), "
+        f"alarms    {result.true_alarms:,} of {result.anomalies:,} anomalies found, "
         f"{result.missed:,} missed",
+        f"false     {result.false_alarms:,} of {normal:,} normal rows "
+        f"({percent(result.false_alarms / normal)}); about "
+        f"{expected_alarms(normal, detector.false_alarm_rate)} would be expected "
+        f"({percent(detector.false_alarm_rate)})",
     ]
 
 
@@ -142,11 +138,10 @@ def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
 def _as_text(answer: Any) -> list[str]:
     from keyhole.tasks.detect.answer import nothing_stands_out
 
-    word = "an alarm" if answer.alarm[0] else "no alarm"
+    word = "alarm" if answer.alarm[0] else "no alarm"
     lines = [
-        f"{answer.name(0)}: anomaly score {answer.anomaly_score[0]:.2f} "
-        f"± {answer.score_std[0]:.2f} times "
-        f"the usual, p {answer.p_value[0]:.3g}, {word}"
+        f"{answer.name(0)}: {word}, anomaly score {answer.anomaly_score[0]:.2f} (1 is typical; "
+        f"± {answer.score_std[0]:.2f} between ensemble members), p-value {answer.p_value[0]:.3g}"
     ]
     reasons = answer.reasons.get(0, [])
     width = max((len(reason.column) for reason in reasons), default=0)
@@ -156,7 +151,7 @@ def _as_text(answer: Any) -> list[str]:
         for reason in reasons
     ]
     if not reasons:
-        lines.append("  no value costs more than is usual in its column")
+        lines.append("  every value is typical of its column")
     elif not reasons[0].stands_out:
         lines.insert(1, f"  {nothing_stands_out(bool(answer.alarm[0]))}; most of it comes from:")
     return lines
@@ -177,124 +172,6 @@ def _as_json(answer: Any) -> dict[str, Any]:
         "expected_level": SHARE,
         "cells": [vars(cell) for cell in answer.reasons.get(0, [])],
     }
-
-
-@click.command(short_help="What a model is, what it was trained on, how far to trust it.")
-@model_argument
-@click.option("--codes", is_flag=True, help="Show what each code dimension (32 at most) means.")
-@json_option
-def inspect(model: str, codes: bool, as_json: bool) -> None:
-    """What MODEL is, what it was trained on, how far to trust it."""
-    from keyhole.autoencoder.estimator import Autoencoder
-    from keyhole.store import read_bundle
-    from keyhole.tasks import AnomalyDetector
-
-    bundle = read_bundle(model)
-    with spoken_warnings(Say(False)):
-        if recommend.VERB in bundle.sections:
-            recommend.refuse_given({"codes"})
-        if recommend.VERB in bundle.sections and not as_json:
-            show(recommend.lines_of(model, bundle))
-            return
-        if recommend.VERB in bundle.sections:
-            show_json({"about": bundle.about, "sections": bundle.sections})
-            return
-        if "detect" in bundle.sections:
-            detector = AnomalyDetector.load(bundle)
-            fitted, detector_lines = detector.autoencoder_, _calibration(detector)
-        else:
-            fitted, detector_lines = Autoencoder.load(bundle), []
-        code_cards = _cards(fitted) if codes else []
-    if as_json:
-        manifest = {"about": bundle.about, "sections": bundle.sections}
-        show_json(manifest | ({"codes": [card.to_json() for card in code_cards]} if codes else {}))
-    elif codes:
-        show(_codes(code_cards, fitted.model_.network.width))
-    else:
-        prior = bundle.sections["autoencoder"].get("prior")
-        if prior is not None:
-            detector_lines.append(
-                f"prior     {prior['recipe']['kind']}, fitted to the codes of "
-                f"{prior['rows']:,} rows"
-            )
-        show(_lines(model, fitted, bundle.about, detector_lines))
-
-
-def _cards(model: Any) -> list[Any]:
-    from keyhole.tasks.cards import cards
-
-    return cards(model, most=MAX_CARDS)
-
-
-def _codes(code_cards: list[Any], width: int) -> list[str]:
-    from keyhole.tasks.cards import lines
-
-    texts = []
-    for card in code_cards:
-        first, *others = lines(card)
-        texts += [first, *(f"    {line}" for line in others), ""]
-    more = width - len(code_cards)
-    return [*texts, f"and {more:,} more dimensions"] if more else texts[:-1]
-
-
-def _width(choice: Any) -> list[str]:
-    """Why the code has its width, and the curve of held-out nats by width."""
-    if choice is None or not choice.nats:
-        return []
-    curve = moments.spark(choice.nats)
-    shown = {1, 2, 4, 8, 16, 32, choice.width, len(choice.nats)}
-    pairs = [f"{w} {nats(n)}" for w, n in enumerate(choice.nats, 1) if w in shown]
-    estimates = [
-        f"{dimension:.1f} by {method}"
-        for method, dimension in (("two-NN", choice.two_nn), ("likelihood", choice.likelihood))
-        if dimension is not None
-    ]
-    filled = f"; the rows fill about {' and '.join(estimates)} dimensions" if estimates else ""
-    return [
-        f"width     {choice.why}",
-        f"          {curve} nats a row at widths 1 to {len(choice.nats)}{filled}",
-        f"          {', '.join(pairs)}",
-    ]
-
-
-def _calibration(detector: Any) -> list[str]:
-    return [
-        f"alarms    {alarms_in_words(detector)}",
-        f"reference {len(detector.scorer_.reference):,} rows saved to compare with, of "
-        f"{detector.scorer_.rows:,} added",
-    ]
-
-
-def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> list[str]:
-    evidence, run, table = model.model_.evidence, model.model_.history, model.model_.modality
-    lines = [
-        f"model     {path}, made {about.get('created')} by keyhole {about.get('keyhole')}, "
-        f"torch {about.get('torch')}",
-        f"data      {model.model_.rows:,} rows x {len(table.columns)} columns, "
-        f"fingerprint {model.model_.fingerprint}",
-        f"shape     {len(table.layout)} features -> {evidence['width']} codes, "
-        f"{weight_count(model):,} weights, {model.model_.network.shape.members} member(s)",
-        f"parts     {', '.join(repr(part) for part in vars(model.model_.parts).values())}",
-        f"training  {run.steps[-1]:,} of {run.planned:,} steps, best at {run.best_step:,}; "
-        f"{run.ended}",
-        f"held out  masked values {costs_in_words(evidence, 'PCA')}",
-        *_width(model.model_.width_choice),
-        f"verdict   {model.verdict_}",
-        *(f"warning   {f.code} {f.title}: {f.text}" for f in model.findings_),
-        *more,
-        "columns   name, kind, explained variance (when masked), why this kind",
-    ]
-    if table.lawful is not None:
-        lines.insert(-1, f"rules     {rules_in_words(table)}")
-    for column in table.columns:
-        visible = evidence["rebuilt_skill"].get(column.name)
-        masked = evidence["masked_skill"].get(column.name)
-        explained = "" if visible is None else f"{visible:4.0%} ({masked:.0%})"
-        lines.append(
-            f"          {column.name:<24.24} {column.kind:<9} {explained:<12} "
-            f"{table.reasons[column.name]}"
-        )
-    return lines
 
 
 _output_options = with_options(
@@ -394,5 +271,5 @@ def _opened(model: str, data: str, options: dict[str, Any]) -> tuple[Say, Any, A
 def _save(detector: Any, model: str, options: dict[str, Any], say: Say) -> None:
     out = options["out"] or model
     detector.save(out)
-    say("alarms", alarms_in_words(detector))
+    say("threshold", alarms_in_words(detector))
     say("wrote", out)

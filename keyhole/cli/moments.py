@@ -53,8 +53,8 @@ def as_text(course: Any) -> list[str]:
     start, end = (moment_text(time, course.step) for time in (course.start, course.end))
     lines = [
         f"{moment_text(course.at, course.step)} UTC, row {course.row:,}{machine}: anomaly score "
-        f"{course.anomaly_score:.2f} ± {course.score_std:.2f} times the usual, "
-        f"p {course.p_value:.3g}, {word}",
+        f"{course.anomaly_score:.2f} ± {course.score_std:.2f} (1 is typical), "
+        f"p-value {course.p_value:.3g}, {word}",
         *_event(course),
         f"from {start} to {end}; before and after are medians",
     ]

@@ -27,7 +27,7 @@ VERB = "recommend"
 RECOMMEND_ONLY: dict[str, Any] = {"cls": OnlyFor, "only": VERB}
 FIT_OPTIONS = {  # of fit that a recommender takes
     "data", "out", "tasks", "net", "user", "item", "value", "above", "time", "seed", "report",
-    "no_report", "force", "threads", "quiet",
+    "no_report", "force", "threads", "quiet", "verbose",
 }  # fmt: skip
 BLOCK_USERS = 20_000  # whose lists are written at a time
 column_options = with_options(
@@ -71,7 +71,7 @@ def fit_recommender(data: str, out: str, page: str, options: dict[str, Any], say
         from keyhole.report.lists import write_recommender
 
         write_recommender(page, recommender)
-        say("wrote", f"{page} ({kilobytes(page)}, opens offline)")
+        say("wrote", f"{page} ({kilobytes(page)}, open it in a browser)")
 
 
 @click.command(short_help="The best items of users, or of anyone's history.")

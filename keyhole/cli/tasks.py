@@ -127,8 +127,8 @@ class Outputs:
         if self.maps is not None:
             from keyhole.report.png import HOTTEST
 
-            say("maps", f"{self.maps.count:,} anomaly maps, brightest from {HOTTEST:g} times the "
-                "usual on")  # fmt: skip
+            say("maps", f"{self.maps.count:,} anomaly maps, brightest at an anomaly score of "
+                f"{HOTTEST:g} or more (1 is typical)")  # fmt: skip
             say("wrote", self.options["anomaly_map"])
         return 1 if self.options["fail_on_alarm"] and self.task.alarms else 0
 

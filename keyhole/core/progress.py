@@ -285,14 +285,14 @@ def progress() -> EvaluateCallback:
             tell("train", event.note)
         elif share >= last_share + 0.1 or event.step == event.steps:
             last_share = share
-            tell("train", f"{share:4.0%}  held-out {event.held_out:.3f} nats/row  {left} left")
+            tell("train", f"{share:4.0%}  held-out error {event.held_out:.3f}  {left} left")
 
     if not sys.stderr.isatty():
         return print_line
     bar = Bar("train")
 
     def show_bar(event: Event) -> None:
-        text = event.note or f"held-out {event.held_out:.3f} nats/row"
+        text = event.note or f"held-out error {event.held_out:.3f}"
         bar.update(event.step, event.steps, f"steps, {text}")
         if event.step == event.steps:
             bar.stop()

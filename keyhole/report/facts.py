@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from keyhole.autoencoder.fit import Model
 from keyhole.core.environment import version_of
 from keyhole.report.headline import Fact
 from keyhole.report.rows import MAX_IMAGES, ScoredRows
-from keyhole.report.words import bar_length, chance, number, percent, plain, times
+from keyhole.report.words import bar_length, chance, count, number, percent, plain, times
 from keyhole.tasks.detect.answer import nothing_stands_out
-from keyhole.tasks.detect.calibration import trust_in_words
+from keyhole.tasks.detect.calibration import beyond_chance, trust_in_words
 
 MAX_EXPLAINED = 60  # columns whose explained variance is shown
 MAX_COLUMNS = 400  # in the list of columns
@@ -175,6 +177,15 @@ def made_with(parts_used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
         "fingerprint": fingerprint,
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def rows_in_words(scored: ScoredRows) -> str:
+    """How many rows raised an alarm, in a sentence of the terminal."""
+    empty = int(np.isnan(scored.anomaly_score).sum())
+    rows, alarms = len(scored) - empty, int(scored.alarm.sum())
+    alarms_text = beyond_chance(alarms, rows, scored.false_alarm_rate, scored.calibrated_on)
+    text = f"{plain(scored.name, 120)}: {alarms_text}"
+    return text + (f"; {count(empty, 'row')} had no observed value." if empty else ".")
 
 
 def outliers(scored: ScoredRows) -> str | None:

@@ -89,20 +89,22 @@ def score_rows(
     name: str | None = None,
     events: Sequence[Event] | None = None,
     event_threshold: float | None = None,
+    false_events: str | None = None,
     training: bool = False,
 ) -> ScoredRows:
     """Score the rows of a frame, an array, or a path for the page.
 
     Only rows that may be among the strongest are explained and have their id. `events`, which
-    begin above `event_threshold`, are shown in the timeline of a series: by default, its own.
-    `training`: these are the rows of the fit, and the page says so. Raises: DataError.
+    begin above `event_threshold`, are shown in the timeline of a series: by default, its own, of
+    which at most `false_events` ("1/day") are false. `training`: these are the rows of the fit,
+    and the page says so. Raises: DataError.
     """
     stage("scoring the rows for the page")
     model, scorer = detector.autoencoder_, detector.scorer_
     source: Any = open_rows(model, data)
     if hasattr(source, "wanted"):
         source.wanted = [column for column in columns_read(detector) if column in source.names]
-    collector, began, remarks = RowCollector(detector), clock().left(), []
+    collector, began, remarks = RowCollector(detector, false_events), clock().left(), []
     for start, rows in blocks_of(model, source):
         block_s = began - clock().left() if start else 0.0
         if start and clock().left() < 2 * block_s:  # for one more block, and for the page

@@ -91,15 +91,15 @@ class Drift:
         groups = [unknown_groups_in_words(self.unknown_groups)] if self.unknown_groups else []
         remarks = [Remark("group", text) for text in groups]
         remarks += [
-            Remark("level", f"column {name!r}: {count:,} of {self.rows:,} rows hold a level "
-                   "that training never met")
+            Remark("level", f"column {name!r}: {count:,} of {self.rows:,} rows have a level that "
+                   "is not in the training data")
             for name, count in sorted(self.unseen.items(), key=lambda item: -item[1])[:3]
             if count
         ]  # fmt: skip
         remarks += [Remark("gaps", text) for text in self._gaps()]
         remarks += [Remark("rates", text) for text in self._p_values()]
         if self.rows < MIN_ROWS:
-            text = f"{self.rows:,} rows are too few to tell whether all look like training's"
+            text = f"{self.rows:,} rows are too few to compare them with the training data"
             remarks.append(Remark("few", text))
         return remarks or [Remark("alike", "these rows look like the training data")]
 
@@ -123,6 +123,6 @@ class Drift:
         word = "more" if distance[worst] > 0 else "less"
         return [
             f"these rows are {word} anomalous than the training rows: {share:.0%} have a p-value "
-            f"up to {expected:.2g}, and {expected:.0%} are expected; if they are meant to be "
-            "normal, the promised false alarm rate does not hold here"
+            f"of at most {expected:.2g}, {expected:.0%} would be expected; if they are meant to "
+            "be normal, the false alarm rate does not hold here"
         ]

@@ -161,7 +161,7 @@ def test_inspect_prints_the_cards_and_why_a_code_is_as_wide_as_it_is(tmp_path, c
     choice = generator.autoencoder_.model_.width_choice
     assert f"width     {choice.why}" in out
     assert f"1 {choice.nats[0]:.2f}, 2 {choice.nats[1]:.2f}" in out
-    assert f"nats a row at widths 1 to {choice.start}" in out
+    assert f"held-out error at widths 1 to {choice.start}" in out
     assert "prior     mixture, fitted to the codes of " in out
     assert run(["inspect", str(tmp_path / "m"), "--codes"]) == 0
     out = capfd.readouterr().out

@@ -138,13 +138,13 @@ def test_levels_are_expected_until_they_hold_nine_tenths_together():
 @pytest.mark.parametrize(
     ("alarms", "rows", "said"),
     [
-        (187, 20_000, "187 alarms in 20,000 rows; if all rows were normal, about 200 would be "
-                      "expected at 1 %: no more than chance, unless the training rows held such "
-                      "anomalies too"),
-        (387, 20_000, "387 alarms in 20,000 rows; if all rows were normal, about 200 would be "
-                      "expected at 1 %: about 187 more than chance"),
-        (1, 1, "1 alarm in 1 row; if all rows were normal, about 0.01 would be expected at 1 %: "
-               "about 1 more than chance"),
+        (187, 20_000, "187 alarms in 20,000 rows; about 200 would be expected by chance if every "
+                      "row were normal (1 %), so this is no more than chance, unless the training "
+                      "rows had anomalies too"),
+        (387, 20_000, "387 alarms in 20,000 rows; about 200 would be expected by chance if every "
+                      "row were normal (1 %), so about 187 of them are probably anomalies"),
+        (1, 1, "1 alarm in 1 row; about 0.01 would be expected by chance if every row were normal "
+               "(1 %), so this one is probably an anomaly"),
         (0, 0, "0 alarms in 0 rows"),
     ],
 )  # fmt: skip

@@ -66,9 +66,9 @@ def test_fit_keeps_contamination_and_segment_and_tells_what_stands_apart(place, 
     assert (kept.contamination, kept.group) == (0.1, "machine")
     assert 0.05 <= kept.contamination_ < 0.09  # a few good rows stand apart too
     assert "names the group" in err
-    assert "at most 5.00% of normal rows alarm" in err
+    assert "at most 5 % of normal rows" in err
     assert "calibrated on 300 rows" in err
-    assert "stand apart from the others" in err
+    assert "are far from the others" in err
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_fault_of_update_or_calibrate_is_one_line_and_the_model_stays(
 def test_inspect_says_what_is_promised_and_what_stands_apart(place, capfd):
     code, out, _ = ask(capfd, "inspect", place / "m.keyhole")
     assert code == 0
-    assert "at most 5.00% of normal rows alarm" in out
+    assert "at most 5 % of normal rows" in out
     assert "calibrated on 300 rows" in out
 
 

@@ -76,7 +76,7 @@ def content(folder):
         (("fit", "data/*", "-o", "data/n"), "fits DATA"),
         (("update", "m", "t.csv", "-o", "m/n"), "a part of its path is a file"),
         (("calibrate", "m", "t.csv", "-o", "t.csv"), "is DATA itself"),
-        (("demo", "--report", "x.html", "--digits", "x.html"), "are both"),
+        (("demo", "--report", "x.html", "--sensors", "x.html"), "are both"),
     ],
 )
 def test_a_clash_is_refused_before_work_starts_even_with_force(place, capfd, arguments, reason):

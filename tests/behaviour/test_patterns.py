@@ -7,7 +7,7 @@ from keyhole.modalities.tabular.columns import Datetime, Number
 from keyhole.report import ScoredRows
 from keyhole.report.charts import p_value_histogram
 from keyhole.report.code_map import levels, on_grid
-from keyhole.report.facts import outliers
+from keyhole.report.facts import outliers, rows_in_words
 from keyhole.report.headline import figures, of_rows
 from keyhole.report.words import number, plain, rate, script_json, times
 from keyhole.tasks import Answer, Reason
@@ -194,6 +194,10 @@ def test_alarms_stand_beside_those_promised_with_threshold_and_doubt():
         ("expected by chance", "5", expected),
         ("alarm above", "9.00", "anomaly score; 1 is a typical row"),
     ]
+    assert rows_in_words(said) == (
+        "new.csv: 62 alarms in 100 rows; about 5 would be expected by chance if every row were "
+        "normal (5 %), so about 57 of them are probably anomalies."
+    )
     headline = of_rows(said)
     assert headline.title == "62 alarms in 100 rows, about 57 more than by chance"
     assert headline.sentences == [
@@ -214,6 +218,9 @@ def test_the_headline_says_the_figures_of_the_terminal():
         assert headline.title.startswith(start)
         assert ("no more than" in headline.title) == ("no more than chance" in terminal)
         assert "about 5 would be expected" in terminal
+        if alarms > 9:
+            assert f"about {alarms - 5} of them are probably anomalies" in terminal
+            assert f"about {alarms - 5} more than by chance" in headline.title
         assert "about 5 would be expected" in headline.sentences[0]
 
 
@@ -272,8 +279,8 @@ def test_few_calibration_rows_make_as_many_bars_as_there_can_be_p_values():
 def test_training_rows_that_stand_apart_are_said_where_they_are_over_five_percent():
     assert outliers(asked(UNEVEN, contamination=0.049)) is None
     assert outliers(asked(UNEVEN, contamination=0.06)) == (
-        "About 6 % of the training rows stand apart from the others: if they are bad ones, "
-        "p-values are conservative (alarms rarer than promised, never more frequent)."
+        "About 6 % of the training rows are far from the others: if they are anomalies, there "
+        "will be fewer alarms than the rate allows, never more."
     )
 
 

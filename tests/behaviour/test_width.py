@@ -39,7 +39,7 @@ def test_a_choice_shows_the_curve_that_it_rests_on(model):
     assert nats[0] > nats[2] + 1  # three dimensions tell much more than one
     assert nats[choice.width - 1] <= nats.min() + choice.tolerance
     assert (nats[: choice.width - 1] > nats.min() + choice.tolerance).all()
-    assert choice.why.startswith(f"width {choice.width}: held-out rows cost ")
+    assert choice.why.startswith(f"width {choice.width}: held-out error ")
     assert 2 < choice.two_nn < 8  # noise fills all twelve
     assert 2 < choice.likelihood < 8
 

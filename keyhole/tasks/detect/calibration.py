@@ -32,11 +32,13 @@ def beyond_chance(alarms: int, rows: int, rate: float, calibrated_on: int = 0) -
     text = f"{alarms:,} alarm{'s' * (alarms != 1)} in {rows:,} row{'s' * (rows != 1)}"
     if not rows or not rate:
         return text
-    text += f"; if all rows were normal, about {expected_alarms(rows, rate)} would be expected "
-    text += f"at {100 * rate:.2g} %: "
+    text += f"; about {expected_alarms(rows, rate)} would be expected by chance if every row were "
+    text += f"normal ({100 * rate:.2g} %), so "
     if alarms <= most_by_chance(rows, rate, calibrated_on):
-        return text + "no more than chance, unless the training rows held such anomalies too"
-    return text + f"about {max(alarms - rate * rows, 1):,.0f} more than chance"
+        return f"{text}this is no more than chance, unless the training rows had anomalies too"
+    if alarms == 1:
+        return f"{text}this one is probably an anomaly"
+    return f"{text}about {max(alarms - rate * rows, 1):,.0f} of them are probably anomalies"
 
 
 def expected_alarms(rows: int, rate: float) -> str:
@@ -196,8 +198,8 @@ def trust_in_words(share: float) -> str | None:
     if share < APART:
         return None
     return (
-        f"about {100 * share:.2g} % of the training rows stand apart from the others: if they are "
-        "bad ones, p-values are conservative (alarms rarer than promised, never more frequent)"
+        f"about {100 * share:.2g} % of the training rows are far from the others: if they are "
+        "anomalies, there will be fewer alarms than the rate allows, never more"
     )
 
 

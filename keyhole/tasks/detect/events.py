@@ -110,8 +110,8 @@ class EventRule:
         if calibration.threshold(p_value) == np.inf:
             rows, possible = len(calibration.anomaly_scores), _rate_text(least / stride)
             warnings.warn(
-                f"{rate} false events is too few to be promised by {rows:,} calibration windows: "
-                f"{possible} is the least; fit on a longer series",
+                f"a rate of {rate} false events needs more than {rows:,} calibration windows; "
+                f"{possible} is used, the lowest possible: fit on a longer series",
                 KeyholeWarning, stacklevel=3,
             )  # fmt: skip
             p_value, rate = least, possible
@@ -124,8 +124,8 @@ class EventRule:
     def promise(self) -> str:
         """How many false events are promised, in words."""
         return (
-            f"at most {self.false_events} of a machine is false: windows with a p-value up to "
-            f"{self.p_value:.2g}"
+            f"at most {self.false_events} of a machine are false (windows with a p-value of at "
+            f"most {self.p_value:.2g})"
         )
 
 

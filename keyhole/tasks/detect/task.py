@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from keyhole.tasks.detect.detector import AnomalyDetector
 
 
+NEXT = (
+    "look at the rows with the highest anomaly_score first; --fdr 0.1 keeps alarms of which about "
+    "10 % are false"
+)
+
+
 class Detect(Task):
     """Anomaly score, standard deviation of the score, p-value, alarm and reasons of each row.
 
@@ -109,11 +115,13 @@ class Detect(Task):
         message = beyond_chance(self.alarms, rows, chance, calibration_rows)
         if self.fdr is None:
             yield self.verb, message
+            if self.alarms:
+                yield "next", NEXT
         else:
             share = f"at most {100 * self.fdr:.2g} % of them are expected to be false"
             yield self.verb, f"{message}; {share}"
             basis = detector.calibration_.basis(self.rate)
-            more = "; calibrated on more normal rows (keyhole calibrate) they may be smaller"
+            more = "; more normal rows (keyhole calibrate) allow smaller ones"
             yield "p-values", basis if self.alarms else basis + more
         for pattern in self.counting.patterns():
             yield "pattern", str(pattern)
