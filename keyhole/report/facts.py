@@ -131,9 +131,16 @@ def anomalies(scored: ScoredRows, points: dict[int, int]) -> list[Anomaly]:
     """The most anomalous rows; `points` maps a row to its point on the map."""
     rows = []
     for row in map(int, scored.strongest(MAX_ANOMALIES)):
+        most = MAX_CELLS - (row in scored.images)  # an image takes space
         cells = [
-            (plain(name), plain(value, 160), plain(usual, 160), percent(share), bar_length(share))
-            for name, value, usual, share in scored.reasons.get(row, [])[:MAX_CELLS]
+            (
+                plain(name),
+                plain(value, 160),
+                _unbroken(plain(usual, 160)),
+                percent(share),
+                bar_length(share),
+            )
+            for name, value, usual, share in scored.reasons.get(row, [])[:most]
         ]
         alarm = bool(scored.alarm[row])
         score = times(float(scored.anomaly_score[row]), float(scored.score_std[row]))
@@ -150,6 +157,11 @@ def anomalies(scored: ScoredRows, points: dict[int, int]) -> list[Anomaly]:
             )
         )
     return rows
+
+
+def _unbroken(text: str) -> str:
+    """No line break before the sign of a percentage."""
+    return text.replace(" %", "\u00a0%")
 
 
 def columns(model: Model) -> tuple[list[tuple[str, str, str]], int]:

@@ -170,9 +170,8 @@ def _of_fit(model: Model) -> list[Fact]:
     ]
 
 
-def of_samples(model: Model, judgement: Judgement | None, images: bool) -> Headline:
-    """Whether drawn rows look real."""
-    noun = "images" if images else "rows"
+def of_samples(model: Model, judgement: Judgement | None, noun: str) -> Headline:
+    """Whether drawn rows (or images: `noun`) look real."""
     facts = _of_fit(model)
     auc = None if judgement is None or np.isnan(judgement.c2st_auc) else judgement.c2st_auc
     if judgement is None or auc is None:
@@ -186,7 +185,7 @@ def of_samples(model: Model, judgement: Judgement | None, images: bool) -> Headl
     facts = [Fact("classifier's AUROC", f"{auc:.3f}", "0.5: drawn look real; 1: never"), *facts]
     step = "Draw more: keyhole sample MODEL -n 1000 -o rows.csv"
     if auc > 0.9:
-        step = "Do not use drawn rows instead of real ones yet: see the findings below."
+        step = f"Do not use drawn {noun} instead of real ones yet: see the findings below."
     return Headline(title, sentences, facts, [step])
 
 

@@ -128,9 +128,10 @@ def _without_rows(estimator: Autoencoder, samples: DrawnRows | None) -> dict[str
             "trust": trust.trust_of(verdict, estimator.findings_),
         }
     judgement = samples.judgement
-    top = headline.of_samples(model, judgement, bool(samples.images or samples.side))
+    noun = "images" if samples.images or samples.side else "rows"
+    top = headline.of_samples(model, judgement, noun)
     auc = None if judgement is None or np.isnan(judgement.c2st_auc) else judgement.c2st_auc
-    notices, line = trust.of_samples(auc)
+    notices, line = trust.of_samples(auc, noun)
     return {
         "headline": top,
         "trust": trust.trust_of(verdict, estimator.findings_, notices, line),

@@ -104,22 +104,22 @@ def of_rows(remarks: Sequence[Remark], outliers: str | None) -> tuple[list[Notic
     return notices, "and these rows look like the training rows" if "alike" in about else ""
 
 
-def of_samples(auc: float | None) -> tuple[list[Notice], str]:
-    """Notices on drawn rows, by the area under the ROC curve of a classifier that judged them."""
+def of_samples(auc: float | None, noun: str = "rows") -> tuple[list[Notice], str]:
+    """Notices on drawn rows (or images: `noun`), by the area under the ROC curve of a classifier that judged them."""
     if auc is None:
         return [], ""
     text = (
-        f"A classifier tells drawn rows from real ones with an AUROC of {auc:.3f} (0.5: it "
+        f"A classifier tells drawn {noun} from real ones with an AUROC of {auc:.3f} (0.5: it "
         "cannot; 1: always). Give more training steps or rows, or another prior, before you use "
-        "drawn rows instead of real ones."
+        f"drawn {noun} instead of real ones."
     )
     if auc > 0.9:
-        title = "Drawn rows are easy to tell from real ones"
-        return [Notice("warn", title, text)], "but drawn rows are easy to tell from real ones"
+        title = f"Drawn {noun} are easy to tell from real ones"
+        return [Notice("warn", title, text)], f"but drawn {noun} are easy to tell from real ones"
     if auc > 0.7:
-        title = "Drawn rows can often be told from real ones"
-        return [Notice("note", title, text)], "but drawn rows can often be told from real ones"
-    return [], "and drawn rows are hard to tell from real ones"
+        title = f"Drawn {noun} can often be told from real ones"
+        return [Notice("note", title, text)], f"but drawn {noun} can often be told from real ones"
+    return [], f"and drawn {noun} are hard to tell from real ones"
 
 
 def _capital(text: Any) -> str:
