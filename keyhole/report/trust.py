@@ -105,7 +105,7 @@ def of_rows(remarks: Sequence[Remark], outliers: str | None) -> tuple[list[Notic
 
 
 def of_samples(auc: float | None, noun: str = "rows") -> tuple[list[Notice], str]:
-    """Notices on drawn rows (or images: `noun`), by the area under the ROC curve of a classifier that judged them."""
+    """Notices on drawn rows, or images (`noun`); `auc` is the AUROC of a classifier."""
     if auc is None:
         return [], ""
     text = (
