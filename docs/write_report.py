@@ -1,6 +1,6 @@
 """Draws the pictures of a report in docs/images/: the page on a table made by this script.
 
-It needs `pip install weasyprint pypdfium2`, and takes a few minutes: `python docs/write_report.py`.
+It takes a few minutes: `pip install weasyprint pypdfium2`, then `python docs/write_report.py`.
 WeasyPrint is no browser: media queries and variables of the style are put in by this script, and
 the map is the one that browsers without JavaScript show.
 """
@@ -20,7 +20,8 @@ from keyhole.errors import KeyholeWarning
 from keyhole.report import render, score_rows
 
 IMAGES = Path(__file__).with_name("images")
-ROWS, STEPS, ANOMALIES = 20_000, 800, 0.01  # of the table, of training; share of rows
+ROWS, ANOMALIES = 20_000, 0.01  # of the table; the share of rows that are anomalies
+STEPS, WIDTH = 700, 5  # of training, of the code
 SCREENS = {"report_light": (1280, 800, False), "report_dark": (1280, 800, True),
            "report_phone": (390, 844, False)}  # fmt: skip
 COLOURS = 96  # of a picture: a screen of text needs few
@@ -35,7 +36,9 @@ def payments(rows: int, seed: int) -> pd.DataFrame:
     country = pd.Series(rng.choice(list(COUNTRIES), rows, p=[0.35, 0.25, 0.15, 0.15, 0.1]))
     category = pd.Series(rng.choice(list(LOG_AMOUNT), rows, p=[0.5, 0.2, 0.2, 0.1]))
     amount = np.exp(category.map(LOG_AMOUNT) + 0.4 * rng.normal(size=rows))
-    items = 1 + rng.poisson(category.map({"groceries": 12, "travel": 1, "electronics": 2, "rent": 0}))
+    items = 1 + rng.poisson(
+        category.map({"groceries": 12, "travel": 1, "electronics": 2, "rent": 0})
+    )
     day = pd.Timestamp("2025-01-01") + pd.to_timedelta(rng.integers(0, 90, rows), unit="D")
     seconds = 3_600 * rng.normal(14, 2, rows).clip(8, 20)
     table = pd.DataFrame({
@@ -103,7 +106,8 @@ def style_for(css: str, width: int, dark: bool) -> tuple[str, dict[str, str]]:
     text = re.sub(r"clamp\(([\d.]+)rem, ([\d.]+)vw, ([\d.]+)rem\)", clamped, text)
     text = re.sub(r"repeat\(auto-fit, minmax\(([\d.]+)rem, 1fr\)\)", columns, text)
     text = re.sub(r"min\(100%, ([\d.]+)rem\)", r"\1rem", text)
-    page = f"@page {{ size: {width}px {TALL}px; margin: 0 }} html {{ background: {variables['--page']} }}"
+    page = f"@page {{ size: {width}px {TALL}px; margin: 0 }}"
+    page += f" html {{ background: {variables['--page']} }}"
     return f"{text}\n{page} .cells .bar {{ height: 12px; align-self: start }}", variables
 
 
@@ -128,7 +132,10 @@ def screenshot(page: str, width: int, height: int, dark: bool) -> Image.Image:
     page = re.sub(r"<meta http-equiv[^>]*>|<script.*?</script>", "", page, flags=re.S)
     page = re.sub(r'<details id="model".*?</details>\n</main>', "</main>", page, flags=re.S)
     page = re.sub(r"<details>(<summary>.*?</summary>).*?</details>", r"\1", page, flags=re.S)
-    page = coloured(page, colours).replace(css, style)
+    level = re.search(r'<p class="mark (\w+)', page)[1]
+    own = colours[{"good": "--good", "note": "--other", "warn": "--alarm"}[level]]
+    page = page.replace('fill="currentColor"', f'fill="{colours["--quiet"]}"')
+    page = coloured(page.replace("currentColor", own), colours).replace(css, style)
     document = pypdfium2.PdfDocument(HTML(string=page).write_pdf())
     whole = document[0].render(scale=96 / 72).to_pil().convert("RGB")
     return whole.crop((0, 0, width, height)).quantize(COLOURS)
@@ -136,7 +143,7 @@ def screenshot(page: str, width: int, height: int, dark: bool) -> Image.Image:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", KeyholeWarning)
-    template = Autoencoder(training=TrainingConfig(STEPS), random_state=0)
+    template = Autoencoder(width=WIDTH, training=TrainingConfig(STEPS), random_state=0)
     detector = AnomalyDetector(template).fit(payments(ROWS, 0))
     scored = score_rows(detector, with_anomalies(payments(ROWS, 1), 2), name="payments.csv")
     page = render(detector.autoencoder_, scored)
