@@ -272,7 +272,7 @@ def test_a_page_tells_what_alarms_share_how_many_are_promised_and_how_sure_that_
     said = asked(60, alarm=np.ones(60, bool), false_alarm_rate=0.05, contamination=0.06)
     text = Read(render(model, said)).text
     assert "expected by chance 3 5 % of 60 rows, if all are normal; up to 6 would" in text
-    assert "About 6 % of the training rows stand apart" in text
+    assert "About 6 % of the training rows are far from" in text
     assert "anomaly score (1: a typical row)" in text
     assert "Of the 30 strongest alarms; a row may have more than one pattern." in text
     assert "left above what was expected 20 of 30" in text
