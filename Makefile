@@ -22,16 +22,14 @@ demo: .venv/installed   ## tables and sensors, on data of installed packages; wr
 demo-images: .venv/installed  ## denoising and new digits; writes denoised.html and digits.html
 	$(BIN)/keyhole demo images
 
-# Checking shapes at every call doubles the time of a training step. So the tests of parts check
-# them in the whole package, and all others in the packages that training steps do not call.
-# A worker that takes a stretch of tests makes the fixtures of their modules once.
-SLOW_CALLS := keyhole.checks,keyhole.jobs,keyhole.report,beartype.beartype
-PARTS := tests/contracts/test_parts.py
+# Otherwise all workers compile these libraries, each of them for itself.
+.venv/compiled: .venv/tested
+	$(BIN)/python -c "import pandas, polars, pyarrow.parquet, scipy.stats, sklearn.mixture, torch._dynamo"
+	touch $@
 
-test: .venv/tested      ## run the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal $(PARTS)
-	$(BIN)/python -m pytest -n auto --dist worksteal tests --ignore=$(PARTS) \
-	  -o addopts="-q --strict-markers --jaxtyping-packages=$(SLOW_CALLS)"
+# A worker that takes a stretch of tests makes the fixtures of their modules once.
+test: .venv/compiled    ## run the tests
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/tested      ## style and types
 	$(BIN)/ruff check .

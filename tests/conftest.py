@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import functools
 import importlib
+import os
 
 import beartype
 import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import settings
+from scripts import script_runner
 from threadpoolctl import threadpool_limits
 
 settings.register_profile("keyhole", max_examples=12, deadline=None, derandomize=True)
@@ -17,6 +20,9 @@ settings.load_profile("keyhole")
 LIBRARIES = ("torch", "scipy.stats", "sklearn.mixture", "pandas", "polars", "pyarrow.parquet",
              "narwhals", "rich.progress", "click")  # fmt: skip
 SHAPES = ("Float[", "Int64[", "Bool[", "jaxtyping.")
+# Checking shapes at every call doubles the time of a training step. So tests of parts check them
+# in the whole package, and all others in the packages that training steps do not call.
+ALWAYS_CHECKED = ("keyhole.checks", "keyhole.jobs", "keyhole.report")
 check_types = beartype.beartype
 check_calls = jaxtyping.jaxtyped
 
@@ -43,6 +49,27 @@ def check_shapes(function):
     return check_types(function)
 
 
+def check_on_demand(function):
+    """The function, its shapes checked during those tests that ask for `every_shape` alone.
+
+    It is decorated at its first such call, as decorating all takes longer than many a test.
+    """
+    checked = None
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        nonlocal checked
+        if not check_on_demand.active:
+            return function(*args, **kwargs)
+        checked = checked or check_calls(function, typechecker=check_shapes)
+        return checked(*args, **kwargs)
+
+    return call
+
+
+check_on_demand.active = False
+
+
 def check_calls_with_shapes(*, typechecker):
     """jaxtyping's decorator, for those functions and dataclasses alone that say a shape.
 
@@ -53,7 +80,14 @@ def check_calls_with_shapes(*, typechecker):
         if isinstance(target, type) and not dataclasses.is_dataclass(target):
             return target
         function = target.__init__ if isinstance(target, type) else target
-        return check_calls(target, typechecker=typechecker) if shaped_hints(function) else target
+        if not shaped_hints(function):
+            return target
+        if target.__module__.startswith(ALWAYS_CHECKED):
+            return check_calls(target, typechecker=typechecker)
+        if not isinstance(target, type):
+            return check_on_demand(target)
+        target.__init__ = check_on_demand(target.__init__)
+        return target
 
     return decorate
 
@@ -86,6 +120,19 @@ def _one_thread():
     torch.set_num_threads(1)
     with threadpool_limits(1):  # of NumPy and SciPy: threads that wait for each other spin
         yield
+
+
+@pytest.fixture
+def every_shape(monkeypatch):
+    """Shapes are checked at every call in the whole package."""
+    monkeypatch.setattr(check_on_demand, "active", True)
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """Runs Python code in a folder as a program of its own; returns a CompletedProcess."""
+    with script_runner({**os.environ, "OMP_NUM_THREADS": "1"}) as run:  # cores are shared
+        yield run
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 import importlib.util
 import inspect
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -22,18 +19,6 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = ["README.md", *[f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]]
 TEXTS = {".py", ".j2", ".js"}
-# pandas and polars are no dependency: an import of them fails as where they are not installed.
-WITHOUT_FRAMES = """
-from importlib.machinery import PathFinder
-
-find = PathFinder.find_spec
-
-def find_others(name, path=None, target=None):
-    absent = name.partition(".")[0] in {"pandas", "polars", "modin"}
-    return None if absent else find(name, path, target)
-
-PathFinder.find_spec = find_others
-"""
 
 
 def writer(name):
@@ -83,31 +68,22 @@ def test_the_tutorials_bottleneck_is_sixty_lines_at_most():
     assert len(code_of("docs/bottlenecks.md").splitlines()) <= 60
 
 
-def ran(code, folder):
-    """The code run on its own, without pandas; what it registers stays there. Warnings fail it."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", WITHOUT_FRAMES + code],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # cores are shared with other tests
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
-
-
+# Pages train as users should; here each net takes fewer steps, those of a large U-Net fewest.
 FEWER_STEPS = """
-from keyhole.tasks import generator as tasks_of_new_rows
-tasks_of_new_rows.OWN_TRAINING["steps"] = 300
+from keyhole.training import TrainingConfig
+
+steps_of_the_page = TrainingConfig.steps_for
+TrainingConfig.steps_for = lambda *args: min(steps_of_the_page(*args), {steps})
 """
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if code_of(page)])
-def test_code_in_the_docs_runs_without_pandas_and_prints_what_it_says(page, tmp_path):
-    """The page on new rows trains a Generator with fewer steps here: its own take a minute."""
+def test_code_in_the_docs_runs_without_pandas_and_prints_what_it_says(page, run_script, tmp_path):
     code = code_of(page)
-    printed = ran(FEWER_STEPS * (page == "docs/generation.md") + code, tmp_path).stdout
+    fewer = FEWER_STEPS.format(steps=2 if page == "docs/denoising.md" else 60)
+    done = run_script(fewer + code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout
     for line in re.findall(r"# -> (.*)", code):
         assert line in printed
     if page == "docs/generation.md":

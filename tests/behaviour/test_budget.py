@@ -12,6 +12,7 @@ from keyhole.cli import run
 from keyhole.core.progress import Clock, clock, wall_clock, while_time_is_left
 from keyhole.data.images import open_images
 from keyhole.modalities.tiles.source import NoiseEstimates
+from keyhole.model.nets.unet import UNet
 from keyhole.report.images import render_denoising
 from keyhole.training.config import PARTS, Pace, rate_at
 from keyhole.training.loop import Run
@@ -174,7 +175,7 @@ def test_images_that_there_is_no_time_to_measure_are_left_out_and_it_is_said(rng
     monkeypatch.setattr(NoiseEstimates, "unit", lambda *given: (time.sleep(0.3), unit(*given))[1])
     noisy = list(10 * np.cumsum(rng.normal(size=(12, 24, 24)), 1) + rng.normal(size=(12, 24, 24)))
     training = TrainingConfig(time_budget_s=2.0, batch=2)
-    denoiser = Denoiser(training=training, noise=1.0, random_state=0)
+    denoiser = Denoiser(net=UNet([4]), training=training, noise=1.0, random_state=0)
     denoiser.fit(noisy)
     left_out = 12 - denoiser.model_.rows
     assert left_out >= 9

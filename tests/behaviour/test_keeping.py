@@ -321,8 +321,10 @@ def test_duplicate_tensors_and_large_claims_are_refused(bundle):
         refused(bundle, reason)
 
 
-@pytest.mark.parametrize("text", ["[{}]", '{"a":1}', "[1]", "a", "0.5e300"])
-@pytest.mark.parametrize("megabytes", [31, 33])
+@pytest.mark.parametrize(
+    ("megabytes", "text"),
+    [(31, "[{}]"), (31, '{"a":1}'), (31, "[1]"), (31, "a"), (31, "0.5e300"), (33, "a")],
+)
 def test_a_large_header_is_refused_before_it_is_parsed(bundle, megabytes, text):
     """Each of these would take many seconds; takes parts of one."""
     header, data = split(bundle)
@@ -356,20 +358,20 @@ def test_a_pipe_or_a_device_is_not_read(bundle):
     assert Autoencoder.load(str(bundle)).model_.rows == 1_200
 
 
-def test_two_hundred_broken_bundles_meet_only_our_own_errors(bundle, model, tmp_path):
+def test_sixty_broken_bundles_meet_only_our_own_errors(bundle, model, tmp_path):
     """Takes seconds. Half of them keep a detector too, and the rows that it compares with."""
     AnomalyDetector.from_fitted(model).save(str(tmp_path / "d"))
-    line = durability.mutations(200, 7, tmp_path, [bundle, tmp_path / "d"])
+    line = durability.mutations(60, 7, tmp_path, [bundle, tmp_path / "d"])
     assert durability.held(line), line
-    assert line["refused"] + line["answered"] + line["rows_refused"] == 200
-    assert line["answered"] >= 10  # some changes are harmless, and the rest must then work
+    assert line["refused"] + line["answered"] + line["rows_refused"] == 60
+    assert line["answered"] >= 3  # some changes are harmless, and the rest must then work
 
 
 # How it is written.
 
 
-def test_ten_kills_leave_a_bundle_that_loads_and_a_run_that_ends_the_same(tmp_path):
-    line = kills(10, 3, tmp_path, steps=60)
+def test_six_kills_leave_a_bundle_that_loads_and_a_run_that_ends_the_same(tmp_path):
+    line = kills(6, 3, tmp_path, steps=30)
     assert durability.held(line), line
     assert line["killed_training"] >= 1  # where each was cut depends on the load of the machine
 
@@ -649,7 +651,7 @@ def stop_at(step):
     return on_evaluate
 
 
-def stopped(model, few, path, step=24):
+def stopped(model, few, path, step=12):
     """Fit and stop half-way, with a checkpoint at every evaluation."""
     with pytest.raises(StoppedError):
         model.fit(few, checkpoint=str(path), on_evaluate=stop_at(step))
@@ -664,7 +666,7 @@ def always(monkeypatch):
 def test_a_run_that_goes_on_ends_in_the_same_bits(kind, few, tmp_path, always):
     def fresh():
         return Autoencoder(
-            parse("bottleneck", kind), training=TrainingConfig(steps=40, batch=64), random_state=5
+            parse("bottleneck", kind), training=TrainingConfig(steps=20, batch=64), random_state=5
         )
 
     whole, steps = fresh().fit(few), []
@@ -675,7 +677,7 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(kind, few, tmp_path, always):
         checkpoint=str(tmp_path / "run.part"),
         on_evaluate=lambda event: steps.append(event.step),
     )
-    assert steps[0] >= 23
+    assert steps[0] >= 11
     for name, tensor in whole.model_.network.state_dict().items():
         assert torch.equal(tensor, again.model_.network.state_dict()[name])
     assert again.model_.history == whole.model_.history
@@ -686,9 +688,9 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(kind, few, tmp_path, always):
 
 def test_a_checkpoint_of_other_data_is_not_used(few, tmp_path, always):
     path, steps = tmp_path / "run.part", []
-    stopped(estimator(0, 40), few, path)
+    stopped(estimator(0, 20), few, path)
     with pytest.warns(KeyholeWarning, match="other data, settings or another seed"):
-        estimator(0, 40).fit(
+        estimator(0, 20).fit(
             few.slice(1), checkpoint=str(path), on_evaluate=lambda event: steps.append(event.step)
         )
     assert steps[0] == 0
@@ -696,12 +698,12 @@ def test_a_checkpoint_of_other_data_is_not_used(few, tmp_path, always):
 
 def test_a_damaged_checkpoint_is_not_used(few, tmp_path, always):
     path, steps = tmp_path / "run.part", []
-    stopped(estimator(0, 40), few, path)
+    stopped(estimator(0, 20), few, path)
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
     path.write_bytes(content)
     with pytest.warns(KeyholeWarning, match="was altered: it does not match its checksum"):
-        estimator(0, 40).fit(
+        estimator(0, 20).fit(
             few, checkpoint=str(path), on_evaluate=lambda event: steps.append(event.step)
         )
     assert steps[0] == 0
@@ -709,16 +711,16 @@ def test_a_damaged_checkpoint_is_not_used(few, tmp_path, always):
 
 def test_a_run_without_a_seed_goes_on_with_the_one_it_drew(few, tmp_path, always):
     path, steps = tmp_path / "run.part", []
-    stopped(estimator(None, 40), few, path)
-    estimator(None, 40).fit(
+    stopped(estimator(None, 20), few, path)
+    estimator(None, 20).fit(
         few, checkpoint=str(path), on_evaluate=lambda event: steps.append(event.step)
     )
-    assert steps[0] >= 23
+    assert steps[0] >= 11
 
 
 def test_a_checkpoint_that_cannot_be_written_is_said_before_training(few, tmp_path):
     with pytest.raises(FileError, match="does not exist; nothing that existed was changed"):
-        estimator(0, 40).fit(few, checkpoint=str(tmp_path / "absent" / "run.part"))
+        estimator(0, 20).fit(few, checkpoint=str(tmp_path / "absent" / "run.part"))
 
 
 # Parts in words.

@@ -68,7 +68,7 @@ def answers(stream, frame, sizes):
     return scores, events
 
 
-@pytest.mark.parametrize("sizes", [[800], [1] * 800, [7, 1, 292, 500]])
+@pytest.mark.parametrize("sizes", [[800], [380, *[1] * 160, 260], [7, 1, 292, 500]])
 def test_a_stream_gives_the_scores_of_the_batch(detector, sizes):
     frame = both(400, 5)
     stream = detector.stream()
@@ -241,43 +241,49 @@ def test_detect_writes_events(path, tmp_path, capsys):
     assert "--false-events often: write how many" in capsys.readouterr().err
 
 
-def watched(path, text, *options):
+@pytest.fixture
+def watched(path, run_script, tmp_path):
     """What `keyhole watch` prints of a text on standard input."""
-    command = [sys.executable, "-m", "keyhole", "watch", path, *options]
-    return subprocess.run(
-        command, input=text, capture_output=True, text=True, check=False, timeout=120
-    )
+
+    def run_watch(text, *options):
+        arguments = ["watch", path, *options]
+        code = f"import sys\nfrom keyhole.cli import run\nsys.exit(run({arguments!r}))"
+        return run_script(code, tmp_path, text)
+
+    return run_watch
 
 
-def test_watch_prints_events_of_csv_and_of_json_lines(path, detector):
+def test_watch_prints_events_of_csv_and_of_json_lines(watched):
     frame = both(400, 5)
     text = frame.to_csv(index=False)
     cut = text[: text.rindex(",")] + "\n" + "nonsense\n"  # two lines that are no rows
-    shown = watched(path, cut)
+    shown = watched(cut)
     assert shown.returncode == 0
     began, ended = shown.stdout.splitlines()
     assert began.startswith("began     b: since 2024-05-01 00:03:")
     assert ended.startswith("ended     b: 2024-05-01 00:03:")
     assert "2 lines are no rows" in shown.stderr
     lines = frame.assign(time=frame["time"].astype(str)).to_json(orient="records", lines=True)
-    events = [json.loads(line) for line in watched(path, lines, "--json").stdout.splitlines()]
+    events = [json.loads(line) for line in watched(lines, "--json").stdout.splitlines()]
     assert [event["event"] for event in events] == ["began", "ended"]
     assert events[0]["channel"] == "heat"
 
 
-def test_watch_says_in_one_line_what_is_wrong_with_the_rows(path):
-    shown = watched(path, both(20, 5).drop(columns="heat").to_csv(index=False))
+def test_watch_says_in_one_line_what_is_wrong_with_the_rows(watched):
+    shown = watched(both(20, 5).drop(columns="heat").to_csv(index=False))
     assert shown.returncode == 2
     assert "heat" in shown.stderr.splitlines()[-1]
     assert "Traceback" not in shown.stderr
 
 
-def test_watch_follows_a_file_that_grows_and_is_rotated_and_goes_on_after_a_stop(path, tmp_path):
+def test_watch_follows_a_file_that_grows_and_is_rotated_and_goes_on_after_a_stop(
+    path, watched, tmp_path
+):
     frame, live = both(400, 5), tmp_path / "live.csv"
     lines = frame.to_csv(index=False).splitlines(keepends=True)
     header, rows = lines[0], lines[1:]
-    command = [sys.executable, "-m", "keyhole", "watch", path, "--follow", str(live),
-               "--state", str(tmp_path / "state.json"), "--poll", "0.05"]  # fmt: skip
+    options = ["--follow", str(live), "--state", str(tmp_path / "state.json"), "--poll", "0.05"]
+    command = [sys.executable, "-m", "keyhole", "watch", path, *options]
     live.write_text(header + "".join(rows[:100]))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -298,9 +304,7 @@ def test_watch_follows_a_file_that_grows_and_is_rotated_and_goes_on_after_a_stop
     assert first.startswith("began     b")
     with live.open("a") as file:
         file.write("".join(rows[600:]))
-    second = subprocess.run(
-        [*command, "--until-end"], capture_output=True, text=True, check=False, timeout=120
-    )
+    second = watched("", *options, "--until-end")
     assert second.returncode == 0
     assert "going on after row " in second.stderr
     rows_read = [re.search(r"rows +([\d,]+) rows", text)[1] for text in (err, second.stderr)]

@@ -15,6 +15,7 @@ from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingC
 from keyhole.core.environment import PAYS, pass_work, tell_threads, threads_for
 from keyhole.modalities.tiles import mixture
 from keyhole.modalities.tiles.estimate import estimate
+from keyhole.model.nets.unet import UNet
 from keyhole.nets import MLP
 from keyhole.training.loop import Run
 
@@ -96,9 +97,9 @@ def test_every_kind_of_fit_puts_the_callers_threads_back(rng):
     generator.autoencoder_.score_samples(x)
     pytest.importorskip("skimage")
     noisy = 10 * np.cumsum(rng.normal(size=(24, 24)), 0) + rng.normal(size=(24, 24))
-    Denoiser(training=TrainingConfig(2, batch=2), noise=1.0, random_state=0).fit(noisy).transform(
-        noisy
-    )
+    training = TrainingConfig(2, batch=2)
+    denoiser = Denoiser(net=UNet([4]), training=training, noise=1.0, random_state=0)
+    denoiser.fit(noisy).transform(noisy)
     assert torch.get_num_threads() == 4
 
 

@@ -19,6 +19,7 @@ from keyhole.data.csv import CsvSource
 from keyhole.errors import SettingError
 from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.tiles.source import NoiseEstimates
+from keyhole.model.nets.unet import UNet
 from keyhole.report import page, rows
 from keyhole.tasks import Impute
 from keyhole.tasks.detect.scorer import Scorer
@@ -81,9 +82,8 @@ def files(tmp_path_factory):
     noisy = 10 * np.cumsum(rng.normal(size=(40, 40)), 1) + rng.normal(size=(40, 40))
     np.save(folder / "p.npy", noisy.astype(np.float32))
     training = TrainingConfig(2, batch=2)
-    Denoiser(training=training, noise=1.0, random_state=0).fit(str(folder / "p.npy")).save(
-        str(folder / "d")
-    )
+    denoiser = Denoiser(net=UNet([4]), training=training, noise=1.0, random_state=0)
+    denoiser.fit(str(folder / "p.npy")).save(str(folder / "d"))
     return folder
 
 
@@ -105,9 +105,10 @@ COMMANDS = [
     ("fit {0}/rows.csv -o {1}/n --steps 2 --no-report", (SourceProfile, "__init__"),
         "looking at the"),
     ("fit {0}/rows.csv -o {1}/n --steps 2", (page, "fill"), "writing the page"),
-    ("fit {0}/p.npy -o {1}/n --for denoise --steps 2 --batch 2 --no-report",
+    ("fit {0}/p.npy -o {1}/n --for denoise --net unet:channels=[4] --steps 2 --batch 2 "
+     "--no-report",
      (NoiseEstimates, "unit"), "measuring the noise"),
-    ("fit {0}/p.npy -o {1}/n --for denoise --steps 2 --batch 2",
+    ("fit {0}/p.npy -o {1}/n --for denoise --net unet:channels=[4] --steps 2 --batch 2",
      (ImageDenoiser, "middle"), "writing the page"),
     ("detect {0}/m {0}/rows.csv -o {1}/o.csv", (Scorer, "score_block"), "detect"),
     ("detect {0}/m {0}/rows.csv -o {1}/o.csv --report {1}/o.html",

@@ -23,6 +23,7 @@ from keyhole import (
     tasks,
 )
 from keyhole.bottlenecks import Variational
+from keyhole.model.nets.unet import UNet
 from keyhole.model.priors import Mixture
 from keyhole.report import write_report
 from keyhole.tasks import Answer, Embed, Evaluation, Impute, Reconstruct
@@ -205,7 +206,7 @@ def test_a_page_is_of_any_model_and_any_rows(made):
 def test_a_denoisers_page_and_images_are_of_arrays_and_refuse_tables(made, monkeypatch):
     monkeypatch.setattr("keyhole.modalities.tiles.tiles.MAX_SYNTHETIC", 0.0)  # takes seconds
     images = np.random.default_rng(0).normal(100, 5, (1, 16, 16)).astype(np.float32)
-    denoiser = Denoiser(training=SHORT, random_state=0).fit(images)
+    denoiser = Denoiser(net=UNet([4]), training=SHORT, random_state=0).fit(images)
     write_report(made["folder"] / "d.html", denoiser, images)
     assert "Before and after" in (made["folder"] / "d.html").read_text()
     with pytest.raises(KeyholeError, match="shows images"):
