@@ -9,15 +9,19 @@ import pytest
 from test_report import Read, asked, fitted, table
 
 from keyhole.checks import Finding
+from keyhole.data.images import open_images
 from keyhole.report import render
 from keyhole.report.colours import GAP, MAX_LEVELS, colours_of
 from keyhole.report.generation import DrawnRows
 from keyhole.report.headline import of_model
+from keyhole.report.images import render_denoising
 from keyhole.report.page import _without_rows
 from keyhole.report.trust import of_rows, of_samples, trust_of
 from keyhole.report.words import FOLDER
+from keyhole.tasks import Denoiser
 from keyhole.tasks.drift import Remark
 from keyhole.tasks.realism import Judgement
+from keyhole.training import TrainingConfig
 
 RATES = Remark("rates", "these rows are more anomalous than the training rows")
 ALIKE = Remark("alike", "these rows look like the training data")
@@ -198,3 +202,20 @@ def test_images_stand_beside_their_anomaly_maps(model):
     url = "data:image/png;base64,AAAA"
     page = render(model, replace(asked(30), images=dict.fromkeys(range(30), url)))
     assert page.count(f'<img class="anomaly-map" src="{url}"') == 10
+
+
+def test_a_denoised_image_stands_beside_its_clean_one_where_that_is_known():
+    """Takes some seconds: filters are compared with the net."""
+    rng = np.random.default_rng(0)
+    clean = np.tile(np.linspace(0, 1, 48, dtype=np.float32), (48, 1))
+    noisy = [
+        (scale * (clean + 0.1 * rng.normal(size=clean.shape))).astype(np.float32)
+        for scale in (1, 1_000)  # other units: nothing is pooled
+    ]
+    denoiser = Denoiser(training=TrainingConfig(2, batch=2), random_state=0).fit(noisy)
+    page = render_denoising(denoiser, open_images(noisy), [clean, None])
+    assert page.count("data:image/png") == 7  # before, after, residual; and one clean image
+    (judged,) = denoiser.judge(noisy[0], clean)
+    before, after = judged.psnr
+    assert f"PSNR {before:.2f} → {after:.2f} dB</h1>" in page
+    assert f"<figcaption>after, PSNR {after:.2f} dB</figcaption>" in page
