@@ -295,7 +295,7 @@ def called_with_progress(on_evaluate: EvaluateCallback | None, verbose: bool) ->
 
 
 def progress() -> EvaluateCallback:
-    """A callback that shows step, held-out nats and time left on standard error."""
+    """A callback that shows step, held-out nats and time left; `tell` says where."""
     last_share = -1.0
 
     def print_line(event: Event) -> None:
@@ -354,12 +354,22 @@ class Bar:
         shown(False)
 
 
+def in_notebook() -> bool:
+    """True in a Jupyter kernel, which shows standard error in a red box, as if it had failed."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
 def tell(label: str, text: str) -> None:
-    """Print a label and a text as one line on standard error; failures to write are ignored."""
+    """Print a label and a text as one line; failures to write are ignored.
+
+    On standard error, in a notebook on standard output.
+    """
     spoke()
+    stream = sys.stdout if in_notebook() else sys.stderr
     with suppress(OSError):
-        sys.stderr.write(f"{printable(label):<9} {printable(text)}\n")
-        sys.stderr.flush()
+        stream.write(f"{printable(label):<9} {printable(text)}\n")
+        stream.flush()
 
 
 def clock_text(seconds: float) -> str:

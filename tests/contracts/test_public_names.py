@@ -202,10 +202,10 @@ def test_labels_are_a_column_of_what_has_names_or_any_array(made):
 def test_a_page_is_of_any_model_and_any_rows(made):
     page = made["folder"] / "any.html"
     write_report(page, made["generator"])
-    assert "The strongest anomalies" not in page.read_text()
+    assert "The strongest rows" not in page.read_text()
     for model in (made["model"], made["detector"]):
         write_report(str(page), model, made["rows"]["polars"])
-        assert "The strongest anomalies" in page.read_text()
+        assert "The strongest rows" in page.read_text()
 
 
 def test_a_denoisers_page_and_images_are_of_arrays_and_refuse_tables(made, monkeypatch):
