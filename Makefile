@@ -1,7 +1,7 @@
 # Every verb works on a fresh machine: it makes .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo demo-images test lint bench format clean
+.PHONY: demo demo-images test lint docs bench format clean
 
 # The tests start dozens of processes that import the package: each would compile it anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,6 +35,7 @@ lint: .venv/tested      ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/python .ci/measure_docs
 
 format: .venv/tested
 	$(BIN)/ruff check --fix .
@@ -47,5 +48,16 @@ format: .venv/tested
 bench: .venv/benched    ## every benchmark, beside its peers, into docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
+.venv/documented: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt --group docs
+	touch $@
+
+# A warning, or a link between pages that leads nowhere, is an error. GALLERY=0 does not run the
+# examples again, which is most of the time.
+GALLERY := 1
+docs: .venv/documented  ## the site: build/docs/index.html
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -D plot_gallery=$(GALLERY) docs build/docs
+	@echo "wrote     build/docs/index.html"
+
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache
+	rm -rf .venv build dist .pytest_cache .ruff_cache docs/auto_gallery docs/generated docs/sg_execution_times.rst

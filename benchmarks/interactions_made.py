@@ -1,4 +1,4 @@
-"""Generated interactions: a dense catalogue with tastes of low rank, a large sparse one of groups.
+"""Generated interactions: tastes of low rank, tastes that move, a large sparse catalogue.
 
 Dense, like movies: user u takes item i with log odds `taste_u . taste_i + popularity_i`, drawn
 without replacement. The number of items of a user is log-normal. Sparse, like a shop: each user
@@ -31,6 +31,28 @@ def dense_history(
     history = csr_array((np.ones(counts.sum()), order[taken], starts), (users, items))
     history.sort_indices()
     return history
+
+
+def timed_history(
+    seed: int, users: int = 1_500, items: int = 500, density: float = 0.05
+) -> csr_array:
+    """When each user took each item, from 1; from the first to the last a taste is replaced."""
+    rng = np.random.default_rng([seed, 2])
+    directions = rng.normal(size=(RANK, items)) / np.sqrt(RANK)
+    first, last = rng.normal(size=(2, users, RANK))
+    popularity = POPULARITY * rng.normal(size=items)
+    counts = np.exp(0.5 * rng.normal(size=users)) * density * items
+    counts = np.clip(counts.round().astype(int), FEWEST, items // 4)
+    times = np.zeros((users, items), np.float32)
+    for step in range(counts.max()):
+        active = np.flatnonzero(step < counts)
+        turn = np.pi / 2 * (step / (counts[active] - 1))[:, None]
+        tastes = np.cos(turn) * first[active] + np.sin(turn) * last[active]
+        log_odds = TASTE * tastes @ directions + popularity
+        log_odds += rng.gumbel(size=log_odds.shape)
+        log_odds[times[active] > 0] = -np.inf
+        times[active, log_odds.argmax(1)] = step + 1
+    return csr_array(times)
 
 
 def sparse_history(

@@ -1,6 +1,6 @@
 """Recommendations for users that no model has seen, against tuned peers; and their speed.
 
-    python -m benchmarks.recommend [--only dense speed citeulike lastfm] [--without iALS] [...]
+    python -m benchmarks.recommend [--only dense nets times speed ...] [--without iALS] [...]
 
 With --peers FOLDER the peers, which take most of the time, run once and are read afterwards.
 
@@ -22,6 +22,13 @@ to the best method, and its standard error.
 *dense*: generated users of low rank with popularity, as dense as movie ratings (a new data set for
 each split, benchmarks/interactions_made.py).
 
+*nets*: dense data with fewer users and items (1,200 and 400, 8 %). Only networks are compared,
+with default settings and trained in turns: the composite prior of RecVAE, and Mult-VAE.
+
+*times*: leave-last-out. The taste of generated users moves over time. The last item of every
+user must be found from all items before it. Models are fitted to all items but the last two, and
+tuned to find the item before the last. So NDCG@100 is of one item: 1 / log2(1 + its rank).
+
 *speed*: EASE for a catalogue of 5,000 items, compared with NumPy's Cholesky factor and solve of
 the same size; the top 10 of 10,000 items for 100,000 users with about 30 items each, in seconds
 and peak memory. One thread.
@@ -41,11 +48,12 @@ from scipy.sparse import csr_array, csr_matrix
 from threadpoolctl import threadpool_limits
 
 from benchmarks.common import data, emit
-from benchmarks.interactions_made import dense_history, sparse_history
+from benchmarks.interactions_made import dense_history, sparse_history, timed_history
 from benchmarks.recommend_peers import PEERS, Method, Scorer, tuned
 from benchmarks.scoring import peak_mb
 from keyhole.tasks.recommend import choose
 from keyhole.tasks.recommend.base import best_items
+from keyhole.tasks.recommend.deep import DeepLists
 from keyhole.tasks.recommend.linear import SolvedLinear
 from keyhole.tasks.recommend.metrics import (
     RankingMetrics,
@@ -53,11 +61,13 @@ from keyhole.tasks.recommend.metrics import (
     paired_difference,
     ranking_metrics,
 )
-from keyhole.tasks.recommend.splits import fold_in, held_out_users, item_counts
+from keyhole.tasks.recommend.splits import fold_in, held_out_users, item_counts, last_out
 
 LIKE_PEERS = ("popularity", "item_knn")  # of our own models
-SECTIONS = ("dense", "speed", "citeulike", "lastfm")
+SECTIONS = ("dense", "nets", "times", "speed", "citeulike", "lastfm")
+NETS = ("composite", "variational")  # codes of a net that are compared
 FEWEST_ITEMS = 5  # of a user
+FEWER = (1_200, 400, 0.08)  # users, items and density, for nets beside each other
 FILES = ("train.txt", "valid.txt", "test.txt")
 LONGEST, BLOCK_USERS = 100, 1_000
 WITH_INTERVAL = ("ndcg@100", "recall@20", "recall@50")
@@ -95,6 +105,22 @@ class Split:
         test = held_out_users(rest, 2 * seed + 1, 0.5)
         return cls(train, Judged.of(rest[~test], seed), Judged.of(rest[test], seed))
 
+    @classmethod
+    def by_time(cls, times: csr_array) -> "Split":
+        """The last item of each user to test, the one before to validate, the others to train.
+
+        A stored value of `times` is when a user took an item, above zero.
+        """
+        times = times[item_counts(times) >= FEWEST_ITEMS]
+        before, last = last_out(times, times.data)
+        train, second = last_out(before, before.data)
+        catalogue = np.flatnonzero(train.sum(0) > 0)
+        train, second, before, last = (
+            csr_array(part != 0, dtype=float)[:, catalogue]
+            for part in (train, second, before, last)
+        )
+        return cls(train, Judged(train, second), Judged(before, last))
+
 
 def own_models(
     train: csr_array, validation: Judged, seed: int, only: Iterable[str] | None = None
@@ -105,9 +131,8 @@ def own_models(
     """
     if only is not None:
         return {"linear": SolvedLinear(100.0).fit(train).scores} if "EASE" in only else {}
-    counts = np.asarray(train.sum(0)).ravel()
-    judged = choose.Judged(validation.given, validation.held_out, counts)
-    choice = choose.choose("auto", train, judged, seed)
+    fold = choose.Fold(train, validation.given, validation.held_out)
+    choice = choose.choose("auto", [fold], seed)
     for sentence in choice.why:
         print(f"auto: {sentence}", file=sys.stderr, flush=True)
     own = {name: m for name, m in choice.families.items() if name not in LIKE_PEERS}
@@ -215,6 +240,24 @@ def runs_of_peer(name: str, section: str, splits: list[Split], folder: Path | No
     return runs
 
 
+def run_net(split: Split, seed: int, code: str) -> Run:
+    """A net with this kind of code, with its default settings."""
+    began = time.perf_counter()
+    model = DeepLists(code).fit(split.train, seed)  # pyright: ignore
+    seconds = time.perf_counter() - began
+    return Run(judge(model.scores, split.test, split.train), seconds, {})
+
+
+def compare_nets(splits: list[Split]) -> None:
+    """A line for each kind of code; nets are trained in turns."""
+    runs: dict[str, list[Run]] = {code: [] for code in NETS}
+    for seed, split in enumerate(splits):
+        for code in NETS:
+            runs[code].append(run_net(split, seed, code))
+            print(f"nets, split {seed}, {code}: {runs[code][-1]}", file=sys.stderr, flush=True)
+    report("nets", {f"keyhole {code}": own for code, own in runs.items()})
+
+
 def compare(section: str, splits: list[Split], methods: list[str], folder: Path | None) -> None:
     """A line for each method, over all splits."""
     runs: dict[str, list[Run]] = {}
@@ -223,6 +266,11 @@ def compare(section: str, splits: list[Split], methods: list[str], folder: Path 
             runs.setdefault(name, []).append(run)
     for name in [name for name in methods if name in PEERS]:
         runs[name] = runs_of_peer(name, section, splits, folder)
+    report(section, runs)
+
+
+def report(section: str, runs: dict[str, list[Run]]) -> None:
+    """A line for each method, over its runs: one a split."""
     metrics = {name: pooled(own) for name, own in runs.items()}
     best = max(metrics, key=lambda name: metrics[name].means()["ndcg@100"])
     for name, figures in metrics.items():
@@ -239,7 +287,7 @@ def compare(section: str, splits: list[Split], methods: list[str], folder: Path 
             **{"coverage@50": means["coverage@50"]},
             ndcg_by_split=[run.metrics.means()["ndcg@100"] for run in runs[name]],
             behind_best=[behind.mean, behind.standard_error],
-            fit_seconds=np.mean([run.seconds for run in runs[name]]), splits=len(splits),
+            fit_seconds=np.mean([run.seconds for run in runs[name]]), splits=len(runs[name]),
             details=[{k: v for k, v in run.details.items() if k != "place"} for run in runs[name]],
         )  # fmt: skip
 
@@ -323,6 +371,11 @@ def main() -> None:
         if "dense" in options.only:
             splits = [Split.of(dense_history(seed), seed) for seed in seeds]
             compare("dense", splits, methods, options.peers)
+        if "nets" in options.only and "keyhole" in methods:
+            compare_nets([Split.of(dense_history(seed, *FEWER), seed) for seed in seeds])
+        if "times" in options.only:
+            splits = [Split.by_time(timed_history(seed)) for seed in seeds]
+            compare("times", splits, methods, options.peers)
         if "speed" in options.only:
             speed_of_ease(methods)
             speed_of_lists(methods)

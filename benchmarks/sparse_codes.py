@@ -1,6 +1,6 @@
 """Sparse codes of item embeddings, compared with PCA and product quantisation of equal size.
 
-    python -m benchmarks.sparse_codes [citeulike lastfm]
+    python -m benchmarks.sparse_codes [citeulike lastfm] [--ways top_k pursuit]
 
 Embeddings: four fifths of each user's items are used; the last fifth is for testing. The user-item
 matrix is divided by the square roots of both degrees; truncated SVD gives 256 dimensions (times
@@ -18,7 +18,7 @@ PCA and product quantisation (k-means in blocks of a random rotation) are fitted
 net stops and is calibrated by rows that it is not trained on.
 """
 
-import sys
+import argparse
 from typing import Any
 
 import numpy as np
@@ -143,35 +143,50 @@ def coded(x: np.ndarray, bottleneck: Any, **parts: Any) -> dict[str, Any]:
     return {"code": codes, "decoded": decoded, "held_out": float(cosines.mean()), "idle": idle}
 
 
-def measured(name: str) -> None:
-    """A line for each way to store the embeddings of a data set."""
+def ways() -> dict[str, tuple[Any, dict[str, Any]]]:
+    """The bottlenecks that are compared, and their other parts."""
+    return {
+        "top_k": (TopK(WIDTH, k=K), EMBEDDINGS),
+        "pursuit": (Pursuit(WIDTH, k=K), {}),
+        "pursuit, twice as wide, 7 rounds": (Pursuit(2 * WIDTH, k=K, rounds=7), {}),
+    }
+
+
+def measured(name: str, only: list[str] | None) -> None:
+    """A line for each way to store the embeddings of a data set; with `only`, for some nets."""
     train, test = interactions(name)
     x = embeddings(train)
     queries = np.random.default_rng(1).permutation(len(x))[:QUERIES]
     truth, whole = nearest(x, queries), ndcg(x, train, test)
-    emit("sparse_codes", set=name, items=len(x), way="float32", bytes=4 * DIMENSIONS, ndcg=whole)
 
     def quality(stored: np.ndarray) -> dict[str, float]:
         hits = (nearest(stored, queries)[:, :, None] == truth[:, None, :]).any(2)
         return {"recall": float(hits.mean()), "ndcg": ndcg(stored, train, test) / whole}
 
-    emit("sparse_codes", set=name, way="pca, float16", bytes=BYTES,
-         **quality(principal(x, BYTES // 2)))  # fmt: skip
-    emit("sparse_codes", set=name, way="product quantisation", bytes=BYTES,
-         **quality(quantised(x, BYTES)))  # fmt: skip
-    ways = {
-        "top_k": (TopK(WIDTH, k=K), EMBEDDINGS),
-        "pursuit": (Pursuit(WIDTH, k=K), {}),
-        "pursuit, twice as wide, 7 rounds": (Pursuit(2 * WIDTH, k=K, rounds=7), {}),
-    }
-    for way, (bottleneck, parts) in ways.items():
+    if only is None:
+        emit("sparse_codes", set=name, items=len(x), way="float32", bytes=4 * DIMENSIONS,
+             ndcg=whole)  # fmt: skip
+        emit("sparse_codes", set=name, way="pca, float16", bytes=BYTES,
+             **quality(principal(x, BYTES // 2)))  # fmt: skip
+        emit("sparse_codes", set=name, way="product quantisation", bytes=BYTES,
+             **quality(quantised(x, BYTES)))  # fmt: skip
+    for way in only or ways():
+        bottleneck, parts = ways()[way]
         result = coded(x, bottleneck, **parts)
         emit("sparse_codes", set=name, way=way, bytes=BYTES, held_out=result["held_out"],
              idle=result["idle"], code=quality(result["code"]),
              decoded=quality(result["decoded"]), bar=0.98)  # fmt: skip
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sets", nargs="*", default=SETS)
+    parser.add_argument("--ways", nargs="+", choices=ways(), help="only these nets")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    for name in sys.argv[1:] or SETS:
-        measured(name)
+    for name in options.sets:
+        measured(name, options.ways)
+
+
+if __name__ == "__main__":
+    main()

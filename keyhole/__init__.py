@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from keyhole.autoencoder import Autoencoder
     from keyhole.errors import (
         BundleError,
-        ColumnTypeError,
         DataError,
         FileError,
         FitError,
         KeyholeError,
         KeyholeWarning,
-        MissingExtraError,
         SettingError,
     )
     from keyhole.modalities import ImageSchema, InteractionSchema, Schema, SeriesSchema
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from keyhole.model import heads as heads
     from keyhole.model import nets as nets
     from keyhole.model import priors as priors
-    from keyhole.tasks import AnomalyDetector, Denoiser, Generator, Recommender, evaluate
+    from keyhole.tasks import AnomalyDetector, Denoiser, Generator, Imputer, Recommender, evaluate
     from keyhole.training import TrainingConfig
     from keyhole.training import corruptions as corruptions
 
@@ -45,17 +43,16 @@ __all__ = [
     "AnomalyDetector",
     "Autoencoder",
     "BundleError",
-    "ColumnTypeError",
     "DataError",
     "Denoiser",
     "FileError",
     "FitError",
     "Generator",
     "ImageSchema",
+    "Imputer",
     "InteractionSchema",
     "KeyholeError",
     "KeyholeWarning",
-    "MissingExtraError",
     "Recommender",
     "Schema",
     "SeriesSchema",
@@ -67,11 +64,11 @@ __all__ = [
 _MODULES = {
     "autoencoder": ("Autoencoder",),
     "errors": (
-        "BundleError", "ColumnTypeError", "DataError", "FileError", "FitError", "KeyholeError",
-        "KeyholeWarning", "MissingExtraError", "SettingError",
+        "BundleError", "DataError", "FileError", "FitError", "KeyholeError", "KeyholeWarning",
+        "SettingError",
     ),
     "modalities": ("ImageSchema", "InteractionSchema", "Schema", "SeriesSchema"),
-    "tasks": ("AnomalyDetector", "Denoiser", "Generator", "Recommender", "evaluate"),
+    "tasks": ("AnomalyDetector", "Denoiser", "Generator", "Imputer", "Recommender", "evaluate"),
     "training": ("TrainingConfig",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

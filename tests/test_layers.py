@@ -13,8 +13,8 @@ HOUSE = Path(__file__).parent.parent / "keyhole"
 # plan (nets, bottlenecks, heads) know nothing of each other; the others have a floor of their own.
 FLOORS = {
     "errors": 0, "core": 1, "data": 2, "model": 2, "store": 2, "modalities": 3, "training": 4,
-    "checks": 5, "autoencoder": 6, "tasks": 7, "jobs": 8, "report": 8, "cli": 9,
-    "__main__": 10,
+    "checks": 5, "autoencoder": 6, "tasks": 7, "jobs": 8, "report": 8, "plotting": 8,
+    "cli": 9, "__main__": 10,
 }  # fmt: skip
 FRAMES = {"pandas", "polars", "pyarrow", "narwhals"}
 LATE = {

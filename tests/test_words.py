@@ -25,7 +25,12 @@ ALLOWED = re.compile(r'class="hint"')  # a name in a style sheet
 # The prose of docs/benchmarks.md quotes names as they were when a line was measured.
 DOCS = [
     ROOT / "README.md",
-    *(p for p in sorted((ROOT / "docs").glob("*.md")) if p.name != "benchmarks.md"),
+    *(
+        page
+        for folder in (".", "checks", "coming_from", "gallery")
+        for page in sorted((ROOT / "docs" / folder).glob("*.[mp][dy]"))
+        if page.name not in {"benchmarks.md", "conf.py"} and not page.name.startswith("write_")
+    ),
 ]
 PAGES = sorted((ROOT / "keyhole" / "report").glob("*.j2"))
 

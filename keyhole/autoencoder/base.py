@@ -23,6 +23,7 @@ class Estimator(BaseEstimator):
 
     verbose: bool
     _checkpoint: str | None = None
+    _needs_reference = True  # where it is a task
 
     @property
     def verdict_(self) -> str:
@@ -47,7 +48,7 @@ class Estimator(BaseEstimator):
         """
         model, sections = self._fitted(), self._sections()
         holder: Any = getattr(self, "autoencoder_", self)
-        saved = model if sections else replace(model, reference=None)
+        saved = model if sections and self._needs_reference else replace(model, reference=None)
         names = [str(name) for name in getattr(holder, "feature_names_in_", ())]
         data = Data(model.rows, names, getattr(holder, "container_", "images"), model.fingerprint)
         sections = {"autoencoder": to_state(saved, holder.random_state, data), **sections}

@@ -25,7 +25,7 @@ from keyhole.autoencoder.sampling import sampler_of
 from keyhole.autoencoder.state import restore
 from keyhole.core.environment import seed_from
 from keyhole.core.outputs import Scratch
-from keyhole.core.progress import EvaluateCallback, heard_if_verbose, progress
+from keyhole.core.progress import EvaluateCallback, called_with_progress, heard_if_verbose
 from keyhole.data import Source
 from keyhole.data.frames import like_given
 from keyhole.data.opening import numbers_of, random_access
@@ -47,10 +47,65 @@ A = TypeVar("A", bound="Autoencoder")
 class Autoencoder(TransformerMixin, Estimator):
     """Learns a narrow code for each row of a table, and the distribution of rows given codes.
 
-    A part is given by name or as an object with settings of its own (`"variational"`,
-    `Variational(beta=2)`, `training=TrainingConfig(steps=2000)`); None: chosen by the data.
-    `width` is the number of code dimensions, "auto" or None: the bottleneck's own. After a fit,
-    `verdict_` and `findings_` say how far to trust it; `verbose` shows progress and both.
+    Rows are those of a frame (pandas, polars, Arrow), an array, a CSV or Parquet path, or images.
+    A part is given by its name or as an object with settings, such as `Variational(beta=2)`.
+
+    Parameters
+    ----------
+    bottleneck : Bottleneck or str, default=None
+        What makes the code, from `keyhole.bottlenecks`. None: "plain".
+    width : int or "auto", default=None
+        The number of code dimensions. "auto": chosen by held-out rows. None: that of the
+        bottleneck.
+    net : Net or str, default=None
+        The layers, from `keyhole.nets`. None: "mlp" for tables, other nets for images and series.
+    head : Head or str, default=None
+        The likelihood of the values, from `keyhole.heads`. None: one that suits the bottleneck.
+    corruption : Corruption or str, default=None
+        What is done to rows before the net sees them, from `keyhole.corruptions`. None: masking,
+        or what the bottleneck works best with.
+    training : TrainingConfig, default=None
+        Steps, learning rate, time budget, device. None: `TrainingConfig()`.
+    schema : Schema, default=None
+        What you say of the columns. None: all is guessed.
+    random_state : int, RandomState or None, default=None
+        The seed of all that is random. Equal seeds give equal models.
+    verbose : bool, default=False
+        Show progress and the verdict on standard error.
+
+    Attributes
+    ----------
+    model_ : Model
+        Network, learned columns, training history and checks in one frozen record.
+    n_features_in_ : int
+        The number of columns that `fit` saw.
+    feature_names_in_ : ndarray of str
+        The names of these columns.
+    verdict_ : str
+        One line on how far to trust the model.
+    findings_ : list of Finding
+        What the checks object to.
+    history_ : frame
+        Step, losses and learning rate of each evaluation.
+
+    Raises
+    ------
+    SettingError
+        In `fit`, for an invalid part, width, seed or training setting.
+    DataError
+        For rows that cannot be read, or that have other columns than those of `fit`.
+    FitError
+        Where training cannot go on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from keyhole import Autoencoder, TrainingConfig
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * [1.0, 2.0, 3.0]
+    >>> model = Autoencoder(width=1, training=TrainingConfig(steps=20), random_state=0).fit(X)
+    >>> codes = model.transform(X)
+    >>> codes.shape, model.inverse_transform(codes).shape, model.score_samples(X).shape
+    ((200, 1), (200, 3), (200,))
     """
 
     container_: str
@@ -96,8 +151,10 @@ class Autoencoder(TransformerMixin, Estimator):
         """Learn from the rows of a frame, an array, or a path; `y` is ignored.
 
         `checkpoint` is a file that survives a kill: the same call goes on from it; `save` removes
-        it. `on_data_ready` is called with table, source and rows before training, `on_evaluate`
-        at every evaluation. Raises: DataError, SettingError, FileError, FitError.
+        it. `on_evaluate` is called at every evaluation with `step`, `steps`, `loss`, `held_out`,
+        `rate` and `seconds`; where it returns True, training stops. What it raises ends `fit`.
+        `on_data_ready` is called with table, source and rows before training.
+        Raises: DataError, SettingError, FileError, FitError.
         """
         return fit_for(
             self, X, FitOptions(),
@@ -192,7 +249,7 @@ def fit_for(
     seed = seed_for(model.random_state, checkpoint)
     with Scratch() as scratch:
         source = weighted(random_access(source, scratch.folder), parts.schema.weight)
-        on_evaluate = on_evaluate or (progress() if model.verbose else lambda event: None)
+        on_evaluate = called_with_progress(on_evaluate, model.verbose)
 
         def with_rows(modality: Modality, source: Source, profile: Any) -> None:
             if on_data_ready is not None:

@@ -47,7 +47,7 @@ def denoise_images(page: str, seed: int, say: Say) -> None:
             f"{to_ssim:.2f} (higher is better)")  # fmt: skip
     noise, removed, *_ = mr.sentences()
     say("noise", f"MR slice: {noise}; {removed[:1].lower()}{removed[1:]}")
-    write_denoising(page, denoiser, open_images([noisy, scan]))
+    write_denoising(page, denoiser, open_images([noisy, scan]), [clean.astype(np.float32), None])
     say("wrote", f"{page} ({kilobytes(page)}): before, after, and what was removed")
 
 

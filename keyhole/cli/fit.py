@@ -198,7 +198,7 @@ def _fit_rows(data: str, out: str, page: str, options: dict[str, Any], say: Say)
         from keyhole.report.facts import rows_in_words
 
         scores_rows = detects and data != "-" and clock().left() > 0
-        scored = score_rows(fitted, data) if scores_rows else None
+        scored = score_rows(fitted, data, training=True) if scores_rows else None
         if scored is not None:
             say("alarms", rows_in_words(scored))
         write_report(page, model, scored)

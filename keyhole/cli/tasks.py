@@ -108,7 +108,7 @@ class Outputs:
 
             self.events = EventCollector(task.detector, false_events)
         if options["anomaly_map"]:
-            from keyhole.report.images import AnomalyMaps
+            from keyhole.report.anomaly_maps import AnomalyMaps
 
             self.maps = AnomalyMaps(options["anomaly_map"], task.detector)
         outputs = (self.page, self.maps, self.events)
@@ -125,7 +125,7 @@ class Outputs:
             write_report(self.options["report"], self.task.detector.autoencoder_, scored)
             say("wrote", self.options["report"])
         if self.maps is not None:
-            from keyhole.report.images import HOTTEST
+            from keyhole.report.png import HOTTEST
 
             say("maps", f"{self.maps.count:,} anomaly maps, brightest from an anomaly score "
                         f"of {HOTTEST:g} (1 is typical)")  # fmt: skip

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -217,7 +217,10 @@ class _VerboseMethod:
 
 @dataclass(frozen=True)
 class Event:
-    """One evaluation: losses in nats per row, times in seconds."""
+    """One evaluation: training and held-out loss in nats per row, learning rate, seconds.
+
+    `steps` is the planned number of steps, `note` a text where a run resumes.
+    """
 
     step: int
     steps: int
@@ -229,7 +232,7 @@ class Event:
     note: str = ""
 
 
-EvaluateCallback = Callable[[Event], None]
+EvaluateCallback = Callable[[Event], Any]  # training stops where it returns True
 
 
 @dataclass
@@ -272,8 +275,27 @@ class History:
         }  # fmt: skip
 
 
+def called_with_progress(on_evaluate: EvaluateCallback | None, verbose: bool) -> EvaluateCallback:
+    """A callback that calls the user's, and shows progress if `verbose`.
+
+    It returns True where the user's does.
+    """
+    show = progress() if verbose else None
+
+    def call(event: Event) -> bool:
+        import numpy as np
+
+        answer = None if on_evaluate is None else on_evaluate(event)
+        stops = isinstance(answer, bool | np.bool_) and bool(answer)
+        if show is not None:
+            show(replace(event, steps=event.step) if stops and event.step else event)
+        return stops
+
+    return call
+
+
 def progress() -> EvaluateCallback:
-    """A callback that shows step, held-out nats and time left on standard error."""
+    """A callback that shows step, held-out nats and time left; `tell` says where."""
     last_share = -1.0
 
     def print_line(event: Event) -> None:
@@ -332,12 +354,22 @@ class Bar:
         shown(False)
 
 
+def in_notebook() -> bool:
+    """True in a Jupyter kernel, which shows standard error in a red box, as if it had failed."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
 def tell(label: str, text: str) -> None:
-    """Print a label and a text as one line on standard error; failures to write are ignored."""
+    """Print a label and a text as one line; failures to write are ignored.
+
+    On standard error, in a notebook on standard output.
+    """
     spoke()
+    stream = sys.stdout if in_notebook() else sys.stderr
     with suppress(OSError):
-        sys.stderr.write(f"{printable(label):<9} {printable(text)}\n")
-        sys.stderr.flush()
+        stream.write(f"{printable(label):<9} {printable(text)}\n")
+        stream.flush()
 
 
 def clock_text(seconds: float) -> str:

@@ -45,6 +45,11 @@ class Batch:
             return self.numbers[..., index]
         return self.codes[..., index - first_code]
 
+    def counts(self) -> Float[Tensor, "*lead batch"]:
+        """The number of values in each row: items of a list, or observed features."""
+        known = self.observed if self.items is None else self.items > 0
+        return known.sum(-1).to(self.numbers.dtype)
+
     def take(self, rows: Tensor | slice) -> "Batch":
         """The rows at these positions; a (member, batch) index gives a member axis."""
         if isinstance(rows, Tensor) and rows.dim() == 1 and rows.dtype == torch.int64:

@@ -30,6 +30,11 @@ def is_frame(data: Any) -> bool:
     return hasattr(data, "__arrow_c_stream__") or hasattr(type(data), "columns")
 
 
+def is_array(data: Any) -> bool:
+    """True for rows without names of columns: a NumPy array, a list, a sparse matrix."""
+    return isinstance(data, np.ndarray | list) or sparse.issparse(data)
+
+
 def label_of(data: Any) -> Label:
     """The labels of an answer's rows: a pandas index, data rows of a file, or positions."""
     if nw.dependencies.is_pandas_dataframe(data):
@@ -210,7 +215,7 @@ def as_container(table: Any, container: str) -> Any:
 
 def like_given(values: np.ndarray, names: Any, like: Any) -> Any:
     """Values (row, column) as an array if `like` is an array, else as the same kind of frame."""
-    if isinstance(like, np.ndarray | list) or sparse.issparse(like):
+    if is_array(like):
         return values
     return same_kind(pa.table(dict(zip(names, values.T, strict=True))), like)
 

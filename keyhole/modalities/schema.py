@@ -16,12 +16,41 @@ from keyhole.modalities.tabular.guess import Guess
 class Schema(Described):
     """What the user says of the columns: all else is guessed.
 
-    `kinds` overrides guesses by name ("alike": all numbers are of one measure, as pixels are, and
-    share a scale); `only` keeps these columns, `exclude` drops some; `id` names the rows in
-    answers; `weight` holds row weights; `validation` is how rows are held out: "random",
-    "group:COLUMN" (a group is never split) or "time:COLUMN" (the latest rows). With `time`, rows
-    are readings of a series at the times in this column, and `group` names the machine of each;
-    `SeriesSchema` says more.
+    Parameters
+    ----------
+    kinds : dict of str to str, or "alike", default=None
+        The kind of a column by its name: "number", "count", "category", "boolean", "datetime" or
+        "ignored", with its format after a colon, such as "datetime:%d/%m/%Y". "alike": all
+        numbers are of one measure, as pixels are, and share a scale.
+    only : list of str, default=None
+        Learn from these columns alone.
+    exclude : list of str, default=None
+        Do not learn from these columns.
+    id : str, default=None
+        The column that names the rows in answers.
+    weight : str, default=None
+        The column of row weights.
+    validation : str, default="random"
+        How rows are held out: "random", "group:COLUMN" (a group is never split) or "time:COLUMN"
+        (the latest rows).
+    time : str, default=None
+        The column of time stamps: rows are readings of a sensor series.
+    group : str, default=None
+        The column that names the machine of each reading.
+
+    Raises
+    ------
+    SettingError
+        In `fit`, for unknown kinds or formats.
+    DataError
+        In `fit`, for columns that are absent, or cannot be of the kind.
+
+    Examples
+    --------
+    >>> from keyhole import Autoencoder, Schema
+    >>> schema = Schema(kinds={"zip": "category"}, exclude=["comment"], id="customer")
+    >>> Autoencoder(schema=schema).schema.exclude
+    ['comment']
     """
 
     family = "schema"

@@ -53,7 +53,10 @@ class Network(nn.Module):
             code = self.bottleneck.penalised(code, self._encode, embedded, generator)
         # Without gaps the head skips a choice for each feature: a tenth of a score's time.
         gaps = self.training or not bool(batch.observed.all())
-        return Pass(code, self.decode(code.z, batch.observed if gaps else None))
+        likelihood = self.decode(code.z, batch.observed if gaps else None)
+        if self.training and generator is not None:
+            likelihood = self.head.sampled(likelihood, generator)
+        return Pass(code, likelihood)
 
     def encode(self, batch: Batch) -> Code:
         """The code of each row, without noise."""

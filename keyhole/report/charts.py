@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from keyhole.autoencoder.width import WidthChoice
+from keyhole.core.curves import score_edges
 from keyhole.core.progress import History
 from keyhole.report.rows import ScoredRows
 from keyhole.report.words import count, number, template
@@ -24,7 +25,8 @@ LETTER, LABEL = 6.3, 26  # pixels: of a letter, of the label of the vertical axi
 LINE, NAME_GAP = 13, 8  # pixels: the height of a name, and from its point
 MARGIN = 0.012  # of the horizontal axis, beyond the data at both ends
 LINEAR, LINEAR_SHARE = 10.0, 0.8  # a logarithmic axis is linear up to here, 0.8 decades long
-SCORE_BARS, P_VALUE_BARS = 80, 20
+P_VALUE_BARS = 20
+TARGET = 6.0  # pixels: the radius of a hidden dot, large enough for a pointer
 WIDTH_TICKS = 12  # of the width curve, at most
 
 Values = Float[np.ndarray, " point"]
@@ -83,7 +85,8 @@ def upward_counts(most: int) -> Axis:
 class Shape:
     """A path in pixels; `fill` or `stroke` names its colour, `dots` are circles of a radius.
 
-    `titles` are the tooltips of the dots.
+    `bars` are paths with their tooltips, `titles` the tooltips of the dots, or of the path.
+    `hidden` dots are seen by the pointer alone.
     """
 
     path: str = ""
@@ -94,6 +97,8 @@ class Shape:
     dots: list[tuple[str, str]] = field(default_factory=list)
     radius: float = 0.0
     titles: Sequence[str] = ()
+    hidden: bool = False
+    bars: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -134,23 +139,33 @@ class Chart:
         dots = [point for point in points if point is not None] if radius else []
         self.shapes.append(Shape("".join(path), "", colour, width, dash, dots, radius))
 
-    def upright(self, x: float, colour: str, width: float, dash: str) -> None:
-        """A line across the whole height."""
+    def upright(self, x: float, colour: str, width: float, dash: str, title: str = "") -> None:
+        """A line across the whole height, with a tooltip."""
         self.line([x, x], [self.y.low, self.y.high], colour, width, dash=dash)
+        self.shapes[-1] = replace(self.shapes[-1], titles=[title] if title else [])
 
-    def bars(self, left: Values, right: Values, heights: np.ndarray, colour: str) -> None:
-        """Bars from 0 to their heights."""
+    def bars(
+        self, left: Values, right: Values, heights: np.ndarray, colour: str, titles: Sequence[str]
+    ) -> None:
+        """Bars from 0 to their heights, each with a tooltip."""
         starts, ends = self._points(left, np.zeros(len(left))), self._points(right, heights)
-        corners = zip(starts, ends, strict=True)
-        path = [f"M{a[0]} {a[1]}V{b[1]}H{b[0]}V{a[1]}Z" for a, b in corners if a and b]
-        self.shapes.append(Shape("".join(path), fill=colour))
+        corners = zip(starts, ends, titles, heights > 0, strict=True)
+        self.shapes.append(Shape(fill=colour, bars=[
+            (f"M{a[0]} {a[1]}V{b[1]}H{b[0]}V{a[1]}Z", title)
+            for a, b, title, some in corners if a and b and some
+        ]))  # fmt: skip
 
     def dots(
-        self, x: Values, y: Values, colour: str, radius: float, titles: Sequence[str]
-    ) -> None:
-        """Points of finite values, each with a tooltip."""
-        points = [point for point in self._points(x, y) if point is not None]
-        self.shapes.append(Shape(stroke=colour, dots=points, radius=radius, titles=titles))
+        self, x: Values, y: Values, colour: str, radius: float, titles: Sequence[str],
+        *, hidden: bool = False,
+    ) -> None:  # fmt: skip
+        """Points, each with a tooltip; those that are not finite are left out."""
+        pairs = zip(self._points(x, y), titles, strict=True)
+        points = [(point, title) for point, title in pairs if point is not None]
+        self.shapes.append(Shape(
+            stroke=colour, dots=[point for point, _ in points], radius=radius,
+            titles=[title for _, title in points], hidden=hidden,
+        ))  # fmt: skip
 
     def name(self, x: float, y: float, text: str) -> bool:
         """Write a text beside a point; False where it would cover another one."""
@@ -210,12 +225,19 @@ def learning_curve(history: History) -> str | None:
     if not len(shown):
         shown = losses[np.isfinite(losses)]
     room = 0.08 * float(np.ptp(shown)) or 0.5
-    y = upward("nats per row", float(shown.min()) - room, float(shown.max()) + room)
-    chart = Chart(across("step", float(steps[0]), float(steps[-1]), counts=True), y, 238)
+    y = upward("loss, nats per row", float(shown.min()) - room, float(shown.max()) + room)
+    x = across("training step", float(steps[0]), float(steps[-1]), counts=True)
+    chart = Chart(x, y, 238)
     radius = 3.0 if len(steps) < 4 else 0.0  # a line of few points may not be visible
     chart.line(steps, training, OTHER, 1.4, dash="5.6 2.8", radius=radius)
     chart.line(steps, held_out, NET, 2.2, radius=radius)
-    chart.upright(history.best_step, QUIET, 1, "1 3")
+    best = f"best step on held-out rows: {history.best_step:,}"
+    chart.upright(history.best_step, QUIET, 1, "1 3", best)
+    titles = [
+        f"step {step:,}: training {number(a)}, held out {number(b)} nats per row"
+        for step, a, b in zip(history.steps, training.tolist(), held_out.tolist(), strict=True)
+    ]
+    chart.dots(steps, held_out, NET, TARGET, titles, hidden=True)
     label = (
         f"Learning curve over {count(len(steps), 'evaluation')}: the held-out loss went from "
         f"{number(held_out[0])} to {number(held_out[-1])} nats per row; "
@@ -231,39 +253,31 @@ def anomaly_score_histogram(scored: ScoredRows) -> str | None:
     if not finite.any():
         return None
     values, alarms = scored.anomaly_score[finite], scored.anomaly_score[finite & scored.alarm]
-    edges = _score_edges(values, scored.threshold)
+    edges = score_edges(values, scored.threshold)
     low, high = edges[0], edges[-1]
     heights = [np.histogram(part.clip(low, high), edges)[0] for part in (values, alarms)]
-    x = across("anomaly score, × the usual", float(low), float(high))
+    x = across("anomaly score (1: a typical row)", float(low), float(high))
     chart = Chart(x, upward_counts(int(heights[0].max())), 238)
+    titles = [
+        f"anomaly score {number(a)} to {number(b)}: {count(int(rows), 'row')}, "
+        f"{count(int(own), 'alarm')}"
+        for a, b, rows, own in zip(edges[:-1], edges[1:], *heights, strict=True)
+    ]
     for counts, colour in zip(heights, (NET, ALARM), strict=True):
-        chart.bars(edges[:-1], edges[1:], counts, colour)
+        chart.bars(edges[:-1], edges[1:], counts, colour, titles)
     if np.isfinite(scored.threshold):
-        chart.upright(scored.threshold, INK, 1.2, "6 3.6")
+        title = f"alarms are above {number(scored.threshold)}"
+        chart.upright(scored.threshold, INK, 1.2, "6 3.6", title)
     beyond = int((values > high).sum())
     note = f"last bar: {count(beyond, 'row')} from here on" if beyond else ""
     label = (
         f"Histogram of the anomaly score of {count(len(values), 'row')}, from "
-        f"{number(values.min())} to {number(values.max())} times the usual, "
+        f"{number(values.min())} to {number(values.max())}, "
         f"median {number(float(np.median(values)))}; "
-        f"{count(len(alarms), 'alarm')}, threshold {number(scored.threshold)} times the usual."
+        f"{count(len(alarms), 'alarm')}, threshold {number(scored.threshold)}."
     )
     key = [("all rows", NET, "■"), ("alarms", ALARM, "■"), ("threshold", INK, "╎")]
     return chart.svg(label, key, note)
-
-
-def _score_edges(values: np.ndarray, threshold: float) -> np.ndarray:
-    """The edges of the bars: one at the threshold, far outliers in the last bar."""
-    low, usual, high = np.quantile(values, [0.1, 0.5, 0.9])
-    low, high = float(values.min()), min(float(values.max()), usual + 8 * (high - low))
-    if high <= low:
-        low, high = float(values.min()) - 0.5, float(values.max()) + 0.5
-    if np.isfinite(threshold):
-        low, high = min(low, threshold), max(high, threshold + 0.05 * (high - low))
-    step = (high - low) / min(SCORE_BARS, 10 + len(values) // 10)
-    middle = threshold if np.isfinite(threshold) else low
-    before, after = (int(np.ceil(round(gap / step, 6))) for gap in (middle - low, high - middle))
-    return middle + step * np.arange(-before, after + 1)
 
 
 def p_value_histogram(scored: ScoredRows) -> str | None:
@@ -281,15 +295,24 @@ def p_value_histogram(scored: ScoredRows) -> str | None:
     even, left = len(values) / bins, np.arange(bins) / bins
     y = upward("rows", 0.0, 1.1 * max(float(heights[0].max()), even), counts=True)
     chart = Chart(across("p-value", 0.0, 1.0), y, 180)
+    titles = [
+        f"p-value {number(i / bins)} to {number((i + 1) / bins)}: {count(int(rows), 'row')}, "
+        f"{count(int(own), 'alarm')}; about {number(even, 0)} rows expected"
+        for i, (rows, own) in enumerate(zip(*heights, strict=True))
+    ]
     for counts, colour in zip(heights, (NET, ALARM), strict=True):
-        chart.bars(left, left + 0.94 / bins, counts, colour)
+        chart.bars(left, left + 0.94 / bins, counts, colour, titles)
     chart.line([0, 1], [even, even], INK, 1.2, dash="6 3.6")
     label = (
         f"Histogram of the p-values of {count(len(values), 'row')} in {count(bins, 'bar')}: the "
         f"first, up to {number(1 / bins)}, holds {int(heights[0][0]):,}; rows like those of "
         f"training would put {number(even, 0)} in each."
     )
-    key = [("all rows", NET, "■"), ("alarms", ALARM, "■"), ("as in training", INK, "╌╌")]
+    key = [
+        ("all rows", NET, "■"),
+        ("alarms", ALARM, "■"),
+        ("expected if all rows are normal", INK, "╌╌"),
+    ]
     return chart.svg(label, key)
 
 
@@ -302,14 +325,16 @@ def width_curve(choice: WidthChoice | None) -> str | None:
     chosen = int(np.clip(choice.width, 1, len(nats)))
     bound = float(nats.min()) + choice.tolerance
     room = 0.06 * (max(float(nats.max()), bound) - float(nats.min())) or 0.5
-    y = upward("held-out nats per row", nats.min() - room, max(nats.max(), bound) + room)
-    x = across("code dimensions kept", 1.0, float(len(nats)))
+    y = upward("prediction error, nats per row", nats.min() - room, max(nats.max(), bound) + room)
+    x = across("width of the code", 1.0, float(len(nats)))
     x = replace(x, ticks=widths[:: -(-len(nats) // WIDTH_TICKS)].tolist())
     chart = Chart(x, y, 216)
-    chart.upright(chosen, INK, 1.2, "6 3.6")
+    chart.upright(chosen, INK, 1.2, "6 3.6", f"chosen width: {chosen}")
     chart.line(widths[[0, -1]], [bound, bound], OTHER, 1.2, dash="1.2 2.4")
     chart.line(widths, nats, NET, 2.2, radius=2)
     chart.line([chosen], nats[[chosen - 1]], INK, 0, radius=4.5)
+    titles = [f"width {w}: {number(n)} nats per row" for w, n in enumerate(nats.tolist(), 1)]
+    chart.dots(widths, nats, NET, TARGET, titles, hidden=True)
     label = (
         f"Held-out nats per row by the width of the code: {number(nats[0])} at 1, "
         f"{number(nats[chosen - 1])} at {chosen}, the chosen width, and "

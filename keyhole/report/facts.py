@@ -11,25 +11,18 @@ import numpy as np
 
 from keyhole.autoencoder.fit import Model
 from keyhole.core.environment import version_of
-from keyhole.report.rows import ScoredRows
-from keyhole.report.words import bar_length, chance, count, number, percent, plain, rate, times
+from keyhole.report.headline import Fact
+from keyhole.report.rows import MAX_IMAGES, ScoredRows
+from keyhole.report.words import bar_length, chance, count, number, percent, plain, times
 from keyhole.tasks.detect.answer import nothing_stands_out
-from keyhole.tasks.detect.calibration import beyond_chance, expected_alarms, trust_in_words
+from keyhole.tasks.detect.calibration import beyond_chance, trust_in_words
 
 MAX_EXPLAINED = 60  # columns whose explained variance is shown
 MAX_COLUMNS = 400  # in the list of columns
 MAX_ANOMALIES = 50  # rows in the table of the strongest
+MAX_CELLS = 3  # reasons of a row
 MAX_RULES = 6  # rules in the summary
 LIBRARIES = ("keyhole", "torch", "numpy", "scikit-learn", "pyarrow")
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A number with its label and a note."""
-
-    label: str
-    value: str
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,10 @@ class ExplainedVariance:
 
 @dataclass(frozen=True)
 class Anomaly:
-    """One of the most anomalous rows; cells are column, value, expected, share, bar."""
+    """One of the most anomalous rows; cells are column, value, expected, share, bar.
+
+    `image` is the URL of its anomaly map, "" if it has none.
+    """
 
     name: str
     anomaly_score: str
@@ -61,17 +57,7 @@ class Anomaly:
     point: int | None
     nothing: str  # the text if no cell stands out
     cells: list[tuple[str, str, str, str, float]]
-
-
-def verdict(estimator: Any, *, good: bool) -> dict[str, Any]:
-    """The verdict of a fitted estimator in two parts, and the findings."""
-    head, colon, rest = estimator.verdict_.partition(": ")
-    return {
-        "good": good,
-        "head": head[:1].upper() + head[1:],
-        "rest": rest if colon else "",
-        "findings": estimator.findings_,
-    }
+    image: str = ""
 
 
 def weight_count(model: Model) -> int:
@@ -80,7 +66,7 @@ def weight_count(model: Model) -> int:
 
 
 def facts(model: Model) -> list[Fact]:
-    """The numbers at the top of the page."""
+    """The numbers on a fit."""
     table, run, lawful = model.modality, model.history, model.modality.lawful
     encoded = len(table.encoded_columns)
     ignored = len(table.columns) - encoded
@@ -88,8 +74,10 @@ def facts(model: Model) -> list[Fact]:
     numbers = [
         Fact("rows", f"{model.rows:,}", "in training and held out"),
         Fact("columns", f"{encoded:,}", f"{ignored:,} ignored" if ignored else ""),
-        Fact("code", f"{model.network.width:,}", "numbers a row"),
-        Fact("steps", f"{run.steps[-1] if run.steps else run.planned:,}", run.ended or best),
+        Fact("code", f"{model.network.width:,}", "numbers for each row"),
+        Fact(
+            "training steps", f"{run.steps[-1] if run.steps else run.planned:,}", run.ended or best
+        ),
         Fact("weights", f"{weight_count(model):,}", "learned"),
     ]
     if lawful is not None:
@@ -103,20 +91,20 @@ def comparisons(model: Model) -> list[Comparison]:
     evidence, mean = model.evidence, model.evidence.get("mean_nats")
     tables = []
     for title, text, key in (
-        ("Masked values", "predicted from the rest of the row", "masked_nats"),
-        ("Visible values", "reconstructed from the code of the whole row", "rebuilt_nats"),
+        ("Masked values", "each value is predicted from the other columns", "masked_nats"),
+        ("Visible values", "each row is reconstructed from its own code", "rebuilt_nats"),
     ):
         nats = {
             "this model": evidence.get(key),
             f"PCA, width {model.network.width}": evidence.get(f"pca_{key}"),
-            "mean": mean,
+            "mean of each column": mean,
         }
         known = [cost for cost in nats.values() if cost is not None]
         most = max([mean - cost for cost in known if mean is not None] + [1e-9])
         lines = []
         for label, cost in nats.items():
             saved = None if cost is None or mean is None else mean - cost
-            gain = number(saved) if label != "mean" else ""
+            gain = number(saved) if not label.startswith("mean") else ""
             bar = bar_length((saved or 0.0) / most)
             lines.append((label, number(cost), gain, bar, cost is not None and cost == min(known)))
         tables.append(Comparison(title, text, lines))
@@ -143,9 +131,16 @@ def anomalies(scored: ScoredRows, points: dict[int, int]) -> list[Anomaly]:
     """The most anomalous rows; `points` maps a row to its point on the map."""
     rows = []
     for row in map(int, scored.strongest(MAX_ANOMALIES)):
+        most = MAX_CELLS - (row in scored.images)  # an image takes space
         cells = [
-            (plain(name), plain(value, 160), plain(usual, 160), percent(share), bar_length(share))
-            for name, value, usual, share in scored.reasons.get(row, [])
+            (
+                plain(name),
+                plain(value, 160),
+                _unbroken(plain(usual, 160)),
+                percent(share),
+                bar_length(share),
+            )
+            for name, value, usual, share in scored.reasons.get(row, [])[:most]
         ]
         alarm = bool(scored.alarm[row])
         score = times(float(scored.anomaly_score[row]), float(scored.score_std[row]))
@@ -158,9 +153,15 @@ def anomalies(scored: ScoredRows, points: dict[int, int]) -> list[Anomaly]:
                 point=points.get(row),
                 nothing=nothing_stands_out(alarm),
                 cells=cells,
+                image=scored.images.get(row, "") if len(rows) < MAX_IMAGES else "",
             )
         )
     return rows
+
+
+def _unbroken(text: str) -> str:
+    """No line break before the sign of a percentage."""
+    return text.replace(" %", "\u00a0%")
 
 
 def columns(model: Model) -> tuple[list[tuple[str, str, str]], int]:
@@ -191,34 +192,15 @@ def made_with(parts_used: dict[str, Any], fingerprint: str) -> dict[str, Any]:
 
 
 def rows_in_words(scored: ScoredRows) -> str:
-    """How many rows were scored, and how many raised an alarm."""
-    alarms, empty = int(scored.alarm.sum()), int(np.isnan(scored.anomaly_score).sum())
-    rows = len(scored) - empty
+    """How many rows raised an alarm, in a sentence of the terminal."""
+    empty = int(np.isnan(scored.anomaly_score).sum())
+    rows, alarms = len(scored) - empty, int(scored.alarm.sum())
     alarms_text = beyond_chance(alarms, rows, scored.false_alarm_rate, scored.calibrated_on)
     text = f"{plain(scored.name, 120)}: {alarms_text}"
     return text + (f"; {count(empty, 'row')} had no observed value." if empty else ".")
 
 
-def calibrated(scored: ScoredRows) -> list[Fact]:
-    """How many rows alarm, how many are expected to by chance, and the threshold."""
-    rows, alarms = int((~np.isnan(scored.anomaly_score)).sum()), int(scored.alarm.sum())
-    if not rows:
-        return []
-    note = f"{rate(scored.false_alarm_rate)} of {count(rows, 'row')}, if all are normal"
-    numbers = [
-        Fact("alarms", f"{alarms:,}", f"{rate(alarms / rows)} of {count(rows, 'row')}"),
-        Fact("expected by chance", expected_alarms(rows, scored.false_alarm_rate), note),
-    ]
-    if np.isfinite(scored.threshold):
-        threshold = number(scored.threshold)
-        numbers.append(Fact("threshold", threshold, "times the usual anomaly score"))
-    if np.isfinite(scored.score_std).any():
-        middle = number(float(np.nanmedian(scored.score_std)))
-        numbers.append(Fact("score_std", f"± {middle}", "between ensemble members, the median"))
-    return numbers
-
-
-def trust(scored: ScoredRows) -> str | None:
+def outliers(scored: ScoredRows) -> str | None:
     """How outliers in training weaken the false alarm rate; None if there are hardly any."""
     text = trust_in_words(scored.contamination)
     return None if text is None else f"{text[0].upper()}{text[1:]}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from keyhole.data.lazy import pa
 from keyhole.data.source import ArrowRows
 from keyhole.errors import SettingError
 from keyhole.modalities import Modality
-from keyhole.report.images import png
+from keyhole.report.png import png
 from keyhole.report.words import bar_length, number, percent, plain
 from keyhole.tasks.cards import Card, cards
 from keyhole.tasks.generator import Generator
+from keyhole.tasks.realism import Judgement
 
 if TYPE_CHECKING:
     from keyhole.core.records import Batch
@@ -52,6 +53,16 @@ class CodeRow:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A judgement of drawn rows in words, with its figure and the ideal one."""
+
+    question: str
+    meaning: str
+    measured: str
+    ideal: str
+
+
+@dataclass(frozen=True)
 class DrawnRows:
     """Drawn rows beside real ones: texts of columns, or images if the columns are pixels."""
 
@@ -65,7 +76,9 @@ class DrawnRows:
     drawn_images: list[Greys] = field(default_factory=list)
     real_images: list[Greys] = field(default_factory=list)
     way: list[Greys] = field(default_factory=list)
-    judgement: list[str] = field(default_factory=list)
+    judgement: Judgement | None = None
+    questions: list[Question] = field(default_factory=list)
+    unjudged: str = ""  # why there is no judgement
     images: list[tuple[str, list[str]]] = field(default_factory=list)  # URLs of images, by kind
 
 
@@ -117,17 +130,18 @@ def samples(model: Autoencoder) -> DrawnRows | None:
     if batch is not None and len(batch):
         real = table.decode_observed(batch.take(slice(0, REAL)))
         tables.append(("real, held out of training", real))
+    judged = _judged(model)
     if table.images(drawn) is not None:
         images = [(kind, _urls(table.images(part))) for kind, part in tables]
-        return DrawnRows(*prior, images=images)
-    if (pixels := _Pixels.of(table)) is not None:
+        return DrawnRows(*prior, images=images, **judged)
+    if (pixels := _Pixels.of(table, drawn)) is not None:
         return DrawnRows(
             *prior,
             side=pixels.side,
             drawn_images=pixels.drawn(drawn),
             real_images=[] if real is None else pixels.drawn(real),
             way=[] if real is None else pixels.drawn(_way(model, batch)),  # pyright: ignore
-            judgement=_judgement(model),
+            **judged,
         )
     shown = table.encoded_columns[:MAX_SHOWN_COLUMNS]
     texts = [
@@ -140,7 +154,7 @@ def samples(model: Autoencoder) -> DrawnRows | None:
         more=len(table.encoded_columns) - len(shown),
         drawn=texts[0],
         real=texts[1] if len(texts) > 1 else [],
-        judgement=_judgement(model),
+        **judged,
     )
 
 
@@ -150,14 +164,40 @@ def _urls(images: np.ndarray | None) -> list[str]:
     return [png(x if x.ndim == 3 else x[..., None]) for x in images.astype(np.float32)]
 
 
-def _judgement(model: Autoencoder) -> list[str]:
+def _judged(model: Autoencoder) -> dict[str, Any]:
+    """The judgement of drawn rows with its questions, or why there is none."""
     if clock().left() < JUDGE_S:
-        return ["not judged in the time budget: keyhole sample MODEL --judge, or Generator.judge"]
+        text = "Not judged in the time budget: keyhole sample MODEL --judge, or Generator.judge."
+        return {"unjudged": text}
     try:
-        lines = Generator.from_fitted(model).judge().lines()
+        judgement = Generator.from_fitted(model).judge()
     except SettingError:  # there are no reference rows to compare with
-        return []
-    return [plain(f"{line[:1].upper()}{line[1:]}.", 400) for line in lines]
+        return {}
+    return {"judgement": judgement, "questions": questions(judgement)}
+
+
+def questions(judgement: Judgement) -> list[Question]:
+    """The judgement in plain words, the most telling figure first."""
+    auc, useful = judgement.c2st_auc, judgement.usefulness
+    worst = ", ".join(f"{plain(name, 30)} {error:.3f}" for name, error in judgement.worst_columns)
+    few = "too few rows to train it" if np.isnan(auc) else "AUROC of a classifier on unseen rows"
+    real = judgement.real_usefulness
+    return [
+        Question("Can a classifier tell drawn rows from real ones?", few, number(auc, 3), "0.500"),
+        Question("Does each column have the right distribution?",
+                 f"mean error, from 0 (equal) to 1; largest: {worst}",
+                 number(judgement.shape_error, 3), "0.000"),
+        Question("Do pairs of columns belong together as in real rows?",
+                 "mean error of pairs, from 0 (equal) to 1",
+                 number(judgement.trend_error, 3), "0.000"),
+        Question("Do models learn as much from drawn rows as from real ones?",
+                 "no column can be predicted from the others" if useful is None
+                 else "score on held-out rows; ideal: that of models trained on real rows",
+                 number(useful, 3), number(real, 3)),
+        Question("Were training rows copied?",
+                 "share of drawn rows that are closer to a training row than to a held-out one",
+                 f"{100 * judgement.closer_share:.1f} %", "50.0 %"),
+    ]  # fmt: skip
 
 
 @torch.no_grad()
@@ -171,6 +211,13 @@ def _way(model: Autoencoder, batch: Batch) -> pa.Table:
     return sampler_of(model).fitted.decode_codes(path.cpu().numpy())
 
 
+def _ends(values: Any) -> tuple[float, float] | None:
+    """The least and the greatest of values that are numbers, or texts of numbers; else None."""
+    numbers, bad = cast.floats(values)
+    known = numbers[np.isfinite(numbers)]
+    return (float(known.min()), float(known.max())) if len(known) and not len(bad) else None
+
+
 @dataclass(frozen=True)
 class _Pixels:
     """How rows are drawn as images: `side` x `side` after down-sampling, white at `least`."""
@@ -181,12 +228,16 @@ class _Pixels:
     most: float
 
     @classmethod
-    def of(cls, table: Modality) -> _Pixels | None:
-        """For a table with a square number of columns, all numbers over one range; else None."""
+    def of(cls, table: Modality, rows: pa.Table) -> _Pixels | None:
+        """For a table with a square number of columns, all numbers over one range; else None.
+
+        `rows` are drawn: a pixel of few values may be a column of levels, but its values are
+        numbers.
+        """
         side = round(len(table.columns) ** 0.5)
         if side**2 != len(table.columns) or side**2 < MIN_PIXELS:
             return None
-        ends = {c.name: table.ends(c.name) for c in table.encoded_columns}
+        ends = {c.name: table.ends(c.name) or _ends(rows[c.name]) for c in table.encoded_columns}
         ranges = np.array([pair for pair in ends.values() if pair is not None], float)
         if len(ranges) < len(ends) or not len(ranges):
             return None

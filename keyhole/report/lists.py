@@ -12,8 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from keyhole.core.files import write_whole
 from keyhole.core.progress import stage
-from keyhole.report.facts import Fact, made_with, verdict
+from keyhole.report.facts import made_with
+from keyhole.report.headline import Fact, Headline
 from keyhole.report.item_charts import MAX_ITEMS, item_map, popularity_curve, popularity_in_words
+from keyhole.report.trust import trust_of
 from keyhole.report.words import bar_length, count, fill, number, percent, plain
 from keyhole.tasks.recommend.base import NONE, best_items
 from keyhole.tasks.recommend.blend import Blend
@@ -77,11 +79,10 @@ def render_recommender(recommender: Recommender) -> str:
     return fill(
         "lists.html.j2",
         {
-            "verdict": verdict(recommender, good=recommender.verdict_.startswith("learned")),
+            "headline": _headline(recommender),
+            "trust": trust_of(recommender.verdict_, recommender.findings_),
             "name": "",
-            "lead": _lead(evaluation),
             "remarks": [plain(note, 400) for note in [*notes, *evaluation.notes]],
-            "facts": _facts(recommender),
             "judged": evaluation.users,
             "models": list(evaluation.measures),
             "measures": shown,
@@ -100,22 +101,30 @@ def render_recommender(recommender: Recommender) -> str:
     )
 
 
-def _lead(evaluation: RankingEvaluation) -> str:
-    """How good the lists are, in words."""
+def _headline(recommender: Recommender) -> Headline:
+    """How good the lists are, and what to do with them."""
+    evaluation, facts = recommender.evaluation_, _facts(recommender)
     if not evaluation.users:
-        return "There were too few users to hold some out, so nobody knows how good the lists are."
-    texts = [_in_words(evaluation.measures[name][DECIDES]) for name in (OWN, *evaluation.ahead)]
-    names = [f"{text} for {name}" for name, text in zip(evaluation.ahead, texts[1:], strict=True)]
+        verdict = evaluation.verdict
+        text = f"{verdict[:1].upper()}{verdict[1:]}. Nobody knows how good the lists are."
+        return Headline("The lists were not judged", [text], facts)
     recall = [evaluation.measures[name].get("recall@20") for name in (OWN, *evaluation.ahead)]
     shares = [percent(None if one is None else one.mean) for one in recall]
     others = " and ".join(
         f"{share} by {name}" for name, share in zip(evaluation.ahead, shares[1:], strict=True)
     )
-    return (
+    title = f"The first 20 items of a list hold {shares[0]} of a user's hidden items"
+    texts = [_in_words(evaluation.measures[name][DECIDES]) for name in (OWN, *evaluation.ahead)]
+    names = [f"{text} for {name}" for name, text in zip(evaluation.ahead, texts[1:], strict=True)]
+    sentences = [
         f"Some items of {count(evaluation.users, 'user')} were hidden, and lists were made from "
-        f"the others. The first 20 items of a list hold {shares[0]} of the hidden ones ({others})."
-        f" NDCG@100, which decides, is {texts[0]}; it is {' and '.join(names)}."
-    )
+        f"the others. For comparison: {others}.",
+        f"NDCG@100, which decides, is {texts[0]}; it is {' and '.join(names)}.",
+    ]
+    steps = ["Make lists for all users: keyhole recommend MODEL -o lists.csv"]
+    if not recommender.verdict_.startswith("learned"):
+        steps = ["Read the findings below before you show these lists to anybody."]
+    return Headline(title, sentences, facts, steps)
 
 
 def _in_words(interval: Interval) -> str:

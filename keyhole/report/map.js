@@ -45,6 +45,13 @@
     const mix = s => Math.round((CIVIDIS[i] >> s & 255) * (1 - f) + (CIVIDIS[i + 1] >> s & 255) * f);
     return mix(16) << 16 | mix(8) << 8 | mix(0);
   }
+  // Levels: colours of Okabe and Ito (2008), then lighter ones; the last two are others and gaps.
+  const LEVELS = [0x0072b2, 0xe69f00, 0x009e73, 0xcc79a7, 0x56b4e9, 0xd55e00, 0xb3a500, 0x7f6bb3,
+    0x8c564b, 0x66a182, 0x4d6fa8, 0x9a9a9a];
+  const MISSING = 15;
+  const columns = data.colours.map(one => ({ ...one, values: bytes(one.values) }));
+  let column = null;
+  const valueOf = i => column.values[i >> 1] >> 4 * (i & 1) & 15;
   const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const paint = name => abgr(parseInt(css(name).slice(1), 16));
   const colour = new Uint32Array(256);
@@ -56,6 +63,11 @@
     colour.set(data.knots.map(knot => abgr(shade(at(knot)))));
     colour[EMPTY] = paint('--rule');
     [ring, halo] = [paint('--alarm'), paint('--card')];
+    if (column) {
+      colour.fill(paint('--rule'));
+      for (let v = 0; v < MISSING; v++)
+        colour[v] = abgr(column.names.length ? LEVELS[Math.min(v, LEVELS.length - 1)] : shade(v / 14));
+    }
     const scale = document.getElementById('scale'), pen = scale.getContext('2d');
     for (let x = 0; x < scale.width; x++) {
       pen.fillStyle = '#' + shade(x / scale.width).toString(16).padStart(6, '0');
@@ -87,7 +99,7 @@
     const sparse = n < 400 ? 2 : n < 8000 ? 1 : 0;
     const size = Math.round((0.6 + sparse + Math.min(2, Math.log2(WHOLE / span) * 0.4)) * dpr);
     const dot = spots(size, (x, y) => x * x + y * y <= size * size + size);
-    for (const i of drawn) stamp(i, dot, colour[level[i]], w, h);
+    for (const i of drawn) stamp(i, dot, colour[column ? valueOf(i) : level[i]], w, h);
     const out = size + Math.round(clamp(w / 150, 2 * dpr, 4 * dpr)), wide = Math.round(2 * dpr);
     const edge = spots(out, (x, y) => x + y > out - wide && x + y <= out);
     const inner = spots(out, (x, y) => x + y <= out - wide && x * x + y * y > size * size + size);
@@ -113,6 +125,30 @@
   }
   function again() { if (!queued) { queued = true; requestAnimationFrame(draw); } }
 
+  function inWords(value) {
+    if (value === MISSING) return 'missing';
+    if (column.names.length) return column.names[value];
+    return `higher than ${Math.round(100 * value / MISSING)} % of rows`;
+  }
+  const byId = id => document.getElementById(id);
+  function colourBy(place) {
+    column = columns[place] || null;
+    const levels = column && column.names.length;
+    byId('scale-legend').hidden = Boolean(levels);
+    byId('scale-low').textContent = column ? column.ends[0] : 'typical';
+    byId('scale-high').textContent = column ? column.ends[2] : 'anomalous';
+    byId('level-legend').replaceChildren(...(levels ? column.names : []).map((text, i) => {
+      const item = document.createElement('span'), swatch = document.createElement('b');
+      swatch.style.background = '#' + LEVELS[Math.min(i, LEVELS.length - 1)].toString(16).padStart(6, '0');
+      item.append(swatch, text);
+      return item;
+    }));
+    choose(-1);
+    mix();
+    again();
+  }
+  byId('colour').addEventListener('change', e => colourBy(Number(e.target.value)));
+
   function choose(i) {
     if (i === chosen) return;
     chosen = i;
@@ -121,8 +157,9 @@
       const [, name, exact, reasons, std] = named.get(i) || [i, `row ${row[i] + 1}`, null, [], null];
       const score = exact ?? data.knots[level[i]];
       const times = score.toFixed(2) + (std === null ? '' : ` ± ${std.toFixed(2)}`);
-      const text = level[i] === EMPTY ? 'no observed value' : `anomaly score ${times} × the usual`;
-      tooltip.replaceChildren(line('b', name), line('span', text + (alarm(i) ? ', alarm' : '')),
+      const text = level[i] === EMPTY ? 'no observed value' : `anomaly score ${times}`;
+      const own = column ? [line('span', `${column.name}: ${inWords(valueOf(i))}`)] : [];
+      tooltip.replaceChildren(line('b', name), line('span', text + (alarm(i) ? ', alarm' : '')), ...own,
         ...reasons.map(([column, value, expected, share]) =>
           line('span', `${column} = ${value}${expected && `, expected ${expected}`}: ${Math.round(100 * share)} % of it`)));
     }

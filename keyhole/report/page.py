@@ -5,27 +5,30 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.core.files import write_whole
 from keyhole.core.progress import stage
 from keyhole.errors import SettingError
-from keyhole.report import charts, facts, generation
+from keyhole.report import charts, facts, generation, headline, trust
+from keyhole.report.code_map import MAX_POINTS, CodeMap, pack
+from keyhole.report.generation import DrawnRows
 from keyhole.report.images import write_denoising
 from keyhole.report.lists import write_recommender
-from keyhole.report.rows import MAX_POINTS, CodeMap, ScoredRows, pack, score_rows
+from keyhole.report.map_chart import map_chart
+from keyhole.report.rows import ScoredRows, score_rows
 from keyhole.report.timeline import Timeline, for_page
 from keyhole.report.timeline_chart import event_lines, resolution, timeline_chart
 from keyhole.report.timeline_data import packed
-from keyhole.report.words import fill, percent, plain, script_json
+from keyhole.report.words import fill, plain, script_json
 from keyhole.tasks.denoiser import Denoiser
 from keyhole.tasks.detect.detector import AnomalyDetector
 from keyhole.tasks.recommend.recommender import Recommender
 
 MAX_BYTES = 1_000_000  # of a page; a larger one loses points of the map
 POINT_BYTES = 8  # of the page, for a point of the map, after base64
-BESIDE_MAP = 12  # rows in the table beside the map, at most
 TEMPLATE = "page.html.j2"
 
 
@@ -73,12 +76,12 @@ def render(model: Autoencoder, scored: ScoredRows | None) -> str:
     stage("writing the page")
     values = _of_model(model)
     if scored is None or not len(scored):
-        return fill(TEMPLATE, values)
+        return fill(TEMPLATE, values | _without_rows(model, values["samples"]))
     most, page = MAX_POINTS, ""
     values |= _of_time(scored.timeline)
     for _ in range(4):
         packed = pack(scored, most)
-        page = fill(TEMPLATE, values | _of_rows(scored, packed))
+        page = fill(TEMPLATE, values | _of_rows(model, scored, packed))
         excess = len(page.encode()) - MAX_BYTES
         if excess <= 0:
             break
@@ -92,7 +95,6 @@ def _of_model(estimator: Autoencoder) -> dict[str, Any]:
     columns, more_columns = facts.columns(model)
     code_rows, more_codes = generation.code_rows(estimator)
     return {
-        "verdict": facts.verdict(estimator, good=not model.verdict.startswith("look again")),
         "facts": facts.facts(model),
         "comparisons": facts.comparisons(model),
         "curve": charts.learning_curve(model.history),
@@ -111,8 +113,28 @@ def _of_model(estimator: Autoencoder) -> dict[str, Any]:
         "making": facts.made_with(vars(model.parts), model.fingerprint),
         "scored": None,
         "timeline": None,
+        "histogram": None,
         "name": "",
-        "lead": "",
+    }
+
+
+def _without_rows(estimator: Autoencoder, samples: DrawnRows | None) -> dict[str, Any]:
+    """The top of the page of a model alone: what it learned, or how real its drawn rows look."""
+    model, verdict = estimator.model_, estimator.verdict_
+    if samples is None:
+        learned = verdict.startswith(trust.LEARNED)
+        return {
+            "headline": headline.of_model(model, learned),
+            "trust": trust.trust_of(verdict, estimator.findings_),
+        }
+    judgement = samples.judgement
+    noun = "images" if samples.images or samples.side else "rows"
+    top = headline.of_samples(model, judgement, noun)
+    auc = None if judgement is None or np.isnan(judgement.c2st_auc) else judgement.c2st_auc
+    notices, line = trust.of_samples(auc, noun)
+    return {
+        "headline": top,
+        "trust": trust.trust_of(verdict, estimator.findings_, notices, line),
     }
 
 
@@ -130,22 +152,19 @@ def _of_time(timeline: Timeline | None) -> dict[str, Any]:
     }
 
 
-def _of_rows(scored: ScoredRows, packed: CodeMap) -> dict[str, Any]:
+def _of_rows(estimator: Autoencoder, scored: ScoredRows, packed: CodeMap) -> dict[str, Any]:
     points = {int(row): point for point, row in enumerate(packed.rows)}
-    strongest = facts.anomalies(scored, points)
+    notices, line = trust.of_rows(scored.remarks, facts.outliers(scored))
     return {
         "scored": scored,
+        "headline": headline.of_rows(scored),
+        "trust": trust.trust_of(estimator.verdict_, estimator.findings_, notices, line),
         "name": plain(scored.name, 120),
-        "lead": facts.rows_in_words(scored),
-        "remarks": [plain(remark, 400) for remark in scored.remarks],
-        "calibrated": facts.calibrated(scored),
-        "trust": facts.trust(scored),
         "histogram": charts.anomaly_score_histogram(scored),
         "p_values": charts.p_value_histogram(scored),
         "patterns": facts.patterns(scored),
         "map": packed,
-        "shares": [percent(share) for share in packed.shares],
+        "map_chart": map_chart(scored, packed),
         "map_json": script_json(packed.data),
-        "anomalies": strongest,
-        "beside": strongest[:BESIDE_MAP],
+        "anomalies": facts.anomalies(scored, points),
     }

@@ -1,46 +1,51 @@
-"""The scores, codes and reasons of the rows that a page shows, and the map of their codes."""
+"""The scores, codes and reasons of the rows that a page shows."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 
 from keyhole.autoencoder.input_validation import blocks_of, id_column_of, open_rows
 from keyhole.core.progress import clock, stage
 from keyhole.data import Source
+from keyhole.data.lazy import pa
+from keyhole.report.png import beside, png_url
 from keyhole.report.timeline import Timeline, TimelineCollector, TimelinePart
-from keyhole.report.words import base64_of, plain
 from keyhole.tasks.detect.answer import Pattern, Reason, shared
+from keyhole.tasks.detect.calibration import Discoveries
 from keyhole.tasks.detect.detector import AnomalyDetector, columns_read
 from keyhole.tasks.detect.events import Event, EventCollector
 from keyhole.tasks.detect.explain import explain
 from keyhole.tasks.detect.scorer import ScoredBlock
-from keyhole.tasks.drift import Drift
+from keyhole.tasks.drift import Drift, Remark
 
 ALL_NAMED = 2_000  # rows; if there are more, only the strongest have names
 MAX_STRONGEST = 200  # rows of the map that have a name and reasons
-MAX_POINTS = 100_000  # of the map
-MAX_REASONS = 3  # of a row, shown at the pointer
-EMPTY = 255  # the level of a row without anomaly score
+MAX_COLOURED_ROWS = 100_000  # with more, the map is not coloured by columns
+MAX_IMAGES = 10  # anomaly maps on a page, of the most anomalous images
+FALSE_SHARE = 0.1  # of the alarms that stand out clearly, at most
 
 
 @dataclass(frozen=True)
 class ScoredRows:
     """The scores of a detector: one entry a row, in the order of the input.
 
-    `anomaly_score` is in multiples of the usual, NaN for an empty row; `score_std` is its standard
+    `anomaly_score` is 1 for a typical row, NaN for an empty one; `score_std` is its standard
     deviation between ensemble members, NaN if there is one member. A row alarms above `threshold`
     (NaN or infinite if no row can); `contamination` is the estimated share of outliers in
     training. `ids` name the rows, "row 17" counted from 1 if there is no id column; if there are
     more than `ALL_NAMED` rows, only the strongest have one. `reasons` maps a row's index to its
     strongest cells: column, value, expected value ("" if no value of the row stands out), and
     share of the row's excess score, from 0 to 1. `patterns` are shared by groups of the strongest
-    alarms. `remarks` are sentences on data drift.
+    alarms. `remarks` are on data drift. `sure` counts rows that stand out so far that at most
+    `FALSE_SHARE` of them should be false alarms; None if p-values cannot tell. `columns` colour
+    the map, `images` are URLs of anomaly maps. `training`: the model was trained on these rows.
     """
 
     name: str
@@ -55,9 +60,13 @@ class ScoredRows:
     ids: list[str]
     reasons: dict[int, list[tuple[str, str, str, float]]]
     patterns: list[Pattern]
-    remarks: list[str]
+    remarks: list[Remark]
     calibrated_on: int = 0  # rows; 0 if unknown
     timeline: Timeline | None = None  # of a series
+    sure: int | None = None
+    columns: Any = None  # an Arrow table, a line for each row; None without
+    images: dict[int, str] = field(default_factory=dict)
+    training: bool = False
 
     def __len__(self) -> int:
         return len(self.anomaly_score)
@@ -81,13 +90,14 @@ def score_rows(
     events: Sequence[Event] | None = None,
     event_threshold: float | None = None,
     false_events: str | None = None,
+    training: bool = False,
 ) -> ScoredRows:
     """Score the rows of a frame, an array, or a path for the page.
 
     Only rows that may be among the strongest are explained and have their id. `events`, which
     begin above `event_threshold`, are shown in the timeline of a series: by default, its own, of
-    which at most `false_events` ("1/day") are false.
-    Raises: DataError.
+    which at most `false_events` ("1/day") are false. `training`: these are the rows of the fit,
+    and the page says so. Raises: DataError.
     """
     stage("scoring the rows for the page")
     model, scorer = detector.autoencoder_, detector.scorer_
@@ -98,15 +108,22 @@ def score_rows(
     for start, rows in blocks_of(model, source):
         block_s = began - clock().left() if start else 0.0
         if start and clock().left() < 2 * block_s:  # for one more block, and for the page
-            remarks = [f"only the first {start:,} rows are shown: the time budget is spent"]
+            text = f"only the first {start:,} rows are shown: the time budget is spent"
+            remarks = [Remark("left_out", text)]
             break
         began = clock().left()
         judged = scorer.score_block(rows, start)
         reasons = explain(scorer, judged, collector.places(judged))
         collector.add(collector.look(judged, reasons))
-    return collector.scored(
+    scored = collector.scored(
         source, name=name, remarks=remarks, events=events, event_threshold=event_threshold
     )
+    return replace(scored, training=training)
+
+
+def _texts(cell: Reason) -> tuple[str, str, str, float]:
+    """Column, value, expected value, and share of the score."""
+    return cell.column, cell.described, cell.expected, cell.share
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,8 @@ class Part:
     reasons: dict[int, list[Reason]]
     timeline: TimelinePart | None = None
     events: Any = None
+    columns: Any = None
+    images: dict[int, str] = field(default_factory=dict)
 
 
 class RowCollector:
@@ -133,6 +152,8 @@ class RowCollector:
         self.timeline = None if series is None else TimelineCollector(series)
         self.events = None if series is None else EventCollector(detector, false_events)
         self.parts: list[Part] = []
+        self.rows = 0
+        self.coloured = modality.supports("cards") is None  # its columns mean something
         self.top = np.full(MAX_STRONGEST, -np.inf)
 
     def places(self, judged: ScoredBlock) -> Int64[np.ndarray, " place"]:
@@ -161,7 +182,27 @@ class RowCollector:
             {start + i: reasons[i] for i in strong},
             None if self.timeline is None else self.timeline.look(judged, reasons),
             None if self.events is None else self.events.look(judged, reasons),
+            self._columns(judged), self._images(judged, strong[:MAX_IMAGES]),
         )  # fmt: skip
+
+    def _columns(self, judged: ScoredBlock) -> Any:
+        """The values of the columns in the original units; None if there are too many rows."""
+        if not self.coloured or judged.start + len(judged.anomaly_score) > MAX_COLOURED_ROWS:
+            return None
+        return self.detector.autoencoder_.model_.modality.decode_observed(judged.batch)
+
+    def _images(self, judged: ScoredBlock, places: list[int]) -> dict[int, str]:
+        """The strongest rows of a block beside their anomaly maps, if they are images."""
+        modality = self.detector.autoencoder_.model_.modality
+        if modality.maps is None or not places:
+            return {}
+        some = torch.tensor(places)
+        maps = self.detector.scorer_.anomaly_map(judged.batch.take(some))
+        images: Any = modality.images(judged.rows.arrow().take(places))
+        return {
+            judged.start + place: png_url(beside(image, anomaly_map))
+            for place, image, anomaly_map in zip(places, images, maps, strict=True)
+        }
 
     def add(self, part: Part) -> None:
         """Take a block in; blocks come in the order of their rows."""
@@ -169,6 +210,9 @@ class RowCollector:
             self.timeline.add(part.timeline)
         if self.events is not None:
             self.events.add(part.events)
+        self.rows += len(part.anomaly_score)
+        if self.rows > MAX_COLOURED_ROWS:  # the columns so far are not needed
+            self.parts = [replace(earlier, columns=None) for earlier in self.parts]
         self.parts.append(replace(part, timeline=None, events=None))  # bins have its readings
         known = part.anomaly_score[~np.isnan(part.anomaly_score)]
         self.top = np.sort(np.concatenate([self.top, known]))[-MAX_STRONGEST:]
@@ -179,7 +223,7 @@ class RowCollector:
         *,
         name: str | None = None,
         rate: float | None = None,
-        remarks: Sequence[str] = (),
+        remarks: Sequence[Remark] = (),
         events: Sequence[Event] | None = None,
         event_threshold: float | None = None,
     ) -> ScoredRows:
@@ -188,36 +232,68 @@ class RowCollector:
         `events`, which begin above `event_threshold`, are shown in the timeline of a series: by
         default, its own.
         """
-        calibration, passed_over = self.detector.calibration_, getattr(source, "passed_over", "")
-        anomaly_score = np.concatenate([part.anomaly_score for part in self.parts])
+        calibration = self.detector.calibration_
+        anomaly_score = self._joined("anomaly_score")
         rate = self.detector.false_alarm_rate if rate is None else rate
         threshold = calibration.threshold(rate)
         alarm = anomaly_score > threshold
         shown = strongest(anomaly_score, MAX_STRONGEST).tolist()
-        cells = {row: cells for part in self.parts for row, cells in part.reasons.items()}
-        names = {row: text for part in self.parts for row, text in part.names.items()}
+        cells, names = self._merged("reasons"), self._merged("names")
         named = {*range(min(ALL_NAMED, len(anomaly_score))), *shown}
         timeline = self._timeline(threshold, events, event_threshold)
+        remarks = [*self._remarks(source, rate), *remarks]
         return ScoredRows(
             name=name or os.path.basename(source.name),
             anomaly_score=anomaly_score,
-            score_std=np.concatenate([part.score_std for part in self.parts]),
+            score_std=self._joined("score_std"),
             p_value=calibration.p_value(anomaly_score),
             alarm=alarm,
             threshold=threshold,
             false_alarm_rate=rate,
             contamination=calibration.apart(),
-            codes=np.concatenate([part.codes for part in self.parts]),
+            codes=self._joined("codes"),
             ids=[names[row] if row in named else "" for row in range(len(anomaly_score))],
-            reasons={
-                row: [(c.column, c.described, c.expected, c.share) for c in cells[row]]
-                for row in shown
-            },
+            reasons={row: [_texts(cell) for cell in cells[row]] for row in shown},
             patterns=shared(cells, [row for row in shown if alarm[row]]),
-            remarks=[*self.drift.remarks(), *filter(None, [passed_over]), *remarks],
+            remarks=remarks,
             calibrated_on=len(calibration.anomaly_scores),
             timeline=timeline,
+            sure=self._sure(anomaly_score, remarks),
+            columns=self._all_columns(),
+            images=self._merged("images"),
         )
+
+    def _joined(self, name: str) -> np.ndarray:
+        """An array of all rows."""
+        return np.concatenate([getattr(part, name) for part in self.parts])
+
+    def _merged(self, name: str) -> dict[int, Any]:
+        """What some rows have, by row."""
+        return {row: own for part in self.parts for row, own in getattr(part, name).items()}
+
+    def _remarks(self, source: Source, rate: float) -> list[Remark]:
+        """What differs from training, what the rate rests on, and which files were not read."""
+        passed_over = getattr(source, "passed_over", "")
+        notes = [Remark("rate", text) for text in self.detector.calibration_.remarks(rate)]
+        files = [Remark("left_out", passed_over)] if passed_over else []
+        return [*self.drift.differences(), *notes, *files]
+
+    def _sure(self, anomaly_score: np.ndarray, remarks: Sequence[Remark]) -> int | None:
+        """How many rows alarm if at most `FALSE_SHARE` of them may be false."""
+        if any(remark.about == "rates" for remark in remarks):
+            return None  # p-values are not those of such rows
+        calibration = self.detector.calibration_
+        discoveries = Discoveries(calibration, FALSE_SHARE)
+        discoveries.add(anomaly_score)
+        rate = discoveries.false_alarm_rate()
+        return int((anomaly_score > calibration.threshold(rate)).sum()) if rate else 0
+
+    def _all_columns(self) -> Any:
+        """The columns of all rows; None if a block has none."""
+        tables = [part.columns for part in self.parts]
+        if not tables or any(table is None for table in tables):
+            return None
+        return pa.concat_tables(tables)
 
     def _timeline(
         self, threshold: float, events: Sequence[Event] | None, event_threshold: float | None
@@ -228,137 +304,3 @@ class RowCollector:
         if events is None:
             events, event_threshold = self.events.events(), self.events.rule.threshold
         return self.timeline.timeline(threshold, events, event_threshold)
-
-
-@dataclass(frozen=True)
-class CodeMap:
-    """The data of the map, and what its caption says."""
-
-    data: dict[str, Any]  # JSON for map.js
-    rows: np.ndarray  # indices of the rows shown, in order
-    shown: int
-    alarms: int
-    all_alarms: bool
-    far: int  # points beyond the edge, drawn on it
-    shares: list[float]  # of the codes' variance, across and up
-    narrow: bool  # a code of one number: the anomaly score is the height
-
-
-def pack(scored: ScoredRows, most: int = MAX_POINTS) -> CodeMap:
-    """The map of the scored rows: all, or the strongest, alarms and a random sample."""
-    rows = choose(scored, most)
-    points, shares = plane(scored)
-    grid, far = on_grid(points[rows])
-    anomaly_score, alarm = scored.anomaly_score[rows], scored.alarm[rows]
-    known = ~np.isnan(anomaly_score)
-    finite = np.nan_to_num(anomaly_score, posinf=np.nan, neginf=np.nan)
-    knots = levels(finite)
-    level = np.full(len(rows), EMPTY, np.uint8)
-    level[known] = np.searchsorted(
-        (knots[1:] + knots[:-1]) / 2, np.nan_to_num(anomaly_score[known])
-    )
-    ends = np.nanquantile(finite, [0.01, 0.995]) if np.isfinite(finite).any() else [0, 1]
-    data = {
-        "count": len(rows),
-        "xy": base64_of(grid.astype("<u2")),
-        "level": base64_of(level),
-        "knots": [round(float(knot), 4) for knot in knots],
-        "ends": [round(float(end), 4) for end in ends],
-        "alarm": base64_of(np.packbits(alarm, bitorder="little")),
-        "row": "" if len(rows) == len(scored) else base64_of(varints(np.diff(rows, prepend=0))),
-        "named": named(scored, rows),
-    }
-    return CodeMap(
-        data, rows, len(rows), int(alarm.sum()), bool(alarm.sum() == scored.alarm.sum()), far,
-        shares, narrow=scored.codes.shape[1] < 2,
-    )  # fmt: skip
-
-
-def choose(scored: ScoredRows, most: int) -> np.ndarray:
-    """The indices of the rows shown, in order: all if there are at most `most`."""
-    total = len(scored)
-    if total <= most:
-        return np.arange(total)
-    score = np.nan_to_num(scored.anomaly_score, nan=-np.inf)
-    shown = np.zeros(total, bool)
-    shown[scored.strongest(min(most, MAX_STRONGEST))] = True
-    alarms = np.flatnonzero(scored.alarm & ~shown)
-    shown[alarms[np.argsort(-score[alarms], kind="stable")[: most - shown.sum()]]] = True
-    others = np.flatnonzero(~shown)
-    shown[np.random.default_rng(0).choice(others, most - shown.sum(), replace=False)] = True
-    return np.flatnonzero(shown)
-
-
-def plane(scored: ScoredRows) -> tuple[np.ndarray, list[float]]:
-    """Each row's two coordinates, and the share of the codes' variance along each.
-
-    They are the first two principal components of the codes; for a code of one number, the code
-    and the row's anomaly score.
-    """
-    codes = np.nan_to_num(np.asarray(scored.codes, np.float64), posinf=0, neginf=0)
-    if codes.shape[1] == 1:
-        height = np.nan_to_num(scored.anomaly_score.astype(float), posinf=0, neginf=0)
-        return np.stack([codes[:, 0], height], 1), [1.0, 0.0]
-    centred = codes - codes.mean(0)
-    variance, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1][:, :2]
-    axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])
-    whole = max(float(variance.sum()), 1e-300)
-    return centred @ axes, [float(part) / whole for part in variance[::-1][:2].clip(0)]
-
-
-def on_grid(points: np.ndarray) -> tuple[np.ndarray, int]:
-    """The coordinates as integers from 0 to 65,535, and how many points lie beyond the edge.
-
-    Points beyond twice the usual range are drawn at the edge, so that a few outliers do not
-    compress the rest.
-    """
-    low, high = np.quantile(points, [0.002, 0.998], axis=0)
-    reach = 0.5 * (high - low)
-    low, high = np.maximum(points.min(0), low - reach), np.minimum(points.max(0), high + reach)
-    far = int(((points < low) | (points > high)).any(1).sum())
-    span = np.where(high > low, high - low, 1.0)
-    share = np.where(high > low, (points - low) / span, 0.5)
-    return np.round(share.clip(0, 1) * 65_535), far
-
-
-def levels(anomaly_score: np.ndarray) -> np.ndarray:
-    """At most 255 levels of the anomaly score: half spaced by rank, half by value."""
-    known = anomaly_score[~np.isnan(anomaly_score)]
-    if not len(known):
-        return np.zeros(1)
-    by_rank = np.quantile(known, np.linspace(0, 1, 128))
-    return np.unique(np.concatenate([by_rank, np.linspace(known.min(), known.max(), 127)]))
-
-
-def varints(numbers: np.ndarray) -> np.ndarray:
-    """Integers as bytes, seven bits each; the highest bit is set if more bytes follow."""
-    encoded = bytearray()
-    for number in numbers.tolist():
-        rest = number
-        while rest > 127:
-            encoded.append(rest & 127 | 128)
-            rest >>= 7
-        encoded.append(rest)
-    return np.frombuffer(bytes(encoded), np.uint8)
-
-
-def named(scored: ScoredRows, rows: np.ndarray) -> list[Any]:
-    """[point, name, score, reasons, score_std] of the strongest rows, then of others."""
-    point = {int(row): i for i, row in enumerate(rows)}
-    strongest = [int(row) for row in scored.strongest(MAX_STRONGEST) if int(row) in point]
-    entries: list[Any] = []
-    for row in strongest:
-        reasons = [
-            [*(plain(text, 40) for text in texts), round(float(share), 3)]
-            for *texts, share in scored.reasons.get(row, [])[:MAX_REASONS]
-        ]
-        score, score_std = (
-            round(value, 3) if np.isfinite(value) else None
-            for value in (float(scored.anomaly_score[row]), float(scored.score_std[row]))
-        )
-        entries.append([point[row], plain(scored.ids[row]), score, reasons, score_std])
-    if len(scored) <= ALL_NAMED:
-        others = set(point) - set(strongest)
-        entries += [[point[row], plain(scored.ids[row]), None, [], None] for row in sorted(others)]
-    return entries

@@ -163,9 +163,11 @@
   const end = geometry.panels[geometry.panels.length - 1], bottom = end[0] + end[1];
   function drawBands() {
     const taken = [], nodes = [], own = events.filter(event => event[0] === chosen && event[2] >= from && event[1] <= to);
-    for (const [, start, stop, , name] of [...own].sort((a, b) => b[3] - a[3])) {
+    for (const [, start, stop, score, name] of [...own].sort((a, b) => b[3] - a[3])) {
       const x = clamp(toX(start), left, right), wide = Math.max(clamp(toX(stop), left, right) - x, geometry.minBand);
-      nodes.push(element('rect', { class: 'band', x: x.toFixed(1), y: geometry.top, width: wide.toFixed(1), height: bottom - geometry.top }));
+      const band = element('rect', { class: 'band', x: x.toFixed(1), y: geometry.top, width: wide.toFixed(1), height: bottom - geometry.top });
+      band.append(element('title', {}, `${name} first, anomaly score ${score.toFixed(2)}`));
+      nodes.push(band);
       const room = [x - 4, x + LETTER * name.length + 4];
       if (room[1] > right || taken.some(([a, b]) => room[1] >= a && room[0] <= b)) continue;
       taken.push(room);

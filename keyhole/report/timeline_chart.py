@@ -29,7 +29,7 @@ ROOM = 0.06  # of a vertical axis beyond the values at both ends
 LOGARITHMIC_FROM, LEAST_SCORE = 20.0, 0.1  # ratio of the highest score to the lowest; the floor
 MAX_TICK_LETTERS, MAX_LEVEL_TICKS = 11, 4
 MIN_BAND = 1.5  # pixels
-SCORE = "anomaly score, × the usual"
+SCORE = "anomaly score (1: a typical row)"
 LISTED_EVENTS = 60  # in the table
 
 
@@ -48,11 +48,15 @@ class Panel:
 
 @dataclass(frozen=True)
 class Band:
-    """An event across all panels, in pixels; without a label where it has no room."""
+    """An event across all panels, in pixels; without a label where it has no room.
+
+    `title` is its tooltip.
+    """
 
     left: float
     width: float
     label: str
+    title: str = ""
 
 
 def tops(channels: int) -> list[tuple[float, float]]:
@@ -229,7 +233,8 @@ def _bands(events: list[Event], time: Axis) -> list[Band]:
         free = room[1] < WIDE and all(room[1] < a or room[0] > b for a, b in taken)
         if free:
             taken.append(room)
-        bands[event] = Band(left, max(right - left, MIN_BAND), label if free else "")
+        title = f"{label} first, anomaly score {number(event.anomaly_score)}"
+        bands[event] = Band(left, max(right - left, MIN_BAND), label if free else "", title)
     return [bands[event] for event in events]
 
 

@@ -110,7 +110,7 @@ def fill(name: str, values: dict[str, Any]) -> str:
     )
     drawn_names = (
         "curve", "width_curve", "histogram", "p_values", "map_json", "timeline_json",
-        "timeline_chart", "popularity_curve", "item_map",
+        "timeline_chart", "popularity_curve", "item_map", "map_chart",
     )  # fmt: skip
     drawn = {key: Markup(values[key]) for key in drawn_names if values.get(key)}
     names = [file.partition(".")[0] for file in files]

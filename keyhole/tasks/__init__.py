@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from keyhole.tasks.detect.detector import AnomalyDetector
     from keyhole.tasks.detect.evaluate import Evaluation, evaluate
     from keyhole.tasks.generator import Generator
+    from keyhole.tasks.imputer import Imputer
     from keyhole.tasks.realism import Judgement, judge
     from keyhole.tasks.recommend.recommender import Recommender
     from keyhole.tasks.sparse import read_sparse, sparse_codes
 
 __all__ = [
     "AnomalyDetector", "Answer", "Denoiser", "Detect", "Embed", "Evaluation", "Generator",
-    "Impute", "Judgement", "Reason", "Recommender", "Reconstruct", "Score", "Task", "evaluate",
-    "judge", "read_sparse", "sparse_codes",
+    "Impute", "Imputer", "Judgement", "Reason", "Recommender", "Reconstruct", "Score", "Task",
+    "evaluate", "judge", "read_sparse", "sparse_codes",
 ]  # fmt: skip
 
 _LATE = {
@@ -34,6 +35,7 @@ _LATE = {
     "Denoiser": "denoiser",
     "Evaluation": "detect.evaluate",
     "Generator": "generator",
+    "Imputer": "imputer",
     "Judgement": "realism",
     "evaluate": "detect.evaluate",
     "Recommender": "recommend.recommender",

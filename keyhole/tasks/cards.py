@@ -60,6 +60,11 @@ class Card:
     examples: list[dict[str, str]]
     stability: float | None
 
+    def __repr__(self) -> str:
+        share = self.variance if self.nats is None else self.nats
+        drives = "; ".join(map(str, self.drives[:3])) or "almost nothing"
+        return f"<Card {self.name}: {share:.0%} of the code, changes {drives}>"
+
     @property
     def moves(self) -> bool:
         """False for a dimension that is the same on every row."""

@@ -17,7 +17,7 @@ from keyhole.autoencoder.input_validation import without_weights
 from keyhole.autoencoder.state import restore
 from keyhole.checks.denoising import DenoisingEvidence
 from keyhole.core.parts import build
-from keyhole.core.progress import EvaluateCallback, heard_if_verbose, progress
+from keyhole.core.progress import EvaluateCallback, called_with_progress, heard_if_verbose
 from keyhole.data.images import (
     Image,
     Images,
@@ -51,16 +51,63 @@ class DenoiserState:
 
 @heard_if_verbose("fit", "transform", "judge")
 class Denoiser(TransformerMixin, Estimator):
-    """`fit(noisy).transform(noisy)`: no clean image is needed.
+    """Removes the noise of images, learned from noisy images alone.
 
-    The noise of each image is measured, unless `noise` gives it (a standard deviation in the
-    images' units, or a `keyhole.modalities.tiles.noise.NoiseModel`). It decides the
-    `corruption` that the net learns by: recorrupted noise; with a second image of each,
-    `fit(noisy, clean)`, pairs.
-    `BlindSpot()` needs no knowledge of the noise, `Noise(1.0)` is for noise that is added to clean
-    images. If a classical filter makes smaller errors on pixels that the net did not train on, and
-    `fallback` is on, the filter answers; `verdict_` says so. `axes` names the axes of arrays and
-    stacks, such as "ZYX". `verbose` shows progress. Not a medical device.
+    `fit(noisy).transform(noisy)`: no clean image is needed. If a classical filter makes smaller
+    errors than the net on pixels that the net did not train on, the filter answers, and
+    `verdict_` says so. Not a medical device.
+
+    Parameters
+    ----------
+    corruption : Corruption, default=None
+        How the net learns without clean images, from `keyhole.corruptions`. None: recorrupted
+        noise, or pairs after `fit(noisy, clean)`. `BlindSpot()` needs no knowledge of the noise;
+        `Noise(1.0)` is for noise that is added to clean images.
+    net : UNet, default=None
+        The layers. None: `UNet()`.
+    head : Head, default=None
+        The likelihood of a pixel. None: Gaussian.
+    training : TrainingConfig, default=None
+        Steps, learning rate, time budget, device. None: one made for images.
+    noise : float or NoiseModel, default=None
+        The standard deviation of the noise in the images' units. None: measured in each image.
+    axes : str, default=None
+        The names of the axes of arrays and stacks, such as "ZYX". None: guessed.
+    fallback : bool, default=True
+        Let a filter answer where it is better than the net.
+    random_state : int, RandomState or None, default=None
+        The seed of all that is random.
+    verbose : bool, default=False
+        Show progress and the verdict on standard error.
+
+    Attributes
+    ----------
+    model_ : Model
+        Network, noise, training history and checks in one frozen record.
+    comparison_ : DenoisingEvidence
+        The errors of the net and of classical filters, and which of them answers.
+    noise_ : NoiseModel
+        The noise of all training images together.
+    verdict_, findings_, history_
+        How far to trust the model, what the checks object to, and the training run.
+
+    Raises
+    ------
+    SettingError
+        In `fit`, for an invalid argument.
+    DataError
+        For arrays and files that are no images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from keyhole import Denoiser, TrainingConfig
+    >>> noisy = np.random.default_rng(0).normal(100, 5, (1, 32, 32)).astype("float32")
+    >>> training = TrainingConfig(steps=2, members=1, batch=2)
+    >>> denoiser = Denoiser(training=training, noise=5.0, random_state=0)
+    >>> clean = denoiser.fit(noisy).transform(noisy)
+    >>> clean.shape, bool(clean.std() < noisy.std())
+    ((1, 32, 32), True)
     """
 
     model_: Model
@@ -109,7 +156,7 @@ class Denoiser(TransformerMixin, Estimator):
         images = self.open(X)
         warn_infinite(images.images)
         source = NoisyImages.of(images, None if y is None else self.open(y))
-        on_evaluate = on_evaluate or (progress() if self.verbose else lambda event: None)
+        on_evaluate = called_with_progress(on_evaluate, self.verbose)
 
         def with_noise(tiles: Any, source: Any, profile: Any) -> None:
             if on_data_ready is not None:

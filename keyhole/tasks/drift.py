@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,18 @@ from keyhole.tasks.detect.scorer import unknown_groups_in_words
 BINS = 50  # of p-values
 MIN_ROWS = 30  # with fewer, shares say little
 FAR = 0.15  # distance between distribution functions that a person should know of
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A sentence on rows beside the training rows, and what it is about.
+
+    "rates": p-values, so the promised false alarm rate; "few": too few rows to tell; "alike":
+    nothing differs; "left_out": rows or files that were not read.
+    """
+
+    about: Literal["rates", "level", "gaps", "group", "few", "alike", "left_out", "rate"]
+    text: str
 
 
 @dataclass
@@ -67,21 +79,29 @@ class Drift:
             sums = getattr(self, name)
             sums.update({n: sums.get(n, 0) + int(count) for n, count in counts[name].items()})
 
+    def __repr__(self) -> str:
+        return f"Drift of {self.rows:,} rows: " + "; ".join(self.remarks())
+
     def remarks(self) -> list[str]:
         """Sentences on what differs; one that says so where nothing does."""
-        remarks = [unknown_groups_in_words(self.unknown_groups)] if self.unknown_groups else []
+        return [remark.text for remark in self.differences()]
+
+    def differences(self) -> list[Remark]:
+        """What differs, with what each sentence is about; one remark where nothing does."""
+        groups = [unknown_groups_in_words(self.unknown_groups)] if self.unknown_groups else []
+        remarks = [Remark("group", text) for text in groups]
         remarks += [
-            f"column {name!r}: {count:,} of {self.rows:,} rows have a level that is not in the "
-            "training data"
+            Remark("level", f"column {name!r}: {count:,} of {self.rows:,} rows have a level that "
+                   "is not in the training data")
             for name, count in sorted(self.unseen.items(), key=lambda item: -item[1])[:3]
             if count
-        ]
-        remarks += [*self._gaps(), *self._p_values()]
+        ]  # fmt: skip
+        remarks += [Remark("gaps", text) for text in self._gaps()]
+        remarks += [Remark("rates", text) for text in self._p_values()]
         if self.rows < MIN_ROWS:
-            remarks.append(
-                f"{self.rows:,} rows are too few to compare them with the training data"
-            )
-        return remarks or ["these rows look like the training data"]
+            text = f"{self.rows:,} rows are too few to compare them with the training data"
+            remarks.append(Remark("few", text))
+        return remarks or [Remark("alike", "these rows look like the training data")]
 
     def _gaps(self) -> list[str]:
         remarks = []
@@ -99,10 +119,10 @@ class Drift:
         worst = int(np.abs(distance).argmax())
         if abs(distance[worst]) <= max(FAR, 1.63 / np.sqrt(n)):  # 1 % point of Kolmogorov's test
             return []
-        share, usual = np.cumsum(self.counts)[worst] / n, (worst + 1) / BINS
+        share, expected = np.cumsum(self.counts)[worst] / n, (worst + 1) / BINS
         word = "more" if distance[worst] > 0 else "less"
         return [
             f"these rows are {word} anomalous than the training rows: {share:.0%} have a p-value "
-            f"of at most {usual:.2g}, {usual:.0%} would be expected; the false alarm rate does "
-            "not hold here"
+            f"of at most {expected:.2g}, {expected:.0%} would be expected; if they are meant to "
+            "be normal, the false alarm rate does not hold here"
         ]

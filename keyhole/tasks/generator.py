@@ -82,12 +82,49 @@ def _is_large(X: Any) -> bool:
 class Generator(Estimator):
     """Fits an Autoencoder and a prior over its codes; then rows can be drawn.
 
-    `autoencoder` is a template, which is cloned; None: one made for generation. `from_fitted`
-    takes a fitted one. `prior` is a part of `keyhole.priors`; None: diffusion from 1,000 rows up,
-    a Gaussian mixture below. Drawn rows are legal: types, ranges, levels and grids of the
-    training data hold. Rules between columns that all training rows keep (`checkin <= checkout`,
-    `net + tax = gross`) hold too unless `rules` is False. `verbose` shows what takes long. No row
-    is copied, but that is no promise of privacy.
+    Drawn rows are legal: types, ranges, levels and grids of the training data hold. No row is
+    copied, but that is no promise of privacy.
+
+    Parameters
+    ----------
+    autoencoder : Autoencoder, default=None
+        The model to fit: a template, which is cloned. None: one made for generation.
+    prior : Prior, default=None
+        The distribution of codes, from `keyhole.priors`. None: `Diffusion()` from 1,000 rows up,
+        `Mixture()` below.
+    rules : bool, default=True
+        Drawn rows keep the rules between columns that all training rows keep, such as
+        `checkin <= checkout` or `net + tax = gross`.
+    random_state : int, RandomState or None, default=None
+        The seed of training and of draws; it replaces that of `autoencoder`.
+    verbose : bool, default=False
+        Show progress and the verdict on standard error.
+
+    Attributes
+    ----------
+    autoencoder_ : Autoencoder
+        The fitted model, with the prior.
+    verdict_, findings_, history_
+        How far to trust the model, what the checks object to, and the training run.
+
+    Raises
+    ------
+    SettingError
+        For an invalid argument, or given values that training never met.
+    DataError
+        For rows that cannot be read, and for given columns that are unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from keyhole import Autoencoder, Generator, TrainingConfig
+    >>> from keyhole.priors import Normal
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * [1.0, 2.0, 3.0]
+    >>> model = Autoencoder("variational", width=1, training=TrainingConfig(steps=20))
+    >>> generator = Generator(model, prior=Normal(), random_state=0).fit(X)
+    >>> new = generator.sample(5)
+    >>> new.shape, bool(new.max() <= X.max())
+    ((5, 3), True)
     """
 
     autoencoder_: Autoencoder

@@ -155,6 +155,9 @@ class JudgedImage:
     psnr: tuple[float, float] | None = None
     ssim: tuple[float, float] | None = None
 
+    def __repr__(self) -> str:
+        return "\n  ".join([f"{self.name}:", *self.sentences()])
+
     def sentences(self) -> list[str]:
         """For people: noise before and after, what was removed, how near the truth."""
         left = "" if self.after.sigma else "; none is visible in the result"

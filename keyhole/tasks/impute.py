@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from keyhole.errors import DataError, SettingError
@@ -200,14 +200,18 @@ class Impute(Task):
         gaps = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
         return pa.concat_tables(tables), gaps
 
-    def copies(self, X: Any) -> list[Any]:
-        """X once for each draw, in its own kind of frame."""
+    def copies(self, X: Any, draws: Iterable[int | None] | None = None) -> list[Any]:
+        """X once for each draw: an array for an array, else that kind of frame.
+
+        `draws` are numbers of draws, from 0; None among them: expected values instead of drawn
+        ones. Rows of a path come in the kind that fit was given.
+        """
         import pyarrow as pa
 
         from keyhole.autoencoder.input_validation import blocks_of
-        from keyhole.data.frames import as_container, is_frame
+        from keyhole.data.frames import as_container, is_array, is_frame
 
-        draws = range(self.draws or 1)
+        draws = range(self.draws or 1) if draws is None else draws
         if is_frame(X):
             return [self._filled_frame(X, draw) for draw in draws]
         blocks = list(blocks_of(self.autoencoder, X))
@@ -217,7 +221,9 @@ class Impute(Task):
             ])
             for draw in draws
         ]  # fmt: skip
-        return [as_container(table, self.autoencoder.container_) for table in tables]
+        container = self.autoencoder.container_
+        container = "array" if is_array(X) and container != "images" else container
+        return [as_container(table, container) for table in tables]
 
     def _filled(self, rows: Rows, batch: Batch, guessed: Any) -> Any:
         """The rows with guessed values in the gaps, and marks where they are wanted.

@@ -40,6 +40,9 @@ class Judgement:
     worst_columns: list[tuple[str, float]]  # three at most, by shape error
     rows: dict[str, int]  # that were looked at
 
+    def __repr__(self) -> str:
+        return "\n  ".join(["Judgement of drawn rows:", *self.lines()])
+
     def lines(self) -> list[str]:
         """Five sentences, each with a figure and what would be ideal."""
         worst = ", ".join(f"{name} {error:.3f}" for name, error in self.worst_columns)

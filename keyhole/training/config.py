@@ -27,10 +27,42 @@ MIN_AFTER_S, AFTER_SHARE = 1.0, 0.05  # for what does not depend on rows
 
 @dataclass(eq=False, repr=False)
 class TrainingConfig(Described):
-    """Steps, batch and speed; None: depends on the data.
+    """How long and how fast a model is trained.
 
-    With a `time_budget_s` the schedule follows the clock, so a run that is resumed, or repeated,
-    ends in other bits. The KL weight rises from 0 over the first fifth of the run.
+    With a time budget the schedule follows the clock, so a run that is repeated or resumed ends
+    in other bits.
+
+    Parameters
+    ----------
+    steps : int, default=None
+        Training steps. None: one for every eighth row, from 800 to 3,000.
+    batch : int, default=None
+        Rows of a step. None: a fiftieth of all rows, from 128 to 512.
+    learning_rate : float, default=3e-3
+        Its peak: it rises over the first twentieth of the run, then falls to 2 % of the peak.
+    weight_decay : float, default=1e-4
+        Of AdamW, for weights alone.
+    patience : int, default=6
+        Evaluations without a better held-out loss before the run stops. None: it never stops
+        early.
+    time_budget_s : float, default=None
+        Seconds from the start of `fit` to the fitted model. None: no limit.
+    members : int, default=None
+        Nets that are trained side by side. None: 3, or 5 below 1,000 rows.
+    device : str, default="auto"
+        A torch device, such as "cpu" or "cuda:1". "auto": CUDA where there is one.
+
+    Raises
+    ------
+    SettingError
+        In `fit`, for an invalid value or an absent device.
+
+    Examples
+    --------
+    >>> from keyhole import Autoencoder, TrainingConfig
+    >>> model = Autoencoder(training=TrainingConfig(steps=2_000, time_budget_s=60))
+    >>> model.set_params(training__learning_rate=1e-3).training.learning_rate
+    0.001
     """
 
     family = "training"

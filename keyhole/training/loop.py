@@ -21,6 +21,7 @@ from keyhole.training.objective import Goal, OwnLoss
 # polynomial-decay averaging (Shamir and Zhang 2013, eta = 8).
 AVERAGE = 8
 ENDLESS = 10_000_000  # steps
+STOPPED = "a callback stopped the run"
 TRIAL_STEPS = 20  # timed before the run, for the estimate and the time budget
 
 G = TypeVar("G", bound=Goal)
@@ -43,6 +44,7 @@ class Run(Generic[G]):
     judged: int = 0
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
+    callback_failed: bool = False
 
     def __post_init__(self) -> None:
         self.device = self.training.torch_device()
@@ -75,6 +77,8 @@ class Run(Generic[G]):
                 if self.checkpoint is not None and (last or self.checkpoint.due()):
                     self._save(step)
                 self._tell(step, time.monotonic() - began, step - done_before)
+                if self.history.ended == STOPPED and self.checkpoint is not None:
+                    self._save(step)
         timed = self.pace.timed and step < self.pace.most
         ended = "the time budget was spent" if timed else "the planned steps were done"
         self.history.ended = self.history.ended or ended
@@ -88,7 +92,7 @@ class Run(Generic[G]):
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False) as counter:
-            self.goal.loss(self.network, 0, 1.0)
+            self.goal.loss(self.network, 0, 1.0, self.averaged)
         return 3 * counter.get_total_flops() / 2  # an operation counts as two
 
     def _resume(self) -> int:
@@ -105,7 +109,7 @@ class Run(Generic[G]):
         if self.checkpoint is not None:
             self._save(0)
         nats = self.history.held_out[0]
-        self.on_evaluate(Event(0, self.history.planned, nats, nats, 0.0, 0.0, seconds))
+        self._call(Event(0, self.history.planned, nats, nats, 0.0, 0.0, seconds))
         return 0
 
     def _planned(self) -> tuple[int, float]:
@@ -142,7 +146,7 @@ class Run(Generic[G]):
             group["lr"] = self._rate(at)
         self.network.train()
         penalty = self.training.penalty_at(at, self.pace.parts)
-        losses = self.goal.loss(self.network, step, penalty)
+        losses = self.goal.loss(self.network, step, penalty, self.averaged)
         loss = losses.sum()  # members are independent
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -201,7 +205,17 @@ class Run(Generic[G]):
         history = self.history
         steps = step if history.ended else history.planned
         losses = (history.loss[-1], history.held_out[-1])
-        self.on_evaluate(Event(step, steps, *losses, history.rate[-1], seconds, left, note))
+        self._call(Event(step, steps, *losses, history.rate[-1], seconds, left, note))
+
+    def _call(self, event: Event) -> None:
+        """Call the callback; the run ends where it returns True."""
+        try:
+            stops = self.on_evaluate(event)
+        except Exception:
+            self.callback_failed = True
+            raise
+        if stops is True:
+            self.history.ended = self.history.ended or STOPPED
 
 
 def train(run: Run[G]) -> History:
@@ -213,7 +227,8 @@ def train(run: Run[G]) -> History:
         with threads_for(run.step_work()):
             return run.loop()
     except (MemoryError, RuntimeError) as fault:
-        if not isinstance(fault, MemoryError) and "memory" not in str(fault):
+        out_of_memory = isinstance(fault, MemoryError) or "memory" in str(fault)
+        if run.callback_failed or not out_of_memory:
             raise
         saved = "nothing was saved"
         if run.checkpoint is not None and run.history.steps:

@@ -7,6 +7,7 @@ else.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -36,8 +37,13 @@ class Goal(ABC):
     warms_up: bool = False
 
     @abstractmethod
-    def loss(self, network: nn.Module, step: int, penalty: float) -> Float[Tensor, " member"]:
-        """The loss of a step; `penalty` is the share of the code's cost that counts there."""
+    def loss(
+        self, network: nn.Module, step: int, penalty: float, averaged: nn.Module
+    ) -> Float[Tensor, " member"]:
+        """The loss of a step; `penalty` is the share of the code's cost that counts there.
+
+        `averaged` is the network with the running average of its weights.
+        """
 
     @abstractmethod
     def held_out(self, network: nn.Module) -> Float[Tensor, ""]:
@@ -53,15 +59,21 @@ def objective(
     corrupted: CorruptedBatch,
     generator: Generator | None = None,
     penalty: float = 1.0,
+    averaged: Network | None = None,
 ) -> Float[Tensor, " member"]:
     """Each member's loss in nats per row: that of the counted features, and that of the code.
 
     `penalty` weighs the code's cost while a run warms up. Several samples with a `log_ratio` make
     the importance-weighted bound (Burda et al. 2016, eq. 8), one the evidence bound; samples
-    without it (prefixes of ordered codes) are averaged.
+    without it (prefixes of ordered codes) are averaged. A bottleneck that recalls compares its
+    code with that of the whole rows by the `averaged` weights, where they are given.
     """
     passed = network(corrupted.input, generator)
     nats, code = sample_nats(passed, corrupted), passed.code
+    if network.bottleneck.recalls and averaged is not None:
+        with torch.no_grad():
+            earlier = averaged.encode(corrupted.target)
+        code = network.bottleneck.recalled(code, earlier, corrupted.target.counts())
     if code.log_ratio is not None and len(nats) > 1:
         bound = torch.logsumexp(penalty * code.log_ratio - nats, 0) - math.log(len(nats))
         return weighted_mean(-bound, corrupted.target)
@@ -108,10 +120,13 @@ class Reconstruction(Goal):
         noise = Generator().manual_seed(hash_of(self.seed, -1))
         self.corrupted = self.corruption.corrupt(self.stopping, self.layout, noise)
 
-    def loss(self, network: nn.Module, step: int, penalty: float) -> Float[Tensor, " member"]:
+    def loss(
+        self, network: nn.Module, step: int, penalty: float, averaged: nn.Module
+    ) -> Float[Tensor, " member"]:
         """Nats per row of each member; members are independent."""
         corrupted, generator = self._corrupted(network, step)
-        return objective(network, corrupted, generator, penalty)  # pyright: ignore
+        networks: Any = network, averaged
+        return objective(networks[0], corrupted, generator, penalty, networks[1])
 
     def held_out(self, network: nn.Module) -> Float[Tensor, ""]:
         """Nats per row with the full cost of the code, so that evaluations can be compared."""
@@ -143,7 +158,9 @@ class OwnLoss(Goal):
     rows: int = 0
     batch: int = 0
 
-    def loss(self, network: nn.Module, step: int, penalty: float) -> Float[Tensor, " member"]:
+    def loss(
+        self, network: nn.Module, step: int, penalty: float, averaged: nn.Module
+    ) -> Float[Tensor, " member"]:
         """The loss of a step, as one member's."""
         return self.step_loss(network, step)[None]
 

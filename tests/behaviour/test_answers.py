@@ -57,7 +57,7 @@ ANSWER = ["anomaly_score", "score_std", "p_value", "alarm", "reasons"]
 def test_the_answer_for_a_pandas_frame_is_pandas_and_has_its_index(detector):
     rows = sensors(30, seed=2).set_index(pd.Index([f"r{i}" for i in range(30)], name="key"))
     answer = detector.answer(rows)
-    table = answer.table()
+    table = answer.to_frame()
     assert isinstance(table, pd.DataFrame)
     assert table.columns.tolist() == ANSWER
     pd.testing.assert_index_equal(table.index, rows.index)
@@ -67,7 +67,7 @@ def test_the_answer_for_a_pandas_frame_is_pandas_and_has_its_index(detector):
         table.loc["r4", "anomaly_score"], answer.anomaly_score[4], rtol=1e-6
     )
     two_levels = pd.MultiIndex.from_product([["a", "b"], range(15)], names=["line", "n"])
-    table = detector.answer(rows.set_index(two_levels)).table()
+    table = detector.answer(rows.set_index(two_levels)).to_frame()
     pd.testing.assert_index_equal(table.index, two_levels)
 
 
@@ -77,14 +77,14 @@ def test_a_repeated_index_keeps_every_row_and_its_causes(detector):
     rows.index = pd.Index([5] * 50)
     answer = detector.answer(rows)
     assert {7, 9} <= set(answer.reasons)  # by position
-    assert answer.table()["reasons"].iloc[7].startswith("heat = ")
-    assert len(answer.table().loc[5]) == 50
+    assert answer.to_frame()["reasons"].iloc[7].startswith("heat = ")
+    assert len(answer.to_frame().loc[5]) == 50
 
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_the_answer_for_a_polars_frame_is_polars_with_positions_from_zero(detector, lazy):
     rows = pl.from_pandas(sensors(12, seed=2))
-    table = detector.answer(rows.lazy() if lazy else rows).table()
+    table = detector.answer(rows.lazy() if lazy else rows).to_frame()
     assert isinstance(table, pl.DataFrame)
     assert table.columns == ["position", *ANSWER]
     assert table["position"].to_list() == list(range(12))
@@ -94,13 +94,13 @@ def test_rows_of_files_count_from_one_and_positions_of_arrow_and_arrays_from_zer
     detector, tmp_path
 ):
     rows = pa.Table.from_pandas(sensors(12, seed=2), preserve_index=False)
-    table = detector.answer(rows).table()
+    table = detector.answer(rows).to_frame()
     assert isinstance(table, pa.Table)
     assert table.column("position").to_pylist() == list(range(12))
     sensors(12, seed=2).to_csv(tmp_path / "rows.csv", index=False)
     for path in (tmp_path / "rows.csv", str(tmp_path / "rows.csv")):
         answer = detector.answer(path)
-        assert answer.table().column("row").to_pylist() == list(range(1, 13))
+        assert answer.to_frame().column("row").to_pylist() == list(range(1, 13))
         assert answer.name(0) == "row 1"
 
 

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from keyhole.model.bottlenecks import (
     FSQ,
     L1,
     MMD,
+    Composite,
     Contractive,
     Hyperspherical,
     Ordered,
@@ -61,6 +63,57 @@ def factors(rows=600, wide=6, rank=2, noise=0.3, scale=1.0):
     turn = np.linalg.qr(rng.normal(size=(wide, rank)))[0].T * np.arange(rank + 1, 1, -1)[:, None]
     values = rng.normal(size=(rows, rank)) @ turn + noise * rng.normal(size=(rows, wide))
     return pd.DataFrame(scale * values, columns=[f"c{i}" for i in range(wide)])
+
+
+# composite
+
+
+def test_the_price_of_a_composite_code_is_its_log_ratio_to_the_mixture_for_each_value():
+    part = bound(Composite(4, gamma=0.1))
+    code, earlier = part(states(), seeded()), part(states() + 0.3)
+    values = torch.arange(1.0, ROWS + 1)[None]
+    z, own = code.z[0], Normal(code.mean, code.stats["log_sd"].exp())
+    density = (
+        0.15 * Normal(0.0, 1.0).log_prob(z).exp()
+        + 0.75 * Normal(earlier.mean, earlier.stats["log_sd"].exp()).log_prob(z).exp()
+        + 0.1 * Normal(0.0, math.exp(5.0)).log_prob(z).exp()
+    )
+    wanted = 0.1 * values[..., None] * (own.log_prob(z) - density.log())
+    cost = part.recalled(code, earlier, values).cost
+    torch.testing.assert_close(cost, wanted, rtol=1e-3, atol=1e-4)
+    assert (cost < 0.1 * values[..., None] * -math.log(0.75)).float().mean() > 0.5
+
+
+def test_a_composite_code_that_stays_where_it_was_costs_less_than_one_that_moves():
+    part = bound(Composite(4))
+    code, values = part(states(), seeded()), torch.ones(1, ROWS)
+    stays = part.recalled(code, part(states()), values).cost.sum(-1)
+    moves = part.recalled(code, part(states() + 5.0), values).cost.sum(-1)
+    assert float(stays.mean()) < float(moves.mean())
+    assert float(stays.max()) <= 4 * part.gamma * -math.log(0.75) + 1e-6
+
+
+def test_a_composite_code_is_compared_with_the_averaged_weights_given_the_whole_row():
+    model = Autoencoder(Composite(2), training=TrainingConfig(20, members=1), random_state=0).fit(
+        factors()
+    )
+    network, source = model.model_.network, open_rows(model, factors())
+    batch = model.model_.modality.encode(source.group(0))
+    averaged = deepcopy(network)
+    with torch.no_grad():
+        averaged.bottleneck.to_mean.bias.add_(3.0)
+    masked = replace(
+        NoCorruption().corrupt(batch, network.shape.layout, seeded()),
+        input=batch.hide(torch.rand(batch.observed.shape, generator=seeded()) < 0.5),
+    )
+    with torch.no_grad():
+        losses = [objective(network, masked, seeded(), 1.0, other) for other in (None, averaged)]
+        nats = -network(masked.input, seeded()).likelihood.log_prob(masked.target).sum(-1).mean()
+        code = network.bottleneck(network.encoder(network.stem(masked.input)), seeded())
+        earlier = averaged.encode(batch)
+        cost = network.bottleneck.recalled(code, earlier, batch.counts()).cost.sum(-1).mean()
+    assert float(losses[1]) == pytest.approx(float(nats + cost), rel=1e-4)
+    assert float(losses[0]) == pytest.approx(float(nats), rel=1e-4)
 
 
 # variational

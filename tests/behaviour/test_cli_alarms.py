@@ -118,7 +118,8 @@ def test_detect_reads_standard_input_once_where_a_share_is_promised_and_a_page_i
     code, out, _ = ask(capfd, "detect", place / "m.keyhole", "-", "--fdr", "0.2", "--report", page)
     assert code == 0
     assert out == wanted
-    assert f"standard input: {out.count(',true,')} alarms in 400 rows" in page.read_text()
+    assert "report on <bdi>standard input</bdi>" in page.read_text()
+    assert f'<h1 id="answer-title">{out.count(",true,")} alarms in 400 rows' in page.read_text()
     assert out.count("\n") == 401
 
 

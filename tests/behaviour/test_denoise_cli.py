@@ -44,7 +44,7 @@ def test_a_folder_becomes_a_model_with_a_page_that_shows_before_and_after(model)
     assert len(re.findall(r'src="data:image/png;base64,', page)) == 9
     assert "not a medical device" in page
     assert "img-src data:" in page
-    assert all(word in page for word in ("before", "after", "removed", "non-local means"))
+    assert all(word in page for word in ("before", "after", "residual", "non-local means"))
     sections = manifest_of(model)["sections"]
     assert list(sections) == ["autoencoder", "denoise"]
 

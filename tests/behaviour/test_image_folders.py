@@ -187,7 +187,7 @@ def test_images_of_several_sizes_are_brought_to_one_by_an_option(tmp_path, capsy
 
 def test_every_anomaly_map_has_a_file_of_its_own(tmp_path):
     pytest.importorskip("tifffile").imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8))
-    from keyhole.report.images import _own_name
+    from keyhole.report.anomaly_maps import _own_name
 
     taken = set()
     given = ["a.png", "a.tif", "A.png", "p/a.png", "a.png"]

@@ -6,8 +6,9 @@ from keyhole.modalities.expected import UNKNOWN, Prediction, expected_levels
 from keyhole.modalities.tabular.columns import Datetime, Number
 from keyhole.report import ScoredRows
 from keyhole.report.charts import p_value_histogram
-from keyhole.report.facts import calibrated, rows_in_words, trust
-from keyhole.report.rows import levels, on_grid
+from keyhole.report.code_map import levels, on_grid
+from keyhole.report.facts import outliers, rows_in_words
+from keyhole.report.headline import figures, of_rows
 from keyhole.report.words import number, plain, rate, script_json, times
 from keyhole.tasks import Answer, Reason
 from keyhole.tasks.detect.answer import shared
@@ -187,35 +188,77 @@ UNEVEN = np.concatenate([np.full(60, 0.05), np.arange(1, 41) / 40])
 
 def test_alarms_stand_beside_those_promised_with_threshold_and_doubt():
     said = asked(UNEVEN)
-    assert [(fact.label, fact.value, fact.note) for fact in calibrated(said)] == [
+    expected = "5 % of 100 rows, if all are normal; up to 9 would still be chance"
+    assert [(fact.label, fact.value, fact.note) for fact in figures(said)] == [
         ("alarms", "62", "62 % of 100 rows"),
-        ("expected by chance", "5", "5 % of 100 rows, if all are normal"),
-        ("threshold", "9.00", "times the usual anomaly score"),
-        ("score_std", "± 0.25", "between ensemble members, the median"),
+        ("expected by chance", "5", expected),
+        ("alarm above", "9.00", "anomaly score; 1 is a typical row"),
     ]
     assert rows_in_words(said) == (
         "new.csv: 62 alarms in 100 rows; about 5 would be expected by chance if every row were "
         "normal (5 %), so about 57 of them are probably anomalies."
     )
+    headline = of_rows(said)
+    assert headline.title == "62 alarms in 100 rows, about 57 more than by chance"
+    assert headline.sentences == [
+        "If all rows were normal, about 5 would be expected by chance at the false alarm rate of "
+        "5 %."
+    ]
+
+
+def test_the_headline_says_the_figures_of_the_terminal():
+    from keyhole.tasks.detect.calibration import beyond_chance
+
+    for alarms in (1, 5, 62, 100):
+        few = asked(UNEVEN, alarm=np.arange(100) < alarms)
+        terminal = beyond_chance(alarms, 100, 0.05, 0)
+        headline = of_rows(few)
+        start = f"{alarms} alarm{'s' * (alarms > 1)} in 100 rows"
+        assert terminal.startswith(start)
+        assert headline.title.startswith(start)
+        assert ("no more than" in headline.title) == ("no more than chance" in terminal)
+        assert "about 5 would be expected" in terminal
+        if alarms > 9:
+            assert f"about {alarms - 5} of them are probably anomalies" in terminal
+            assert f"about {alarms - 5} more than by chance" in headline.title
+        assert "about 5 would be expected" in headline.sentences[0]
+
+
+def test_no_more_alarms_than_by_chance_lead_to_another_advice():
+    many, few = of_rows(asked(UNEVEN)), of_rows(asked(UNEVEN, alarm=np.arange(100) < 6))
+    assert few.title == "6 alarms in 100 rows, no more than by chance"
+    assert few.steps[0] == "Check only the strongest rows: most alarms may be false."
+    assert many.steps[0].startswith("Check the strongest rows first")
+    assert of_rows(asked(UNEVEN, alarm=np.zeros(100, bool))).title == "No alarm in 100 rows"
+    clear = of_rows(asked(UNEVEN, sure=40))
+    assert clear.steps[0].startswith("Check the 40 strongest rows first")
+    assert [fact.value for fact in clear.facts] == ["62", "5", "40", "9.00"]
+    training = of_rows(asked(UNEVEN, training=True))
+    assert training.title.startswith("62 alarms in 100 training rows")
 
 
 def test_one_net_has_no_doubt_and_a_rate_out_of_reach_no_threshold():
     said = asked(UNEVEN, score_std=np.full(100, np.nan), threshold=np.inf)
-    assert [fact.label for fact in calibrated(said)] == ["alarms", "expected by chance"]
+    assert [fact.label for fact in figures(said)] == ["alarms", "expected by chance"]
+    assert of_rows(said).sentences == [
+        "No row can raise an alarm at the false alarm rate of 5 %: too few rows calibrate the "
+        "scores."
+    ]
 
 
 def test_empty_rows_are_not_promised_anything():
     nothing = np.full(5, np.nan)
     said = asked(nothing, anomaly_score=nothing, score_std=nothing)
-    assert calibrated(said) == []
+    assert figures(said) == []
     assert p_value_histogram(said) is None
     mixed = asked(UNEVEN, anomaly_score=np.where(np.arange(100) < 40, np.nan, 1.0))
-    assert calibrated(mixed)[1].value == "3"
+    assert figures(mixed)[1].value == "3"
 
 
 def test_all_rows_may_alarm_and_are_said_as_a_hundred_percent():
     said = asked(np.full(40, 0.01))
-    assert "40 alarms in 40 rows" in rows_in_words(said)
+    assert of_rows(said).title.startswith("40 alarms in 40 rows")
+    assert figures(said)[0].note == "100 % of 40 rows"
 
 
 def test_the_figure_of_p_values_says_how_many_are_low_and_how_many_would_be():
@@ -234,8 +277,8 @@ def test_few_calibration_rows_make_as_many_bars_as_there_can_be_p_values():
 
 
 def test_training_rows_that_stand_apart_are_said_where_they_are_over_five_percent():
-    assert trust(asked(UNEVEN, contamination=0.049)) is None
-    assert trust(asked(UNEVEN, contamination=0.06)) == (
+    assert outliers(asked(UNEVEN, contamination=0.049)) is None
+    assert outliers(asked(UNEVEN, contamination=0.06)) == (
         "About 6 % of the training rows are far from the others: if they are anomalies, there "
         "will be fewer alarms than the rate allows, never more."
     )

@@ -19,11 +19,15 @@ from sklearn.exceptions import NotFittedError
 
 from benchmarks.mutants import manifest_of, seal
 from keyhole import AnomalyDetector, Recommender
+from keyhole.core.environment import seed_from
 from keyhole.errors import BundleError, DataError, KeyholeError, KeyholeWarning, SettingError
 from keyhole.modalities import InteractionSchema
 from keyhole.store.bundle import write_tensors
-from keyhole.tasks.recommend.choose import NETS
+from keyhole.tasks.recommend import base
+from keyhole.tasks.recommend.choose import NETS, choose, refitted
+from keyhole.tasks.recommend.folds import Fold, folds_of
 from keyhole.tasks.recommend.linear import SolvedLinear
+from keyhole.tasks.recommend.splits import fold_in
 
 LINEAR = "linear:strength=5"
 
@@ -303,6 +307,68 @@ def test_what_explains_is_what_the_score_loses_without_it(model):
         model.explain(100, 1_000)
 
 
+def test_reasons_of_a_long_history_are_those_of_one_block(model, monkeypatch):
+    history = items_of(interactions(), 100)
+    whole = model.explain(history, 9, k=len(history))
+    monkeypatch.setattr(base, "BLOCK_SCORES", 1)
+    monkeypatch.setattr(base, "EVEN_USERS", 2)
+    blocks = []
+    scores = type(model.fitted_.model).scores
+    monkeypatch.setattr(
+        type(model.fitted_.model), "scores", lambda self, x: blocks.append(x) or scores(self, x)
+    )
+    parts = model.explain(history, 9, k=len(history))
+    assert sorted(parts["item"]) == sorted(whole["item"])
+    np.testing.assert_allclose(parts["change"], whole["change"], atol=1e-6)
+    assert len(blocks) > 3
+    assert max(block.shape[0] for block in blocks) == 2
+
+
+def made_users(seed, users):
+    """Users of two out of ten genres, among 100 items."""
+    rng, genre = np.random.default_rng(seed), np.arange(100) % 10
+    lists = np.zeros((users, 100), np.float32)
+    for own in lists:
+        liked = np.isin(genre, rng.choice(10, 2, replace=False))
+        share = np.where(liked, 1.0, 0.05) / np.arange(3, 103) ** 0.8
+        own[rng.choice(100, rng.integers(6, 16), replace=False, p=share / share.sum())] = 1
+    return sparse.csr_array(lists)
+
+
+def test_where_few_users_choose_all_but_those_that_judge_take_turns():
+    history = made_users(0, 60)
+    choosing, training = np.arange(6), np.arange(6, 54)
+    folds = folds_of(history, choosing, training, seed=0)
+    assert [fold.history.shape[0] + fold.given.shape[0] for fold in folds] == [54] * 5
+    judged = sparse.vstack([fold.given + fold.wanted for fold in folds])
+    rows = {row.tobytes() for row in judged.toarray()}
+    assert rows == {row.tobytes() for row in history[:54].toarray()}
+    (fold,) = folds_of(history, np.arange(25), np.arange(25, 60), seed=0)
+    assert (fold.history != history[25:]).nnz == 0
+    assert (fold.given + fold.wanted != history[:25]).nnz == 0
+
+
+def test_of_few_users_the_strength_is_no_worse_for_fresh_users_than_by_a_tenth_of_them():
+    """Each seed has 60 users to fit to; 400 others judge both choices. Takes some seconds."""
+    gains = []
+    for seed in range(6):
+        history = made_users(seed, 460)
+        own, fresh = history[:60], history[60:]
+        judge = Fold(own, *fold_in(fresh, seed=5))
+        order = np.random.default_rng(seed).permutation(60)
+        choosing, training = np.sort(order[:6]), np.sort(order[6:54])
+        tenth = Fold(own[training], *fold_in(own[choosing], seed=0))
+        models = [
+            choose("linear", folds, seed=0).model
+            for folds in ([tenth], folds_of(own, choosing, training, seed=0))
+        ]
+        before, after = (
+            np.nanmean(judge.per_user(refitted(model, own, seed=0))) for model in models
+        )
+        gains.append(after - before)
+    assert np.mean(gains) > -0.002
+
+
 def test_vectors_of_items_and_users(model):
     items, users = model.embed(), model.embed([100, 101])
     width = items.shape[1] - 1
@@ -402,12 +468,10 @@ def test_a_saved_recommender_gives_the_same_answers(chosen, tmp_path):
 
 def fitted_again(recommender):
     """The same settings once more on the same lists."""
-    from keyhole.tasks.recommend.choose import refitted
-
     history = recommender.fitted_.interactions.history
     again = clone(recommender)
     again.__dict__.update(recommender.__dict__)
-    model = refitted(recommender.fitted_.model, history, 0)
+    model = refitted(recommender.fitted_.model, history, seed_from(recommender.random_state))
     again.fitted_ = type(recommender.fitted_)(
         recommender.fitted_.interactions, recommender.fitted_.columns, model,
         recommender.fitted_.embedding,
@@ -419,7 +483,7 @@ def fitted_again(recommender):
     "net", [*NETS[1:], "blend", SolvedLinear(7.0), "linear:strength=7.0,item_power=0.5"], ids=str
 )
 def test_each_kind_of_net_is_saved_with_its_settings(net, tmp_path):
-    if net in ("variational", "denoising"):
+    if net in ("variational", "denoising", "composite"):
         net = f"deep:steps=20,width=8,hidden=16,code={net.replace('denoising', 'plain')}"
     if net == "blend":
         from keyhole.tasks.recommend.blend import Blend
@@ -614,7 +678,7 @@ def test_times_may_be_numbers_dates_or_texts_and_others_are_refused(model):
 @pytest.mark.parametrize("net", NETS[1:])
 @pytest.mark.parametrize("shape", [(1, 30), (60, 1), (1, 1), (2, 2)])
 def test_one_user_one_item_or_a_handful_can_be_fitted(net, shape, tmp_path):
-    if net in ("variational", "denoising"):
+    if net in ("variational", "denoising", "composite"):
         net = f"deep:steps=20,width=8,hidden=16,code={net.replace('denoising', 'plain')}"
     users, items = (part.ravel() for part in np.indices(shape))
     recommender = fitted(pd.DataFrame({"user": users, "item": items}), net=net)

@@ -16,7 +16,7 @@ from keyhole.model.bottlenecks import Plain
 from keyhole.model.priors import Mixture
 from keyhole.report import render
 from keyhole.report.charts import width_curve
-from keyhole.report.generation import code_rows, own_dimension, samples
+from keyhole.report.generation import code_rows, own_dimension, questions, samples
 from keyhole.tasks import Generator
 from keyhole.training import TrainingConfig
 
@@ -52,7 +52,7 @@ def test_a_page_shows_of_generation_only_what_the_model_has(plain):
     read = Read(render(plain, None))
     assert "What the codes mean" in read.text
     assert "How wide" not in read.text
-    assert "Samples" not in read.text
+    assert "Drawn rows" not in read.text
     assert (width_curve(None), own_dimension(None), samples(plain)) == (None, "", None)
 
 
@@ -100,14 +100,16 @@ def test_a_page_without_remembered_rows_has_no_cards(tmp_path, plain):
 def test_ten_drawn_rows_stand_beside_five_real_ones_with_five_judgements(drawing):
     read = Read(render(drawing, None))
     assert read.open == []
-    for said in ("drawn 10", "real 5", "its mixture prior (fitted to the codes of"):
+    for said in ("drawn 10", "real 5", "the mixture prior, which was fitted to the codes of"):
         assert said in read.text
     assert "drawn 11" not in read.text
     assert "real 6" not in read.text
     assert "10 drawn rows and 5 real ones." in read.text
-    judged = Generator.from_fitted(drawing).judge().lines()
-    assert len(judged) == 5
-    assert all(line[1:] in read.text for line in judged)
+    judgement = Generator.from_fitted(drawing).judge()
+    for figure in (judgement.shape_error, judgement.trend_error, judgement.c2st_auc):
+        assert f" {figure:.3f} " in read.text
+    assert len(questions(judgement)) == 5
+    assert all(one.question in read.text for one in questions(judgement))
     held = reference_rows(drawing.model_.reference, held_out=True)
     first = drawing.model_.modality.drawn(held).to_pylist()[0]["kind"]
     assert samples(drawing).real[0][2] == first
@@ -145,7 +147,7 @@ def test_rows_of_pixels_are_shown_as_images_made_of_classes_and_paths():
 
 
 def test_large_images_are_drawn_with_fewer_points(monkeypatch):
-    monkeypatch.setattr("keyhole.report.generation._judgement", lambda model: [])  # takes its time
+    monkeypatch.setattr("keyhole.report.generation._judged", lambda model: {})  # takes its time
     x = pixels(rows=30, side=20)
     model = with_own_prior(
         Autoencoder(Plain(1), training=TrainingConfig(3, members=1), random_state=0).fit(x)
@@ -167,7 +169,7 @@ def test_a_square_table_of_different_measures_is_no_image():
 def test_a_model_that_remembers_nothing_still_shows_what_it_draws(drawing, tmp_path):
     drawing.save(str(tmp_path / "alone"))
     found = samples(Autoencoder.load(str(tmp_path / "alone")))
-    assert (len(found.drawn), found.real, found.judgement) == (10, [], [])
+    assert (len(found.drawn), found.real, found.questions) == (10, [], [])
 
 
 def test_hostile_names_and_levels_come_out_as_text_in_cards_and_samples():

@@ -59,7 +59,7 @@ def test_a_page_numbers_rows_as_files_do_and_python_labels_them_by_the_index(fol
     answer = detector.answer(rows)
     place = answer.strongest(1)[0]
     assert (place, answer.rows[place], answer.name(place)) == (ODD - 1, 105, "index 105")
-    assert answer.table()["anomaly_score"].idxmax() == 105
+    assert answer.to_frame()["anomaly_score"].idxmax() == 105
     asked = score_rows(detector, rows)
     assert asked.ids[asked.strongest(1)[0]] == f"row {ODD}"
     write_report(str(folder / "page.html"), detector.autoencoder_, asked)

@@ -68,12 +68,12 @@ def test_clock_window_and_channels_are_proposed_and_shown(detector):
 
 def test_every_row_is_answered_in_its_place_with_its_time(detector):
     new = plant(400, seed=1)
-    table = detector.answer(new).table()
+    table = detector.answer(new).to_frame()
     pd.testing.assert_index_equal(table.index, new.index)
     assert table["time"].tolist() == new["time"].tolist()
     assert table["anomaly_score"].notna().all()
     shuffled = new.sample(frac=1, random_state=0)
-    again = detector.answer(shuffled).table()
+    again = detector.answer(shuffled).to_frame()
     np.testing.assert_allclose(
         again.loc[new.index, "anomaly_score"], table["anomaly_score"], rtol=1e-5
     )

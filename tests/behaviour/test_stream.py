@@ -147,13 +147,13 @@ def test_positions_of_a_valve_may_be_numbers_in_portions_of_any_size():
 
 
 def test_answers_of_a_stream_are_a_table_of_the_kind_that_was_pushed(detector):
-    table = detector.stream().push(both(60, 5)).table()
+    table = detector.stream().push(both(60, 5)).to_frame()
     assert isinstance(table, pd.DataFrame)
     assert table.columns.tolist() == [
         "row", "time", "machine", "anomaly_score", "score_std", "p_value", "alarm", "reasons",
     ]  # fmt: skip
     assert set(table["machine"]) == {"a", "b"}
-    empty = detector.stream().push(both(60, 5).iloc[:0]).table()
+    empty = detector.stream().push(both(60, 5).iloc[:0]).to_frame()
     assert (len(empty), empty.columns.tolist()) == (0, table.columns.tolist())
 
 

@@ -252,7 +252,7 @@ def test_a_file_of_another_size_is_named_and_size_resizes_it(folder):
 @pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning")
 def test_a_detectors_lines_of_a_folder_carry_the_file(folder):
     made = AnomalyDetector(model(training=TrainingConfig(steps=2, members=1))).fit(str(folder))
-    table = made.answer(str(folder)).table()
+    table = made.answer(str(folder)).to_frame()
     assert table.column("file").to_pylist()[-1] == "39.png"
     assert issubclass(KeyholeWarning, UserWarning)
 

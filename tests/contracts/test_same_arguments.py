@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingConfig
+from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, Imputer, TrainingConfig
 from keyhole.bottlenecks import Variational
 from keyhole.errors import SettingError
 from keyhole.model.nets.unet import UNet
@@ -13,6 +13,7 @@ from keyhole.model.priors import Mixture
 
 pytestmark = pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning")
 X = np.random.default_rng(0).normal(size=(60, 3))
+GAPPY = np.where(X > 1, np.nan, X)
 IMAGE = np.random.default_rng(0).normal(100, 5, (1, 16, 16)).astype(np.float32)
 SMALL = UNet([4, 8])
 PLAN = TrainingConfig(2, members=1, batch=8, device="cpu")
@@ -44,6 +45,11 @@ ESTIMATORS = {
         lambda training, **own: Generator(inner(training), prior=Mixture(2), **own),
         X,
         lambda fitted: fitted.sample(5),
+    ),
+    "Imputer": (
+        lambda training, **own: Imputer(inner(training), **own),
+        X,
+        lambda fitted: fitted.transform(GAPPY),
     ),
     "Denoiser": (
         lambda training, **own: Denoiser(

@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from keyhole import AnomalyDetector, Autoencoder, Generator, TrainingConfig
+from keyhole import AnomalyDetector, Autoencoder, Generator, Imputer, TrainingConfig
 from keyhole.errors import SettingError
 from keyhole.model.bottlenecks import Plain, Variational
 from keyhole.model.priors import Normal
@@ -16,10 +16,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::keyhole.errors.KeyholeWarning")
 TASKS = {
     "detector": lambda model: AnomalyDetector(model, random_state=1),
     "generator": lambda model: Generator(model, prior=Normal(), random_state=1),
+    "imputer": lambda model: Imputer(model, random_state=1),
 }
 FROM_FITTED = {
     "detector": AnomalyDetector.from_fitted,
     "generator": lambda model: Generator.from_fitted(model, prior=Normal(), rows=X),
+    "imputer": Imputer.from_fitted,
 }
 
 

@@ -39,9 +39,24 @@ NATS_UNOBSERVED = 9.0  # of a white pixel where all others were black
 
 
 class ImageSchema(Schema):
-    """What the user says of images: all are resized to `size` (height, width).
+    """What the user says of images.
 
-    Without it, all must have one size, and are reduced to at most 64 pixels a side.
+    Parameters
+    ----------
+    size : list of int, default=None
+        Height and width in pixels, to which all images are resized. None: all images must have
+        one size, and are reduced to at most 64 pixels a side.
+
+    Raises
+    ------
+    SettingError
+        In `fit`, for an invalid size.
+
+    Examples
+    --------
+    >>> from keyhole import Autoencoder, ImageSchema
+    >>> Autoencoder(schema=ImageSchema(size=[32, 32])).schema.size
+    [32, 32]
     """
 
     kind = "images"

@@ -34,10 +34,33 @@ CLIP_NATS = 10.0  # norm of a gradient for each item of a list
 
 
 class InteractionSchema(Schema):
-    """Which columns of a table of interactions hold what; None: guessed by their names.
+    """Which columns of a table of interactions hold what.
 
-    A row counts if its `value` is above `above`; without a column of values all rows count. The
-    values themselves are not learned from. `time` says which of a user's items were last.
+    Parameters
+    ----------
+    user : str, default=None
+        The column of users. None: guessed by its name.
+    item : str, default=None
+        The column of items. None: guessed by its name.
+    value : str, default=None
+        The column of values, such as ratings. They are not learned from. None: guessed; all rows
+        count where there is none.
+    time : str, default=None
+        The column of times: it says which of a user's items were last. None: guessed.
+    above : float, default=0.0
+        A row counts if its value is above this number.
+
+    Raises
+    ------
+    DataError
+        In `fit`, for columns that are absent.
+
+    Examples
+    --------
+    >>> from keyhole import InteractionSchema, Recommender
+    >>> schema = InteractionSchema("member", "film", value="stars", above=3)
+    >>> Recommender(schema=schema).schema.above
+    3
     """
 
     kind = "interactions"

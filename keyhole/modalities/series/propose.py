@@ -31,9 +31,34 @@ MAX_TAGS = 1_000  # channels of a long format
 class SeriesSchema(Schema):
     """What the user says of sensor series.
 
-    `time` holds the time stamps, `group` the machine; `every` is the seconds from a step to the
-    next, `window` the steps of a window; both are proposed from the data where they are None.
-    `kinds`, `only` and `exclude` speak of channels as `Schema` does of columns.
+    Parameters
+    ----------
+    time : str, default=None
+        The column of time stamps; it is required.
+    group : str, default=None
+        The column that names the machine of each reading. None: there is one machine.
+    every : float, default=None
+        Seconds from one step to the next. None: proposed from the data.
+    window : int, default=None
+        Steps of a window, from 4 to 4,096. None: proposed from the data.
+    kinds : dict of str to str, default=None
+        The kind of a channel by its name, as in `Schema`.
+    only : list of str, default=None
+        Learn from these channels alone.
+    exclude : list of str, default=None
+        Do not learn from these channels.
+
+    Raises
+    ------
+    SettingError
+        In `fit`, for an invalid step or window, or without `time`.
+
+    Examples
+    --------
+    >>> from keyhole import AnomalyDetector, SeriesSchema
+    >>> schema = SeriesSchema(time="ts", group="machine", every=60, window=32)
+    >>> AnomalyDetector(schema=schema).schema.window
+    32
     """
 
     kind = "series"

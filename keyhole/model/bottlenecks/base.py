@@ -44,6 +44,7 @@ class Bottleneck(Part):
     nested: ClassVar[bool] = False  # True: every prefix of the code is a code
     least_width: ClassVar[int] = 1
     stochastic: ClassVar[bool] = False  # True: rows have a posterior over codes, which has a cost
+    recalls: ClassVar[bool] = False  # True: its cost depends on codes by averaged weights
     weights: ClassVar[tuple[str, ...]] = ()  # arguments that are finite and at least 0
     # Recipes of parts that are used where none is given.
     recommended_parts: ClassVar[dict[str, dict[str, Json]]] = {}
@@ -77,6 +78,13 @@ class Bottleneck(Part):
 
     def penalised(self, code: Code, encode: Encode, embedded: State, generator: Generator) -> Code:
         """The code with costs that only training adds; `encode` maps embedded rows to codes."""
+        return code
+
+    def recalled(self, code: Code, earlier: Code, values: Float[Tensor, "*lead batch"]) -> Code:
+        """The code with its cost beside `earlier`, that of the averaged weights; see `recalls`.
+
+        `values` is the number of values in each row.
+        """
         return code
 
     def project(self, z: Codes) -> Codes:

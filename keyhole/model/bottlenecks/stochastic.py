@@ -16,6 +16,7 @@ from keyhole.model.layers import Linear, State
 
 LOG_2PI = math.log(2 * math.pi)
 MIN_LOG_SD, MAX_LOG_SD = -6.0, 2.0
+START_SD = 0.1  # of untrained codes
 MAX_SAMPLES = 1_000  # of the code of a row
 RATE_WEIGHT = 10.0  # nats charged for each nat beside the target rate
 # What a stochastic code asks for: whole rows and a Gaussian scale that is learned.
@@ -65,30 +66,16 @@ class Variational(Bottleneck):
             )
 
     def bind(self, shape: Shape) -> Shape:
-        """Make the maps to mean and log standard deviation, which starts at a tenth."""
+        """Make the maps to mean and log standard deviation."""
         self.check()
         wide = self.width_for(shape)
-        self.to_mean = Linear(shape.wide, wide, shape.members)
-        self.to_log_sd = Linear(shape.wide, wide, shape.members)
-        with torch.no_grad():
-            self.to_log_sd.weight.mul_(0.1)
-            self.to_log_sd.bias.fill_(math.log(0.1))
+        self.to_mean, self.to_log_sd = normal_maps(shape, wide, START_SD)
         return shape.widened(wide)
 
     def forward(self, state: State, generator: Generator | None = None) -> Code:
         """With a generator, `samples` draws of the posterior and their log p(z) - log q(z|x)."""
-        mean = self.to_mean(state)
-        log_sd = self.to_log_sd(state).clamp(MIN_LOG_SD, MAX_LOG_SD)
-        variance = torch.exp(2 * log_sd)
-        nats = 0.5 * (mean.square() + variance - 1) - log_sd
-        stats = {"nats": nats, "log_sd": log_sd}
-        code = Code(mean[None], mean, self._penalty(nats), stats=stats)
-        if generator is None:
-            return code
-        noise = noise_like(mean.expand(self.samples, *mean.shape), generator)
-        z = mean + noise * log_sd.exp()
-        ratio = 0.5 * (noise.square() - z.square()).sum(-1) + log_sd.sum(-1)
-        return replace(code, z=z, log_ratio=ratio)
+        code = normal_code(self.to_mean(state), self.to_log_sd(state), generator, self.samples)
+        return replace(code, cost=self._penalty(code.stats["nats"]))
 
     def _penalty(self, nats: Tensor) -> Tensor:
         if self.rate is not None:
@@ -99,6 +86,35 @@ class Variational(Bottleneck):
             mean = nats.mean(-2, keepdim=True)  # a dimension's nats, over the batch
             return self.beta * torch.where(mean < self.free_bits, self.free_bits, nats)
         return self.beta * nats
+
+
+def normal_maps(shape: Shape, wide: int, start_sd: float) -> tuple[Linear, Linear]:
+    """The maps to mean and log standard deviation of a normal code, at `start_sd` at first."""
+    to_mean = Linear(shape.wide, wide, shape.members)
+    to_log_sd = Linear(shape.wide, wide, shape.members)
+    with torch.no_grad():
+        to_log_sd.weight.mul_(0.1)
+        to_log_sd.bias.fill_(math.log(start_sd))
+    return to_mean, to_log_sd
+
+
+def normal_code(
+    mean: Tensor, log_sd: Tensor, generator: Generator | None, samples: int = 1
+) -> Code:
+    """The code of normal posteriors; its cost is their divergence from N(0, I) in nats.
+
+    With a generator, `samples` draws and their log p(z) - log q(z|x).
+    """
+    log_sd = log_sd.clamp(MIN_LOG_SD, MAX_LOG_SD)
+    variance = torch.exp(2 * log_sd)
+    nats = 0.5 * (mean.square() + variance - 1) - log_sd
+    code = Code(mean[None], mean, nats, stats={"nats": nats, "log_sd": log_sd})
+    if generator is None:
+        return code
+    noise = noise_like(mean.expand(samples, *mean.shape), generator)
+    z = mean + noise * log_sd.exp()
+    ratio = 0.5 * (noise.square() - z.square()).sum(-1) + log_sd.sum(-1)
+    return replace(code, z=z, log_ratio=ratio)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

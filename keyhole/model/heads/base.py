@@ -24,7 +24,7 @@ CONTINUOUS = get_args(Continuous)
 
 
 class FeatureLikelihood(ABC):
-    """A distribution over the features of one likelihood; targets are (*lead, batch, feature)."""
+    """A distribution over the features of a likelihood; targets are `(*lead, batch, feature)`."""
 
     @abstractmethod
     def log_prob(self, target: Tensor) -> FeatureValues:
@@ -104,6 +104,10 @@ class Head(Part):
         self, state: State, observed: Observed, features: Places | None = None
     ) -> Likelihood:
         """The distribution of each row, or of these features of it alone, in rising order."""
+
+    def sampled(self, likelihood: Any, generator: torch.Generator) -> Any:
+        """The likelihood of a training step: of very many values, it may compare with some."""
+        return likelihood
 
 
 def to_width(

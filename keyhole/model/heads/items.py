@@ -1,7 +1,7 @@
 """The head of lists of items: a softmax over all items of a catalogue."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
@@ -129,11 +129,12 @@ class Multinomial(Head):
         self, state: State, observed: Observed, features: Places | None = None
     ) -> ItemLikelihood:
         """The distribution of each list."""
+        return ItemLikelihood(state, self.to_logits)
+
+    def sampled(self, likelihood: ItemLikelihood, generator: torch.Generator) -> ItemLikelihood:
+        """With the items that a step compares with, where the catalogue is large."""
         count = self.to_logits.bias.shape[-1]
-        if not self.training or count <= MAX_SOFTMAX:
-            return ItemLikelihood(state, self.to_logits)
-        # A function of the state alone, so that a step stays a function of seed and step.
-        seed = int(state.detach().flatten()[:64].abs().sum().mul(1e6)) & 0x7FFFFFFF
-        generator = torch.Generator().manual_seed(seed)
-        sampled = torch.randint(count, (SAMPLED,), generator=generator).to(state.device)
-        return ItemLikelihood(state, self.to_logits, sampled)
+        if count <= MAX_SOFTMAX:
+            return likelihood
+        places = torch.randint(count, (SAMPLED,), generator=generator, device=generator.device)
+        return replace(likelihood, sampled=places.to(likelihood.state.device))

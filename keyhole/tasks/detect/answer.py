@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keyhole.tasks.detect.scorer import ScoredBlock
 
 
+MAX_LINES, MAX_WIDTH = 5, 160  # rows of a repr, characters of each
 FIGURES = ("anomaly_score", "score_std", "p_value")  # of each row
 
 
@@ -119,7 +120,7 @@ class Answer:
         """What groups of the explained alarms share, at most five; `str` makes each a sentence."""
         return shared(self.reasons, np.flatnonzero(self.alarm).tolist())
 
-    def table(self) -> Any:
+    def to_frame(self) -> Any:
         """The answer, one line a row, as the kind of frame that was given; Arrow for the others.
 
         A pandas frame has the index of the one given. Other tables begin with the id, or with
@@ -140,6 +141,16 @@ class Answer:
         }
         texts = pa.array(reasons, pa.string())
         return pa.table(first | figures | {"alarm": self.alarm, "reasons": texts})
+
+    def __repr__(self) -> str:
+        lines = [f"Answer: {len(self):,} rows, {int(self.alarm.sum()):,} alarms"]
+        for place in self.strongest(MAX_LINES):
+            alarm = ", alarm" if self.alarm[place] else ""
+            reasons = in_words(self.reasons.get(int(place), []), bool(self.alarm[place]))
+            why = f": {reasons}" if reasons else ""
+            score = f"anomaly score {self.anomaly_score[place]:.2f}"
+            lines.append(f"  {self.name(int(place))}: {score}{alarm}{why}"[:MAX_WIDTH])
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         lines = []

@@ -38,12 +38,59 @@ from keyhole.tasks.drift import Drift
 class AnomalyDetector(OutlierMixin, Estimator):
     """Alarms at a promised rate, from an Autoencoder and rows it has not trained on.
 
-    `false_alarm_rate` is the share of false alarms promised on rows like those of training; it
-    can be changed without refitting: `set_params(false_alarm_rate=.05)`. `contamination` is the
-    assumed share of bad training rows ("auto": unknown, "none", or a number below .5). It
-    decides how far training rows are trusted, never the threshold. `group` names a column, such
-    as a machine's id: each of its values is judged by its own measure. `schema` is what you say of
-    the columns, in place of the Autoencoder's own. `verbose` shows progress.
+    Parameters
+    ----------
+    autoencoder : Autoencoder, default=None
+        The model to fit: a template, which is cloned and never changed. None: `Autoencoder()`.
+    false_alarm_rate : float, default=0.01
+        The share of false alarms promised on rows like those of training. It can be changed by
+        `set_params` after the fit.
+    contamination : "auto", "none" or float, default="auto"
+        The assumed share of bad training rows, below 0.5; "auto": unknown. It decides how far
+        training rows are trusted, never the threshold.
+    group : str, default=None
+        A column, such as a machine's id: each of its values is judged by its own measure.
+    schema : Schema, default=None
+        What you say of the columns. It replaces that of `autoencoder`.
+    random_state : int, RandomState or None, default=None
+        The seed of training; it replaces that of `autoencoder`.
+    verbose : bool, default=False
+        Show progress and the verdict on standard error.
+
+    Attributes
+    ----------
+    autoencoder_ : Autoencoder
+        The fitted model.
+    scorer_ : Scorer
+        What makes anomaly scores: distances to reference rows, masked predictions, calibration.
+    calibration_ : Calibration
+        The anomaly scores of rows that no net trained on.
+    contamination_ : float
+        The estimated share of outliers among these rows.
+    offset_ : float
+        The score below which a row alarms.
+    n_features_in_, feature_names_in_
+        The number and the names of the columns that `fit` saw.
+    verdict_, findings_, history_
+        How far to trust the model, what the checks object to, and the training run.
+
+    Raises
+    ------
+    SettingError
+        In `fit`, for an invalid argument.
+    DataError
+        For rows that cannot be read, or that have other columns than those of `fit`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from keyhole import AnomalyDetector, Autoencoder, TrainingConfig
+    >>> X = np.random.default_rng(0).normal(size=(300, 1)) * [1.0, 2.0, 3.0]
+    >>> model = Autoencoder(width=1, training=TrainingConfig(steps=20))
+    >>> detector = AnomalyDetector(model, false_alarm_rate=0.05, random_state=0).fit(X)
+    >>> answer = detector.answer([[1.0, 2.0, 3.0], [9.0, -9.0, 9.0]])
+    >>> answer.alarm.tolist(), answer.to_frame().num_rows
+    ([False, True], 2)
     """
 
     def __init__(

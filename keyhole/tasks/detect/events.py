@@ -58,6 +58,9 @@ class Event:
     group: str | None = None
     open: bool = False
 
+    def __repr__(self) -> str:
+        return f"<Event {in_words(self)}>"
+
     @property
     def channel(self) -> str:
         """The channel that started it."""

@@ -26,6 +26,7 @@ MAX_ROWS = 200_000  # of a stretch, held in memory
 MAX_CHANNELS = 20  # explained, those to blame most
 MAX_NAMED = 8  # machines that a message names
 WINDOWS_AROUND = 2.0  # by default, before and after the moment
+REPR_CHANNELS = 5
 COLUMNS = 32  # of a course, from the start to the end of the stretch
 
 
@@ -80,6 +81,18 @@ class Course:
     channels: list[ChannelCourse]
     more_channels: int
     event: Event | None = None
+
+    def __repr__(self) -> str:
+        machine = "" if self.machine is None else f" of {self.machine}"
+        alarm = ", alarm" if self.alarm else ""
+        lines = [f"Course{machine} around row {self.row + 1}: "
+                 f"anomaly score {self.anomaly_score:.2f}{alarm}"]  # fmt: skip
+        lines += [
+            f"  {own.channel}: {own.before} before, {own.at} at the moment, {own.after} after; "
+            f"expected {own.expected}"
+            for own in self.channels[:REPR_CHANNELS]
+        ]
+        return "\n".join(lines)
 
     @property
     def alarm(self) -> bool:

@@ -53,7 +53,7 @@ class Update:
     changes: list[Change] = field(default_factory=list)
     like: Any = None  # what was pushed, without its rows
 
-    def table(self) -> Any:
+    def to_frame(self) -> Any:
         """The answers, one line a row, as the kind of frame that was pushed; Arrow for others."""
         return same_kind(self.arrow(), outline(self.like))
 

@@ -80,7 +80,7 @@ class Detect(Task):
 
     def answer(self, X: Any) -> Any:
         """The answers as the kind of frame that was given, labelled as `Answer` says."""
-        return self.detector.answer(X, fdr=self.fdr).table()
+        return self.detector.answer(X, fdr=self.fdr).to_frame()
 
     def settings(self) -> list[Any]:
         """The model, the detector's state, and the share of false alarms."""

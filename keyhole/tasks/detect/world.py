@@ -52,6 +52,9 @@ class Change:
     above: bool
     group: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Change {self.text}>"
+
     @property
     def text(self) -> str:
         """One sentence for a user."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,16 +13,15 @@ from keyhole.core.parts import build, copy, kinds, parse
 from keyhole.core.progress import stage
 from keyhole.data.interactions import Lists
 from keyhole.errors import SettingError
-from keyhole.tasks.recommend.base import RankingModel, Scores, best_items
+from keyhole.tasks.recommend.base import RankingModel, Scores
 from keyhole.tasks.recommend.blend import Blend, standardised
 from keyhole.tasks.recommend.deep import DeepLists
 from keyhole.tasks.recommend.factors import WeightedFactors
+from keyhole.tasks.recommend.folds import Candidate, Fold
 from keyhole.tasks.recommend.linear import Gram, SolvedLinear
 from keyhole.tasks.recommend.low_rank import LowRank
-from keyhole.tasks.recommend.metrics import paired_difference, ranking_metrics
 from keyhole.tasks.recommend.simple import ItemNeighbours, Popularity
 
-MEASURE, DEPTH = "ndcg@100", 100  # what decides
 STRENGTHS = tuple(float(f"{10 ** (i / 2):.2g}") for i in range(9))  # 1 to 10,000, by sqrt(10)
 MAX_STRENGTH, MIN_STRENGTH = 1e6, 1e-2
 ITEM_POWERS = (0.0, 0.5)  # the second one where a factorisation is cheap
@@ -40,54 +39,8 @@ NEIGHBOURS, SHRINKS = (200, 1_000), (2.0, 20.0)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 MAX_OPERATIONS = 2e12  # multiply-adds of a net that is trained unasked: some minutes
 SURE = 0.5  # standard errors by which a blend must be ahead of its best model
-NETS = (
-    "auto",
-    "linear",
-    "low_rank",
-    "factors",
-    "variational",
-    "denoising",
-    "item_knn",
-    "popularity",
-)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Users whose lists are cut: what a model is given of them, and what it should find."""
-
-    given: Lists
-    wanted: Lists
-    counts: np.ndarray  # of training users of each item
-
-    def per_user(self, model: RankingModel, measure: str = MEASURE) -> np.ndarray:
-        """The measure of each user."""
-        top, _ = best_items(model, self.given, DEPTH)
-        return ranking_metrics(top, self.wanted, self.counts, (DEPTH,)).per_user[measure]
-
-    def fewer(self, scores: int) -> Judged:
-        """The first users, of whom all scores are at most so many."""
-        users = max(scores // self.given.shape[1], 1)
-        return replace(self, given=self.given[:users], wanted=self.wanted[:users])
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A fitted model with its measure of each user that decides."""
-
-    model: RankingModel
-    values: np.ndarray
-
-    @property
-    def mean(self) -> float:
-        """The mean over users; 0 where there is none."""
-        known = self.values[~np.isnan(self.values)]
-        return float(known.mean()) if len(known) else 0.0
-
-    def ahead_of(self, other: Candidate) -> float:
-        """The mean difference in its standard errors."""
-        difference = paired_difference(self.values, other.values)
-        return difference.mean / max(difference.standard_error, 1e-12)
+UNSEARCHED = ("variational", "denoising", "composite", "popularity")  # one setting each
+NETS = ("auto", "linear", "low_rank", "factors", "item_knn", *UNSEARCHED)
 
 
 @dataclass
@@ -101,21 +54,22 @@ class Choice:
 
 
 def choose(
-    net: str | RankingModel, history: Lists, judged: Judged, seed: int,
+    net: str | RankingModel, folds: list[Fold], seed: int,
     memory: float = np.inf, on_evaluate: Any = None,
 ) -> Choice:  # fmt: skip
-    """The best model for users that are not in `history`, by those of `judged`.
+    """The best model for users that it was not fitted to, fitted to the first fold.
 
     `net` is a name, a text such as "linear:strength=300", or a model, which is then fitted as it
     is. Raises: SettingError for an unknown name, or one that does not fit into memory.
     """
     model = named(net)
     if isinstance(model, RankingModel):
-        check_memory(model, history, memory)
-        fitted = model.fit(history, seed)
-        candidate = Candidate(fitted, judged.per_user(fitted))
+        check_memory(model, folds[0].history, memory)
+        fitted = model.fit(folds[0].history, seed)
+        candidate = Candidate([fitted], folds[0].per_user(fitted))
         return Choice(fitted, {fitted.title: candidate.mean}, ["set by the user"])
-    search = _Search(history, judged, seed, memory, on_evaluate)
+    single = model in UNSEARCHED  # then there is nothing to choose by more folds
+    search = _Search(folds[:1] if single else folds, seed, memory, on_evaluate)
     if model != "auto":
         candidate = search.best_of(model, required=True)
         why = f"{_described(candidate.model)}: NDCG@100 {candidate.mean:.3f} on users held out"
@@ -179,12 +133,16 @@ def check_memory(model: RankingModel, history: Lists, memory: float) -> None:
 class _Search:
     """The candidates of one fit, and notes on what was tried."""
 
-    history: Lists
-    judged: Judged
+    folds: list[Fold]
     seed: int
     memory: float
     on_evaluate: Any
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def history(self) -> Lists:
+        """The lists of the first fold; those of the others are about as many."""
+        return self.folds[0].history
 
     def auto(self) -> Choice:
         """The best of all families that fit, or of a blend of two."""
@@ -222,6 +180,7 @@ class _Search:
             "factors": self._factors,
             "variational": lambda: self._fitted([DeepLists("variational")]),
             "denoising": lambda: self._fitted([DeepLists("plain")]),
+            "composite": lambda: self._fitted([DeepLists("composite")]),
         }
         if required and name == "linear":
             check_memory(SolvedLinear(), self.history, self.memory)
@@ -229,12 +188,20 @@ class _Search:
 
     def _fitted(self, models: list[Any]) -> Iterator[Candidate]:
         for model in models:
-            if isinstance(model, DeepLists):
-                model.on_evaluate = self.on_evaluate
-            yield self._judge(model.fit(self.history, self.seed))
+            yield self._judge(self._fit(model))
 
-    def _judge(self, model: RankingModel) -> Candidate:
-        return Candidate(model, self.judged.per_user(model))
+    def _fit(self, model: RankingModel) -> list[RankingModel]:
+        """These settings fitted to each fold."""
+        models = [copy(model) for _ in self.folds]
+        for one in models:
+            if isinstance(one, DeepLists):
+                one.on_evaluate = self.on_evaluate
+        pairs = zip(models, self.folds, strict=True)
+        return [one.fit(fold.history, self.seed) for one, fold in pairs]
+
+    def _judge(self, models: list[RankingModel]) -> Candidate:
+        pairs = zip(models, self.folds, strict=True)
+        return Candidate(models, np.concatenate([fold.per_user(one) for one, fold in pairs]))
 
     def _linear_or_low_rank(self) -> str:
         if linear_fits(self.history, self.memory):
@@ -248,6 +215,9 @@ class _Search:
         return "low_rank"
 
     def _deep_pays(self) -> bool:
+        if len(self.folds) > 1:
+            self.notes.append("no net was trained: of so few users it would learn little")
+            return False
         operations = DeepLists().operations(*self.history.shape)
         if operations <= MAX_OPERATIONS:
             return True
@@ -262,21 +232,23 @@ class _Search:
         """For each item power the strength, the powers of inputs and popular items, in turn."""
         side = min(self.history.shape)
         for item_power in ITEM_POWERS if side <= FEW else ITEM_POWERS[:1]:
-            gram = Gram.of(self.history, item_power)
-            gram = gram.factorised() if side <= MANY else gram
+            grams = [Gram.of(fold.history, item_power) for fold in self.folds]
+            grams = [gram.factorised() for gram in grams] if side <= MANY else grams
             model = SolvedLinear(item_power=item_power)
             strengths = STRENGTHS[1:6] if side <= MANY else STRENGTHS[3:6]
-            solve = partial(_solved, self.history, gram)
+            solve = partial(_solved, self.folds, grams)
             yield self._powers(self._strength(model, solve, strengths))
 
     def _powers(self, best: Candidate) -> Candidate:
         """The best powers of inputs and of popular items: one after the other, twice."""
-        linear: Any = best.model
+        linear: list[Any] = best.models
         tried = {(0.0, 0.0): best}
 
         def attempt(powers: tuple[float, float]) -> float:
             if powers not in tried:
-                tried[powers] = self._judge(linear.reweighted(*powers, self.history))
+                pairs = zip(linear, self.folds, strict=True)
+                models = [one.reweighted(*powers, fold.history) for one, fold in pairs]
+                tried[powers] = self._judge(models)
             return tried[powers].mean
 
         at = 0.0, 0.0
@@ -287,26 +259,23 @@ class _Search:
 
     def _factors(self) -> Iterator[Candidate]:
         """Uphill from the first setting: one number after the other, a step at a time."""
-        best = self._judge(WeightedFactors().fit(self.history, self.seed))
+        best = self._judge(self._fit(WeightedFactors()))
         for name, values in FACTOR_SETTINGS.items():
             at = values.index(getattr(best.model, name))
             for step in (1, -1):
                 while 0 <= at + step < len(values):
                     setting = {**best.model.get_params(), name: values[at + step]}
-                    tried = self._judge(WeightedFactors(**setting).fit(self.history, self.seed))
+                    tried = self._judge(self._fit(WeightedFactors(**setting)))
                     if tried.mean <= best.mean:
                         break
                     best, at = tried, at + step
         yield best
 
     def _low_rank(self) -> Iterator[Candidate]:
-        def fit(model: Any) -> RankingModel:
-            return model.fit(self.history, self.seed)
-
-        yield self._strength(LowRank(), fit, STRENGTHS[2:6])
+        yield self._strength(LowRank(), self._fit, STRENGTHS[2:6])
 
     def _strength(
-        self, model: Any, fit: Callable[[Any], RankingModel], strengths: tuple[float, ...]
+        self, model: Any, fit: Callable[[Any], list[RankingModel]], strengths: tuple[float, ...]
     ) -> Candidate:
         """The best strength; the search goes on while the best one is at an end."""
         tried: dict[float, float] = {}
@@ -340,22 +309,29 @@ class _Search:
         Scores of each model are made once, for as many users as memory allows.
         """
         stage("choosing settings: blends")
-        judged = self.judged.fewer(MAX_SCORES)
-        first = standardised(best.model.scores(judged.given))
+        folds = [fold.fewer(MAX_SCORES // len(self.folds)) for fold in self.folds]
+        first = _all_scores(best, folds)
         shares: list[tuple[float, Candidate, float]] = []
         for other in others:
             if isinstance(other.model, Popularity):
                 continue
-            second = standardised(other.model.scores(judged.given))
+            second = _all_scores(other, folds)
             for share in SHARES:
-                scores = (1 - share) * first + share * second
-                values = judged.per_user(_Scored(scores))
-                shares.append((float(np.nanmean(values)), other, share))
+                parts = zip(folds, first, second, strict=True)
+                values = [f.per_user(_Scored((1 - share) * x + share * y)) for f, x, y in parts]
+                shares.append((float(np.nanmean(np.concatenate(values))), other, share))
         if not shares:
             return None
         _, other, share = max(shares, key=lambda tried: tried[0])
-        ahead = self._judge(Blend.of(best.model, other.model, share))
+        pairs = zip(best.models, other.models, strict=True)
+        ahead = self._judge([Blend.of(x, y, share) for x, y in pairs])
         return ahead if ahead.ahead_of(best) >= SURE else None
+
+
+def _all_scores(candidate: Candidate, folds: list[Fold]) -> list[Scores]:
+    """The scores of each fold's users, comparable between models."""
+    pairs = zip(candidate.models, folds, strict=True)
+    return [standardised(model.scores(fold.given)) for model, fold in pairs]
 
 
 class _Scored(Popularity):
@@ -371,8 +347,9 @@ class _Scored(Popularity):
         return self.ready[part]
 
 
-def _solved(history: Lists, gram: Gram, model: SolvedLinear) -> RankingModel:
-    return model.solved(history, gram)
+def _solved(folds: list[Fold], grams: list[Gram], model: SolvedLinear) -> list[RankingModel]:
+    pairs = zip(folds, grams, strict=True)
+    return [copy(model).solved(fold.history, gram) for fold, gram in pairs]
 
 
 def _described(model: RankingModel) -> str:

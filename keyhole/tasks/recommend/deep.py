@@ -1,4 +1,4 @@
-"""Autoencoders of lists, trained: Mult-VAE and Mult-DAE."""
+"""Autoencoders of lists, trained: Mult-VAE, Mult-DAE and RecVAE's prior."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from keyhole.modalities.interactions.interactions import (
     encoded,
 )
 from keyhole.modalities.prepared import Parts
-from keyhole.model.bottlenecks import Bottleneck, Plain, Variational
+from keyhole.model.bottlenecks import Bottleneck, Composite, Plain, Variational
 from keyhole.model.heads import Multinomial
 from keyhole.model.nets import ItemBag
 from keyhole.model.network import Network
@@ -32,25 +32,28 @@ from keyhole.training import TrainingConfig
 
 OPERATIONS = 6  # multiply-adds of a training step for each weight and row: forward and back
 EPOCHS = 100
+CODES = ("variational", "plain", "composite")
 
 
 @dataclass(eq=False, repr=False)
 class DeepLists(RankingModel):
     """A softmax over all items given the code of a list, of which a share is dropped.
 
-    `code` "variational" is Mult-VAE, "plain" is Mult-DAE. Source: Liang et al. 2018, section 2.
+    `code` "variational" is Mult-VAE, with `beta`; "plain" is Mult-DAE; "composite" has the prior
+    of RecVAE, with `gamma`. Source: Liang et al. 2018, section 2; Shenbin et al. 2020, section 3.
     """
 
     kind = "deep"
     title = "deep autoencoder"
 
-    code: Literal["variational", "plain"] = "variational"
+    code: Literal["variational", "plain", "composite"] = "variational"
     width: int = 200
     hidden: int = 600
     beta: float = 0.2
     dropout: float = 0.5
     learning_rate: float = 1e-3
     steps: int | None = None
+    gamma: float = 0.005
 
     model: Model | None = field(init=False, default=None)  # of a fit; a restored one has none
     network: Network | None = field(init=False, default=None)
@@ -58,8 +61,8 @@ class DeepLists(RankingModel):
 
     def check(self) -> None:
         """Raises: SettingError for an unknown code or sizes below 1."""
-        if self.code not in {"variational", "plain"}:
-            raise SettingError(f"code={self.code!r:.40}: choose variational or plain")
+        if self.code not in CODES:
+            raise SettingError(f"code={self.code!r:.40}: choose from {', '.join(CODES)}")
         if min(self.width, self.hidden) < 1:
             raise SettingError(f"{self!r}: width and hidden must be at least 1")
 
@@ -88,9 +91,12 @@ class DeepLists(RankingModel):
 
     def _parts(self, items: int) -> tuple[Bottleneck, ItemBag]:
         width = min(self.width, items)
-        variational = self.code == "variational"
-        bottleneck = Variational(width=width, beta=self.beta) if variational else Plain(width)
-        return bottleneck, ItemBag([self.hidden])
+        bottlenecks: dict[str, Bottleneck] = {
+            "variational": Variational(width=width, beta=self.beta),
+            "plain": Plain(width),
+            "composite": Composite(width=width, gamma=self.gamma),
+        }
+        return bottlenecks[self.code], ItemBag([self.hidden])
 
     @torch.no_grad()
     def codes(self, history: Lists) -> Tensor:

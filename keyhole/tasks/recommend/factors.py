@@ -104,8 +104,9 @@ class WeightedFactors(RankingModel):
 
     def scores(self, history: Lists) -> Scores:
         """The expected value of each item."""
-        codes = self.codes(evened(history))
-        return (codes @ self.vectors.numpy().T)[: history.shape[0]]
+        # NumPy's product of small matrices sums in an order that depends on the number of rows.
+        codes = torch.from_numpy(self.codes(evened(history)))
+        return (codes @ self.vectors.T)[: history.shape[0]].numpy()
 
     def tensors(self) -> dict[str, Tensor]:
         """The items' vectors."""

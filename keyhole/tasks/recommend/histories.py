@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from scipy import sparse
 
+from keyhole.core.progress import tell
 from keyhole.data import open_source
-from keyhole.data.frames import is_frame
+from keyhole.data.frames import is_frame, same_kind
 from keyhole.data.identifiers import UNKNOWN, Identifiers, identifier_texts, texts_of
 from keyhole.data.interactions import (
     BLOCK_ROWS,
@@ -23,6 +26,7 @@ from keyhole.data.interactions import (
 )
 from keyhole.data.lazy import pa
 from keyhole.errors import DataError
+from keyhole.tasks.recommend.base import RankingModel, blocks_of_users
 
 
 @dataclass(frozen=True)
@@ -97,15 +101,26 @@ def _of_lists(rows: Sequence[Any], items: Identifiers) -> Histories:
     return Histories(pa.array(np.arange(len(rows))), lists, notes)
 
 
-def without_each(lists: Lists) -> Lists:
-    """The first list, then that list without each of its items in turn."""
+def without_each(lists: Lists, part: slice) -> Lists:
+    """The first list without one item, a list for each item at the places of `part`."""
     items = lists.indices[: lists.indptr[1]]
-    rows = [items, *(np.delete(items, place) for place in range(len(items)))]
-    starts = np.cumsum([0, *(len(row) for row in rows)])
-    flat = np.concatenate(rows).astype(np.int64)
+    stays = np.arange(len(items)) != np.arange(part.start, part.stop)[:, None]
+    flat = np.broadcast_to(items, stays.shape)[stays].astype(np.int64)
+    starts = np.arange(len(stays) + 1) * (len(items) - 1)
     return sparse.csr_array(
-        (np.ones(len(flat), np.float32), flat, starts), (len(rows), lists.shape[1])
+        (np.ones(len(flat), np.float32), flat, starts), (len(stays), lists.shape[1])
     )
+
+
+def score_changes(model: RankingModel, lists: Lists, item: int) -> Float[np.ndarray, " place"]:
+    """How much the score of an item falls without each item of the first list.
+
+    Shortened lists are scored in blocks, so a long list takes no more memory than a short one.
+    """
+    whole = model.scores(lists[:1])[:, item]
+    blocks = blocks_of_users(int(lists.indptr[1]), lists.shape[1])
+    scores = [model.scores(without_each(lists, part))[:, item] for part in blocks]
+    return whole.astype(np.float64) - np.concatenate([*scores, whole[:0]]).astype(np.float64)
 
 
 def _of_table(given: Any, known: Interactions, columns: InteractionColumns | None) -> Histories:
@@ -120,3 +135,52 @@ def _of_table(given: Any, known: Interactions, columns: InteractionColumns | Non
     own = InteractionColumns.guess(names, {}) if columns is None else columns.in_table(names)
     read = read_interactions(source, own, known.items)
     return Histories(read.users.array, read.history, read.counts.sentences(own))
+
+
+def known_places(items: Identifiers, given: Any) -> np.ndarray:
+    """The positions of one or several items. Raises: DataError for an unknown one."""
+    texts, places = _places(items, given)
+    if (places == UNKNOWN).any():
+        first = texts.filter(pa.array(places == UNKNOWN))[0].as_py()
+        raise DataError(f"item {first!r} was not in training")
+    return places
+
+
+def allowed_items(items: Identifiers, allow: Any, deny: Any) -> tuple[np.ndarray | None, int]:
+    """Which items may be recommended (None: all), and how many of the given ones are unknown."""
+    if allow is None and deny is None:
+        return None, 0
+    allowed, unknown = np.full(len(items), allow is None), 0
+    for given, value in ((allow, True), (deny, False)):
+        if given is not None:
+            _, places = _places(items, given)
+            unknown += int((places == UNKNOWN).sum())
+            allowed[places[places != UNKNOWN]] = value
+    return allowed, unknown
+
+
+def _places(items: Identifiers, given: Any) -> tuple[Any, np.ndarray]:
+    """Given items as texts, and their positions."""
+    single = isinstance(given, str | bytes) or not hasattr(given, "__len__")
+    texts = texts_of([given] if single else list(given))
+    return texts, items.positions(texts)
+
+
+def tell_data(own: Interactions, columns: InteractionColumns | None) -> None:
+    """Print the columns that are used, what was not used, and how much is left."""
+    if columns is not None:
+        roles = {r: n for r, n in vars(columns).items() if r != "above" and n}
+        tell("columns", ", ".join(f"{role}: {name}" for role, name in roles.items()))
+        for sentence in own.counts.sentences(columns):
+            tell("data", sentence)
+    users, items = own.history.shape
+    tell("data", f"{own.history.nnz:,} pairs of {users:,} users and {items:,} items")
+
+
+def frame_like(table: Any, given: Any) -> Any:
+    """The table as the kind of frame that was given; else pandas where it is installed."""
+    if is_frame(given):
+        return same_kind(table, given)
+    with suppress(ImportError):  # pandas is not installed
+        return table.to_pandas()
+    return table

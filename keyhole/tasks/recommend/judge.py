@@ -39,6 +39,13 @@ class RankingEvaluation:
     notes: list[str] = field(default_factory=list)
     last: RankingEvaluation | None = None
 
+    def __repr__(self) -> str:
+        lines = [f"RankingEvaluation by {self.users:,} users: {self.verdict}"]
+        for model, own in self.measures.items():
+            means = ", ".join(f"{name} {own[name].mean:.3f}" for name in SHOWN if name in own)
+            lines.append(f"  {model}: {means}")
+        return "\n".join(lines)
+
     @property
     def findings(self) -> list[Finding]:
         """What to look at before these lists are used."""

@@ -13,7 +13,6 @@ from keyhole.core.progress import stage
 from keyhole.data.interactions import InteractionColumns, Interactions, Lists
 from keyhole.tasks.recommend.base import RankingModel
 from keyhole.tasks.recommend.choose import (
-    Judged,
     check_memory,
     choose,
     linear_fits,
@@ -22,6 +21,7 @@ from keyhole.tasks.recommend.choose import (
     trained,
 )
 from keyhole.tasks.recommend.embedding import embedding_of
+from keyhole.tasks.recommend.folds import folds_of
 from keyhole.tasks.recommend.judge import RankingEvaluation, judge
 from keyhole.tasks.recommend.splits import fold_in, held_out_users, last_out
 from keyhole.tasks.recommend.state import Fitted
@@ -32,6 +32,7 @@ MEMORY_SHARE = 0.7  # of what is free
 UNCHOSEN = {  # what is fitted where no user can be held out
     "variational": "deep:code=variational",
     "denoising": "deep:code=plain",
+    "composite": "deep:code=composite",
 }
 
 
@@ -61,12 +62,14 @@ def learn_lists(
         why = ["too few users to compare models: this is the default"]
         fitted = Fitted(own, columns, model.fit(history, seed), embedding_of(history, seed))
         return Learned(fitted, RankingEvaluation(0, {}, {}), {}, why)
-    some = history[training]
-    counts = np.bincount(some.indices, minlength=some.shape[1])
-    judged = Judged(*fold_in(history[choosing], seed=0), counts)
-    choice = choose(net, some, judged, seed, memory, on_evaluate)
+    folds = folds_of(history, choosing, training, seed)
+    choice = choose(net, folds, seed, memory, on_evaluate)
     stage("evaluating on held-out users")
-    evaluation = _judged(choice.model, some, own, judging)
+    some, model = folds[0].history, choice.model
+    if len(folds) > 1:
+        some = history[np.union1d(choosing, training)]
+        model = refitted(model, some, seed)
+    evaluation = _judged(model, some, own, judging)
     stage("fitting to all users")
     model = refitted(choice.model, history, seed)
     fitted = Fitted(own, columns, model, embedding_of(history, seed))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -17,8 +16,8 @@ from keyhole.checks import Finding
 from keyhole.core.environment import seed_from
 from keyhole.core.progress import heard_if_verbose, progress, stage, tell
 from keyhole.data import open_source
-from keyhole.data.frames import is_frame, same_kind
-from keyhole.data.identifiers import UNKNOWN, Identifiers, texts_of
+from keyhole.data.frames import is_frame
+from keyhole.data.identifiers import Identifiers
 from keyhole.data.interactions import (
     InteractionColumns,
     Interactions,
@@ -34,17 +33,24 @@ from keyhole.tasks.recommend.base import (
     NONE,
     RankingModel,
     best_items,
-    blocks_of_users,
     checked_k,
 )
 from keyhole.tasks.recommend.choose import named
 from keyhole.tasks.recommend.embedding import nearest
-from keyhole.tasks.recommend.histories import Histories, open_histories, without_each
+from keyhole.tasks.recommend.histories import (
+    Histories,
+    allowed_items,
+    frame_like,
+    known_places,
+    open_histories,
+    score_changes,
+    tell_data,
+)
 from keyhole.tasks.recommend.judge import RankingEvaluation, judge
 from keyhole.tasks.recommend.learn import learn_lists, learn_more
 from keyhole.tasks.recommend.low_rank import LowRank
 from keyhole.tasks.recommend.simple import Popularity
-from keyhole.tasks.recommend.splits import fold_in
+from keyhole.tasks.recommend.splits import later_lists
 from keyhole.tasks.recommend.state import (
     SECTION,
     Fitted,
@@ -60,11 +66,49 @@ from keyhole.tasks.recommend.state import (
 class Recommender(BaseEstimator):
     """Learns from interactions (user, item) which items a user may want next.
 
-    `net` is "auto", a family ("linear", "low_rank", "factors", "variational", "denoising",
-    "item_knn", "popularity"), or a family with settings ("linear:strength=300"). "auto" compares
-    the families that fit into time and memory on users that are held out, and takes the best, or
-    a blend of two; `why_` says which and why. `schema` names the columns. After a fit,
-    `evaluation_` has measures on other held-out users. `verbose` shows progress.
+    Parameters
+    ----------
+    net : str or RankingModel, default="auto"
+        A family ("linear", "low_rank", "factors", "variational", "denoising", "composite",
+        "item_knn", "popularity"), also with settings ("linear:strength=300"). "auto": the
+        best on held-out users of those that fit into time and memory, or a blend of two.
+    schema : InteractionSchema, default=None
+        The columns of users, items, values and times. None: guessed by their names.
+    random_state : int, RandomState or None, default=None
+        The seed of all that is random.
+    verbose : bool, default=False
+        Show progress and the verdict on standard error.
+
+    Attributes
+    ----------
+    fitted_ : Fitted
+        What ranks items, their vectors, and the interactions that were learned from.
+    evaluation_ : RankingEvaluation
+        Measures on held-out users that did not take part in the choice.
+    why_ : list of str
+        Which model was chosen, and why.
+    compared_ : dict of str to float
+        NDCG@100 of each model that was compared.
+    verdict_, findings_
+        How far to trust the lists, and what the checks object to.
+
+    Raises
+    ------
+    SettingError
+        In `fit`, for an unknown family or an invalid schema.
+    DataError
+        For rows without interactions, and for unknown items.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from keyhole import Recommender
+    >>> from scipy import sparse
+    >>> touched = np.random.default_rng(0).random((80, 20)) < 0.2
+    >>> recommender = Recommender("popularity").fit(sparse.csr_array(touched * 1.0))
+    >>> lists = recommender.recommend([[0, 1], [2]], k=3)
+    >>> len(lists), list(lists)
+    (6, ['user', 'rank', 'item', 'score'])
     """
 
     fitted_: Fitted
@@ -101,7 +145,8 @@ class Recommender(BaseEstimator):
                 "no interaction is left: each row needs a user, an item, and a value above "
                 f"{self._schema.above:g} where there are values"
             )
-        self._say_data(interactions, columns)
+        if self.verbose:
+            tell_data(interactions, columns)
         seed, shown = seed_from(self.random_state), progress() if self.verbose else None
         learned = learn_lists(interactions, columns, self.net, seed, shown)
         self.fitted_ = learned.fitted.turned_to(before)
@@ -143,7 +188,7 @@ class Recommender(BaseEstimator):
         """
         check_is_fitted(self, "fitted_")
         k, allowed = checked_k(k), self.allowed(allow, deny)
-        return _like(self.ranked(self.histories(X), k, exclude_seen, allowed), X)
+        return frame_like(self.ranked(self.histories(X), k, exclude_seen, allowed), X)
 
     def ranked(
         self, histories: Histories, k: int, exclude_seen: bool = True, allowed: Any = None
@@ -172,10 +217,10 @@ class Recommender(BaseEstimator):
         `score` is the cosine of their vectors. Raises: DataError for an unknown item.
         """
         embedding, own = self._embedding(), self.fitted_.interactions
-        places = self._item_places(items)
+        places = known_places(own.items, items)
         near, cosine = nearest(embedding, places, checked_k(k))
         count, rank = near.shape[1], np.arange(1, near.shape[1] + 1)
-        return _like(pa.table({
+        return frame_like(pa.table({
             "item": own.items.take(np.repeat(places, count)), "rank": np.tile(rank, len(places)),
             "similar": own.items.take(near.ravel()), "score": cosine.ravel().astype(np.float64),
         }), None)  # fmt: skip
@@ -185,7 +230,7 @@ class Recommender(BaseEstimator):
 
         A user's vector is the weighted sum of those of its items. Raises: DataError.
         """
-        return _like(self.embedded(None if X is None else self.histories(X)), X)
+        return frame_like(self.embedded(None if X is None else self.histories(X)), X)
 
     def embedded(self, histories: Histories | None) -> Any:
         """The answer of `embed` as an Arrow table; None: of all items."""
@@ -208,14 +253,12 @@ class Recommender(BaseEstimator):
         k = checked_k(k)
         is_list = isinstance(user, list | tuple | set | np.ndarray)
         histories = self.histories([list(user)] if is_list else [user])
-        (target,), own = self._item_places([item]), self.fitted_.interactions
-        places, lists = histories.lists.indices, without_each(histories.lists)
-        blocks = blocks_of_users(*lists.shape)
-        scores = [self.fitted_.model.scores(lists[part])[:, target] for part in blocks]
-        scores = np.concatenate(scores).astype(np.float64)
-        change = scores[0] - scores[1:]
+        own = self.fitted_.interactions
+        (target,) = known_places(own.items, [item])
+        places = histories.lists.indices
+        change = score_changes(self.fitted_.model, histories.lists, int(target))
         order = np.argsort(-change, kind="stable")[:k]
-        return _like(pa.table({
+        return frame_like(pa.table({
             "item": own.items.take(places[order].astype(np.int64)), "change": change[order],
         }), None)  # fmt: skip
 
@@ -227,19 +270,8 @@ class Recommender(BaseEstimator):
         """
         own = self._fitted().interactions
         later, columns = self._read(X, trained=True, items=own.items)
-        places = own.users.positions(later.users.as_texts)
-        known = places != UNKNOWN
-        before = own.history[places[known]]
-        new = later.history[np.flatnonzero(known)]
-        new = sparse.csr_array(new - new.multiply(before))
-        new.eliminate_zeros()
-        given, wanted = fold_in(later.history[np.flatnonzero(~known)], seed=0)
-        evaluation = judge(
-            self.fitted_.model, own.history,
-            sparse.csr_array(sparse.vstack([before, given])),
-            sparse.csr_array(sparse.vstack([new, wanted])),
-            [] if columns is None else later.counts.sentences(columns),
-        )  # fmt: skip
+        notes = [] if columns is None else later.counts.sentences(columns)
+        evaluation = judge(self.fitted_.model, own.history, *later_lists(own, later), notes)
         if not evaluation.users:
             raise DataError(
                 "no user can be evaluated: a known user needs a new item that was in "
@@ -326,17 +358,6 @@ class Recommender(BaseEstimator):
         columns = self._columns(source.names, trained)
         return read_interactions(source, columns, items), columns
 
-    def _say_data(self, own: Interactions, columns: InteractionColumns | None) -> None:
-        if not self.verbose:
-            return
-        if columns is not None:
-            roles = {r: n for r, n in vars(columns).items() if r != "above" and n}
-            tell("columns", ", ".join(f"{role}: {name}" for role, name in roles.items()))
-            for sentence in own.counts.sentences(columns):
-                tell("data", sentence)
-        users, items = own.history.shape
-        tell("data", f"{own.history.nnz:,} pairs of {users:,} users and {items:,} items")
-
     def _tell_verdict(self) -> None:
         if not self.verbose:
             return
@@ -360,41 +381,12 @@ class Recommender(BaseEstimator):
             raise SettingError("items have no vectors: training had one user or one item")
         return embedding
 
-    def _item_places(self, items: Any) -> np.ndarray:
-        """The positions of items. Raises: DataError for an unknown one."""
-        single = isinstance(items, str | bytes) or not hasattr(items, "__len__")
-        texts = texts_of([items] if single else list(items))
-        places = self.fitted_.interactions.items.positions(texts)
-        if (places == UNKNOWN).any():
-            first = texts.filter(pa.array(places == UNKNOWN))[0].as_py()
-            raise DataError(f"item {first!r} was not in training")
-        return places
-
     def allowed(self, allow: Any, deny: Any) -> np.ndarray | None:
         """Which items may be recommended; None: all."""
-        if allow is None and deny is None:
-            return None
-        own = self.fitted_.interactions.items
-        allowed = np.full(len(own), allow is None)
-        for given, value in ((allow, True), (deny, False)):
-            if given is None:
-                continue
-            single = isinstance(given, str | bytes) or not hasattr(given, "__len__")
-            places = own.positions(texts_of([given] if single else list(given)))
-            unknown = int((places == UNKNOWN).sum())
-            if unknown:
-                self._warn(f"{unknown:,} items to allow or deny are unknown")
-            allowed[places[places != UNKNOWN]] = value
+        allowed, unknown = allowed_items(self.fitted_.interactions.items, allow, deny)
+        if unknown:
+            self._warn(f"{unknown:,} items to allow or deny are unknown")
         return allowed
 
     def _warn(self, text: str) -> None:
         warnings.warn(text, KeyholeWarning, stacklevel=4)
-
-
-def _like(table: Any, given: Any) -> Any:
-    """The table as the kind of frame that was given; else pandas where it is installed."""
-    if is_frame(given):
-        return same_kind(table, given)
-    with suppress(ImportError):  # pandas is not installed
-        return table.to_pandas()
-    return table
