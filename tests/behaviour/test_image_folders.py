@@ -181,7 +181,7 @@ def test_images_of_several_sizes_are_brought_to_one_by_an_option(tmp_path, capsy
         save(tmp_path / "in" / f"{at}.png", at, (12 + at % 2, 12))
     fit = ["fit", str(tmp_path / "in"), "-o", str(tmp_path / "m"), "--steps", "1", "--no-report"]
     assert run([*fit, "--quiet"]) == 2
-    assert "--size HEIGHTxWIDTH resizes all" in capsys.readouterr().err
+    assert "--size HEIGHTxWIDTH resizes them" in capsys.readouterr().err
     assert run([*fit, "--size", "8x8", "--quiet"]) == 0
 
 

@@ -188,7 +188,7 @@ def test_evaluate_prints_measures_beside_baselines(place, capfd):
     assert code == 0
     both = [set(zip(rows["user"], rows["item"], strict=True)) for rows in (plays(), plays(seed=4))]
     judged = len({user for user, _ in both[1] - both[0]})
-    assert out.startswith(f"users     {judged} judged")
+    assert out.startswith(f"users     {judged} evaluated")
     for name in ("this model", "popularity", "item-kNN", "ndcg@100", "recall@20"):
         assert name in out
     assert "verdict" in err
