@@ -213,7 +213,7 @@ def test_a_fit_on_a_terminal_shows_a_bar_and_takes_it_away(files, tmp_path, monk
     with terminal(monkeypatch) as texts:
         assert run(command.split()) == 0
     assert "3 of 3" in texts[0]
-    assert "nats/row" in texts[0]
+    assert "held-out error" in texts[0]
     assert texts[0].rindex("\x1b[?25h") > texts[0].rindex("3 of 3")  # the cursor is back
 
 
