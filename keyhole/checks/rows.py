@@ -186,7 +186,7 @@ def worse_than_mean(evidence: Evidence) -> str | None:
     if not evidence.worse:
         return None
     names = sorted(evidence.worse, key=lambda name: evidence.worse[name])
-    texts = [f"{name!r} ({evidence.worse[name]:.0%})" for name in names[:MAX_NAMES]]
+    texts = [f"{name!r} ({-evidence.worse[name]:.0%})" for name in names[:MAX_NAMES]]
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return (
         f"{', '.join(texts)}{more}: the error is larger than with the column's mean, by the share "

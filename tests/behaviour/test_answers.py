@@ -133,7 +133,7 @@ def test_a_level_never_met_is_surprising_and_is_remarked(detector):
     source = open_rows(detector.autoencoder_, strange)
     for block in source.blocks(100):
         answer_rows(detector, block, drift=drift)
-    assert any("'mode': 1 of 60 rows hold a level" in remark for remark in drift.remarks())
+    assert any("'mode': 1 of 60 rows have a level" in remark for remark in drift.remarks())
 
 
 def test_thresholds_move_without_refitting(detector):

@@ -270,7 +270,7 @@ def test_a_folder_of_images_is_fitted_asked_embedded_and_drawn_from_on_the_comma
     said = ["--for", "detect", "--for", "sample", "--prior", "normal", "--steps", "3", "--quiet"]
     assert run(["fit", str(folder), "-o", model, *said]) == 0
     page = (tmp_path / "d.report.html").read_text()
-    assert page.count('src="data:image/png') == 15
+    assert page.count('src="data:image/png') == 25
     out = ["-o", str(tmp_path / "a.csv"), "--anomaly-map", str(anomaly_map)]
     assert run(["detect", model, str(folder), *out]) == 0
     assert "60 anomaly maps" in capsys.readouterr().err
