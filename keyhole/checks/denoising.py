@@ -245,6 +245,7 @@ def images_left_out(evidence: DenoisingEvidence) -> str | None:
     if not evidence.left_out:
         return None
     return (
-        f"the time budget was too short to read {evidence.left_out:,} more images, so nothing "
-        "was learned from them: give more time, or fewer or smaller images"
+        f"the time budget was too short to measure the noise of {evidence.left_out:,} more "
+        f"image{'s' * (evidence.left_out != 1)}, so they were not used in training: give more "
+        "time, or fewer or smaller images"
     )

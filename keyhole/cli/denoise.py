@@ -164,7 +164,7 @@ def _say_noise(images: Sequence[Any], noise: Any, say: Say) -> None:
     ends = [f"{height} x {width}" for height, width, _ in (sizes[0], sizes[-1])]
     size = " to ".join(ends if len(sizes) > 1 else ends[:1])
     colour = "grey" if sizes[0][2] == 1 else f"{sizes[0][2]} channels"
-    say("data", f"{len(images):,} images, {size} pixels, {colour}")
+    say("data", f"{len(images):,} image{'s' * (len(images) != 1)}, {size} pixels, {colour}")
     say("noise", noise.describe(None))
 
 

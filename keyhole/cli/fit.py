@@ -285,7 +285,9 @@ def say_guess(table: Any, source: Any, rows: int, say: Say, *, verbose: bool = F
     """
     delimiter = getattr(source, "delimiter", None)
     dialect = f", separated by {delimiter!r}" if delimiter else ""
-    say("data", f"{rows:,} rows x {len(table.columns)} columns from {source.name}{dialect}")
+    say(
+        "data", f"{rows:,} {table.unit} x {len(table.columns)} columns from {source.name}{dialect}"
+    )
     kinds = Counter(column.kind for column in table.columns)
     counts = ", ".join(f"{n} {plural_of(kind, n)}" for kind, n in kinds.most_common())
     say("columns", counts if verbose else f"{counts} (--verbose shows each)")

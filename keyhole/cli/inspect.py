@@ -114,7 +114,7 @@ def _lines(path: str, model: Any, about: dict[str, Any], more: list[str]) -> lis
     lines = [
         f"model     {path}, made {about.get('created')} by keyhole {about.get('keyhole')}, "
         f"torch {about.get('torch')}",
-        f"data      {model.model_.rows:,} rows x {len(table.columns)} columns, "
+        f"data      {model.model_.rows:,} {table.unit} x {len(table.columns)} columns, "
         f"fingerprint {model.model_.fingerprint}",
         f"shape     {len(table.layout)} features -> {evidence['width']} codes, "
         f"{weight_count(model):,} weights, "

@@ -76,6 +76,7 @@ class Modality(Described):
     """
 
     family = "modality"
+    unit: ClassVar[str] = "rows"  # what the terminal counts: rows, or windows
     noun: ClassVar[str] = "rows of another kind"  # "X holds ..., and this model was fitted on ..."
     unsupported: ClassVar[Mapping[Ability, str]] = {  # why not, in one sentence
         "given": "rows of this kind are generated as a whole",

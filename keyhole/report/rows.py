@@ -243,7 +243,7 @@ class RowCollector:
         timeline = self._timeline(threshold, events, event_threshold)
         remarks = [*self._remarks(source, rate), *remarks]
         return ScoredRows(
-            name=name or os.path.basename(source.name),
+            name=name or os.path.basename(source.name.rstrip("/")),
             anomaly_score=anomaly_score,
             score_std=self._joined("score_std"),
             p_value=calibration.p_value(anomaly_score),

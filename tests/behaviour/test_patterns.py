@@ -103,6 +103,13 @@ def test_alarms_are_grouped_by_column_and_direction_or_level():
     ]
 
 
+def test_alarms_of_a_series_are_grouped_by_the_view_that_differs():
+    another = [Reason("flow", f"{i}", "another shape", 1.0, view="shape") for i in (2, 2, 3)]
+    (found,) = answer({i: [reason] for i, reason in enumerate(another)}).patterns()
+    assert str(found) == "3 of 3 alarms: flow with another shape than expected"
+    assert (found.direction, found.value, found.view) == ("", "", "shape")
+
+
 def test_a_pattern_names_its_rows_and_no_row_without_an_alarm():
     alarm = np.arange(20) != 1
     (found,) = answer({i: [flow()] for i in range(4)}, alarm=alarm).patterns()

@@ -908,7 +908,9 @@ def test_of_one_family_the_settings_that_were_chosen_are_said():
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"user": rng.integers(0, 80, 900), "item": rng.integers(0, 30, 900)})
     (why,) = Recommender("linear").fit(frame).why_
-    assert re.match(r"linear autoencoder \(strength=.*\): NDCG@100 0\.\d+ on users held out", why)
+    assert re.match(
+        r"linear autoencoder \(strength=.*\): NDCG@100 0\.\d+ on the users that choose", why
+    )
 
 
 def test_an_earlier_fit_to_align_to_must_be_fitted():

@@ -112,13 +112,13 @@ def propose(source: Source, schema: Schema) -> WindowSpec:
     spec = replace(spec, window=window, stride=stride)
     if max(_steps_of_segments(moments, track, spec), default=0) < window:
         raise DataError(
-            f"{source.name}: no stretch of {window} steps of {every:g} s without a pause, so "
+            f"{source.name}: no section of {window} steps of {every:g} s without a pause, so "
             "there is no window to learn from; give a shorter one, SeriesSchema(window=...), or "
             "longer steps, SeriesSchema(every=seconds)"
         )
     reason = (
         f"a step every {every:g} s; windows of {window} steps ({why}), in patches of {patch}; "
-        f"a pause of more than {spec.max_gap} steps begins a new stretch"
+        f"a pause of more than {spec.max_gap} steps begins a new section"
     )
     return replace(spec, reason=reason)
 

@@ -53,7 +53,7 @@ class SeriesModality(Modality):
     """
 
     kind = "series"
-    noun = "a sensor series"
+    unit, noun = "windows", "a sensor series"
     unsupported = {
         "given": "windows of a series are generated as a whole",
         "cards": "a card names columns of a table, and these rows are windows of a series",

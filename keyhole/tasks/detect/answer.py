@@ -29,7 +29,8 @@ class Reason:
     other columns that this one, usual by itself, does not go together with: "currency = USD".
     Cells of a row in which no value stands out are its most costly, with nothing `expected`.
     `numbers` are the value and the ends of the expected range (moments in seconds since 1970);
-    None for levels, and where no range was expected.
+    None for levels, and where no range was expected. `view` is the property of a window that
+    differs, such as "shape", where the value itself is usual.
     """
 
     column: str
@@ -39,6 +40,7 @@ class Reason:
     partners: tuple[str, ...] = ()
     stands_out: bool = True
     numbers: tuple[float, float, float] | None = None
+    view: str = ""
 
     @property
     def direction(self) -> str:
@@ -213,7 +215,7 @@ MIN_ROWS = 2  # alarms that share a value before it is a pattern
 SPEAKS = 0.5  # of the share of a row's first cell: weaker cells do not speak for the row
 NEW = 0.5  # of a pattern's rows stand in no pattern before it
 
-Key = tuple[str, str, str]  # column, direction, level
+Key = tuple[str, str, str, str]  # column, direction, level, view
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,8 @@ class Pattern:
     """A value that alarms share: `rows` are their positions, `of` how many have reasons.
 
     `direction` is "above" or "below" what was expected (a later moment is above), "" where there
-    is none. `value` is the cell's text where it is the same in all rows, else "".
+    is none. `value` is the cell's text where it is the same in all rows, else "". `view` is the property of a window
+    that differs, such as "shape", else "".
     """
 
     column: str
@@ -229,6 +232,7 @@ class Pattern:
     value: str
     rows: tuple[int, ...]
     of: int
+    view: str = ""
 
     @property
     def cell(self) -> str:
@@ -236,6 +240,8 @@ class Pattern:
         if self.direction:
             same = f" = {self.value}," if self.value else ""
             return f"{self.column}{same} {self.direction} what was expected"
+        if self.view:
+            return f"{self.column} with another {self.view} than expected"
         if self.value:
             return f"{self.column} = {self.value!r}"
         return f"{self.column} does not fit the rest of its row"
@@ -275,10 +281,11 @@ def shared(reasons: Mapping[int, Sequence[Reason]], places: Iterable[int]) -> li
         covered_rows |= rows.keys()
         values = set(rows.values())
         same = values.pop() if len(values) == 1 and (key[1] or key[2]) else key[2]
-        patterns.append(Pattern(key[0], key[1], same, tuple(sorted(rows)), len(explained)))
+        patterns.append(Pattern(*key[:2], same, tuple(sorted(rows)), len(explained), key[3]))
     return sorted(patterns, key=lambda pattern: -len(pattern.rows))
 
 
 def _key(cell: Reason) -> Key:
-    """What makes two cells alike: a level is itself, a number is its direction."""
-    return cell.column, cell.direction, cell.value if cell.numbers is None else ""
+    """What makes two cells alike: a level is itself, a number is its direction or its view."""
+    level = cell.value if cell.numbers is None and not cell.view else ""
+    return cell.column, cell.direction, level, cell.view

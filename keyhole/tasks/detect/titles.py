@@ -47,11 +47,12 @@ def explain_titles(
     for i, (line, title) in enumerate(zip(lines.tolist(), own.tolist(), strict=True)):
         out = predicted.stands_out[i]
         known = out and np.isfinite(predicted.numbers[i]).all()
+        differs = "" if out else view[line][title]
         reason = Reason(
             titles[title], predicted.values[i],
-            predicted.expected[i] if out else f"another {view[line][title]}",
+            predicted.expected[i] if out else f"another {differs}",
             float(share[line, title]),
-            numbers=tuple(predicted.numbers[i].tolist()) if known else None,
+            numbers=tuple(predicted.numbers[i].tolist()) if known else None, view=differs,
         )  # fmt: skip
         reasons[int(places[line])].append(reason)
     return reasons

@@ -33,6 +33,7 @@ FACTOR_SETTINGS = {
     "strength": (1.0, 3.0, 10.0, 30.0, 100.0),
     "factors": (64, 128, 256),
 }  # of a factorisation
+CHOOSERS = "on the users that choose"  # the verdict is about others
 MAX_SCORES = 1 << 26  # of the users that choose, held while blends are compared
 MAX_SIDE = 30_000  # of a matrix that is inverted
 NEIGHBOURS, SHRINKS = (200, 1_000), (2.0, 20.0)
@@ -72,7 +73,7 @@ def choose(
     search = _Search(folds[:1] if single else folds, seed, memory, on_evaluate)
     if model != "auto":
         candidate = search.best_of(model, required=True)
-        why = f"{_described(candidate.model)}: NDCG@100 {candidate.mean:.3f} on users held out"
+        why = f"{_described(candidate.model)}: NDCG@100 {candidate.mean:.3f} {CHOOSERS}"
         return Choice(candidate.model, {candidate.model.title: candidate.mean}, [why])
     return search.auto()
 
@@ -161,7 +162,7 @@ class _Search:
         second = max(others, key=lambda title: others[title])
         self.notes.insert(
             0,
-            f"{_described(best.model)}: NDCG@100 {best.mean:.3f} on users held out, "
+            f"{_described(best.model)}: NDCG@100 {best.mean:.3f} {CHOOSERS}, "
             f"{second} {others[second]:.3f}",
         )
         models = {name: candidate.model for name, candidate in by_family.items()}

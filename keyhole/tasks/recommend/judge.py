@@ -59,10 +59,11 @@ class RankingEvaluation:
             name for name, (mean, error) in self.ahead.items() if not mean > 0 or mean < error
         ]
         if beaten and self.users:
+            nets = " or ".join(name.lower().replace("-", "_") for name in beaten)
             findings.append(Finding(
                 "KH020", "no better than a simple list",
                 f"NDCG@100 is not significantly above that of {' and '.join(beaten)}: use the "
-                "simpler model, or give more data",
+                f"simpler model (net {nets}), or give more data",
             ))  # fmt: skip
         return findings
 
