@@ -160,7 +160,7 @@ class JudgedImage:
 
     def sentences(self) -> list[str]:
         """For people: noise before and after, what was removed, how near the truth."""
-        left = "" if self.after.sigma else "; none is visible in the result"
+        left = "" if self.after.sigma else "; no noise was measured in the result"
         texts = [f"{self.before.describe(self.data_range)}{left}", *self.residual.sentences()]
         if self.psnr is not None and self.ssim is not None:
             texts.append(

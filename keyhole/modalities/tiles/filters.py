@@ -178,7 +178,8 @@ class Residual:
         ratio = self.deviation / self.expected
         more = "more than the noise: a part of the image was removed too"
         verdict = more if ratio > 1.1 else "as much as the noise"
-        verdict = "less than the noise: some noise is left" if ratio < 0.9 else verdict
+        less = "less than the noise: some noise is left, or noise was clipped by the type"
+        verdict = less if ratio < 0.9 else verdict
         amount = f"standard deviation {self.deviation:.3g}, expected {self.expected:.3g}"
         return f"The removed part has {amount}: {verdict}."
 

@@ -223,8 +223,8 @@ class Pattern:
     """A value that alarms share: `rows` are their positions, `of` how many have reasons.
 
     `direction` is "above" or "below" what was expected (a later moment is above), "" where there
-    is none. `value` is the cell's text where it is the same in all rows, else "". `view` is the property of a window
-    that differs, such as "shape", else "".
+    is none. `value` is the cell's text where it is the same in all rows, else "". `view` is the
+    property of a window that differs, such as "shape", else "".
     """
 
     column: str
