@@ -54,6 +54,7 @@ def watch(model: str, **options: Any) -> None:
         detector = load_detector(model, options, say)
         watching = Watching.of(detector, options, say)
         say("events", watching.promise)
+        say("p-values", watching.basis)
         try:
             with watching.stops_between():
                 watching.run(options)
@@ -118,8 +119,12 @@ class Watching:
     @property
     def promise(self) -> str:
         """How many false events are promised, in words."""
-        rule = self.stream.rule
-        return f"{rule.promise} ({self.stream.detector.calibration_.basis(rule.p_value)})"
+        return self.stream.rule.promise
+
+    @property
+    def basis(self) -> str:
+        """What the p-values of its events rest on, in words."""
+        return self.stream.detector.calibration_.basis(self.stream.rule.p_value)
 
     def run(self, options: dict[str, Any]) -> None:
         """Read rows and print what happens, until the end."""

@@ -118,7 +118,7 @@ def model():
 def test_a_rate_below_the_ranks_is_marked_as_extrapolated(model):
     fitted, X = model
     with pytest.warns(
-        KeyholeWarning, match="extrapolated: ranks among 600 calibration rows serve rates"
+        KeyholeWarning, match="extrapolated: ranks among 600 calibration rows support rates"
     ):
         detector = AnomalyDetector.from_fitted(fitted, false_alarm_rate=0.0005)
     alarm = detector.answer(np.r_[X, [[90.0] * 4]]).alarm

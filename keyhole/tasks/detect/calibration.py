@@ -159,9 +159,9 @@ class Calibration:
         if tail is None or not self.least_rate() <= false_alarm_rate < self.least_rank():
             return None
         return (
-            f"extrapolated: ranks among {len(self.anomaly_scores):,} calibration rows serve "
+            f"extrapolated: ranks among {len(self.anomaly_scores):,} calibration rows support "
             f"rates from {self.least_rank():.2g} up; below, a generalised Pareto tail fitted "
-            f"to the {tail.exceedances:,} largest of them is used (goodness of fit p = "
+            f"to the {tail.exceedances:,} largest scores is used (goodness of fit p = "
             f"{tail.fit_p:.2f})"
         )
 
