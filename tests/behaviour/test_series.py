@@ -227,7 +227,7 @@ def test_a_level_and_a_gap_and_a_constant_channel_have_answers(detector):
     [
         (lambda d: d.iloc[:0], "0 sample"),
         (lambda d: d.iloc[:1], "no two rows have different times"),
-        (lambda d: d.iloc[:5], "no stretch of"),
+        (lambda d: d.iloc[:5], "no section of"),
         (lambda d: d.assign(time="soon"), "holds no time stamps that can be read"),
         (lambda d: d.drop(columns="time"), "column 'time', which the schema needs, is absent"),
     ],
