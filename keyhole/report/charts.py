@@ -297,7 +297,7 @@ def p_value_histogram(scored: ScoredRows) -> str | None:
     chart = Chart(across("p-value", 0.0, 1.0), y, 180)
     titles = [
         f"p-value {number(i / bins)} to {number((i + 1) / bins)}: {count(int(rows), 'row')}, "
-        f"{count(int(own), 'alarm')}; about {number(even, 0)} rows expected"
+        f"{count(int(own), 'alarm')}; expected: about {number(even, 0)}"
         for i, (rows, own) in enumerate(zip(*heights, strict=True))
     ]
     for counts, colour in zip(heights, (NET, ALARM), strict=True):
