@@ -204,6 +204,9 @@ class Run(Generic[G]):
         left = min(left, max(self.pace.clock.left() - self.pace.after(), 0.0))
         history = self.history
         steps = step if history.ended else history.planned
+        if history.ended and not note:
+            left, early = 0.0, f"stopped at step {step:,} of {history.planned:,}"
+            note = f"{early}: {history.ended}; the best weights so far are used"
         losses = (history.loss[-1], history.held_out[-1])
         self._call(Event(step, steps, *losses, history.rate[-1], seconds, left, note))
 
