@@ -240,7 +240,7 @@ def sample(model: str, **options: Any) -> None:
         with spoken_warnings(say):
             judgement = generator.judge(target=options["target"])
         if given or options["no_gaps"]:
-            say("judge", "measured on rows generated without --given and --no-gaps")
+            say("judge", "measured on other rows, generated without --given or --no-gaps")
         for line in judgement.lines():
             say("judge", line)
 
