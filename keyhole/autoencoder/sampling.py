@@ -62,7 +62,7 @@ def with_prior(fitted: Model, batches: Iterator[Batch], template: Prior, seed: i
         )
     stage("reading rows for the prior")
     batch = Batch.join(list(batches))
-    stage("fitting the prior over codes")
+    stage("fitting the prior over codes", what="steps")
     generator = Generator().manual_seed(seed)
     rows, stochastic = len(batch), fitted.network.bottleneck.stochastic
     rounds = max(1, min(MIN_CODES, MAX_CODES) // max(rows, 1)) if stochastic else 1

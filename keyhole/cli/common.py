@@ -249,7 +249,8 @@ def open_matched(model: Any, data: Any, say: Say) -> Any:
     extra = [name for name in source.names if name not in known]
     text = f"{len(needed)} of {len(needed)} matched"
     if extra:
-        text += f"; {len(extra)} unknown ones ignored: {', '.join(extra[:5])}"
+        text += f"; not used by this model: {', '.join(extra[:5])}"
+        text += f" and {len(extra) - 5} more" if len(extra) > 5 else ""
     say("columns", text)
     return source
 

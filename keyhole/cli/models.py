@@ -155,7 +155,9 @@ def _as_text(answer: Any) -> list[str]:
     ]
     if not reasons:
         lines.append("  every value is typical of its column")
-    elif not reasons[0].stands_out:
+    else:
+        lines.insert(1, " share  value")
+    if reasons and not reasons[0].stands_out:
         lines.insert(1, f"  {nothing_stands_out(bool(answer.alarm[0]))}; most of it comes from:")
     return lines
 

@@ -83,7 +83,7 @@ def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> tuple[A
             json_lines=options["as_json"], raw_text=options["raw_text"], on_progress=on_progress,
         )  # fmt: skip
     if rows == 0:
-        raise DataError(f"{source.name} holds a header but no rows: nothing to answer")
+        raise DataError(f"{source.name} has column names but no rows")
     if options["out"] != "-":
         say("wrote", options["out"])
     return source, rows
@@ -240,7 +240,7 @@ def sample(model: str, **options: Any) -> None:
         with spoken_warnings(say):
             judgement = generator.judge(target=options["target"])
         if given or options["no_gaps"]:
-            say("judge", "measured on rows generated without --given and --no-gaps")
+            say("judge", "measured on other rows, generated without --given or --no-gaps")
         for line in judgement.lines():
             say("judge", line)
 

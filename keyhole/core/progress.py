@@ -86,6 +86,7 @@ def while_time_is_left(items: Iterable[T], times: float = 1.0) -> Iterator[T]:
 
 SILENCE_S = 2.0  # a line appears at least this often
 POLL_S = 0.25
+REPEAT_S = 30.0  # without a terminal, a stage that takes longer is named again
 
 
 @dataclass
@@ -174,15 +175,21 @@ def spoken_stages(
 
 @contextmanager
 def lines_for_stages(name: str) -> Iterator[None]:
-    """Lines on standard error after two silent seconds; without a terminal, one a stage."""
+    """Lines on standard error after two silent seconds.
+
+    Without a terminal a stage has one line, and others after 30, 60, 120, ... seconds.
+    """
     if _stages.get() is not None:
         yield
         return
-    terminal, named = sys.stderr.isatty(), set()
+    terminal = sys.stderr.isatty()
+    next_line_s: dict[str, float] = {}  # of each stage, by name
 
     def speak(running: Stages) -> None:
-        if terminal or running.name not in named:
-            named.add(running.name)
+        seconds = time.monotonic() - running.began
+        due_s = next_line_s.get(running.name, 0.0)
+        if terminal or seconds >= due_s:
+            next_line_s[running.name] = max(REPEAT_S, 2 * due_s)
             tell("wait", str(running))
 
     with spoken_stages(speak, SILENCE_S, name):

@@ -196,7 +196,8 @@ def check_columns(wanted: list[str], given: list[str], who: str) -> None:
     names = set(given)
     absent = [name for name in wanted if name not in names]
     if absent:
-        close = difflib.get_close_matches(absent[0], given, 1, cutoff=0.5)
+        others = [name for name in given if name not in set(wanted)]  # no column stands for two
+        close = difflib.get_close_matches(absent[0], others, 1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else f"given columns: {given[:20]}"
         if (lists := list_column(absent[0])) in names:
             hint = unequal(str(lists))

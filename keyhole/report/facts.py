@@ -195,7 +195,8 @@ def rows_in_words(scored: ScoredRows) -> str:
     """How many rows raised an alarm, in a sentence of the terminal."""
     empty = int(np.isnan(scored.anomaly_score).sum())
     rows, alarms = len(scored) - empty, int(scored.alarm.sum())
-    alarms_text = beyond_chance(alarms, rows, scored.false_alarm_rate, scored.calibrated_on)
+    rate, calibrated_on = scored.false_alarm_rate, scored.calibrated_on
+    alarms_text = beyond_chance(alarms, rows, rate, calibrated_on, scored.threshold)
     text = f"{plain(scored.name, 120)}: {alarms_text}"
     return text + (f"; {count(empty, 'row')} had no observed value." if empty else ".")
 

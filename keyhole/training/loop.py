@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from keyhole.core.environment import threads_for
-from keyhole.core.progress import EvaluateCallback, Event, History, clock
+from keyhole.core.progress import EvaluateCallback, Event, History, advanced, clock
 from keyhole.errors import FitError
 from keyhole.model.layers import move_average
 from keyhole.model.priors.base import StepLoss
@@ -204,6 +204,9 @@ class Run(Generic[G]):
         left = min(left, max(self.pace.clock.left() - self.pace.after(), 0.0))
         history = self.history
         steps = step if history.ended else history.planned
+        if history.ended and not note:
+            left, early = 0.0, f"stopped at step {step:,} of {history.planned:,}"
+            note = f"{early}: {history.ended}; the best weights so far are used"
         losses = (history.loss[-1], history.held_out[-1])
         self._call(Event(step, steps, *losses, history.rate[-1], seconds, left, note))
 
@@ -240,7 +243,14 @@ def train(run: Run[G]) -> History:
 def train_by(network: nn.Module, loss: StepLoss, steps: int, learning_rate: float) -> None:
     """Train a network by a loss of its own: the trainer of priors."""
     training = TrainingConfig(steps, learning_rate=learning_rate, patience=None, device="cpu")
-    train(Run(network, OwnLoss(loss), training, lambda event: None))
+    done = 0
+
+    def count_steps(event: Event) -> None:
+        nonlocal done
+        advanced(event.step - done)
+        done = event.step
+
+    train(Run(network, OwnLoss(loss), training, count_steps))
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -150,3 +150,8 @@ def test_levels_are_expected_until_they_hold_nine_tenths_together():
 )  # fmt: skip
 def test_alarms_are_said_beside_those_that_chance_would_raise(alarms, rows, said):
     assert beyond_chance(alarms, rows, 0.01, 20_000) == said
+
+
+def test_a_rate_at_which_no_row_can_alarm_is_not_compared_with_chance():
+    text = beyond_chance(0, 80, 0.01, 80, threshold=float("inf"))
+    assert text.startswith("0 alarms in 80 rows; no row can alarm at this rate")

@@ -157,6 +157,8 @@ def test_a_share_that_cannot_be_promised_is_a_line_and_no_alarm(place, capfd):
     code, out, err = ask(capfd, "detect", place / "m.keyhole", place / "good.csv", "--fdr", 1e-4)
     assert code == 0
     assert "with 300 calibration rows the lowest p-value is 0.0033" in err
+    assert "0 alarms" in err
+    assert "of them" not in err
     assert '"alarm"' in out
     assert ",true," not in out
 

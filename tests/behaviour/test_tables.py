@@ -71,8 +71,8 @@ def numbers(path, name):
 EMPTY = {
     "none": ("", "is empty: expected a header line and rows"),
     "blank lines": ("\n\n", "is empty"),
-    "a header": ("a,b\n", "holds a header but no rows"),
-    "a header without an end": ("a,b", "holds a header but no rows"),
+    "a header": ("a,b\n", "has column names but no rows"),
+    "a header without an end": ("a,b", "has column names but no rows"),
     "one row": ("a,b\n1,2\n", "holds 1 sample .* a minimum of 2 rows"),
     "no value": ("a,b\n" + ",\n" * 20, "no column to learn from .*a: has no values"),
     "names twice": ("a,b,a\n1,2,3\n", r"columns with the same name: \['a'\]; rename"),

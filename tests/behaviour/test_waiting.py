@@ -14,7 +14,7 @@ from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, Schema, T
 from keyhole.autoencoder.sampling import Sampler
 from keyhole.cli import run
 from keyhole.core import progress
-from keyhole.core.progress import advanced, shown, spoke, spoken_stages, stage
+from keyhole.core.progress import advanced, lines_for_stages, shown, spoke, spoken_stages, stage
 from keyhole.data.csv import CsvSource
 from keyhole.errors import SettingError
 from keyhole.modalities.profile import SourceProfile
@@ -239,3 +239,14 @@ def test_the_way_that_is_named_works(rng):
     table = pa.table(dict(zip(names, [*x.T, weights], strict=True)))
     model = Autoencoder(training=TrainingConfig(3), schema=Schema(weight="w"), random_state=0)
     assert model.fit(table).model_.rows == 200
+
+
+def test_without_a_terminal_a_long_stage_is_named_again_but_ever_more_rarely(monkeypatch, capsys):
+    monkeypatch.setattr("keyhole.core.progress.SILENCE_S", 0.02)
+    monkeypatch.setattr("keyhole.core.progress.REPEAT_S", 0.2)
+    with lines_for_stages("fit"):
+        stage("fitting the prior")
+        time.sleep(1.0)  # lines after 0, 0.2, 0.4 and 0.8 seconds
+    lines = capsys.readouterr().err.splitlines()
+    assert 3 <= len(lines) <= 5
+    assert all("fitting the prior" in line for line in lines)

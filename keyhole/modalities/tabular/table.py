@@ -84,7 +84,7 @@ class Tabular(Modality):
         profile = SourceProfile(source, source.names, schema.kind_of, schema.format_of)
         if profile.rows == 0:
             raise DataError(
-                f"{source.name} holds a header but no rows: 0 sample(s), a minimum of 1"
+                f"{source.name} has column names but no rows (0 sample(s), a minimum of 1)"
             )
         profiles = profile.profiles
         columns, reasons = _columns_of(profiles, schema, group, alike)

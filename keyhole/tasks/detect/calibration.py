@@ -7,6 +7,7 @@ folds, cross-conformal (Vovk 2015), whose guarantee holds up to the difference b
 Beyond the largest of them a fitted tail refines the least p-value, where it fits (tail.py).
 """
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,15 +24,19 @@ from keyhole.tasks.detect.tail import REACH, Tail
 CHANCE = 0.95  # quantile of the alarms that normal rows raise: what lies beyond is no chance
 
 
-def beyond_chance(alarms: int, rows: int, rate: float, calibrated_on: int = 0) -> str:
+def beyond_chance(
+    alarms: int, rows: int, rate: float, calibrated_on: int = 0, threshold: float = 0.0
+) -> str:
     """How many of the rows alarm, how many would if all were normal, and how many more that is.
 
     `rate` is the false alarm rate; by how much it may be missed depends on how many rows it was
-    calibrated on, 0 where that is not known.
+    calibrated on, 0 where that is not known. No row can alarm above an infinite `threshold`.
     """
     text = f"{alarms:,} alarm{'s' * (alarms != 1)} in {rows:,} row{'s' * (rows != 1)}"
     if not rows or not rate:
         return text
+    if not math.isfinite(threshold):
+        return f"{text}; no row can alarm at this rate: there are too few calibration rows"
     text += f"; about {expected_alarms(rows, rate)} would be expected by chance if every row were "
     text += f"normal ({100 * rate:.2g} %), so "
     if alarms <= most_by_chance(rows, rate, calibrated_on):

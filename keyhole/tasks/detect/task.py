@@ -111,18 +111,22 @@ class Detect(Task):
         if self.counting is None:
             return
         detector, rate = self.detector, self.detector.false_alarm_rate
-        calibration_rows = len(detector.calibration_.anomaly_scores)
+        calibration = detector.calibration_
+        calibration_rows = len(calibration.anomaly_scores)
         chance = rate if self.fdr is None else 0.0
-        message = beyond_chance(self.alarms, rows, chance, calibration_rows)
+        threshold = calibration.threshold(rate)
+        message = beyond_chance(self.alarms, rows, chance, calibration_rows, threshold)
         if self.fdr is None:
             yield self.verb, message
             if self.alarms:
                 yield "next", NEXT
         else:
-            share = f"at most {100 * self.fdr:.2g} % of them are expected to be false"
-            yield self.verb, f"{message}; {share}"
-            basis = detector.calibration_.basis(self.rate)
-            more = "; more normal rows (keyhole calibrate) allow smaller ones"
+            percent = f"{100 * self.fdr:.2g} %"
+            share = f"at most {percent} of them are expected to be false"
+            none = f"no row is unusual enough for at most {percent} false alarms"
+            yield self.verb, f"{message}; {share if self.alarms else none}"
+            basis = calibration.basis(self.rate)
+            more = "; more normal rows (keyhole calibrate) allow smaller p-values"
             yield "p-values", basis if self.alarms else basis + more
         for pattern in self.counting.patterns():
             yield "pattern", str(pattern)
