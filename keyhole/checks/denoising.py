@@ -90,7 +90,7 @@ class DenoisingEvidence:
         """One line on how far to trust the denoiser."""
         titles = "; ".join(finding.title for finding in findings)
         if self.ahead <= 0:
-            return f"look again: {titles}"
+            return f"not good enough: {titles}"
         sure = self.ahead > self.standard_error.get(self.rival, 0)
         clearly = "smaller errors than" if sure else "about the errors of"
         text = f"learned: {clearly} {self.rival}, the best filter"

@@ -108,7 +108,7 @@ class Evidence:
         """One line on how far to trust the model."""
         codes = {finding.code for finding in findings}
         if codes & {"KH001", "KH002", "KH003", "KH004", "KH008"}:
-            return "look again: " + "; ".join(finding.title for finding in findings)
+            return "not good enough: " + "; ".join(finding.title for finding in findings)
         titles = [finding.title for finding in findings if finding.code != "KH015"]
         more = f" ({', '.join(titles)})" if titles else ""
         does = "predicts masked values" if self.masks else "rebuilds rows"

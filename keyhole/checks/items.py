@@ -34,7 +34,7 @@ class ItemEvidence:
     def verdict(self, findings: list[Finding]) -> str:
         """One line on how far to trust the net."""
         if findings:
-            return "look again: " + "; ".join(finding.title for finding in findings)
+            return "not good enough: " + "; ".join(finding.title for finding in findings)
         gain = self.popular_nats - self.nats_an_item
         ratio = np.exp(gain)
         return f"learned: left-out items are {ratio:.1f} times as probable as under popularity"

@@ -225,7 +225,7 @@ def test_a_filter_answers_where_the_net_makes_larger_errors_and_may():
     given = [noisy(shapes((64, 64), s), seed=s) for s in range(2)]
     lost = quick(1).fit(given)
     assert lost.comparison_.method == lost.comparison_.rival != "net"
-    assert lost.verdict_.startswith("look again: a filter does better")
+    assert lost.verdict_.startswith("not good enough: a filter does better")
     assert [f.code for f in lost.findings_][:1] == ["KH012"]
     assert quick(1, fallback=False).fit(given).comparison_.method == "net"
     scores = lost.comparison_.scores

@@ -100,7 +100,7 @@ def test_a_net_that_knows_no_more_than_popularity_is_told_so():
     evidence = ItemEvidence(lists=9, items=9, width=2, used=0, nats_an_item=3.0, popular_nats=2.5)
     findings = examine(evidence)
     assert [finding.code for finding in findings] == ["KH017", "KH018"]
-    assert evidence.verdict(findings).startswith("look again")
+    assert evidence.verdict(findings).startswith("not good enough")
 
 
 def test_a_net_of_tables_takes_no_lists_and_a_net_of_lists_no_tables():

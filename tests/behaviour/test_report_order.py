@@ -100,7 +100,7 @@ def test_the_line_of_trust_is_that_of_its_worst_finding():
     assert trust_of(learned, [note], notices, line).level == "note"
     assert trust_of(learned, [], *of_rows([RATES], None)).level == "warn"
     assert trust_of(learned, [], *of_rows([ALIKE], "About 6 % stand apart.")).level == "note"
-    bad = trust_of("look again: copies its input", [note, severe], notices, line)
+    bad = trust_of("not good enough: copies its input", [note, severe], notices, line)
     assert (bad.level, [notice.level for notice in bad.notices]) == ("warn", ["warn", "note"])
     assert "does not pass the checks" in bad.line
     assert "look like" not in bad.line

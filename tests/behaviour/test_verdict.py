@@ -10,7 +10,7 @@ from keyhole.bottlenecks import Plain
 def test_columns_that_tell_nothing_of_each_other_are_said_to(rng):
     model = Autoencoder(training=TrainingConfig(60), random_state=0).fit(rng.normal(size=(300, 4)))
     assert "KH001" in {finding.code for finding in model.findings_}
-    assert model.verdict_.startswith("look again: no better than the mean")
+    assert model.verdict_.startswith("not good enough: no better than the mean")
 
 
 def test_rows_that_are_all_equal_get_constant_scores_and_are_said_to():

@@ -77,7 +77,7 @@ class RankingEvaluation:
         others = ", ".join(
             f"{name} {self.measures[name][DECIDES].mean:.3f}" for name in self.ahead
         )
-        head = "look again" if any(f.code == "KH020" for f in self.findings) else "learned"
+        head = "not good enough" if any(f.code == "KH020" for f in self.findings) else "learned"
         text = f"{head}: NDCG@100 {own:.3f} on users held out ({others})"
         return f"{text}; {titles}" if titles else text
 
