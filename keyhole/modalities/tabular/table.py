@@ -26,7 +26,7 @@ from keyhole.modalities.profile import Profile, SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Ignored, Number
 from keyhole.modalities.tabular.columns.base import Grid, bins, heaped, is_valid, rounding_grid
-from keyhole.modalities.tabular.columns.number import encode_matrix
+from keyhole.modalities.tabular.columns.number import encode_matrix, encode_tensors
 from keyhole.modalities.tabular.guess import Guess, guess, look_alike, measure
 from keyhole.modalities.tabular.lawful import Lawful, check_types, given_row
 from keyhole.modalities.tabular.rules import Rule, check_rules, rules_of
@@ -185,6 +185,17 @@ class Tabular(Modality):
         has_weight = self.weight is not None and self.weight in rows.names
         weight = weights(rows, str(self.weight)).astype(np.float32) if has_weight else None
         return Batch(number, code, mask, None if weight is None else torch.from_numpy(weight))
+
+    def encode_tensor(self, rows: torch.Tensor) -> Batch:
+        """The encoded rows. Raises: SettingError for a column that does not hold numbers."""
+        columns = self.encoded_columns
+        numeric = [column for column in columns if isinstance(column, Number)]
+        encoded = encode_tensors(numeric, rows) if len(numeric) == len(columns) else None
+        if encoded is None:
+            parts = [column.encode_tensor(rows[:, i]) for i, column in enumerate(columns)]
+            encoded = tuple(torch.cat(part, 1) for part in zip(*parts, strict=True))
+        numbers, observed = encoded
+        return Batch(numbers, rows.new_zeros((rows.shape[0], 0), dtype=torch.int64), observed)
 
     def decode(self, batch: Batch) -> pa.Table:
         """Features of expected rows in the original units and types."""

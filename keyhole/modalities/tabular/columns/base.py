@@ -11,6 +11,7 @@ from keyhole.core.layout import Slot
 from keyhole.core.parts import Described
 from keyhole.data import cast
 from keyhole.data.lazy import pa
+from keyhole.errors import SettingError
 from keyhole.modalities.expected import Expected, Prediction, range_texts
 from keyhole.modalities.profile import Profile
 
@@ -71,6 +72,17 @@ class Column(Described):
         `start` is the index of the first row in its source, for messages.
         Raises: DataError for a value that this column cannot hold.
         """
+
+    def encode_tensor(self, values: Any) -> tuple[Any, Any]:
+        """What `encode` returns, of numbers in a float64 tensor (row,), NaN for a gap.
+
+        Only with operations of torch that an exported graph can have; an infinite number counts
+        as one very far out. Raises: SettingError for a column that does not hold numbers.
+        """
+        raise SettingError(
+            f"column {self.name!r} has the kind {self.kind!r}, and an exported graph reads numbers "
+            f"alone: fit without it, Schema(exclude=[{self.name!r}]), or let keyhole itself answer"
+        )
 
     @abstractmethod
     def decode(self, features: np.ndarray) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keyhole.core.layout import MAX_LEVELS, Slot
+from keyhole.core.layout import FAR, MAX_LEVELS, Slot
 from keyhole.data import cast, levels
 from keyhole.data.lazy import pa, pt
 from keyhole.modalities import expected as words
@@ -182,6 +182,19 @@ class Boolean(Column):
         indices = levels.indices(values, self._texts)  # NEITHER for any other value
         return indices.clip(0).astype(np.float32)[:, None], (indices >= 0)[:, None]
 
+    def encode_tensor(self, values: Any) -> tuple[Any, Any]:
+        """As `encode`. Raises: SettingError if the two values are no numbers or truth values."""
+        import torch
+
+        no, yes = (levels.number_of(text) for text in self._texts)
+        if yes is None or (no is None and self.no is not None):
+            return super().encode_tensor(values)
+        observed = ~values.isnan()
+        features = torch.where(values == yes, 1.0, NEITHER)
+        if no is not None:
+            features = torch.where(values == no, 0.0, features)
+        return torch.where(observed, features, 0.0).float()[:, None], observed[:, None]
+
     def decode(self, features: np.ndarray) -> Any:
         """The more probable value of each row."""
         likely = (features[:, 0] > 0.5).astype(np.int64)
@@ -251,6 +264,13 @@ class Count(Column):
         numbers = np.where(observed, numbers, 0.0)
         features = np.sign(numbers) * np.log1p(np.abs(numbers))
         return features.astype(np.float32)[:, None], observed[:, None]
+
+    def encode_tensor(self, values: Any) -> tuple[Any, Any]:
+        """As `encode`."""
+        observed = ~values.isnan()
+        numbers = values.nan_to_num(nan=0.0).clamp(-FAR, FAR)
+        features = numbers.sign() * numbers.abs().log1p()
+        return features.float()[:, None], observed[:, None]
 
     def decode(self, features: np.ndarray) -> Any:
         """The expected count, rounded."""

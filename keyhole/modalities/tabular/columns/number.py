@@ -230,6 +230,25 @@ class Number(Column):
         known, count = np.stack([observed, observed & ~at_point_mass], 1), len(self.slots())
         return pair[:, :count].astype(np.float32), known[:, :count]
 
+    def encode_tensor(self, values: Any) -> tuple[Any, Any]:
+        """As `encode_floats`. Raises: SettingError for normal scores."""
+        import torch
+
+        if isinstance(self.transformed, list):
+            raise SettingError(
+                f"column {self.name!r} is encoded as normal scores, which an exported graph does "
+                "not have: fit with another head than one of bins"
+            )
+        observed = ~values.isnan()
+        features = scaled(torch.where(observed, values, self.center), self.center, self.scale)
+        features = asinh(features) if self.transformed else features
+        if self.point_mass is None:
+            return features.float()[:, None], observed[:, None]
+        at_point_mass = (values == self.point_mass[0]) & observed
+        pair = torch.stack([at_point_mass.double(), torch.where(at_point_mass, 0.0, features)], 1)
+        known, count = torch.stack([observed, observed & ~at_point_mass], 1), len(self.slots())
+        return pair[:, :count].float(), known[:, :count]
+
     def decode(self, features: np.ndarray) -> Any:
         """The mean on the original scale, within the range of training data."""
         mean = self._inverse(features[:, -1])
@@ -352,3 +371,25 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
     features = ((values - center) / scale).to(torch.float32)
     observed = ~torch.isnan(features)
     return features.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), observed.numpy()
+
+
+def encode_tensors(columns: list[Number], values: Any) -> tuple[Any, Any] | None:
+    """The features of a float64 tensor (row, column) in one pass; None as for `encode_matrix`."""
+    if any(c.transformed or c.point_mass is not None for c in columns):
+        return None
+    center = values.new_tensor([column.center for column in columns])
+    scale = values.new_tensor([column.scale for column in columns])
+    return scaled(values, center, scale).nan_to_num(nan=0.0).float(), ~values.isnan()
+
+
+def scaled(values: Any, center: Any, scale: Any) -> Any:
+    """Standardised numbers of a tensor, clipped where float32 would overflow."""
+    return ((values - center) / scale).clamp(-FAR, FAR)
+
+
+def asinh(x: Any) -> Any:
+    """The inverse hyperbolic sine of float64: ONNX Runtime has it for float32 alone."""
+    size = x.abs()
+    most = size.clamp(min=1.0)
+    part = size / most
+    return x.sign() * (most.log() + (part + (part.square() + (1 / most).square()).sqrt()).log())
