@@ -231,10 +231,10 @@ class Modality(Described):
         """The rows as features; `start` is the first row's place in its source, for messages."""
 
     def encode_tensor(self, rows: Float[Tensor, "row column"]) -> Batch:
-        """Numbers in the columns of `needs`, by operations that a graph has. Raises: SettingError."""
+        """The features of numbers in the columns of `needs`, NaN a gap. Raises: SettingError."""
         raise SettingError(
-            f"this model was fitted on {self.noun}, and an exported graph reads tables of numbers "
-            "alone: let keyhole itself answer"
+            f"this model was fitted on {self.noun}, and an exported graph reads tables of "
+            "numbers alone: let keyhole itself answer"
         )
 
     @abstractmethod

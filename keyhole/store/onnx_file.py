@@ -69,8 +69,8 @@ def _model_of(module: nn.Module, example: Tensor, outputs: Sequence[str]) -> Any
         except torch.onnx.OnnxExporterError as fault:
             reason = str(fault.__cause__ or fault).strip().partition("\n")[0]
             raise SettingError(
-                f"this model has an operation that the ONNX exporter does not know ({reason:.200}); "
-                "let keyhole itself answer, or fit with the default parts"
+                f"this model has an operation that the ONNX exporter lacks ({reason:.200}); let "
+                "keyhole itself answer, or fit with the default parts"
             ) from fault
         return program.model_proto
 

@@ -80,8 +80,9 @@ class Column(Described):
         as one very far out. Raises: SettingError for a column that does not hold numbers.
         """
         raise SettingError(
-            f"column {self.name!r} has the kind {self.kind!r}, and an exported graph reads numbers "
-            f"alone: fit without it, Schema(exclude=[{self.name!r}]), or let keyhole itself answer"
+            f"column {self.name!r} has the kind {self.kind!r}, and an exported graph reads "
+            f"numbers alone: fit without it, Schema(exclude=[{self.name!r}]), or let keyhole "
+            "itself answer"
         )
 
     @abstractmethod
