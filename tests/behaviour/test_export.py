@@ -280,12 +280,14 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.kind)
+@pytest.mark.parametrize("kind", [Number, Count, Boolean])
 @given(st.lists(FINITE | st.sampled_from([0.0, 1.0, 2.5, 3.0, np.nan]), min_size=1, max_size=20))
-def test_a_tensor_is_encoded_as_a_column_of_a_frame_is(column, values):
-    numbers = np.array(values)
-    features, observed = column.encode(pa.array(numbers, from_pandas=True))
-    traced, traced_observed = column.encode_tensor(torch.from_numpy(numbers))
+def test_a_tensor_is_encoded_as_the_columns_of_a_frame_are(kind, values):
+    columns, numbers = [c for c in COLUMNS if isinstance(c, kind)], np.array(values)
+    encoded = [column.encode(pa.array(numbers, from_pandas=True)) for column in columns]
+    features, observed = (np.concatenate(part, 1) for part in zip(*encoded))
+    rows = torch.from_numpy(numbers)[:, None].repeat(1, len(columns))
+    traced, traced_observed = kind.encode_tensors(columns, rows)
     np.testing.assert_array_equal(traced_observed.numpy(), observed)
     np.testing.assert_allclose(traced.numpy(), features, rtol=1e-6, atol=1e-7)
 

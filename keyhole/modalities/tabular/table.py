@@ -26,7 +26,7 @@ from keyhole.modalities.profile import Profile, SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Ignored, Number
 from keyhole.modalities.tabular.columns.base import Grid, bins, heaped, is_valid, rounding_grid
-from keyhole.modalities.tabular.columns.number import encode_matrix, encode_tensors
+from keyhole.modalities.tabular.columns.number import encode_matrix
 from keyhole.modalities.tabular.guess import Guess, guess, look_alike, measure
 from keyhole.modalities.tabular.lawful import Lawful, check_types, given_row
 from keyhole.modalities.tabular.rules import Rule, check_rules, rules_of
@@ -188,13 +188,16 @@ class Tabular(Modality):
 
     def encode_tensor(self, rows: torch.Tensor) -> Batch:
         """The encoded rows. Raises: SettingError for a column that does not hold numbers."""
-        columns = self.encoded_columns
-        numeric = [column for column in columns if isinstance(column, Number)]
-        encoded = encode_tensors(numeric, rows) if len(numeric) == len(columns) else None
-        if encoded is None:
-            parts = [column.encode_tensor(rows[:, i]) for i, column in enumerate(columns)]
-            encoded = tuple(torch.cat(part, 1) for part in zip(*parts, strict=True))
-        numbers, observed = encoded
+        places_of_kind: dict[type[Column], list[int]] = {}
+        for i, column in enumerate(self.encoded_columns):
+            places_of_kind.setdefault(type(column), []).append(i)
+        parts, features = [], []
+        for kind, places in places_of_kind.items():
+            columns = [self.encoded_columns[i] for i in places]
+            parts.append(kind.encode_tensors(columns, rows[:, places]))
+            features += [i for column in columns for i in self.layout.features(column.name)]
+        order = np.argsort(features).tolist()
+        numbers, observed = (torch.cat(part, 1)[:, order] for part in zip(*parts, strict=True))
         return Batch(numbers, rows.new_zeros((rows.shape[0], 0), dtype=torch.int64), observed)
 
     def decode(self, batch: Batch) -> pa.Table:

@@ -158,16 +158,19 @@ class OutliersGraph(nn.Module):
 
     def forward(self, batch: Batch) -> Rows:
         """The nats of each row; 0 for a usual one."""
-        row = torch.zeros_like(batch.observed[:, 0], dtype=torch.float64)
-        if len(self.outliers.numbers):
-            row = self._numbers(batch)
-        for cell, counts, new in zip(
-            self.outliers.levels.tolist(), self.outliers.counts, self.outliers.new, strict=True
-        ):
-            codes = batch.numbers[:, cell].long().clamp(max=len(counts) - 1)
-            unknown = batch.observed[:, cell] & (torch.from_numpy(counts)[codes] == 0)
-            row = torch.where(unknown, row.clamp(min=max(-np.log(new), 0.0)), row)
-        return row
+        parts = [self._numbers(batch)] if len(self.outliers.numbers) else []
+        parts += [self._flags(batch)] if len(self.outliers.levels) else []
+        if not parts:
+            return torch.zeros_like(batch.observed[:, 0], dtype=torch.float64)
+        return torch.stack(parts).amax(0)
+
+    def _flags(self, batch: Batch) -> Rows:
+        cells = torch.from_numpy(self.outliers.levels)
+        new = torch.from_numpy(np.stack(self.outliers.counts, 1) == 0)  # (code, flag)
+        codes = batch.numbers[:, cells].long().clamp(max=len(new) - 1)
+        unknown = batch.observed[:, cells] & new.gather(0, codes)
+        nats = torch.from_numpy(-np.log(self.outliers.new)).clamp(min=0)
+        return torch.where(unknown, nats, 0.0).amax(1)
 
     def _numbers(self, batch: Batch) -> Rows:
         cells = torch.from_numpy(self.outliers.numbers)

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Self
 
@@ -73,13 +74,19 @@ class Column(Described):
         Raises: DataError for a value that this column cannot hold.
         """
 
-    def encode_tensor(self, values: Any) -> tuple[Any, Any]:
-        """What `encode` returns, of numbers in a float64 tensor (row,), NaN for a gap.
+    @classmethod
+    def encode_tensors(cls, columns: Sequence[Self], values: Any) -> tuple[Any, Any]:
+        """What `encode` returns for all features of these columns, one after the other.
 
-        Only with operations of torch that an exported graph can have; an infinite number counts
-        as one very far out. Raises: SettingError for a column that does not hold numbers.
+        `values` is a float64 tensor (row, column), NaN for a gap. Only with operations that an
+        exported graph can have; an infinite number counts as one very far out.
+        Raises: SettingError for columns that do not hold numbers.
         """
-        raise SettingError(
+        raise columns[0].no_numbers()
+
+    def no_numbers(self) -> SettingError:
+        """The error for a column that an exported graph cannot read."""
+        return SettingError(
             f"column {self.name!r} has the kind {self.kind!r}, and an exported graph reads "
             f"numbers alone: fit without it, Schema(exclude=[{self.name!r}]), or let keyhole "
             "itself answer"

@@ -1,6 +1,8 @@
 """Categories (a code, softmax), booleans (sigmoid) and counts (negative binomial)."""
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Self
@@ -182,18 +184,19 @@ class Boolean(Column):
         indices = levels.indices(values, self._texts)  # NEITHER for any other value
         return indices.clip(0).astype(np.float32)[:, None], (indices >= 0)[:, None]
 
-    def encode_tensor(self, values: Any) -> tuple[Any, Any]:
-        """As `encode`. Raises: SettingError if the two values are no numbers or truth values."""
+    @classmethod
+    def encode_tensors(cls, columns: Sequence[Self], values: Any) -> tuple[Any, Any]:
+        """As `encode`. Raises: SettingError if two values are no numbers or truth values."""
         import torch
 
-        no, yes = (levels.number_of(text) for text in self._texts)
-        if yes is None or (no is None and self.no is not None):
-            return super().encode_tensor(values)
+        pairs = [[levels.number_of(text) for text in column._texts] for column in columns]
+        for column, (no, yes) in zip(columns, pairs, strict=True):
+            if yes is None or (no is None and column.no is not None):
+                raise column.no_numbers()
+        no, yes = values.new_tensor([[math.nan if x is None else x for x in p] for p in pairs]).mT
         observed = ~values.isnan()
-        features = torch.where(values == yes, 1.0, NEITHER)
-        if no is not None:
-            features = torch.where(values == no, 0.0, features)
-        return torch.where(observed, features, 0.0).float()[:, None], observed[:, None]
+        features = torch.where(values == yes, 1.0, torch.where(values == no, 0.0, NEITHER))
+        return torch.where(observed, features, 0.0).float(), observed
 
     def decode(self, features: np.ndarray) -> Any:
         """The more probable value of each row."""
@@ -265,12 +268,11 @@ class Count(Column):
         features = np.sign(numbers) * np.log1p(np.abs(numbers))
         return features.astype(np.float32)[:, None], observed[:, None]
 
-    def encode_tensor(self, values: Any) -> tuple[Any, Any]:
+    @classmethod
+    def encode_tensors(cls, columns: Sequence[Self], values: Any) -> tuple[Any, Any]:
         """As `encode`."""
-        observed = ~values.isnan()
         numbers = values.nan_to_num(nan=0.0).clamp(-FAR, FAR)
-        features = numbers.sign() * numbers.abs().log1p()
-        return features.float()[:, None], observed[:, None]
+        return (numbers.sign() * numbers.abs().log1p()).float(), ~values.isnan()
 
     def decode(self, features: np.ndarray) -> Any:
         """The expected count, rounded."""

@@ -4,6 +4,8 @@ A value in a large share of the rows is a point mass (a hurdle model): one featu
 row has it, another holds the value of the other rows.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -230,24 +232,35 @@ class Number(Column):
         known, count = np.stack([observed, observed & ~at_point_mass], 1), len(self.slots())
         return pair[:, :count].astype(np.float32), known[:, :count]
 
-    def encode_tensor(self, values: Any) -> tuple[Any, Any]:
+    @classmethod
+    def encode_tensors(cls, columns: Sequence[Self], values: Any) -> tuple[Any, Any]:
         """As `encode_floats`. Raises: SettingError for normal scores."""
         import torch
 
-        if isinstance(self.transformed, list):
+        scores = [column.name for column in columns if isinstance(column.transformed, list)]
+        if scores:
             raise SettingError(
-                f"column {self.name!r} is encoded as normal scores, which an exported graph does "
+                f"column {scores[0]!r} is encoded as normal scores, which an exported graph does "
                 "not have: fit with another head than one of bins"
             )
+        center = values.new_tensor([column.center for column in columns])
+        scale = values.new_tensor([column.scale for column in columns])
         observed = ~values.isnan()
-        features = scaled(torch.where(observed, values, self.center), self.center, self.scale)
-        features = asinh(features) if self.transformed else features
-        if self.point_mass is None:
-            return features.float()[:, None], observed[:, None]
-        at_point_mass = (values == self.point_mass[0]) & observed
-        pair = torch.stack([at_point_mass.double(), torch.where(at_point_mass, 0.0, features)], 1)
-        known, count = torch.stack([observed, observed & ~at_point_mass], 1), len(self.slots())
-        return pair[:, :count].float(), known[:, :count]
+        numbers = torch.where(observed, values, center)
+        features = ((numbers - center) / scale).clamp(-FAR, FAR)
+        if any(column.transformed for column in columns):
+            long_tails = torch.tensor([bool(column.transformed) for column in columns])
+            features = torch.where(long_tails, asinh(features), features)
+        if all(column.point_mass is None for column in columns):
+            return features.float(), observed
+        point_masses = [(column.point_mass or [math.nan])[0] for column in columns]
+        at_point_mass = values == values.new_tensor(point_masses)
+        rest = torch.where(at_point_mass, 0.0, features)
+        pairs = torch.stack([at_point_mass.double(), rest], 2).flatten(1)
+        known = torch.stack([observed, observed & ~at_point_mass], 2).flatten(1)
+        parts = [[slot.head == "bernoulli" for slot in column.slots()] for column in columns]
+        places = [2 * i + (not point) for i, part in enumerate(parts) for point in part]
+        return pairs[:, places].float(), known[:, places]
 
     def decode(self, features: np.ndarray) -> Any:
         """The mean on the original scale, within the range of training data."""
@@ -371,20 +384,6 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
     features = ((values - center) / scale).to(torch.float32)
     observed = ~torch.isnan(features)
     return features.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), observed.numpy()
-
-
-def encode_tensors(columns: list[Number], values: Any) -> tuple[Any, Any] | None:
-    """The features of a float64 tensor (row, column) in one pass; None as for `encode_matrix`."""
-    if any(c.transformed or c.point_mass is not None for c in columns):
-        return None
-    center = values.new_tensor([column.center for column in columns])
-    scale = values.new_tensor([column.scale for column in columns])
-    return scaled(values, center, scale).nan_to_num(nan=0.0).float(), ~values.isnan()
-
-
-def scaled(values: Any, center: Any, scale: Any) -> Any:
-    """Standardised numbers of a tensor, clipped where float32 would overflow."""
-    return ((values - center) / scale).clamp(-FAR, FAR)
 
 
 def asinh(x: Any) -> Any:
