@@ -65,8 +65,10 @@ class ScoreGraph(nn.Module):
         masks = torch.zeros((len(groups), len(layout)), dtype=torch.bool)
         for mask, group in zip(masks, groups, strict=True):
             mask[torch.from_numpy(group)] = True
-        parts = batch.numbers, batch.codes, batch.observed
-        copies = Batch(*(part.repeat(len(groups), 1) for part in parts))
+        times = (len(groups), 1)
+        copies = Batch(
+            batch.numbers.repeat(times), batch.codes.repeat(times), batch.observed.repeat(times)
+        )
         hidden = copies.hide(masks[:, None].expand(-1, rows, -1).flatten(0, 1))
         likelihood = self.network.decode(self.network.encode(hidden).z, hidden.observed)
         nats = likelihood.deviance(copies)[0].unflatten(1, (len(groups), -1))
