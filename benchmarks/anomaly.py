@@ -1,15 +1,19 @@
-"""Anomalies in ADBench's tables: one default, no label, two protocols, beside PyOD's detectors.
+"""Anomalies in ADBench's tables without labels: one default against PyOD's detectors.
 
     python -m benchmarks.anomaly [--folder FOLDER_OF_NPZ] [--seeds 3] [--methods keyhole KNN ...]
 
-*Contaminated*: fit on all rows without labels, score the same rows. *Clean*: fit on a random half
-of the normal rows, score the other half and all anomalies. Sets of more than 10,000 rows are cut
-to 10,000 by a seeded stratified subsample; peers get columns standardised on the training rows
-and their own defaults. Each fit has a process of its own with one thread and 120 CPU seconds,
-which are counted there, imports (about 2 s a fit of each deep method) and HBOS's compilation with
-them. A mean is over the sets that a method finished; ranks count an unfinished one as last. Bars:
-means at least the best peer's in each protocol (stretch .01 and .02 above), best mean ranks, CPU
-time within VAE's, false alarms inside their interval in 97 %.
+There are two protocols. *Contaminated*: fit on all rows without labels, and score the same rows.
+*Clean*: fit on a random half of the normal rows, and score the other half and all anomalies.
+
+Sets of more than 10,000 rows are reduced to 10,000 by a seeded stratified sample. The peers use
+their own defaults, on columns standardised by the training rows.
+
+Each fit runs in a process of its own, with one thread and 120 seconds of CPU time. The CPU time
+includes imports (about 2 s for each fit of a deep method) and the compilation of HBOS. A mean is
+over the sets that a method finished. Ranks count an unfinished set as last.
+
+Bars: in each protocol, means at least those of the best peer (stretch: .01 and .02 above), and the
+best mean rank; CPU time at most that of VAE; false alarms inside their interval in 97 %.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Does a fit end within its time budget where another process eats a core?
+"""Does a fit end within its time budget while another process uses a core?
 
     python -m benchmarks.budget [--budgets 30 60 120]
 
-The command line fits 20,000 rows of 18 columns for detection and an image for denoising, beside
-a process that spins, from its start to the written model and page; the shortest budget is tried
-for sampling, and for twenty large images, too. Bar: at most 1.15 times the budget.
+The command line fits 20,000 rows of 18 columns for detection, and an image for denoising, next to
+a busy process. The time is from the start to the written model and page. The shortest budget is
+also tried for sampling and for twenty large images. Bar: at most 1.15 times the budget.
 """
 
 import argparse

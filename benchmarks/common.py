@@ -1,4 +1,4 @@
-"""What the benchmarks share: where the data lies, and how a figure is printed."""
+"""What the benchmarks share: where the data is, and how a figure is printed."""
 
 import json
 import os

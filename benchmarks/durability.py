@@ -1,11 +1,13 @@
-"""Does a model outlive kills, and does a hostile one come to nothing? One line of JSON a bar.
+"""Does a model survive kills, and does a hostile file do no harm? One line of JSON for each bar.
 
     python -m benchmarks.durability [--kills 200] [--mutations 2000] [--seed 0]
 
-Kills: forked children train with a checkpoint and save over an existing model, two models in
-turn; the parent kills each with SIGKILL at a random moment, reads the model, starts the next.
-Mutations: models broken at random, most of them with a checksum counted again as an attacker
-would; each must load and score, or be refused by the library's own errors, within a second.
+*Kills*: child processes train with a checkpoint and save over an existing model, two models in
+turn. The parent kills each child with SIGKILL at a random moment, reads the model, and starts the
+next child.
+
+*Mutations*: models broken at random, most with a recomputed checksum, as an attacker would do.
+Each must either load and score, or be refused by one of keyhole's errors, within a second.
 """
 
 import argparse

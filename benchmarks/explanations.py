@@ -1,28 +1,30 @@
-"""Is the cell that was spoilt the one that is named first?
+"""Does the first reason name the value that was spoilt?
 
-On the five sets with most rows, cut to 10,000 as in `benchmarks.anomaly`, a detector is fitted on
-a random half of the normal rows; in each of 100 other normal rows one cell is spoilt.
+The five largest sets are reduced to 10,000 rows as in `benchmarks.anomaly`. A detector is fitted
+on a random half of the normal rows. In each of 100 other normal rows one value is spoilt.
 
-*Outer*, bar .80: a value from the outer .1 % of its column, or beyond. The column is any that
-varies, the side either. In half of the cases the value is one that training rows hold at the end
-of the column, such values together in at most .1 % of them; in the other half, and where an end
-has no value so rare (two-valued columns, most counts), it lies beyond the end by up to half of
-the column's range, whole where the column is. The other value of a flag would be an ordinary one.
+*Outer*, bar .80: the value is from the outer .1 % of its column, or beyond. Column (any that
+varies) and side are random. In half of the cases the new value is one that training rows have at
+the end of the column; all such values together are at most .1 % of them. In the other half it is
+beyond the end by up to half of the column's range, and a whole number if the column has only
+these. The same is done where an end has no rare value (columns with two values, most counts),
+because the other value of a flag would be normal.
 
-*Unlikely*, bar .60: in a column that a boosted tree predicts from the others (held-out R2 at
-least .5), of 50 values of that column in other normal rows the one farthest from what the tree
-predicts for this row. A set without such a column has no line.
+*Unlikely*, bar .60: the column is one that boosted trees predict from the others (held-out R2 at
+least .5). From 50 values of this column in other normal rows, the one farthest from the prediction
+for this row is used. A set without such a column has no line.
 
-*In range*: the share of the named causes whose value lies within what the same line says was
-expected, read from its words; bar 0.
+*In range*, bar 0: the share of named reasons whose value is inside the range that the same line
+calls expected.
 
-Peers get the same rows, columns standardised by the training rows: the tail probability of each
-dimension in COPOD and ECOD (what their `explain_outlier` draws; one row at a time, so that
-spoilt rows do not vouch for one another), the distance from the mean (what PyOD's
-`feature_contributions` ranks by), and the error of each column in PyOD's AutoEncoder. `best` is
-the peer with the largest share in that line, `ahead` what keyhole's share is beyond it. A value
-beyond all others is the rarest of its row by construction, so that a tail probability finds it
-always: in *outer* no method can be ahead of ECOD by more than rows whose own values are rare.
+The peers get the same rows, with columns standardised by the training rows. COPOD and ECOD: the
+tail probability of each dimension, as their `explain_outlier` draws it, for one row at a time, so
+that spoilt rows do not make each other look normal. Distance from the mean: what PyOD's
+`feature_contributions` ranks by. PyOD's AutoEncoder: the error of each column.
+
+`best` is the peer with the largest share in a line, and `ahead` is the lead of keyhole. A value
+beyond all others is by construction the rarest of its row, so a tail probability always finds it.
+So in *outer* no method can lead ECOD by more than the rows with rare values of their own.
 """
 
 import argparse

@@ -1,19 +1,23 @@
-"""Of the alarms that `--fdr 0.1` raises, is at most a tenth false, and how many bad rows alarm?
+"""Is at most a tenth of the alarms of `--fdr 0.1` false, and how many bad rows alarm?
 
     python -m benchmarks.fdr [--repeats 200] [--only NAME ...]
 
-A detector is fitted once on 20,000 normal rows (a tenth of them calibrates); other rows are scored
-by it. In each repeat 2,000 fresh normal rows calibrate, and 20,000 rows are judged together, 200
-of them bad (*none*: not one), drawn anew from the scored rows. *Mixed* is a made table of numbers,
-counts and levels, whose bad rows break one combination or have one large value; the others are
-ADBench's largest tables, which need their files. *Tail*: p-values as keyhole has them, with a
-generalised Pareto tail beyond the largest calibration score. *Rank*: ranks among the same
-calibration rows. *Oracle*: ranks among all normal rows that were scored.
+A detector is fitted once on 20,000 normal rows (a tenth of them calibrates), and scores other
+rows. In each repeat, rows are drawn from these: 2,000 new normal rows to calibrate, and 20,000
+rows to judge together, of which 200 are bad (*none*: no bad row).
 
-`fdp` is the mean share of false alarms over the repeats, `fdp_se` its standard error, `power` the
-share of bad rows that alarm, `raised` the share of repeats with an alarm, `tail` that of repeats
-in which a tail fitted. `few` is 500 calibration rows in place of 2,000. Bar: fdp at most .1 within
-two standard errors.
+*Mixed* is a generated table of numbers, counts and levels. Its bad rows break one combination or
+have one large value. The other sets are the largest tables of ADBench; they need their files.
+
+*Tail*: the p-values of keyhole, with a generalised Pareto tail beyond the largest calibration
+score. *Rank*: ranks among the same calibration rows. *Oracle*: ranks among all normal rows that
+were scored.
+
+`fdp` is the mean share of false alarms over the repeats, and `fdp_se` its standard error. `power`
+is the share of bad rows that alarm. `raised` is the share of repeats with an alarm, and `tail` the
+share of repeats in which a tail could be fitted. `few` has 500 calibration rows instead of 2,000.
+
+Bar: fdp at most .1 within two standard errors.
 """
 
 import argparse

@@ -1,14 +1,15 @@
-"""Made rows beside real ones: keyhole's three priors on three tables, and its peers on Adult.
+"""Generated rows compared with real ones: three priors on three tables, and peers on Adult.
 
     python -m benchmarks.generation [--sets adult 6_cardio breast_cancer] [--seeds 3]
 
-Halves of a table for training and held out; `Generator` with its defaults is fitted once a seed,
-then a normal, a mixture and a diffusion prior to its codes. Five judgements by
-`keyhole.tasks.judge`, usefulness for the label. `real rows` is half of the held-out rows
-judged
-as if it were made: as good as rows can be. On Adult (10,000 made rows) the peers are neighbours
-blended as SMOTE does, a Gaussian copula, and CTGAN's TVAE at its defaults, in an environment and
-process of its own. The line «priors» holds means over seeds.
+Each table is split into halves: training and held out. `Generator` is fitted once for each seed
+with its defaults. Then a normal, a mixture and a diffusion prior are fitted to its codes.
+`keyhole.tasks.judge` makes five judgements; usefulness is for the label.
+
+`real rows` shows how good rows can be: half of the held-out rows, judged as if they were
+generated. On Adult (10,000 generated rows) the peers are blended neighbours as in SMOTE, a
+Gaussian copula, and CTGAN's TVAE with its defaults, in an environment and process of its own. The
+line "priors" has means over seeds.
 """
 
 import argparse

@@ -1,16 +1,20 @@
-"""Whole images: pneumonia found without a case of it, and codes of 16 dimensions for digits.
+"""Whole images: pneumonia without examples of it, and codes of 16 dimensions for digits.
 
     python -m benchmarks.images [--seeds 3] [--seconds 120] [--only pneumonia digits]
 
-*Pneumonia* (PneumoniaMNIST, 28x28): fitted on the 388 normal training images alone, AUROC of
-the 624 test images, beside the error of PCA (16 components) and PyOD's AutoEncoder and KNN on
-the pixels, by their defaults. *Digits*: MNIST's 10,000 test images, 8,000 to train on, 1,000 to
-stop by, 1,000 to test: the accuracy of five neighbours among the training codes, and the mean
-squared error of the images rebuilt (of pixels from 0 to 1), beside PCA and pythae's AE, each
-trained on one thread for the same seconds. pythae's own net for MNIST does not end a second epoch
-in four minutes on one core; its default net, at the better of two learning rates (on the images
-to stop by), is what stands here. keyhole is given those to train and those to stop by together and
-parts them itself. Bars: ahead of each peer.
+*Pneumonia* (PneumoniaMNIST, 28x28): fitted only on the 388 normal training images. The figure is
+the AUROC of the 624 test images. The peers are the error of PCA (16 components), and PyOD's
+AutoEncoder and KNN on the pixels, with their defaults.
+
+*Digits*: the 10,000 test images of MNIST: 8,000 to train on, 1,000 to stop by, 1,000 to test. The
+figures are the accuracy of a five-nearest-neighbours classifier on the training codes, and the
+mean squared error of reconstructed images (pixels from 0 to 1). The peers are PCA and pythae's AE.
+Each trains on one thread for the same time. pythae's own net for MNIST does not finish a second
+epoch in four minutes on one core. So its default net is used, with the better of two learning
+rates (on the images to stop by). keyhole gets the images to train and to stop by together, and
+splits them itself.
+
+Bars: better than each peer.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Made interactions: tastes of low rank, such that move with time, and a large sparse catalogue.
+"""Generated interactions: tastes of low rank, tastes that move, a large sparse catalogue.
 
 Dense, like movies: user u takes item i with log odds `taste_u . taste_i + popularity_i`, drawn
-without replacement; how many items a user takes is log-normal. Sparse, like a shop: each user is
-in one of some groups, and a group draws from its own order of the items, with Zipf's popularity.
+without replacement. The number of items of a user is log-normal. Sparse, like a shop: each user
+belongs to a group, and each group draws from its own order of the items, with Zipf's popularity.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Kills at random moments of training and saving, and what they left behind."""
+"""Kills at random moments of training and saving, and what remains afterwards."""
 
 import hashlib
 import json

@@ -1,11 +1,11 @@
-"""Log-likelihood of binarised MNIST under a VAE and an IWAE of 50 samples, beside pythae's.
+"""Log-likelihood of binarised MNIST with a VAE and an IWAE of 50 samples, compared with pythae.
 
     python -m benchmarks.likelihood [--seconds 200] [--seeds 1] [--models vae iwae]
 
-The 10,000 test digits, white above 127: 8,000 to train on, 1,000 to stop by, 1,000 to test. Both
-libraries train the same net (784-256-256-32 and back, ReLU) for the same wall time on one thread.
-`nll`, in nats an image and better where lower, is by importance sampling with 5,000 draws from the
-encoder.
+The data are the 10,000 test digits, white above 127: 8,000 to train on, 1,000 to stop by, 1,000 to
+test. Both libraries train the same net (784-256-256-32 and back, ReLU) for the same wall time on
+one thread. `nll` is in nats per image; lower is better. It is estimated by importance sampling
+with 5,000 samples from the encoder.
 """
 
 import argparse

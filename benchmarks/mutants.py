@@ -1,4 +1,4 @@
-"""Broken models: copies of a whole one with something changed, most with a checksum counted again.
+"""Broken models: copies of a valid model with one change, most with a recomputed checksum.
 
 `mutated(path, base, draw)` breaks what `draw` says, so a seed names a mutation.
 """

@@ -1,23 +1,26 @@
-"""One strange cell in a row: is it an alarm, whatever its column's kind and the table's width?
+"""One extreme value in a row: is it an alarm, for each kind of column and width of the table?
 
     python -m benchmarks.outliers [--seeds 2] [--widths 5 12 30 100]
 
-Tables of 10,000 rows whose columns lean on three hidden factors, in nine kinds by turns: normal,
-Student's t with 3 degrees of freedom, log-normal, uniform, negative binomial counts, an amount
-that is zero in 70 % of rows (log-normal else), dates, six levels, yes or no. `AnomalyDetector` is
-fitted with its defaults, and in each of 200 new rows one cell is spoilt: set beyond the largest
-training value by 1.2, 2 and 5 times the spread of the column's upper tail, which is the distance
-from its median to its .999 quantile; or to a level that no training row has ("unseen"). A column
-of the kind is drawn for each row.
+The tables have 10,000 rows. Their columns depend on three latent factors and have nine kinds in
+turn: normal, Student's t with 3 degrees of freedom, log-normal, uniform, negative binomial counts,
+an amount that is zero in 70 % of the rows (otherwise log-normal), dates, six levels, yes or no.
 
-`recall` is the share of these rows that alarm where 1 % false ones are promised; `false_alarms`
-the share of 4,000 other new rows that do. PyOD's ECOD and scikit-learn's IsolationForest get the
-same rows (levels as codes by frequency, an unseen one the next code; dates as seconds), fitted on
-80 % of them at their defaults; the other 20 % set the threshold, by the same conformal quantile.
-ECOD takes the rows that it scores into its distribution, so it gets spoilt ones one at a time (25
-of each case): else they would vouch for one another.
-`least` is the lowest recall over kinds. Bar: .99 at five spreads and for unseen levels, for each
-kind and width.
+`AnomalyDetector` is fitted with its defaults. In each of 200 new rows one value is spoilt, in a
+random column of the kind. It is set beyond the largest training value by 1.2, 2 or 5 spreads of
+the upper tail (the distance from the median to the .999 quantile of the column), or to a level
+that no training row has ("unseen").
+
+`recall` is the share of these rows that alarm at a false alarm rate of 1 %. `false_alarms` is the
+share of 4,000 other new rows that alarm. `least` is the lowest recall over the kinds.
+
+PyOD's ECOD and scikit-learn's IsolationForest get the same rows: levels as codes by frequency (an
+unseen level is the next code), dates as seconds. They are fitted with their defaults on 80 % of
+the rows; the other 20 % set the threshold, by the same conformal quantile. ECOD includes the rows
+that it scores in its distribution. So it gets spoilt rows one at a time (25 of each case);
+otherwise they would make each other look normal.
+
+Bar: .99 at five spreads and for unseen levels, for each kind and width.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""CTGAN's TVAE (Xu et al. 2019), run inside an environment of its own: its licence is not ours.
+"""CTGAN's TVAE (Xu et al. 2019), in an environment of its own, because its licence differs.
 
     .venv-peers/ctgan/bin/python benchmarks/peer_ctgan.py ARGUMENTS.json
 
 The JSON names `rows` and `made` (CSV files), the columns that hold `levels`, `n`, `seed` and
-`epochs`. Nothing of keyhole is imported here. One line of JSON tells the seconds of fit and draw.
+`epochs`. Nothing of keyhole is imported here. One line of JSON gives the seconds of fit and draw.
 """
 
 import json

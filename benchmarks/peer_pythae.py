@@ -1,12 +1,12 @@
-"""pythae's VAE or IWAE on binary rows: the side of `likelihood` that runs in pythae's environment.
+"""pythae's VAE or IWAE on binary rows: the part of `likelihood` that runs in pythae's environment.
 
     .venv-peers/pythae/bin/python benchmarks/peer_pythae.py ROWS.npz '{"model": "iwae", ...}'
 
-ROWS.npz holds `train`, `stop` and `test`, zeros and ones (rows, features) in float32; the other
-argument changes SETTINGS. Models, losses, trainer and the choice of the best epoch, by the loss on
-`stop`, are pythae's own; its progress bars are off. It trains to the end of the epoch in which
-`seconds` pass. Likelihoods are counted here, from its encoder and decoder, and a few of them by
-its get_nll from the same draws. One line of JSON on standard output.
+ROWS.npz holds `train`, `stop` and `test`, zeros and ones (rows, features) in float32. The other
+argument changes SETTINGS. Models, losses, trainer and the choice of the best epoch (by the loss on
+`stop`) are those of pythae; its progress bars are off. It trains to the end of the epoch in which
+`seconds` pass. Likelihoods are computed here, from its encoder and decoder; a few also by its
+get_nll from the same draws. The output is one line of JSON.
 """
 
 import os

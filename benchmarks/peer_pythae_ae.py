@@ -1,11 +1,11 @@
-"""pythae's AE on grey images: the side of `images` that runs in pythae's environment.
+"""pythae's AE on grey images: the part of `images` that runs in pythae's environment.
 
     .venv-peers/pythae/bin/python benchmarks/peer_pythae_ae.py IN.npz OUT.npz '{"net": "mlp", ...}'
 
 IN.npz holds `train`, `stop` and `test`, (image, 28, 28) in float32 from 0 to 1. Model, loss,
-trainer and the choice of the best epoch are pythae's own, and so are both nets: its default, and
-the convolutional one that it offers for MNIST. It trains to the end of the epoch in which
-`seconds` pass. OUT.npz gets the codes of all three, and the test images rebuilt.
+trainer and the choice of the best epoch are those of pythae, and so are both nets: its default,
+and the convolutional net that it offers for MNIST. It trains to the end of the epoch in which
+`seconds` pass. OUT.npz gets the codes of all three, and the reconstructed test images.
 """
 
 import os

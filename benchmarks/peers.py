@@ -1,7 +1,7 @@
-"""Three others that make new rows of a table: neighbours blended, a Gaussian copula, CTGAN's TVAE.
+"""Three peers that generate rows of a table: blended neighbours, a Gaussian copula, CTGAN's TVAE.
 
-Each takes a frame and gives `n` rows with the same columns and kinds. Inside, a gap in a column
-of numbers is a level of its own ("is this cell a gap?") and the number there the column's median.
+Each takes a frame and returns `n` rows with the same columns and kinds. Inside, a gap in a column
+of numbers is a level of its own ("is this a gap?"), and the number there is the column's median.
 """
 
 import json

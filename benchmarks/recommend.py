@@ -1,34 +1,37 @@
-"""Recommendations for users that no model has met, beside tuned peers; and their speed.
+"""Recommendations for users that no model has seen, against tuned peers; and their speed.
 
     python -m benchmarks.recommend [--only dense nets times speed ...] [--without iALS] [...]
 
-With --peers FOLDER the peers, which take most of the time, are run once and read afterwards.
+With --peers FOLDER the peers, which take most of the time, run once and are read afterwards.
 
-Strong generalisation, as in Liang et al. 2018: users with fewer than five items are left out, the
-others are split 80/10/10 into train, validation and test users; the catalogue is the items of
-train users; of a validation or test user, 80 % of the items are given to the model (fold-in) and
-the others are to be found; given items are not recommended. Three splits. Every peer is tuned on
-validation NDCG@100 of the same split (benchmarks/recommend_peers.py; a search climbs through the
-grid from the best setting of the split before; `on_edge` names settings whose best value is the
-first or last of its grid) and judged on test users. Figures are means
-over the test users of all splits, with 95 % bootstrap intervals over users (a user may be in the
-test part of more than one split). `behind_best` is the paired difference in NDCG@100 to the best
-method and its standard error.
+Strong generalisation, as in Liang et al. 2018. Users with fewer than five items are left out. The
+others are split 80/10/10 into train, validation and test users. The catalogue is the items of
+train users. For a validation or test user, 80 % of the items are given to the model (fold-in), and
+the others must be found. Given items are not recommended.
 
-*citeulike*: articles in the libraries of 5,551 users; *lastfm*: artists of 1,885 listeners;
-*dense*: made users of a low rank with popularity, dense as movies are (another world for each
-split, benchmarks/interactions_made.py).
+There are three splits. Every peer is tuned on the validation NDCG@100 of the same split
+(benchmarks/recommend_peers.py), and measured on test users. A search climbs through the grid, from
+the best setting of the split before. `on_edge` names settings whose best value is the first or
+last of its grid.
 
-*nets*: dense data of fewer users and items (1,200 and 400, 8 %), by nets alone, with default
-settings and trained in turns: the composite prior of RecVAE, and Mult-VAE.
+Figures are means over the test users of all splits, with 95 % bootstrap intervals over users (a
+user may be a test user of more than one split). `behind_best` is the paired difference in NDCG@100
+to the best method, and its standard error.
 
-*times*: leave-last-out. Made users whose taste moves as they go; the last item of every user is to
-be found given all before it; models are fitted to all but the last two, and tuned to find the one
-before the last (so NDCG@100 is of one item: 1 / log2(1 + its rank)).
+*citeulike*: articles in the libraries of 5,551 users. *lastfm*: artists of 1,885 listeners.
+*dense*: generated users of low rank with popularity, as dense as movie ratings (a new data set for
+each split, benchmarks/interactions_made.py).
 
-*speed*: EASE of a catalogue of 5,000 items beside NumPy's own Cholesky factor and solve of the
-same size; the top 10 of 10,000 items for 100,000 users with about 30 items each, in seconds and
-peak memory. One thread.
+*nets*: dense data with fewer users and items (1,200 and 400, 8 %). Only networks are compared,
+with default settings and trained in turns: the composite prior of RecVAE, and Mult-VAE.
+
+*times*: leave-last-out. The taste of generated users moves over time. The last item of every
+user must be found from all items before it. Models are fitted to all items but the last two, and
+tuned to find the item before the last. So NDCG@100 is of one item: 1 / log2(1 + its rank).
+
+*speed*: EASE for a catalogue of 5,000 items, compared with NumPy's Cholesky factor and solve of
+the same size; the top 10 of 10,000 items for 100,000 users with about 30 items each, in seconds
+and peak memory. One thread.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Recommenders to compare with: popularity, neighbours of items, EASE, and iALS by `implicit`.
 
-A method prepares what all its settings share, then fits one setting; what is fitted scores all
+A method prepares what all its settings share, then fits one setting. A fitted method scores all
 items for users by the items that they have.
 """
 

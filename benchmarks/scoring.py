@@ -1,9 +1,11 @@
-"""A million rows of 32 floats in memory: how many bare forward passes does a score cost?
+"""A million rows of 32 floats in memory: how many plain forward passes does a score cost?
 
-The bare pass is the model's own network on encoded rows, under `torch.no_grad`, the best of three
-chunk sizes; the score includes encoding, the log-likelihood of every cell, and gaps.
-Bar: at most 2.5 bare passes. The detector's anomaly score asks more of a row: 8 passes with hidden
-columns and the distances to a bank of 5,000 rows, however many rows there were in training.
+The plain pass is the model's own network on encoded rows, under `torch.no_grad`, with the best of
+three chunk sizes. The score includes encoding, the log-likelihood of every value, and gaps. Bar:
+at most 2.5 plain passes.
+
+The anomaly score of a detector needs more: 8 passes with masked columns, and the distances to
+5,000 reference rows, whatever the number of training rows.
 """
 
 import subprocess

@@ -1,33 +1,36 @@
-"""Anomalies in sensor series: SKAB's testbed, planted faults, speed of a stream, changed worlds.
+"""Anomalies in sensor series: SKAB, planted faults, speed of a stream, changes of behaviour.
 
     python -m benchmarks.sensors [--only skab planted speed change] [--without keyhole] [...]
 
 *skab*: 16 files of a water circuit with 8 sensors (github.com/waico/SKAB, valve1), each with one
-anomaly. Protocol "first 400": fit on a file's first 400 rows, as its authors do, and score the
-whole file; "anomaly-free": fit once on anomaly-free.csv and score every file. `f1`,
-`false_alarm_rate` and `missing_rate` count rows of all files together, at the method's own
-threshold (`f1_after_400`: without each file's first 400 rows). `auroc` and `vus_pr` (buffers of 0
-to 100 steps, each length) are means over files, on the rows after the first 400. `nab` is NAB's
-standard score of starts and ends of alarms against change points, with windows of 60 s that start
-at a change point, as in the authors' notebooks (`nab_left`: that end there, their evaluator's
-default). anomaly-free.csv has four times the flow of the 16 files, so that each of their rows
-alarms in every baseline: only `auroc` and `vus_pr` compare there. The baselines
-(benchmarks/series_baselines.py) share windows of 32 steps and a threshold at the 0.99 quantile of
-scores from 5-fold blocked cross-fitting on the training part.
+anomaly. Protocol "first 400": fit on the first 400 rows of a file, as its authors do, and score
+the whole file. Protocol "anomaly-free": fit once on anomaly-free.csv, and score every file.
 
-*planted*: ten made series of 8 channels at 1 s (benchmarks/series_made.py): 6,000 clean steps to
-fit on, 6,000 with 14 faults in one channel each (two of each kind), 43,200 clean ones. A fault is
-detected if an event overlaps it or the 60 s after it; an event is false if it overlaps no fault.
-`right_channel` is the share of detected faults whose earliest event names the fault's channel
-first. Intervals are bootstraps over series. The two baselines have their largest cross-fitted
-score as threshold.
+`f1`, `false_alarm_rate` and `missing_rate` count the rows of all files together, at the method's
+own threshold (`f1_after_400`: without the first 400 rows of each file). `auroc` and `vus_pr`
+(buffers of 0 to 100 steps) are means over files, on the rows after the first 400. `nab` is NAB's
+standard score of starts and ends of alarms against change points. Its windows have 60 s and start
+at a change point, as in the authors' notebooks (`nab_left`: they end there, the default of their
+evaluator).
 
-*speed*: a stream with 8 channels on one thread; bars 20,000 rows a second in batches of 1,000, 2
-ms (median) and 10 ms (99th percentile) for single rows, 10 MB of saved state.
+anomaly-free.csv has four times the flow of the 16 files, so each of their rows alarms in every
+baseline: only `auroc` and `vus_pr` compare there. The baselines (benchmarks/series_baselines.py)
+share windows of 32 steps, and a threshold at the 0.99 quantile of scores from 5-fold blocked
+cross-fitting on the training part.
 
-*change*: ten correlated channels. `false_report` is the share of streams of 100,000 unchanged
-rows with any report of a change; delays are medians over streams, of those that report, for a
-shift by one standard deviation in one channel and for a channel that becomes independent.
+*planted*: ten generated series of 8 channels at 1 s (benchmarks/series_made.py): 6,000 clean steps
+to fit on, 6,000 steps with 14 faults in one channel each (two of each kind), 43,200 clean steps. A
+fault is detected if an event overlaps it or the 60 s after it. An event is false if it overlaps no
+fault. `right_channel` is the share of detected faults whose earliest event names the fault's
+channel first. Intervals are bootstraps over series. The threshold of the two baselines is their
+largest cross-fitted score.
+
+*speed*: a stream with 8 channels on one thread. Bars: 20,000 rows per second in batches of 1,000;
+2 ms (median) and 10 ms (99th percentile) for single rows; 10 MB of saved state.
+
+*change*: ten correlated channels. `false_report` is the share of streams of 100,000 unchanged rows
+with any report of a change. Delays are medians over the streams that report, for a shift by one
+standard deviation in one channel, and for a channel that becomes independent.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Simple detectors of anomalies in windows of a series, all with one rule for their threshold.
+"""Simple anomaly detectors for windows of a series, all with the same rule for the threshold.
 
-A window is 32 steps at stride 1. The anomaly score of a step is that of the window that ends at
-it; the steps before the first window take its score. Channels are standardised by the training
+A window has 32 steps at stride 1. The anomaly score of a step is that of the window that ends
+there; the steps before the first window take its score. Channels are standardised by the training
 part. The threshold is the 0.99 quantile of scores from 5-fold cross-fitting on the training part:
-contiguous blocks, each scored by a detector whose training windows do not touch the block.
+contiguous blocks, each scored by a detector whose training windows do not overlap the block.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""Made series: eight channels with known faults in them, and ten channels whose world may change.
+"""Generated series: eight channels with known faults, and ten channels whose behaviour may change.
 
 A series of eight channels mixes three oscillations (harmonics, a phase that wanders), a slow cycle
-and autoregressive noise; half of the channels also follow another one with a lag. In every other
+and autoregressive noise. Half of the channels also follow another one with a lag. In every other
 series the last channel is a valve with three positions, which moves the level of two channels.
 """
 

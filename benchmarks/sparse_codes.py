@@ -1,18 +1,21 @@
-"""Sparse codes of item embeddings beside PCA and product quantisation of equal bytes.
+"""Sparse codes of item embeddings, compared with PCA and product quantisation of equal size.
 
     python -m benchmarks.sparse_codes [citeulike lastfm] [--ways top_k pursuit]
 
-Embeddings: four fifths of each user's items (the last fifth is for testing), the user-item matrix
-divided by the roots of both degrees, truncated SVD to 256 dimensions (times singular values),
-items of fewer than three training users left out, rows of unit length. As float32 each takes 1,024
-bytes; a code of k = 21 weights takes 84 (2 bytes an index, 2 a value, as float16), a twelfth.
+Embeddings: four fifths of each user's items are used; the last fifth is for testing. The user-item
+matrix is divided by the square roots of both degrees; truncated SVD gives 256 dimensions (times
+singular values). Items of fewer than three training users are left out. Rows have unit length. As
+float32 a row takes 1,024 bytes. A code of k = 21 weights takes 84 bytes (2 for an index, 2 for a
+value as float16), a twelfth.
 
-`recall`: the share of the ten nearest items (cosine, on the embeddings) among the ten nearest by
-what is stored, `code` by the cosine of sparse codes, `decoded` by that of rows rebuilt from them.
-`ndcg`: NDCG@100 of a user's test items, ranked by the cosine to the mean of the training items,
-over that of the embeddings. `held_out`: the cosine of rebuilt rows that the net did not train on.
-PCA, product quantisation (k-means in blocks of a random rotation) are fitted to all items; a net
-stops, and is calibrated, by the rows it does not train on.
+`recall`: the share of the ten nearest items (cosine, on the embeddings) that are also among the
+ten nearest by the stored data. `code` uses the cosine of sparse codes, `decoded` that of
+reconstructed rows. `ndcg`: NDCG@100 of a user's test items, ranked by the cosine to the mean of
+the training items, divided by that of the embeddings. `held_out`: the cosine of reconstructed rows
+that the net was not trained on.
+
+PCA and product quantisation (k-means in blocks of a random rotation) are fitted to all items. A
+net stops and is calibrated by rows that it is not trained on.
 """
 
 import argparse

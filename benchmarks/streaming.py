@@ -1,8 +1,8 @@
-"""Parquet to scored Parquet in one process, against a bare loop of reading and forward passes.
+"""Parquet to scored Parquet in one process, against a plain loop of reading and forward passes.
 
-Bars: at least 0.7 of the bare loop's speed; at most 200 MB above the loaded library at 2 and at 8
-million rows; fitting on the same files under 1 GB above the import. Each run is a process of its
-own, so that its peak memory is its own.
+Bars: at least 0.7 of the speed of the plain loop; at most 200 MB above the loaded library at 2 and
+at 8 million rows; fitting on the same files with less than 1 GB above the import. Each run is a
+process of its own, so that its peak memory can be measured.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What benchmarks.anomaly's figures come to: means, ranks, spread, false alarms, and a table."""
+"""Summaries of the figures of benchmarks.anomaly: means, ranks, spread, false alarms, a table."""
 
 from typing import Any
 

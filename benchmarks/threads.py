@@ -1,10 +1,10 @@
-"""Does a fit choose as many threads as pay, alone and beside other busy processes?
+"""Does a fit choose a good number of threads, alone and next to other busy processes?
 
     python -m benchmarks.threads [--rounds 3]
 
-Three fits (a small net, a large one, a denoiser), each with the default, one and two threads, in
-processes of their own that take turns; beside none, one and two processes that spin. The time is
-the least of the rounds. Bar: the default takes at most 1.2 times the best fixed number.
+There are three fits (a small net, a large net, a denoiser), each with the default, one and two
+threads. They run in processes of their own, in turn, next to zero, one and two busy processes. The
+time is the shortest of the rounds. Bar: the default takes at most 1.2 times the best fixed number.
 """
 
 import argparse

@@ -36,6 +36,7 @@ autoclass_content = "class"
 autodoc_typehints = "none"
 napoleon_custom_sections = ["Source"]
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # an attribute that is also a property would be described twice
 
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",

@@ -178,7 +178,7 @@ def learn(
     options = options or FitOptions()
     parts = parts.copied()  # the model keeps them, and the caller may change theirs
     clock().allow(parts.training.time_budget_s)
-    stage("looking at the data")
+    stage("reading the data")
     modality, profile = learn_modality(source, parts, seed, options)
     if modality.has_rows and profile.rows < MIN_ROWS:
         raise DataError(
@@ -236,7 +236,7 @@ def _judged(
 ) -> Model:
     """The model, calibrated and judged by data held out of training."""
     parts = prepared.parts
-    stage("judging by held-out data")
+    stage("evaluating on held-out data")
     calibrated = prepared.heldout.calibrate(modality, network)
     warm_steps = round(KL_WARM_UP * history.planned)
     info = TrainInfo(prepared.rows, parts.corruption.masks, warm_steps)

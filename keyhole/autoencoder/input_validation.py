@@ -29,8 +29,8 @@ from keyhole.training import Corruption, Masking, TrainingConfig
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 CHUNK_ROWS = 16_384  # read and encoded together
 WEIGHTS = (
-    "sample_weight is not taken as an array: rows are read in blocks, and their weights with "
-    "them; make the weights a column of the rows and name it, "
+    "sample_weight is not accepted as an array: rows are read in blocks together with their "
+    "weights; put the weights into a column of the rows and name it, "
     "Autoencoder(schema=Schema(weight='COLUMN')) or --weight COLUMN; images have no weights"
 )
 
@@ -82,7 +82,7 @@ def match_source(model: Any, source: Source) -> Source:
     modality, given = model.model_.modality, modality_of(source, model.schema)
     if given is not type(modality):
         raise DataError(
-            f"{source.name} holds {given.noun}, and this model was fitted on {modality.noun}"
+            f"{source.name} holds {given.noun}, but this model was fitted on {modality.noun}"
         )
     return modality.match(source, model.schema)
 

@@ -29,7 +29,7 @@ from keyhole.training import train_by
 MAX_CODES = 100_000  # that a prior is fitted to
 MIN_CODES = 20_000  # if codes have noise, each row is encoded several times to get this many
 NO_PRIOR = (
-    "this model has no prior over its codes and remembers no rows to fit one to: fit it again "
+    "this model has no prior over codes, and no reference rows to fit one to: fit it again "
     "with Generator().fit, or keyhole fit --for sample"
 )
 PROPOSALS, ROUNDS = 4_096, 32  # codes that are weighed by what is given
@@ -100,23 +100,30 @@ def draw_gaps(fitted: Model, batch: Batch, turn: int, generator: Generator) -> B
             if not bool(drawn_now.any()):
                 continue
             likelihood = network(part.to(fitted.device), generator).likelihood
-            part = _put(part, drawn_now, legal_draw(table, likelihood, generator, member))
+            drawn = legal_draw(table, likelihood, generator, member, drawn_now)
+            part = _put(part, drawn_now, drawn)
             left &= ~in_group
         parts.append(part)
     return Batch.join(parts)
 
 
 def legal_draw(
-    table: Modality, likelihood: Likelihood, generator: Generator, member: int = 0
+    table: Modality,
+    likelihood: Likelihood,
+    generator: Generator,
+    member: int = 0,
+    needed: Tensor | None = None,
 ) -> Batch:
-    """A draw of each row by a member; cells with a value that may not be drawn are drawn again.
+    """A draw of each row by a member; features with a value that is not allowed are drawn again.
 
-    So draws follow the likelihood cut off at the ends of what training met. What is still not
-    legal after `TRIES` is left to the table's `drawn`; a level, to the most probable one.
+    So draws follow the likelihood, cut off at the ends of the training data. After `TRIES`, a
+    value that is not allowed is left to the table's `drawn`, and a level is replaced by the most
+    probable one. Only the features that are `needed` (row, feature) must be allowed; None: all.
     """
     drawn, usual = (_of_member(x, member) for x in (likelihood.sample(generator), likelihood.mean))
     for _ in range(TRIES):
         wrong = ~table.allowed(drawn)
+        wrong = wrong if needed is None else wrong & needed
         if not bool(wrong.any()):
             return drawn
         drawn = _put(drawn, wrong, _of_member(likelihood.sample(generator), member))
@@ -220,8 +227,8 @@ class Sampler:
                 break
         if worth < MIN_WORTH * n:
             warnings.warn(
-                f"what is given is rare under this model: {n:,} rows come from about {worth:.0f} "
-                "different codes; give less, or train on more such rows",
+                f"the given values are rare in this model: {n:,} rows come from only about "
+                f"{worth:.0f} different codes; give fewer values, or train on more such rows",
                 KeyholeWarning,
                 stacklevel=4,
             )

@@ -45,7 +45,7 @@ def shapes_of(make: Callable[[], nn.Module], layout: Layout, most: int) -> Shape
     state = unfitted.state_dict()
     buffers = sum(b.numel() for name, b in unfitted.named_buffers() if name not in state)
     if buffers > MAX_BUFFERED:
-        raise BundleError(f"the network asks for {buffers:,} numbers beside its weights")
+        raise BundleError(f"the network needs {buffers:,} numbers besides its weights")
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
@@ -55,7 +55,7 @@ def check_layout(layout: Layout) -> None:
         raise BundleError("the manifest has no column to score")
     for slot in layout.slots:
         if not _possible(slot):
-            raise BundleError(f"column {slot.column!r:.80} has an odd cell: {slot!r:.160}")
+            raise BundleError(f"column {slot.column!r:.80} has an invalid feature: {slot!r:.160}")
 
 
 @torch.no_grad()
@@ -82,12 +82,12 @@ def try_out(table: Modality, network: Network) -> None:
     empty = pa.table({f.name: pa.nulls(1, f.type) for f in expected.schema})
     batch = table.encode(ArrowRows(pa.concat_tables([expected, empty])))
     if not torch.isfinite(batch.numbers).all():
-        raise BundleError("the manifest's columns make cells that are not numbers")
+        raise BundleError("the columns of the manifest give values that are NaN or infinite")
     table.check_types(expected.schema)
     passed = network(batch)
     log_prob = passed.likelihood.log_prob(batch)
     if not torch.isfinite(log_prob[:, :, batch.observed]).all():
-        raise BundleError("the weights make likelihoods that are not numbers")
+        raise BundleError("the weights give likelihoods that are NaN or infinite")
     column_nats(log_prob[0, 0], batch.observed, table.layout)
     _draw(table, passed.likelihood)
 
@@ -99,7 +99,7 @@ def try_codes(table: Modality, network: Network, codes: Tensor) -> None:
     Raises: BundleError for codes or cells that are not numbers, and whatever fails on the way.
     """
     if not torch.isfinite(codes).all():
-        raise BundleError("the prior of this model draws codes that are not numbers")
+        raise BundleError("the prior of this model gives codes that are NaN or infinite")
     codes = network.bottleneck.project(codes)
     _draw(table, network.decode(codes.expand(1, network.shape.members, *codes.shape)))
 
@@ -111,7 +111,7 @@ def _draw(table: Modality, likelihood: Likelihood) -> None:
     table.guess(mean)
     drawn = members_mean(likelihood.sample(torch.Generator().manual_seed(0)), first=True)
     if not (torch.isfinite(mean.numbers).all() and torch.isfinite(drawn.numbers).all()):
-        raise BundleError("the weights make draws that are not numbers")
+        raise BundleError("the weights give samples that are NaN or infinite")
     table.drawn(drawn)
 
 

@@ -176,7 +176,7 @@ def _described(bundle: Bundle) -> tuple[State, Parts, Modality]:
     state = record(State, bundle.sections.get("autoencoder"), "section 'autoencoder'")
     chosen = set(Parts.names()) - {"bottleneck"}
     if not chosen <= set(state.parts) <= set(Parts.names()):
-        raise BundleError(f"the manifest has parts {sorted(state.parts)!r:.160}")
+        raise BundleError(f"the manifest has unexpected parts: {sorted(state.parts)!r:.160}")
     named: dict[str, Any] = {name: build(name, recipe) for name, recipe in state.parts.items()}
     parts = Parts(**{"bottleneck": Identity(), **named})
     columns = state.modality.get("columns", state.data.columns)
@@ -233,18 +233,18 @@ def _reference(state: State, layout: Layout, tensors: dict[str, torch.Tensor]) -
     codes = features[:, count:]
     levels = torch.tensor([float(slot.levels) for slot in layout.slots[count:]])
     wrong = {
-        "rows to compare with: at least 2": len(features) < 2,
-        "folds: as many as nets, or one": folds not in {1, state.members},
+        "reference rows: at least 2": len(features) < 2,
+        "folds: as many as networks, or one": folds not in {1, state.members},
         "fold of a row: one of them, or none": bool(
             ((fold < FRESH) | (fold >= folds) | (fold != fold.round())).any()
         ),
         "some rows calibrate, and others are near": bool((fold == TRAINED).all())
         or (folds == 1 and bool((fold >= 0).all())),
-        "positions: from 0 on, and not far too large": bool(
+        "positions: from 0 on, and not too large": bool(
             ((position < 0) | (position > MAX_POSITION)).any()
         ),
         "factor of a row: above zero": bool(((factor <= 0) | (factor > MAX_NATS)).any()),
-        "cells: numbers that columns make": bool((features.abs() > 2 * FAR).any()),
+        "features: numbers that columns make": bool((features.abs() > 2 * FAR).any()),
         "codes: levels of their columns": bool(
             ((codes < 0) | (codes > levels) | (codes != codes.round())).any()
         ),
@@ -268,10 +268,10 @@ def _check(state: State, table: Modality) -> None:
         "data.columns: those of the table": data.columns != [c.name for c in table.columns],
         "reasons: one for each column": set(table.reasons) != set(data.columns),
         "typical_nats: one for each column": len(state.typical_nats) != len(table.layout.columns),
-        "typical_nats: far too large": max(map(abs, state.typical_nats), default=0) > MAX_NATS,
-        "held_out_nats: far too many": len(state.held_out_nats) > MAX_FIGURES,
+        "typical_nats: too large": max(map(abs, state.typical_nats), default=0) > MAX_NATS,
+        "held_out_nats: too many": len(state.held_out_nats) > MAX_FIGURES,
         "history: lists of one length": len(lengths) != 1 or lengths == {0},
-        "evidence: far too many figures": max(map(len, lists), default=0) > MAX_FIGURES,
+        "evidence: too many figures": max(map(len, lists), default=0) > MAX_FIGURES,
         "evidence: a figure for each key": not evidence
         or not all(fits(state.evidence[n], h | None) for n, h in evidence.items()),
     }

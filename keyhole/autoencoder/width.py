@@ -73,11 +73,11 @@ def choose_width(
     width = int(np.flatnonzero(within)[0]) + 1
     why = f"width {width}: held-out error {mean[width - 1]:.2f} nats per row"
     if width == best + 1:
-        why += f", the least of all widths from 1 to {start}"
+        why += f", the lowest of all widths from 1 to {start}"
     else:
         why += f", within {error:.2f} of the best, {mean[best]:.2f} at width {best + 1}"
     if width == start and start < len(table.layout) - 1:
-        why += "; the curve still falls at its end, so a wider code may serve better"
+        why += "; the curve still falls at its end, so a wider code may be better"
     nats = [round(float(n), 4) for n in mean]
     return WidthChoice(width, start, two, likely, nats, round(error, 4), why)
 

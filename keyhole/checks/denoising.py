@@ -107,7 +107,7 @@ def _(
     heldout: PixelsToJudge, modality: Any, network: Network, history: Any, info: TrainInfo
 ) -> DenoisingEvidence:
     """The evidence from pixels that the network did not train on."""
-    stage("comparing the net with classical filters")
+    stage("comparing the network with classical filters")
     dataset, parts = heldout.dataset, heldout.parts
     return DenoisingEvidence(
         **compare(dataset, network, parts.net, parts.corruption, heldout.seed),
@@ -211,7 +211,7 @@ def worse_than_filter(evidence: DenoisingEvidence) -> str | None:
     return (
         f"{rival} has smaller errors on pixels that the net did not train on "
         f"({evidence.scores[rival]:.4f} against {evidence.scores[NET]:.4f} noise variances); "
-        f"{then}. More images of the same kind, or more steps, help the net"
+        f"{then}. Give more images of the same kind, or more steps"
     )
 
 
@@ -222,8 +222,8 @@ def neighbours_share_noise(evidence: DenoisingEvidence) -> str | None:
     if not blind or not evidence.noise_is_correlated:
         return None
     return (
-        "a blind spot sees the noise of a pixel in its neighbours; leave the corruption to the "
-        "data, or hide neighbours too: BlindSpot(reach=[1, 1])"
+        "the net can see the noise of a hidden pixel in its neighbours: leave corruption out, or "
+        "hide neighbours too: BlindSpot(reach=[1, 1])"
     )
 
 
@@ -232,10 +232,10 @@ def few_pixels(evidence: DenoisingEvidence) -> str | None:
     """From a small image a net learns that image."""
     if evidence.training_pixels >= MIN_PIXELS and evidence.held_out:
         return None
-    compared = "" if evidence.held_out else ", and pixels of training had to be compared"
+    compared = "" if evidence.held_out else ", and the comparison had to use training pixels"
     return (
-        f"{evidence.training_pixels:,} pixels are little to learn from{compared}; more images of "
-        "the same kind help"
+        f"{evidence.training_pixels:,} pixels are few to learn from{compared}: give more images "
+        "of the same kind"
     )
 
 
@@ -245,6 +245,6 @@ def images_left_out(evidence: DenoisingEvidence) -> str | None:
     if not evidence.left_out:
         return None
     return (
-        f"the time budget was too short to look at {evidence.left_out:,} more images, so nothing "
+        f"the time budget was too short to read {evidence.left_out:,} more images, so nothing "
         "was learned from them: give more time, or fewer or smaller images"
     )

@@ -36,7 +36,8 @@ class ItemEvidence:
         if findings:
             return "look again: " + "; ".join(finding.title for finding in findings)
         gain = self.popular_nats - self.nats_an_item
-        return f"learned: left-out items are {np.exp(gain):.1f} times as probable as by popularity"
+        ratio = np.exp(gain)
+        return f"learned: left-out items are {ratio:.1f} times as probable as under popularity"
 
     def to_json(self) -> dict[str, object]:
         """The figures that a manifest keeps."""
@@ -78,8 +79,9 @@ def no_better_than_popularity(evidence: ItemEvidence) -> str | None:
     if evidence.nats_an_item < evidence.popular_nats:
         return None
     return (
-        f"a left-out item costs {evidence.nats_an_item:.2f} nats, and {evidence.popular_nats:.2f} "
-        "by popularity alone: give more users or more steps, or let net='auto' choose"
+        f"the error of a left-out item is {evidence.nats_an_item:.2f}, and "
+        f"{evidence.popular_nats:.2f} with popularity alone: give more users or more steps, or "
+        "let net='auto' choose"
     )
 
 
@@ -88,4 +90,4 @@ def collapsed_lists(evidence: ItemEvidence) -> str | None:
     """A code that tells users apart by nothing."""
     if evidence.used > 0:
         return None
-    return "no code dimension holds information: take a smaller beta"
+    return "no code dimension holds information: use a smaller beta"

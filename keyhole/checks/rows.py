@@ -186,7 +186,7 @@ def worse_than_mean(evidence: Evidence) -> str | None:
     if not evidence.worse:
         return None
     names = sorted(evidence.worse, key=lambda name: evidence.worse[name])
-    texts = [f"{name!r} ({evidence.worse[name]:.0%})" for name in names[:MAX_NAMES]]
+    texts = [f"{name!r} ({-evidence.worse[name]:.0%})" for name in names[:MAX_NAMES]]
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return (
         f"{', '.join(texts)}{more}: the error is larger than with the column's mean, by the share "
@@ -229,8 +229,7 @@ def predict_collapse(bottleneck: Bottleneck, head: Any, table: Modality, sample:
     warnings.warn(
         f"KH008 the code will collapse: {alive} of {len(places)} directions vary by more than "
         f"beta ({beta:g}) times the decoder's variance ({scale}), the first by "
-        f"{variances[0]:.3g}. Leave the scale to be learned (scale='shared'), or take a smaller "
-        "beta",
+        f"{variances[0]:.3g}. Let the scale be learned (scale='shared'), or use a smaller beta",
         KeyholeWarning,
         stacklevel=6,
     )

@@ -129,7 +129,7 @@ def resumable(checkpoint: str, say: Say) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         saved = f"saved in {checkpoint}: the same command continues from there"
-        say.warn(saved if os.path.exists(checkpoint) else "stopped before anything was learned")
+        say.warn(saved if os.path.exists(checkpoint) else "stopped before the first evaluation")
         raise
 
 

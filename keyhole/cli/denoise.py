@@ -26,7 +26,7 @@ bad_option = click.option(
     "--bad", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True,
     help="Refuse or skip files that cannot be read.",
 )  # fmt: skip
-noise_help = "The noise's standard deviation.  [default: measured]"
+noise_help = "Standard deviation of the noise.  [default: measured]"
 noise_settings: dict[str, Any] = {"type": float, "metavar": "SD", "help": noise_help}
 axes_help = "Axes of stacks, such as ZYX or TYXC."
 axes_settings: dict[str, Any] = {"metavar": "LETTERS", "help": axes_help}
@@ -34,11 +34,11 @@ DENOISE_ONLY: dict[str, Any] = {"cls": OnlyFor, "only": VERB}
 image_options = with_options(
     click.option("--noise", **DENOISE_ONLY, **noise_settings),
     click.option("--clean", type=click.Path(), **DENOISE_ONLY,
-                 help="Images: clean or second ones, one for each."),
+                 help="Clean or second images, one for each noisy image."),
     click.option("--axes", **DENOISE_ONLY, **axes_settings),
     bad_option,
     click.option("--no-fallback", is_flag=True, **DENOISE_ONLY,
-                 help="Images: use the net even if a filter does better."),
+                 help="Use the network even if a filter has smaller errors."),
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
         say("wrote", f"{page} ({kilobytes(page)}, open it in a browser)")
 
 
-@click.command(short_help="Images without their noise, in the formats they came in.")
+@click.command(short_help="Remove the noise from images; keep their formats.")
 @model_argument
 @click.argument("data", type=click.Path())
 @click.option("-o", "--out", required=True, type=click.Path(),
@@ -87,9 +87,9 @@ def fit_denoiser(data: str, out: str, page: str, options: dict[str, Any], say: S
 def denoise(model: str, data: str, out: str, **options: Any) -> None:
     """Remove noise from the images of DATA; formats and types stay the same.
 
-    Files that can be read by window (TIFF, DICOM frames, NIfTI, Zarr, npy) need the memory of a
-    tile; others are decoded whole. If the command is killed, run it again to continue. Not a
-    medical device.
+    Files that can be read in parts (TIFF, DICOM frames, NIfTI, Zarr, npy) need only the memory of
+    a tile; others are decoded completely. If the command is killed, run it again to continue.
+    Not a medical device.
     """
     from keyhole.core.outputs import Output, check_outputs
     from keyhole.data.images import open_images
@@ -133,8 +133,8 @@ def _say_rest(copies: Any, say: Say) -> None:
         say("unchanged", f"no noise was found in {len(copies.noiseless):,} images: {some}")
     if copies.striped:
         some = ", ".join(copies.striped[:5])
-        say.warn(f"noise shared by rows or columns is not removed in {len(copies.striped):,} "
-                 f"images: {some}")  # fmt: skip
+        say.warn("stripes (noise shared by rows or columns) are not removed in "
+                 f"{len(copies.striped):,} images: {some}")  # fmt: skip
     if copies.lossy:
         say.warn(f"{len(copies.lossy):,} files were written in a lossy format: {copies.lossy[0]}")
 

@@ -138,12 +138,15 @@ def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
 
 
 def _as_text(answer: Any) -> list[str]:
+    import numpy as np
+
     from keyhole.tasks.detect.answer import nothing_stands_out
 
     word = "alarm" if answer.alarm[0] else "no alarm"
+    spread = f"; ± {answer.score_std[0]:.2f} between ensemble members"
     lines = [
-        f"{answer.name(0)}: {word}, anomaly score {answer.anomaly_score[0]:.2f} (1 is typical; "
-        f"± {answer.score_std[0]:.2f} between ensemble members), p-value {answer.p_value[0]:.3g}"
+        f"{answer.name(0)}: {word}, anomaly score {answer.anomaly_score[0]:.2f} (1 is typical"
+        f"{'' if np.isnan(answer.score_std[0]) else spread}), p-value {answer.p_value[0]:.3g}"
     ]
     reasons = answer.reasons.get(0, [])
     width = max((len(reason.column) for reason in reasons), default=0)

@@ -16,11 +16,13 @@ def course_of(detector: Any, source: Any, options: dict[str, Any]) -> Any:
     moments = detector.autoencoder_.model_.modality.moments
     if moments is None:
         raise SettingError(
-            "--at is for a sensor series, and these rows have no time: give --row, or fit with "
-            "--time COLUMN"
+            "--at is for a sensor series, but these rows have no time: use --row, or fit "
+            "with --time COLUMN"
         )
     if options["machine"] is not None and not moments.has_machines:
-        raise SettingError("--machine: this model was fitted without --group, so it has one alone")
+        raise SettingError(
+            "--machine: this model was fitted without --group, so it has only one machine"
+        )
     around = _seconds(options["around"], WINDOWS_AROUND * moments.window)
     question = Question(moments.moment(options["at"]), around, options["machine"])
     return explain_moment(detector, source, question)
@@ -56,7 +58,7 @@ def as_text(course: Any) -> list[str]:
         f"{course.anomaly_score:.2f} ± {course.score_std:.2f} (1 is typical), "
         f"p-value {course.p_value:.3g}, {word}",
         *_event(course),
-        f"from {start} to {end}; before and after are medians",
+        f"from {start} to {end}; values before and after are medians",
     ]
     titles = ["blame", "channel", "before", "at", "after", "expected", "differs in"]
     table = [

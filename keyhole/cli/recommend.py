@@ -34,9 +34,9 @@ column_options = with_options(
     click.option("--user", metavar="COLUMN", **RECOMMEND_ONLY, help="Column of users."),
     click.option("--item", metavar="COLUMN", **RECOMMEND_ONLY, help="Column of items."),
     click.option("--value", metavar="COLUMN", **RECOMMEND_ONLY,
-                 help="Column of ratings or counts: a row counts above --above."),
+                 help="Column of ratings or counts; only values above --above count."),
     click.option("--above", type=float, default=0.0, **RECOMMEND_ONLY,
-                 help="The largest value that does not count.  [default: 0]"),
+                 help="Only values above this one count.  [default: 0]"),
 )  # fmt: skip
 
 
@@ -74,12 +74,12 @@ def fit_recommender(data: str, out: str, page: str, options: dict[str, Any], say
         say("wrote", f"{page} ({kilobytes(page)}, open it in a browser)")
 
 
-@click.command(short_help="The best items of users, or of anyone's history.")
+@click.command(short_help="The best items for known users, or for any history.")
 @model_argument
 @click.argument("data", type=click.Path(allow_dash=True), required=False)
 @click.option("--user", "users", multiple=True, help="A known user; may be repeated.")
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True,
-              help="Items of a list.")  # fmt: skip
+              help="Length of each list.")  # fmt: skip
 @click.option("--allow", multiple=True, metavar="ITEM", help="Recommend only these items.")
 @click.option("--deny", multiple=True, metavar="ITEM", help="Do not recommend these items.")
 @click.option("--include-seen", is_flag=True, help="Also recommend items of the history.")
@@ -87,10 +87,11 @@ def fit_recommender(data: str, out: str, page: str, options: dict[str, Any], say
 @json_option
 @quiet_option
 def recommend(model: str, data: str | None, **options: Any) -> None:
-    """The best items of known users (--user 17), or of the users of DATA.
+    """The best items for known users (--user 17), or for the users of DATA.
 
-    DATA has a column of users, or of users and items: then these are their histories, and the
-    users may be unknown. One line for each user and item: user, rank, item, score.
+    DATA has a column of users, or columns of users and items. In the second case the items are
+    the histories of the users, and the users may be unknown. The answer has one line for each
+    user and item: user, rank, item, score.
     """
     from keyhole.data import open_source
     from keyhole.data.sinks import open_sink
@@ -153,7 +154,7 @@ def evaluate_recommender(model: str, data: str, options: dict[str, Any]) -> None
         return
     for note in evaluation.notes:
         say("data", note)
-    show([f"users     {evaluation.users:,} judged", *evaluation.lines()])
+    show([f"users     {evaluation.users:,} evaluated", *evaluation.lines()])
     say("verdict", evaluation.verdict)
 
 

@@ -30,21 +30,23 @@ SAVE_S = 10.0  # between two times that the state is saved
 @click.command(short_help="Events of a sensor series, as they happen.")
 @model_argument
 @click.option("--follow", type=click.Path(), metavar="FILE",
-              help="A file that another process writes, also when it is rotated.")  # fmt: skip
+              help="File that another process writes; it may be rotated.")  # fmt: skip
 @click.option("--false-events", metavar="RATE",
-              help="The most false events of a machine, such as 1/day.")  # fmt: skip
+              help="Limit of false events for each machine, such as 1/day.")  # fmt: skip
 @click.option("--state", type=click.Path(), metavar="FILE",
-              help="Where to go on from, and to save what is needed to go on.")  # fmt: skip
-@click.option("--until-end", is_flag=True, help="Stop at the end of FILE, do not wait for more.")
+              help="State file: continue from it, and save the state to it.")  # fmt: skip
+@click.option(
+    "--until-end", is_flag=True, help="Stop at the end of FILE; do not wait for more rows."
+)
 @click.option("--poll", type=click.FloatRange(0.01), default=0.5, show_default=True,
-              metavar="SECONDS", help="How often to look for new rows.")  # fmt: skip
+              metavar="SECONDS", help="How often to check for new rows.")  # fmt: skip
 @json_option
 @machine_options
 def watch(model: str, **options: Any) -> None:
     """Print events of a sensor series as they happen: when they begin, and when they end.
 
-    Rows come from FILE, or from standard input: CSV with a header, or a JSON object a line.
-    Only complete lines are read. Ctrl-C stops; with --state the next call goes on from there.
+    Rows come from FILE, or from standard input: CSV with a header, or one JSON object per line.
+    Only complete lines are read. Ctrl-C stops; with --state the next call continues from there.
     """
     say = Say(options["quiet"])
     _check(options, model)
@@ -67,13 +69,13 @@ def _check(options: dict[str, Any], model: str) -> None:
     from keyhole.errors import FileError
 
     if options["until_end"] and options["follow"] is None:
-        raise click.UsageError("--until-end is for --follow: standard input ends by itself")
+        raise click.UsageError("--until-end needs --follow; standard input ends by itself")
     if options["state"] is not None:
         check_outputs([Output("--state", options["state"], "state")],
                       {"--follow": options["follow"]}, model=model)  # fmt: skip
     folder = os.path.dirname(os.path.abspath(options["follow"] or "."))
     if not os.path.isdir(folder) or os.path.isdir(options["follow"] or ""):
-        raise FileError(f"--follow {options['follow']}: no such file, and no folder for it")
+        raise FileError(f"--follow {options['follow']}: expected a file, in a folder that exists")
 
 
 @dataclass
@@ -105,10 +107,12 @@ class Watching:
             follow = stream.note.get("position")
             if "reader" in stream.note:
                 reader.take_json(stream.note["reader"])
-            say("state", f"going on after row {stream.windower.rows:,}")
+            say("state", f"continuing after row {stream.windower.rows:,}")
         follower = None if path is None else Follower(path, follow)
         if follower is not None and follower.missed:
-            say.warn(f"{path} was replaced meanwhile: rows between the two may be missing")
+            say.warn(
+                f"{path} was replaced in the meantime: rows between the two files may be missing"
+            )
         return cls(stream, reader, follower, say, options["as_json"], state)
 
     @property
@@ -225,8 +229,8 @@ class Watching:
         began = f"{self.events:,} event{'s' * (self.events != 1)} began"
         yield f"{rows_text(self.rows)}; {began}"
         if self.reader.broken:
-            lines = "1 line is no row" if self.reader.broken == 1 else (
-                f"{self.reader.broken:,} lines are no rows"
+            lines = "1 line is not a row" if self.reader.broken == 1 else (
+                f"{self.reader.broken:,} lines are not rows"
             )  # fmt: skip
-            yield f"{lines}, such as a cut one: not used"
+            yield f"{lines} (for example truncated): not used"
         yield from self.stream.counts

@@ -142,7 +142,7 @@ def install_command(*extras: str, upgrade: bool = False) -> str:
 def missing_extra(library: str, purpose: str, extra: str) -> MissingExtraError:
     """The error for an optional library that is not installed; `purpose` completes "needed to"."""
     return MissingExtraError(
-        f"{library} is not installed, and is needed to {purpose}: {install_command(extra)}"
+        f"{library} is needed to {purpose}, but is not installed: {install_command(extra)}"
     )
 
 

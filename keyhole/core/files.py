@@ -88,13 +88,13 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def resolve(path: str | os.PathLike[str]) -> Path:
     """The absolute path, links followed. Raises: FileError, SettingError for an invalid type."""
     if not isinstance(path, str | os.PathLike):
-        raise SettingError(f"{type(path).__name__:.40} is not a path: give one, 'm.keyhole'")
+        raise SettingError(f"expected a path such as 'm.keyhole', got {type(path).__name__:.40}")
     try:
         resolved = Path(os.path.realpath(path))
     except ValueError as fault:  # a NUL inside
-        raise FileError(f"{os.fspath(path)!r:.80} is no path: {fault}") from fault
+        raise FileError(f"{os.fspath(path)!r:.80} is not a path: {fault}") from fault
     if not os.fspath(path) or not resolved.name:
-        raise FileError(f"{os.fspath(path)!r} names no file or folder that can be written")
+        raise FileError(f"{os.fspath(path)!r} is not a file or folder that can be written")
     return resolved
 
 
@@ -142,7 +142,7 @@ def faults_of(target: Path) -> Iterator[None]:
         absent = fault.errno == errno.ENOENT
         why = f"folder {target.parent} does not exist" if absent else reason(fault)
         raise FileError(
-            f"{target} cannot be written: {why}; nothing that existed was changed"
+            f"{target} cannot be written: {why}; existing files are unchanged"
         ) from fault
 
 

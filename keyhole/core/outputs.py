@@ -75,13 +75,13 @@ def check_outputs(
 def _check_pair(one: Output, other: Output) -> None:
     if is_same(one.target, other.target):
         raise FileError(
-            f"{one.option} and {other.option} are both {other.path}: give each its own place"
+            f"{one.option} and {other.option} are both {other.path}: give each its own path"
         )
     for outer, inner in ((one, other), (other, one)):
         if outer.kind == "images" and not outer.joins and _inside(inner, outer.target):
             raise FileError(
                 f"{inner.option} {inner.path} is inside {outer.option} {outer.path}, a folder "
-                "that is written as a whole: write elsewhere"
+                "that will be replaced: write elsewhere"
             )
 
 
@@ -90,7 +90,7 @@ def _check_input(output: Output, name: str, path: str) -> None:
     for file in glob.glob(path) if pattern else [path]:
         if is_same(output.target, Path(file)):
             raise FileError(
-                f"{output.option} {output.path} is {name} itself, which would be lost: "
+                f"{output.option} {output.path} is {name} itself, which would be overwritten: "
                 "write elsewhere"
             )
         if os.path.isdir(file) and _inside(output, resolve(file)) and _joins(output, file):
@@ -131,7 +131,7 @@ def _check_writable(output: Output) -> None:
         why = reason(PermissionError(errno.EACCES, ""))
     else:
         return
-    raise FileError(f"{output.path} cannot be written: {why}; nothing that existed was changed")
+    raise FileError(f"{output.path} cannot be written: {why}; existing files are unchanged")
 
 
 def is_same(one: Path, other: Path) -> bool:

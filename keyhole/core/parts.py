@@ -28,7 +28,7 @@ class Described:
             return
         kinds = Described.registry.setdefault(cls.family, {})
         if cls.kind in kinds:
-            raise TypeError(f"two classes call themselves {cls.family} {cls.kind!r}")
+            raise TypeError(f"two classes have the same kind: {cls.family} {cls.kind!r}")
         kinds[cls.kind] = cls
 
     @classmethod

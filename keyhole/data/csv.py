@@ -67,7 +67,7 @@ class CsvSource(Source):
             with self._faults(), io.BufferedReader(pa.input_stream(self.path)) as stream:
                 start, whole = _past_header(PeekedStream(b"", stream))
         if not start.strip():
-            raise DataError(f"{self.name} is empty: a header line and rows were expected")
+            raise DataError(f"{self.name} is empty: expected a header line and rows")
         with self._faults():
             self.head = read_head(start, whole, self.name)
         check_names(self.head.names, self.name)

@@ -63,7 +63,7 @@ UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 BINARY = {
     b"PK\x03\x04": "a ZIP archive, such as an Excel .xlsx workbook; save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an Excel .xls workbook; save the sheet as CSV",
-    b"\x1f\x8b": "gzip; end the name of the file in .gz",
+    b"\x1f\x8b": "gzip; give the file the extension .gz",
     b"SQLite format 3": "an SQLite database; export a table as CSV",
 }
 MAX_CELL_LETTERS = 1 << 26  # a header with another delimiter is a single cell
@@ -93,7 +93,7 @@ def read_head(start: bytes, whole: bool, name: str) -> Head:
     if note is not None:
         first += 1
         if not any(line.strip() for line in lines[first:]):
-            raise DataError(f"{name} is empty: a header line and rows were expected")
+            raise DataError(f"{name} is empty: expected a header line and rows")
         first += next(i for i, line in enumerate(lines[first:]) if line.strip())
     preamble, lines = "".join(lines[:first]), lines[first : first + HEAD_LINES]
     delimiter = note[1] if note is not None else sniff(lines)

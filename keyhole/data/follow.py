@@ -118,7 +118,7 @@ class Follower:
         with suppress(FileNotFoundError):
             self.file = open(self.path, "rb")  # noqa: SIM115, it stays open
             if not stat.S_ISREG(os.fstat(self.file.fileno()).st_mode):
-                raise FileError(f"{self.path} is no regular file: give it on standard input")
+                raise FileError(f"{self.path} is not a regular file: pipe it to standard input")
         return self.file is not None
 
     def _is_known(self) -> bool:
@@ -234,7 +234,9 @@ class RowReader:
         self.is_json, self.broken = state["json"], state["broken"]
         self.decimal = state["decimal"]
         if self.header is not None and not set(self.needed) <= set(self.header):
-            raise BundleError(f"the state is of a file without some columns of {self.what}")
+            raise BundleError(
+                f"the saved state belongs to a file that lacks some columns of {self.what}"
+            )
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

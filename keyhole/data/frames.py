@@ -224,8 +224,8 @@ def _pandas_table(data: Any) -> pa.Table:
     if len({isinstance(name, str) for name in data.columns}) > 1:
         label = next(name for name in data.columns if not isinstance(name, str))
         raise DataError(
-            f"the frame has column names that are texts and some that are not, such as {label!r}; "
-            "name all by texts: X.columns = X.columns.astype(str)"
+            f"some column names of the frame are texts and some are not, such as {label!r}; "
+            "convert all to texts: X.columns = X.columns.astype(str)"
         )
     names = [str(name) for name in data.columns]
     check_names(names, "the frame")

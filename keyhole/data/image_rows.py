@@ -194,8 +194,8 @@ class ImageSource:
             if other is not None:
                 sizes = ["x".join(map(str, p.upright_size)) for p in (other, first)]
                 raise DataError(
-                    f"{other.name} is {sizes[0]}, and {first.name} is {sizes[1]}: images of one "
-                    "size are needed; ImageSchema(size=(height, width)) resizes all"
+                    f"{other.name} is {sizes[0]}, but {first.name} is {sizes[1]}: all images "
+                    "must have the same size; ImageSchema(size=(height, width)) resizes them"
                 )
         return replace(self, spec=self.spec.sized(size))
 
@@ -205,8 +205,8 @@ class ImageSource:
         kind, fitted = ("grey" if n == 1 else f"of {n} channels" for n in channels)
         if kind != fitted:
             raise DataError(
-                f"{self.name} holds images that are {kind}; this model was fitted on images that "
-                f"are {fitted}"
+                f"{self.name} holds images that are {kind}, but this model was fitted on "
+                f"images that are {fitted}"
             )
         size, fitted = ("x".join(map(str, s.original)) for s in (self.spec, spec))
         if size != fitted and not any_size:
@@ -253,7 +253,9 @@ def file_images(path: str) -> ImageSource:
         raise DataError(f"{texts[0]}, and {texts[1]}: give grey images, or colour ones")
     height, width = first.upright_size
     if min(height, width) < MIN_SIDE:
-        raise DataError(f"{first.name} is {height}x{width}: {MIN_SIDE} pixels a side at least")
+        raise DataError(
+            f"{first.name} is {height}x{width}: at least {MIN_SIDE} pixels per side are needed"
+        )
     stored = "uint8" if first.dtype.kind == "b" else str(first.dtype)
     grid, size = (height, width, first.channels), (height, width)
     spec = ImageSpec(grid, size, first.channels == 1, stored, first.limits)

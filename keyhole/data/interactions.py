@@ -61,8 +61,8 @@ class InteractionColumns:
         for role in ("user", "item"):
             if role not in chosen:
                 raise DataError(
-                    f"no column is named like {role}s of interactions; say which one it is: "
-                    f"{role}=COLUMN (--{role} COLUMN); given columns: {names[:20]}"
+                    f"no column name looks like {role}s; name the column: {role}=COLUMN (--{role} "
+                    f"COLUMN); given columns: {names[:20]}"
                 )
         return cls(chosen["user"], chosen["item"], chosen.get("value"), chosen.get("time"), above)
 
@@ -223,7 +223,7 @@ def of_matrix(matrix: Any, above: float = 0.0, items: Identifiers | None = None)
     matrix = sparse.csr_array(matrix)
     if items is not None and matrix.shape[1] != len(items):
         raise DataError(
-            f"the matrix has {matrix.shape[1]:,} columns, and training had {len(items):,} items"
+            f"the matrix has {matrix.shape[1]:,} columns, but training had {len(items):,} items"
         )
     entries = matrix.tocoo()
     used = np.nan_to_num(entries.data, nan=-np.inf) > above
@@ -263,8 +263,8 @@ def _times(block: Rows, columns: InteractionColumns) -> Float[np.ndarray, " row"
     seconds, bad = cast.seconds(values, dates.ISO)
     if len(bad) and len(bad) == len(values) - values.null_count:
         raise DataError(
-            f"column {columns.time!r} holds no times that can be read, such as "
-            f"{values[int(bad[0])].as_py()!r:.40}: expected ISO 8601 or seconds since 1970"
+            f"column {columns.time!r} holds an invalid time: "
+            f"{values[int(bad[0])].as_py()!r:.40}; expected ISO 8601 or seconds since 1970"
         )
     return seconds
 

@@ -231,7 +231,7 @@ class ParquetSource:
         groups = []
         for path in self.paths:
             if differing := sorted(set(self.stored) ^ set(self._names(path))):
-                raise DataError(f"{path} has other columns than {self.paths[0]}: {differing}")
+                raise DataError(f"{path} has different columns from {self.paths[0]}: {differing}")
             with self._open(path) as file:
                 for group in range(file.metadata.num_row_groups):
                     groups.append((path, group, file.metadata.row_group(group).num_rows))

@@ -68,7 +68,7 @@ def format_of(path: str, *, json: bool = False) -> str:
     for ending, kind in FORMATS.items():
         if path.lower().endswith(ending):
             return kind
-    raise SettingError(f"{path}: end the name in one of {', '.join(FORMATS)}")
+    raise SettingError(f"{path}: unknown file extension; use one of {', '.join(FORMATS)}")
 
 
 def _sink(kind: str, file: Any, raw_text: bool) -> Sink:

@@ -222,7 +222,7 @@ def weights(rows: Rows, column: str) -> np.ndarray:
     values = np.nan_to_num(levels.numbers(column, rows.column(column)))
     if (values < 0).any():
         raise DataError(
-            f"weight column {column!r} holds {values.min():g}: a weight is at least zero"
+            f"weight column {column!r} holds {values.min():g}: weights must be zero or above"
         )
     return values
 
@@ -279,6 +279,6 @@ def weighted(source: Source, column: str | None) -> Source:
         if size := np.count_nonzero(weights(block, column)):
             sizes[group] = size
     if rows and not sizes:
-        raise DataError(f"weight column {column!r} gives no row of {source.name} any weight")
+        raise DataError(f"weight column {column!r}: all weights of {source.name} are zero")
     whole = sum(sizes.values()) == rows
     return source if whole else Weighted(source, column, sizes, source.name)

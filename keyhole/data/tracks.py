@@ -106,7 +106,7 @@ class RowCounts:
             "without a time stamp that can be read": self.undated,
         }
         return [
-            f"{rows_text(count)} {why}: not used, and without an answer"
+            f"{rows_text(count)} {why}: not used, and not answered"
             for why, count in counted.items()
             if count
         ]

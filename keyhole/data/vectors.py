@@ -70,7 +70,10 @@ def spread(table: pa.Table, lengths: Mapping[str, int] | None = None) -> pa.Tabl
         column = table.column(name)
         elements = {name: column} if size is None else _elements(name, column, size)
         if twice := sorted(columns.keys() & elements.keys()):
-            raise DataError(f"column {twice[0]!r} is there beside the list column that it is of")
+            raise DataError(
+                f"column {twice[0]!r} is there twice: by itself and as part of a "
+                "list column; rename one"
+            )
         columns |= elements
     return pa.table(columns).replace_schema_metadata(table.schema.metadata)
 
@@ -112,8 +115,8 @@ def elements_among(name: str, names: Sequence[str]) -> list[str]:
 def unequal(name: str) -> str:
     """What to do with lists of unequal length."""
     return (
-        f"column {name!r} holds lists of unequal length, or empty ones: give all the same length "
-        "(null for none), or leave the column out"
+        f"column {name!r} holds lists of unequal length, or empty lists: give all the same "
+        "length (null for none), or leave the column out"
     )
 
 

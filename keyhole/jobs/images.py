@@ -88,11 +88,11 @@ def check_distinct(names: list[str], source: str) -> None:
     for name in names:
         key = unicodedata.normalize("NFC", name).casefold()
         if known.get(key) == name:
-            raise DataError(f"{source} names several files {name!r}: give their folder")
+            raise DataError(f"{source} has several files named {name!r}: give their folder")
         if key in known:
             raise DataError(
-                f"{source} names {known[key]!r} and {name!r}, which are one file on some disks: "
-                "rename one"
+                f"{source} has {known[key]!r} and {name!r}, which have the same name on some "
+                "disks: rename one"
             )
         known[key] = name
 
@@ -116,7 +116,7 @@ class Note:
         try:
             content = json.loads(path.read_text()) if path.exists() else None
             if content is None and folder.exists() and any(folder.iterdir()):
-                raise FileError(f"{folder} has files that are not of an earlier run: move it")
+                raise FileError(f"{folder} has files that no earlier run wrote: move it")
             if content is not None and content.get("settings") == settings:
                 return cls(folder, settings, str(content["call"]), dict(content["done"]))
             if folder.exists():

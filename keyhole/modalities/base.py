@@ -32,7 +32,7 @@ from keyhole.model.network import Network
 Ability = Literal[
     "embed", "given", "cards", "judge", "anomaly_map", "png", "single_values", "events"
 ]
-NO_EVENTS = "events and streams are of sensor series: fit with Schema(time=...)"
+NO_EVENTS = "events and streams need a sensor series: fit with Schema(time=...)"
 MIN_REACH = 0.05  # of a feature's spread
 Deviance = Float[Tensor, "*lead row feature"]  # nats beyond a perfect prediction
 PerFeature = Float[np.ndarray, "row feature"]
@@ -78,10 +78,10 @@ class Modality(Described):
     family = "modality"
     noun: ClassVar[str] = "rows of another kind"  # "X holds ..., and this model was fitted on ..."
     unsupported: ClassVar[Mapping[Ability, str]] = {  # why not, in one sentence
-        "given": "rows of this kind are drawn as a whole",
-        "cards": "a card names columns of a table, and these rows are none",
-        "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
-        "png": "rows that are no images need a .csv, .parquet or .jsonl file",
+        "given": "rows of this kind are generated as a whole",
+        "cards": "a card names columns of a table, but these rows are not a table",
+        "anomaly_map": "anomaly maps are for images; answer() names the columns of a table",
+        "png": "rows that are not images need a .csv, .parquet or .jsonl file",
         "events": NO_EVENTS,
     }
 
@@ -122,15 +122,15 @@ class Modality(Described):
         """Raises: SettingError for a net that is not for such rows."""
         if net.images:
             raise SettingError(
-                f"{net!r} is for images, and these rows are those of a table: give an array "
-                "(n, height, width) or a folder of image files, or take MLP"
+                f"{net!r} is for images, but these rows are a table: give an array (n, "
+                "height, width) or a folder of image files, or use MLP"
             )
         if net.items:
-            raise SettingError(f"{net!r} takes lists of items, and these are rows: take MLP")
+            raise SettingError(f"{net!r} is for lists of items, but these are rows: use MLP")
         if net.series:
             raise SettingError(
-                f"{net!r} is for series, and these rows are no windows of one: give "
-                "Schema(time=...), or take MLP"
+                f"{net!r} is for series, but these rows are not windows of a series: give "
+                "Schema(time=...), or use MLP"
             )
 
     def supports(self, task: Ability) -> str | None:

@@ -81,11 +81,13 @@ class Schema(Described):
         """Raises: SettingError for kinds neither by column nor "alike", or a lone group."""
         if self.group is not None and self.time is None:
             raise SettingError(
-                f"group={self.group!r:.40} names the machines of a series and needs time=COLUMN; "
-                "the groups of a table are given to the detector: AnomalyDetector(group=...)"
+                f"group={self.group!r:.40} is for the machines of a series and needs "
+                "time=COLUMN; for groups of a table, use AnomalyDetector(group=...)"
             )
         if isinstance(self.kinds, str) and self.kinds != "alike":
-            raise SettingError(f"kinds={self.kinds!r:.40}: write kinds by column, or 'alike'")
+            raise SettingError(
+                f"kinds={self.kinds!r:.40}: expected a dict from column to kind, or 'alike'"
+            )
 
     @property
     def kind_of(self) -> dict[str, str]:
@@ -149,7 +151,7 @@ class Schema(Described):
         if name in (self.exclude or []):
             return Guess("ignored", "excluded")
         if self.only is not None and name not in self.only:
-            return Guess("ignored", "not among the columns asked for")
+            return Guess("ignored", "not among the chosen columns")
         told = self.kind_of.get(name)
         return None if told is None else _told(profile, told, self.format_of.get(name, ""))
 
@@ -170,9 +172,9 @@ def _told(profile: Profile, kind: str, form: str) -> Guess:
     """The kind that was told, where it exists and the column can be of it."""
     name = profile.name
     if kind not in kinds("column"):
-        raise SettingError(f"{name}={kind!r}: a column is one of {sorted(kinds('column'))}")
+        raise SettingError(f"{name}={kind!r}: unknown kind; choose from {sorted(kinds('column'))}")
     if profile.observed <= 0 and kind != "ignored":
-        raise DataError(f"column {name!r} shall be a {kind}, but it holds no value at all")
+        raise DataError(f"column {name!r} cannot be a {kind}: all its values are missing")
     if kind == "datetime":
         profile.style = style_of(profile, form)
     elif form and not (kind == "number" and form in OPPOSITE):
@@ -182,10 +184,10 @@ def _told(profile: Profile, kind: str, form: str) -> Guess:
         )
     if not _can_be(profile, kind):
         values = profile.sample.drop_null()
-        held = levels.cell_text(values, 0) if len(values) else "texts that take too much memory"
+        held = levels.cell_text(values, 0) if len(values) else "texts that need too much memory"
         raise DataError(
-            f"column {name!r} shall be a {kind}, but it holds {profile.arrow_type}, such "
-            f"as {held}; choose another kind, or exclude it"
+            f"column {name!r} cannot be a {kind}: it holds {profile.arrow_type}, such as "
+            f"{held}; choose another kind, or exclude it"
         )
     return Guess(kind, "as told")
 
@@ -206,8 +208,8 @@ def style_of(profile: Profile, form: str) -> str | None:
         first, second = profile.ambiguous
         text = levels.cell_text(profile.sample.drop_null(), 0)
         raise DataError(
-            f"column {profile.name!r}: whether day or month comes first in {text} cannot be told; "
-            f"write kind 'datetime:{first}' or 'datetime:{second}'"
+            f"column {profile.name!r}: in {text} the day or the month may come first; write "
+            f"kind 'datetime:{first}' or 'datetime:{second}'"
         )
     if profile.style is not None or not profile.readable:
         return profile.style

@@ -89,8 +89,8 @@ def log_likelihood(
     """
     if not network.bottleneck.stochastic:
         raise SettingError(
-            f"log_likelihood needs a code with noise, and a {network.bottleneck.kind} code has "
-            "none: fit with Variational(), or ask score_samples for log p(x | code(x))"
+            f"log_likelihood needs a code with noise, but a {network.bottleneck.kind} code "
+            "has none: fit with Variational(), or use score_samples for log p(x | code(x))"
         )
     if samples < 1 or samples != int(samples):
         raise SettingError(f"samples={samples!r}: give a whole number from 1 up")

@@ -214,7 +214,7 @@ def tick_texts(ticks: Sequence[float]) -> list[str]:
 
 def learning_curve(history: History) -> str | None:
     """Training and held-out loss by step; None if nothing was evaluated."""
-    steps = np.array(history.steps)
+    steps = np.array(history.steps, float)
     training, held_out = np.array(history.loss, float), np.array(history.held_out, float)
     if not np.isfinite([training, held_out]).any():
         return None
@@ -321,7 +321,7 @@ def width_curve(choice: WidthChoice | None) -> str | None:
     if choice is None or not choice.nats:
         return None
     nats = np.array(choice.nats, float)
-    widths = np.arange(1, len(nats) + 1)
+    widths = np.arange(1.0, len(nats) + 1)
     chosen = int(np.clip(choice.width, 1, len(nats)))
     bound = float(nats.min()) + choice.tolerance
     room = 0.06 * (max(float(nats.max()), bound) - float(nats.min())) or 0.5

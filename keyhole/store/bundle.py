@@ -151,7 +151,7 @@ def read_tensors(
         raise BundleError(f"{where} is damaged: {fault!s:.200}") from fault
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise BundleError(f"{where} holds weights that are not numbers: {name!r}")
+            raise BundleError(f"{where} holds weights that are NaN or infinite: {name!r}")
     return tensors
 
 
@@ -186,7 +186,7 @@ def _bytes(where: str, name: str, entry: Any) -> int:
         if not all(type(n) is int and 0 <= n < 1 << 40 for n in shape) or len(shape) > 8:
             raise ValueError
     except (KeyError, TypeError, ValueError) as fault:
-        raise BundleError(f"{where}: tensor {name!r:.80} has an odd type or shape") from fault
+        raise BundleError(f"{where}: tensor {name!r:.80} has an invalid type or shape") from fault
     return count * math.prod(shape)
 
 
@@ -283,8 +283,8 @@ def check_replaceable(path: str | os.PathLike[str], read: Save | None = None) ->
         )
     if read is not None and read.path == target and read.sha256 != signature[1].decode():
         raise FileError(
-            f"{target} has changed since this model was read from it, and what changed would be "
-            "lost; load it again and repeat, or save elsewhere"
+            f"{target} has changed since this model was read from it, and these changes would "
+            "be lost; load it again and repeat, or save elsewhere"
         )
 
 
@@ -302,7 +302,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
             if not all(
                 len(t) <= MAX_ABOUT_LETTERS and t.isprintable() for t in manifest.about.values()
             ):
-                raise BundleError(f"{path} says odd things about itself")
+                raise BundleError(f"{path} has an invalid entry 'about'")
             save, handle = Save(source, header.sha256), os.dup(file.fileno())
             return Bundle(manifest.sections, manifest.about, path, handle, header, save)
     except FileNotFoundError as fault:

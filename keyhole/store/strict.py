@@ -103,12 +103,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         counts = Counter(name for name, _ in pairs)
-        raise ValueError(f"key {counts.most_common(1)[0][0]!r:.80} stands twice")
+        raise ValueError(f"key {counts.most_common(1)[0][0]!r:.80} appears twice")
     return value
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _finite(text: str) -> float:

@@ -24,7 +24,7 @@ def an_autoencoder(given: Any, taker: str) -> Autoencoder:
 
     if isinstance(given, Autoencoder):
         return given
-    own = "; take the one inside, .autoencoder_" if hasattr(given, "autoencoder_") else ""
+    own = "; use the one inside, .autoencoder_" if hasattr(given, "autoencoder_") else ""
     raise SettingError(f"{taker} takes an Autoencoder, got {type(given).__name__:.40}{own}")
 
 
@@ -151,10 +151,10 @@ class Embed(Task):
     """
 
     verb = "embed"
-    summary = "The code of every row."
+    summary = "Compute the code of every row."
     help = "The code of every row of DATA: code_0, code_1, ..."
     options = (
-        Option("sparse", bool, "Only what is not zero, as lists: indices and values.", False),
+        Option("sparse", bool, "Write only nonzero dimensions: indices and values.", False),
     )
 
     def __init__(self, autoencoder: Autoencoder, *, sparse: bool = False) -> None:
@@ -181,7 +181,7 @@ class Score(Task):
     """log p(x | code(x)) in nats, higher = more normal; null for a row with no observed value."""
 
     verb = "score"
-    summary = "The log-likelihood of every row."
+    summary = "Compute the log-likelihood of every row."
     help = "The log-likelihood of every row of DATA, in nats; one forward pass."
 
     def table(self, rows: Rows, start: int) -> pa.Table:
@@ -197,7 +197,7 @@ class Reconstruct(Task):
     """Expected rows in original units and types, with the columns that the model learned."""
 
     verb = "reconstruct"
-    summary = "The row that the model expects, for every row."
+    summary = "Reconstruct every row."
     help = "The row that the model expects, for every row of DATA."
 
     def table(self, rows: Rows, start: int) -> pa.Table:

@@ -31,8 +31,8 @@ MIN_STRENGTH = 0.01  # spreads: what moves less is not worth a word
 ENDS = (0.05, 0.5, 0.95)  # the quantiles of a dimension's examples
 ALIKE = 1e-8  # of the largest variance: a dimension with less is the same on every row
 NO_ROWS = (
-    "this model remembers no rows to read its codes from: give some, cards(model, rows), or keep "
-    "the model by AnomalyDetector.save, Generator.save or keyhole fit, which remember rows"
+    "this model has no reference rows to read its codes from: give rows, cards(model, rows), or "
+    "save the model with AnomalyDetector.save, Generator.save or keyhole fit, which store rows"
 )
 
 
@@ -103,19 +103,19 @@ def cards(model: Autoencoder, rows: Any = None, *, most: int | None = None) -> l
 def lines(card: Card) -> list[str]:
     """A card for a person; the first line says which dimension it is of."""
     if not card.moves:
-        return [f"{card.name}: never moves, so it says nothing of any row"]
+        return [f"{card.name}: the same on every row, so it holds no information"]
     head = f"{card.name}: {card.variance:.0%} of the code's variance"
     if card.nats is not None:
-        head += f", {card.nats:.0%} of its nats"
+        head += f", {card.nats:.0%} of its information"
     if card.stability is not None:
-        head += f"; found again by the other nets with a correlation of {card.stability:.2f}"
+        head += f"; correlation with its match in the other networks: {card.stability:.2f}"
     texts = [head]
     if card.drives:
-        way = "all the way" if card.monotone else "and turns on the way"
+        way = "monotone" if card.monotone else "not monotone"
         first, *others = map(str, card.drives)
         texts.append("drives     " + "; ".join([f"{first} ({way})", *others]))
     else:
-        texts.append("drives     no column by as much as 1 % of its spread")
+        texts.append("drives     no column by 1 % of its spread or more")
     if card.driven_by:
         by = ", ".join(f"{name} ({change:.2f} spreads)" for name, change in card.driven_by)
         texts.append(f"driven by  {by}")
@@ -182,7 +182,7 @@ def _rows(model: Autoencoder, rows: Any) -> Batch:
                 break
         batch = Batch.join(parts)
     if len(batch) < 2:
-        raise DataError("codes are read from at least 2 rows; there is one: give more")
+        raise DataError("cards need at least 2 rows; got one")
     return batch.take(_sample(len(batch), MAX_ROWS))
 
 

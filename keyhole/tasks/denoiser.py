@@ -194,7 +194,9 @@ class Denoiser(TransformerMixin, Estimator):
         images = self.open(X).images
         clean = None if truth is None else self.open(truth).images
         if clean is not None and len(clean) != len(images):
-            raise DataError(f"{len(images)} images and {len(clean)} true ones: give one each")
+            raise DataError(
+                f"{len(images)} images, but {len(clean)} clean ones: give one for each"
+            )
         on_images = image_denoiser(self)
         estimates = on_images.estimates(images)
         return [
@@ -282,7 +284,7 @@ class Denoiser(TransformerMixin, Estimator):
             return noise
         if isinstance(noise, bool) or not isinstance(noise, int | float) or not noise > 0:
             raise SettingError(
-                f"noise={noise!r:.40}: a standard deviation above zero, or a NoiseModel"
+                f"noise={noise!r:.40}: expected a standard deviation above zero, or a NoiseModel"
             )
         return NoiseModel(float(noise))
 

@@ -220,7 +220,9 @@ class Generator(Estimator):
             raise SettingError(f"steps={steps!r:.40}: give a whole number from 2 up")
         ends = [np.asarray(model.transform(row), np.float32) for row in (a, b)]
         if any(len(end) != 1 for end in ends):
-            raise DataError(f"interpolate takes one row each, got {[len(end) for end in ends]}")
+            raise DataError(
+                f"interpolate expects one row for each end, got {[len(end) for end in ends]}"
+            )
         share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
         path = torch.from_numpy((1 - share) * ends[0] + share * ends[1])
         return model.inverse_transform(sampler_of(model).nearest(path).numpy())
@@ -248,8 +250,8 @@ class Generator(Estimator):
         train = reference_rows(fitted.reference, held_out=False)
         held_out = reference_rows(fitted.reference, held_out=True)
         if train is None or held_out is None or not len(held_out):
-            raise SettingError("this model remembers no rows to compare with: fit it again")
-        stage("drawing rows to judge")
+            raise SettingError("this model has no reference rows: fit it again")
+        stage("generating rows to compare")
         drawn = sampler_of(self.autoencoder_).rows(
             n or max(len(train), 1_000), self._seed(), rules=self.rules
         )

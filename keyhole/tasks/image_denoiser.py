@@ -102,7 +102,7 @@ class ImageDenoiser:
         if clean is not None:
             sides = [(p.height, p.width, p.channels) for p in (image, clean)]
             if sides[0] != sides[1]:
-                raise DataError(f"{image.name} is {sides[0]} and its truth {sides[1]}")
+                raise DataError(f"{image.name} is {sides[0]}, but its clean image is {sides[1]}")
             truth = clean.window(*middle_of(image, JUDGED_SIDE))
         span = data_range(image, noisy if truth is None else truth)
         report = residual_report(noisy, after, scaler.noise)
@@ -160,7 +160,7 @@ class JudgedImage:
 
     def sentences(self) -> list[str]:
         """For people: noise before and after, what was removed, how near the truth."""
-        left = "" if self.after.sigma else "; none can be told in the result"
+        left = "" if self.after.sigma else "; none is visible in the result"
         texts = [f"{self.before.describe(self.data_range)}{left}", *self.residual.sentences()]
         if self.psnr is not None and self.ssim is not None:
             texts.append(

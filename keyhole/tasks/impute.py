@@ -33,14 +33,16 @@ class Impute(Task):
     """
 
     verb = "impute"
-    summary = "Fill gaps; observed values stay as they are."
-    help = "Fill the gaps of DATA; all other values stay as they were written."
+    summary = "Fill missing values; all others stay unchanged."
+    help = "Fill the missing values of DATA; all other values stay as they were written."
     options = (
-        Option("draws", int, "Each row N times, its gaps drawn anew in each.", metavar="N"),
+        Option("draws", int, "Write each row N times, with different random values in its "
+                             "gaps.", metavar="N"),
         Option("mark", str,
-               "Add a column that says which values were filled: COLUMN and this suffix.",
+               "For each filled column, add a column that marks filled values: COLUMN plus "
+               "this suffix.",
                metavar="COLUMN_SUFFIX"),
-        Option("seed", int, "Of the draws.", default=0),
+        Option("seed", int, "Seed of the random values.", default=0),
     )  # fmt: skip
 
     def __init__(
@@ -58,7 +60,7 @@ class Impute(Task):
         if draws is not None and not 1 <= draws <= MAX_DRAWS:
             raise SettingError(f"draws={draws}: give from 1 to {MAX_DRAWS:,}")
         if mark is not None and (not isinstance(mark, str) or not mark.strip()):
-            raise SettingError(f"mark={mark!r:.40}: give the end of a name, such as '_filled'")
+            raise SettingError(f"mark={mark!r:.40}: expected a suffix, such as '_filled'")
         self.draws = draws
         self.seed = seed
         self.mark = mark
@@ -76,8 +78,8 @@ class Impute(Task):
         clash = [name for name in own if name in names]
         if clash:
             raise DataError(
-                f"the data has a column {clash[0]!r} already, which is added to the answer; "
-                "rename it" + ("" if clash == ["draw"] else ", or mark by another suffix")
+                f"the data already has a column {clash[0]!r}, which the answer adds; rename it"
+                + ("" if clash == ["draw"] else ", or use another suffix")
             )
 
     def table(self, rows: Rows, start: int) -> Any:

@@ -47,19 +47,19 @@ class Judgement:
         """Five sentences, each with a figure and what would be ideal."""
         worst = ", ".join(f"{name} {error:.3f}" for name, error in self.worst_columns)
         return [
-            f"single columns are off by {self.shape_error:.3f} on average "
-            f"(ideal 0; 1 is nothing in common); worst: {worst}",
-            f"pairs of columns are off by {self.trend_error:.3f} on average (ideal 0)",
-            "too few rows to train a classifier that tells made from real rows"
+            f"single columns differ by {self.shape_error:.3f} on average "
+            f"(0 is ideal, 1: nothing in common); worst: {worst}",
+            f"pairs of columns differ by {self.trend_error:.3f} on average (0 is ideal)",
+            "too few rows to train a classifier that separates generated from real rows"
             if math.isnan(self.c2st_auc)
-            else f"a classifier tells made from real rows with an AUROC of {self.c2st_auc:.3f} "
-            "(ideal 0.5: it cannot; 1: always)",
+            else f"a classifier separates generated from real rows with AUROC "
+            f"{self.c2st_auc:.3f} (0.5 is ideal: it cannot; 1: always)",
             "no column can be predicted from the others, so usefulness is unknown"
             if self.usefulness is None
-            else f"models taught on made rows score {self.usefulness:.3f} on held-out rows "
-            f"(ideal {self.real_usefulness:.3f}: what as many training rows teach)",
-            f"{self.closer_share:.1%} of the made rows lie nearer to a training row than to a "
-            "held-out one (ideal 50%: nothing was copied)",
+            else f"models trained on generated rows score {self.usefulness:.3f} on held-out rows "
+            f"({self.real_usefulness:.3f} is ideal: trained on as many real rows)",
+            f"{self.closer_share:.1%} of the generated rows are nearer to a training row than to "
+            "a held-out row (50% is ideal: nothing was copied)",
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def judge(
 
     Raises: DataError where a table has no rows or lacks a column; SettingError for the target.
     """
-    named = {"training": train, "held-out": held_out, "made": made}
-    stage("judging drawn rows")
+    named = {"training": train, "held-out": held_out, "generated": made}
+    stage("judging generated rows")
     _check(named, target)
     rng = np.random.default_rng(seed)
     tables = Tables.of([_sample(table, rng) for table in named.values()])
@@ -119,7 +119,7 @@ def _check(tables: dict[str, pa.Table], target: str | None) -> None:
             raise DataError(f"there are no {what} rows: nothing to judge")
         if absent := sorted(set(names) - set(table.column_names)):
             raise DataError(
-                f"column {absent[0]!r} is absent from the {what} rows but not from the others; "
+                f"the {what} rows lack the column {absent[0]!r}, which the others have; "
                 f"their columns: {table.column_names[:20]}"
             )
     if not names:
@@ -127,7 +127,7 @@ def _check(tables: dict[str, pa.Table], target: str | None) -> None:
     if target is not None and target not in names:
         near = difflib.get_close_matches(target, names, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"columns: {names[:20]}"
-        raise SettingError(f"target {target!r} is no column of these tables; {hint}")
+        raise SettingError(f"target {target!r} is not a column of these tables; {hint}")
 
 
 def _sample(table: pa.Table, rng: np.random.Generator) -> pa.Table:

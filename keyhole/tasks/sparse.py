@@ -23,8 +23,8 @@ def check_sparse(model: Autoencoder) -> None:
     bottleneck = model.model_.network.bottleneck
     if not bottleneck.sparse:
         raise SettingError(
-            f"the {bottleneck.kind} bottleneck makes dense codes: fit with pursuit, top_k or l1 "
-            "for sparse ones, or embed without sparse"
+            f"the {bottleneck.kind} bottleneck has dense codes: fit with pursuit, top_k or l1 "
+            "for sparse codes, or embed without sparse"
         )
 
 

@@ -68,9 +68,9 @@ class Checkpoint:
         except (BundleError, OSError) as fault:
             return self._not_used(str(fault))
         if note.fingerprint != self.fingerprint:
-            return self._not_used("it is of other data, settings or another seed")
+            return self._not_used("it belongs to other data, settings or another seed")
         if note.made_by != _made_by():
-            return self._not_used(f"it was made by {note.made_by}, this is {_made_by()}")
+            return self._not_used(f"it was made by {note.made_by}, but this is {_made_by()}")
         return note.step, tensors, note.history
 
     def _not_used(self, reason: str) -> None:

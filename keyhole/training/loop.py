@@ -181,7 +181,7 @@ class Run(Generic[G]):
         if self.goal.warms_up and step <= warm:
             return  # the loss changes with the KL weight there
         if min(past[-patience:]) > min(past[:-patience]):
-            self.history.ended = f"no better for {patience} evaluations"
+            self.history.ended = f"no improvement for {patience} evaluations"
 
     @torch.no_grad()
     def _explain_failure(self, step: int) -> None:
@@ -189,9 +189,9 @@ class Run(Generic[G]):
         before = self.history.steps[-1] if self.history.steps else 0
         self.network.load_state_dict(self.best)
         raise FitError(
-            f"the loss is no longer a number after step {before:,} (by step {step:,} of "
-            f"{self.history.planned:,}); {self.goal.cause(self.network, step - 1)}try a smaller "
-            f"learning rate than {self.training.learning_rate:g}"
+            f"the loss is NaN or infinite after step {before:,} (by step {step:,} of "
+            f"{self.history.planned:,}); {self.goal.cause(self.network, step - 1)}try a "
+            f"smaller learning rate than {self.training.learning_rate:g}"
         )
 
     def _save(self, step: int) -> None:
@@ -230,10 +230,10 @@ def train(run: Run[G]) -> History:
         out_of_memory = isinstance(fault, MemoryError) or "memory" in str(fault)
         if run.callback_failed or not out_of_memory:
             raise
-        saved = "nothing was kept"
+        saved = "nothing was saved"
         if run.checkpoint is not None and run.history.steps:
-            saved = f"kept in {run.checkpoint.path}: the same command goes on from there"
-        message = f"memory ran out at batch={run.goal.batch}; {saved}; try a smaller batch"
+            saved = f"saved in {run.checkpoint.path}: the same command continues from there"
+        message = f"out of memory at batch={run.goal.batch}; {saved}; try a smaller batch"
         raise FitError(message) from fault
 
 

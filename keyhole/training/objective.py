@@ -143,7 +143,7 @@ class Reconstruction(Goal):
         log_prob = network(corrupted.input).likelihood.log_prob(corrupted.target)
         nats = torch.where(corrupted.loss_weight > 0, -log_prob, 0.0).nan_to_num(nan=torch.inf)
         worst = self.layout.slots[int(nats.amax((0, 1, 2)).argmax())]
-        return f"column {worst.column!r} costs most in that batch: look at it, or "
+        return f"column {worst.column!r} has the largest error in that batch: check it, or "
 
     def _corrupted(self, network: nn.Module, step: int) -> tuple[CorruptedBatch, Generator]:
         batch, generator = self.feed.batch(step, self.batch, self.steps_a_pool)

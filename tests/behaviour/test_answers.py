@@ -133,7 +133,7 @@ def test_a_level_never_met_is_surprising_and_is_remarked(detector):
     source = open_rows(detector.autoencoder_, strange)
     for block in source.blocks(100):
         answer_rows(detector, block, drift=drift)
-    assert any("'mode': 1 of 60 rows hold a level" in remark for remark in drift.remarks())
+    assert any("'mode': 1 of 60 rows have a level" in remark for remark in drift.remarks())
 
 
 def test_thresholds_move_without_refitting(detector):
@@ -148,7 +148,9 @@ def test_thresholds_move_without_refitting(detector):
 
 def test_a_rate_that_the_rows_cannot_promise_is_said_with_the_rate_that_is_possible():
     model = Autoencoder(training=TrainingConfig(20), random_state=0).fit(sensors(60))
-    with pytest.warns(KeyholeWarning, match=r"too small for 60 calibration rows.*least rate"):
+    with pytest.warns(
+        KeyholeWarning, match=r"too low for 60 calibration rows.*lowest possible rate"
+    ):
         detector = AnomalyDetector.from_fitted(model, false_alarm_rate=0.001)
     assert (detector.predict(sensors(60)) == 1).all()
 

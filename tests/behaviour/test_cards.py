@@ -87,9 +87,9 @@ def test_examples_are_rows_at_the_ends_and_the_middle(model):
 def test_a_card_reads_as_lines_and_as_json(model):
     (card,) = cards(model)
     said = lines(card)
-    assert said[0].startswith("code_0: 100% of the code's variance; found again by the other nets")
+    assert said[0].startswith("code_0: 100% of the code's variance; correlation with its match in")
     assert said[1].startswith("drives     ")
-    assert "(all the way)" in said[1]
+    assert "(monotone)" in said[1]
     assert [line[:7] for line in said[3:]] == ["at   5%", "at  50%", "at  95%"]
     assert json.loads(json.dumps(card.to_json(), allow_nan=False))["name"] == "code_0"
 
@@ -100,14 +100,14 @@ def test_a_dimension_that_never_moves_says_so_and_comes_last():
     *_, still = cards(model)
     assert (still.name, still.moves, still.variance, still.stability) == ("code_1", False, 0, None)
     assert (still.drives, still.driven_by, still.examples) == ([], [], [])
-    assert lines(still) == ["code_1: never moves, so it says nothing of any row"]
+    assert lines(still) == ["code_1: the same on every row, so it holds no information"]
 
 
 def test_a_code_of_which_nothing_moves_is_told_dimension_by_dimension():
     model = fitted(Plain(2), steps=5)
     model.model_.network.bottleneck.to_code.weight.data[:] = 0
     assert [lines(card)[0].partition(",")[0] for card in cards(model)] == [
-        "code_0: never moves", "code_1: never moves"
+        "code_0: the same on every row", "code_1: the same on every row"
     ]  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def test_two_remembered_rows_are_enough_and_one_net_has_no_stability():
 def test_rows_may_be_given_and_are_asked_for_where_none_are_remembered(model, tmp_path):
     model.save(str(tmp_path / "alone"))
     alone = Autoencoder.load(str(tmp_path / "alone"))
-    with pytest.raises(SettingError, match=r"remembers no rows.*give some, cards\(model, rows\)"):
+    with pytest.raises(SettingError, match=r"no reference rows.*give rows, cards\(model, rows\)"):
         cards(alone)
     assert cards(alone, table())[0].drives[0].column == cards(model)[0].drives[0].column
     with pytest.raises(DataError, match="at least 2 rows"):
@@ -165,7 +165,7 @@ def test_inspect_prints_the_cards_and_why_a_code_is_as_wide_as_it_is(tmp_path, c
     assert "prior     mixture, fitted to the codes of " in out
     assert run(["inspect", str(tmp_path / "m"), "--codes"]) == 0
     out = capfd.readouterr().out
-    assert out.count("of the code's variance") + out.count("never moves") == choice.width
+    assert out.count("of the code's variance") + out.count("the same on every row") == choice.width
     assert run(["inspect", str(tmp_path / "m"), "--codes", "--json"]) == 0
     told = json.loads(capfd.readouterr().out)
     assert set(told) == {"about", "sections", "codes"}
@@ -175,4 +175,4 @@ def test_inspect_prints_the_cards_and_why_a_code_is_as_wide_as_it_is(tmp_path, c
 def test_inspect_without_remembered_rows_says_what_to_do(tmp_path, capfd):
     fitted(Plain(1), steps=5).save(str(tmp_path / "m"))
     assert run(["inspect", str(tmp_path / "m"), "--codes"]) == 2
-    assert "remembers no rows to read its codes from" in capfd.readouterr().err
+    assert "has no reference rows to read its codes from" in capfd.readouterr().err

@@ -53,7 +53,7 @@ def test_fit_shows_what_it_made_of_the_columns_and_how_far_to_trust_the_model(pl
                        "--steps", "30", "--no-report")  # fmt: skip
     assert code == 0
     assert "columns   3 numbers, 1 ignored, 1 boolean (--verbose shows each)" in err
-    assert "card  ignored   nearly every row has a level of its own: an identifier" in err
+    assert "card  ignored   nearly every row has its own level: an identifier" in err
     assert "two texts" not in err
     assert "verdict " in err
     assert "about" in err
@@ -166,7 +166,7 @@ def test_inspect_says_what_the_model_is(place, capfd):
     [
         (["detect", "{}/no.keyhole", "{}/new.csv"], "no.keyhole does not exist"),
         (["detect", "{}/m.keyhole", "{}/new.cvs"], "did you mean {}/new.csv?"),
-        (["detect", "{}/m.keyhole", "{}/new.csv", "-o", "{}/x.txt"], "end the name in one of"),
+        (["detect", "{}/m.keyhole", "{}/new.csv", "-o", "{}/x.txt"], "unknown file extension"),
         (["detect", "{}/m.keyhole", "{}/new.csv", "-o", "{}/train.csv"], "exists already"),
         (["fit", "{}/train.csv", "-o", "{}/m.keyhole"], "exists already"),
         (["fit", "{}/train.csv", "-o", "{}/q.keyhole", "--exclude", "froud"],
@@ -293,5 +293,5 @@ def test_a_rate_that_the_rows_cannot_promise_is_a_line_and_no_trace_of_python(pl
     rest = ["--label", "fraud", "--false-alarm-rate", 1e-9]
     code, _, err = ask(capfd, "evaluate", place / "m.keyhole", place / "new.csv", *rest)
     assert code == 2
-    assert "a false alarm rate of 1e-09 is too small for 300 calibration rows" in err
+    assert "a false alarm rate of 1e-09 is too low for 300 calibration rows" in err
     assert ".py" not in err

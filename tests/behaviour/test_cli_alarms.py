@@ -142,8 +142,8 @@ def test_an_alarm_rate_too_small_is_refused_with_the_least_possible_and_writes_n
     code, _, err = ask(capfd, "detect", place / "m.keyhole", place / "new.csv",
                        "--false-alarm-rate", "1e-9", "-o", out)  # fmt: skip
     assert code == 2
-    assert "1e-09 is too small for 300 calibration rows" in err
-    assert "least rate possible is" in err
+    assert "1e-09 is too low for 300 calibration rows" in err
+    assert "lowest possible rate is" in err
     assert not out.exists()
 
 
@@ -156,7 +156,7 @@ def test_alarms_raised_together_say_what_their_p_values_rest_on(place, capfd):
 def test_a_share_that_cannot_be_promised_is_a_line_and_no_alarm(place, capfd):
     code, out, err = ask(capfd, "detect", place / "m.keyhole", place / "good.csv", "--fdr", 1e-4)
     assert code == 0
-    assert "at 300 calibration rows the least p-value is 0.0033" in err
+    assert "with 300 calibration rows the lowest p-value is 0.0033" in err
     assert '"alarm"' in out
     assert ",true," not in out
 
@@ -165,7 +165,7 @@ def test_a_machine_never_met_is_said(place, capfd, tmp_path):
     pd.read_csv(place / "good.csv").assign(machine="m9").to_csv(tmp_path / "n.csv", index=False)
     code, _, err = ask(capfd, "detect", place / "m.keyhole", tmp_path / "n.csv")
     assert code == 0
-    assert "unknown groups: 'm9'; they are judged as the whole is" in err
+    assert "unknown groups: 'm9'; their scores are scaled like the" in err
     pd.read_csv(place / "good.csv").drop(columns="machine").to_csv(tmp_path / "x.csv", index=False)
     code, _, err = ask(capfd, "detect", place / "m.keyhole", tmp_path / "x.csv")
     assert code == 2

@@ -104,7 +104,7 @@ NAMED = {
     "UTF-32": ("a,b\n1,2\n".encode("utf-32"), "UTF-32 text; save it as UTF-8"),
     "UTF-16": ("a,b\n1,2\n".encode("utf-16-le"), "UTF-16 text without a byte order mark"),
     "a workbook": (b"PK\x03\x04\0\0abc", "an Excel .xlsx workbook; save the sheet as CSV"),
-    "gzip": (b"\x1f\x8b\x08\0abc", "it is gzip; end the name of the file in .gz"),
+    "gzip": (b"\x1f\x8b\x08\0abc", "it is gzip; give the file the extension .gz"),
 }
 
 

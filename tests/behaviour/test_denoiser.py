@@ -206,7 +206,7 @@ def test_pairs_ask_for_the_second_image():
     given = [noisy(c) for c in clean]
     found = quick(4).fit(given, clean)
     assert isinstance(found.model_.parts.corruption, Pairs)
-    with pytest.raises(DataError, match="2 noisy images and 1 second ones"):
+    with pytest.raises(DataError, match="2 noisy images and 1 second images"):
         quick(2).fit(given, clean[:1])
     with pytest.raises(DataError, match="its second image"):
         quick(2).fit(given, [clean[0], clean[1][1:]])
@@ -286,7 +286,7 @@ def test_images_without_noise_are_refused_in_fit_and_left_alone_after_it(fitted)
 
 def test_grey_and_colour_are_told_apart(fitted):
     colour = np.stack([noisy(shapes())] * 3, -1)
-    with pytest.raises(DataError, match=r"of 3 channels, .* grey: one model takes one kind"):
+    with pytest.raises(DataError, match=r"of 3 channels, .* grey: one model accepts one kind"):
         fitted.transform(colour)
     with pytest.raises(DataError, match="image 1 is of 3 channels"):
         quick(2).fit([noisy(shapes()), colour])
@@ -380,7 +380,7 @@ def test_a_result_is_judged_without_truth_and_with_it(fitted):
     before, after = known.psnr
     assert before == pytest.approx(20 * np.log10(np.ptp(clean) / SIGMA), abs=0.5)
     assert after > before
-    with pytest.raises(DataError, match="its truth"):
+    with pytest.raises(DataError, match="its clean image"):
         fitted.judge(noisy(clean), clean[1:])
 
 

@@ -222,7 +222,7 @@ def test_an_autoencoder_is_refused(tmp_path):
 
 def test_a_missing_library_is_named_with_its_extra(fitted, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(MissingExtraError, match=r"onnxscript is not installed.*\[onnx\]"):
+    with pytest.raises(MissingExtraError, match=r"onnxscript is needed.*\[onnx\]"):
         export_onnx(fitted, tmp_path / "m.onnx")
 
 

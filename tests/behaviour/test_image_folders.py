@@ -87,8 +87,9 @@ def test_what_is_passed_over_is_counted_by_reason(tmp_path):
     assert names(images) == ["a.png"]
     assert images.passed_over == {
         "hidden": 1, "ending .txt": 2, "ending .csv": 1, "a broken link": 1,
-        "no ending, and its first bytes are not those of an image": 1, "not a regular file": 1,
-        "a link to a folder that is read already": 1,
+        "no file extension, and its first bytes are not those of an image": 1,
+        "not a regular file": 1,
+        "a link to a folder that was already read": 1,
     }  # fmt: skip
     assert images.passed_over_in_words().startswith("8 files were passed over: ending .txt (2)")
 
@@ -100,7 +101,7 @@ def test_a_link_to_another_folder_is_followed_once(tmp_path):
     os.symlink(tmp_path / "far", tmp_path / "top" / "two")
     images = open_images(tmp_path / "top")
     assert names(images) == ["a.png", "one/b.png"]
-    assert images.passed_over == {"a link to a folder that is read already": 1}
+    assert images.passed_over == {"a link to a folder that was already read": 1}
 
 
 def test_a_zarr_in_a_tree_is_one_image(tmp_path):
@@ -180,7 +181,7 @@ def test_images_of_several_sizes_are_brought_to_one_by_an_option(tmp_path, capsy
         save(tmp_path / "in" / f"{at}.png", at, (12 + at % 2, 12))
     fit = ["fit", str(tmp_path / "in"), "-o", str(tmp_path / "m"), "--steps", "1", "--no-report"]
     assert run([*fit, "--quiet"]) == 2
-    assert "--size HEIGHTxWIDTH resizes all" in capsys.readouterr().err
+    assert "--size HEIGHTxWIDTH resizes them" in capsys.readouterr().err
     assert run([*fit, "--size", "8x8", "--quiet"]) == 0
 
 
@@ -241,9 +242,9 @@ def test_copies_that_are_one_file_on_some_disks_are_refused(tmp_path, others):
     from keyhole.jobs.images import check_distinct
 
     names = ["a.png", *others]
-    with pytest.raises(DataError, match="which are one file on some disks: rename one"):
+    with pytest.raises(DataError, match="which have the same name on some disks: rename one"):
         check_distinct(names, "in")
-    with pytest.raises(DataError, match=r"in names several files 'a\.png': give their folder"):
+    with pytest.raises(DataError, match=r"in has several files named 'a\.png': give their folder"):
         check_distinct(["a.png", "a.png"], "in")
     check_distinct(["a.png", "b/a.png", "a.tif"], "in")
 

@@ -131,7 +131,7 @@ def test_infinite_pixels_are_counted_taken_for_missing_and_given_back():
     model = quick(noise=20.0)
     with pytest.warns(KeyholeWarning, match="2 infinite pixels in 1 of 1 images"):
         model.fit(image)
-    with pytest.warns(KeyholeWarning, match="taken for missing"):
+    with pytest.warns(KeyholeWarning, match="treated as missing"):
         after = model.transform(image)
     np.testing.assert_array_equal(after[3, 4:7], [np.inf, -np.inf, np.nan])
     assert np.isfinite(after).sum() == image.size - 3

@@ -208,12 +208,12 @@ def test_a_newer_format_names_both_versions_and_the_cure(bundle):
 @pytest.mark.parametrize(
     ("literal", "reason"),
     [
-        ("NaN", "NaN is no number"),
+        ("NaN", "NaN is not a number"),
         ("1e999", "1e999 is too large for a number"),
         ("9" * 400, "too large for a whole number"),
         ("[" * 40 + "]" * 40, "nested too deeply"),
         ("[" * 100_000, "nested too deeply"),
-        ('1, "rows": 2', "key 'rows' stands twice"),
+        ('1, "rows": 2', "key 'rows' appears twice"),
         ('"\\ud800"', "surrogates not allowed"),
     ],
 )
@@ -246,15 +246,15 @@ def test_json_that_the_standard_reader_lets_pass_is_refused(bundle, literal, rea
         (lambda kept: kept["data"].update(container="os"), "container: a kind of table"),
         (lambda kept: kept["history"].update(loss=["x"]), "history.loss=['x'] is not list"),
         (lambda kept: column(kept, "kind").update(levels=4 * 10**9), "levels=4000000000 is not"),
-        (lambda kept: column(kept, "kind").update(counts=[1]), "column 'kind' has an odd cell"),
-        (lambda kept: column(kept, "kind").update(rows=-2), "column 'kind' has an odd cell"),
-        (lambda kept: column(kept, "n").update(scale=0.0), "column 'n' has an odd cell"),
-        (lambda kept: column(kept, "x").update(scale=0.0), "cells that are not numbers"),
+        (lambda kept: column(kept, "kind").update(counts=[1]), "'kind' has an invalid feature"),
+        (lambda kept: column(kept, "kind").update(rows=-2), "'kind' has an invalid feature"),
+        (lambda kept: column(kept, "n").update(scale=0.0), "column 'n' has an invalid feature"),
+        (lambda kept: column(kept, "x").update(scale=0.0), "values that are NaN or infinite"),
         (lambda kept: column(kept, "x").update(range=[1.0]), "pairs of numbers"),
         (lambda kept: column(kept, "x").update(name="n"), "data.columns: those of the table"),
         (lambda kept: column(kept, "when").update(style="%n" * 9_999),
             "unsupported datetime format"),
-        (lambda kept: column(kept, "when").update(parts=["day"] * 9_999), "then cycles once"),
+        (lambda kept: column(kept, "when").update(parts=["day"] * 9_999), "at most once"),
     ],
 )  # fmt: skip
 def test_a_manifest_that_asks_for_what_no_fit_makes_is_refused_at_once(bundle, change, reason):
@@ -275,9 +275,9 @@ def column(kept, name):
     [
         (lambda header, name: header.update({"../../x": header.pop(name)}), "invalid name"),
         (lambda header, name: header.update(extra=header.pop(name)), "do not belong together"),
-        (lambda header, name: header[name].update(dtype="F16"), "odd type or shape"),
-        (lambda header, name: header[name].update(shape=[2**62]), "odd type or shape"),
-        (lambda header, name: header[name].update(shape=[-1, -1]), "odd type or shape"),
+        (lambda header, name: header[name].update(dtype="F16"), "invalid type or shape"),
+        (lambda header, name: header[name].update(shape=[2**62]), "invalid type or shape"),
+        (lambda header, name: header[name].update(shape=[-1, -1]), "invalid type or shape"),
         (lambda header, name: header[name].update(data_offsets=[0, 2**62]), "is damaged"),
         (lambda header, name: header[name].update(shape=[65_536, 65_536]), "its header says"),
         (lambda header, name: header.update({f"t{i}": {} for i in range(5_000)}), "has 5,0"),
@@ -313,7 +313,7 @@ def test_duplicate_tensors_and_large_claims_are_refused(bundle):
     text = split_text(bundle.read_bytes()).rstrip()
     twice = text[:-1] + "," + text[1:]
     for header, claim, reason in (
-        (twice, None, "stands twice"),
+        (twice, None, "appears twice"),
         (text, 2**63, "truncated"),
         (text, 0, "truncated"),
     ):
@@ -342,7 +342,7 @@ def test_weights_that_are_no_numbers_are_refused(bundle, value):
     tensors_of = load_file(bundle)
     tensors_of["decoder.layers.0.bias"][..., 3] = value
     bundle_module.write_tensors(bundle, tensors_of, header["__metadata__"]["keyhole"])
-    refused(bundle, "not numbers", "decoder.layers.0.bias")
+    refused(bundle, "NaN or infinite", "decoder.layers.0.bias")
 
 
 def test_a_pipe_or_a_device_is_not_read(bundle):
@@ -509,7 +509,7 @@ def test_a_fault_of_the_disk_is_one_clear_error_and_the_old_bundle_stays(
         with pytest.raises(FileError) as caught:
             other.save(str(bundle.parent / "new" / "m" if call == "mkdir" else bundle))
     assert reason in str(caught.value)
-    assert "nothing that existed was changed" in str(caught.value)
+    assert "existing files are unchanged" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert bundle.read_bytes() == before
     assert hidden(bundle.parent) == []
@@ -520,7 +520,7 @@ def test_a_file_that_may_not_grow_leaves_the_old_bundle(bundle, other):
 
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, 4_096))
-        with pytest.raises(FileError, match="File too large; nothing that existed was changed"):
+        with pytest.raises(FileError, match="File too large; existing files are unchanged"):
             other.save(str(bundle))
 
     _, status = os.waitpid(forked(limited), 0)
@@ -719,7 +719,7 @@ def test_a_run_without_a_seed_goes_on_with_the_one_it_drew(few, tmp_path, always
 
 
 def test_a_checkpoint_that_cannot_be_written_is_said_before_training(few, tmp_path):
-    with pytest.raises(FileError, match="does not exist; nothing that existed was changed"):
+    with pytest.raises(FileError, match="does not exist; existing files are unchanged"):
         estimator(0, 20).fit(few, checkpoint=str(tmp_path / "absent" / "run.part"))
 
 

@@ -182,7 +182,7 @@ def test_labels_are_understood_in_every_way_they_are_written(how):
 @pytest.mark.parametrize("label", [0, 1, -1, "ok", True])
 def test_labels_of_one_kind_choose_no_rate(label):
     fitted = detector(draw(60), steps=2)
-    with pytest.raises(DataError, match="labels of both kinds are needed to choose a rate"):
+    with pytest.raises(DataError, match="labels of both classes are needed to choose a rate"):
         fitted.choose_rate(draw(20, 1), [label] * 20)
 
 
@@ -205,7 +205,7 @@ def test_labels_of_another_number_than_the_rows_are_refused():
 
 def test_a_rate_that_the_new_calibration_rows_cannot_promise_is_said():
     fitted = detector(draw(60), steps=2)
-    with pytest.warns(KeyholeWarning, match="0.05 is too small for 9 calibration rows"):
+    with pytest.warns(KeyholeWarning, match="0.05 is too low for 9 calibration rows"):
         fitted.calibrate(draw(9, 1))
 
 
@@ -278,12 +278,12 @@ def put(tensors, name, column, value):
         (lambda t: put(t, "reference.fold", None, -3.0), "fold of a row"),
         (lambda t: put(t, "reference.fold", None, 0.5), "fold of a row"),
         (lambda t: put(t, "reference.factor", None, 0.0), "factor of a row"),
-        (lambda t: put(t, "reference.fold", None, torch.nan), "not numbers"),
+        (lambda t: put(t, "reference.fold", None, torch.nan), "NaN or infinite"),
         (lambda t: t["reference.fold"].fill_(0.0), "some rows calibrate, and others are near"),
         (lambda t: t["reference.fold"].fill_(-1.0), "some rows calibrate, and others are near"),
-        (lambda t: put(t, "reference.features", 0, torch.nan), "not numbers"),
-        (lambda t: put(t, "reference.features", 0, torch.inf), "not numbers"),
-        (lambda t: put(t, "reference.features", 1, 1e35), "cells: numbers that columns make"),
+        (lambda t: put(t, "reference.features", 0, torch.nan), "NaN or infinite"),
+        (lambda t: put(t, "reference.features", 0, torch.inf), "NaN or infinite"),
+        (lambda t: put(t, "reference.features", 1, 1e35), "features: numbers that columns make"),
         (lambda t: put(t, "reference.features", 4, 9.0), "codes: levels of their columns"),
         (lambda t: put(t, "reference.features", 4, -1.0), "codes: levels of their columns"),
         (lambda t: put(t, "reference.features", 4, 1.5), "codes: levels of their columns"),
@@ -342,13 +342,13 @@ def test_a_number_of_folds_that_no_fit_has_is_refused(bundle):
     manifest = manifest_of(bundle)
     manifest["sections"]["autoencoder"]["reference"]["folds"] = 2
     seal(bundle, manifest)
-    refused(bundle, "folds: as many as nets, or one")
+    refused(bundle, "folds: as many as networks, or one")
 
 
 def test_a_model_that_remembers_no_rows_says_to_save_the_detector_or_fit_again(bundle, tmp_path):
     Autoencoder.load(str(bundle)).save(str(tmp_path / "bare"))
     assert not any(name.startswith("reference") for name in load_file(tmp_path / "bare"))
-    refused(tmp_path / "bare", "saved without rows to compare with")
+    refused(tmp_path / "bare", "saved without reference rows")
     refused(tmp_path / "bare", "or fit again")
     scores = Autoencoder.load(str(tmp_path / "bare")).score_samples(fleet(9))
     np.testing.assert_array_equal(scores, Autoencoder.load(str(bundle)).score_samples(fleet(9)))

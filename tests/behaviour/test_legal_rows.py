@@ -129,7 +129,7 @@ def test_draws_for_gaps_and_rebuilt_rows_stay_on_the_scale():
 @pytest.mark.parametrize(("name", "value"), [("likert", 0), ("likert", 6), ("month", 13)])
 def test_a_value_off_the_scale_is_refused_where_it_is_given(name, value):
     made = fitted(answers(), Mixed(continuous="binned"), 2)
-    with pytest.raises(SettingError, match=f"given {name}={value}: training met 1 to"):
+    with pytest.raises(SettingError, match=f"given {name}={value}: the training data range from"):
         made.sample(3, {name: value})
 
 

@@ -110,5 +110,5 @@ def test_a_net_of_tables_takes_no_lists_and_a_net_of_lists_no_tables():
         InteractionSchema(),
     )  # fmt: skip
     callbacks = Callbacks(None, lambda event: None, lambda *data: None)
-    with pytest.raises(SettingError, match="takes no lists of items"):
+    with pytest.raises(SettingError, match="is not for lists of items"):
         learn(lists, parts, 0, callbacks)

@@ -259,7 +259,7 @@ def test_a_perfect_result_leaves_nothing_but_noise():
     assert found.deviation == pytest.approx(0.1, rel=0.02)
     assert abs(found.below) + abs(found.beside) + abs(found.edges) < 0.06
     assert found.white_p > 0.01
-    assert "as much as there is noise" in found.sentences()[0]
+    assert "as much as the noise" in found.sentences()[0]
     assert "as random" in found.sentences()[1]
 
 
@@ -276,7 +276,7 @@ def test_noise_that_was_taken_in_part_is_noticed():
     clean = image("camera", 96)
     noise = 0.1 * gaussian(clean.shape)
     found = residual_report(clean + noise, clean + 0.5 * noise, NoiseModel(0.1))
-    assert "some is left" in found.sentences()[0]
+    assert "some noise is left" in found.sentences()[0]
 
 
 def test_counts_and_correlated_noise_are_judged_by_their_own_measure():

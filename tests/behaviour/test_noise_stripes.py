@@ -37,7 +37,7 @@ def test_noise_that_rows_or_columns_share_is_measured_and_said():
     assert noise.rows == pytest.approx(50, rel=0.2)
     assert noise.columns == 0
     assert noise.sigma == pytest.approx(10, rel=0.1)
-    assert "pixels of a row share further noise of standard deviation" in noise.describe(None)
+    assert "pixels of a row share noise of standard deviation" in noise.describe(None)
     assert "not removed" in noise.describe(None)
     assert "not correlated" not in noise.describe(None)
     assert estimate(striped.T).columns == pytest.approx(noise.rows, rel=1e-6)
@@ -80,7 +80,7 @@ def test_hot_pixels_are_found_and_counted(share):
     noise = estimate(spoilt)
     assert noise.impulses == pytest.approx(hot.mean(), rel=0.2)
     assert noise.sigma == pytest.approx(10, rel=0.1)
-    assert "% of the pixels are impulses (hot or dead), taken for missing" in str(noise)
+    assert "% of the pixels are impulses (hot or dead), treated as missing" in str(noise)
     told = impulses(spoilt[..., None], impulse_scale([spoilt])[1])[..., 0]
     assert (told & ~hot).sum() == 0
 

@@ -114,7 +114,7 @@ def test_a_pattern_names_its_rows_and_no_row_without_an_alarm():
 def test_numbers_within_their_range_are_one_group_and_not_one_each():
     reasons = {i: [flow(str(20 + i))] for i in range(5)}
     (found,) = answer(reasons).patterns()
-    assert str(found) == "5 of 5 alarms: flow_1 unlike the rest of its row"
+    assert str(found) == "5 of 5 alarms: flow_1 does not fit the rest of its row"
 
 
 def test_one_row_is_no_pattern_and_no_row_has_none():

@@ -188,7 +188,7 @@ def test_evaluate_prints_measures_beside_baselines(place, capfd):
     assert code == 0
     both = [set(zip(rows["user"], rows["item"], strict=True)) for rows in (plays(), plays(seed=4))]
     judged = len({user for user, _ in both[1] - both[0]})
-    assert out.startswith(f"users     {judged} judged")
+    assert out.startswith(f"users     {judged} evaluated")
     for name in ("this model", "popularity", "item-kNN", "ndcg@100", "recall@20"):
         assert name in out
     assert "verdict" in err
@@ -221,7 +221,7 @@ def test_inspect_says_what_the_model_is(place, capfd):
     assert code == 0
     assert "60 users and 30 items" in out
     assert "parts     SolvedLinear(strength=5" in out
-    assert "why       as it was asked for" in out
+    assert "why       set by the user" in out
     assert "ndcg@100" in out
     code, out, _ = ask(capfd, "inspect", place / "m.keyhole", "--json")
     assert code == 0
@@ -262,7 +262,7 @@ MISUSE = [
     (["embed", "detector.keyhole"], "DATA"),
     (["evaluate", "detector.keyhole", "table.csv"], "--label"),
     (["evaluate", "m.keyhole", "missing.csv"], "missing.csv"),
-    (["evaluate", "m.keyhole", "plays.csv"], "no user can be judged"),
+    (["evaluate", "m.keyhole", "plays.csv"], "no user can be evaluated"),
     (["evaluate", "m.keyhole", "later.csv", "--label", "plays"], "--label"),
     (["evaluate", "m.keyhole", "later.csv", "--false-alarm-rate", "0.1"], "--false-alarm-rate"),
     (["inspect", "m.keyhole", "--codes"], "--codes"),

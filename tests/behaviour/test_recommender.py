@@ -446,7 +446,7 @@ def test_an_evaluation_of_known_and_of_unknown_users(model):
         pd.DataFrame({"user": [900], "item": [8]}),
         pd.DataFrame({"user": [900, 900], "item": [8_000, 9_000]}),
     ):
-        with pytest.raises(DataError, match="no user can be judged"):
+        with pytest.raises(DataError, match="no user can be evaluated"):
             model.evaluate(known)
 
 
@@ -586,7 +586,7 @@ def test_a_sparse_matrix_is_taken_by_position():
     assert recommender.evaluate(sparse.csr_array(interactions_matrix(5))).users > 0
     for wrong in (matrix[:, :5], sparse.csr_array((2, 31))):
         for answer in (recommender.recommend, recommender.evaluate):
-            with pytest.raises(DataError, match="and training had 30 items"):
+            with pytest.raises(DataError, match="but training had 30 items"):
                 answer(wrong)
     for name in ("data", "indices", "indptr"):
         np.testing.assert_array_equal(getattr(matrix, name), getattr(before, name))
@@ -671,7 +671,7 @@ def test_times_may_be_numbers_dates_or_texts_and_others_are_refused(model):
     for times in (range(len(frame)), [day] * len(frame), ["2024-01-01T10:00:00"] * len(frame),
                   [None] * len(frame), ["1700000000"] * len(frame)):  # fmt: skip
         same(fitted(frame.assign(time=list(times))).recommend([100]), model.recommend([100]))
-    with pytest.raises(DataError, match="column 'time' holds no times that can be read, such as"):
+    with pytest.raises(DataError, match="column 'time' holds an invalid time"):
         fitted(frame.assign(time="soon"))
 
 
@@ -724,7 +724,7 @@ def test_a_schema_of_another_kind_is_refused(schema):
 
 
 def test_users_and_lists_in_one_list_are_refused(model):
-    with pytest.raises(DataError, match="some of each were given"):
+    with pytest.raises(DataError, match="got some of each"):
         model.recommend([100, [8, 9]])
 
 
@@ -827,7 +827,7 @@ def test_identifiers_that_are_no_numbers_are_not_given_as_numbers(tmp_path):
     manifest = manifest_of(tmp_path / "m")
     manifest["sections"]["recommend"]["numeric"] = [True, True]
     seal(tmp_path / "m", manifest)
-    with pytest.raises(BundleError, match="no whole numbers"):
+    with pytest.raises(BundleError, match="not whole numbers"):
         Recommender.load(tmp_path / "m")
 
 

@@ -49,7 +49,8 @@ def test_every_output_of_detect_and_explain_numbers_the_strange_row_alike(folder
     ):
         assert table["row"].tolist() == list(range(1, 21))
         assert table["row"][table["anomaly_score"].idxmax()] == ODD
-    assert ask(capfd, "explain", model, data, "--row", ODD).startswith(f"row {ODD}: anomaly score")
+    explained = ask(capfd, "explain", model, data, "--row", ODD)
+    assert explained.startswith(f"row {ODD}: alarm, anomaly score")
     assert json.loads(ask(capfd, "explain", model, data, "--row", ODD, "--json"))["row"] == ODD
 
 

@@ -199,8 +199,8 @@ def test_late_rows_and_rows_without_a_time_are_counted_and_not_answered():
         window[part.rows] = part.window
     assert np.flatnonzero(window < 0).tolist() == [20, 30]
     assert windower.counts.sentences() == [
-        "1 row earlier than a row before: not used, and without an answer",
-        "1 row without a time stamp that can be read: not used, and without an answer",
+        "1 row earlier than a row before: not used, and not answered",
+        "1 row without a time stamp that can be read: not used, and not answered",
     ]
 
 
@@ -226,7 +226,7 @@ def test_a_level_and_a_gap_and_a_constant_channel_have_answers(detector):
     ("change", "message"),
     [
         (lambda d: d.iloc[:0], "0 sample"),
-        (lambda d: d.iloc[:1], "holds no two rows at different times"),
+        (lambda d: d.iloc[:1], "no two rows have different times"),
         (lambda d: d.iloc[:5], "no stretch of"),
         (lambda d: d.assign(time="soon"), "holds no time stamps that can be read"),
         (lambda d: d.drop(columns="time"), "column 'time', which the schema needs, is absent"),
@@ -252,7 +252,7 @@ def test_a_series_shorter_than_a_window_has_no_answer_and_no_alarm(detector):
 def test_settings_that_make_no_series_are_refused():
     with pytest.raises(SettingError, match="a series needs time=COLUMN"):
         Autoencoder(schema=SeriesSchema()).fit(plant(100))
-    with pytest.raises(SettingError, match="names the machines of a series"):
+    with pytest.raises(SettingError, match="is for the machines of a series"):
         Autoencoder(schema=Schema(group="valve")).fit(plant(100))
 
 

@@ -258,13 +258,13 @@ def test_a_net_without_skips_has_no_linear_map_past_its_layers(net):
 
 
 def test_invalid_settings_are_refused_with_a_reason():
-    with pytest.raises(SettingError, match="give one to ten"):
+    with pytest.raises(SettingError, match="expected one to ten"):
         TimeConv([0]).encoder(windows(8))
     with pytest.raises(SettingError, match="activation='sine'"):
         TimeConv(activation="sine").decoder(windows(8))
     with pytest.raises(SettingError, match="multiple of heads"):
         TimePatches(10).encoder(windows(8))
-    with pytest.raises(SettingError, match="from 1 up"):
+    with pytest.raises(SettingError, match="must be at least 1"):
         TimePatches(patch=0).decoder(windows(8))
 
 

@@ -97,7 +97,7 @@ def test_a_list_of_another_length_further_down_is_refused(tmp_path):
 
 @pytest.mark.parametrize("rows", [[[]] * 30, [[], *[[1.0, 2.0]] * 30]])
 def test_empty_lists_are_refused(rows):
-    with pytest.raises(DataError, match="or empty ones"):
+    with pytest.raises(DataError, match="or empty lists"):
         fitted(Plain(1), pa.table({"vector": pa.array(rows, pa.list_(pa.float32()))}))
 
 
@@ -183,7 +183,7 @@ def test_the_command_writes_lists_that_come_back_as_codes(saved):
 
 
 def test_dense_codes_are_refused_as_sparse_ones(saved):
-    message = "the plain bottleneck makes dense codes: fit with pursuit, top_k or l1"
+    message = "the plain bottleneck has dense codes: fit with pursuit, top_k or l1"
     model = fitted(Plain(2))
     for call in (lambda: Embed(model, sparse=True), lambda: sparse_codes(model, table())):
         with pytest.raises(SettingError, match=message):

@@ -69,12 +69,12 @@ def numbers(path, name):
 
 
 EMPTY = {
-    "none": ("", "is empty: a header line and rows were expected"),
+    "none": ("", "is empty: expected a header line and rows"),
     "blank lines": ("\n\n", "is empty"),
     "a header": ("a,b\n", "holds a header but no rows"),
     "a header without an end": ("a,b", "holds a header but no rows"),
     "one row": ("a,b\n1,2\n", "holds 1 sample .* a minimum of 2 rows"),
-    "no value": ("a,b\n" + ",\n" * 20, "no column to learn from .*a: holds no value at all"),
+    "no value": ("a,b\n" + ",\n" * 20, "no column to learn from .*a: has no values"),
     "names twice": ("a,b,a\n1,2,3\n", r"columns with the same name: \['a'\]; rename"),
     "an infinite number": (
         "a,b\n" + "1.5,2\n" * 7 + "2.5,-inf\n",
@@ -251,17 +251,20 @@ def test_a_path_that_leads_nowhere_says_what_is_there(path, said, tmp_path, file
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        ({"kinds": {"city": "number"}}, "column 'city' shall be a number, but it holds .*string"),
-        ({"kinds": {"gap": "category"}}, "column 'gap' shall be a category, but .* no value"),
-        ({"kinds": {"a": "datetime"}}, "column 'a' shall be a datetime, but it holds double"),
-        ({"kinds": {"city": "town"}}, r"a column is one of \['boolean', 'category'"),
+        ({"kinds": {"city": "number"}}, "column 'city' cannot be a number: it holds .*string"),
+        (
+            {"kinds": {"gap": "category"}},
+            "'gap' cannot be a category: all its values are",
+        ),
+        ({"kinds": {"a": "datetime"}}, "column 'a' cannot be a datetime: it holds double"),
+        ({"kinds": {"city": "town"}}, r"unknown kind; choose from \['boolean', 'category'"),
         ({"kinds": {"citi": "category"}}, "'citi', .* absent; did you mean 'city'"),
         ({"validation": "group"}, "write 'random', 'group:COLUMN' or 'time:COLUMN'"),
         ({"validation": "group:one"}, "holds 1 group.*at least 2"),
-        ({"validation": "time:city"}, "holds no dates or numbers that differ"),
+        ({"validation": "time:city"}, "has no dates or numbers that differ"),
         ({"weight": "city"}, "column 'city', data row 1: expected a number, got 'Rome'"),
-        ({"weight": "a"}, "weight column 'a' holds -.*: a weight is at least zero"),
-        ({"weight": "zero"}, "gives no row of the frame any weight"),
+        ({"weight": "a"}, "weight column 'a' holds -.*: weights must be zero or above"),
+        ({"weight": "zero"}, "all weights of the frame are zero"),
         ({"only": ["gap"]}, "no column to learn from"),
     ],
 )
@@ -281,7 +284,7 @@ def test_a_hint_that_the_table_does_not_bear_out_is_refused(schema, said):
         (np.array([[{"a": 1}]] * 5, dtype=object), "column 'x0' holds {'a': 1}: a cell must be"),
         (np.zeros((5, 0)), r"0 feature\(s\)"),
         (pd.DataFrame([[1, 2]] * 5, columns=["a", "a"]), "same name"),
-        (pd.DataFrame([[1, 2]] * 5, columns=["a", 1]), "name all by texts"),
+        (pd.DataFrame([[1, 2]] * 5, columns=["a", 1]), "convert all to texts"),
         (np.ones((5, 2)) * 1j, "Complex data not supported"),
     ],
     ids=str,

@@ -117,7 +117,9 @@ def model():
 
 def test_a_rate_below_the_ranks_is_marked_as_extrapolated(model):
     fitted, X = model
-    with pytest.warns(KeyholeWarning, match="extrapolated: 600 calibration rows promise rates"):
+    with pytest.warns(
+        KeyholeWarning, match="extrapolated: ranks among 600 calibration rows serve rates"
+    ):
         detector = AnomalyDetector.from_fitted(fitted, false_alarm_rate=0.0005)
     alarm = detector.answer(np.r_[X, [[90.0] * 4]]).alarm
     assert alarm[-1]
@@ -128,7 +130,7 @@ def test_a_rate_too_small_is_refused_for_a_loaded_model_and_said_for_others(mode
     fitted, X = model
     AnomalyDetector.from_fitted(fitted).save(tmp_path / "m.keyhole")
     bundle = read_bundle(str(tmp_path / "m.keyhole"))
-    with pytest.raises(SettingError, match=r"1e-09 is too small for 600 .*least rate possible"):
+    with pytest.raises(SettingError, match=r"1e-09 is too low for 600 .*lowest possible rate"):
         AnomalyDetector.load(bundle, false_alarm_rate=1e-9)
     detector = AnomalyDetector.load(bundle).set_params(false_alarm_rate=1e-9)
     with pytest.warns(KeyholeWarning, match="no alarm can be raised"):

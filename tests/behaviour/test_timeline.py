@@ -287,8 +287,11 @@ def test_a_moment_is_explained_as_json_in_any_zone(files, capfd):
         (["--at", "2024-05-02"], "the nearest of machine 'north' is at 2024-05-01 00:16:39 UTC"),
         (["--at", "2024-05-02", "--machine", "south"], "nearest is at 2024-05-01 00:08:19 UTC"),
         (["--at", "2024-05-02", "--machine", "east"], "has no machine 'east'; it has 'north'"),
-        (["--at", "2024-05-01T00:05"], "2 machines have readings then: give --machine 'north' or"),
-        (["--at", "soon"], "'soon' is no moment"),
+        (
+            ["--at", "2024-05-01T00:05"],
+            "at this time: choose one with --machine 'north' or",
+        ),
+        (["--at", "soon"], "'soon' is not a valid time"),
         (["--at", "2024-05-01", "--around", "long"], "write a duration such as 90s, 10m or 2h"),
         (["--row", "3", "--machine", "north"], "--around and --machine go with --at"),
         (["--row", "3", "--at", "2024-05-01"], "give one of --row, --id and --at"),
@@ -315,7 +318,7 @@ def test_the_event_of_a_moment_is_told(files, detector, capfd):
 def test_a_table_without_a_time_has_no_moments():
     table = SimpleNamespace(moments=None)
     fitted = SimpleNamespace(autoencoder_=SimpleNamespace(model_=SimpleNamespace(modality=table)))
-    with pytest.raises(SettingError, match="--at is for a sensor series, and these rows have no"):
+    with pytest.raises(SettingError, match="--at is for a sensor series, but these rows have no"):
         course_of(fitted, None, {"at": "2024-05-01", "around": None, "machine": None})
 
 

@@ -103,7 +103,7 @@ def slow(monkeypatch, where, method):
 
 COMMANDS = [
     ("fit {0}/rows.csv -o {1}/n --steps 2 --no-report", (SourceProfile, "__init__"),
-        "looking at the"),
+        "reading the data"),
     ("fit {0}/rows.csv -o {1}/n --steps 2", (page, "fill"), "writing the page"),
     ("fit {0}/p.npy -o {1}/n --for denoise --net unet:channels=[4] --steps 2 --batch 2 "
      "--no-report",
@@ -119,8 +119,8 @@ COMMANDS = [
     ("score {0}/m {0}/rows.csv -o {1}/o.csv", (CsvSource, "blocks"), "score"),
     ("sample {0}/m -n 5 -o {1}/o.csv", (Sampler, "rows"), "sample"),
     ("denoise {0}/d {0}/p.npy -o {1}/o.npy", (ImageDenoiser, "bands"), "denoise"),
-    ("update {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "taking rows in"),
-    ("calibrate {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "comparing rows"),
+    ("update {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "adding rows"),
+    ("calibrate {0}/m {0}/rows.csv -o {1}/n", (CsvSource, "blocks"), "scoring the rows"),
     ("explain {0}/m {0}/rows.csv --row 3", (CsvSource, "blocks"), "reading the model"),
     ("inspect {0}/m", (Autoencoder, "load"), "reading the model"),
 ]  # fmt: skip
@@ -150,7 +150,7 @@ def test_quiet_stays_quiet(files, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("ask", "expected"),
     [
-        (lambda model, path: AnomalyDetector.from_fitted(model).answer(path), "comparing rows"),
+        (lambda model, path: AnomalyDetector.from_fitted(model).answer(path), "scoring the rows"),
         (lambda model, path: model.score_samples(path), "score_samples"),
         (lambda model, path: Impute(model).answer(path), "answer"),
         (lambda model, path: clone(model).fit(path), "fit"),
@@ -213,7 +213,7 @@ def test_a_fit_on_a_terminal_shows_a_bar_and_takes_it_away(files, tmp_path, monk
     with terminal(monkeypatch) as texts:
         assert run(command.split()) == 0
     assert "3 of 3" in texts[0]
-    assert "nats/row" in texts[0]
+    assert "held-out error" in texts[0]
     assert texts[0].rindex("\x1b[?25h") > texts[0].rindex("3 of 3")  # the cursor is back
 
 

@@ -137,7 +137,7 @@ def test_a_table_has_no_heat_map(rng):
     made = AnomalyDetector(Autoencoder(training=TrainingConfig(steps=2))).fit(
         rng.normal(size=(40, 3))
     )
-    with pytest.raises(SettingError, match="an anomaly map is of images"):
+    with pytest.raises(SettingError, match="anomaly maps are for images"):
         made.anomaly_map(rng.normal(size=(3, 3)))
 
 
@@ -178,15 +178,15 @@ def test_a_image_of_one_pixel_is_none():
 
 
 def test_a_table_model_given_images_and_the_reverse_are_told_apart(fitted, rng):
-    with pytest.raises(DataError, match="holds a table, and this model was fitted on images"):
+    with pytest.raises(DataError, match="holds a table, but this model was fitted on images"):
         fitted.transform(rng.normal(size=(4, 64)))
     table = Autoencoder(training=TrainingConfig(steps=2)).fit(rng.normal(size=(40, 8)))
-    with pytest.raises(DataError, match="holds images, and this model was fitted on a table"):
+    with pytest.raises(DataError, match="holds images, but this model was fitted on a table"):
         table.transform(DIGITS)
 
 
 def test_grey_images_for_a_colour_model_and_other_sizes_are_refused(fitted):
-    with pytest.raises(DataError, match="of 3 channels; this model was fitted on images that"):
+    with pytest.raises(DataError, match="of 3 channels, but this model was fitted on images that"):
         fitted.transform(np.zeros((3, 8, 8, 3)))
     with pytest.raises(DataError, match="of 9x8; this model was fitted on images of 8x8"):
         fitted.transform(np.zeros((3, 9, 8)))
@@ -243,7 +243,7 @@ def test_a_folder_of_files_gives_codes_with_the_files_names(folder):
 def test_a_file_of_another_size_is_named_and_size_resizes_it(folder):
     pil = pytest.importorskip("PIL.Image")
     pil.fromarray(np.zeros((5, 9), np.uint8)).save(folder / "zz.png")
-    with pytest.raises(DataError, match=r"zz.png is 5x9.*ImageSchema\(size=.*resizes all"):
+    with pytest.raises(DataError, match=r"zz.png is 5x9.*ImageSchema\(size=.*resizes them"):
         model().fit(str(folder))
     made = model(schema=ImageSchema(size=[8, 8]), training=TrainingConfig(steps=2, members=1))
     assert made.fit(str(folder)).model_.rows == 41
@@ -270,7 +270,7 @@ def test_a_folder_of_images_is_fitted_asked_embedded_and_drawn_from_on_the_comma
     said = ["--for", "detect", "--for", "sample", "--prior", "normal", "--steps", "3", "--quiet"]
     assert run(["fit", str(folder), "-o", model, *said]) == 0
     page = (tmp_path / "d.report.html").read_text()
-    assert page.count('src="data:image/png') == 15
+    assert page.count('src="data:image/png') == 25
     out = ["-o", str(tmp_path / "a.csv"), "--anomaly-map", str(anomaly_map)]
     assert run(["detect", model, str(folder), *out]) == 0
     assert "60 anomaly maps" in capsys.readouterr().err
@@ -288,4 +288,4 @@ def test_a_folder_of_images_is_fitted_asked_embedded_and_drawn_from_on_the_comma
     assert "holds files that would be lost; write elsewhere" in capsys.readouterr().err
     assert len(list((tmp_path / "made").iterdir())) == 3
     assert run(["sample", model, "-n", "3", "--judge", "-o", str(tmp_path / "s.csv")]) == 2
-    assert "images are looked at" in capsys.readouterr().err
+    assert "look at the images" in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_a_stream_like_training_has_no_change(scorer):
         (shift, "heat", "level", "the level of heat is above what training shows"),
         (independent, "speed", "relation", "the relation of speed and "),
         (dead, "flow", "gaps", "flow has more gaps than in training"),
-        (always_open, "valve", "shares", "valve holds its levels in other shares than"),
+        (always_open, "valve", "shares", "the shares of the levels of valve differ"),
     ],
 )
 def test_a_change_names_its_channel_its_kind_and_its_beginning(scorer, how, channel, kind, words):

@@ -201,7 +201,7 @@ def test_day_or_month_first_is_asked_where_the_data_does_not_tell(file):
     path = file(table_of({"at": texts, "y": LEVELS}))
     assert learned(path).by_name["at"].kind != "datetime"
     assert "dates as %d/%m/%Y or %m/%d/%Y?" in learned(path).reasons["at"]
-    with pytest.raises(DataError, match=r"whether day or month comes first in .* cannot"):
+    with pytest.raises(DataError, match=r"the day or the month may come first"):
         learned(path, kinds={"at": "datetime"})
     column = learned(path, kinds={"at": "datetime:%m/%d/%Y"}).by_name["at"]
     assert column.range_s[1] < pd.Timestamp("2020-12-31").timestamp()
@@ -280,12 +280,12 @@ def test_impute_marks_what_it_filled_and_refuses_a_name_that_is_taken(model, cap
     full = Impute(fitted, mark="_was").answer(str(model / "t.csv"))
     assert full["betrag_was"].to_pylist() == [i % 5 == 0 for i in range(60)]
     taken = pa.table({"betrag": ["1,00 €"], "plz": ["01001"], "menge": ["1"], "plzx": [1]})
-    with pytest.raises(DataError, match="has a column 'plzx' already"):
+    with pytest.raises(DataError, match="already has a column 'plzx'"):
         Impute(fitted, mark="x").answer(taken)
     (model / "clash.csv").write_text("betrag;plz;menge;menge_filled\n1,00 €;01001;;3\n")
     code, err, _ = impute(model, capsys, "--mark", "_filled", data="clash.csv")
     assert code == 2
-    assert "has a column 'menge_filled' already" in err
+    assert "already has a column 'menge_filled'" in err
 
 
 def test_a_csv_is_imputed_into_parquet_and_json_too(model, capsys):

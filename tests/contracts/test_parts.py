@@ -201,7 +201,7 @@ def test_a_kind_that_does_not_exist_is_answered_with_those_that_do(family):
 
 
 def test_two_classes_cannot_share_a_kind():
-    with pytest.raises(TypeError, match="two classes call themselves training 'steps'"):
+    with pytest.raises(TypeError, match="two classes have the same kind: training 'steps'"):
         type("Twin", (Described,), {"family": "training", "kind": "steps"})
 
 
@@ -496,15 +496,15 @@ def test_every_other_part_is_left_alone_by_a_fit_and_kept_in_a_bundle(family, ki
     "kind", [kind for kind, net in kinds("net").items() if net.images and not net.skips]
 )
 def test_a_net_for_images_is_refused_on_a_table_with_that_reason(kind):
-    with pytest.raises(SettingError, match="is for images, and these rows are those of a table"):
+    with pytest.raises(SettingError, match="is for images, but these rows are a table"):
         Autoencoder(net=made("net", kind)).fit(frame())
 
 
 @pytest.mark.parametrize("kind", SERIES_NETS)
 def test_a_net_for_series_is_refused_on_other_rows_with_that_reason(kind):
-    with pytest.raises(SettingError, match="is for series, and these rows are no windows of one"):
+    with pytest.raises(SettingError, match="is for series, but these rows are not windows"):
         Autoencoder(net=made("net", kind)).fit(frame())
-    with pytest.raises(SettingError, match="is for series, and these rows are images"):
+    with pytest.raises(SettingError, match="is for series, but these rows are images"):
         Autoencoder(net=made("net", kind)).fit(np.zeros((40, 8, 8)))
     with pytest.raises(SettingError, match="this net is for series"):
         embedded(made("net", kind), LAYOUT, 1)

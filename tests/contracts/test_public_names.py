@@ -233,7 +233,7 @@ def test_models_are_saved_and_loaded_by_text_or_path(made):
             assert isinstance(kind.load(path), kind)
         for odd in (None, 7, made["rows"]["pandas"]):
             for use in (made[name].save, kind.load):
-                with pytest.raises(KeyholeError, match="is not a path") as fault:
+                with pytest.raises(KeyholeError, match="expected a path") as fault:
                     use(odd)
                 assert one_line(fault.value)
 

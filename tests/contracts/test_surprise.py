@@ -313,4 +313,4 @@ def test_a_share_that_the_calibration_rows_cannot_support_raises_nothing_and_say
     found.add(np.r_[np.zeros(98), 99.0, 99.0])
     assert found.false_alarm_rate() == 0
     assert found.calibration.threshold(0.0) == np.inf
-    assert "at 50 calibration rows the least p-value is 0.02: of 100 rows" in found.shortage()
+    assert "with 50 calibration rows the lowest p-value is 0.02" in found.shortage()

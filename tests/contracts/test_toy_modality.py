@@ -78,7 +78,7 @@ def test_it_is_fitted_saved_and_loaded_bit_equal(detector, tmp_path):
     np.testing.assert_array_equal(loaded.score_samples(new), detector.score_samples(new))
     codes = detector.autoencoder_.transform(new)
     pd.testing.assert_frame_equal(loaded.autoencoder_.transform(new), codes)
-    with pytest.raises(DataError, match="holds a table, and this model was fitted on angles"):
+    with pytest.raises(DataError, match="holds a table, but this model was fitted on angles"):
         detector.predict(np.zeros((3, 2)))
 
 
@@ -89,7 +89,7 @@ def test_rows_are_judged_on_the_circle_and_explained_in_its_own_units(detector):
     answer = detector.answer(pd.DataFrame({"angle": [0.1, 3.0]}), explain_rows="all")
     cell = answer.reasons[1][0]
     assert (cell.column, cell.value, cell.expected[:6]) == ("angle", "3", "about ")
-    with pytest.raises(SettingError, match="an anomaly map is of images"):
+    with pytest.raises(SettingError, match="anomaly maps are for images"):
         detector.anomaly_map(angles(3))
 
 
@@ -98,7 +98,7 @@ def test_rows_are_drawn_and_reported_on(detector, tmp_path):
     drawn = generator.sample(200)["angle"]
     assert drawn.between(0, TURN).all()
     assert np.cos(drawn).mean() > 0.3  # as most of training; 0 if they were anywhere
-    with pytest.raises(SettingError, match="are drawn as a whole"):
+    with pytest.raises(SettingError, match="are generated as a whole"):
         generator.sample(3, {"angle": 1.0})
     write_report(tmp_path / "page.html", generator, angles(20))
     assert "a circle has no ends" in (tmp_path / "page.html").read_text()

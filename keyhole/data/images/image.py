@@ -43,7 +43,9 @@ def read_error(name: str, fault: Exception) -> KeyholeError:
         return NoImageError(f"{name}: {message}", fault.reason)
     if isinstance(fault, KeyholeError):
         return type(fault)(f"{name}: {message}")
-    return DataError(f"{name} is damaged, or not of the format of its ending: {message:.160}")
+    return DataError(
+        f"{name} is damaged, or its content does not match its file extension: {message:.160}"
+    )
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def check_dtype(dtype: np.dtype) -> None:
     """Raises: DataError unless pixels are real numbers."""
     if dtype.kind not in "biuf":
         complex_ = "complex numbers; take their magnitude first"
-        kind = complex_ if dtype.kind == "c" else f"{dtype} and not numbers"
+        kind = complex_ if dtype.kind == "c" else f"{dtype}, not numbers"
         raise DataError(f"its pixels are {kind}")
 
 
@@ -305,7 +307,8 @@ class ImageFile(ABC):
         name, allowed = target.lower().rstrip("/"), self.endings
         if allowed and name.endswith(tuple(others)) and not name.endswith(allowed):
             raise SettingError(
-                f"{target}: a copy of {self.name} has its format; use the ending {allowed[0]!r}"
+                f"{target}: a copy of {self.name} keeps its format; use the file extension "
+                f"{allowed[0]!r}"
             )
         refuse_existing(target, force)
         if self.levels:

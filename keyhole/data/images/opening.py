@@ -118,7 +118,7 @@ def open_images(data: Any, axes: str | None = None, bad: Bad = "refuse") -> Imag
             return _arrays(data, letters, listed=True)
     if hasattr(type(data), "columns"):
         kind = f"a {type(data).__name__} is a table, not images"
-        raise DataError(f"{kind}: give an array, a list of arrays, or a path")
+        raise DataError(f"expected an array, a list of arrays, or a path, got {kind}")
     return _arrays([data], letters, listed=False)
 
 
@@ -150,7 +150,9 @@ def warn_infinite(images: Sequence[Image]) -> None:
     names = [image.name for image, count in zip(images, counts) if count]
     if names:
         pixels = f"{sum(counts):,} infinite pixels in {len(names):,} of {len(counts):,} images"
-        warnings.warn(f"{pixels} ({names[0]}) are taken for missing", KeyholeWarning, stacklevel=3)
+        warnings.warn(
+            f"{pixels} ({names[0]}) are treated as missing", KeyholeWarning, stacklevel=3
+        )
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,8 @@ def _open_file(path: str, options: OpenOptions) -> ImageFile:
     if kind is None and os.access(path, os.R_OK):
         known = sorted({end for cls in FORMATS.values() for end in cls.endings})
         raise DataError(
-            f"{options.name}: neither its ending nor its first bytes are those of an image; "
-            f"known endings are {known}"
+            f"{options.name} is not an image: its file extension and its first bytes are "
+            f"unknown; known extensions: {known}"
         )
     try:
         if not os.path.isdir(path):
@@ -363,7 +365,7 @@ def _walked(top: str) -> Iterator[tuple[str, str]]:
             real = os.path.realpath(entry.path)
             inside = os.path.commonpath([real, root]) in (real, root)  # one contains the other
             if real in visited or (entry.is_symlink() and inside):
-                yield entry.path, "a link to a folder that is read already"
+                yield entry.path, "a link to a folder that was already read"
                 continue
             visited.add(real)
             try:
@@ -393,5 +395,5 @@ def _why_not(path: str) -> str:
         return ""
     ending = os.path.splitext(name)[1].lower()
     if NO_FORMAT.fullmatch(ending):
-        return "no ending, and its first bytes are not those of an image"
+        return "no file extension, and its first bytes are not those of an image"
     return f"ending {ending:.12}"

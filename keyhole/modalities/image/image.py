@@ -87,11 +87,11 @@ class ImageModality(Modality):
     kind = "images"
     noun = "images"
     unsupported = {
-        "given": "images are drawn as a whole",
+        "given": "images are generated as a whole",
         "cards": "a card names columns, and this model's rows are images",
-        "judge": "drawn rows of a table are judged; images are looked at",
+        "judge": "only generated rows of a table are judged; look at the images",
         "events": NO_EVENTS,
-        "single_values": "a pixel is no column: white is a shade like any other",
+        "single_values": "a pixel is not a column: white is a normal value",
     }
 
     def __init__(
@@ -113,9 +113,11 @@ class ImageModality(Modality):
         """Raises: SettingError for images that there cannot be."""
         grid, measure = self.form.grid, self.measure
         if len(grid) != 3 or min(grid) < 1 or math.prod(grid) > MAX_FEATURES:
-            raise SettingError(f"images of {grid}: at most {MAX_FEATURES:,} cells")
+            raise SettingError(f"images of {grid}: at most {MAX_FEATURES:,} values are supported")
         if not 1 <= self.patch <= max(grid):
-            raise SettingError(f"patch={self.patch}: a side of a square within the image")
+            raise SettingError(
+                f"patch={self.patch}: expected the side of a square within the image"
+            )
         if sorted(measure) != ["center", "least", "most", "scale"] or not measure["scale"] > 0:
             raise SettingError("measure: center, scale (above zero), least and most")
 
@@ -148,7 +150,7 @@ class ImageModality(Modality):
     def check_net(cls, net: Net) -> None:
         """Raises: SettingError for a net of series; all others take images."""
         if net.series:
-            raise SettingError(f"{net!r} is for series, and these rows are images: take Conv")
+            raise SettingError(f"{net!r} is for series, but these rows are images: use Conv")
 
     @classmethod
     def learn(
@@ -164,13 +166,14 @@ class ImageModality(Modality):
             raise DataError(f"{source.name} holds 0 sample(s): a minimum of 1 is required")
         if math.prod(form.grid) > MAX_FEATURES:
             raise DataError(
-                f"{source.name} holds images of {form.grid}: at most {MAX_FEATURES:,} cells are "
-                "worked on; ImageSchema(size=(height, width)) takes fewer"
+                f"{source.name} holds images of {form.grid}: at most {MAX_FEATURES:,} values "
+                "are supported; make the images smaller with ImageSchema(size=(height, "
+                "width))"
             )
         x = _finite(pixels_of(profile.sample), 0)
         observed = x[~np.isnan(x)]
         if not len(observed):
-            raise DataError(f"{source.name} holds no pixel that was observed")
+            raise DataError(f"{source.name} holds no observed pixel")
         side = max(2, math.ceil(math.sqrt(form.grid[0] * form.grid[1] / MAX_PATCHES)))
         names = {IMAGE: _in_words(form, side), FILE: "names the images"}
         images = cls(
@@ -224,7 +227,7 @@ class ImageModality(Modality):
         x = pixels_of(table)
         if x.shape[1] != len(self.layout) or (form is not None and form.grid != self.form.grid):
             given = form.grid if form is not None else (x.shape[1],)
-            raise DataError(f"images are {given}, and this model takes {self.form.grid}")
+            raise DataError(f"images are {given}, but this model expects {self.form.grid}")
         x = _finite(x, start)
         observed = ~np.isnan(x)
         numbers = x if self.binary else (x - self.measure["center"]) / self.measure["scale"]
@@ -259,7 +262,7 @@ class ImageModality(Modality):
         mean = self._values(features).mean(1).astype(np.float64)
         inside = (low <= mean) & (mean <= high)
         texts = [
-            f"another pattern at a mean of {text} {LEVEL}" if fits else f"{text} {LEVEL}"
+            f"a different pattern, with a mean of {text} {LEVEL}" if fits else f"{text} {LEVEL}"
             for text, fits in zip(range_texts(low, high), inside, strict=True)
         ]
         return Expected(texts, np.zeros(len(features), bool), np.ones(len(features), bool))
@@ -326,7 +329,7 @@ def _in_words(form: ImageSpec, side: int) -> str:
     text = f"{height}x{width} pixels, {kind}, stored as {form.stored}, patches of {side}x{side}"
     if form.resized:
         text += f"; resized from {form.original[0]}x{form.original[1]}: "
-        text += "ImageSchema(size=(height, width)) takes another size"
+        text += "ImageSchema(size=(height, width)) sets another size"
     return text
 
 

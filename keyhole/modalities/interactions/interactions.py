@@ -121,7 +121,7 @@ class InteractionModality(Modality):
     def check(self) -> None:
         """Raises: SettingError for a catalogue that no fit leaves."""
         if not 1 <= self.count <= MAX_ITEMS:
-            raise SettingError(f"count={self.count}: from 1 to {MAX_ITEMS:,} items")
+            raise SettingError(f"count={self.count}: expected from 1 to {MAX_ITEMS:,} items")
 
     @classmethod
     def takes(cls, source: Any) -> bool:
@@ -132,7 +132,7 @@ class InteractionModality(Modality):
     def check_net(cls, net: Net) -> None:
         """Raises: SettingError for a net of anything else."""
         if not net.items:
-            raise SettingError(f"{net!r} takes no lists of items; take ItemBag")
+            raise SettingError(f"{net!r} is not for lists of items; use ItemBag")
 
     @classmethod
     def learn_with(
@@ -180,7 +180,7 @@ class InteractionModality(Modality):
 
     def decode(self, batch: Batch) -> Any:
         """Raises: SettingError: the expected list is a ranking, which `recommend` gives."""
-        raise SettingError("a list of items is no row of a table: use `keyhole recommend`")
+        raise SettingError("a list of items is not a row of a table: use `keyhole recommend`")
 
     def supports(self, task: Ability) -> str | None:
         """Nothing but recommendation."""
@@ -191,7 +191,7 @@ class InteractionModality(Modality):
         """Send a list through the network. Raises: BundleError."""
         batch = encoded(sparse.csr_array(([1.0], ([0], [0])), (1, self.count)))
         if not torch.isfinite(network(batch).likelihood.log_prob(batch)).all():
-            raise BundleError("the weights make probabilities that are not numbers")
+            raise BundleError("the weights give probabilities that are NaN or infinite")
 
 
 def encoded(history: Lists) -> Batch:

@@ -197,7 +197,7 @@ def prepare_rows(
     machine, weighted = modality.machine_column, modality
     held_out = HeldOutRows.gather(source, split, len(modality.layout), machine)
     if options.support_fraction < 1:
-        stage("weighing rows by how far they agree")
+        stage("computing robust weights of the rows")
         sample = ArrowRows(profile.sample)
         weighted = RobustWeights.learn(modality, sample, options.support_fraction)
     settings = [parts.recipes(), asdict(options), seed]

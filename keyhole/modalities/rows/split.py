@@ -69,8 +69,8 @@ class Split:
         times = times[np.isfinite(times)]
         if len(times) < 2 or times.min() == times.max():
             raise DataError(
-                f"validation={validation!r}: column {column!r} holds no dates or numbers that "
-                "differ, so no row is later than another; name another column"
+                f"validation={validation!r}: column {column!r} has no dates or numbers that "
+                "differ, so rows cannot be ordered by time; name another column"
             )
         share = min(2 * HELD_OUT_SHARE, 2 * MAX_HELD_OUT / rows)
         return cls(rows, seed, how, column, nets, float(np.quantile(times, 1 - share)))

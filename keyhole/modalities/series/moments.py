@@ -143,6 +143,7 @@ class Moments:
             if np.isfinite(seconds):
                 return seconds
         raise SettingError(
-            f"{text!r:.60} is no moment: write it as 2024-05-01T10:20:00, with a zone such as Z "
-            f"or +02:00 if it is not in UTC, or as {self.spec.time!r} is written"
+            f"{text!r:.60} is not a valid time: write it as 2024-05-01T10:20:00, with a zone "
+            "such as Z or +02:00 if it is not in UTC, or in the format of the column "
+            f"{self.spec.time!r}"
         )

@@ -195,7 +195,7 @@ def _every(moments: np.ndarray, track: np.ndarray, name: str) -> float:
     """The median distance of two readings, rounded to a number that people use."""
     apart = _distances(moments, track)
     if not len(apart):
-        raise DataError(f"{name} holds no two rows at different times: it is no series")
+        raise DataError(f"{name}: no two rows have different times, so it is not a series")
     median = float(np.median(apart))
     nearest = max(round(median), 1)
     return float(nearest) if abs(median - nearest) <= 0.02 * median else float(f"{median:.3g}")

@@ -55,10 +55,10 @@ class SeriesModality(Modality):
     kind = "series"
     noun = "a sensor series"
     unsupported = {
-        "given": "windows of a series are drawn as a whole",
+        "given": "windows of a series are generated as a whole",
         "cards": "a card names columns of a table, and these rows are windows of a series",
-        "judge": "drawn rows of a table are judged; windows of a series are not yet",
-        "anomaly_map": "an anomaly map is of images; answer() names the channels of a series",
+        "judge": "only generated rows of a table are judged, not windows of a series",
+        "anomaly_map": "anomaly maps are for images; answer() names the channels of a series",
         "png": "windows of a series need a .csv, .parquet or .jsonl file",
         "single_values": "a value is judged within its window",
     }
@@ -78,7 +78,7 @@ class SeriesModality(Modality):
         """Raises: SettingError for windows that there cannot be."""
         spec = self.spec
         if not 1 <= spec.stride <= spec.window <= 4_096 or not spec.every > 0 or spec.max_gap < 1:
-            raise SettingError(f"spec={spec!r:.80}: no valid windows")
+            raise SettingError(f"spec={spec!r:.80}: invalid windows")
 
     @classmethod
     def asked_by(cls, schema: Schema | None) -> bool:
@@ -95,7 +95,7 @@ class SeriesModality(Modality):
     def check_net(cls, net: Net) -> None:
         """Raises: SettingError for a net of images."""
         if net.images:
-            raise SettingError(f"{net!r} is for images, and these rows are windows of a series")
+            raise SettingError(f"{net!r} is for images, but these rows are windows of a series")
 
     @classmethod
     def for_fit(cls, source: Source, schema: Schema | None) -> Source:

@@ -33,13 +33,13 @@ def guess(profile: Profile) -> Guess:
     """The kind of a column with this profile. Raises: DataError for lists of unequal length."""
     arrow_type = profile.arrow_type
     if profile.observed <= 0:
-        return Guess("ignored", "holds no value at all")
+        return Guess("ignored", "has no values")
     if pt.is_boolean(arrow_type):
         return Guess("boolean", "true or false")
     if profile.dictionary and not profile.overflow and profile.levels:
-        return _guess_levels(profile, "typed as levels, {} of them")
+        return _guess_levels(profile, "has a categorical type, {} levels")
     if pt.is_timestamp(arrow_type) or pt.is_date(arrow_type):
-        return Guess("datetime", "typed as dates")
+        return Guess("datetime", "has a date type")
     if cast.is_text(arrow_type):
         return _guess_text(profile)
     if pt.is_integer(arrow_type) and profile.style:
@@ -68,7 +68,7 @@ def _guess_text(profile: Profile) -> Guess:
     if len(profile.levels) == 2 and not profile.overflow:
         return Guess("boolean", "two texts", caution)
     if profile.heavy:
-        return Guess("ignored", "its different texts take too much memory: an identifier")
+        return Guess("ignored", "its different texts need too much memory: an identifier")
     if profile.overflow:
         return Guess("ignored", f"more than {MAX_LEVELS:,} different texts: an identifier")
     return _guess_levels(profile, "{} different texts", caution)
@@ -78,7 +78,7 @@ def _cautions(profile: Profile) -> list[str]:
     cautions = []
     if profile.not_numbers:
         cells = f"{profile.not_numbers} cells are not numbers, such as {profile.not_number!r:.40}"
-        cautions.append(f"{cells}; they count as missing")
+        cautions.append(f"{cells}; they are treated as missing")
     reading = profile.reading
     if reading is not None and reading.example:
         sign = reading.format.decimal or "."
@@ -92,7 +92,7 @@ def _cautions(profile: Profile) -> list[str]:
 
 def _guess_levels(profile: Profile, reason: str, caution: str = "") -> Guess:
     if profile.observed >= 20 and len(profile.levels) > 0.9 * profile.observed:
-        return Guess("ignored", "nearly every row has a level of its own: an identifier", caution)
+        return Guess("ignored", "nearly every row has its own level: an identifier", caution)
     return Guess("category", reason.format(len(profile.levels)), caution)
 
 

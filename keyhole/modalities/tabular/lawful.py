@@ -62,8 +62,8 @@ class Lawful:
         unbroken = np.flatnonzero(~broken)
         if not len(unbroken):
             raise SettingError(
-                f"no drawn row keeps {', '.join(map(str, self.rules[:3]))}; draw more rows, give "
-                "fewer values, or switch rules off (rules=False, --no-rules)"
+                f"no generated row satisfies {', '.join(map(str, self.rules[:3]))}; generate "
+                "more rows, give fewer values, or switch rules off (rules=False, --no-rules)"
             )
         rows = np.arange(len(broken))
         return table.take(np.where(broken, unbroken[rows % len(unbroken)], rows))
@@ -127,7 +127,7 @@ class Lawful:
             known = [name for name in rule.columns if name in names]
             shown = ", ".join(f"{name}={given.column(name)[0].as_py()}" for name in known)
             if rule.broken(values, self._exact).any():
-                raise SettingError(f"given {shown}: all training rows keep {rule}; {advice}")
+                raise SettingError(f"given {shown}: all training rows satisfy {rule}; {advice}")
             free_names = [name for name in rule.columns if free[name][0]]
             if rule.kind == "order" or len(free_names) != 1:
                 continue
@@ -136,8 +136,8 @@ class Lawful:
             if not low - self._exact[name] <= value <= high + self._exact[name]:
                 ends = column.text(column.typed(np.array([low, high])))  # pyright: ignore
                 raise SettingError(
-                    f"given {shown}: all training rows keep {rule}, and {name} was {ends[0]} to "
-                    f"{ends[1]} there; {advice}"
+                    f"given {shown}: all training rows satisfy {rule}, and {name} was "
+                    f"{ends[0]} to {ends[1]} there; {advice}"
                 )
 
     def _solved(self, table: pa.Table, free: Free, rng: np.random.Generator) -> pa.Table:
@@ -275,7 +275,7 @@ def given_row(columns: list[Column], types: pa.Schema, given: Mapping[str, Any])
         try:
             arrays[field.name] = _array(value, field.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as fault:
-            message = f"given {field.name}={value!r:.60}: the column holds {field.type}"
+            message = f"given {field.name}={value!r:.60}: the column has the type {field.type}"
             raise SettingError(message) from fault
     return pa.table(arrays)
 
@@ -301,14 +301,15 @@ def _check(column: Column, value: Any) -> None:
         known = [str(level) for level in levels]
         if value_key(str(value)) not in {value_key(level) for level in known}:
             hint = _hint(str(value), known, f"such as {levels[:8]}")
-            raise SettingError(f"{shown}: training never met this level; {hint}")
+            raise SettingError(f"{shown}: this level is not in the training data; {hint}")
     if isinstance(column, Datetime):
         seconds, unreadable = cast.seconds(pa.array([value]), column.style)
         (least, most), texts = column.range_s, column.met()
         point_mass = column.point_mass is not None and seconds[0] == column.point_mass[0]
         if len(unreadable) or not (least <= seconds[0] <= most or point_mass):
             raise SettingError(
-                f"given {column.name}={value!s:.60}: training met {texts[0]} to {texts[1]}"
+                f"given {column.name}={value!s:.60}: the training data range from {texts[0]} "
+                f"to {texts[1]}"
             )
     if isinstance(column, Number | Count):
         try:
@@ -317,7 +318,7 @@ def _check(column: Column, value: Any) -> None:
             return  # `given_row` checks the type
         least, most = range_of(column)
         if not least <= number <= most:
-            raise SettingError(f"{shown}: training met {least:g} to {most:g}")
+            raise SettingError(f"{shown}: the training data range from {least:g} to {most:g}")
 
 
 def check_types(columns: list[Column], schema: pa.Schema) -> None:

@@ -43,7 +43,7 @@ class Tabular(Modality):
     kind = "tabular"
     noun = "a table"
     unsupported = {
-        "anomaly_map": "an anomaly map is of images; answer() names the columns of a table",
+        "anomaly_map": "anomaly maps are for images; answer() names the columns of a table",
         "png": "the rows of a table need a .csv, .parquet or .jsonl file",
         "events": NO_EVENTS,
     }

@@ -167,7 +167,7 @@ def estimate_many(images: Sequence[Any]) -> NoiseModel:
     for array in arrays:
         if array.ndim not in {2, 3} or array.dtype.kind not in "biuf":
             raise DataError(
-                f"an image is an array of numbers with axes (row, column[, channel]); given was "
+                "expected an array of numbers with axes (row, column[, channel]), got "
                 f"{array.dtype} of shape {array.shape}"
             )
     evidence = mixture.gather(arrays)
@@ -263,7 +263,7 @@ def pooled(noises: Sequence[NoiseModel], weights: Sequence[float] | None = None)
     """
     share = np.ones(len(noises)) if weights is None else np.asarray(weights, float)
     if len(share) != len(noises) or not share.sum() > 0 or share.min() < 0:
-        raise SettingError(f"{len(noises)} noises need as many weights, none below 0, not all 0")
+        raise SettingError(f"expected {len(noises)} weights, all zero or above and not all zero")
     share = share / share.sum()
 
     def column(name: str) -> np.ndarray:

@@ -77,10 +77,10 @@ def classical(x: np.ndarray, sigma: float, name: str) -> np.ndarray:
     Raises: SettingError for an unknown filter.
     """
     if name not in FILTERS:
-        raise SettingError(f"unknown filter {name!r}; there are: {', '.join(FILTERS)}")
+        raise SettingError(f"unknown filter {name!r}; choose from: {', '.join(FILTERS)}")
     image = np.asarray(x, float)
     if image.ndim not in {2, 3}:
-        raise DataError(f"an image has two or three axes, not {image.ndim}")
+        raise DataError(f"an image has two or three axes, got {image.ndim}")
     channels = image if image.ndim == 3 else image[..., None]
     known = np.isfinite(channels)
     if not sigma > 0 or not known.any():
@@ -151,20 +151,21 @@ class Residual:
     def sentences(self) -> list[str]:
         """What the figures say, for people."""
         if self.pixels < 2:
-            return ["The image is too small to judge what was removed."]
+            return ["The image is too small to judge the removed part."]
         sentences = [self._amount()]
         if abs(self.mean) > max(4 * self.deviation / np.sqrt(self.pixels), 0.02 * self.expected):
             sentences.append(f"The image was shifted by {self.mean:.3g} on average.")
         far = max(self.below, self.beside, key=abs)
         if self.white_p < 0.01 and abs(far) > FAINT:
             sentences.append(
-                f"Neighbours in what was removed correlate by {far:.2f}: not only noise."
+                f"Neighbouring pixels of the removed part correlate by {far:.2f}: it is not "
+                "only noise."
             )
         else:
-            sentences.append("What was removed is as random from pixel to pixel as the noise.")
+            sentences.append("The removed part is as random from pixel to pixel as the noise.")
         if self.edges > FAINT:
             sentences.append(
-                f"More was removed at edges (correlation {self.edges:.2f}): detail went."
+                f"More was removed at edges (correlation {self.edges:.2f}): detail was lost."
             )
         if abs(self.brightness) > 2 * FAINT:
             where = "bright" if self.brightness > 0 else "dark"
@@ -175,11 +176,11 @@ class Residual:
         if self.expected <= 0:
             return f"A deviation of {self.deviation:.3g} was removed where no noise was expected."
         ratio = self.deviation / self.expected
-        more = "more than the noise: some of the image went with it"
-        verdict = more if ratio > 1.1 else "as much as there is noise"
-        verdict = "less than the noise: some is left" if ratio < 0.9 else verdict
+        more = "more than the noise: a part of the image was removed too"
+        verdict = more if ratio > 1.1 else "as much as the noise"
+        verdict = "less than the noise: some noise is left" if ratio < 0.9 else verdict
         amount = f"standard deviation {self.deviation:.3g}, expected {self.expected:.3g}"
-        return f"What was removed has {amount}: {verdict}."
+        return f"The removed part has {amount}: {verdict}."
 
 
 def residual_report(noisy: Any, denoised: Any, noise: NoiseModel) -> Residual:
@@ -271,5 +272,5 @@ def ssim(truth: Any, image: Any, data_range: float) -> float:
 def _alike(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(one, float), np.asarray(other, float)
     if a.shape != b.shape or a.ndim not in {2, 3}:
-        raise DataError(f"two images of one shape are compared; given: {a.shape}, {b.shape}")
+        raise DataError(f"expected two images of the same shape, got {a.shape} and {b.shape}")
     return (a, b) if a.ndim == 3 else (a[..., None], b[..., None])

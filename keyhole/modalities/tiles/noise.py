@@ -40,12 +40,14 @@ class NoiseModel:
         numbers = np.array([self.sigma, self.gain, self.offset])
         if not np.isfinite(numbers).all() or min(self.sigma, self.gain) < 0:
             raise SettingError(
-                f"a noise needs finite numbers, sigma >= 0 and gain >= 0; given were sigma "
+                "expected finite numbers with sigma >= 0 and gain >= 0, got sigma "
                 f"{self.sigma}, gain {self.gain}, offset {self.offset}"
             )
         stripes = np.array([self.rows, self.columns, self.impulses])
         if not (np.isfinite(stripes) & (stripes >= 0)).all() or self.impulses > 1:
-            raise SettingError("rows and columns of a noise are >= 0, impulses from 0 to 1")
+            raise SettingError(
+                "rows and columns of a noise must be >= 0, and impulses from 0 to 1"
+            )
         side = len(self.kernel)
         if side % 2 == 0 or any(len(row) != side for row in self.kernel):
             raise SettingError("the kernel of a noise must be square with an odd side")
@@ -80,7 +82,7 @@ class NoiseModel:
     def describe(self, span: float | None = 1.0) -> str:
         """One sentence for people; `span` is the range of its values, None if unknown."""
         if self.kind == "none":
-            return "no noise that could be told from the image"
+            return "no noise that can be separated from the image"
         level = f"standard deviation {self.sigma:.3g}"
         if span:
             level += f" ({100 * self.sigma / span:.1f} % of the range)"
@@ -99,11 +101,11 @@ class NoiseModel:
             text += ", not correlated between pixels"
         for name, std in (("row", self.rows), ("column", self.columns)):
             if std > 0:
-                text += f"; pixels of a {name} share further noise of standard deviation {std:.3g}"
+                text += f"; pixels of a {name} share noise of standard deviation {std:.3g}"
                 text += ", which is not removed"
         if self.impulses > 0:
             share = f"{100 * self.impulses:.2g} %"
-            text += f"; {share} of the pixels are impulses (hot or dead), taken for missing"
+            text += f"; {share} of the pixels are impulses (hot or dead), treated as missing"
         return text
 
     @property

@@ -79,12 +79,12 @@ class NoisyImages:
         if self.seconds is None:
             return
         if len(self.seconds) != len(self.images):
-            counts = f"{len(self.images)} noisy images and {len(self.seconds)} second ones"
-            raise DataError(f"{counts}: give one each")
+            counts = f"{len(self.images)} noisy images and {len(self.seconds)} second images"
+            raise DataError(f"{counts}: give one for each")
         for noisy, second in zip(self.images, self.seconds, strict=True):
             sizes = [(p.height, p.width, p.channels) for p in (noisy, second)]
             if sizes[0] != sizes[1]:
-                raise DataError(f"{noisy.name} is {sizes[0]} and its second image {sizes[1]}")
+                raise DataError(f"{noisy.name} is {sizes[0]}, but its second image is {sizes[1]}")
 
     @property
     def pixels(self) -> int:
@@ -117,8 +117,8 @@ def check_channels(image: Image, channels: int, others: str) -> None:
     if image.channels != channels:
         this, that = ("grey" if n == 1 else f"of {n} channels" for n in (image.channels, channels))
         raise DataError(
-            f"{image.name} is {this}, {others} {that}: one model takes one kind; convert it, or "
-            "fit a model for each"
+            f"{image.name} is {this}, {others} {that}: one model accepts one kind; convert "
+            "it, or fit a model for each"
         )
 
 

@@ -63,12 +63,16 @@ class Tiles(Modality):
     def check(self) -> None:
         """Raises: SettingError for sizes or a noise that no fit leaves."""
         if not 1 <= self.side <= MAX_SIDE or not 1 <= self.channels <= MAX_CHANNELS:
-            raise SettingError(f"side={self.side}, channels={self.channels}: those of a crop")
+            raise SettingError(
+                f"side={self.side}, channels={self.channels}: invalid size of a crop"
+            )
         if min(self.count, self.pixels) < 1:
-            raise SettingError(f"count={self.count}, pixels={self.pixels}: at least 1")
+            raise SettingError(f"count={self.count}, pixels={self.pixels}: expected at least 1")
         level = max(self.measured_noise.sigma, self.measured_noise.gain)
         if not MIN_NOISE < level < MAX_NOISE:
-            raise SettingError(f"noise={self.noise!r:.80}: not a level that pixels can have")
+            raise SettingError(
+                f"noise={self.noise!r:.80}: expected a noise level that pixels can have"
+            )
 
     @classmethod
     def takes(cls, source: Any) -> bool:
@@ -95,8 +99,8 @@ class Tiles(Modality):
         noisy = [i for i in sorted(scalers) if scalers[i].noise.kind != "none"]
         if not noisy:
             raise DataError(
-                f"{source.name}: no noise was found in any of {len(scalers)} image(s), so there "
-                "is nothing to remove; if you know better, give noise=..."
+                f"{source.name}: no noise was found in any of {len(scalers)} image(s), so "
+                "there is nothing to remove; if there is noise, give noise=..."
             )
         source, scaler_list = source.take(noisy), [scalers[i] for i in noisy]
         sizes = [float(p.height * p.width) for p in source.images]
@@ -167,7 +171,7 @@ class Tiles(Modality):
         tile = image_batch(numbers, (side, side, self.channels))
         mean = network(tile).likelihood.mean.numbers[0]
         if mean.shape != numbers.shape or not torch.isfinite(mean).all():
-            raise BundleError("this net makes pixels that are not numbers")
+            raise BundleError("the weights give pixels that are NaN or infinite")
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,9 @@ def _check_corruption(corruption: Any, noise: NoiseModel | None, *, pairs: bool)
     if corruption is None:
         return
     if (corruption.kind == "pairs") != pairs:
-        reason = f"{corruption!r} takes no second ones" if pairs else "there are no second images"
+        reason = (
+            f"{corruption!r} does not use second images" if pairs else "there are no second images"
+        )
         raise SettingError(f"Pairs() requires fit(noisy, clean): {reason}")
     if corruption.kind == "noise" and noise is None:
         raise SettingError(

@@ -36,7 +36,7 @@ class Bottleneck(Part):
     """
 
     family = "bottleneck"
-    purpose: ClassVar[str] = ""  # the line that docs/bottlenecks.md says of it
+    purpose: ClassVar[str] = ""  # its line in docs/bottlenecks.md
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
     overcomplete: ClassVar[bool] = False  # True: may be wider than the row
@@ -106,15 +106,15 @@ class Bottleneck(Part):
             )
         if width < self.least_width:
             raise SettingError(
-                f"width={width}: the {self.kind} bottleneck has at least {self.least_width}"
+                f"width={width}: the {self.kind} bottleneck needs at least {self.least_width}"
             )
         layout = shape.layout
         whole = layout.numbers + layout.items + sum(slot.levels for slot in layout.slots)
         if width > max(whole, self.least_width) and not self.overcomplete:
             raise SettingError(
-                f"width={width}: the row has {whole} cells, each level of a category counted, so "
-                f"nothing would be squeezed; give at most {whole}, or a bottleneck with sparse "
-                "codes (top_k, l1)"
+                f"width={width}: the row has only {whole} values (a level of a category is one), "
+                f"so the code would not compress it; give at most {whole}, or a bottleneck with "
+                "sparse codes (top_k, l1)"
             )
         return width
 
@@ -133,7 +133,7 @@ class Plain(Bottleneck):
     """A deterministic code without a penalty: it is limited by its width alone."""
 
     kind = "plain"
-    purpose = "anomalies, gaps, embeddings: the default, and the one to beat"
+    purpose = "the default: anomalies, gaps, embeddings"
     formula = "z = W h + b"
     source = "Hinton and Salakhutdinov 2006"
 
@@ -158,7 +158,7 @@ class Ordered(Bottleneck):
 
     kind = "ordered"
     nested = True
-    purpose = "one fit for every width; codes sorted by what they tell"
+    purpose = "one fit for every width; dimensions sorted by importance"
     formula = "E_b loss(z_1..z_b, 0, ...), b uniform from 1 to width"
     source = "Rippel et al. 2014, eq. 3; uniform lengths: Kusupati et al. 2022, eq. 1"
 
@@ -192,7 +192,7 @@ class Contractive(Bottleneck):
     """
 
     kind = "contractive"
-    purpose = "codes that ignore small changes of the row"
+    purpose = "codes that hardly change when the row changes a little"
     formula = "weight ||dz_j / dx||^2 / var(z_j)"
     source = "Rifai et al. 2011, eq. 1"
     weights = ("weight",)
@@ -217,7 +217,7 @@ class L1(Bottleneck):
     kind = "l1"
     overcomplete = True
     sparse = True
-    purpose = "parts that are present or absent; soft sparsity"
+    purpose = "sparse codes: parts that are present or absent"
     formula = "weight mean(z) / sqrt(mean(z^2)) for each unit, z = relu(W h + b)"
     source = "Hoyer 2004, eq. 4 (L1 over L2), over rows"
     weights = ("weight",)
@@ -245,7 +245,7 @@ class TopK(Bottleneck):
     kind = "top_k"
     overcomplete = True
     sparse = True
-    purpose = "dictionaries: few named parts a row, out of many"
+    purpose = "dictionaries: each row uses few units out of many"
     formula = "z = TopK(relu(W h + b)); idle units: revive relu(z_(k) - z_j) on their nearest rows"
     source = "Makhzani and Frey 2014, eq. 1; Gao et al. 2024, eq. 2"
     weights = ("revive",)
@@ -256,7 +256,7 @@ class TopK(Bottleneck):
     def check(self) -> None:
         """Raises: SettingError for an invalid k or weight."""
         if self.k < 1 or self.k != int(self.k):
-            raise SettingError(f"k={self.k!r}: keep from 1 unit up")
+            raise SettingError(f"k={self.k!r}: expected a whole number of at least 1")
         super().check()
 
     def forward(self, state: State, generator: Generator | None = None) -> Code:

@@ -37,7 +37,7 @@ class Composite(Bottleneck):
     kind = "composite"
     stochastic = True
     recalls = True
-    purpose = "lists of items: a code that changes slowly, charged more for long lists"
+    purpose = "lists of items: codes that change slowly in training; long lists cost more"
     formula = "gamma n(x) KL(q || .15 N(0, 1) + .75 q_earlier + .1 N(0, e^10)), n values in x"
     source = "Shenbin et al. 2020, eq. 6 and section 3.3"
     recommended_parts = RECOMMENDED_PARTS

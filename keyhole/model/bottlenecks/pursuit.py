@@ -30,9 +30,11 @@ class Pursuit(Bottleneck):
     kind = "pursuit"
     overcomplete = True
     sparse = True
-    purpose = "sparse codes of embeddings: nearest neighbours in a fraction of the bytes"
-    formula = "min ||h - c - D' z||^2 over z with k weights; D is charged the rest over its mean"
-    source = "Pati et al. 1993; several atoms a round: Donoho et al. 2012"
+    purpose = "sparse codes of embeddings: search for nearest neighbours in less memory"
+    formula = (
+        "min ||h - c - D' z||^2 over z with k nonzero weights; loss of D: the residual / its mean"
+    )
+    source = "Pati et al. 1993; several atoms in each round: Donoho et al. 2012"
     recommended_parts: ClassVar[dict[str, dict[str, Json]]] = {
         "net": {"kind": "linear"},
         "head": {"kind": "mixed", "continuous": "gaussian"},
@@ -45,9 +47,9 @@ class Pursuit(Bottleneck):
     def check(self) -> None:
         """Raises: SettingError for an invalid k, width or number of rounds."""
         if self.k < 1 or self.k != int(self.k):
-            raise SettingError(f"k={self.k!r}: keep from 1 atom up")
+            raise SettingError(f"k={self.k!r}: expected a whole number of at least 1")
         if self.rounds < 1 or self.rounds != int(self.rounds):
-            raise SettingError(f"rounds={self.rounds!r}: choose the atoms in 1 round or more")
+            raise SettingError(f"rounds={self.rounds!r}: expected a whole number of at least 1")
         super().check()
 
     def bind(self, shape: Shape) -> Shape:

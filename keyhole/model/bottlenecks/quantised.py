@@ -42,11 +42,14 @@ class FSQ(Bottleneck):
         """Raises: SettingError for an invalid number of values or weight."""
         for levels in self.levels if isinstance(self.levels, list) else [self.levels]:
             if isinstance(levels, bool) or not isinstance(levels, int) or not 2 <= levels <= 1_024:
-                raise SettingError(f"levels={self.levels!r:.40}: give from 2 to 1,024 values")
+                raise SettingError(f"levels={self.levels!r:.40}: expected from 2 to 1,024 values")
         super().check()
         width: Any = self.width
         if isinstance(self.levels, list) and width not in (None, len(self.levels)):
-            raise SettingError(f"width={width!r}: levels={self.levels!r} are {len(self.levels)}")
+            raise SettingError(
+                f"width={width!r}: levels={self.levels!r} has {len(self.levels)} entries; "
+                "leave width out"
+            )
 
     def bind(self, shape: Shape) -> Shape:
         """Make the map to the code."""
@@ -102,11 +105,11 @@ class ResidualVQ(Bottleneck):
     """
 
     kind = "residual_vq"
-    purpose = "discrete codes of a chosen number of bits: books log2(size)"
-    formula = "||sg[e] - c||^2 + commitment ||e - sg[c]||^2 a book, e = what is left over"
+    purpose = "discrete codes with a chosen number of bits: books * log2(size)"
+    formula = "each book: ||sg[e] - c||^2 + commitment ||e - sg[c]||^2, e = the residual so far"
     source = (
-        "van den Oord et al. 2017, eq. 3; residual: Zeghidour et al. 2021, algorithm 1; the map: "
-        "Zhu et al. 2024, eq. 6"
+        "van den Oord et al. 2017, eq. 3; residual: Zeghidour et al. 2021, algorithm 1; "
+        "linear map: Zhu et al. 2024, eq. 6"
     )
 
     books: int = 2

@@ -39,7 +39,7 @@ class Variational(Bottleneck):
 
     kind = "variational"
     stochastic = True
-    purpose = "generation, likelihoods, codes whose noise says what matters"
+    purpose = "generation, likelihoods, codes with an uncertainty"
     formula = "beta KL(N(mu, sigma^2) || N(0, 1)), z = mu + sigma eps"
     source = "Kingma and Welling 2014, eq. 10; beta: Higgins et al. 2017, eq. 4"
     recommended_parts = RECOMMENDED_PARTS
@@ -54,15 +54,15 @@ class Variational(Bottleneck):
         """Raises: SettingError for an invalid argument."""
         super().check()
         if self.rate is not None and not 0 < self.rate < math.inf:
-            raise SettingError(f"rate={self.rate!r}: give nats a row above zero, or None")
+            raise SettingError(f"rate={self.rate!r}: expected nats per row (above zero), or None")
         if not 1 <= self.samples <= MAX_SAMPLES or self.samples != int(self.samples):
             raise SettingError(
                 f"samples={self.samples!r}: give a whole number from 1 to {MAX_SAMPLES:,}"
             )
         if self.samples > 1 and (self.beta, self.free_bits, self.rate) != (1.0, 0.0, None):
             raise SettingError(
-                f"samples={self.samples}: the importance-weighted bound has no beta, free bits or "
-                "rate; leave them as they are, or use samples=1"
+                f"samples={self.samples}: the importance-weighted bound does not use beta, "
+                "free_bits or rate; leave them at their defaults, or set samples=1"
             )
 
     def bind(self, shape: Shape) -> Shape:
@@ -125,7 +125,7 @@ class MMD(Bottleneck):
     """
 
     kind = "mmd"
-    purpose = "normal codes without noise: sampling and reconstruction both sharp"
+    purpose = "normally distributed codes without noise: generation, sharp reconstructions"
     formula = "weight MMD^2(z, N(0, I)), kernel sum_s C_s / (C_s + ||z - z'||^2), C_s = 2 width s"
     source = "Tolstikhin et al. 2018, algorithm 2; Zhao et al. 2019, eq. 6"
     weights = ("weight",)
@@ -166,7 +166,7 @@ class Hyperspherical(Bottleneck):
     kind = "hyperspherical"
     stochastic = True
     least_width = 2
-    purpose = "data that go round: directions, phases, topics; cosine similarity of codes"
+    purpose = "directions, phases, topics; codes compared by cosine similarity"
     formula = "q(z|x) ~ (1 + mu z)^kappa on the sphere; beta KL(q || uniform)"
     source = "Davidson et al. 2018; the posterior: De Cao and Aziz 2020, eq. 3 and 8"
     recommended_parts = RECOMMENDED_PARTS

@@ -229,7 +229,9 @@ class Mixed(Head):
         known = self.scale in ("shared", "column")
         number = isinstance(self.scale, int | float) and not isinstance(self.scale, bool)
         if not known and not (number and 0 < float(self.scale) < math.inf):
-            raise SettingError(f"scale={self.scale!r:.40}: 'shared', 'column', or above zero")
+            raise SettingError(
+                f"scale={self.scale!r:.40}: expected 'shared', 'column', or a number above zero"
+            )
         if not self.nu > 0 or not self.floor > 0:
             raise SettingError(f"nu={self.nu!r}, floor={self.floor!r}: both must be above zero")
 

@@ -119,7 +119,9 @@ class Multinomial(Head):
         if not count:
             raise SettingError("multinomial: rows must be lists of items")
         if count > MAX_SOFTMAX and shape.members > 1:
-            raise SettingError(f"a catalogue of {count:,} items allows one net: members=1")
+            raise SettingError(
+                f"a catalogue of {count:,} items is too large for an ensemble; give members=1"
+            )
         self.to_logits = Linear(shape.wide, count, shape.members)
         return shape.widened(1)
 

@@ -26,9 +26,9 @@ def check_sizes(net: Transformer) -> None:
     """Raises: SettingError for invalid sizes."""
     sizes = (net.wide, net.layers, net.heads, 1 if net.patch is None else net.patch)
     if min(sizes) < 1 or net.wide > 4_096 or net.layers > 64:
-        raise SettingError(f"{net!r}: all sizes are from 1 up")
+        raise SettingError(f"{net!r}: all sizes must be at least 1")
     if net.wide % net.heads or net.wide % 4:
-        raise SettingError(f"{net!r}: wide is a multiple of heads and of 4")
+        raise SettingError(f"{net!r}: wide must be a multiple of heads and of 4")
 
 
 def waves(size: int, wide: int) -> Float[Tensor, "size wide"]:

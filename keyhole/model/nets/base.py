@@ -72,9 +72,11 @@ def check_stages(channels: Any, activation: str) -> None:
         and 1 <= len(channels) <= 10
         and all(isinstance(wide, int) and 1 <= wide <= 4_096 for wide in channels)
     ):
-        raise SettingError(f"channels={channels!r:.60}: give one to ten, such as [32, 64]")
+        raise SettingError(
+            f"channels={channels!r:.60}: expected one to ten numbers, such as [32, 64]"
+        )
     if activation not in ACTIVATIONS:
-        raise SettingError(f"activation={activation!r}: one of {sorted(ACTIVATIONS)}")
+        raise SettingError(f"activation={activation!r}: choose from {sorted(ACTIVATIONS)}")
 
 
 def stages_for(side: int) -> list[int]:

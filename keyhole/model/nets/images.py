@@ -32,8 +32,8 @@ class Pixels(Part):
         """Two numbers for each feature. Raises: SettingError for rows that are no images."""
         if shape.layout.grid is None:
             raise SettingError(
-                "this net is for images, and the rows are those of a table; use MLP, or give "
-                "an array (n, height, width)"
+                "this net is for images, but the rows are a table; use MLP, or give an array "
+                "(n, height, width)"
             )
         slots = shape.layout.slots
         self.channels = shape.layout.grid[2]

@@ -73,7 +73,7 @@ class ItemStem(Part):
         """One vector a row and member."""
         items = batch.items
         if items is None:
-            raise SettingError("this net takes lists of items, and these rows have none")
+            raise SettingError("this net is for lists of items, but these rows are not lists")
         items = items.expand(self.members, *items.shape[-2:])  # (M, B, place)
         known = items > 0
         length = known.sum(-1, keepdim=True).clamp(min=1).to(self.table.dtype)

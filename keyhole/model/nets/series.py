@@ -41,8 +41,8 @@ class TimeStem(Part):
         layout = shape.layout
         if not layout.steps:
             raise SettingError(
-                "this net is for series, and these rows are no windows of one; use MLP, or give "
-                "Schema(time=...)"
+                "this net is for series, but these rows are not windows of a series; use "
+                "MLP, or give Schema(time=...)"
             )
         self.steps, self.numbers = layout.steps, layout.numbers
         self.step = Stem()

@@ -44,13 +44,17 @@ class UNet(Net):
         """Raises: SettingError for invalid channels, blocks or precision."""
         wide = self.widths
         if not wide or not all(isinstance(c, int) and 1 <= c <= 4_096 for c in wide):
-            raise SettingError(f"channels={self.channels!r:.60}: such as [32, 64, 128]")
+            raise SettingError(
+                f"channels={self.channels!r:.60}: expected a list such as [32, 64, 128]"
+            )
         if len(wide) > MAX_SCALES:
-            raise SettingError(f"channels={wide!r:.60}: at most {MAX_SCALES} scales")
+            raise SettingError(f"channels={wide!r:.60}: expected at most {MAX_SCALES} scales")
         if not isinstance(self.blocks, int) or not 1 <= self.blocks <= 64:
-            raise SettingError(f"blocks={self.blocks!r:.40}: a whole number from 1 up")
+            raise SettingError(
+                f"blocks={self.blocks!r:.40}: expected a whole number of at least 1"
+            )
         if self.precision not in {"auto", "float32", "bfloat16"}:
-            raise SettingError(f"precision={self.precision!r:.40}: 'float32' or 'bfloat16'")
+            raise SettingError(f"precision={self.precision!r:.40}: choose 'float32' or 'bfloat16'")
 
     def settled(self) -> "UNet":
         """Such a net with the precision that "auto" stands for on this machine.
@@ -103,7 +107,7 @@ class ImageStem(Part):
     def bind(self, shape: Shape) -> Shape:
         """As wide as the image has features. Raises: SettingError without a grid."""
         if shape.layout.grid is None:
-            raise SettingError("a U-Net is for images; these rows are none")
+            raise SettingError("a U-Net is for images, but these rows are not images")
         self.grid = shape.layout.grid
         return shape.widened(len(shape.layout))
 
@@ -124,7 +128,7 @@ class UNetLayers(Part):
         """Make the layers. Raises: SettingError for nets side by side."""
         wide, grid = self.net.widths, shape.layout.grid or (1, 1, 1)
         if shape.members != 1:
-            raise SettingError(f"members={shape.members}: a U-Net trains alone; give members=1")
+            raise SettingError(f"members={shape.members}: a U-Net has no ensemble; give members=1")
         self.first = _conv(grid[2], wide[0])
         self.down = nn.ModuleList(_blocks(c, self.net.blocks) for c in wide)
         self.coarser = nn.ModuleList(

@@ -49,7 +49,7 @@ class Prior(Part):
         if rows < self.least_rows:
             cure = "use the mixture or the normal prior" if rows > 2 else "give more rows"
             raise SettingError(
-                f"a {self.kind} prior needs at least {self.least_rows:,} rows, and there are "
+                f"a {self.kind} prior needs at least {self.least_rows:,} rows, but there are "
                 f"{rows:,}; {cure}"
             )
         self._make(width, rows)
@@ -218,8 +218,8 @@ class Neighbours(Prior):
         """Raises: SettingError for an invalid kernel."""
         if not (self.k >= 1 and self.width > 0 and self.most >= 3):
             raise SettingError(
-                f"k={self.k!r}, width={self.width!r}, most={self.most!r}: give a neighbour from 1 "
-                "up, a width above zero, and at least 3 codes"
+                f"k={self.k!r}, width={self.width!r}, most={self.most!r}: expected k of at "
+                "least 1, a width above zero, and most of at least 3"
             )
 
     def _make(self, width: int, rows: int) -> None:

@@ -43,11 +43,17 @@ class Diffusion(Prior):
     def check(self) -> None:
         """Raises: SettingError for invalid steps or sizes."""
         if not 2 <= self.steps <= 50:
-            raise SettingError(f"steps={self.steps!r}: Heun's method takes from 2 to 50 steps")
+            raise SettingError(
+                f"steps={self.steps!r}: expected from 2 to 50 steps of Heun's method"
+            )
         if not (1 <= self.hidden <= 8_192 and 1 <= self.layers <= 64):
-            raise SettingError(f"hidden={self.hidden!r}, layers={self.layers!r}: give from 1 up")
+            raise SettingError(
+                f"hidden={self.hidden!r}, layers={self.layers!r}: both must be at least 1"
+            )
         if self.rounds is not None and self.rounds < 1:
-            raise SettingError(f"rounds={self.rounds!r}: give training steps from 1 up, or None")
+            raise SettingError(
+                f"rounds={self.rounds!r}: expected at least 1 training step, or None"
+            )
 
     def _make(self, width: int, rows: int) -> None:
         self.check()

@@ -238,7 +238,7 @@ class Pattern:
             return f"{self.column}{same} {self.direction} what was expected"
         if self.value:
             return f"{self.column} = {self.value!r}"
-        return f"{self.column} unlike the rest of its row"
+        return f"{self.column} does not fit the rest of its row"
 
     def __str__(self) -> str:
         return f"{len(self.rows):,} of {self.of:,} alarms: {self.cell}"

@@ -146,11 +146,11 @@ class Calibration:
         if false_alarm_rate > 0 and self.threshold(false_alarm_rate) < float("inf"):
             return None
         n = len(self.anomaly_scores)
-        why = "no tail fits beyond them" if self.tail is None else "that is too far beyond them"
+        why = "no tail fits beyond them" if self.tail is None else "it is too far beyond them"
         return (
-            f"a false alarm rate of {false_alarm_rate:g} is too small for {n:,} calibration "
-            f"rows ({why}): no alarm can be raised; "
-            f"the least rate possible is {self.least_rate():.2g}"
+            f"a false alarm rate of {false_alarm_rate:g} is too low for {n:,} calibration "
+            f"rows ({why}): no alarm can be raised; the lowest possible rate is "
+            f"{self.least_rate():.2g}"
         )
 
     def extrapolation(self, false_alarm_rate: float) -> str | None:
@@ -159,9 +159,9 @@ class Calibration:
         if tail is None or not self.least_rate() <= false_alarm_rate < self.least_rank():
             return None
         return (
-            f"extrapolated: {len(self.anomaly_scores):,} calibration rows promise rates from "
-            f"{self.least_rank():.2g} up; a generalised Pareto tail fitted to the "
-            f"{tail.exceedances:,} largest of them answers below (goodness of fit p = "
+            f"extrapolated: ranks among {len(self.anomaly_scores):,} calibration rows serve "
+            f"rates from {self.least_rank():.2g} up; below, a generalised Pareto tail fitted "
+            f"to the {tail.exceedances:,} largest of them is used (goodness of fit p = "
             f"{tail.fit_p:.2f})"
         )
 
@@ -181,8 +181,8 @@ class Calibration:
         if len(s) < 2 or (s[0] < s[-1] and s[-1] >= ALIKE):
             return None
         return (
-            f"all {len(s):,} calibration rows are equally anomalous (all alike, or all columns "
-            "constant): whatever differs from them alarms, and nothing else is known"
+            f"all {len(s):,} calibration rows have the same score (all rows are equal, or all "
+            "columns constant): every different row alarms"
         )
 
 
@@ -263,9 +263,9 @@ class Discoveries:
         if needed <= max(beyond, 1):
             return None
         return (
-            f"at {n:,} calibration rows the least p-value is {least:.2g}: of {tests:,} rows "
-            f"at least {needed:,} would have to be that improbable for a share of {self.share:g} "
-            f"to be promised; {beyond:,} are. Calibrate on more rows that are normal"
+            f"with {n:,} calibration rows the lowest p-value is {least:.2g}. For a share of "
+            f"{self.share:g}, at least {needed:,} of {tests:,} rows must have it; {beyond:,} "
+            "have. Calibrate on more normal rows"
         )
 
     def false_alarm_rate(self) -> float:

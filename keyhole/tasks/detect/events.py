@@ -75,8 +75,8 @@ def seconds_for_one(false_events: str) -> float:
     match = RATE.fullmatch(str(false_events).strip())
     if match is None or float(match[1]) == 0:
         raise SettingError(
-            f"false_events={false_events!r:.40}: write how many in which time, such as 1/day, "
-            f"2/week or 0.5/hour (units: {', '.join(UNITS)})"
+            f"false_events={false_events!r:.40}: write a number and a unit of time, such as "
+            f"1/day, 2/week or 0.5/hour (units: {', '.join(UNITS)})"
         )
     return UNITS[match[2]] / float(match[1])
 
@@ -114,7 +114,7 @@ class EventRule:
             rows, possible = len(calibration.anomaly_scores), _rate_text(least / stride)
             warnings.warn(
                 f"a rate of {rate} false events needs more than {rows:,} calibration windows; "
-                f"{possible} is used, the lowest possible: fit on a longer series",
+                f"the lowest possible rate, {possible}, is used: fit on a longer series",
                 KeyholeWarning, stacklevel=3,
             )  # fmt: skip
             p_value, rate = least, possible
@@ -127,8 +127,8 @@ class EventRule:
     def promise(self) -> str:
         """How many false events are promised, in words."""
         return (
-            f"at most {self.false_events} of a machine are false (windows with a p-value of at "
-            f"most {self.p_value:.2g})"
+            f"at most {self.false_events} for each machine are false (windows with a p-value "
+            f"of at most {self.p_value:.2g})"
         )
 
 

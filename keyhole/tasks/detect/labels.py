@@ -32,7 +32,7 @@ def label_array(y: Any, rows: int) -> Any:
         arrow = isinstance(y, pa.Array | pa.ChunkedArray)
         values = y if arrow else pa.array(np.asarray(y).ravel(), from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError) as fault:
-        raise DataError(f"labels are no column of values: {fault!s:.120}") from fault
+        raise DataError(f"labels are not a column of values: {fault!s:.120}") from fault
     if len(values) != rows:
         raise DataError(f"there are {len(values):,} labels for {rows:,} rows; give one for each")
     return values
@@ -48,8 +48,8 @@ def truth_of(label: str, blocks: Sequence[Any]) -> tuple[np.ndarray, str, np.nda
     levels, counts = np.unique([t for t in texts if t is not None], return_counts=True)
     if len(levels) > 2:
         raise DataError(
-            f"label column {label!r} holds {len(levels)} different values; "
-            "two are needed, such as 0 and 1"
+            f"label column {label!r} holds {len(levels)} different values; expected two, such "
+            "as 0 and 1"
         )
     positive = _positive(levels.tolist(), counts)
     return np.array([text == positive for text in texts], bool), str(positive), known
@@ -63,7 +63,7 @@ def best_rate(p_value: np.ndarray, bad: np.ndarray) -> float:
     known = ~np.isnan(p_value)
     p_value, bad = p_value[known], bad[known]
     if bad.all() or not bad.any():
-        raise DataError("labels of both kinds are needed to choose a rate; there is only one")
+        raise DataError("labels of both classes are needed to choose a rate; there is only one")
     rates, rate_index = np.unique(p_value, return_inverse=True)
     alarms = np.cumsum(np.bincount(rate_index, minlength=len(rates)))
     right = np.cumsum(np.bincount(rate_index[bad], minlength=len(rates)))

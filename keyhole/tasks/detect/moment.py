@@ -152,8 +152,8 @@ class _Stretch:
         self.rows += len(places)
         if self.rows > MAX_ROWS:
             raise SettingError(
-                f"more than {MAX_ROWS:,} rows lie within {duration_text(question.around)} of this "
-                "moment: give a shorter --around, or one machine by --machine"
+                f"more than {MAX_ROWS:,} rows are within {duration_text(question.around)} of "
+                "this time: give a shorter --around, or one machine with --machine"
             )
         if len(places):
             self.parts.append((self.moments.only(rows, places), start + places))
@@ -172,7 +172,10 @@ class _Stretch:
         near = [n for n, time in self.nearest.items() if self._away(time) <= self.moments.pause]
         if len(near) > 1:
             names = " or ".join(map(repr, sorted(near)[:MAX_NAMED]))
-            raise SettingError(f"{len(near)} machines have readings then: give --machine {names}")
+            raise SettingError(
+                f"{len(near)} machines have readings at this time: choose one "
+                f"with --machine {names}"
+            )
         if near:
             return near[0]
         name, time = min(self.nearest.items(), key=lambda item: self._away(item[1]))
@@ -208,8 +211,8 @@ def _course(
     away = np.where(np.isnan(scores), np.inf, np.abs(seconds - question.at))
     if not np.isfinite(away).any():
         raise DataError(
-            "no window answers this moment: the readings around it are fewer than the "
-            f"{duration_text(moments.window)} of a window"
+            "no complete window contains this time: the readings around it cover less than a "
+            f"window ({duration_text(moments.window)})"
         )
     row = int(away.argmin())
     start, end = question.at - question.around, question.at + question.around

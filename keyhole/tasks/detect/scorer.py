@@ -153,7 +153,7 @@ class Scorer:
     def scored_blocks(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[ScoredBlock]:
         """All blocks scored, with a warning at the end for groups unknown to training."""
         unknown_groups: set[str] = set()
-        stage("comparing rows with those of training")
+        stage("scoring the rows")
         for start, rows in blocks:
             scored_block = self.score_block(rows, start)
             unknown_groups |= scored_block.unknown_groups
@@ -176,7 +176,7 @@ class Scorer:
         The reference rows stay a fair sample of all rows; all calibration rows are scored
         anew, each as if it were no reference row, so that p-values mean what they meant before.
         """
-        stage("taking rows in")
+        stage("adding rows")
         rows, reference = self.rows, self.reference
         for start, block in blocks:
             batch = self.table.encode(block, start)
@@ -261,8 +261,9 @@ def support_fraction_of(contamination: Any) -> float:
 def _reference(model: Autoencoder) -> ReferenceSet:
     if model.model_.reference is None or not len(model.model_.reference.judged):
         raise BundleError(
-            "this model was saved without rows to compare with: save the detector "
-            "(AnomalyDetector.from_fitted(model).save) where the model was fitted, or fit again"
+            "this model was saved without reference rows: save the detector "
+            "(AnomalyDetector.from_fitted(model).save) where the model was fitted, or fit "
+            "again"
         )
     return model.model_.reference
 
@@ -285,7 +286,7 @@ def _check(state: DetectorState, modality: Modality) -> None:
         "units and factors: above zero": min([*state.units, *factors]) <= 0,
         "usual: one above zero for each pixel": min(place_nats, default=1) <= 0
         or len(place_nats) != places,
-        "anomaly scores: at least one, and not far too many": not scores
+        "anomaly scores: at least one, and not too many": not scores
         or len(scores) > MAX_ANOMALY_SCORES,
         "numbers: from 0 to 1e12": not ((numbers >= 0) & (numbers <= MAX_ANOMALY_SCORE)).all(),
         "rows and apart: what they count": state.rows < 2 or not 0 <= state.apart <= 1,
@@ -317,7 +318,8 @@ class Groups:
         if alone or len(groups) > MAX_GROUPS:
             raise DataError(
                 f"group={column!r}: it holds {len(groups):,} different values among "
-                f"{len(names):,} rows: an identifier, not the part of a fleet; name another column"
+                f"{len(names):,} rows, so it looks like an identifier, not like groups; name "
+                "another column"
             )
         table_score, factors = _out(anomaly_score), {}
         for i, group in enumerate(groups):
@@ -337,7 +339,7 @@ def unknown_groups_in_words(unknown_groups: set[str]) -> str:
     """A sentence on groups unknown to training."""
     names, more = sorted(unknown_groups)[:3], len(unknown_groups) - 3
     text = ", ".join(map(repr, names)) + (f" and {more} more" if more > 0 else "")
-    return f"unknown groups: {text}; they are judged as the whole is"
+    return f"unknown groups: {text}; their scores are scaled like the whole table"
 
 
 def _out(anomaly_score: np.ndarray) -> float:

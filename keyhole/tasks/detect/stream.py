@@ -241,7 +241,7 @@ class Stream:
         with wrap_errors(f"{path}"):
             state = json.loads(text, parse_constant=_refuse)
             if not isinstance(state, dict) or state.get("format") != FORMAT:
-                raise BundleError(f"{path}: a stream of another version of keyhole")
+                raise BundleError(f"{path} is the state of another version of keyhole")
             if state["model"] != self.detector.autoencoder_.model_.fingerprint:
                 raise BundleError(f"{path} is the state of a stream of another model")
             self.windower = Windower.from_json(self.spec, state["windower"])
@@ -262,7 +262,7 @@ def _values(values: Any) -> list[Any]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _moments(seconds: np.ndarray) -> Any:

@@ -32,8 +32,9 @@ class Detect(Task):
     summary = "Anomaly score, p-value, alarm and reasons of every row."
     help = "Anomaly score, p-value, alarm and reasons of every row of DATA, in order."
     options = (
-        Option("false_alarm_rate", float, "Another rate than the model's; no refit."),
-        Option("fdr", float, "Alarms of which at most this share is false, over all of DATA.",
+        Option("false_alarm_rate", float,
+               "False alarm rate of this run; the model stays the same."),
+        Option("fdr", float, "Limit the share of false alarms among the alarms in DATA.",
                metavar="SHARE"),
     )  # fmt: skip
 

@@ -62,14 +62,14 @@ class Change:
         side = "above" if self.above else "below"
         sentence = {
             "level": f"the level of {self.what}{of_machine} is {side} what training shows",
-            "shares": f"{self.what}{of_machine} holds its levels in other shares than in training",
-            "relation": f"the relation of {self.what}{of_machine} is not that of training",
+            "shares": f"the shares of the levels of {self.what}{of_machine} differ from training",
+            "relation": f"the relation of {self.what}{of_machine} differs from training",
             "spread": f"{self.what}{of_machine} varies {'more' if self.above else 'less'} than "
             "in training",
             "gaps": f"{self.what}{of_machine} has {'more' if self.above else 'fewer'} gaps than "
             "in training",
-            "code": f"{self.what}{of_machine} no longer looks like training, though no channel "
-            "by itself differs",
+            "code": f"{self.what}{of_machine} no longer looks like training, although no "
+            "single channel differs",
         }[self.kind]
         return f"since {str(self.since.astype('datetime64[s]')).replace('T', ' ')} {sentence}"
 
@@ -172,7 +172,7 @@ class WorldMonitor:
             "offsets: a number for each feature": not sizes <= {width},
             "ends: one for each window": len(machine.ends) != count,
             "count: at least the windows": not count <= machine.count,
-            "windows: far too many": count > self.lengths[-1],
+            "windows: too many": count > self.lengths[-1],
         }
         refuse(wrong, where)
 

@@ -35,7 +35,7 @@ class Blend(RankingModel):
     def check(self) -> None:
         """Raises: SettingError for an invalid share."""
         if not 0 <= self.share <= 1:
-            raise SettingError(f"share={self.share!r}: from 0 to 1")
+            raise SettingError(f"share={self.share!r}: expected a number from 0 to 1")
 
     @classmethod
     def of(cls, first: RankingModel, second: RankingModel, share: float) -> Blend:

@@ -67,7 +67,7 @@ def choose(
         check_memory(model, folds[0].history, memory)
         fitted = model.fit(folds[0].history, seed)
         candidate = Candidate([fitted], folds[0].per_user(fitted))
-        return Choice(fitted, {fitted.title: candidate.mean}, ["as it was asked for"])
+        return Choice(fitted, {fitted.title: candidate.mean}, ["set by the user"])
     single = model in UNSEARCHED  # then there is nothing to choose by more folds
     search = _Search(folds[:1] if single else folds, seed, memory, on_evaluate)
     if model != "auto":
@@ -124,8 +124,8 @@ def check_memory(model: RankingModel, history: Lists, memory: float) -> None:
     if needed > memory:
         smaller = "popularity" if model.kind == "low_rank" else "low_rank"
         raise SettingError(
-            f"the {model.title} of {users:,} users and {items:,} items takes about "
-            f"{needed / 2**30:.1f} GB, and {memory / 2**30:.1f} GB are free: take net={smaller!r}"
+            f"the {model.title} of {users:,} users and {items:,} items needs about "
+            f"{needed / 2**30:.1f} GB, but {memory / 2**30:.1f} GB are free: use net={smaller!r}"
         )
 
 
@@ -209,8 +209,8 @@ class _Search:
         users, items = self.history.shape
         needed = SolvedLinear.bytes_for(users, items, self.history.nnz)
         self.notes.append(
-            f"a weight for each pair of {items:,} items would take {needed / 2**30:.1f} GB of "
-            "memory: the low-rank model serves"
+            f"a weight for each pair of {items:,} items would need {needed / 2**30:.1f} GB of "
+            "memory: the low-rank model is used"
         )
         return "low_rank"
 
@@ -222,9 +222,9 @@ class _Search:
         if operations <= MAX_OPERATIONS:
             return True
         self.notes.append(
-            "no net was trained: it would take "
-            f"{operations / MAX_OPERATIONS:.0f} times the work that is done unasked; "
-            "net='variational' trains one"
+            "no deep model was trained: it needs "
+            f"{operations / MAX_OPERATIONS:.0f} times the work that net='auto' does; "
+            "use net='variational' to train one"
         )
         return False
 

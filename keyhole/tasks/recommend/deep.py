@@ -64,7 +64,7 @@ class DeepLists(RankingModel):
         if self.code not in CODES:
             raise SettingError(f"code={self.code!r:.40}: choose from {', '.join(CODES)}")
         if min(self.width, self.hidden) < 1:
-            raise SettingError(f"{self!r}: width and hidden are at least 1")
+            raise SettingError(f"{self!r}: width and hidden must be at least 1")
 
     @classmethod
     def bytes_for(cls, users: int, items: int, pairs: int) -> int:

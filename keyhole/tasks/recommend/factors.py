@@ -42,8 +42,8 @@ class WeightedFactors(RankingModel):
     def check(self) -> None:
         """Raises: SettingError for numbers that are too small."""
         if min(self.factors, self.rounds) < 1 or not self.weight > 1 or not self.strength > 0:
-            raise SettingError(f"{self!r}: factors and rounds from 1, weight above 1, strength "
-                               "above 0")  # fmt: skip
+            raise SettingError(f"{self!r}: factors and rounds must be at least 1, weight "
+                               "above 1, strength above 0")  # fmt: skip
 
     @classmethod
     def bytes_for(cls, users: int, items: int, pairs: int) -> int:

@@ -61,9 +61,7 @@ def open_histories(
     if rows and all(_is_list(row) for row in rows):
         return _of_lists(rows, known.items)
     if any(_is_list(row) for row in rows):
-        raise DataError(
-            "expected identifiers of users, or lists of items: some of each were given"
-        )
+        raise DataError("expected identifiers of users, or lists of items; got some of each")
     return of_users(texts_of(rows), known)
 
 
@@ -99,7 +97,7 @@ def _of_lists(rows: Sequence[Any], items: Identifiers) -> Histories:
     ones = np.ones(pairs.shape[1], np.float32)
     lists = sparse.csr_array((ones, pairs[1], starts), (len(rows), len(items)))
     missing = int((~known).sum())
-    notes = [f"{missing:,} items of the lists are unknown and left out"] if missing else []
+    notes = [f"{missing:,} items of the lists are unknown and ignored"] if missing else []
     return Histories(pa.array(np.arange(len(rows))), lists, notes)
 
 

@@ -53,7 +53,7 @@ class RankingEvaluation:
         if self.users < FEW_USERS:
             findings.append(Finding(
                 "KH019", "few users were judged",
-                f"{self.users} users have lists that could be judged; more would tell more",
+                f"the figures rest on {self.users} users only: their intervals are wide",
             ))  # fmt: skip
         beaten = [
             name for name, (mean, error) in self.ahead.items() if not mean > 0 or mean < error
@@ -61,8 +61,8 @@ class RankingEvaluation:
         if beaten and self.users:
             findings.append(Finding(
                 "KH020", "no better than a simple list",
-                f"NDCG@100 is not surely above that of {' and '.join(beaten)}: the simple one may "
-                "serve as well",
+                f"NDCG@100 is not significantly above that of {' and '.join(beaten)}: use the "
+                "simpler model, or give more data",
             ))  # fmt: skip
         return findings
 
@@ -70,7 +70,7 @@ class RankingEvaluation:
     def verdict(self) -> str:
         """One line on how far to trust the lists."""
         if not self.users:
-            return "not judged: no user has two items or more"
+            return "not evaluated: no user has two or more items"
         titles = "; ".join(finding.title for finding in self.findings)
         own = self.measures[OWN][DECIDES].mean
         others = ", ".join(
@@ -86,7 +86,7 @@ class RankingEvaluation:
         lines = [f"{'':<16}" + "".join(f"{name:>26}" for name in names)]
         lines += [self._line(measure) for measure in SHOWN]
         if self.last is not None and self.last.users:
-            lines.append(f"the last item in time of {self.last.users:,} users")
+            lines.append(f"predicting the last item in time of {self.last.users:,} users")
             lines += [self.last._line(measure) for measure in OF_LAST]
         return lines
 

@@ -59,12 +59,12 @@ def learn_lists(
             model = "linear" if linear_fits(history, memory) else "low_rank"
         model = parse("ranking", UNCHOSEN.get(model, model)) if isinstance(model, str) else model
         check_memory(model, history, memory)
-        why = ["too few users to compare models by: this is the default"]
+        why = ["too few users to compare models: this is the default"]
         fitted = Fitted(own, columns, model.fit(history, seed), embedding_of(history, seed))
         return Learned(fitted, RankingEvaluation(0, {}, {}), {}, why)
     folds = folds_of(history, choosing, training, seed)
     choice = choose(net, folds, seed, memory, on_evaluate)
-    stage("judging by users held out")
+    stage("evaluating on held-out users")
     some, model = folds[0].history, choice.model
     if len(folds) > 1:
         some = history[np.union1d(choosing, training)]
@@ -90,7 +90,7 @@ def learn_more(
     if trained(before.model) and len(own.items) == len(before.interactions.items):
         evaluation = None
     elif len(judging):
-        stage("judging by users held out")
+        stage("evaluating on held-out users")
         model = _again(before, own, history[training], seed)
         evaluation = _judged(model, history[training], own, judging)
     stage("fitting to all users")

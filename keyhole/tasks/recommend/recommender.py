@@ -205,7 +205,7 @@ class Recommender(BaseEstimator):
         user = np.repeat(np.arange(len(top)), known.sum(1))
         rank = np.tile(np.arange(1, top.shape[1] + 1), (len(top), 1))[known]
         if len(top) and not known.any():
-            self._warn("no item is left to recommend: all are seen, denied or not allowed")
+            self._warn("no item is left to recommend: all are known, denied or not allowed")
         return pa.table({
             "user": histories.users.take(pa.array(user)), "rank": rank,
             "item": own.items.take(top[known]), "score": scores[known].astype(np.float64),
@@ -274,8 +274,8 @@ class Recommender(BaseEstimator):
         evaluation = judge(self.fitted_.model, own.history, *later_lists(own, later), notes)
         if not evaluation.users:
             raise DataError(
-                "no user can be judged: known users need an item that training had and they had "
-                "not, unknown ones need two items that training had"
+                "no user can be evaluated: a known user needs a new item that was in "
+                "training; an unknown user needs two items that were in training"
             )
         return evaluation
 

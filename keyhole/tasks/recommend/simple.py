@@ -70,7 +70,7 @@ class ItemNeighbours(RankingModel):
     def check(self) -> None:
         """Raises: SettingError for invalid numbers."""
         if self.most < 1 or not self.shrink >= 0:
-            raise SettingError(f"{self!r}: most is at least 1, shrink at least 0")
+            raise SettingError(f"{self!r}: most must be at least 1, shrink at least 0")
 
     @classmethod
     def bytes_for(cls, users: int, items: int, pairs: int) -> int:

@@ -105,7 +105,7 @@ def restored(bundle: Bundle) -> tuple[RecommenderState, Fitted]:
         model: RankingModel = build("ranking", state.model)
         embedding = None if state.embedding is None else build("ranking", state.embedding)
         if not isinstance(embedding, LowRank | None):
-            raise BundleError(f"vectors of items are no {embedding.kind!r}")
+            raise BundleError(f"the vectors of items are not {embedding.kind!r}")
         tensors = bundle.tensors(_expected(bundle, model, embedding))
         users, items = (
             _identifiers(tensors, name, numeric)
@@ -118,7 +118,7 @@ def restored(bundle: Bundle) -> tuple[RecommenderState, Fitted]:
                        if n.startswith(prefix)}  # fmt: skip
                 part.restored(own, history)
                 if not np.isfinite(part.scores(history[:1])).all():
-                    raise BundleError("the weights make scores that are not numbers")
+                    raise BundleError("the weights give scores that are NaN or infinite")
     interactions = Interactions(users, items, history)
     return state, Fitted(interactions, state.columns, model, embedding)
 
@@ -159,7 +159,7 @@ def _identifiers(tensors: dict[str, Tensor], name: str, numeric: bool) -> Identi
         raise BundleError(f"two {name} have the same identifier")
     identifiers = Identifiers(tuple(texts), numeric)
     if numeric and whole_numbers(identifiers.as_texts) is None:
-        raise BundleError(f"the identifiers of {name} are no whole numbers")
+        raise BundleError(f"the identifiers of {name} are not whole numbers")
     return identifiers
 
 
@@ -179,5 +179,5 @@ def _lists(tensors: dict[str, Tensor], users: int, items: int) -> Lists:
 def _counts(tensors: dict[str, Tensor], name: str) -> np.ndarray:
     values = tensors[name].numpy()
     if not ((values >= 0) & (values == np.floor(values)) & (values <= MAX_COUNT)).all():
-        raise BundleError(f"{name!r} of the bundle holds no counts")
+        raise BundleError(f"{name!r} of the bundle are not counts")
     return values.astype(np.int64)

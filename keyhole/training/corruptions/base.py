@@ -81,7 +81,9 @@ class Masking(Corruption):
     def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """Mask columns, all features of one together; a gap never counts."""
         if not (0 <= self.most < 1 and self.visible >= 0 and self.most + self.visible > 0):
-            raise SettingError(f"{self!r}: most must be in [0, 1), visible at least 0, not both 0")
+            raise SettingError(
+                f"{self!r}: most must be in [0, 1), visible at least 0, and not both 0"
+            )
         rows = batch.observed.shape[:-1]
         share = torch.rand((*rows, 1), generator=generator) * self.most
         masked = torch.rand((*rows, len(layout.columns)), generator=generator) < share
@@ -110,7 +112,7 @@ class Swapping(Corruption):
         """Raises: SettingError for an invalid share."""
         if not 0 <= self.share < 1 or not self.visible >= 0 or not self.share + self.visible > 0:
             raise SettingError(
-                f"{self!r}: share is in [0, 1), visible at least 0, and not both are 0"
+                f"{self!r}: share must be in [0, 1), visible at least 0, and not both 0"
             )
 
     def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:

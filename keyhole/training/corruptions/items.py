@@ -34,7 +34,7 @@ class ItemDropout(Corruption):
         self.check()
         items = batch.items
         if items is None:
-            raise SettingError("item_dropout takes lists of items, and these rows have none")
+            raise SettingError("item_dropout is for lists of items, but these rows are not lists")
         stays = torch.rand(items.shape, generator=generator) >= self.share
         weight = batch.observed.to(batch.numbers.dtype)
         return CorruptedBatch(replace(batch, items=items * stays), batch, weight)

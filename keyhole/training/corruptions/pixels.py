@@ -30,7 +30,7 @@ class Pairs(Corruption):
     def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """The second image of each row is the target. Raises: SettingError if there is none."""
         if batch.target is None:
-            raise SettingError("these images have no second ones: give fit(noisy, clean)")
+            raise SettingError("these images have no second images: use fit(noisy, clean)")
         return CorruptedBatch(batch, replace(batch, numbers=batch.target), counted(batch.observed))
 
 
@@ -55,16 +55,18 @@ class BlindSpot(Corruption):
     def check(self) -> None:
         """Raises: SettingError for an invalid share, radius or reach."""
         if not 0 < self.share < 0.5 or self.radius < 1:
-            raise SettingError(f"{self!r}: share is above 0 and below .5, radius at least 1")
+            raise SettingError(f"{self!r}: share must be above 0 and below 0.5, radius at least 1")
         reach = self.reach or [0, 0]
         if len(reach) != 2 or any(not isinstance(r, int) or r < 0 for r in reach):
-            raise SettingError(f"reach={self.reach!r:.40}: pixels down and across, such as [0, 2]")
+            raise SettingError(
+                f"reach={self.reach!r:.40}: expected pixels down and across, such as [0, 2]"
+            )
 
     def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """The image with foreign pixels; the target holds the true ones. Raises: SettingError."""
         self.check()
         if layout.grid is None:
-            raise SettingError("a blind spot is for images; these rows are none")
+            raise SettingError("a blind spot is for images, but these rows are not images")
         height, width, channels = layout.grid
         planes = batch.numbers.reshape(-1, height, width, channels)
         down, across = self.reach or [0, 0]
@@ -132,7 +134,7 @@ class Recorrupted(Corruption):
             raise SettingError(f"a={self.a!r:.40}: it must be above zero, such as 0.5")
         rows = self.filter or [[1.0]]
         if len(rows) % 2 != 1 or any(len(row) != len(rows) for row in rows):
-            raise SettingError(f"filter={rows!r:.60}: a square of odd sides")
+            raise SettingError(f"filter={rows!r:.60}: expected a square with an odd side")
 
     def corrupt(self, batch: Batch, layout: Layout, generator: Generator) -> CorruptedBatch:
         """The row with more noise; the target has independent noise."""
@@ -140,7 +142,7 @@ class Recorrupted(Corruption):
         noise = torch.randn(batch.numbers.shape, generator=generator)
         if self.filter is not None:
             if layout.grid is None:
-                raise SettingError("filter is for images; these rows are none")
+                raise SettingError("filter is for images, but these rows are not images")
             images = noise.reshape(-1, *layout.grid)
             noise = filtered(images, self.filter).reshape(noise.shape)
         noisier = Batch(batch.numbers + self.a * noise, batch.codes, batch.observed, batch.weight)

@@ -118,7 +118,8 @@ class Datetime(Column):
         once = len(set(self.parts)) == len(self.parts) and set(self.cycles) <= set(CYCLES_S)
         if not once or self.parts[:1] not in ([TREND], [CLOCK]):
             raise SettingError(
-                f"parts={self.parts!r:.40}: not {TREND} or {CLOCK}, then cycles once"
+                f"parts={self.parts!r:.40}: expected {TREND} or {CLOCK}, then each cycle at "
+                "most once"
             )
         pairs = [self.trend_s, self.range_s, self.point_mass or [0.0, 0.5]]
         if any(len(pair) != 2 for pair in pairs) or not (self.trend_s[1] > 0 < pairs[2][1] < 1):
