@@ -33,7 +33,7 @@ def write_onnx(
 ) -> None:
     """Write the graph of a module that maps rows to figures of each row, for any number of rows.
 
-    Raises: MissingExtraError, FileError; SettingError for operations that ONNX does not have.
+    Raises: MissingExtraError, FileError; SettingError for a module that cannot be traced.
     """
     stage("writing the graph")
     model = _model_of(module, example, outputs)
@@ -69,8 +69,8 @@ def _model_of(module: nn.Module, example: Tensor, outputs: Sequence[str]) -> Any
         except torch.onnx.OnnxExporterError as fault:
             reason = str(fault.__cause__ or fault).strip().partition("\n")[0]
             raise SettingError(
-                f"this model has an operation that the ONNX exporter lacks ({reason:.200}); let "
-                "keyhole itself answer, or fit with the default parts"
+                "torch's exporter cannot trace a part of this model: let keyhole itself answer, "
+                f"or fit with the default parts ({reason:.200})"
             ) from fault
         return program.model_proto
 
