@@ -33,6 +33,9 @@ LATE = {
     "zarr",
     "pydicom",
     "nibabel",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
 }
 DOORS = {"cli", "server", "report"}  # rooms that are entered only by who needs their libraries
 # What belongs to one kind of data, and the parts that are for images or for series.

@@ -42,7 +42,7 @@ def cli() -> None:
 for _command in (
     fit.fit, tasks.detect, tasks.embed, recommend.recommend, watch.watch, models.explain,
     denoise.denoise, tasks.sample, models.update, models.calibrate, models.evaluate,
-    inspect.inspect, demo.demo,
+    models.export, inspect.inspect, demo.demo,
 ):  # fmt: skip
     cli.add_command(speaking(_command))
 

@@ -1,4 +1,4 @@
-"""Commands on a saved model: evaluate, explain, update and calibrate."""
+"""Commands on a saved model: evaluate, explain, update, calibrate and export."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,11 +11,13 @@ from keyhole.cli.common import (
     alarms_in_words,
     data_argument,
     json_option,
+    kilobytes,
     load_detector,
     machine_options,
     model_argument,
     open_matched,
     percent,
+    quiet_option,
     show,
     show_json,
     with_options,
@@ -278,3 +280,26 @@ def _save(detector: Any, model: str, options: dict[str, Any], say: Say) -> None:
     detector.save(out)
     say("threshold", alarms_in_words(detector))
     say("wrote", out)
+
+
+@click.command(short_help="Write a detector as an ONNX graph, to run without keyhole.")
+@model_argument
+@click.option("-o", "--out", required=True, type=click.Path(), help="Where to write the graph.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--false-alarm-rate", type=float, help="Another rate than the model's.")
+@quiet_option
+def export(model: str, out: str, force: bool, quiet: bool, **options: Any) -> None:
+    """Write the detector MODEL, from numbers to alarms, as an ONNX graph.
+
+    For tables of numbers, counts and booleans. ONNX Runtime gives the same anomaly scores,
+    p-values and alarms; the columns and the threshold are in the graph's metadata.
+    """
+    from keyhole.core.outputs import Output, check_outputs
+    from keyhole.tasks import export_onnx
+
+    check_outputs([Output("-o", out, "rows")], {}, model=model, force=force)
+    say, on_cpu = Say(quiet), {"threads": None, "device": "cpu"}
+    detector = load_detector(model, on_cpu, say, false_alarm_rate=options["false_alarm_rate"])
+    export_onnx(detector, out)
+    say("threshold", alarms_in_words(detector))
+    say("wrote", f"{out}, {kilobytes(out)}")

@@ -235,7 +235,8 @@ def gaps(batch: Batch, layout: Layout) -> Bool[Tensor, "row feature"]:
     if len(layout.columns) == len(layout):
         return ~batch.observed
     column = torch.from_numpy(layout.column_of_feature).to(batch.observed.device)
-    count = torch.zeros((len(batch), len(layout.columns)), device=batch.observed.device)
+    rows = batch.observed.shape[0]  # an exported graph would take `len` for a constant
+    count = torch.zeros((rows, len(layout.columns)), device=batch.observed.device)
     count.index_add_(1, column, batch.observed.float())
     return (count == 0)[:, column]
 

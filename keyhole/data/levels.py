@@ -54,6 +54,12 @@ def value_key(text: str) -> str:
     return midnight[1] if midnight else text
 
 
+def number_of(text: str) -> float | None:
+    """The number that is one level with this text, such as 1 for "true"; None if none is."""
+    key = value_key(text)
+    return float(key) if NUMBER.fullmatch(key.lower()) else None
+
+
 def count(values: Any) -> Counter[Any]:
     """The number of times that each value occurs in an Arrow array, without gaps."""
     values = (values if _hashable(values.type) else cast.texts(values)).drop_null()

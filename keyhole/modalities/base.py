@@ -231,6 +231,13 @@ class Modality(Described):
     def encode(self, rows: Rows, start: int = 0) -> Batch:
         """The rows as features; `start` is the first row's place in its source, for messages."""
 
+    def encode_tensor(self, rows: Float[Tensor, "row column"]) -> Batch:
+        """The features of numbers in the columns of `needs`, NaN a gap. Raises: SettingError."""
+        raise SettingError(
+            f"this model was fitted on {self.noun}, and an exported graph reads tables of "
+            "numbers alone: let keyhole itself answer"
+        )
+
     @abstractmethod
     def decode(self, batch: Batch) -> pa.Table:
         """Features of expected rows as an Arrow table in the original units and types."""

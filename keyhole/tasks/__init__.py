@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keyhole.tasks.detect.answer import Answer, Reason
     from keyhole.tasks.detect.detector import AnomalyDetector
     from keyhole.tasks.detect.evaluate import Evaluation, evaluate
+    from keyhole.tasks.detect.export import export_onnx
     from keyhole.tasks.generator import Generator
     from keyhole.tasks.imputer import Imputer
     from keyhole.tasks.realism import Judgement, judge
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnomalyDetector", "Answer", "Denoiser", "Detect", "Embed", "Evaluation", "Generator",
     "Impute", "Imputer", "Judgement", "Reason", "Recommender", "Reconstruct", "Score", "Task",
-    "evaluate", "judge", "read_sparse", "sparse_codes",
+    "evaluate", "export_onnx", "judge", "read_sparse", "sparse_codes",
 ]  # fmt: skip
 
 _LATE = {
@@ -38,6 +39,7 @@ _LATE = {
     "Imputer": "imputer",
     "Judgement": "realism",
     "evaluate": "detect.evaluate",
+    "export_onnx": "detect.export",
     "Recommender": "recommend.recommender",
     "judge": "realism",
     "read_sparse": "sparse",

@@ -186,6 +186,20 @@ class Tabular(Modality):
         weight = weights(rows, str(self.weight)).astype(np.float32) if has_weight else None
         return Batch(number, code, mask, None if weight is None else torch.from_numpy(weight))
 
+    def encode_tensor(self, rows: torch.Tensor) -> Batch:
+        """The encoded rows. Raises: SettingError for a column that does not hold numbers."""
+        places_of_kind: dict[type[Column], list[int]] = {}
+        for i, column in enumerate(self.encoded_columns):
+            places_of_kind.setdefault(type(column), []).append(i)
+        parts, features = [], []
+        for kind, places in places_of_kind.items():
+            columns = [self.encoded_columns[i] for i in places]
+            parts.append(kind.encode_tensors(columns, rows[:, places]))
+            features += [i for column in columns for i in self.layout.features(column.name)]
+        order = np.argsort(features).tolist()
+        numbers, observed = (torch.cat(part, 1)[:, order] for part in zip(*parts, strict=True))
+        return Batch(numbers, rows.new_zeros((rows.shape[0], 0), dtype=torch.int64), observed)
+
     def decode(self, batch: Batch) -> pa.Table:
         """Features of expected rows in the original units and types."""
         return self._decoded(batch, lambda column, features: column.decode(features))

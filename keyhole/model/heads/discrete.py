@@ -28,7 +28,7 @@ class BernoulliFeatures(FeatureLikelihood):
         """Log sigmoid(logit) at 1, log sigmoid(-logit) at 0."""
         log_prob = torch.addcmul(functional.logsigmoid(-self.logit), target, self.logit)
         unobserved = target > 1  # of the rows alone, so few that to ask first is cheaper
-        if not bool(unobserved.any()):
+        if not torch.compiler.is_compiling() and not bool(unobserved.any()):
             return log_prob
         return torch.where(unobserved, -self.nats_unobserved, log_prob)
 

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Self
 
@@ -11,6 +12,7 @@ from keyhole.core.layout import Slot
 from keyhole.core.parts import Described
 from keyhole.data import cast
 from keyhole.data.lazy import pa
+from keyhole.errors import SettingError
 from keyhole.modalities.expected import Expected, Prediction, range_texts
 from keyhole.modalities.profile import Profile
 
@@ -71,6 +73,24 @@ class Column(Described):
         `start` is the index of the first row in its source, for messages.
         Raises: DataError for a value that this column cannot hold.
         """
+
+    @classmethod
+    def encode_tensors(cls, columns: Sequence[Self], values: Any) -> tuple[Any, Any]:
+        """What `encode` returns for all features of these columns, one after the other.
+
+        `values` is a float64 tensor (row, column), NaN for a gap. Only with operations that an
+        exported graph can have; an infinite number counts as one very far out.
+        Raises: SettingError for columns that do not hold numbers.
+        """
+        raise columns[0].no_numbers()
+
+    def no_numbers(self) -> SettingError:
+        """The error for a column that an exported graph cannot read."""
+        return SettingError(
+            f"column {self.name!r} has the kind {self.kind!r}, and an exported graph reads "
+            f"numbers alone: fit without it, Schema(exclude=[{self.name!r}]), or let keyhole "
+            "itself answer"
+        )
 
     @abstractmethod
     def decode(self, features: np.ndarray) -> Any:

@@ -1,13 +1,15 @@
 """Categories (a code, softmax), booleans (sigmoid) and counts (negative binomial)."""
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
-from keyhole.core.layout import MAX_LEVELS, Slot
+from keyhole.core.layout import FAR, MAX_LEVELS, Slot
 from keyhole.data import cast, levels
 from keyhole.data.lazy import pa, pt
 from keyhole.modalities import expected as words
@@ -182,6 +184,20 @@ class Boolean(Column):
         indices = levels.indices(values, self._texts)  # NEITHER for any other value
         return indices.clip(0).astype(np.float32)[:, None], (indices >= 0)[:, None]
 
+    @classmethod
+    def encode_tensors(cls, columns: Sequence[Self], values: Any) -> tuple[Any, Any]:
+        """As `encode`. Raises: SettingError if two values are no numbers or truth values."""
+        import torch
+
+        pairs = [[levels.number_of(text) for text in column._texts] for column in columns]
+        for column, (no, yes) in zip(columns, pairs, strict=True):
+            if yes is None or (no is None and column.no is not None):
+                raise column.no_numbers()
+        no, yes = values.new_tensor([[math.nan if x is None else x for x in p] for p in pairs]).mT
+        observed = ~values.isnan()
+        features = torch.where(values == yes, 1.0, torch.where(values == no, 0.0, NEITHER))
+        return torch.where(observed, features, 0.0).float(), observed
+
     def decode(self, features: np.ndarray) -> Any:
         """The more probable value of each row."""
         likely = (features[:, 0] > 0.5).astype(np.int64)
@@ -251,6 +267,12 @@ class Count(Column):
         numbers = np.where(observed, numbers, 0.0)
         features = np.sign(numbers) * np.log1p(np.abs(numbers))
         return features.astype(np.float32)[:, None], observed[:, None]
+
+    @classmethod
+    def encode_tensors(cls, columns: Sequence[Self], values: Any) -> tuple[Any, Any]:
+        """As `encode`."""
+        numbers = values.nan_to_num(nan=0.0).clamp(-FAR, FAR)
+        return (numbers.sign() * numbers.abs().log1p()).float(), ~values.isnan()
 
     def decode(self, features: np.ndarray) -> Any:
         """The expected count, rounded."""

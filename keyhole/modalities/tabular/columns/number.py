@@ -4,6 +4,8 @@ A value in a large share of the rows is a point mass (a hurdle model): one featu
 row has it, another holds the value of the other rows.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -230,6 +232,36 @@ class Number(Column):
         known, count = np.stack([observed, observed & ~at_point_mass], 1), len(self.slots())
         return pair[:, :count].astype(np.float32), known[:, :count]
 
+    @classmethod
+    def encode_tensors(cls, columns: Sequence[Self], values: Any) -> tuple[Any, Any]:
+        """As `encode_floats`. Raises: SettingError for normal scores."""
+        import torch
+
+        scores = [column.name for column in columns if isinstance(column.transformed, list)]
+        if scores:
+            raise SettingError(
+                f"column {scores[0]!r} is encoded as normal scores, which an exported graph does "
+                "not have: fit with another head than one of bins"
+            )
+        center = values.new_tensor([column.center for column in columns])
+        scale = values.new_tensor([column.scale for column in columns])
+        observed = ~values.isnan()
+        numbers = torch.where(observed, values, center)
+        features = ((numbers - center) / scale).clamp(-FAR, FAR)
+        if any(column.transformed for column in columns):
+            long_tails = torch.tensor([bool(column.transformed) for column in columns])
+            features = torch.where(long_tails, asinh(features), features)
+        if all(column.point_mass is None for column in columns):
+            return features.float(), observed
+        point_masses = [(column.point_mass or [math.nan])[0] for column in columns]
+        at_point_mass = values == values.new_tensor(point_masses)
+        rest = torch.where(at_point_mass, 0.0, features)
+        pairs = torch.stack([at_point_mass.double(), rest], 2).flatten(1)
+        known = torch.stack([observed, observed & ~at_point_mass], 2).flatten(1)
+        parts = [[slot.head == "bernoulli" for slot in column.slots()] for column in columns]
+        places = [2 * i + (not point) for i, part in enumerate(parts) for point in part]
+        return pairs[:, places].float(), known[:, places]
+
     def decode(self, features: np.ndarray) -> Any:
         """The mean on the original scale, within the range of training data."""
         mean = self._inverse(features[:, -1])
@@ -352,3 +384,11 @@ def encode_matrix(columns: list[Number], x: np.ndarray) -> tuple[np.ndarray, np.
     features = ((values - center) / scale).to(torch.float32)
     observed = ~torch.isnan(features)
     return features.nan_to_num_(nan=0.0, posinf=FAR, neginf=-FAR).numpy(), observed.numpy()
+
+
+def asinh(x: Any) -> Any:
+    """The inverse hyperbolic sine of float64: ONNX Runtime has it for float32 alone."""
+    size = x.abs()
+    most = size.clamp(min=1.0)
+    part = size / most
+    return x.sign() * (most.log() + (part + (part.square() + (1 / most).square()).sqrt()).log())
