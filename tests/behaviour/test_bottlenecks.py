@@ -303,7 +303,7 @@ def test_the_price_of_l1_does_not_fall_when_codes_are_made_small():
 def test_sparse_codes_may_be_wider_than_a_row_and_others_may_not():
     for part in (TopK(40), L1(40)):
         assert bound(part)(states()).mean.shape[-1] == 40
-    with pytest.raises(SettingError, match=r"width=40: the row has 10 cells.*sparse"):
+    with pytest.raises(SettingError, match=r"width=40: the row has only 10 values.*sparse"):
         bound(Plain(40))
 
 

@@ -153,7 +153,7 @@ def test_one_row_of_each_is_judged():
 def test_no_rows_are_an_error_that_says_which_are_absent(place):
     tables = [TRAIN, HELD_OUT, table(seed=3)]
     tables[place] = tables[place].slice(0, 0)
-    with pytest.raises(DataError, match=f"no {('training', 'held-out', 'made')[place]} rows"):
+    with pytest.raises(DataError, match=f"no {('training', 'held-out', 'generated')[place]} rows"):
         judge(*tables)
 
 
@@ -161,8 +161,8 @@ def test_no_rows_are_an_error_that_says_which_are_absent(place):
 def test_an_absent_column_is_named_with_the_table_that_lacks_it(place):
     tables = [TRAIN, HELD_OUT, table(seed=3)]
     tables[place] = tables[place].drop_columns("town")
-    what = ("training", "held-out", "made")[place]
-    with pytest.raises(DataError, match=f"'town' is absent from the {what} rows"):
+    what = ("training", "held-out", "generated")[place]
+    with pytest.raises(DataError, match=f"the {what} rows lack the column 'town'"):
         judge(*tables)
 
 

@@ -153,7 +153,7 @@ def test_what_is_no_bundle_is_refused_with_the_reason(tmp_path):
     (tmp_path / "file").write_text("a,b\n1,2\n" * 9)
     refused(tmp_path / "file", "truncated, too large or not a keyhole model", "give")
     refused(tmp_path / "file" / "m", "a part of its path is a file")
-    refused("a\0b", "no path")
+    refused("a\0b", "not a path")
     save_file({"x": torch.zeros(3, dtype=torch.bfloat16)}, tmp_path / "others")
     refused(tmp_path / "others", "is not a keyhole model", "it has no manifest")
     save_file({}, tmp_path / "others", {"keyhole": "[1]"})

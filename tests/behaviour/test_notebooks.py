@@ -65,7 +65,7 @@ def test_a_detectors_answer_names_its_strongest_rows(model):
 def test_other_answers_are_sentences(model):
     fitted, frame = model
     judgement = repr(Generator.from_fitted(fitted).judge())
-    assert judgement.startswith("Judgement of drawn rows:\n  single columns are off by")
+    assert judgement.startswith("Judgement of drawn rows:\n  single columns differ by")
     assert all(repr(card).startswith("<Card code_") for card in cards(fitted))
     drift = Drift(fitted.model_.modality)
     drift.add(fitted.model_.modality.encode(fitted_rows(fitted, frame)), np.linspace(0, 1, 80))

@@ -682,7 +682,7 @@ def test_one_user_one_item_or_a_handful_can_be_fitted(net, shape, tmp_path):
         net = f"deep:steps=20,width=8,hidden=16,code={net.replace('denoising', 'plain')}"
     users, items = (part.ravel() for part in np.indices(shape))
     recommender = fitted(pd.DataFrame({"user": users, "item": items}), net=net)
-    assert "not judged" in recommender.verdict_ or "NDCG" in recommender.verdict_
+    assert "not evaluated" in recommender.verdict_ or "NDCG" in recommender.verdict_
     with pytest.warns(KeyholeWarning, match="no item is left"):
         assert len(recommender.recommend([0])) == 0
     assert len(recommender.recommend([[]], k=5)) == min(5, shape[1])
@@ -733,7 +733,7 @@ def test_too_few_users_to_choose_by_never_take_more_memory_than_there_is(monkeyp
 
     frame = pd.DataFrame({"user": np.arange(1_000), "item": np.arange(1_000)})
     monkeypatch.setattr(learn, "free_memory", lambda: 20e6)
-    with pytest.raises(SettingError, match="take net='low_rank'"):
+    with pytest.raises(SettingError, match="use net='low_rank'"):
         fitted(frame, net="linear")
     assert fitted(frame, net="auto").fitted_.model.kind == "low_rank"
 

@@ -119,7 +119,7 @@ def test_a_model_without_evaluation_says_so():
     few = fitted(table(6))
     assert few.evaluation_.users == 0
     read = Read(render_recommender(few))
-    assert "Not judged: no user has two items or more" in read.text
+    assert "Not evaluated: no user has two or more items" in read.text
     assert "Nothing was measured." in read.text
     assert "KH019" in read.text
     assert "Map of items" in read.text
