@@ -184,12 +184,12 @@ def _told(profile: Profile, kind: str, form: str) -> Guess:
         )
     if not _can_be(profile, kind):
         values = profile.sample.drop_null()
-        held = levels.cell_text(values, 0) if len(values) else "texts that need too much memory"
+        example = levels.cell_text(values, 0) if len(values) else "texts that need too much memory"
         raise DataError(
             f"column {name!r} cannot be a {kind}: it holds {profile.arrow_type}, such as "
-            f"{held}; choose another kind, or exclude it"
+            f"{example}; choose another kind, or exclude it"
         )
-    return Guess(kind, "as told")
+    return Guess(kind, "as given")
 
 
 def style_of(profile: Profile, form: str) -> str | None:

@@ -221,7 +221,7 @@ def _steps_of_segments(moments: np.ndarray, track: np.ndarray, spec: WindowSpec)
 def _window(spec: WindowSpec, head: TableSource, given: int | None) -> tuple[int, str]:
     """The steps of a window, and why."""
     if given is not None:
-        return given, "as told"
+        return given, "as given"
     spec = replace(spec, window=1, stride=1)
     steps = StepSource(WindowSource(head, spec), spec)
     tables = [block.arrow() for block in steps.blocks(MAX_LOOK_ROWS)]
