@@ -102,10 +102,15 @@ def _width(choice: Any) -> list[str]:
 
 
 def _calibration(detector: Any) -> list[str]:
+    from keyhole.tasks.detect.calibration import apart_in_words
+    from keyhole.tasks.detect.views import weights_in_words
+
     return [
         f"threshold {alarms_in_words(detector)}",
         f"reference {len(detector.scorer_.reference):,} of {detector.scorer_.rows:,} rows are "
         "saved; the distance to them is part of the score",
+        f"views     {weights_in_words(detector.scorer_.anomaly_score)}",
+        f"apart     {apart_in_words(detector.calibration_)}",
     ]
 
 

@@ -140,7 +140,7 @@ def _find(source: Any, model: Any, options: dict[str, Any]) -> tuple[Any, int]:
 def _as_text(answer: Any) -> list[str]:
     import numpy as np
 
-    from keyhole.tasks.detect.answer import nothing_stands_out
+    from keyhole.tasks.detect.answer import nothing_stands_out, views_in_words
 
     word = "alarm" if answer.alarm[0] else "no alarm"
     spread = f"; ± {answer.score_std[0]:.2f} between ensemble members"
@@ -148,7 +148,9 @@ def _as_text(answer: Any) -> list[str]:
         f"{answer.name(0)}: {word}, anomaly score {answer.anomaly_score[0]:.2f} (1 is typical"
         f"{'' if np.isnan(answer.score_std[0]) else spread}), p-value {answer.p_value[0]:.3g}"
     ]
+    lines += [f"  {views_in_words(views)}" for views in answer.views.values()]
     reasons = answer.reasons.get(0, [])
+    heading = len(lines)
     width = max((len(reason.column) for reason in reasons), default=0)
     lines += [
         f"  {reason.share:4.0%}  {reason.column:<{width}} = {reason.described}"
@@ -158,9 +160,11 @@ def _as_text(answer: Any) -> list[str]:
     if not reasons:
         lines.append("  every value is typical of its column")
     else:
-        lines.insert(1, " share  value")
+        lines.insert(heading, " share  value")
     if reasons and not reasons[0].stands_out:
-        lines.insert(1, f"  {nothing_stands_out(bool(answer.alarm[0]))}; most of it comes from:")
+        lines.insert(
+            heading, f"  {nothing_stands_out(bool(answer.alarm[0]))}; most of it comes from:"
+        )
     return lines
 
 
@@ -176,6 +180,7 @@ def _as_json(answer: Any) -> dict[str, Any]:
         "score_std": number(answer.score_std[0]),
         "p_value": number(answer.p_value[0]),
         "alarm": bool(answer.alarm[0]),
+        "views": {name: number(value) for name, value in answer.views.get(0, {}).items()},
         "expected_level": SHARE,
         "cells": [vars(cell) for cell in answer.reasons.get(0, [])],
     }

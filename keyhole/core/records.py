@@ -72,6 +72,16 @@ class Batch:
         codes = self.codes * observed[..., width:]
         return replace(self, numbers=numbers, codes=codes, observed=observed)
 
+    def exchanged(
+        self, order: Int64[Tensor, " batch"], where: Bool[Tensor, "*row feature"]
+    ) -> "Batch":
+        """The rows with these features of the rows in this order; a gap stays a gap."""
+        where = where & self.observed & self.observed[..., order, :]
+        width = self.numbers.shape[-1]
+        numbers = torch.where(where[..., :width], self.numbers[..., order, :], self.numbers)
+        codes = torch.where(where[..., width:], self.codes[..., order, :], self.codes)
+        return replace(self, numbers=numbers, codes=codes)
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same rows on a device."""
         return self._each(lambda part: part.to(device))

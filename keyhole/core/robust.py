@@ -32,9 +32,12 @@ class Robust:
 
     def whitened(self, x: Float[Tensor, "row axis"]) -> Float[Tensor, "row axis"]:
         """The rows in units of the core's spread; a gap (NaN) lies at the center."""
-        offset = (x - self.center.to(x)).nan_to_num_(nan=0.0)
-        spread = self.spread.to(x)
+        offset, spread = self.centered(x), self.spread.to(x)
         return offset @ spread if spread.dim() == 2 else offset * spread
+
+    def centered(self, x: Float[Tensor, "row axis"]) -> Float[Tensor, "row axis"]:
+        """The rows as offsets from the center; a gap (NaN) lies there."""
+        return (x - self.center.to(x)).nan_to_num_(nan=0.0)
 
     def distance(self, x: Float[Tensor, "row axis"]) -> Float[Tensor, " row"]:
         """Mahalanobis' distance of each row from the center."""

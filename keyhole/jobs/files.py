@@ -11,9 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -263,39 +261,21 @@ def _answers(
     start: int,
     on_progress: Progress,
 ) -> Iterator[Answered]:
-    """Answers in order, from as many workers as torch has threads, each using one of them.
+    """Answers in order, from as many workers as torch has threads, each using one of them."""
+    from keyhole.core.environment import side_by_side
 
-    Nets of tables are small: two blocks on a core each are answered sooner than one on both.
-    """
-    import torch
+    def numbered() -> Iterator[tuple[Block, int]]:
+        place = start
+        for rows in blocks:
+            yield rows, place
+            place += len(rows)
 
-    from keyhole.core.environment import one_thread_of_algebra
+    def answered(part: tuple[Block, int]) -> tuple[int, Answered]:
+        return len(part[0]), answer(*part)
 
-    waiting: deque[tuple[int, Future[Answered]]] = deque()
-
-    def first() -> Answered:
-        rows, future = waiting.popleft()
-        answered = future.result()
+    for rows, answer_of_rows in side_by_side(answered, numbered()):
         on_progress(rows)
-        return answered
-
-    workers = torch.get_num_threads()
-    with (
-        one_thread_of_algebra(),
-        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
-        try:
-            for rows in blocks:
-                waiting.append((len(rows), pool.submit(answer, rows, start)))
-                start += len(rows)
-                if len(waiting) >= workers:
-                    yield first()
-            while waiting:
-                yield first()
-        finally:
-            for _, future in waiting:
-                future.cancel()
-            torch.set_num_threads(workers)
+        yield answer_of_rows
 
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

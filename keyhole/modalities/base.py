@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from keyhole.data.lazy import pa, pc
 from keyhole.data.source import ArrowRows, Rows, Source
 from keyhole.errors import BundleError, DataError, SettingError
 from keyhole.modalities.expected import Expected, Prediction, number_texts
+from keyhole.modalities.places import Deviance, Maps
 from keyhole.modalities.prepared import Parts, Prepared
 from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
@@ -34,7 +35,6 @@ Ability = Literal[
 ]
 NO_EVENTS = "events and streams need a sensor series: fit with Schema(time=...)"
 MIN_REACH = 0.05  # of a feature's spread
-Deviance = Float[Tensor, "*lead row feature"]  # nats beyond a perfect prediction
 PerFeature = Float[np.ndarray, "row feature"]
 
 
@@ -44,28 +44,6 @@ class Field:
 
     name: str
     kind: str
-
-
-class Maps(Protocol):
-    """What anomaly maps of rows are made of: places, such as the pixels of an image."""
-
-    @property
-    def places(self) -> int:
-        """How many places a map has."""
-        ...
-
-    @property
-    def masks(self) -> list[Tensor]:
-        """The features that are masked together, (feature,) each."""
-        ...
-
-    def nats(self, deviance: Deviance, batch: Batch) -> Float[Tensor, "member row place"]:
-        """Nats of each place from those of features, each summed over all masks; NaN for a gap."""
-        ...
-
-    def shaped(self, ratios: Float[np.ndarray, "row place"]) -> np.ndarray:
-        """The maps (row, height, width) as a person looks at them."""
-        ...
 
 
 class Modality(Described):
@@ -357,6 +335,15 @@ class Modality(Described):
     def coordinates(self, batch: Batch) -> Float[Tensor, "row axis"]:
         """Where distances between rows are measured: the point of each; NaN on axes of a gap."""
         return core_layout.coordinates(batch, self.layout)
+
+    whitens: ClassVar[bool] = True  # coordinates repeat each other, and count by the core's spread
+
+    def broken(self, batch: Batch, seed: int) -> Batch | None:
+        """The rows without the relations between their columns, by which views are weighed.
+
+        None: all views count alike.
+        """
+        return None
 
     def views(
         self, batch: Batch, coordinates: Float[Tensor, "row axis"]

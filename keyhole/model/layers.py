@@ -50,10 +50,16 @@ class Linear(nn.Module):
 
 def some_outputs(layer: nn.Module, x: State, places: Places) -> Tensor:
     """What a linear layer, or none (an identity), returns at these places alone."""
-    if not isinstance(layer, Linear) or layer.steps > 1:
+    layer_of_all = linear(layer)
+    if layer_of_all is None:
         return layer(x).index_select(-1, places)
-    weight, bias = layer.weight.index_select(1, places), layer.bias.index_select(2, places)
-    return torch.matmul(x, weight.mT) + bias
+    weight = layer_of_all.weight.index_select(1, places)
+    return torch.matmul(x, weight.mT) + layer_of_all.bias.index_select(2, places)
+
+
+def linear(layer: nn.Module) -> Linear | None:
+    """The layer if it is linear, without steps; else None."""
+    return layer if isinstance(layer, Linear) and layer.steps == 1 else None
 
 
 def each(layer: Linear, x: Tokens) -> Tensor:

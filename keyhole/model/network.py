@@ -9,6 +9,7 @@ M ensemble members, B rows, S samples of the code, k its width.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -33,7 +34,7 @@ class Network(nn.Module):
         self, net: Net, bottleneck: Bottleneck, head: Head, shape: Shape, *, seed: int = 0
     ) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.net = shape, net
         with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours to move
             torch.manual_seed(seed)
             self.stem, self.encoder = net.stem(), net.encoder(shape.layout)
@@ -57,6 +58,20 @@ class Network(nn.Module):
         if self.training and generator is not None:
             likelihood = self.head.sampled(likelihood, generator)
         return Pass(code, likelihood)
+
+    @torch.no_grad()
+    def first_member(self) -> "Network":
+        """A network of the first ensemble member alone."""
+        if self.shape.members == 1:
+            return self
+        one = Network(self.net, self.bottleneck, self.head, replace(self.shape, members=1))
+        whole = self.state_dict()
+        for name, tensor in one.state_dict().items():
+            part = whole[name]
+            for axis, size in enumerate(tensor.shape):
+                part = part.narrow(axis, 0, size)  # members come first on the axis they have
+            tensor.copy_(part)
+        return one.to(next(self.parameters()).device).eval()
 
     def encode(self, batch: Batch) -> Code:
         """The code of each row, without noise."""

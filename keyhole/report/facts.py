@@ -14,7 +14,7 @@ from keyhole.core.environment import version_of
 from keyhole.report.headline import Fact
 from keyhole.report.rows import MAX_IMAGES, ScoredRows
 from keyhole.report.words import bar_length, chance, count, number, percent, plain, times
-from keyhole.tasks.detect.answer import nothing_stands_out
+from keyhole.tasks.detect.answer import nothing_stands_out, views_in_words
 from keyhole.tasks.detect.calibration import beyond_chance, trust_in_words
 
 MAX_EXPLAINED = 60  # columns whose explained variance is shown
@@ -58,6 +58,7 @@ class Anomaly:
     nothing: str  # the text if no cell stands out
     cells: list[tuple[str, str, str, str, float]]
     image: str = ""
+    views: str = ""  # what each view of the score gives
 
 
 def weight_count(model: Model) -> int:
@@ -153,6 +154,7 @@ def anomalies(scored: ScoredRows, points: dict[int, int]) -> list[Anomaly]:
                 point=points.get(row),
                 nothing=nothing_stands_out(alarm),
                 cells=cells,
+                views=views_in_words(scored.views[row]) if row in scored.views else "",
                 image=scored.images.get(row, "") if len(rows) < MAX_IMAGES else "",
             )
         )

@@ -66,6 +66,7 @@ class ScoredRows:
     sure: int | None = None
     columns: Any = None  # an Arrow table, a line for each row; None without
     images: dict[int, str] = field(default_factory=dict)
+    views: dict[int, dict[str, float]] = field(default_factory=dict)  # of the strongest rows
     training: bool = False
 
     def __len__(self) -> int:
@@ -139,6 +140,7 @@ class Part:
     events: Any = None
     columns: Any = None
     images: dict[int, str] = field(default_factory=dict)
+    views: dict[int, dict[str, float]] = field(default_factory=dict)
 
 
 class RowCollector:
@@ -174,6 +176,7 @@ class RowCollector:
             start + i: f"row {start + i + 1}" if ids is None else f"{column} {ids[i].as_py()}"
             for i in {*first, *strong}
         }
+        views = self.detector.scorer_.views_of(judged, strong)
         codes = model.model_.code_of(judged.batch)
         none = np.full((1, codes.shape[1]), np.nan, codes.dtype)  # of a row without a sample
         codes = np.concatenate([codes, none])[judged.samples]
@@ -183,6 +186,7 @@ class RowCollector:
             None if self.timeline is None else self.timeline.look(judged, reasons),
             None if self.events is None else self.events.look(judged, reasons),
             self._columns(judged), self._images(judged, strong[:MAX_IMAGES]),
+            {start + i: views for i, views in views.items()},
         )  # fmt: skip
 
     def _columns(self, judged: ScoredBlock) -> Any:
@@ -240,7 +244,6 @@ class RowCollector:
         shown = strongest(anomaly_score, MAX_STRONGEST).tolist()
         cells, names = self._merged("reasons"), self._merged("names")
         named = {*range(min(ALL_NAMED, len(anomaly_score))), *shown}
-        timeline = self._timeline(threshold, events, event_threshold)
         remarks = [*self._remarks(source, rate), *remarks]
         return ScoredRows(
             name=name or os.path.basename(source.name.rstrip("/")),
@@ -257,10 +260,11 @@ class RowCollector:
             patterns=shared(cells, [row for row in shown if alarm[row]]),
             remarks=remarks,
             calibrated_on=len(calibration.anomaly_scores),
-            timeline=timeline,
+            timeline=self._timeline(threshold, events, event_threshold),
             sure=self._sure(anomaly_score, remarks),
             columns=self._all_columns(),
             images=self._merged("images"),
+            views=self._merged("views"),
         )
 
     def _joined(self, name: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from threading import Barrier, Thread
+from threading import Barrier, Thread, get_ident
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from keyhole import AnomalyDetector, Autoencoder, Denoiser, Generator, TrainingConfig
-from keyhole.core.environment import PAYS, pass_work, tell_threads, threads_for
+from keyhole.core.environment import PAYS, pass_work, side_by_side, tell_threads, threads_for
 from keyhole.modalities.tiles import mixture
 from keyhole.modalities.tiles.estimate import estimate
 from keyhole.model.nets.unet import UNet
@@ -60,6 +60,32 @@ def test_large_work_inside_small_work_gets_its_threads_but_never_more_than_the_c
     with pytest.raises(ZeroDivisionError), threads_for(0):
         raise ZeroDivisionError
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_parts_are_done_side_by_side_in_order_each_on_one_thread():
+    all_inside = Barrier(4, timeout=10)
+
+    def work(part):
+        all_inside.wait()
+        return part, torch.get_num_threads()
+
+    assert list(side_by_side(work, range(8))) == [(part, 1) for part in range(8)]
+    assert torch.get_num_threads() == 4
+    torch.set_num_threads(1)
+    assert list(side_by_side(lambda part: get_ident(), range(3))) == [get_ident()] * 3
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_a_detector_gives_the_same_scores_on_any_number_of_threads(rng):
+    x = rng.normal(size=(40_000, 3))
+    detector = AnomalyDetector(Autoencoder(training=TrainingConfig(3)), random_state=0).fit(
+        x[:300]
+    )
+    scores = detector.score_samples(x)
+    assert torch.get_num_threads() == 4
+    torch.set_num_threads(1)
+    np.testing.assert_array_equal(detector.score_samples(x), scores)
 
 
 @pytest.mark.usefixtures("four_threads")

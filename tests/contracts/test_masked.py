@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from keyhole import Autoencoder
+from keyhole.core.parts import kinds
 from keyhole.data.source import ArrowRows
+from keyhole.model.masked import BLOCK_ROWS, MaskedPasses
+from keyhole.nets import MLP
 from keyhole.tasks.detect.masked import GROUPS, masked_deviance
 from keyhole.training import TrainingConfig
 
@@ -51,6 +54,38 @@ def test_one_pass_of_all_groups_is_a_pass_of_each(model, batch):
     torch.testing.assert_close(
         torch.where(observed, deviance, 0.0).sum(-1), expected.sum(-1), rtol=1e-5, atol=1e-5
     )
+
+
+OWN_NETS = {"composite", "pursuit"}  # the first has no default, the second a linear net
+NETS = {
+    "no skip": {"net": MLP(skip=False)},
+    "two layers": {"net": MLP(hidden=[24, 12], activation="gelu")},
+    "histograms": {"head": "mixed:continuous=binned"},
+    "one Gaussian scale": {"head": "mixed:continuous=gaussian"},
+    **{kind: {"bottleneck": kind} for kind in kinds("bottleneck") if kind not in OWN_NETS},
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_one_embedding_for_all_masks_gives_what_masked_copies_give(name):
+    training = TrainingConfig(steps=5, members=2)
+    parts = {"training": training, "random_state": 0, **NETS[name]}
+    model = Autoencoder(**parts).fit(TABLE).model_
+    batch = model.modality.encode(ArrowRows(TABLE)).take(torch.arange(BLOCK_ROWS + 40) % ROWS)
+    groups = [torch.from_numpy(group) for group in model.modality.mask_groups(GROUPS)]
+    passes = MaskedPasses.of(model.network, groups)
+    assert passes is not None
+    deviance = torch.where(batch.observed, passes.deviance(batch), 0.0)
+    torch.testing.assert_close(deviance, one_group_at_a_time(model, batch), rtol=1e-4, atol=1e-4)
+    alone, _ = masked_deviance(model.modality, model.network.first_member(), batch)
+    both, _ = masked_deviance(model.modality, model.network, batch)
+    torch.testing.assert_close(alone, both[:1], rtol=1e-5, atol=1e-5)
+
+
+def test_nets_of_other_kinds_have_passes_of_copies(model):
+    groups = [torch.from_numpy(group) for group in model.modality.mask_groups(GROUPS)]
+    linear = Autoencoder(net="linear", training=TrainingConfig(steps=5)).fit(TABLE).model_
+    assert MaskedPasses.of(linear.network, groups) is None
 
 
 @pytest.mark.parametrize("rows", [0, 1, 33])

@@ -158,18 +158,26 @@ def test_a_number_far_beyond_all_others_is_still_a_point():
 # The bank.
 
 
-def by_hand(found, x, own=None):
-    """The bank's two distances, row by row in float64."""
-    answers = []
-    for i, here in enumerate(found.robust.whitened(x.double()).numpy()):
-        far = np.linalg.norm(found.points.double().numpy() - here, axis=1)
+def by_hand(points, x, own=None):
+    """The three distances, row by row in float64."""
+    whitened = points.robust.whitened(x.double()).numpy()
+    placed = whitened if points.whitens else points.robust.centered(x.double()).numpy()
+    worth, answers = points.worth.double().sqrt().numpy(), []
+    for i, (here, white) in enumerate(zip(placed, whitened, strict=True)):
+        far = np.linalg.norm(points.points.double().numpy() - here, axis=1)
+        core = np.linalg.norm(points.core_points.double().numpy() - white, axis=1)
         if own is not None:
-            far[found.place[own[i]]] = np.inf
-        if far.min() < neighbours.SAME * np.sqrt(len(here) + here @ here):
-            far[far.argmin()] = np.inf
-        core = np.sort(far[: found.core])[: neighbours.NEIGHBOURS]
+            far[own[i]] = np.inf
+            place = int(points.core_place[own[i]])
+            core[place:][: place >= 0] = np.inf
+        else:
+            nearest = far.min()
+            far[far.argmin()] = np.inf if nearest < 1e-3 else nearest
+            core[core.argmin()] = np.inf if core.min() < 1e-3 else core.min()
+        core = np.sort(core)[: neighbours.CORE_NEIGHBOURS]
         core = core[np.isfinite(core)]
-        answers.append([far.min(), core.mean() if len(core) else 0.0])
+        trusted = np.maximum(far, worth).min()
+        answers.append([far.min(), trusted, core.mean() if len(core) else 0.0])
     return np.nan_to_num(np.array(answers).T, posinf=0.0)
 
 
@@ -180,29 +188,40 @@ def by_hand(found, x, own=None):
         )
     ),
     st.sampled_from([0.6, 1.0]),
+    st.booleans(),
 )
-def test_distances_are_those_counted_by_hand(rows, share):
+def test_distances_are_those_counted_by_hand(rows, share, whitens):
     x = torch.tensor(rows).float()
-    found, new = ReferencePoints.of(x, share), x[::2] + 0.5
-    np.testing.assert_allclose(found.distances(new), by_hand(found, new), atol=4e-3)
+    points, new = ReferencePoints.of(x, share, whitens), x[::2] + 0.5
+    np.testing.assert_allclose(points.distances(new), by_hand(points, new), atol=4e-3)
     own = torch.arange(len(x))
-    np.testing.assert_allclose(found.distances(x, own), by_hand(found, x, own), atol=4e-3)
+    np.testing.assert_allclose(points.distances(x, own), by_hand(points, x, own), atol=4e-3)
 
 
 def test_a_row_does_not_vouch_for_itself_however_far_out_it_lies():
     x = torch.cat([normal(300, 3), 300 * normal(40, 3, seed=1)]).float()
-    found = ReferencePoints.of(x, 0.6)
-    nearest, core = found.distances(x)
-    others = torch.cdist(found.points, found.points).fill_diagonal_(torch.inf).min(1).values
-    torch.testing.assert_close(nearest, others[found.place], rtol=1e-3, atol=1e-4)
+    points = ReferencePoints.of(x, 0.6)
+    nearest, trusted, core = points.distances(x)
+    others = torch.cdist(x, x).fill_diagonal_(torch.inf).min(1).values
+    torch.testing.assert_close(nearest, others, rtol=1e-3, atol=1e-4)
     assert nearest[300:].min() > 1
-    assert (core >= nearest - 1e-4).all()
+    assert (trusted >= nearest - 1e-4).all()
+    assert core[300:].min() > core[:300].max()
+
+
+def test_a_cluster_of_anomalies_vouches_for_none_of_its_own():
+    x = torch.cat([normal(300, 3), 12 + 0.01 * normal(20, 3, seed=1)]).float()
+    points = ReferencePoints.of(x, 0.6)
+    nearest, trusted, core = points.distances(x, torch.arange(len(x)))
+    assert nearest[300:].max() < nearest[:300].median()
+    assert trusted[300:].min() > 3 * trusted[:300].median()
+    assert core[300:].min() > 3 * core[:300].median()
 
 
 def test_a_copy_among_the_rows_vouches_and_the_row_itself_left_out_by_place_does_not():
     x = torch.cat([normal(100, 3), torch.full((2, 3), 9.0)]).float()
-    found = ReferencePoints.of(x, 0.6)
-    assert found.distances(x[100:101])[0] == 0  # of two copies one is the row, one vouches
+    points = ReferencePoints.of(x, 0.6)
+    assert points.distances(x[100:101])[0] == 0  # of two copies one is the row, one vouches
     alone = ReferencePoints.of(x[:101], 0.6)
     assert alone.distances(x[100:101])[0] > 3
     near = x[100:101] + 0.1  # no copy, so it would vouch
@@ -212,13 +231,13 @@ def test_a_copy_among_the_rows_vouches_and_the_row_itself_left_out_by_place_does
 
 def test_a_core_smaller_than_the_neighbours_that_count_is_asked_as_a_whole():
     x = normal(6, 2).float()
-    found = ReferencePoints.of(x, 0.6)
-    assert found.core == 4 < neighbours.NEIGHBOURS
+    points = ReferencePoints.of(x, 0.6)
+    assert len(points.core_points) == 4 < neighbours.CORE_NEIGHBOURS
     new = torch.tensor([[3.0, 3.0]])
-    far = torch.cdist(found.robust.whitened(new), found.points[:4])
-    torch.testing.assert_close(found.distances(new)[1], far.mean(1))
-    two = ReferencePoints.of(x[:2], 1.0).distances(x[:2], torch.tensor([0, 1]))
-    torch.testing.assert_close(two, two[0, 0].expand(2, 2))  # each has only the other
+    far = torch.cdist(points.robust.whitened(new), points.core_points)
+    torch.testing.assert_close(points.distances(new)[2], far.mean(1))
+    two = ReferencePoints.of(x[:2], 1.0, whitens=True).distances(x[:2], torch.tensor([0, 1]))
+    torch.testing.assert_close(two[::2], two[0, 0].expand(2, 2))  # each has only the other
 
 
 # What is remembered.

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 
 from keyhole.core.environment import draws
 from keyhole.core.records import Batch
@@ -209,6 +210,11 @@ class ReferenceSet:
         index = np.full(len(self), -1)
         index[self.reference_rows] = np.arange(len(self.reference_rows))
         return index[self.judged]
+
+    def spread(self, most: int) -> Int64[np.ndarray, " some"]:
+        """The positions of at most so many of the rows that calibrate, evenly spread."""
+        count = len(self.judged)
+        return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
     def take(self, indices: np.ndarray) -> "ReferenceSet":
         """The rows at these indices."""

@@ -318,6 +318,15 @@ class Tabular(Modality):
         """Raises: BundleError for a number or a date whose type is none."""
         check_types(self.encoded_columns, schema)
 
+    whitens = False  # each column counts alike
+
+    def broken(self, batch: Batch, seed: int) -> Batch:
+        """Each row with about half of its columns from another row."""
+        rng = np.random.default_rng(seed)
+        taken = rng.random((len(batch), len(self.layout.columns))) < 0.5
+        where = torch.from_numpy(taken[:, self.layout.column_of_feature])
+        return batch.exchanged(torch.from_numpy(rng.permutation(len(batch))), where)
+
     def usual(self, column: str, low: float, high: float) -> tuple[str, float, float]:
         """The range between two values of a column's first number feature, and its ends."""
         return self.by_name[column].usual(low, high)

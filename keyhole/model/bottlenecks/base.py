@@ -43,6 +43,7 @@ class Bottleneck(Part):
     sparse: ClassVar[bool] = False  # True: most dimensions of a row's code are exactly zero
     nested: ClassVar[bool] = False  # True: every prefix of the code is a code
     least_width: ClassVar[int] = 1
+    projects: ClassVar[bool] = False  # True: a row's code is `project(to_code(state))`
     stochastic: ClassVar[bool] = False  # True: rows have a posterior over codes, which has a cost
     recalls: ClassVar[bool] = False  # True: its cost depends on codes by averaged weights
     weights: ClassVar[tuple[str, ...]] = ()  # arguments that are finite and at least 0
@@ -133,6 +134,7 @@ class Plain(Bottleneck):
     """A deterministic code without a penalty: it is limited by its width alone."""
 
     kind = "plain"
+    projects = True
     purpose = "the default: anomalies, gaps, embeddings"
     formula = "z = W h + b"
     source = "Hinton and Salakhutdinov 2006"
@@ -157,6 +159,7 @@ class Ordered(Bottleneck):
     """
 
     kind = "ordered"
+    projects = True
     nested = True
     purpose = "one fit for every width; dimensions sorted by importance"
     formula = "E_b loss(z_1..z_b, 0, ...), b uniform from 1 to width"
@@ -192,6 +195,7 @@ class Contractive(Bottleneck):
     """
 
     kind = "contractive"
+    projects = True
     purpose = "codes that hardly change when the row changes a little"
     formula = "weight ||dz_j / dx||^2 / var(z_j)"
     source = "Rifai et al. 2011, eq. 1"
@@ -215,6 +219,7 @@ class L1(Bottleneck):
     """
 
     kind = "l1"
+    projects = True
     overcomplete = True
     sparse = True
     purpose = "sparse codes: parts that are present or absent"
@@ -243,6 +248,7 @@ class TopK(Bottleneck):
     """
 
     kind = "top_k"
+    projects = True
     overcomplete = True
     sparse = True
     purpose = "dictionaries: each row uses few units out of many"

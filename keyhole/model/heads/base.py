@@ -15,7 +15,7 @@ from keyhole.core.layout import Shape, Slot
 from keyhole.core.parts import Part, kinds
 from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import SettingError
-from keyhole.model.layers import Places, State
+from keyhole.model.layers import Linear, Places, State
 
 FeatureValues = Float[Tensor, "*lead batch feature"]
 Observed = Bool[Tensor, "*row feature"] | None  # which features the net was given; None: all
@@ -78,6 +78,15 @@ class FeatureHead(Part):
     def some(self, state: State, observed: Observed, places: Places) -> FeatureLikelihood:
         """The distribution of those at these places alone."""
         return self(state, observed).take(places)
+
+    @property
+    def to_parameter(self) -> Linear | None:
+        """The linear map to one number a feature, if that is all that a state is needed for."""
+        return None
+
+    def from_parameter(self, parameter: Tensor, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each feature, from what `to_parameter` returns."""
+        raise NotImplementedError
 
     def add_constants(self, constants: dict[str, Any]) -> None:
         """Register values of each feature that follow from the slots, so they are not saved."""
@@ -283,6 +292,13 @@ class Mixed(Head):
         if features is None:
             return MixedLikelihood(groups, self.get_buffer("order"))
         return MixedLikelihood(groups, torch.argsort(torch.cat([g.places for g in groups])))
+
+    def parts(self) -> list[tuple[FeatureHead, bool, Tensor]]:
+        """Each feature head, whether its features are codes, and their places in the layout."""
+        return [
+            (head, self.coded[name], self.get_buffer(f"places_{name}"))  # pyright: ignore
+            for name, head in self.features.items()
+        ]
 
     def _name(self, slot: Slot) -> str:
         """The likelihood of a feature: its own, or the chosen one of continuous features."""

@@ -17,7 +17,15 @@ from keyhole.model.heads.base import (
     to_width,
     visible_or_masked,
 )
-from keyhole.model.layers import Places, State, some_outputs, to_features, to_numbers
+from keyhole.model.layers import (
+    Linear,
+    Places,
+    State,
+    linear,
+    some_outputs,
+    to_features,
+    to_numbers,
+)
 
 GAIN = 10.0  # the scale is settled in a hundred steps, not in a thousand
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -91,7 +99,16 @@ class Gaussian(FeatureHead):
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each feature."""
-        location = self.to_location(state)
+        return self.from_parameter(self.to_location(state), observed)
+
+    @property
+    def to_parameter(self) -> Linear | None:
+        """The map to the location."""
+        return linear(self.to_location)
+
+    def from_parameter(self, parameter: Tensor, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each feature, from its location."""
+        location = parameter
         if not isinstance(self.scale, str):
             return GaussianFeatures(location, to_width(self.get_buffer("fixed"), location))
         scales = (learned_scale(self.log_scale) + self.floor) * self.get_buffer("spread")
@@ -166,9 +183,17 @@ class StudentT(FeatureHead):
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each continuous feature."""
-        location = self.to_location(state)
-        scale = visible_or_masked(self._scales(), observed, location)
-        return StudentTFeatures(location, scale, self.nu)
+        return self.from_parameter(self.to_location(state), observed)
+
+    @property
+    def to_parameter(self) -> Linear | None:
+        """The map to the location."""
+        return linear(self.to_location)
+
+    def from_parameter(self, parameter: Tensor, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each continuous feature, from its location."""
+        scale = visible_or_masked(self._scales(), observed, parameter)
+        return StudentTFeatures(parameter, scale, self.nu)
 
     def some(self, state: State, observed: Observed, places: Places) -> FeatureLikelihood:
         """The distribution of those at these places alone, without a map to the others."""

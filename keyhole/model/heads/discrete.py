@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
 from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, FeatureValues, Observed
-from keyhole.model.layers import Linear, Places, State, to_features, to_numbers
+from keyhole.model.layers import Linear, Places, State, linear, to_features, to_numbers
 
 MAX_LOGITS = 1_000  # levels with a logit of their own, per column
 MAX_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
@@ -62,8 +62,17 @@ class Bernoulli(FeatureHead):
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each flag."""
+        return self.from_parameter(self.to_logit(state), observed)
+
+    @property
+    def to_parameter(self) -> Linear | None:
+        """The map to the logit."""
+        return linear(self.to_logit)
+
+    def from_parameter(self, parameter: Tensor, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each flag, from its logit without bound or start."""
         bound = self.get_buffer("bound")
-        logit = self.to_logit(state) + self.get_buffer("start")
+        logit = parameter + self.get_buffer("start")
         return BernoulliFeatures(bound * torch.tanh(logit / bound), bound)
 
 
@@ -230,7 +239,16 @@ class Counts(FeatureHead):
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each count."""
+        return self.from_parameter(self.to_log_mean(state), observed)
+
+    @property
+    def to_parameter(self) -> Linear | None:
+        """The map to the mean's logarithm."""
+        return linear(self.to_log_mean)
+
+    def from_parameter(self, parameter: Tensor, observed: Observed) -> FeatureLikelihood:
+        """The distribution of each count, from its mean's logarithm in units of the spread."""
         start, spread = self.get_buffer("start"), self.get_buffer("spread")
-        log_mean = start + self.to_log_mean(state) * spread
+        log_mean = start + parameter * spread
         size = self.log_size.clamp(-6, 8).exp()
         return CountFeatures(log_mean.clamp(-12, MAX_LOG_MEAN), size, self.get_buffer("bound"))

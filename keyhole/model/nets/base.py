@@ -15,7 +15,7 @@ from keyhole.core.layout import Layout, Shape, Slot
 from keyhole.core.parts import Described, Part
 from keyhole.core.records import Batch
 from keyhole.errors import SettingError
-from keyhole.model.layers import Linear, State
+from keyhole.model.layers import Linear, Places, State
 
 CLIP = 5.0  # standardised numbers are clipped here: a net cannot extrapolate what it never sees
 MAX_EMBEDDING = 16  # dimensions
@@ -127,6 +127,21 @@ class Stem(Part):
             parts = [*(part.expand(*embedded.shape[:-1], -1) for part in parts), embedded]
         return torch.cat(parts, -1)
 
+    def places_of(self, features: Places) -> Places:
+        """Where these features of the layout stand in the vector of a row."""
+        wide = len(self.get_buffer("center"))
+        numbers, codes = features[features < wide], features[features >= wide] - wide
+        axes = torch.arange(self.wide, device=features.device)
+        embedded = 2 * wide + (codes[:, None] * self.wide + axes).flatten()
+        return torch.cat([numbers, wide + numbers, embedded])
+
+    def masked(self) -> Float[Tensor, "member one wide"]:
+        """The vector of a row without any observed feature."""
+        center, starts = self.get_buffer("center"), self.get_buffer("starts")
+        numbers, codes = torch.zeros_like(center)[None], torch.zeros_like(starts)[None]
+        observed = torch.zeros((1, len(center) + len(starts)), dtype=torch.bool)
+        return self(Batch(numbers, codes, observed.to(center.device)))
+
     def _embed(self, codes: Tensor) -> Tensor:
         member = torch.arange(self.members, device=codes.device)[:, None, None] * self.total
         place = codes + self.get_buffer("starts") + member  # (member, batch, code)
@@ -187,6 +202,10 @@ class Layers(Part):
             shape = shape.widened(wide)
         self.activate = ACTIVATIONS[self.net.activation]()
         return shape.widened(shape.wide + wide_in) if self.net.skip else shape
+
+    def linear_layers(self) -> list[Linear]:
+        """The linear layers, first to last."""
+        return list(self.layers)  # pyright: ignore
 
     def forward(self, x: State) -> Float[Tensor, "*out batch state"]:
         """The last layer's activations, then the input where it is appended."""

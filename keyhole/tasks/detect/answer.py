@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +78,9 @@ class Answer:
     """One entry a row, in the order asked; `reasons` holds the cells of rows that were explained.
 
     `anomaly_score` is in multiples of the usual: 1 is, 3 is three times as far out; NaN for a row
-    with no observed cell (never an alarm). `score_std` is its standard deviation between nets.
+    with no observed cell (never an alarm). `score_std` is its standard deviation between nets,
+    where the p-value is at most .1; NaN elsewhere.
+    `views` says of explained rows what each view of the score gives, in its usual answer.
     Arrays, `reasons` and `strongest` go by position, from 0; `rows` holds the label of each: a
     pandas index (`label` "index"), the position itself, or the data row of a file, from 1
     ("row"). `like` is the frame that was given, without its columns.
@@ -93,6 +95,7 @@ class Answer:
     ids: Any = None
     id_name: str | None = None
     label: Label = "position"
+    views: dict[int, dict[str, float]] = field(default_factory=dict)
     like: Any = None
 
     def __len__(self) -> int:
@@ -188,12 +191,18 @@ def join(answers: list[Answer]) -> Answer:
     return replace(answers[0], reasons=reasons, **arrays)
 
 
+def views_in_words(views: Mapping[str, float]) -> str:
+    """What each view of the score gives for a row."""
+    return ", ".join(f"{name} {value:.2g}" for name, value in views.items()) + " times the usual"
+
+
 def answer_of(
     judged: ScoredBlock,
     calibration: Calibration,
     alarm: np.ndarray,
     reasons: dict[int, list[Reason]],
     id_column: str | None,
+    views: dict[int, dict[str, float]] | None = None,
 ) -> Answer:
     """The answer for a scored block of a source's rows, numbered from 1."""
     id_name = id_column if id_column in judged.rows.names else None
@@ -207,6 +216,7 @@ def answer_of(
         ids=None if id_name is None else judged.rows.column(id_name),
         id_name=id_name,
         label="row",
+        views=views or {},
     )
 
 

@@ -138,6 +138,16 @@ class Calibration:
         low, high = np.quantile(self.anomaly_scores, (0.25, 0.75))
         return float((self.anomaly_scores > high + 3 * (high - low)).mean())
 
+    def apart_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the share that stands apart (Clopper and Pearson 1934)."""
+        from scipy.stats import beta
+
+        rows, share = len(self.anomaly_scores), self.apart()
+        count = round(share * rows)
+        low = beta.ppf(0.025, count, rows - count + 1) if count else 0.0
+        high = beta.ppf(0.975, count + 1, rows - count) if count < rows else 1.0
+        return float(low), float(high)
+
     def least_rank(self) -> float:
         """The smallest rate that ranks alone can promise."""
         return 1 / (len(self.anomaly_scores) + 1)
@@ -196,6 +206,16 @@ def check_rate(false_alarm_rate: object) -> None:
     if not isinstance(false_alarm_rate, int | float) or not 0 < false_alarm_rate < 1:
         rate = f"false_alarm_rate={false_alarm_rate!r:.40}"
         raise SettingError(f"{rate}: it must be above 0 and below 1, such as 0.01")
+
+
+def apart_in_words(calibration: Calibration) -> str:
+    """The share of training rows that stand apart, and what it cannot say."""
+    low, high = calibration.apart_interval()
+    return (
+        f"{100 * calibration.apart():.1f} % of the calibration rows are far from the others (95 % "
+        f"interval {100 * low:.1f} to {100 * high:.1f} %): they may be anomalies; anomalies that "
+        "look like normal rows cannot be counted without labels"
+    )
 
 
 def trust_in_words(share: float) -> str | None:

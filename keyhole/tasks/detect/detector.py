@@ -283,9 +283,9 @@ class AnomalyDetector(OutlierMixin, Estimator):
         explained = {"alarms": alarm, "all": ~np.isnan(anomaly_score), "none": alarm & False}
         places = np.flatnonzero(explained[explain_rows])
         reasons = explain(self.scorer_, judged, places, most_features)
-        return answer_of(
-            judged, self.calibration_, alarm, reasons, id_column_of(self.autoencoder_)
-        )
+        views = self.scorer_.views_of(judged, places.tolist())
+        id_column = id_column_of(self.autoencoder_)
+        return answer_of(judged, self.calibration_, alarm, reasons, id_column, views)
 
     @property
     def calibration_(self) -> Calibration:

@@ -20,7 +20,7 @@ from keyhole.core.records import Batch
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.masked import GROUPS
-from keyhole.tasks.detect.neighbours import NEIGHBOURS, SAME, ReferencePoints
+from keyhole.tasks.detect.neighbours import SAME, ReferencePoints, core_distance
 from keyhole.tasks.detect.single_values import COMMON, KNOTS, MAX_LOG, STEP, Outliers, Tails
 from keyhole.tasks.detect.views import RAISED_SHARE, TRUSTED, AnomalyScore, RawScores
 
@@ -35,6 +35,7 @@ class ScoreGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.network = copy.deepcopy(anomaly_score.network).cpu().eval()
+        self.scoring_network = copy.deepcopy(anomaly_score.scoring_network).cpu().eval()
         self.anomaly_score = replace(anomaly_score, network=self.network)
         self.outliers = OutliersGraph(anomaly_score.outliers)
         self.calibration = CalibrationGraph(calibration)
@@ -52,7 +53,7 @@ class ScoreGraph(nn.Module):
             distances_to(self.anomaly_score.reference_points, x), deviance, observed,
             torch.zeros_like(deviance[0]), self.outliers(batch), {},
         )  # fmt: skip
-        mean = self.anomaly_score.answers(raw).mean(0).mean(0)
+        mean = self.anomaly_score.weighted_mean(self.anomaly_score.answers(raw)).mean(0)
         raised = self._raised(raw.rarity)
         score = torch.where(raised > mean, raised, mean)
         score = torch.where(observed.any(1), score, torch.nan)
@@ -70,7 +71,8 @@ class ScoreGraph(nn.Module):
             batch.numbers.repeat(times), batch.codes.repeat(times), batch.observed.repeat(times)
         )
         hidden = copies.hide(masks[:, None].expand(-1, rows, -1).flatten(0, 1))
-        likelihood = self.network.decode(self.network.encode(hidden).z, hidden.observed)
+        network = self.scoring_network
+        likelihood = network.decode(network.encode(hidden).z, hidden.observed)
         nats = likelihood.deviance(copies)[0].unflatten(1, (len(groups), -1))
         nats = torch.where(masks[:, None], nats, 0.0).sum(1)  # (M, B, feature)
         members = modality.scale_deviance(nats, batch).unbind(0)
@@ -93,39 +95,34 @@ class ScoreGraph(nn.Module):
 
 def distances_to(
     reference: ReferencePoints, x: Float[Tensor, "row axis"]
-) -> Float[Tensor, "2 row"]:
+) -> Float[Tensor, "3 row"]:
     """As `ReferencePoints.distances`, all rows at once."""
-    points, core = reference.points.cpu(), reference.core
     whitened = reference.robust.whitened(x)
-    size = whitened.square().sum(1)
-    rough = torch.addmm(points.square().sum(1), whitened, points.mT, alpha=-2) + size[:, None]
-    same = (SAME**2 * (x.shape[1] + size))[:, None]
-    inner = _squares(rough[:, :core], whitened, points[:core], same, NEIGHBOURS + 1)
-    outer = _squares(rough[:, core:], whitened, points[core:], same, 2)
-    alone = (outer[:, 0] == 0) & (inner[:, 0] > 0)
-    outer = torch.where(alone, outer[:, 1], outer[:, 0]).sqrt()
-    inner = torch.where(inner[:, :1] == 0, inner[:, 1:], inner[:, :-1]).sqrt()
-    known = inner.isfinite()
-    mean = torch.where(known, inner, 0.0).sum(1) / known.sum(1).clamp(min=1)
-    nearest = torch.minimum(inner[:, 0], outer)
-    return torch.stack([torch.where(nearest.isfinite(), nearest, 0.0), mean])
-
-
-def _squares(
-    rough: Float[Tensor, "row point"],
-    whitened: Float[Tensor, "row axis"],
-    points: Float[Tensor, "point axis"],
-    same: Float[Tensor, "row 1"],
-    most: int,
-) -> Float[Tensor, "row near"]:
-    """The squared distances of the nearest points, nearest first; inf where there are fewer."""
-    count = min(most, len(points))
-    if not count:
-        return torch.full_like(whitened[:, :1], torch.inf).expand(-1, most)
-    near = rough.topk(count, 1, largest=False).indices
-    square = (points[near] - whitened[:, None]).square().sum(2).sort(1).values
+    rows = whitened if reference.whitens else reference.robust.centered(x)
+    size = rows.square().sum(1, keepdim=True)
+    rough = reference.points.square().sum(1) - 2 * rows @ reference.points.mT + size
+    same = SAME**2 * (x.shape[1] + size)
+    near = rough.topk(min(2, len(reference.points)), 1, largest=False).indices
+    square = _exact(reference, rows, near)
+    copy = square[:, :1] < same
     square = torch.where(square < same, 0.0, square)
-    return nn.functional.pad(square, (0, most - count), value=torch.inf)
+    nearest = torch.where(copy[:, 0], square[:, -1], square[:, 0])
+    itself = copy & (near[:, :1] == torch.arange(len(reference.points)))
+    rough = torch.where(itself, torch.inf, torch.maximum(rough, reference.worth))
+    best = rough.topk(1, 1, largest=False).indices
+    trusted = torch.maximum(_exact(reference, rows, best)[:, 0], reference.worth[best[:, 0]])
+    core = core_distance(whitened, reference.core_points, None)
+    distances = torch.stack([nearest.sqrt(), trusted.sqrt(), core])
+    return torch.where(distances.isfinite(), distances, 0.0)
+
+
+def _exact(
+    reference: ReferencePoints,
+    rows: Float[Tensor, "row axis"],
+    places: Int64[Tensor, "row near"],
+) -> Float[Tensor, "row near"]:
+    """The squared distances of these points."""
+    return (reference.points[places] - rows[:, None]).square().sum(2)
 
 
 class TailsGraph(nn.Module):

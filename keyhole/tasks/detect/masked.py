@@ -8,6 +8,7 @@ from keyhole.core.environment import rows_of_pass
 from keyhole.core.layout import column_nats
 from keyhole.core.records import EVEN_ROWS, Batch, even_places
 from keyhole.modalities import Modality
+from keyhole.model.masked import MaskedPasses
 from keyhole.model.network import Network
 
 GROUPS = 8  # of columns masked together: however many there are
@@ -22,16 +23,25 @@ def masked_deviance(
     A column is masked with the others of its group and predicted from the rest.
     """
     groups = [torch.from_numpy(group) for group in modality.mask_groups(GROUPS)]
-    rows_at_once = rows_of_pass(len(groups) * len(modality.layout))
+    passes = MaskedPasses.of(network, groups)
+    deviance = _of_copies(network, batch, groups) if passes is None else passes.deviance(batch)
+    members = modality.scale_deviance(deviance, batch)  # (M, B, feature)
+    observed = batch.observed.repeat(len(members), 1)
+    nats, known = column_nats(-members.flatten(0, 1), observed, modality.layout)
+    return nats.unflatten(0, members.shape[:2]), known[: len(batch)]
+
+
+def _of_copies(
+    network: Network, batch: Batch, groups: list[Tensor]
+) -> Float[Tensor, "member row feature"]:
+    """The deviance of each feature where its group is masked, by copies of the rows."""
+    rows_at_once = rows_of_pass(len(groups) * batch.observed.shape[1])
     rows_at_once = max(rows_at_once // EVEN_ROWS, 1) * EVEN_ROWS
     parts = [
         _group_deviance(network, batch.take(slice(first, first + rows_at_once)), groups)
         for first in range(0, max(len(batch), 1), rows_at_once)
     ]
-    members = modality.scale_deviance(torch.cat(parts, 1), batch)  # (M, B, feature)
-    observed = batch.observed.repeat(len(members), 1)
-    nats, known = column_nats(-members.flatten(0, 1), observed, modality.layout)
-    return nats.unflatten(0, members.shape[:2]), known[: len(batch)]
+    return torch.cat(parts, 1)
 
 
 def _group_deviance(

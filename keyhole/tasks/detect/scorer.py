@@ -7,17 +7,19 @@ The factor of a group with few rows is shrunk towards the whole table's, as in e
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Self
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
 from keyhole.autoencoder.estimator import Autoencoder
 from keyhole.autoencoder.state import refuse
+from keyhole.core.environment import side_by_side
 from keyhole.core.progress import stage
 from keyhole.core.records import Batch
 from keyhole.core.robust import CORE
@@ -32,8 +34,9 @@ from keyhole.tasks.detect.expect import Intervals
 from keyhole.tasks.detect.titles import UsualTitles
 from keyhole.tasks.detect.views import MEAN, QUESTIONS, AnomalyScore, RawScores
 
-LEARNED = ("typical", "units", "rare")  # of an AnomalyScore, beside its reference rows
+LEARNED = ("typical", "units", "weights", "rare")  # of an AnomalyScore, beside its reference rows
 MAX_ANOMALY_SCORE = 1e12  # multiples of the usual, in a saved model
+STD_SHARE = 0.1  # for the others, several nets would answer the same question for nothing
 MAX_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
 
 
@@ -42,9 +45,9 @@ class ScoredBlock:
     """Some rows of a source, encoded, what was asked of them, and what came out.
 
     `batch` and `raw_scores` have a line for each sample, which may answer several rows.
-    `anomaly_score` is in multiples of the usual, `score_std` its standard deviation between
-    nets, both (row,) and NaN for a row with no observed cell; `unknown_groups` are those that
-    training did not have.
+    `anomaly_score` is in multiples of the usual, (row,), NaN for a row with no observed cell.
+    `score_std` is its standard deviation between nets, NaN unless it is as high as that of one
+    normal row in ten (`STD_SHARE`); `unknown_groups` are those that training did not have.
     """
 
     start: int
@@ -73,6 +76,7 @@ class DetectorState:
     anomaly_scores: list[float]
     factors: dict[str, float]
     usual: list[float] | None = None  # nats of each place of a map
+    weights: list[float] | None = None  # of the questions; None: saved before they had weights
 
 
 @dataclass(frozen=True)
@@ -128,15 +132,29 @@ class Scorer:
         batch = self.table.encode(rows, start)
         raw_scores = self.anomaly_score.raw_scores(batch)
         factor, unknown_groups = self._factor(rows)
-        scores, samples = self.anomaly_score.score_block(raw_scores), self.table.samples_of(rows)
-        if samples is None:
-            samples = np.arange(len(rows))
-        else:
-            scores = tuple(np.append(score, np.nan)[samples] for score in scores)  # -1: NaN
-        score, score_std = (part / factor for part in scores)
-        return ScoredBlock(
-            start, rows, batch, raw_scores, score, score_std, unknown_groups, samples
+        samples = self.table.samples_of(rows)
+        samples = np.arange(len(rows)) if samples is None else samples
+        scores = self.anomaly_score.score_block(raw_scores)
+        score = np.append(scores, np.nan)[samples] / factor  # -1: NaN
+        high = self.calibration.p_value(score) <= STD_SHARE
+        lines = np.setdiff1d(samples[high], [-1])
+        score_std = np.full(len(batch) + 1, np.nan)
+        score_std[lines] = self.anomaly_score.score_std(
+            batch.take(torch.from_numpy(lines)), raw_scores.take(lines)
         )
+        return ScoredBlock(
+            start, rows, batch, raw_scores, score, score_std[samples] / factor, unknown_groups,
+            samples,
+        )  # fmt: skip
+
+    def views_of(self, judged: ScoredBlock, places: Sequence[int]) -> dict[int, dict[str, float]]:
+        """What each view says about the rows at these places, in multiples of its usual answer."""
+        lines = judged.samples[list(places)]
+        by_view = self.anomaly_score.by_view(judged.raw_scores.take(lines))
+        return {
+            place: {name: float(answer[i]) for name, answer in by_view.items()}
+            for i, place in enumerate(places)
+        }
 
     def check_maps(self) -> None:
         """Raises: SettingError for the detector of rows without anomaly maps."""
@@ -154,8 +172,7 @@ class Scorer:
         """All blocks scored, with a warning at the end for groups unknown to training."""
         unknown_groups: set[str] = set()
         stage("scoring the rows")
-        for start, rows in blocks:
-            scored_block = self.score_block(rows, start)
+        for scored_block in side_by_side(lambda part: self.score_block(part[1], part[0]), blocks):
             unknown_groups |= scored_block.unknown_groups
             yield scored_block
         if unknown_groups:
@@ -220,7 +237,12 @@ class Scorer:
 
     @classmethod
     def restored(cls, state: DetectorState, model: Autoencoder) -> Self:
-        """The scorer of a saved model. Raises: BundleError."""
+        """The scorer of a saved model. Raises: BundleError.
+
+        One that was saved with other questions is calibrated again, by the rows in its file.
+        """
+        if state.weights is None:
+            return cls.calibrated(model, state.contamination, state.group)
         _check(state, model.model_.modality)
         reference, modality = _reference(model), model.model_.modality
         fraction = support_fraction_of(state.contamination)
@@ -272,12 +294,15 @@ def _check(state: DetectorState, modality: Modality) -> None:
     place_nats, places = state.usual or [], 0 if modality.maps is None else modality.maps.places
     factors, scores = state.factors.values(), state.anomaly_scores
     questions = len(QUESTIONS) + len(modality.view_names)
-    lists = state.typical, state.units, state.rare, scores, factors, place_nats
+    weights = np.array(state.weights)
+    lists = state.typical, state.units, weights, state.rare, scores, factors, place_nats
     numbers = np.array([*chain(*lists, *state.raising.values())])
     wrong = {
         "false_alarm_rate: between 0 and 1": not 0 < state.false_alarm_rate < 1,
         "typical: one for each column": len(state.typical) != len(modality.layout.columns),
         "units: one for each question": len(state.units) != questions,
+        "weights: one for each question, none below zero": len(weights) != questions
+        or not weights.sum() > 0,
         "raising: views of the modality, and their mean": not set(state.raising)
         <= {MEAN, *modality.view_names}
         or (bool(state.raising) and MEAN not in state.raising)

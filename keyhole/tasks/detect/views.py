@@ -1,23 +1,31 @@
-"""The anomaly score of a row: three questions, answered in multiples of the usual.
+"""The anomaly score of a row: four views of it, answered in multiples of the usual.
 
-    how far is the nearest row ever met?            local: sees what lies in a gap of the data
-    how far is the core, the rows that agree most?  robust: unmoved by what hid in the training
-    how badly are masked values predicted?          the net: sees what breaks a pattern
+    nearest   how far is the nearest row ever met?        sees what lies in a gap of the data
+    trusted   how far is the nearest row that is itself   not deceived by clusters of anomalies
+              near the core?
+    core      how far is the core, the rows that agree    unmoved by what hid in the training
+              most?
+    masked    how badly are masked values predicted?      sees what breaks a pattern
 
-Each is measured in its own median over rows that no net trained on, so that all three count
-alike, and their mean is the anomaly score: 1 is usual, 3 is three times as far out. A blend of
-tail probabilities would be blind beyond the farthest training row; ratios keep counting.
+Each is measured in its own median over rows that no net trained on, so that all count alike, and
+their weighted mean is the anomaly score: 1 is usual, 3 is three times as far out. A blend of tail
+probabilities would be blind beyond the farthest training row; ratios keep counting.
 
-A fourth question is silent for nearly all rows:
+Half of the weight is for the first two. The net and the core share the other half: rows are
+broken on purpose (see `Modality.broken`), and the better the net tells them from held-out rows,
+the more its view counts, and the less one center and spread can say.
 
-    is one cell far beyond all that its column held?  sees one strange cell among a hundred
+A fifth view is silent for nearly all rows:
+
+    is one cell far beyond all that its column held?      sees one strange cell among a hundred
 
 Its answer is how rare such a row is. The row is then at least as anomalous as a row is that is
-as rare by the mean of the three.
+as rare by the mean of the others.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,24 +42,22 @@ from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
 from keyhole.tasks.detect.calibration import Calibration, told_apart
 from keyhole.tasks.detect.masked import GROUPS, masked_deviance
-from keyhole.tasks.detect.neighbours import ReferencePoints
+from keyhole.tasks.detect.neighbours import MEASURES, ReferencePoints, usual_size
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
 
 VIEW_CORE = 0.9  # least share of rows that a view rests on: regimes of a series are no outliers
-
-
-MIN_UNIT = 1e-3  # of a question's unit, where half of the rows are exactly alike
-QUESTIONS = ("nearest", "core", "masked")
+QUESTIONS = (*MEASURES, "masked")
+EVEN = 0.75  # where the net tells broken rows from real ones so well, all questions count alike
 MEAN = "mean"  # of the questions, beside the views that raise
-RAISED_SHARE = 0.004  # of rows the fourth question raises: half of a usual false alarm rate
+RAISED_SHARE = 0.004  # of rows one strange cell raises: half of a usual false alarm rate
 TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count by their logarithm
 
 
 @dataclass(frozen=True)
 class RawScores:
-    """The answers for some rows, and the columns' part in the third and the fourth.
+    """The answers for some rows, and the columns' part in the last two.
 
-    `distances` are those to reference points, and to the center in each of the modality's views.
+    `distances` are the `MEASURES`, and those to the center in each of the modality's views.
     `deviance` is in nats beyond a perfect prediction; `tails` is -log of the share of rows whose
     cell is as far out in that column or as new, 0 for a usual one, and `rarity` that of rows with
     a cell as rare. `views` are the modality's views of the rows, gaps filled.
@@ -64,19 +70,27 @@ class RawScores:
     rarity: Float[Tensor, " row"]
     views: Mapping[str, Float[Tensor, "row axis"]]
 
+    def take(self, places: Int64[np.ndarray, " some"]) -> "RawScores":
+        """The answers for the rows at these places."""
+        at = torch.from_numpy(places)
+        return RawScores(
+            self.distances[:, at], self.deviance[:, at], self.observed[at], self.tails[at],
+            self.rarity[at], {name: view[at] for name, view in self.views.items()},
+        )  # fmt: skip
+
     @classmethod
     def in_order(cls, parts: list["RawScores"], order: np.ndarray) -> "RawScores":
         """Parts behind each other; `order` says where each of their rows belongs."""
-        place = torch.from_numpy(np.argsort(order))
         names = parts[0].views
-        return cls(
-            torch.cat([part.distances for part in parts], 1)[:, place],
-            torch.cat([part.deviance for part in parts], 1)[:, place],
-            torch.cat([part.observed for part in parts])[place],
-            torch.cat([part.tails for part in parts])[place],
-            torch.cat([part.rarity for part in parts])[place],
-            {name: torch.cat([part.views[name] for part in parts])[place] for name in names},
+        together = cls(
+            torch.cat([part.distances for part in parts], 1),
+            torch.cat([part.deviance for part in parts], 1),
+            torch.cat([part.observed for part in parts]),
+            torch.cat([part.tails for part in parts]),
+            torch.cat([part.rarity for part in parts]),
+            {name: torch.cat([part.views[name] for part in parts]) for name in names},
         )
+        return together.take(np.argsort(order))
 
 
 @dataclass(frozen=True)
@@ -84,8 +98,9 @@ class AnomalyScore:
     """A scale for rows: a modality, a network, reference points, columns' tails, and units.
 
     `typical` is each column's mean deviance on held-out rows, so that a gap makes a row neither
-    calm nor loud; `units` are the questions' medians there. `rare` is the mean of the three that
-    `RAISED_SHARE` of those rows exceed, and by how much more an e-th of these do.
+    calm nor loud; `units` are the questions' medians there, and `weights` what each counts, of
+    those that raise 0. `rare` is the mean that `RAISED_SHARE` of those rows exceed, and by how
+    much more an e-th of these do.
     """
 
     modality: Modality
@@ -94,9 +109,11 @@ class AnomalyScore:
     outliers: Outliers
     typical: np.ndarray
     units: np.ndarray
+    weights: np.ndarray
     rare: np.ndarray
     centers: dict[str, Robust] = field(default_factory=dict)  # of the modality's views
     raising: dict[str, Calibration] = field(default_factory=dict)  # views that raise, and MEAN
+    by_fold: bool = False  # whether each net was trained on other rows
 
     @classmethod
     def calibrated(
@@ -110,9 +127,11 @@ class AnomalyScore:
         typical = (nats / raw.observed.sum(0).clamp(min=1)).numpy()
         uncalibrated = replace(uncalibrated, typical=typical)
         answers = uncalibrated.answers(raw).mean(1).numpy()
-        uncalibrated = replace(uncalibrated, units=np.array([_unit(answer) for answer in answers]))
+        uncalibrated = replace(uncalibrated, units=np.array([usual_size(a) for a in answers]))
+        weights = uncalibrated._weighed(reference, scales, raw)
+        uncalibrated = replace(uncalibrated, weights=weights)
         uncalibrated = replace(uncalibrated, raising=uncalibrated._chosen(reference, scales, raw))
-        means = uncalibrated._mean(uncalibrated.answers(raw)).mean(0).numpy()
+        means = uncalibrated.weighted_mean(uncalibrated.answers(raw)).mean(0).numpy()
         common, step = exceeded(means[~np.isnan(means)])
         rare = np.array([common + step * np.log(COMMON / RAISED_SHARE), step])
         return replace(uncalibrated, rare=rare)
@@ -124,7 +143,7 @@ class AnomalyScore:
         that share values with others, as if no row of their stretch were one.
         """
         scales = self._scales_of_folds(reference, core)
-        return self.score_block(self._raw_scores_of_judged(reference, scales))[0]
+        return self.score_block(self._raw_scores_of_judged(reference, scales))
 
     def _scales_of_folds(self, reference: ReferenceSet, core: float) -> dict[int, "AnomalyScore"]:
         """For each fold a scale without its rows, where rows share values with others; else none.
@@ -172,16 +191,17 @@ class AnomalyScore:
         rows = reference.take(reference.reference_rows).batch
         whole = _whole(network, rows)
         coordinates = modality.coordinates(whole)
-        points = ReferencePoints.of(coordinates, core)
+        points = ReferencePoints.of(coordinates, core, modality.whitens)
         none = modality.supports("single_values") is not None
         outliers = Outliers.of(rows, layout, none=none)
         views = modality.views(whole, coordinates)
         trusted = max(core, VIEW_CORE)
         centers = {name: centered(x, trusted) for name, x in views.items()}
-        typical, units = np.zeros(len(layout.columns)), np.ones(len(QUESTIONS) + len(centers))
+        units = np.ones(len(QUESTIONS) + len(centers))
         return cls(
-            modality, network, points, outliers, typical, units, np.array([0.0, 0.0]), centers
-        )
+            modality, network, points, outliers, np.zeros(len(layout.columns)), units,
+            weights_of(modality, EVEN), np.zeros(2), centers, by_fold=reference.folds > 1,
+        )  # fmt: skip
 
     def with_reference(self, reference: ReferenceSet, core: float) -> "AnomalyScore":
         """The same scale on other reference rows."""
@@ -191,16 +211,25 @@ class AnomalyScore:
             centers=other.centers,
         )  # fmt: skip
 
+    @cached_property
+    def scoring_network(self) -> Network:
+        """What predicts masked values: of nets that trained on the same rows the first.
+
+        The others change no rank that counts (measured: .0006 AP), and say how sure a score is.
+        """
+        return self.network if self.by_fold else self.network.first_member()
+
     @torch.no_grad()
     def raw_scores(self, batch: Batch, own: Tensor | None = None) -> RawScores:
         """The answers, in passes that fit the processor's cache; `own` as in ReferencePoints."""
-        device = next(self.network.parameters()).device
+        network = self.scoring_network
+        device = next(network.parameters()).device
         parts = []
-        with threads_for(GROUPS * pass_work(self.network, min(len(batch), PASS_ROWS))):
+        with threads_for(GROUPS * pass_work(network, min(len(batch), PASS_ROWS))):
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 part = slice(first, first + PASS_ROWS)
                 part_batch = batch.take(part).to(device)
-                deviance, observed = masked_deviance(self.modality, self.network, part_batch)
+                deviance, observed = masked_deviance(self.modality, network, part_batch)
                 whole = _whole(self.network, part_batch)
                 x = self.modality.coordinates(whole)
                 near = self.reference_points.distances(x, None if own is None else own[part])
@@ -229,17 +258,14 @@ class AnomalyScore:
         near, views = distances[: len(QUESTIONS) - 1], distances[len(QUESTIONS) - 1 :]
         return torch.cat([near, masked, views]) / torch.from_numpy(self.units)[:, None, None]
 
-    def score_block(self, raw: RawScores) -> tuple[np.ndarray, np.ndarray]:
-        """The anomaly score of each row, and its standard deviation between ensemble members.
+    def score_block(self, raw: RawScores) -> np.ndarray:
+        """The anomaly score of each row.
 
         For rows that no net trained on, or that hardly any did. NaN for a row with no observed
         cell: nothing was asked of it.
         """
         answers = self.answers(raw)
-        total = self._mean(answers)  # (member, row)
-        known = len(total) > 1 and total.shape[1] > 0
-        score_std = total.std(0) if known else torch.full_like(total[0], torch.nan)
-        anomaly_score = total.mean(0).numpy()
+        anomaly_score = self.weighted_mean(answers).mean(0).numpy()
         raised = self._raised(raw.rarity.numpy())
         for place, name in enumerate(self.modality.view_names, len(QUESTIONS)):
             if name in self.raising:  # each may raise its part of the rows
@@ -248,14 +274,45 @@ class AnomalyScore:
                 as_rare = self.raising[MEAN].scores_at(p_value)
                 raised = np.maximum(raised, np.where(p_value < RAISED_SHARE, as_rare, 0.0))
         raised = np.where(np.isnan(anomaly_score), np.nan, raised)
-        return np.maximum(anomaly_score, raised), score_std.numpy()
+        return np.maximum(anomaly_score, raised)
 
-    def _mean(self, answers: Float[Tensor, "question member row"]) -> Tensor:
-        """The mean of the three questions and of the views that count always."""
-        counts = [name in self.modality.mean_views for name in self.modality.view_names]
-        if not counts:
-            return answers.mean(0)
-        return answers[torch.tensor([True] * len(QUESTIONS) + counts)].mean(0)
+    def score_std(self, batch: Batch, raw: RawScores) -> np.ndarray:
+        """The standard deviation of each row's score between all nets; NaN for a single net."""
+        if self.network.shape.members == 1 or not len(batch):
+            return np.full(len(batch), np.nan)
+        if not self.by_fold:
+            device = next(self.network.parameters()).device
+            nats, _ = masked_deviance(self.modality, self.network, batch.to(device))
+            raw = replace(raw, deviance=nats.cpu())
+        return self.weighted_mean(self.answers(raw)).std(0).numpy()
+
+    def by_view(self, raw: RawScores) -> dict[str, Float[np.ndarray, " row"]]:
+        """What each view that counts or may raise says about each row, in its usual answer."""
+        answers = self.answers(raw).mean(1).numpy()
+        names = (*QUESTIONS, *self.modality.view_names)
+        return {
+            name: answer
+            for name, answer, weight in zip(names, answers, self.weights, strict=True)
+            if weight > 0 or name in self.raising
+        }
+
+    def weighted_mean(self, answers: Float[Tensor, "question member row"]) -> Tensor:
+        """The weighted mean of the questions and of the views that count always."""
+        shares = torch.from_numpy(self.weights / self.weights.sum())
+        return torch.einsum("q,qmr->mr", shares, answers)
+
+    def _weighed(
+        self, reference: ReferenceSet, scales: dict[int, "AnomalyScore"], raw: RawScores
+    ) -> np.ndarray:
+        """The weights, by how well the net tells broken rows from those they were made of."""
+        places = reference.spread(MAX_PLANTED)
+        rows = reference.take(reference.judged[places]).batch
+        broken = self.modality.broken(rows, seed=0)
+        if broken is None or len(places) < MIN_TOLD:
+            return weights_of(self.modality, EVEN)
+        bad = self.answers(self._raw_scores_of_judged(reference, scales, broken, places))
+        good, masked = self.answers(raw)[:, :, places], QUESTIONS.index("masked")
+        return weights_of(self.modality, told_apart(good[masked], bad[masked]))
 
     def _chosen(
         self, reference: ReferenceSet, scales: dict[int, "AnomalyScore"], raw: RawScores
@@ -267,13 +324,12 @@ class AnomalyScore:
         is as rare by the mean.
         """
         others = [name for name in self.centers if name not in self.modality.mean_views]
-        judged = reference.judged
-        places = np.linspace(0, len(judged) - 1, min(len(judged), MAX_PLANTED)).astype(np.int64)
-        planted = self.modality.planted(reference.take(judged[places]).batch, seed=0)
+        places = reference.spread(MAX_PLANTED)
+        planted = self.modality.planted(reference.take(reference.judged[places]).batch, seed=0)
         good, gains = self.answers(raw), dict.fromkeys(others, 0.0)
         for batch in planted.values():
             bad = self.answers(self._raw_scores_of_judged(reference, scales, batch, places))
-            mean = told_apart(self._mean(good)[:, places], self._mean(bad))
+            mean = told_apart(self.weighted_mean(good)[:, places], self.weighted_mean(bad))
             for name in others:
                 at = len(QUESTIONS) + self.modality.view_names.index(name)
                 gain = told_apart(good[at][:, places], bad[at]) - mean
@@ -283,11 +339,11 @@ class AnomalyScore:
             for i, name in enumerate(self.modality.view_names)
             if gains.get(name, 0.0) > MIN_BETTER
         }
-        means = Calibration.of(self._mean(good).mean(0).numpy())
+        means = Calibration.of(self.weighted_mean(good).mean(0).numpy())
         return raising | {MEAN: means} if raising else {}
 
     def _raised(self, rarity: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
-        """What rows so rare by the mean of the three have as a mean; 0 for a row not so rare."""
+        """What rows so rare by the mean have as a mean; 0 for a row not so rare."""
         raised_nats, trusted = -np.log(RAISED_SHARE), -np.log(TRUSTED)
         nats = np.minimum(rarity, trusted) + np.log1p((rarity - trusted).clip(0)) - raised_nats
         return np.where(nats >= 0, self.rare[0] + self.rare[1] * nats, 0.0)
@@ -310,13 +366,30 @@ def by_own_net(nats: Tensor, fold: np.ndarray, others: Tensor) -> Tensor:
     return torch.where((own >= 0)[:, None], nats[own.clamp(min=0), row], others)
 
 
-def _unit(answers: np.ndarray) -> float:
-    """The median; where half of the rows are equal, a small share of the mean."""
-    answers = answers[~np.isnan(answers)]
-    if not len(answers):
-        return 1.0
-    return float(max(np.median(answers), MIN_UNIT * answers.mean(), MIN_UNIT))
+def weights_in_words(anomaly_score: AnomalyScore) -> str:
+    """What each view counts, why, and which may raise a score."""
+    modality, weights = anomaly_score.modality, anomaly_score.weights
+    names = (*QUESTIONS, *modality.view_names)
+    shares = zip(names, weights / weights.sum(), strict=True)
+    text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares if share > 0)
+    raising = ", ".join(name for name in anomaly_score.raising if name != MEAN)
+    raising = f"; {raising} may raise a score" if raising else ""
+    if type(modality).broken is Modality.broken:
+        return f"{text}{raising}"
+    told = 0.5 + weights[QUESTIONS.index("masked")] / 4
+    return f"{text} (AUROC of rows with swapped values by masked prediction: {told:.2f}){raising}"
 
 
-MAX_PLANTED = 512  # rows that faults are planted in
+def weights_of(modality: Modality, told: float) -> Float[np.ndarray, " question"]:
+    """What each question counts, and each of the modality's views: 0 for those that raise.
+
+    `told` is the area under the ROC curve by which the net tells broken rows from real ones.
+    """
+    masked = float(np.clip(2 * (told - 0.5), 0.0, 1.0))
+    views = [float(name in modality.mean_views) for name in modality.view_names]
+    return np.array([1.0, 1.0, 2 * (1 - masked), 2 * masked, *views])
+
+
+MAX_PLANTED = 512  # rows that faults are planted in, or that are broken
+MIN_TOLD = 20  # fewer rows cannot say how well they are told from broken ones
 MIN_BETTER = 0.02  # of the area under the curve: less is no reason for a view to raise

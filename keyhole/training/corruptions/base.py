@@ -122,13 +122,9 @@ class Swapping(Corruption):
         order = torch.randperm(rows, generator=generator)
         draws = torch.rand((*lead, rows, len(layout.columns)), generator=generator)
         swapped = (draws < self.share)[..., torch.from_numpy(layout.column_of_feature)]
-        other = batch.observed[..., order, :]
-        swapped &= batch.observed & other
-        wide = layout.numbers
-        numbers = torch.where(swapped[..., :wide], batch.numbers[..., order, :], batch.numbers)
-        codes = torch.where(swapped[..., wide:], batch.codes[..., order, :], batch.codes)
+        swapped &= batch.observed & batch.observed[..., order, :]
         weight = torch.where(swapped, 1.0, self.visible) * batch.observed
-        return CorruptedBatch(Batch(numbers, codes, batch.observed, batch.weight), batch, weight)
+        return CorruptedBatch(batch.exchanged(order, swapped), batch, weight)
 
 
 @dataclass(eq=False, repr=False)
