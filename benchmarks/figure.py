@@ -30,28 +30,27 @@ def draw(path: Path = PATH) -> None:
 
 def panel(ax: Any, lines: list[dict[str, Any]], protocol: str, measure: str) -> None:
     """One measure of all methods, best above, under one protocol."""
-    own = [x for x in lines if x["benchmark"] == "anomaly" and x["protocol"] == protocol]
-    own.sort(key=lambda line: line[measure])
-    for place, line in enumerate(own):
-        first = line["method"] == "keyhole"
-        ax.plot(line[measure], place, "o", color="tab:red" if first else "tab:gray")
-        if first:
-            low, high = interval(lines, protocol, measure, line[measure])
-            ax.hlines(place, low, high, color="tab:red", linewidth=2)
-    ax.set_yticks(range(len(own)), [line["method"] for line in own])
+    methods = [x for x in lines if x["benchmark"] == "anomaly" and x["protocol"] == protocol]
+    methods.sort(key=lambda line: line[measure])
+    keyhole = next(line[measure] for line in methods if line["method"] == "keyhole")
+    ax.axvline(keyhole, color="tab:red", linewidth=0.8, linestyle="--")
+    intervals = differences(lines, protocol, measure)
+    for place, line in enumerate(methods):
+        color = "tab:red" if line["method"] == "keyhole" else "tab:gray"
+        ax.plot(line[measure], place, "o", color=color)
+        if line["method"] in intervals:
+            low, high = intervals[line["method"]]
+            ax.hlines(place, keyhole - high, keyhole - low, color=color, linewidth=2)
+    ax.set_yticks(range(len(methods)), [line["method"] for line in methods])
     ax.grid(axis="x", alpha=0.3)
 
 
-def interval(
-    lines: list[dict[str, Any]], protocol: str, measure: str, value: float
-) -> tuple[float, float]:
-    """Where keyhole's figure would lie for leads at the ends of the interval of its lead."""
-    spreads = [
-        line[measure]
+def differences(
+    lines: list[dict[str, Any]], protocol: str, measure: str
+) -> dict[str, list[float]]:
+    """The interval of keyhole's mean minus that of each peer."""
+    return {
+        line["method"]: line[f"{measure}_95"]
         for line in lines
-        if line["benchmark"] == "anomaly spread" and line["protocol"] == protocol
-    ]
-    if not spreads:
-        return value, value
-    low, high = spreads[0]["lead_5_95"]
-    return value - spreads[0]["lead"] + low, value - spreads[0]["lead"] + high
+        if line["benchmark"] == "anomaly difference" and line["protocol"] == protocol
+    }

@@ -1,21 +1,41 @@
-"""Summaries of the figures of benchmarks.anomaly: means, ranks, spread, false alarms, a table."""
+"""Summaries of the figures of benchmarks.anomaly: means, ranks, false alarms, a table."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-Entry = dict[str, Any]
+Entry = dict[str, Any]  # the figures of one fit, or "failed"
+PROTOCOLS = ("clean", "contaminated")
 RATES = ("0.01", "0.05", "0.1")
-DRAWS = 2_000  # of half of the sets
+
+
+def key(entry: Entry) -> tuple[Any, ...]:
+    """What names a fit."""
+    return entry["set"], entry["protocol"], entry["seed"], entry["method"]
+
+
+def read(path: Path) -> list[Entry]:
+    """The entries of a run: a list in JSON, or of an unfinished run (.part) one a line."""
+    text = path.read_text()
+    if path.suffix == ".json":
+        return json.loads(text)
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def merged(paths: list[Path]) -> list[Entry]:
+    """The entries of several runs; the last one counts where they contain the same fit."""
+    return list({key(entry): entry for path in paths for entry in read(path)}.values())
 
 
 def summary(entries: list[Entry], protocol: str) -> list[dict[str, Any]]:
     """A line a method: means over sets and seeds, mean ranks, CPU seconds of the suite a seed."""
-    held = figures(entries, protocol)
-    ranks = {key: _ranks(held, key) for key in ("auroc", "ap")}
+    by_method = figures(entries, protocol)
+    ranks = {measure: _ranks(by_method, measure) for measure in ("auroc", "ap")}
     lines = []
-    for method, sets in held.items():
+    for method, sets in by_method.items():
         auroc, ap, seconds = (np.mean([f[k] for f in sets.values()]) for k in KEYS)
         lines.append(
             {
@@ -36,48 +56,18 @@ KEYS = ("auroc", "ap", "cpu_seconds")
 
 def figures(entries: list[Entry], protocol: str) -> dict[str, dict[str, dict[str, float]]]:
     """The figures of each method and set, means over seeds; a set that failed once is left out."""
-    found: dict[str, dict[str, list[Entry]]] = {}
+    runs_of: dict[str, dict[str, list[Entry]]] = {}
     for entry in entries:
         if entry["protocol"] == protocol:
-            found.setdefault(entry["method"], {}).setdefault(entry["set"], []).append(entry)
+            runs_of.setdefault(entry["method"], {}).setdefault(entry["set"], []).append(entry)
     return {
         method: {
             name: {key: float(np.mean([run[key] for run in runs])) for key in KEYS}
             for name, runs in sets.items()
             if all("auroc" in run for run in runs)
         }
-        for method, sets in found.items()
+        for method, sets in runs_of.items()
     }
-
-
-def spread(entries: list[Entry], protocol: str) -> dict[str, Any]:
-    """By how much keyhole leads the best peer, over all sets and over random halves of them.
-
-    The best peer is chosen on each half anew, which favours the peers; a peer that did not
-    finish some sets is compared on those that it did.
-    """
-    held, rng = figures(entries, protocol), np.random.default_rng(0)
-    names = np.array(sorted(held["keyhole"]))
-    halves = [rng.permutation(names)[: len(names) // 2] for _ in range(DRAWS)]
-    found: dict[str, Any] = {}
-    for key in ("auroc", "ap"):
-        drawn = np.array([_lead(held, key, set(half)) for half in halves])
-        found[key] = {
-            "lead": _lead(held, key, set(names)),
-            "lead_5_95": np.quantile(drawn, (0.05, 0.95)).tolist(),
-            "ahead_in": float((drawn > 0).mean()),
-        }
-    return found
-
-
-def _lead(held: dict[str, Any], key: str, names: set[str]) -> float:
-    """How far keyhole is ahead of the peer that is nearest to it or beyond."""
-    leads = []
-    for method, sets in held.items():
-        both = [n for n in names if n in sets]
-        if method != "keyhole" and both:
-            leads.append(np.mean([held["keyhole"][n][key] - sets[n][key] for n in both]))
-    return float(min(leads)) if leads else float("nan")
 
 
 def false_alarms(entries: list[Entry]) -> dict[str, Any]:
@@ -99,12 +89,12 @@ def false_alarms(entries: list[Entry]) -> dict[str, Any]:
             inside[rate].append(bool(low <= alarms <= high))
             realised[rate].append(alarms / m)
             if not inside[rate][-1]:
-                said = f"{entry['set']}/{entry['seed']} at {rate}: {alarms} of {m}"
-                outside.append(f"{said}, {low:.0f} to {high:.0f}")
+                counted = f"{entry['set']}/{entry['seed']} at {rate}: {alarms} of {m}"
+                outside.append(f"{counted}, {low:.0f} to {high:.0f}")
     return {
-        "inside": {rate: float(np.mean(found)) for rate, found in inside.items()},
-        "inside_all": float(np.mean([one for found in inside.values() for one in found])),
-        "mean_realised": {rate: float(np.mean(found)) for rate, found in realised.items()},
+        "inside": {rate: float(np.mean(each)) for rate, each in inside.items()},
+        "inside_all": float(np.mean([one for each in inside.values() for one in each])),
+        "mean_realised": {rate: float(np.mean(shares)) for rate, shares in realised.items()},
         "outside": outside,
         "bar": "at least 0.97 inside",
     }
@@ -112,24 +102,29 @@ def false_alarms(entries: list[Entry]) -> dict[str, Any]:
 
 def not_first(entries: list[Entry]) -> dict[str, Any]:
     """For each protocol the sets where a peer's AUROC is higher: who, and by how much."""
-    found = {}
-    for protocol in ("clean", "contaminated"):
-        held = figures(entries, protocol)
-        mine = held["keyhole"]
-        found[protocol] = {}
-        for name, own in sorted(mine.items()):
-            rivals = {m: s[name]["auroc"] for m, s in held.items() if m != "keyhole" and name in s}
+    lines: dict[str, Any] = {}
+    for protocol in PROTOCOLS:
+        by_method = figures(entries, protocol)
+        lines[protocol] = {}
+        for name, own in sorted(by_method.get("keyhole", {}).items()):
+            rivals = {
+                method: sets[name]["auroc"]
+                for method, sets in by_method.items()
+                if method != "keyhole" and name in sets
+            }
             if rivals and max(rivals.values()) > own["auroc"]:
                 best = max(rivals, key=lambda m: rivals[m])
-                found[protocol][name] = f"{own['auroc']:.3f}, {best} {rivals[best]:.3f}"
-    return found
+                lines[protocol][name] = f"{own['auroc']:.3f}, {best} {rivals[best]:.3f}"
+    return lines
 
 
-def _ranks(held: dict[str, Any], key: str) -> dict[str, float]:
+def _ranks(by_method: dict[str, Any], measure: str) -> dict[str, float]:
     """The mean rank of each method over sets; one that did not finish a set is last there."""
-    methods = list(held)
-    names = sorted({name for sets in held.values() for name in sets})
-    scores = [[held[m].get(name, {}).get(key, -1.0) for m in methods] for name in names]
+    methods = list(by_method)
+    names = sorted({name for sets in by_method.values() for name in sets})
+    scores = [[by_method[m].get(name, {}).get(measure, -1.0) for m in methods] for name in names]
+    if not names:  # no method finished a set
+        return dict.fromkeys(methods, float("nan"))
     ranks = stats.rankdata(-np.array(scores), axis=1)
     return dict(zip(methods, ranks.mean(0).tolist(), strict=True))
 
@@ -137,7 +132,7 @@ def _ranks(held: dict[str, Any], key: str) -> dict[str, float]:
 def markdown(entries: list[Entry]) -> str:
     """Both protocols as tables, and keyhole's place on each set."""
     parts = []
-    for protocol in ("clean", "contaminated"):
+    for protocol in PROTOCOLS:
         head = "| method | AUROC | AP | rank AUROC | rank AP | CPU s | sets |"
         parts.append(f"**{protocol}**\n\n{head}\n|---|---|---|---|---|---|---|")
         for line in summary(entries, protocol):
