@@ -264,18 +264,17 @@ def _answers(
     """Answers in order, from as many workers as torch has threads, each using one of them."""
     from keyhole.core.environment import side_by_side
 
-    def numbered() -> Iterator[tuple[Block, int]]:
-        place = start
-        for rows in blocks:
-            yield rows, place
-            place += len(rows)
-
-    def answered(part: tuple[Block, int]) -> tuple[int, Answered]:
-        return len(part[0]), answer(*part)
-
-    for rows, answer_of_rows in side_by_side(answered, numbered()):
+    parts = _numbered(blocks, start)
+    for rows, answered in side_by_side(lambda part: (len(part[0]), answer(*part)), parts):
         on_progress(rows)
-        yield answer_of_rows
+        yield answered
+
+
+def _numbered(blocks: Iterator[Block], start: int) -> Iterator[tuple[Block, int]]:
+    """The blocks, each with the place of its first row."""
+    for rows in blocks:
+        yield rows, start
+        start += len(rows)
 
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
