@@ -39,12 +39,24 @@ class PeekedStream:
         """The next bytes; all of them for a negative size."""
         end = len(self.start) if size < 0 else size
         head, self.start = self.start[:end], self.start[end:]
-        return head + self.rest.read(size if size < 0 else size - len(head))
+        return head + (self.rest.read() if size < 0 else self._bytes(size - len(head)))
 
     def peek(self, size: int) -> bytes:
         """The next bytes, which are read again later."""
-        self.start += self.rest.read(max(size - len(self.start), 0))
+        self.start += self._bytes(size - len(self.start))
         return self.start[:size]
+
+    def _bytes(self, size: int) -> bytes:
+        """So many more bytes, fewer at the end of the pipe.
+
+        Python looks for signals between two calls of `read1`. Within one call of `read` it does
+        not, and a signal that comes between two reads of the system waits for more data.
+        """
+        parts = []
+        while size > 0 and (part := self.rest.read1(size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
 
     def close(self) -> None:
         """Close the stream if it is `ours`."""
