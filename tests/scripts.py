@@ -22,8 +22,7 @@ SERVER = """
 import importlib, json, os, runpy, sys, traceback
 
 LIBRARIES = (
-    "torch", "torch._dynamo",  # an optimiser imports it
-    "scipy.stats", "sklearn.datasets", "sklearn.linear_model", "pyarrow.csv",
+    "torch", "scipy.stats", "sklearn.datasets", "sklearn.linear_model", "pyarrow.csv",
 )
 for name in LIBRARIES:
     importlib.import_module(name)

@@ -9,6 +9,7 @@ product on windows of steps: half the time of torch's own, as groups or as a loo
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int64
@@ -147,7 +148,7 @@ def to_states(x: Float[Tensor, "member image channel h w"], lead: tuple[int, ...
 
 
 @torch.no_grad()
-def move_average(average: nn.Module, module: nn.Module, share: float) -> None:
-    """Move each parameter of the average by this share of its way to the module's."""
-    for mean, parameter in zip(average.parameters(), module.parameters()):
-        mean.lerp_(parameter, share)
+def move_averages(averages: Sequence[Tensor], weights: Sequence[Tensor], share: float) -> None:
+    """Move each average by this share of its way to its weight."""
+    for average, weight in zip(averages, weights, strict=True):
+        average.lerp_(weight, share)

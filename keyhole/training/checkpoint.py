@@ -21,6 +21,7 @@ from keyhole.core.progress import History
 from keyhole.errors import BundleError, KeyholeWarning
 from keyhole.store.bundle import check_tensors, opened, read_header, read_tensors, write_tensors
 from keyhole.store.strict import record, strict_json, wrap_errors
+from keyhole.training.optimizer import AdamW
 
 EVERY_S = 5.0
 
@@ -113,18 +114,12 @@ def state_of(
     network: nn.Module,
     averaged: nn.Module,
     best: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
 ) -> dict[str, Tensor]:
     """Everything that later steps depend on, as named tensors."""
     states = {"now": network.state_dict(), "average": averaged.state_dict(), "best": best}
-    moments = optimizer.state_dict()["state"]
-    states |= {f"optimizer.{place}": tensors for place, tensors in moments.items()}
+    states |= {f"optimizer.{i}": tensors for i, tensors in optimizer.state_dict().items()}
     return {f"{part}.{name}": t for part, tensors in states.items() for name, t in tensors.items()}
-
-
-def _like(weight: Tensor, moment: Tensor) -> Tensor:
-    """A weight's moment in the weight's own memory order; a count of steps unchanged."""
-    return torch.empty_like(weight).copy_(moment) if moment.shape == weight.shape else moment
 
 
 def restore(
@@ -132,7 +127,7 @@ def restore(
     network: nn.Module,
     averaged: nn.Module,
     best: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
 ) -> None:
     """Load a saved state into a network, its average, its best weights and its optimiser.
 
@@ -150,7 +145,4 @@ def restore(
         for full_name, tensor in parts["optimizer"].items():
             place, _, name = full_name.partition(".")
             moments.setdefault(int(place), {})[name] = tensor
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        for weight, state in optimizer.state.items():  # a fused step takes both in one order
-            state |= {name: _like(weight, moment) for name, moment in state.items()}
+        optimizer.load_state_dict(moments)

@@ -3,7 +3,7 @@
 import time
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from keyhole.core.environment import threads_for
 from keyhole.core.progress import EvaluateCallback, Event, History, advanced, clock
 from keyhole.errors import FitError
-from keyhole.model.layers import move_average
+from keyhole.model.layers import move_averages
 from keyhole.model.priors.base import StepLoss
 from keyhole.training.checkpoint import Checkpoint, restore, state_of
 from keyhole.training.config import KL_WARM_UP, Pace, TrainingConfig, rate_at
 from keyhole.training.objective import Goal, OwnLoss
+from keyhole.training.optimizer import AdamW
+from keyhole.training.work import MultiplyAdds
 
 # The running average of the weights spans about the last ninth of the steps so far:
 # polynomial-decay averaging (Shamir and Zhang 2013, eta = 8).
@@ -50,12 +52,9 @@ class Run(Generic[G]):
         self.device = self.training.torch_device()
         self.network.to(self.device)
         self.averaged = deepcopy(self.network).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.network, self.training.weight_decay),
-            lr=self.training.learning_rate,
-            betas=(0.9, 0.99),
-            fused=True,
-        )
+        rate, decay = self.training.learning_rate, self.training.weight_decay
+        self.optimizer = AdamW(self.network, rate, decay)
+        self.weights = list(self.network.parameters()), list(self.averaged.parameters())
         self.pace = Pace(clock(), 1, self.judged)
 
     def loop(self) -> History:
@@ -89,11 +88,9 @@ class Run(Generic[G]):
     @torch.no_grad()
     def step_work(self) -> float:
         """The multiply-adds of a training step: its forward pass, counted, and twice that back."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with FlopCounterMode(display=False) as counter:
+        with MultiplyAdds() as counted:
             self.goal.loss(self.network, 0, 1.0, self.averaged)
-        return 3 * counter.get_total_flops() / 2  # an operation counts as two
+        return float(3 * counted.total)
 
     def _resume(self) -> int:
         """The step to go on from, after planning the run or loading its checkpoint."""
@@ -115,7 +112,7 @@ class Run(Generic[G]):
     def _planned(self) -> tuple[int, float]:
         """The number of steps and the seconds they will take, from a few steps that are undone."""
         steps = self.pace.most = self._most()
-        modules = (self.network, self.averaged, self.optimizer)
+        modules: list[Any] = [self.network, self.averaged, self.optimizer]
         before = [deepcopy(module.state_dict()) for module in modules]
         began = time.monotonic()
         self._step(0, 0)
@@ -142,17 +139,17 @@ class Run(Generic[G]):
 
     def _step(self, step: int, at: int) -> Tensor:
         """One step's loss; `at` is how far the schedule is."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(at)
+        self.optimizer.learning_rate = self._rate(at)
         self.network.train()
         penalty = self.training.penalty_at(at, self.pace.parts)
         losses = self.goal.loss(self.network, step, penalty, self.averaged)
         loss = losses.sum()  # members are independent
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.clear_gradients()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_norm)
+        weights, averages = self.weights
+        nn.utils.clip_grad_norm_(weights, self.gradient_norm)
         self.optimizer.step()
-        move_average(self.averaged, self.network, (AVERAGE + 1) / (step + AVERAGE + 1))
+        move_averages(averages, weights, (AVERAGE + 1) / (step + AVERAGE + 1))
         return loss.detach() / losses.shape[0]
 
     def _rate(self, at: int) -> float:
@@ -173,7 +170,7 @@ class Run(Generic[G]):
         if not past or held_out < min(past):
             self.best = {name: t.clone() for name, t in self.averaged.state_dict().items()}
             self.history.best_step = step
-        rate = self.optimizer.param_groups[0]["lr"] if step else self._rate(0)
+        rate = self.optimizer.learning_rate if step else self._rate(0)
         self.history.add(step, loss, held_out, rate)
         patience, warm = self.training.patience, KL_WARM_UP * self.history.planned
         if patience is None or not step or len(past) <= patience:
@@ -251,12 +248,3 @@ def train_by(network: nn.Module, loss: StepLoss, steps: int, learning_rate: floa
         done = event.step
 
     train(Run(network, OwnLoss(loss), training, count_steps))
-
-
-def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weights decay; biases, scales and embeddings do not."""
-    weights, others = [], []
-    for name, parameter in network.named_parameters():
-        (weights if name.endswith("weight") else others).append(parameter)
-    decayed: dict[str, object] = {"params": weights, "weight_decay": weight_decay}
-    return [decayed, {"params": others, "weight_decay": 0.0}]

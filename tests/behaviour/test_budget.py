@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 
 from keyhole import Autoencoder, Denoiser, Generator, TrainingConfig
 from keyhole.cli import run
@@ -16,12 +15,6 @@ from keyhole.model.nets.unet import UNet
 from keyhole.report.images import render_denoising
 from keyhole.training.config import PARTS, Pace, rate_at
 from keyhole.training.loop import Run
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _torch_is_loaded():
-    """The first optimiser of a process imports half of torch: seconds that are not the fit's."""
-    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 
 
 def seconds_of(work):

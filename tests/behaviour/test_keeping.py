@@ -259,9 +259,9 @@ def test_json_that_the_standard_reader_lets_pass_is_refused(bundle, literal, rea
 )  # fmt: skip
 def test_a_manifest_that_asks_for_what_no_fit_makes_is_refused_at_once(bundle, change, reason):
     altered(bundle, change)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     refused(bundle, reason)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 10  # what the manifest asks for would take hours
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # kB
 
 

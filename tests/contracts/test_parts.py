@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import keyhole.model.priors  # noqa: F401  (registers its kinds, as the one above)
 from keyhole.autoencoder.estimator import Autoencoder
@@ -25,6 +27,7 @@ from keyhole.model.heads import Mixed, Multinomial
 from keyhole.model.heads.base import CONTINUOUS
 from keyhole.model.network import Network
 from keyhole.training import TrainingConfig
+from keyhole.training.work import MultiplyAdds
 
 pytestmark = pytest.mark.usefixtures("every_shape")
 ROWS = 6
@@ -256,6 +259,25 @@ def test_a_member_is_the_net_that_it_would_be_alone(kind, layout):
             torch.testing.assert_close(
                 single(given[member : member + 1])[0], together(given)[member], rtol=0, atol=1e-5
             )
+
+
+@NET_ON_LAYOUT
+def test_the_multiply_adds_of_a_net_are_half_of_torchs_count(kind, layout):
+    net, layout = made("net", kind), LAYOUTS[layout]
+    x, shape = embedded(net, layout, 3)
+    encoder, decoder = net.encoder(layout), net.decoder(layout)
+    decoder.bind(encoder.bind(shape).widened(2))
+    z = torch.randn(3, ROWS, 2)
+    # Torch counts the products of attention if they are products of its own alone.
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        MultiplyAdds() as ours,
+        FlopCounterMode(display=False) as theirs,
+    ):
+        encoder(x)
+        decoder(z)
+    assert ours.total == theirs.get_total_flops() / 2
+    assert ours.total > 0 or kind == "linear"  # the rows themselves
 
 
 @NET_ON_LAYOUT
