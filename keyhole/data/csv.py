@@ -24,6 +24,7 @@ from keyhole.errors import DataError, FileError
 PEEK_BYTES = 1 << 16
 MAX_HEADER_BYTES = 1 << 26  # 64 MB: a longer first line is no header
 BLOCK_BYTES = 1 << 22
+READ_BYTES = 1 << 20  # at most in one read of a pipe
 ROW = re.compile(r"Row #(\d+)")  # in Arrow's messages, counted within a block
 
 
@@ -39,23 +40,25 @@ class PeekedStream:
         """The next bytes; all of them for a negative size."""
         end = len(self.start) if size < 0 else size
         head, self.start = self.start[:end], self.start[end:]
-        return head + (self.rest.read() if size < 0 else self._bytes(size - len(head)))
+        return head + self._bytes(size - len(head) if size >= 0 else None)
 
     def peek(self, size: int) -> bytes:
         """The next bytes, which are read again later."""
         self.start += self._bytes(size - len(self.start))
         return self.start[:size]
 
-    def _bytes(self, size: int) -> bytes:
-        """So many more bytes, fewer at the end of the pipe.
+    def _bytes(self, size: int | None) -> bytes:
+        """So many more bytes, fewer at the end of the pipe; None for all.
 
         Python looks for signals between two calls of `read1`. Within one call of `read` it does
         not, and a signal that comes between two reads of the system waits for more data.
         """
-        parts = []
-        while size > 0 and (part := self.rest.read1(size)):
+        if not hasattr(self.rest, "read1"):  # without a buffer, `read` reads the system once
+            return self.rest.read(-1 if size is None else max(size, 0))
+        parts, most = [], READ_BYTES if size is None else size
+        while most > 0 and (part := self.rest.read1(min(most, READ_BYTES))):
             parts.append(part)
-            size -= len(part)
+            most -= len(part) if size is not None else 0
         return b"".join(parts)
 
     def close(self) -> None:

@@ -23,13 +23,10 @@ class AdamW:
 
     def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float) -> None:
         self.learning_rate = learning_rate
-        names, self.parameters = [], []
-        for decays in (True, False):
-            for name, parameter in network.named_parameters():
-                if name.endswith("weight") == decays:
-                    names.append(name)
-                    self.parameters.append(parameter)
-        self.decayed = sum(name.endswith("weight") for name in names)
+        # Checkpoints depend on this order.
+        named = sorted(network.named_parameters(), key=lambda item: not item[0].endswith("weight"))
+        self.parameters = [parameter for _, parameter in named]
+        self.decayed_count = sum(name.endswith("weight") for name, _ in named)
         self.weight_decay = weight_decay
         self.state: dict[int, dict[str, Tensor]] = {}
 
@@ -42,8 +39,8 @@ class AdamW:
     def step(self) -> None:
         """Change the weights by their gradients."""
         places = range(len(self.parameters))
-        self._step([i for i in places if i < self.decayed], self.weight_decay)
-        self._step([i for i in places if i >= self.decayed], 0.0)
+        self._step([i for i in places if i < self.decayed_count], self.weight_decay)
+        self._step([i for i in places if i >= self.decayed_count], 0.0)
 
     def _step(self, places: list[int], weight_decay: float) -> None:
         places = [i for i in places if self.parameters[i].grad is not None]
@@ -70,6 +67,8 @@ class AdamW:
         """Go on from a state. Raises: ValueError or KeyError for that of another network."""
         loaded = {}
         for i, tensors in state.items():
+            if not 0 <= i < len(self.parameters):
+                raise ValueError(f"optimizer state {i} is of no parameter")
             start = _start(self.parameters[i])
             # A fused step takes a weight and its moments in one memory order.
             for name, moment in start.items():
@@ -81,6 +80,6 @@ class AdamW:
 
 
 def _start(parameter: Tensor) -> dict[str, Tensor]:
-    zeros = [torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2)]
     step = torch.zeros((), dtype=torch.float32, device=parameter.device)
-    return {"step": step, "exp_avg": zeros[0].detach(), "exp_avg_sq": zeros[1].detach()}
+    moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+    return {"step": step} | moments

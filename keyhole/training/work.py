@@ -1,7 +1,8 @@
 """The size of a step: the multiply-adds of its matrix products and convolutions.
 
-Torch's own counter (`FlopCounterMode`) gives the same, but imports torch's compiler first, which
-takes two seconds of CPU in every process that fits.
+Torch's own counter (`FlopCounterMode`) gives the same for the nets of this package, but imports
+torch's compiler first, which takes two seconds of CPU in every process that fits. Of functions
+that are not named here, nothing is counted.
 """
 
 import math
