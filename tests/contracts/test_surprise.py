@@ -1,5 +1,7 @@
 """The parts of an anomaly score: trimmed core, points, reference rows, calibration."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -159,7 +161,7 @@ def test_a_number_far_beyond_all_others_is_still_a_point():
 
 
 def by_hand(points, x, own=None):
-    """The three distances, row by row in float64."""
+    """The two distances, row by row in float64."""
     whitened = points.robust.whitened(x.double()).numpy()
     placed = whitened if points.whitens else points.robust.centered(x.double()).numpy()
     worth, answers = points.worth.double().sqrt().numpy(), []
@@ -174,10 +176,11 @@ def by_hand(points, x, own=None):
             nearest = far.min()
             far[far.argmin()] = np.inf if nearest < 1e-3 else nearest
             core[core.argmin()] = np.inf if core.min() < 1e-3 else core.min()
-        core = np.sort(core)[: neighbours.CORE_NEIGHBOURS]
+        parts = min(neighbours.CORE_PARTS, len(core))
+        core = core.reshape(parts, -1).min(1)
         core = core[np.isfinite(core)]
         trusted = np.maximum(far, worth).min()
-        answers.append([far.min(), trusted, core.mean() if len(core) else 0.0])
+        answers.append([trusted, core.mean() if len(core) else 0.0])
     return np.nan_to_num(np.array(answers).T, posinf=0.0)
 
 
@@ -201,43 +204,71 @@ def test_distances_are_those_counted_by_hand(rows, share, whitens):
 def test_a_row_does_not_vouch_for_itself_however_far_out_it_lies():
     x = torch.cat([normal(300, 3), 300 * normal(40, 3, seed=1)]).float()
     points = ReferencePoints.of(x, 0.6)
-    nearest, trusted, core = points.distances(x)
+    trusted, core = points.distances(x)
     others = torch.cdist(x, x).fill_diagonal_(torch.inf).min(1).values
-    torch.testing.assert_close(nearest, others, rtol=1e-3, atol=1e-4)
-    assert nearest[300:].min() > 1
-    assert (trusted >= nearest - 1e-4).all()
+    assert (trusted >= others - 1e-3 * (1 + others)).all()
+    assert trusted[300:].min() > 1
     assert core[300:].min() > core[:300].max()
 
 
 def test_a_cluster_of_anomalies_vouches_for_none_of_its_own():
     x = torch.cat([normal(300, 3), 12 + 0.01 * normal(20, 3, seed=1)]).float()
     points = ReferencePoints.of(x, 0.6)
-    nearest, trusted, core = points.distances(x, torch.arange(len(x)))
-    assert nearest[300:].max() < nearest[:300].median()
+    trusted, core = points.distances(x, torch.arange(len(x)))
+    assert torch.cdist(x[300:], x[300:]).fill_diagonal_(9).min(1).values.max() < 0.1
     assert trusted[300:].min() > 3 * trusted[:300].median()
     assert core[300:].min() > 3 * core[:300].median()
 
 
 def test_a_copy_among_the_rows_vouches_and_the_row_itself_left_out_by_place_does_not():
-    x = torch.cat([normal(100, 3), torch.full((2, 3), 9.0)]).float()
-    points = ReferencePoints.of(x, 0.6)
+    x = torch.cat([normal(100, 3), torch.full((2, 3), 0.5)]).float()
+    points = replace(ReferencePoints.of(x, 0.6), worth=torch.zeros(102))
     assert points.distances(x[100:101])[0] == 0  # of two copies one is the row, one vouches
-    alone = ReferencePoints.of(x[:101], 0.6)
-    assert alone.distances(x[100:101])[0] > 3
-    near = x[100:101] + 0.1  # no copy, so it would vouch
+    far = torch.cat([normal(100, 3), torch.full((1, 3), 9.0)]).float()
+    alone = replace(ReferencePoints.of(far, 0.6), worth=torch.zeros(101))
+    assert alone.distances(far[100:101])[0] > 3
+    near = far[100:101] + 0.1  # no copy, so it would vouch
     assert alone.distances(near)[0] < 0.5
     assert alone.distances(near, torch.tensor([100]))[0] > 3
 
 
-def test_a_core_smaller_than_the_neighbours_that_count_is_asked_as_a_whole():
+@pytest.mark.parametrize("size", [1, 3, 37])
+def test_copies_far_out_have_the_same_distances_in_any_company(size):
+    x = torch.cat([30 + normal(300, 33), 300 + normal(300, 33, seed=1)]).float()
+    points = ReferencePoints.of(x, 1.0)
+    rows = torch.cat([x[::4], x[::5] + 1e-3 * normal(120, 33, seed=2).float()])
+    together = points.distances(rows)
+    apart = torch.cat([points.distances(part) for part in rows.split(size)], 1)
+    torch.testing.assert_close(apart, together, rtol=1e-6, atol=1e-6)
+
+
+def test_a_row_far_from_the_core_vouches_for_no_less_than_half_of_its_own_distance():
+    x = torch.cat([normal(300, 3), torch.full((1, 3), 9.0)]).float()
+    points = ReferencePoints.of(x, 0.6)
+    near = points.distances(x[300:301] + 0.1)
+    usual = points.distances(x[:300], torch.arange(300)).median(1).values
+    assert near[0] / usual[0] == pytest.approx(neighbours.TRUST * near[1] / usual[1], rel=0.1)
+
+
+def test_each_part_of_the_core_has_rows_of_its_whole():
+    x = torch.arange(1_000).float()[:, None] / 1_000
+    points = ReferencePoints.of(x, 1.0)
+    parts = points.core_points.view(neighbours.CORE_PARTS, -1)
+    assert len(points.core_points) == neighbours.CORE_POINTS
+    np.testing.assert_allclose(parts.mean(1), parts.mean(), atol=0.05)
+    place = points.core_place[points.core_place >= 0]
+    assert sorted(place.tolist()) == list(range(neighbours.CORE_POINTS))
+
+
+def test_a_core_smaller_than_its_parts_is_asked_as_a_whole():
     x = normal(6, 2).float()
     points = ReferencePoints.of(x, 0.6)
-    assert len(points.core_points) == 4 < neighbours.CORE_NEIGHBOURS
+    assert len(points.core_points) == 4 < neighbours.CORE_PARTS
     new = torch.tensor([[3.0, 3.0]])
     far = torch.cdist(points.robust.whitened(new), points.core_points)
-    torch.testing.assert_close(points.distances(new)[2], far.mean(1))
+    torch.testing.assert_close(points.distances(new)[1], far.mean(1))
     two = ReferencePoints.of(x[:2], 1.0, whitens=True).distances(x[:2], torch.tensor([0, 1]))
-    torch.testing.assert_close(two[::2], two[0, 0].expand(2, 2))  # each has only the other
+    torch.testing.assert_close(two, two[0, 0].expand(2, 2))  # each has only the other
 
 
 # What is remembered.

@@ -1,1 +1,1 @@
-"""How anomalous is each row? One scale from four questions, in multiples of the usual."""
+"""How anomalous is each row? One scale from three questions, in multiples of the usual."""

@@ -187,7 +187,7 @@ class AnomalyDetector(OutlierMixin, Estimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """The negative anomaly score of each row: -1 is normal, -3 three times as far out."""
         check_is_fitted(self)
-        judged = self.scorer_.scored_blocks(blocks_of(self.autoencoder_, X))
+        judged = self.scorer_.scored_blocks(blocks_of(self.autoencoder_, X), std=False)
         return np.concatenate([-block.anomaly_score for block in judged])
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -20,7 +20,11 @@ from keyhole.core.records import Batch
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.masked import GROUPS
-from keyhole.tasks.detect.neighbours import SAME, ReferencePoints, core_distance
+from keyhole.tasks.detect.neighbours import (
+    ReferencePoints,
+    core_distance_of_new_rows,
+    same_square,
+)
 from keyhole.tasks.detect.single_values import COMMON, KNOTS, MAX_LOG, STEP, Outliers, Tails
 from keyhole.tasks.detect.views import RAISED_SHARE, TRUSTED, AnomalyScore, RawScores
 
@@ -95,34 +99,22 @@ class ScoreGraph(nn.Module):
 
 def distances_to(
     reference: ReferencePoints, x: Float[Tensor, "row axis"]
-) -> Float[Tensor, "3 row"]:
+) -> Float[Tensor, "2 row"]:
     """As `ReferencePoints.distances`, all rows at once."""
     whitened = reference.robust.whitened(x)
     rows = whitened if reference.whitens else reference.robust.centered(x)
     size = rows.square().sum(1, keepdim=True)
     rough = reference.points.square().sum(1) - 2 * rows @ reference.points.mT + size
-    same = SAME**2 * (x.shape[1] + size)
+    rough = torch.maximum(rough, reference.worth)
     near = rough.topk(min(2, len(reference.points)), 1, largest=False).indices
-    square = _exact(reference, rows, near)
-    copy = square[:, :1] < same
-    square = torch.where(square < same, 0.0, square)
-    nearest = torch.where(copy[:, 0], square[:, -1], square[:, 0])
-    itself = copy & (near[:, :1] == torch.arange(len(reference.points)))
-    rough = torch.where(itself, torch.inf, torch.maximum(rough, reference.worth))
-    best = rough.topk(1, 1, largest=False).indices
-    trusted = torch.maximum(_exact(reference, rows, best)[:, 0], reference.worth[best[:, 0]])
-    core = core_distance(whitened, reference.core_points, None)
-    distances = torch.stack([nearest.sqrt(), trusted.sqrt(), core])
+    square = (reference.points[near] - rows[:, None]).square().sum(2)
+    same = same_square(rows)[:, None]
+    copy = square[:, 0] < same[:, 0]
+    square = torch.maximum(torch.where(square < same, 0.0, square), reference.worth[near])
+    trusted = torch.where(copy, square[:, -1], square[:, 0])
+    core = core_distance_of_new_rows(whitened, reference.core_points).to(trusted)
+    distances = torch.stack([trusted.sqrt(), core])
     return torch.where(distances.isfinite(), distances, 0.0)
-
-
-def _exact(
-    reference: ReferencePoints,
-    rows: Float[Tensor, "row axis"],
-    places: Int64[Tensor, "row near"],
-) -> Float[Tensor, "row near"]:
-    """The squared distances of these points."""
-    return (reference.points[places] - rows[:, None]).square().sum(2)
 
 
 class TailsGraph(nn.Module):

@@ -11,7 +11,7 @@ from keyhole.modalities import Modality
 from keyhole.model.masked import MaskedPasses
 from keyhole.model.network import Network
 
-GROUPS = 8  # of columns masked together: however many there are
+GROUPS = 6  # of columns masked together: however many there are
 
 
 @torch.no_grad()

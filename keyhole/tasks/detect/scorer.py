@@ -127,8 +127,11 @@ class Scorer:
         """How far out each title usually is, where several columns share one."""
         return UsualTitles.of(self)
 
-    def score_block(self, rows: Rows, start: int = 0) -> ScoredBlock:
-        """How far out some rows are; `start` is the place of the first, for messages."""
+    def score_block(self, rows: Rows, start: int = 0, *, std: bool = True) -> ScoredBlock:
+        """How far out some rows are; `start` is the place of the first, for messages.
+
+        Without `std` the standard deviations are NaN, which saves the passes of the other nets.
+        """
         batch = self.table.encode(rows, start)
         raw_scores = self.anomaly_score.raw_scores(batch)
         factor, unknown_groups = self._factor(rows)
@@ -136,7 +139,7 @@ class Scorer:
         samples = np.arange(len(rows)) if samples is None else samples
         scores = self.anomaly_score.score_block(raw_scores)
         score = np.append(scores, np.nan)[samples] / factor  # -1: NaN
-        high = self.calibration.p_value(score) <= STD_SHARE
+        high = std & (self.calibration.p_value(score) <= STD_SHARE)
         lines = np.setdiff1d(samples[high], [-1])
         score_std = np.full(len(batch) + 1, np.nan)
         score_std[lines] = self.anomaly_score.score_std(
@@ -168,11 +171,15 @@ class Scorer:
         nats = maps.map_nats(self.table, places, self.anomaly_score.network, batch).mean(0).numpy()
         return places.shaped(nats / self.usual)
 
-    def scored_blocks(self, blocks: Iterable[tuple[int, Rows]]) -> Iterator[ScoredBlock]:
+    def scored_blocks(
+        self, blocks: Iterable[tuple[int, Rows]], *, std: bool = True
+    ) -> Iterator[ScoredBlock]:
         """All blocks scored, with a warning at the end for groups unknown to training."""
         unknown_groups: set[str] = set()
         stage("scoring the rows")
-        for scored_block in side_by_side(lambda part: self.score_block(part[1], part[0]), blocks):
+        for scored_block in side_by_side(
+            lambda part: self.score_block(part[1], part[0], std=std), blocks
+        ):
             unknown_groups |= scored_block.unknown_groups
             yield scored_block
         if unknown_groups:

@@ -294,12 +294,14 @@ class Outliers:
     def _tails(self, x: np.ndarray, own: np.ndarray | None = None) -> tuple[Any, Any]:
         """Nats of each number, and if it is apart or beyond all reference rows but itself."""
         above, below = self.above.cost(x), self.below.cost(-x)
-        own = np.zeros(len(x), bool) if own is None else own
-        least, most = (np.where(own[:, None], *ends) for ends in (self.ends[1::-1], self.ends[2:]))
+        least, most = self.ends[0], self.ends[3]
+        if own is not None and own.any():
+            least, most = (np.where(own[:, None], *e) for e in (self.ends[1::-1], self.ends[2:]))
         beyond = (x > most) | (x < least)
+        nats = np.maximum(above, below, out=above)
         clock = np.array([self.layout.slots[cell].part == CLOCK for cell in self.numbers], bool)
-        # A late row is no rare one.
-        nats = np.where(beyond | ~clock, np.maximum(above, below), 0.0)
+        if clock.any():  # a late row is no rare one
+            nats[:, clock] = np.where(beyond[:, clock], nats[:, clock], 0.0)
         return nats, beyond | self._is_apart(x)
 
     def _is_apart(self, x: Float[np.ndarray, "row number"]) -> Any:

@@ -1,8 +1,7 @@
-"""The anomaly score of a row: four views of it, answered in multiples of the usual.
+"""The anomaly score of a row: three views of it, answered in multiples of the usual.
 
-    nearest   how far is the nearest row ever met?        sees what lies in a gap of the data
-    trusted   how far is the nearest row that is itself   not deceived by clusters of anomalies
-              near the core?
+    trusted   how far is the nearest row that is itself   sees what lies in a gap of the data,
+              not far from the core?                      not deceived by clusters of anomalies
     core      how far is the core, the rows that agree    unmoved by what hid in the training
               most?
     masked    how badly are masked values predicted?      sees what breaks a pattern
@@ -11,11 +10,11 @@ Each is measured in its own median over rows that no net trained on, so that all
 their weighted mean is the anomaly score: 1 is usual, 3 is three times as far out. A blend of tail
 probabilities would be blind beyond the farthest training row; ratios keep counting.
 
-Half of the weight is for the first two. The net and the core share the other half: rows are
+In tables half of the weight is for the first. The net and the core share the other half: rows are
 broken on purpose (see `Modality.broken`), and the better the net tells them from held-out rows,
 the more its view counts, and the less one center and spread can say.
 
-A fifth view is silent for nearly all rows:
+A fourth view is silent for nearly all rows:
 
     is one cell far beyond all that its column held?      sees one strange cell among a hundred
 
@@ -47,7 +46,6 @@ from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
 
 VIEW_CORE = 0.9  # least share of rows that a view rests on: regimes of a series are no outliers
 QUESTIONS = (*MEASURES, "masked")
-EVEN = 0.75  # where the net tells broken rows from real ones so well, all questions count alike
 MEAN = "mean"  # of the questions, beside the views that raise
 RAISED_SHARE = 0.004  # of rows one strange cell raises: half of a usual false alarm rate
 TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count by their logarithm
@@ -200,7 +198,7 @@ class AnomalyScore:
         units = np.ones(len(QUESTIONS) + len(centers))
         return cls(
             modality, network, points, outliers, np.zeros(len(layout.columns)), units,
-            weights_of(modality, EVEN), np.zeros(2), centers, by_fold=reference.folds > 1,
+            weights_of(modality, None), np.zeros(2), centers, by_fold=reference.folds > 1,
         )  # fmt: skip
 
     def with_reference(self, reference: ReferenceSet, core: float) -> "AnomalyScore":
@@ -309,7 +307,7 @@ class AnomalyScore:
         rows = reference.take(reference.judged[places]).batch
         broken = self.modality.broken(rows, seed=0)
         if broken is None or len(places) < MIN_TOLD:
-            return weights_of(self.modality, EVEN)
+            return weights_of(self.modality, None)
         bad = self.answers(self._raw_scores_of_judged(reference, scales, broken, places))
         good, masked = self.answers(raw)[:, :, places], QUESTIONS.index("masked")
         return weights_of(self.modality, told_apart(good[masked], bad[masked]))
@@ -374,20 +372,23 @@ def weights_in_words(anomaly_score: AnomalyScore) -> str:
     text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares if share > 0)
     raising = ", ".join(name for name in anomaly_score.raising if name != MEAN)
     raising = f"; {raising} may raise a score" if raising else ""
-    if type(modality).broken is Modality.broken:
+    if np.array_equal(weights, weights_of(modality, None)):  # no rows were broken
         return f"{text}{raising}"
     told = 0.5 + weights[QUESTIONS.index("masked")] / 4
     return f"{text} (AUROC of rows with swapped values by masked prediction: {told:.2f}){raising}"
 
 
-def weights_of(modality: Modality, told: float) -> Float[np.ndarray, " question"]:
+def weights_of(modality: Modality, told: float | None) -> Float[np.ndarray, " question"]:
     """What each question counts, and each of the modality's views: 0 for those that raise.
 
-    `told` is the area under the ROC curve by which the net tells broken rows from real ones.
+    `told` is the area under the ROC curve by which the net tells broken rows from real ones;
+    where it is not known, all count alike.
     """
-    masked = float(np.clip(2 * (told - 0.5), 0.0, 1.0))
     views = [float(name in modality.mean_views) for name in modality.view_names]
-    return np.array([1.0, 1.0, 2 * (1 - masked), 2 * masked, *views])
+    if told is None:
+        return np.array([1.0, 1.0, 1.0, *views])
+    masked = float(np.clip(2 * (told - 0.5), 0.0, 1.0))
+    return np.array([2.0, 2 * (1 - masked), 2 * masked, *views])
 
 
 MAX_PLANTED = 512  # rows that faults are planted in, or that are broken
