@@ -142,7 +142,7 @@ def peers(
 
 def measure(path: Path, rows: int, seed: int) -> list[dict[str, Any]]:
     """The figures of one set, a kind each."""
-    x, y = load(path)
+    x, y = load(path, seed)
     train, test = split(y, "clean", seed)
     rng = np.random.default_rng([seed, 1])
     normal = rng.permutation(test[y[test] == 0])

@@ -4,7 +4,7 @@ The plain pass is the model's own network on encoded rows, under `torch.no_grad`
 three chunk sizes. The score includes encoding, the log-likelihood of every value, and gaps. Bar:
 at most 2.5 plain passes.
 
-The anomaly score of a detector needs more: 8 passes with masked columns, and the distances to
+The anomaly score of a detector needs more: 6 passes with masked columns, and the distances to
 5,000 reference rows, whatever the number of training rows. It is compared with scikit-learn's
 IsolationForest on as many threads.
 """

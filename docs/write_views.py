@@ -22,7 +22,7 @@ ROWS, ANOMALIES = 400, 12  # of each normal group; of the tight group
 STEPS = 600  # of training
 LOW, HIGH, PIXELS = (-3.2, -3.2), (3.2, 3.2), 121  # corners of the map, and points a side
 LEVELS = (2, 4, 8, 16, 32)  # of contour lines: multiples of the usual answer
-TITLES = {"nearest": "nearest", "trusted": "trusted", "core": "core", "masked": "masked",
+TITLES = {"trusted": "trusted", "core": "core", "masked": "masked",
           "score": "the score: weighted mean"}  # fmt: skip
 EDGE = 0.2  # nearer to the edge of the map, a label would be cut off
 COLOURS = 192  # of a picture
