@@ -48,7 +48,7 @@ class PeekedStream:
         return self.start[:size]
 
     def _bytes(self, size: int | None) -> bytes:
-        """So many more bytes, fewer at the end of the pipe; None for all.
+        """The next `size` bytes, fewer at the end of the pipe; None for all.
 
         Python looks for signals between two calls of `read1`. Within one call of `read` it does
         not, and a signal that comes between two reads of the system waits for more data.

@@ -212,7 +212,7 @@ class ReferenceSet:
         return index[self.judged]
 
     def spread(self, most: int) -> Int64[np.ndarray, " some"]:
-        """The positions of at most so many of the rows that calibrate, evenly spread."""
+        """The positions of up to `most` of the rows that calibrate, evenly spread."""
         count = len(self.judged)
         return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 

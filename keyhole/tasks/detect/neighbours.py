@@ -123,7 +123,7 @@ def same_square(rows: Float[Tensor, "row axis"]) -> Float[Tensor, " row"]:
 def _core_of(
     robust: Robust, x: Float[Tensor, "row axis"], core: Int64[Tensor, " core_row"], most: int
 ) -> tuple[Float[Tensor, "core_row axis"], Int64[Tensor, " row"]]:
-    """At most so many points of the core, part by part, and where each row went among them.
+    """Up to `most` points of the core, part by part, and where each row went among them.
 
     The rows of each part are spread over the whole core. All parts have one size, for which up to
     four rows of a small core are left out.
@@ -138,7 +138,7 @@ def _core_of(
 
 
 def _parts_of(points: int) -> int:
-    """How many parts so many points of the core make; few points are a part each."""
+    """The number of parts of this number of core points; few points are a part each."""
     return min(CORE_PARTS, points)
 
 

@@ -306,7 +306,7 @@ class AnomalyScore:
         places = reference.spread(MAX_PLANTED)
         rows = reference.take(reference.judged[places]).batch
         broken = self.modality.broken(rows, seed=0)
-        if broken is None or len(places) < MIN_TOLD:
+        if broken is None or len(places) < MIN_BROKEN:
             return weights_of(self.modality, None)
         bad = self.answers(self._raw_scores_of_judged(reference, scales, broken, places))
         good, masked = self.answers(raw)[:, :, places], QUESTIONS.index("masked")
@@ -374,23 +374,23 @@ def weights_in_words(anomaly_score: AnomalyScore) -> str:
     raising = f"; {raising} may raise a score" if raising else ""
     if np.array_equal(weights, weights_of(modality, None)):  # no rows were broken
         return f"{text}{raising}"
-    told = 0.5 + weights[QUESTIONS.index("masked")] / 4
-    return f"{text} (AUROC of rows with swapped values by masked prediction: {told:.2f}){raising}"
+    auroc = 0.5 + weights[QUESTIONS.index("masked")] / 4
+    return f"{text} (AUROC of rows with swapped values by masked prediction: {auroc:.2f}){raising}"
 
 
-def weights_of(modality: Modality, told: float | None) -> Float[np.ndarray, " question"]:
+def weights_of(modality: Modality, auroc: float | None) -> Float[np.ndarray, " question"]:
     """What each question counts, and each of the modality's views: 0 for those that raise.
 
-    `told` is the area under the ROC curve by which the net tells broken rows from real ones;
+    `auroc` is the area under the ROC curve by which the net tells broken rows from real ones;
     where it is not known, all count alike.
     """
     views = [float(name in modality.mean_views) for name in modality.view_names]
-    if told is None:
+    if auroc is None:
         return np.array([1.0, 1.0, 1.0, *views])
-    masked = float(np.clip(2 * (told - 0.5), 0.0, 1.0))
+    masked = float(np.clip(2 * (auroc - 0.5), 0.0, 1.0))
     return np.array([2.0, 2 * (1 - masked), 2 * masked, *views])
 
 
 MAX_PLANTED = 512  # rows that faults are planted in, or that are broken
-MIN_TOLD = 20  # fewer rows cannot say how well they are told from broken ones
+MIN_BROKEN = 20  # fewer rows cannot say how well they are told from broken ones
 MIN_BETTER = 0.02  # of the area under the curve: less is no reason for a view to raise
