@@ -10,7 +10,9 @@ product on windows of steps: half the time of torch's own, as groups or as a loo
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -61,6 +63,17 @@ def some_outputs(layer: nn.Module, x: State, places: Places) -> Tensor:
 def linear(layer: nn.Module) -> Linear | None:
     """The layer if it is linear, without steps; else None."""
     return layer if isinstance(layer, Linear) and layer.steps == 1 else None
+
+
+def constant(values: Any) -> Tensor:
+    """Numbers as a tensor of the default types, on the default device."""
+    return torch.tensor(np.asarray(values).tolist())
+
+
+@torch.no_grad()
+def set_bias(layer: Linear, values: Float[np.ndarray, " wide_out"]) -> None:
+    """Start the bias of each member at these values."""
+    layer.bias.copy_(constant(values).expand_as(layer.bias))
 
 
 def each(layer: Linear, x: Tokens) -> Tensor:

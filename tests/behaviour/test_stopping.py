@@ -1,6 +1,5 @@
 """A run that is stopped, or meets a disk that is full or closed: what stays, and what is said."""
 
-import importlib
 import os
 import signal
 import subprocess
@@ -25,12 +24,7 @@ from keyhole.training import TrainingConfig
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A table, and a model of it.
-
-    Loading a model imports torch's compiler, which makes a temporary folder of its own: here, so
-    that it is none that a command has to clear.
-    """
-    importlib.import_module("torch._dynamo")
+    """A table, and a model of it."""
     folder = tmp_path_factory.mktemp("stopping")
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"a": rng.normal(size=150), "b": rng.choice(["x", "y"], 150)})

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, fields, replace
 from itertools import chain
 from typing import Any, ClassVar, Literal, Self, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from keyhole.core.layout import Shape, Slot
 from keyhole.core.parts import Part, kinds
 from keyhole.core.records import Batch, Likelihood
 from keyhole.errors import SettingError
-from keyhole.model.layers import Linear, Places, State
+from keyhole.model.layers import Linear, Places, State, constant
 
 FeatureValues = Float[Tensor, "*lead batch feature"]
 Observed = Bool[Tensor, "*row feature"] | None  # which features the net was given; None: all
@@ -89,9 +90,13 @@ class FeatureHead(Part):
         raise NotImplementedError
 
     def add_constants(self, constants: dict[str, Any]) -> None:
-        """Register values of each feature that follow from the slots, so they are not saved."""
+        """Register values of each feature that follow from the slots, so they are not saved.
+
+        They are counted in NumPy: the shapes of a model that is read are counted on torch's meta
+        device, where arithmetic takes a second to import.
+        """
         for name, values in constants.items():
-            self.register_buffer(name, torch.as_tensor(values), persistent=False)
+            self.register_buffer(name, constant(values), persistent=False)
 
 
 class Head(Part):
@@ -264,8 +269,8 @@ class Mixed(Head):
             self.features[name] = head
             self.register_buffer(f"own_{name}", own, persistent=False)
             self.register_buffer(f"places_{name}", torch.tensor(places), persistent=False)
-        order = torch.argsort(torch.tensor(list(chain(*places_of.values()))))
-        self.register_buffer("order", order, persistent=False)
+        order = np.argsort(list(chain(*places_of.values())))
+        self.register_buffer("order", constant(order), persistent=False)
         self.coded = {name: slots[places[0]].coded for name, places in places_of.items()}
         return shape.widened(len(shape.layout))
 

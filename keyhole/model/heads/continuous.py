@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy import stats
@@ -242,7 +243,7 @@ class BinnedFeatures(FeatureLikelihood):
         count = torch.isfinite(edges).sum(1) - 1
         inside = (place >= 0) & (place < count)
         place = place.clamp(min=0).minimum(count - 1)
-        lead = torch.broadcast_shapes(self.logits.shape[:-1], place.shape)
+        lead = np.broadcast_shapes(self.logits.shape[:-1], place.shape)
         log_soft = torch.log_softmax(self.logits, -1).expand(*lead, -1)
         log_share = _at(log_soft, place.expand(lead))
         log_width = torch.log(edges.diff(dim=1))
@@ -300,14 +301,14 @@ class Binned(FeatureHead):
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Logits start at the bins' shares."""
         most = max(len(slot.bins) for slot in slots)
-        edges = torch.full((len(slots), most + 1), torch.inf)
-        low, high, start = (torch.zeros(len(slots), most) for _ in range(3))
-        start -= 30.0
+        edges = np.full((len(slots), most + 1), np.inf)
+        low, high = np.zeros((2, len(slots), most))
+        start = np.full((len(slots), most), -30.0)
         for i, slot in enumerate(slots):
-            bins = torch.tensor(slot.bins)  # (bin, 5): edges, values, share
+            bins = np.array(slot.bins)  # (bin, 5): edges, values, share
             edges[i, : len(bins)], edges[i, len(bins)] = bins[:, 0], bins[-1, 1]
             low[i, : len(bins)], high[i, : len(bins)] = bins[:, 2], bins[:, 3]
-            start[i, : len(bins)] = torch.log(bins[:, 4])
+            start[i, : len(bins)] = np.log(bins[:, 4])
         spread = [slot.scale for slot in slots]
         self.add_constants(
             {"edges": edges, "low": low, "high": high, "spread": spread, "start": start}

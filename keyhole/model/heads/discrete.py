@@ -3,15 +3,16 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor, nn
 from torch.nn import functional
 
 from keyhole.core.layout import Shape, Slot
 from keyhole.model.heads.base import FeatureHead, FeatureLikelihood, FeatureValues, Observed
-from keyhole.model.layers import Linear, Places, State, linear, to_features, to_numbers
+from keyhole.model.layers import Linear, Places, State, linear, set_bias, to_features, to_numbers
 
 MAX_LOGITS = 1_000  # levels with a logit of their own, per column
 MAX_LOG_MEAN = 14.0  # about a million: beyond, float32 counts no single things
@@ -50,14 +51,13 @@ class Bernoulli(FeatureHead):
     def bind_slots(self, shape: Shape, slots: list[Slot]) -> None:
         """Logits start at the flags' shares."""
         self.to_logit = to_features(shape, len(slots))
-        share = torch.tensor([slot.center for slot in slots])
-        bound = torch.tensor([slot.nats_unobserved for slot in slots])
-        start = torch.logit(share).clamp(-0.99 * bound, 0.99 * bound)
-        start = bound * torch.atanh(start / bound)
+        share = np.array([slot.center for slot in slots])
+        bound = np.array([slot.nats_unobserved for slot in slots])
+        start = special.logit(share).clip(-0.99 * bound, 0.99 * bound)
+        start = bound * np.arctanh(start / bound)
         if isinstance(self.to_logit, Linear):
-            with torch.no_grad():
-                self.to_logit.bias.copy_(start.expand_as(self.to_logit.bias))
-            start = torch.zeros_like(start)
+            set_bias(self.to_logit, start)
+            start = np.zeros_like(start)
         self.add_constants({"bound": bound, "start": start})
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
@@ -105,7 +105,7 @@ class CategoricalFeatures(FeatureLikelihood):
 
     def log_prob(self, target: Int64[Tensor, "*lead batch cell"]) -> Float[Tensor, "*out feature"]:
         """The log-probability of each code; at code 0 (masked or missing) it means nothing."""
-        lead = torch.broadcast_shapes(self.logits.shape[:-1], target.shape[:-1])
+        lead = np.broadcast_shapes(self.logits.shape[:-1], target.shape[:-1])
         log_probs = []
         for i, column in enumerate(self.columns):
             level = (target[..., i] - 1).clamp(min=0)
@@ -149,19 +149,17 @@ class Categorical(FeatureHead):
         starts, wide = [], 0
         self.columns: list[tuple[int, int, float]] = []
         for i, slot in enumerate(slots):
-            share = torch.tensor(slot.shares)
-            own = torch.arange(slot.levels).clamp(max=MAX_LOGITS)
-            logits = torch.zeros(min(slot.levels, MAX_LOGITS + 1)).index_add(0, own, share)
-            log_share = torch.log(share)
-            within = log_share - torch.log(logits)[own]
+            log_share = np.log(slot.shares)
+            own = np.arange(slot.levels).clip(max=MAX_LOGITS)
+            start = np.log(np.bincount(own, slot.shares))
+            within = log_share - start[own]
             constants = {f"own_{i}": own, f"log_within_{i}": within, f"log_share_{i}": log_share}
             self.add_constants(constants)
-            self.columns.append((wide, len(logits), slot.nats_unobserved))
-            starts.append(torch.log(logits))
-            wide += len(logits)
+            self.columns.append((wide, len(start), slot.nats_unobserved))
+            starts.append(start)
+            wide += len(start)
         self.to_logits = to_numbers(shape, wide)
-        with torch.no_grad():
-            self.to_logits.bias.copy_(torch.cat(starts).expand_as(self.to_logits.bias))
+        set_bias(self.to_logits, np.concatenate(starts))
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each code."""
@@ -233,9 +231,9 @@ class Counts(FeatureHead):
         """Means start at the column's mean count."""
         self.to_log_mean = to_features(shape, len(slots))
         self.log_size = nn.Parameter(torch.zeros(shape.members, 1, len(slots)))
-        mean = torch.expm1(torch.tensor([slot.center for slot in slots])).clamp(min=1e-3)
+        mean = np.expm1([slot.center for slot in slots]).clip(min=1e-3)
         spread, bound = [s.scale for s in slots], [s.nats_unobserved for s in slots]
-        self.add_constants({"start": torch.log(mean), "spread": spread, "bound": bound})
+        self.add_constants({"start": np.log(mean), "spread": spread, "bound": bound})
 
     def forward(self, state: State, observed: Observed) -> FeatureLikelihood:
         """The distribution of each count."""

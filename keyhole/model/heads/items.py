@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -40,7 +41,7 @@ class ItemLikelihood:
             return self._sampled(items, known)
         if self.layer.bias.shape[-1] <= MAX_SOFTMAX:
             log_soft = torch.log_softmax(self.logits(), -1)  # (S, M, B, item)
-            lead = torch.broadcast_shapes(log_soft.shape[:-1], items.shape[:-1])
+            lead = np.broadcast_shapes(log_soft.shape[:-1], items.shape[:-1])
             places = (items - 1).clamp(min=0).expand(*lead, -1)
             own = log_soft.expand(*lead, -1).gather(-1, places)
             return torch.where(known, own, 0.0).sum(-1, keepdim=True)

@@ -2,13 +2,13 @@
 
 from typing import Protocol
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from keyhole.errors import SettingError
-from keyhole.model.layers import Linear, Tokens, each
+from keyhole.model.layers import Linear, Tokens, constant, each
 
 MAX_WAVELENGTH = 10_000.0  # wavelength over 2 pi, in patches
 
@@ -37,9 +37,9 @@ def waves(size: int, wide: int) -> Float[Tensor, "size wide"]:
     Source: Vaswani et al. 2017, section 3.5.
     """
     half = wide // 2
-    rate = MAX_WAVELENGTH ** -(torch.arange(half) / max(half, 1))
-    angle = torch.arange(size)[:, None] * rate
-    return torch.cat([angle.sin(), angle.cos()], 1)
+    rate = MAX_WAVELENGTH ** -(np.arange(half) / max(half, 1))
+    angle = np.arange(size)[:, None] * rate
+    return constant(np.concatenate([np.sin(angle), np.cos(angle)], 1))
 
 
 class AttentionBlock(nn.Module):

@@ -110,7 +110,7 @@ class Stem(Part):
         self.total, self.members = sum(levels), shape.members
         self.wide = embedding_width(slots[wide:])
         if levels:
-            table = torch.empty(self.members * self.total, self.wide).normal_(std=0.5)
+            table = torch.normal(0.0, 0.5, (self.members * self.total, self.wide))
             self.table = nn.Parameter(table)
         return shape.widened(2 * wide + len(levels) * self.wide)
 

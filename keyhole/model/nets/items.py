@@ -63,8 +63,8 @@ class ItemStem(Part):
     def bind(self, shape: Shape) -> Shape:
         """Make the vectors, and the bias of their sum."""
         self.members, self.rows = shape.members, shape.layout.items + 1
-        table = torch.empty(self.members * self.rows, self.wide)
-        self.table = nn.Parameter(table.normal_(std=1 / math.sqrt(self.wide)))
+        table = torch.normal(0.0, 1 / math.sqrt(self.wide), (self.members * self.rows, self.wide))
+        self.table = nn.Parameter(table)
         self.bias = nn.Parameter(torch.zeros(self.members, 1, self.wide))
         self.activate = ACTIVATIONS[self.activation]()
         return shape.widened(self.wide)
