@@ -123,7 +123,7 @@ def side_by_side(work: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:
         try:
             for part in parts:
                 waiting.append(pool.submit(work, part))
-                if len(waiting) >= workers:
+                if len(waiting) > workers:  # one more, so that no thread waits for a slower one
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -14,13 +14,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from keyhole.core.environment import rows_of_pass
 from keyhole.core.records import Batch, even_places
 from keyhole.model.heads.base import FeatureHead, Mixed
 from keyhole.model.layers import Linear
 from keyhole.model.nets.base import Layers, Stem
 from keyhole.model.network import Network
 
-BLOCK_ROWS = 1_024  # whose states stay in the processor's cache
+LEAST_ROWS = 1_024  # of a pass: the weights of wide tables are read once for so many
 
 Rows = Float[Tensor, "_ _ _"]  # (member, wide, row); one member where all see the same
 Places = Int64[Tensor, " place"]
@@ -161,8 +162,9 @@ class MaskedPasses:
     @torch.no_grad()
     def deviance(self, batch: Batch) -> Float[Tensor, "member row feature"]:
         """The deviance of each feature where its group is masked."""
-        starts = range(0, max(len(batch), 1), BLOCK_ROWS)
-        parts = [self._block(batch.take(slice(start, start + BLOCK_ROWS))) for start in starts]
+        step = max(rows_of_pass(batch.observed.shape[1]), LEAST_ROWS)
+        starts = range(0, max(len(batch), 1), step)
+        parts = [self._block(batch.take(slice(start, start + step))) for start in starts]
         return torch.cat(parts, 1)
 
     def _block(self, batch: Batch) -> Float[Tensor, "member row feature"]:

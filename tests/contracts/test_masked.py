@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from keyhole import Autoencoder
+from keyhole.core.environment import PASS_ROWS
 from keyhole.core.parts import kinds
 from keyhole.data.source import ArrowRows
-from keyhole.model.masked import BLOCK_ROWS, MaskedPasses
+from keyhole.model.masked import MaskedPasses
 from keyhole.nets import MLP
 from keyhole.tasks.detect.masked import GROUPS, masked_deviance
 from keyhole.training import TrainingConfig
@@ -71,7 +72,7 @@ def test_one_embedding_for_all_masks_gives_what_masked_copies_give(name):
     training = TrainingConfig(steps=5, members=2)
     parts = {"training": training, "random_state": 0, **NETS[name]}
     model = Autoencoder(**parts).fit(TABLE).model_
-    batch = model.modality.encode(ArrowRows(TABLE)).take(torch.arange(BLOCK_ROWS + 40) % ROWS)
+    batch = model.modality.encode(ArrowRows(TABLE)).take(torch.arange(PASS_ROWS + 40) % ROWS)
     groups = [torch.from_numpy(group) for group in model.modality.mask_groups(GROUPS)]
     passes = MaskedPasses.of(model.network, groups)
     assert passes is not None

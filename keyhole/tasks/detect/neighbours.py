@@ -22,6 +22,7 @@ CORE_PARTS = 5  # of these points: the mean over parts counts, as one point may 
 TRUST = 0.5  # of a row's own distance that another one beside it has at least
 BLOCK_ROWS = 128  # whose distances stay in the processor's cache
 CHUNK_ROWS = 512  # that are compared with the whole core at once
+CORE_BLOCK_ROWS = 512  # whose distances to points of the core stay in the cache
 SAME = 1e-3  # a row this near (an axis) is the row itself, and may not vouch for it
 MIN_UNIT = 1e-3  # of a distance or a question, where half of the rows are exactly alike
 MEASURES = ("trusted", "core")
@@ -99,7 +100,13 @@ class ReferencePoints:
         """The distance to the core."""
         core_points = self.core_points.to(whitened)
         if own is None:
-            return core_distance_of_new_rows(whitened, core_points)
+            blocks = whitened.split(CORE_BLOCK_ROWS)
+            near = torch.cat([_nearest_core_points(block, core_points) for block in blocks])
+            distance = _mean_distance(near)
+            copies = torch.nonzero((near < same_square(whitened)[:, None]).any(1))[:, 0]
+            if len(copies):
+                distance[copies] = core_distance_of_new_rows(whitened[copies], core_points)
+            return distance
         squares = core_squares(whitened, core_points)
         place = torch.where(own >= 0, self.core_place.to(own.device)[own.clamp(min=0)], -1)
         line = torch.nonzero(place >= 0)[:, 0]
@@ -191,15 +198,40 @@ def core_squares(
     whitened: Float[Tensor, "row axis"], core_points: Float[Tensor, "core_row axis"]
 ) -> Float[Tensor, "row core_row"]:
     """Squared distances in double precision, where rounding is far below that of the rows."""
-    rows, points = whitened.double(), core_points.double()
-    size = rows.square().sum(1, keepdim=True)
-    return torch.addmm(points.square().sum(1), rows, points.mT, alpha=-2) + size
+    rows = whitened.double()
+    return _shifted_squares(rows, core_points) + rows.square().sum(1, keepdim=True)
+
+
+def _nearest_core_points(
+    whitened: Float[Tensor, "row axis"], core_points: Float[Tensor, "core_row axis"]
+) -> Float[Tensor, "row part"]:
+    """As `_nearest_of_parts` of `core_squares`; a row's own size is added to the nearest alone."""
+    rows = whitened.double()
+    near = _nearest_of_parts(_shifted_squares(rows, core_points))
+    return near + rows.square().sum(1, keepdim=True)
+
+
+def _shifted_squares(
+    rows: Float[Tensor, "row axis"], core_points: Float[Tensor, "core_row axis"]
+) -> Float[Tensor, "row core_row"]:
+    """Squared distances less the squared size of the row."""
+    points = core_points.double()
+    return torch.addmm(points.square().sum(1), rows, points.mT, alpha=-2)
 
 
 def core_distance(squares: Float[Tensor, "row core_row"]) -> Float[Tensor, " row"]:
     """The mean distance to the nearest points of all parts; 0 where there is none."""
-    parts = max(_parts_of(squares.shape[1]), 1)
-    near = squares.unflatten(1, (parts, -1)).amin(2) if squares.shape[1] else squares
+    return _mean_distance(_nearest_of_parts(squares))
+
+
+def _nearest_of_parts(squares: Float[Tensor, "row core_row"]) -> Float[Tensor, "row part"]:
+    """The squared distance to the nearest point of each part."""
+    parts = _parts_of(squares.shape[1])
+    return squares.unflatten(1, (parts, -1)).amin(2) if parts else squares
+
+
+def _mean_distance(near: Float[Tensor, "row part"]) -> Float[Tensor, " row"]:
+    """The mean distance, of squared ones; of parts without a point, infinite ones."""
     distances = near.clamp(min=0).sqrt()
     known = distances.isfinite()
     return torch.where(known, distances, 0.0).sum(1) / known.sum(1).clamp(min=1)

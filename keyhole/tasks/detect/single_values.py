@@ -72,14 +72,15 @@ class Tails:
 
     def cost(self, values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
         """-log of the share of rows at least as far out; 0 for a value that is not in a tail."""
-        nats = np.zeros(values.shape)
-        row, column = np.nonzero(values > self.start)  # few: the rest costs no more than this
-        excess = values[row, column] - self.start[column] - self.grain[column] / 2
+        nats = np.zeros(values.shape[::-1])  # column by column, as the values lie
+        cell = np.flatnonzero((values > self.start).T)  # few: the rest costs no more than this
+        column = cell // max(len(values), 1)
+        excess = values.T.ravel()[cell] - self.start[column] - self.grain[column] / 2
         place = np.log1p(excess.clip(0) / self.unit[column]) / STEP
         knot = np.floor(place).astype(int).clip(max=KNOTS - 2)
         low, high = self.nats[knot, column], self.nats[knot + 1, column]
-        nats[row, column] = low + (place - knot) * (high - low)
-        return nats
+        nats.ravel()[cell] = low + (place - knot) * (high - low)
+        return nats.T
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _beyond(excess: np.ndarray, scale: np.ndarray, shape: np.ndarray) -> np.ndar
 COMMON, RARE = 0.02, 0.005  # shares of rows between which a tail of rows is measured
 MIN_TAIL_ROWS = 5  # rows beyond the first of the two
 TOO_MANY = 20.0
-PASS_FEATURES = 1 << 21  # looked at at once
+PASS_FEATURES = 1 << 17  # looked at at once: a megabyte, which the cache has
 MAX_LOG = 50.0  # of a count
 
 
@@ -275,12 +276,12 @@ class Outliers:
     def _rarity(self, batch: Batch, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x, place = _numbers(batch, self.layout, self.numbers), self.layout.column_of_feature
         tails, beyond = self._tails(x, own)
-        columns = np.zeros((len(batch), len(self.layout.columns)))
+        columns = np.zeros((len(self.layout.columns), len(batch))).T  # as the numbers lie
         for i, cell in enumerate(self.numbers):
             np.maximum(columns[:, place[cell]], tails[:, i], out=columns[:, place[cell]])
         row = np.zeros(len(batch))
         if len(self.numbers):
-            far = np.where(beyond, tails, 0.0).max(1)
+            far = tails.max(1, where=beyond, initial=0.0)
             low, unit = self.tail
             row = np.where(far > 0, (far - low) / unit - np.log(COMMON), 0.0).clip(0)
         for i, cell in enumerate(self.levels):

@@ -224,24 +224,21 @@ class AnomalyScore:
         device = next(network.parameters()).device
         parts = []
         with threads_for(GROUPS * pass_work(network, min(len(batch), PASS_ROWS))):
+            deviance, observed = masked_deviance(self.modality, network, batch.to(device))
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 part = slice(first, first + PASS_ROWS)
-                part_batch = batch.take(part).to(device)
-                deviance, observed = masked_deviance(self.modality, network, part_batch)
-                whole = _whole(self.network, part_batch)
+                whole = _whole(self.network, batch.take(part).to(device))
                 x = self.modality.coordinates(whole)
                 near = self.reference_points.distances(x, None if own is None else own[part])
                 views = self.modality.views(whole, x)
                 if self.centers:
                     far = [c.distance(views[name].double()) for name, c in self.centers.items()]
                     near = torch.cat([near, torch.stack(far).to(near)])
-                views = {name: view.cpu() for name, view in views.items()}
-                parts.append((near.cpu(), deviance.cpu(), observed.cpu(), views))
-        distances, deviance, observed, views = zip(*parts, strict=True)
+                parts.append((near.cpu(), {name: view.cpu() for name, view in views.items()}))
+        distances, views = zip(*parts, strict=True)
         rarity = self.outliers.rarity(batch, own)
         return RawScores(
-            torch.cat(distances, 1), torch.cat(deviance, 1), torch.cat(observed),
-            rarity.cells, rarity.row,
+            torch.cat(distances, 1), deviance.cpu(), observed.cpu(), rarity.cells, rarity.row,
             {name: torch.cat([part[name] for part in views]) for name in views[0]},
         )  # fmt: skip
 
