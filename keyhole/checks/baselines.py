@@ -205,7 +205,13 @@ def _judge(
         target = _float32(table.numbers[np.ix_(test, some)])
         predicted.expected[np.ix_(test, some)] = rebuilt[:, at]
         predicted.nats[np.ix_(test, some)] = -likelihood.log_prob(target).numpy()
-    for feature in set(features.tolist()) - set(plain):
+    flags = [f for f in features.tolist() if slots[f].head == "bernoulli"]
+    if flags:
+        far = rebuilt[:, [table.places[feature].start for feature in flags]]
+        predicted.expected[np.ix_(test, flags)] = far
+        target = _float32(table.numbers[np.ix_(test, flags)])
+        predicted.nats[np.ix_(test, flags)] = _flag_nats([slots[f] for f in flags], target, far)
+    for feature in set(features.tolist()) - set(plain) - set(flags):
         slot, at = slots[feature], table.places[feature]
         if slot.coded:
             probability = _true_probability(table.matrix[test, at], rebuilt[:, at])
@@ -214,12 +220,10 @@ def _judge(
             continue
         observed = table.observed[train, feature]
         known = table.matrix[train, at.start][observed]
-        near, far = fitted[observed, at.start], rebuilt[:, at.start]
-        if slot.head == "counts":
-            near, far = _to_mean_counts(known, near, far)
+        near, far = _to_mean_counts(known, fitted[observed, at.start], rebuilt[:, at.start])
         predicted.expected[test, feature] = far
         target = table.numbers[test, feature]
-        predicted.nats[test, feature] = _number_nats(slot, known, near, target, far)
+        predicted.nats[test, feature] = _count_nats(slot, known, near, target, far)
 
 
 def _float32(values: np.ndarray) -> torch.Tensor:
@@ -240,20 +244,22 @@ def _true_probability(one_hot: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
     return (share * (one_hot > 0.5)).sum(1).clip(MIN_PROBABILITY, 1.0)
 
 
-def _number_nats(
+def _flag_nats(slots: list[Slot], target: torch.Tensor, rebuilt: np.ndarray) -> np.ndarray:
+    share = _float32(rebuilt).clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    bound = torch.tensor([slot.nats_unobserved for slot in slots])
+    return -BernoulliFeatures(torch.logit(share), bound).log_prob(target).numpy()
+
+
+def _count_nats(
     slot: Slot, known: np.ndarray, fitted: np.ndarray, true: np.ndarray, rebuilt: np.ndarray
 ) -> np.ndarray:
     target, near = _float32(true)[:, None], _float32(rebuilt)[:, None]
+    mean, count = np.expm1(_bounded(fitted)), np.expm1(known)
+    excess = max(float(np.mean((count - mean) ** 2 - mean)), 1e-6)
+    size = float(np.clip(np.mean(mean) ** 2 / excess, 1e-2, 1e3)) if len(mean) else 1.0
+    log_mean = torch.log(torch.expm1(near.clamp(0.01, MAX_LOG_MEAN)))
     bound = torch.tensor([slot.nats_unobserved])
-    if slot.head == "bernoulli":
-        share = near.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
-        features = BernoulliFeatures(torch.logit(share), bound)
-    else:
-        mean, count = np.expm1(_bounded(fitted)), np.expm1(known)
-        excess = max(float(np.mean((count - mean) ** 2 - mean)), 1e-6)
-        size = float(np.clip(np.mean(mean) ** 2 / excess, 1e-2, 1e3)) if len(mean) else 1.0
-        log_mean = torch.log(torch.expm1(near.clamp(0.01, MAX_LOG_MEAN)))
-        features = CountFeatures(log_mean, torch.tensor([[size]]), bound)
+    features = CountFeatures(log_mean, torch.tensor([[size]]), bound)
     return -features.log_prob(target)[:, 0].numpy()
 
 

@@ -56,8 +56,7 @@ def trimmed(x: Float[Tensor, "row axis"], share: float = CORE) -> Robust:
     small, size = (max(2, round(part * len(x))) for part in (min(share, CORE), share))
     core = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for rows in [*[small] * (REFITS - 1), size] if size < len(x) else []:
-        distances = _fit(x, core, WHILE_CHOOSING).distance(x)
-        nearest = distances.topk(rows, largest=False).indices
+        nearest = _distances(x, core).topk(rows, largest=False).indices
         core = torch.zeros_like(core).scatter_(0, nearest, True)
     return _fit(x, core, AS_MEASURE)
 
@@ -90,21 +89,39 @@ def spread_of(x: Float[Tensor, "row axis"]) -> tuple[Tensor, Tensor]:
     return center, offset.square().mean(0).sqrt().clamp(min=MIN_VARIANCE**0.5)
 
 
+def _distances(x: Tensor, core: Tensor) -> Tensor:
+    """Each row's distance from the core's center, in the spread while rows are chosen."""
+    center, root = _center_and_root(x[core], WHILE_CHOOSING)
+    offsets = x - center
+    whitened = offsets / root if root.dim() == 1 else _solved(root, offsets.mT).mT
+    return torch.linalg.vector_norm(whitened, dim=1)
+
+
 def _fit(x: Tensor, core: Tensor, ball: float) -> Robust:
     """The spread of the core, plus this share of a ball of its size."""
-    rows = x[core]
+    center, root = _center_and_root(x[core], ball)
+    if root.dim() == 1:
+        return Robust(center, 1 / root, core)
+    return Robust(center, _solved(root, torch.eye(len(root)).to(root)).mT, core)
+
+
+def _center_and_root(rows: Tensor, ball: float) -> tuple[Tensor, Tensor]:
+    """The mean of some rows, and L of their covariance L L', plus this share of a ball.
+
+    Distances are those of L^-1 (x - center). Of many axes only the variances count: L is a vector.
+    """
     center = rows.mean(0)
     offsets = rows - center
-    if x.shape[1] > MAX_FULL:
+    if rows.shape[1] > MAX_FULL:
         variance = offsets.square().mean(0)
-        shrunk = variance + ball * variance.mean().clamp(min=MIN_VARIANCE)
-        return Robust(center, shrunk.rsqrt(), core)
+        return center, (variance + ball * variance.mean().clamp(min=MIN_VARIANCE)).sqrt()
     covariance = offsets.mT @ offsets / max(len(rows) - 1, 1)
     covariance.diagonal().add_(ball * covariance.diagonal().mean().clamp(min=MIN_VARIANCE))
-    # With covariance = L L', distances are those of L^-1 (x - center).
-    lower = torch.linalg.cholesky(covariance)
-    eye = torch.eye(len(covariance), dtype=x.dtype, device=x.device)
-    return Robust(center, torch.linalg.solve_triangular(lower, eye, upper=False).mT, core)
+    return center, torch.linalg.cholesky(covariance)
+
+
+def _solved(lower: Tensor, columns: Tensor) -> Tensor:
+    return torch.linalg.solve_triangular(lower, columns, upper=False)
 
 
 MAX_POINTS = 3_000  # the neighbours of more take too long

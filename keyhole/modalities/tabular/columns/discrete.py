@@ -150,6 +150,14 @@ class Boolean(Column):
         texts = cast.texts(cast.array([self.no, self.yes], self.type)).to_pylist()
         return ["" if text is None else text for text in texts]  # a constant has no second value
 
+    @cached_property
+    def _whole_numbers(self) -> tuple[float, float] | None:
+        """The two values as whole numbers, NaN for a word; None if they are others, or alike."""
+        pair = [levels.number_of(text) for text in self._texts]
+        no, yes = (math.nan if number is None else number for number in pair)
+        exact = all(math.isnan(n) or (n.is_integer() and abs(n) < 2**24) for n in (no, yes))
+        return (no, yes) if exact and no != yes else None
+
     @property
     def unseen(self) -> float:
         """The feature of a value that is neither of the two."""
@@ -180,7 +188,12 @@ class Boolean(Column):
     def encode(self, values: Any, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """0, 1, or `NEITHER`."""
         if pt.is_floating(values.type):
-            levels.check_finite(self.name, cast.floats(values)[0], start)
+            numbers, pair = cast.floats(values)[0], self._whole_numbers
+            levels.check_finite(self.name, numbers, start)
+            if pair is not None:  # a tenth of the time of levels
+                gap, no, yes = np.isnan(numbers), numbers == pair[0], numbers == pair[1]
+                features = np.select([yes, no | gap], [1.0, 0.0], NEITHER)
+                return features.astype(np.float32)[:, None], ~gap[:, None]
         indices = levels.indices(values, self._texts)  # NEITHER for any other value
         return indices.clip(0).astype(np.float32)[:, None], (indices >= 0)[:, None]
 
