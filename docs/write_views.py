@@ -22,7 +22,8 @@ ROWS, ANOMALIES = 400, 12  # of each normal group; of the tight group
 STEPS = 600  # of training
 LOW, HIGH, PIXELS = (-3.2, -3.2), (3.2, 3.2), 121  # corners of the map, and points a side
 LEVELS = (2, 4, 8, 16, 32)  # of contour lines: multiples of the usual answer
-TITLES = {"trusted": "trusted", "core": "core", "masked": "masked",
+CLOSE_LEVELS = (0.5, 1, 1.5, 2, 2.5, 3)  # of a view whose answers differ little
+TITLES = {"trusted": "trusted", "core": "core", "values": "values", "masked": "masked",
           "score": "the score: weighted mean"}  # fmt: skip
 EDGE = 0.2  # nearer to the edge of the map, a label would be cut off
 COLOURS = 192  # of a picture
@@ -51,7 +52,8 @@ def draw(
 ) -> None:  # fmt: skip
     """Contour lines of one view with their numbers, and the training rows."""
     heights = answers.reshape(len(b), len(a))
-    levels = [level for level in LEVELS if heights.min() < level < heights.max()]
+    every = LEVELS if heights.max() > LEVELS[1] else CLOSE_LEVELS
+    levels = [level for level in every if heights.min() < level < heights.max()]
     bounds = [0, *levels, heights.max() + 1]
     shades = plt.get_cmap("Blues")(np.linspace(0.0, 0.55, len(bounds) - 1))
     axes.contourf(a, b, heights, bounds, colors=shades)

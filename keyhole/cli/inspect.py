@@ -103,7 +103,7 @@ def _width(choice: Any) -> list[str]:
 
 def _calibration(detector: Any) -> list[str]:
     from keyhole.tasks.detect.calibration import apart_in_words
-    from keyhole.tasks.detect.views import weights_in_words
+    from keyhole.tasks.detect.weights import weights_in_words
 
     return [
         f"threshold {alarms_in_words(detector)}",

@@ -302,7 +302,7 @@ def test_a_memory_that_no_fit_makes_is_refused(bundle, change, reason):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda found: found.update(units=[0.0, 1.0, 1.0]), "units and factors: above zero"),
+        (lambda found: found.update(units=[0.0, 1.0, 1.0, 1.0]), "units and factors: above zero"),
         (lambda found: found["units"].pop(), "units: one for each question"),
         (lambda found: found.update(typical=[]), "typical: one for each column"),
         (lambda found: found["typical"].append(1.0), "typical: one for each column"),

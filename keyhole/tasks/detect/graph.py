@@ -53,8 +53,10 @@ class ScoreGraph(nn.Module):
         batch = modality.encode_tensor(rows)
         deviance, observed = self._masked_deviance(batch)
         x = modality.coordinates(self._whole(batch))
+        values = values_nats(self.anomaly_score, x)
+        distances = distances_to(self.anomaly_score.reference_points, x)
         raw = RawScores(
-            distances_to(self.anomaly_score.reference_points, x), deviance, observed,
+            torch.cat([distances, values.to(distances)[None]]), deviance, observed,
             torch.zeros_like(deviance[0]), self.outliers(batch), {},
         )  # fmt: skip
         mean = self.anomaly_score.weighted_mean(self.anomaly_score.answers(raw)).mean(0)
@@ -115,6 +117,15 @@ def distances_to(
     core = core_distance_of_new_rows(whitened, reference.core_points).to(trusted)
     distances = torch.stack([trusted.sqrt(), core])
     return torch.where(distances.isfinite(), distances, 0.0)
+
+
+def values_nats(anomaly_score: AnomalyScore, x: Float[Tensor, "row axis"]) -> Rows:
+    """As `CoreValues.nats_of`; ONNX has no search, so every knot is compared."""
+    core_values = anomaly_score.core_values
+    columns = core_values.columns(anomaly_score.reference_points.robust.centered(x))
+    place = (core_values.values[:, None] < columns[:, :, None]).sum(2)
+    nats = core_values.at(columns, place) + core_values.beyond(columns)
+    return nats.double().sum(0)
 
 
 class TailsGraph(nn.Module):

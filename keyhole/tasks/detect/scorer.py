@@ -32,7 +32,8 @@ from keyhole.tasks.detect import maps
 from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.expect import Intervals
 from keyhole.tasks.detect.titles import UsualTitles
-from keyhole.tasks.detect.views import MEAN, QUESTIONS, AnomalyScore, RawScores
+from keyhole.tasks.detect.views import AnomalyScore, RawScores
+from keyhole.tasks.detect.weights import MEAN, QUESTIONS
 
 LEARNED = ("typical", "units", "weights", "rare")  # of an AnomalyScore, beside its reference rows
 MAX_ANOMALY_SCORE = 1e12  # multiples of the usual, in a saved model

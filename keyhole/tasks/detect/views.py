@@ -1,20 +1,23 @@
-"""The anomaly score of a row: three views of it, answered in multiples of the usual.
+"""The anomaly score of a row: four views of it, answered in multiples of the usual.
 
     trusted   how far is the nearest row that is itself   sees what lies in a gap of the data,
               not far from the core?                      not deceived by clusters of anomalies
     core      how far is the core, the rows that agree    unmoved by what hid in the training
               most?
+    values    how far out are its values, each by itself? sees many small oddities, and values
+                                                          that the core never has
     masked    how badly are masked values predicted?      sees what breaks a pattern
 
 Each is measured in its own median over rows that no net trained on, so that all count alike, and
 their weighted mean is the anomaly score: 1 is usual, 3 is three times as far out. A blend of tail
 probabilities would be blind beyond the farthest training row; ratios keep counting.
 
-In tables half of the weight is for the first. The net and the core share the other half: rows are
-broken on purpose (see `Modality.broken`), and the better the net tells them from held-out rows,
-the more its view counts, and the less one center and spread can say.
+In tables half of the weight is for the first. The net shares the other half with the core and its
+values: rows are broken on purpose (see `Modality.broken`), and the better the net tells them from
+held-out rows, the more its view counts, and the less one center and spread can say, or columns by
+themselves.
 
-A fourth view is silent for nearly all rows:
+A fifth view is silent for nearly all rows:
 
     is one cell far beyond all that its column held?      sees one strange cell among a hundred
 
@@ -40,13 +43,13 @@ from keyhole.modalities.rows.holdout import members_mean
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
 from keyhole.tasks.detect.calibration import Calibration, told_apart
+from keyhole.tasks.detect.core_values import CoreValues, axes_of_values
 from keyhole.tasks.detect.masked import GROUPS, masked_deviance
-from keyhole.tasks.detect.neighbours import MEASURES, ReferencePoints, usual_size
+from keyhole.tasks.detect.neighbours import ReferencePoints, usual_size
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
+from keyhole.tasks.detect.weights import MEAN, QUESTIONS, weights_of
 
 VIEW_CORE = 0.9  # least share of rows that a view rests on: regimes of a series are no outliers
-QUESTIONS = (*MEASURES, "masked")
-MEAN = "mean"  # of the questions, beside the views that raise
 RAISED_SHARE = 0.004  # of rows one strange cell raises: half of a usual false alarm rate
 TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count by their logarithm
 
@@ -55,7 +58,8 @@ TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count b
 class RawScores:
     """The answers for some rows, and the columns' part in the last two.
 
-    `distances` are the `MEASURES`, and those to the center in each of the modality's views.
+    `distances` are the `MEASURES`, the nats of the values, and the distances to the center in
+    each of the modality's views.
     `deviance` is in nats beyond a perfect prediction; `tails` is -log of the share of rows whose
     cell is as far out in that column or as new, 0 for a usual one, and `rarity` that of rows with
     a cell as rare. `views` are the modality's views of the rows, gaps filled.
@@ -104,6 +108,7 @@ class AnomalyScore:
     modality: Modality
     network: Network
     reference_points: ReferencePoints
+    core_values: CoreValues
     outliers: Outliers
     typical: np.ndarray
     units: np.ndarray
@@ -191,13 +196,16 @@ class AnomalyScore:
         coordinates = modality.coordinates(whole)
         points = ReferencePoints.of(coordinates, core, modality.whitens)
         none = modality.supports("single_values") is not None
+        x = points.robust.centered(coordinates.float())
+        axes = axes_of_values(layout, x.shape[1])[: 0 if none else None]
+        core_values = CoreValues.of(x, points.robust.core, axes)
         outliers = Outliers.of(rows, layout, none=none)
         views = modality.views(whole, coordinates)
         trusted = max(core, VIEW_CORE)
         centers = {name: centered(x, trusted) for name, x in views.items()}
         units = np.ones(len(QUESTIONS) + len(centers))
         return cls(
-            modality, network, points, outliers, np.zeros(len(layout.columns)), units,
+            modality, network, points, core_values, outliers, np.zeros(len(layout.columns)), units,
             weights_of(modality, None), np.zeros(2), centers, by_fold=reference.folds > 1,
         )  # fmt: skip
 
@@ -205,8 +213,8 @@ class AnomalyScore:
         """The same scale on other reference rows."""
         other = self.uncalibrated(self.modality, self.network, reference, core)
         return replace(
-            self, reference_points=other.reference_points, outliers=other.outliers,
-            centers=other.centers,
+            self, reference_points=other.reference_points, core_values=other.core_values,
+            outliers=other.outliers, centers=other.centers,
         )  # fmt: skip
 
     @cached_property
@@ -229,11 +237,12 @@ class AnomalyScore:
                 part = slice(first, first + PASS_ROWS)
                 whole = _whole(self.network, batch.take(part).to(device))
                 x = self.modality.coordinates(whole)
-                near = self.reference_points.distances(x, None if own is None else own[part])
+                some = None if own is None else own[part]
+                nats = self.core_values.nats_of(self.reference_points.robust.centered(x), some)
+                near = [*self.reference_points.distances(x, some), nats]
                 views = self.modality.views(whole, x)
-                if self.centers:
-                    far = [c.distance(views[name].double()) for name, c in self.centers.items()]
-                    near = torch.cat([near, torch.stack(far).to(near)])
+                near += [c.distance(views[name].double()) for name, c in self.centers.items()]
+                near = torch.stack([answer.to(near[0]) for answer in near])
                 parts.append((near.cpu(), {name: view.cpu() for name, view in views.items()}))
         distances, views = zip(*parts, strict=True)
         rarity = self.outliers.rarity(batch, own)
@@ -359,33 +368,6 @@ def by_own_net(nats: Tensor, fold: np.ndarray, others: Tensor) -> Tensor:
     """Nats (member, row, ...) by the net that has not seen the row; those of no fold by others."""
     own, row = torch.from_numpy(fold), torch.arange(len(fold))
     return torch.where((own >= 0)[:, None], nats[own.clamp(min=0), row], others)
-
-
-def weights_in_words(anomaly_score: AnomalyScore) -> str:
-    """What each view counts, why, and which may raise a score."""
-    modality, weights = anomaly_score.modality, anomaly_score.weights
-    names = (*QUESTIONS, *modality.view_names)
-    shares = zip(names, weights / weights.sum(), strict=True)
-    text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares if share > 0)
-    raising = ", ".join(name for name in anomaly_score.raising if name != MEAN)
-    raising = f"; {raising} may raise a score" if raising else ""
-    if np.array_equal(weights, weights_of(modality, None)):  # no rows were broken
-        return f"{text}{raising}"
-    auroc = 0.5 + weights[QUESTIONS.index("masked")] / 4
-    return f"{text} (AUROC of rows with swapped values by masked prediction: {auroc:.2f}){raising}"
-
-
-def weights_of(modality: Modality, auroc: float | None) -> Float[np.ndarray, " question"]:
-    """What each question counts, and each of the modality's views: 0 for those that raise.
-
-    `auroc` is the area under the ROC curve by which the net tells broken rows from real ones;
-    where it is not known, all count alike.
-    """
-    views = [float(name in modality.mean_views) for name in modality.view_names]
-    if auroc is None:
-        return np.array([1.0, 1.0, 1.0, *views])
-    masked = float(np.clip(2 * (auroc - 0.5), 0.0, 1.0))
-    return np.array([2.0, 2 * (1 - masked), 2 * masked, *views])
 
 
 MAX_PLANTED = 512  # rows that faults are planted in, or that are broken

@@ -1,0 +1,120 @@
+"""How far out the values of a row are, each by itself, among the rows that agree most: the core.
+
+On each axis of the coordinates, the share of core rows whose value is at least as high, or at
+least as low, whichever are fewer, in nats. The sum over all axes is the anomaly score that treats
+axes as independent (as Li et al. 2022 do, ECOD, section 3, with all rows and one side for all
+axes). Compared with the core, the anomalies among the training rows are as far out as new ones.
+Beyond the core, nats grow with the logarithm of the distance in ranges of the core: a value that
+differs from the one value which an axis has in the whole core counts most.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from keyhole.core.layout import TREND, Layout
+from keyhole.core.records import even_places
+
+GROWTH, EVENLY = 1.5, 17  # of ranks from the ends inwards, and ranks evenly spread
+BEYOND = 4.0  # of a range: so steeply begin the nats beyond the core
+MIN_RANGE = 1e-6  # of an axis
+
+
+@dataclass(frozen=True)
+class CoreValues:
+    """Some values of each axis in the core, rising, and the nats of each.
+
+    `axes` are those of the coordinates that are looked at; `core` is True for the reference rows
+    of the core.
+    """
+
+    axes: Int64[Tensor, " axis"]
+    values: Float[Tensor, "axis knot"]
+    nats: Float[Tensor, "axis knot"]
+    core: Bool[Tensor, " row"]
+
+    @classmethod
+    def of(
+        cls, x: Float[Tensor, "row coordinate"], core: Bool[Tensor, " row"],
+        axes: Int64[Tensor, " axis"],
+    ) -> "CoreValues":  # fmt: skip
+        """The values of the reference rows `x` that are in the core."""
+        rising = x[core][:, axes].sort(0).values.mT.contiguous()
+        count = rising.shape[1]
+        values = rising[:, _ranks(count)].contiguous()
+        low = torch.searchsorted(rising, values, right=True)
+        high = count - torch.searchsorted(rising, values)
+        return cls(axes, values, -_share(torch.minimum(low, high), count).log(), core)
+
+    def nats_of(
+        self, x: Float[Tensor, "row coordinate"], own: Int64[Tensor, " row"] | None = None
+    ) -> Float[Tensor, " row"]:
+        """The nats of rows; a row that is itself of the core (`own`) is not counted."""
+        count = len(x)
+        places = even_places(count).to(x.device)
+        columns = self.columns(x[places])
+        values = self.values.to(x)
+        nats = self.at(columns, torch.searchsorted(values, columns))
+        if own is not None:
+            own = own[even_places(count)]
+            inside = torch.nonzero((own >= 0) & self.core[own.clamp(min=0)])[:, 0].to(x.device)
+            nats[:, inside] = self._without_one(nats[:, inside])
+        nats += self.beyond(columns)
+        return nats.sum(0, dtype=torch.float64)[:count]
+
+    def columns(self, x: Float[Tensor, "row coordinate"]) -> Float[Tensor, "axis row"]:
+        """The coordinates that are looked at, axis by axis."""
+        every = len(self.axes) == x.shape[1]
+        return (x if every else x.index_select(1, self.axes.to(x.device))).mT.contiguous()
+
+    def at(
+        self, columns: Float[Tensor, "axis row"], place: Int64[Tensor, "axis row"]
+    ) -> Float[Tensor, "axis row"]:
+        """The nats of values inside the core; `place` is that of the first knot not below each."""
+        values, nats = self.values.to(columns), self.nats.to(columns)
+        right = place.clamp(min(1, values.shape[1] - 1), values.shape[1] - 1)
+        left = (right - 1).clamp(min=0)
+        low, high = values.gather(1, left), values.gather(1, right)
+        share = ((columns - low) / (high - low)).nan_to_num(nan=0.0).clamp(0, 1)
+        return torch.lerp(nats.gather(1, left), nats.gather(1, right), share)
+
+    def beyond(self, columns: Float[Tensor, "axis row"]) -> Float[Tensor, "axis row"]:
+        """Further nats of values beyond the core."""
+        values = self.values.to(columns)
+        least, most = values[:, :1], values[:, -1:]
+        excess = torch.maximum(least - columns, columns - most).clamp(min=0)
+        return (BEYOND * excess / (most - least).clamp(min=MIN_RANGE)).log1p()
+
+    def _without_one(self, nats: Float[Tensor, "axis row"]) -> Float[Tensor, "axis row"]:
+        """The nats with one row less in the core.
+
+        Of the row itself half counts: between two others, a new row's nats are those of half a
+        row more than are beyond it.
+        """
+        count = int(self.core.sum())
+        return -_share((-nats).exp() * count - 0.5, count - 1).log()
+
+
+def axes_of_values(layout: Layout, coordinates: int) -> Int64[Tensor, " axis"]:
+    """The axes of numbers and levels; not those of the passing time, of day and season."""
+    passing = [slot.kind == "datetime" and slot.part != TREND for slot in layout.slots]
+    passing = np.array(passing[: layout.numbers], bool)
+    return torch.from_numpy(np.r_[np.flatnonzero(~passing), layout.numbers : coordinates])
+
+
+def _share(rows: Tensor, count: int) -> Tensor:
+    """The share of rows from 0 to 1; of none of them, that of half a row."""
+    return (rows.clamp(min=0.5) / max(count, 1)).clamp(max=1)
+
+
+def _ranks(count: int) -> Int64[np.ndarray, " knot"]:
+    """Ranks of the core's rows: close together at both ends, some evenly spread."""
+    steps = math.ceil(math.log(max(count, 2), GROWTH))
+    ends = np.unique(np.ceil(GROWTH ** np.arange(steps)).astype(np.int64)) - 1
+    even = np.linspace(0, count - 1, EVENLY).astype(np.int64)
+    ends = ends[ends < count // 2]
+    return np.unique([*ends, *(count - 1 - ends), *even])
