@@ -5,7 +5,7 @@ three chunk sizes. The score includes encoding, the log-likelihood of every valu
 at most 2.5 plain passes.
 
 The anomaly score of a detector needs more: 6 passes with masked columns, and the distances to
-5,000 reference rows, whatever the number of training rows. It is compared with scikit-learn's
+4,096 reference rows, whatever the number of training rows. It is compared with scikit-learn's
 IsolationForest on as many threads.
 """
 

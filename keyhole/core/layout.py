@@ -134,6 +134,11 @@ class Layout:
         return indices
 
     @cached_property
+    def weights(self) -> np.ndarray:
+        """The weight of each feature in training, float32."""
+        return np.array([slot.weight for slot in self.slots], np.float32)
+
+    @cached_property
     def column_of_feature(self) -> np.ndarray:
         """For each feature the index of its column in `columns`, int64."""
         indices = {name: i for i, name in enumerate(self.columns)}

@@ -91,10 +91,27 @@ def spread_of(x: Float[Tensor, "row axis"]) -> tuple[Tensor, Tensor]:
 
 def _distances(x: Tensor, core: Tensor) -> Tensor:
     """Each row's distance from the core's center, in the spread while rows are chosen."""
+    if int(core.sum()) < x.shape[1] <= MAX_FULL:
+        return _distances_by_products(x, core)
     center, root = _center_and_root(x[core], WHILE_CHOOSING)
     offsets = x - center
     whitened = offsets / root if root.dim() == 1 else _solved(root, offsets.mT).mT
     return torch.linalg.vector_norm(whitened, dim=1)
+
+
+def _distances_by_products(x: Tensor, core: Tensor) -> Tensor:
+    """As `_distances`, of fewer core rows than axes: by a matrix of their products.
+
+    With covariance = A'A + b I, its inverse is (I - A' (A A' + b I)^-1 A) / b (Woodbury).
+    """
+    rows = x[core]
+    center = rows.mean(0)
+    offsets, inner = x - center, (rows - center) / max(len(rows) - 1, 1) ** 0.5
+    ball = WHILE_CHOOSING * inner.square().sum(0).mean().clamp(min=MIN_VARIANCE)
+    products = inner @ inner.mT
+    products.diagonal().add_(ball)
+    explained = _solved(torch.linalg.cholesky(products), inner @ offsets.mT).square().sum(0)
+    return ((offsets.square().sum(1) - explained).clamp(min=0) / ball).sqrt()
 
 
 def _fit(x: Tensor, core: Tensor, ball: float) -> Robust:

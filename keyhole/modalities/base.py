@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -219,6 +219,10 @@ class Modality(Described):
     @abstractmethod
     def decode(self, batch: Batch) -> pa.Table:
         """Features of expected rows as an Arrow table in the original units and types."""
+
+    def decode_columns(self, batch: Batch, names: Collection[str]) -> pa.Table:
+        """As `decode`, of these columns alone."""
+        return self.decode(batch).select(list(names))
 
     def guess(self, batch: Batch) -> pa.Table:
         """Expected features of masked values, as the values that fill the gaps best."""

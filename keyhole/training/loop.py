@@ -140,7 +140,8 @@ class Run(Generic[G]):
     def _step(self, step: int, at: int) -> Tensor:
         """One step's loss; `at` is how far the schedule is."""
         self.optimizer.learning_rate = self._rate(at)
-        self.network.train()
+        if not self.network.training:  # to set it in all parts takes a twentieth of a small step
+            self.network.train()
         penalty = self.training.penalty_at(at, self.pace.parts)
         losses = self.goal.loss(self.network, step, penalty, self.averaged)
         loss = losses.sum()  # members are independent

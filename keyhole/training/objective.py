@@ -86,10 +86,10 @@ def sample_nats(passed: Pass, corrupted: CorruptedBatch) -> Float[Tensor, "sampl
     A feature of weight 0 adds nothing even if its log-probability is not a number.
     """
     log_prob = passed.likelihood.log_prob(corrupted.target)  # (S, M, B, feature)
-    if bool((corrupted.loss_weight == 1).all()):  # saves two passes over every sample
-        return -log_prob.sum(-1)
-    counted = torch.where(corrupted.loss_weight > 0, -log_prob * corrupted.loss_weight, 0.0)
-    return counted.sum(-1)
+    weight = corrupted.loss_weight
+    if weight.numel() and bool((weight.amin() == 1) & (weight.amax() == 1)):
+        return -log_prob.sum(-1)  # saves two passes over every sample
+    return torch.where(weight > 0, -log_prob * weight, 0.0).sum(-1)
 
 
 def weighted_mean(nats: Float[Tensor, "member batch"], batch: Batch) -> Float[Tensor, " member"]:

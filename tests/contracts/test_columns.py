@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import keyhole.model.heads  # noqa: F401  (registers the heads that slots name)
 from keyhole.core.parts import build, kinds
-from keyhole.data import cast
+from keyhole.data import cast, levels
 from keyhole.errors import DataError
 from keyhole.modalities.expected import Prediction
 from keyhole.modalities.profile import Profile
@@ -169,6 +169,18 @@ def test_flags_of_zeros_and_ones_read_the_same_from_text_and_from_numbers():
     for values in (["0", "1"], ["0.0", "1.0"], [0, 1], [0.0, 1.0]):
         assert column.encode(pa.array(values))[0][:, 0].tolist() == [0, 1]
     assert column.decode(np.array([[0.1], [0.9]])).to_pylist() == [0, 1]
+
+
+@pytest.mark.parametrize("pair", [(0.0, 1.0), (-1.0, 7.0), (0.5, 1.0), (3.0, 3e9), (2.0, None)])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_flags_are_the_same_from_floats_as_from_levels(pair, as_text):
+    levels_of_pair = [level for level in pair if level is not None] * 20
+    column = learned("boolean", pa.array([str(x) if as_text else x for x in levels_of_pair]))
+    values = pa.array([*pair, 0.0, -0.0, 1.0, 0.25, 7.0, None, float("nan")], pa.float64())
+    features, observed = column.encode(values)
+    index = levels.indices(values, column._texts)
+    assert observed[:, 0].tolist() == (index >= 0).tolist()
+    assert features[:, 0].tolist() == index.clip(0).tolist()
 
 
 def test_levels_typed_as_such_come_back_as_levels():

@@ -50,6 +50,15 @@ def test_a_core_is_found_among_rows_of_which_a_third_lies_far_away(limit):
     assert blurred < 1.5
 
 
+@pytest.mark.parametrize(("rows", "axes"), [(30, 40), (5, 64), (41, 40)])
+def test_distances_of_fewer_rows_than_axes_are_those_of_their_covariance(rows, axes):
+    x, core = normal(60, axes), torch.arange(60) < rows
+    x[core] += x[core].mean(0)
+    expected = robust._fit(x, core, robust.WHILE_CHOOSING).distance(x)
+    torch.testing.assert_close(robust._distances(x, core), expected)
+    torch.testing.assert_close(robust._distances_by_products(x, core), expected)
+
+
 def test_the_spread_of_all_rows_is_that_of_their_covariance_and_of_a_ball_as_large():
     x = normal(500, 3) @ normal(3, 3, seed=1)
     found = trimmed(x, 1.0)
@@ -311,7 +320,7 @@ def test_rows_that_only_calibrated_stay_while_others_change_places(monkeypatch):
 
 def test_a_wide_table_remembers_fewer_rows_but_never_fewer_than_a_hundred():
     wide = [split.most_reference_rows(cells) for cells in (1, 838, 2_000, 10**6)]
-    assert wide == [5_000, 5_000, 2_097, 100]
+    assert wide == [4_096, 4_096, 2_097, 100]
 
 
 # From anomaly score to alarm.

@@ -258,7 +258,7 @@ def _with_means(network: Network, modality: Modality, rows: Rows, member: np.nda
             mean = network(batch.hide(features.to(batch.observed.device))).likelihood.mean
             parts = (mean.numbers, mean.codes, mean.observed)
             numbers, codes, present = (_by_member(part[0], own) for part in parts)
-            decoded = modality.decode(Batch(numbers, codes, present))
+            decoded = modality.decode_columns(Batch(numbers, codes, present), names)
             for name in names:
                 at = masked[:, columns.index(name)]
                 expected[name].append(cast.floats(decoded.column(name))[0][at])

@@ -169,7 +169,7 @@ def _times(values: Any) -> np.ndarray:
     return np.where(np.isnan(times), -np.inf, times)
 
 
-MAX_REFERENCE_ROWS = 5_000  # that every new row is compared with
+MAX_REFERENCE_ROWS = 4_096  # that every new row is compared with
 MAX_REFERENCE_FEATURES = 1 << 22  # 16 MB; of wide tables fewer rows are stored
 TRAINED, FRESH = -1, -2  # folds of rows that every net was trained on, or none
 

@@ -12,22 +12,21 @@ import numpy as np
 import torch
 
 from keyhole.core.layout import Layout
-from keyhole.core.parts import build, kinds
+from keyhole.core.parts import build
 from keyhole.core.records import Batch
-from keyhole.data import cast, levels
+from keyhole.data import cast
 from keyhole.data.lazy import pa, pc
 from keyhole.data.numerals import NumberFormat
 from keyhole.data.source import ArrowRows, Rows, Source, check_columns, finite_matrix, weights
-from keyhole.data.vectors import vectors_among
 from keyhole.errors import DataError, SettingError
 from keyhole.modalities.base import NO_EVENTS, Modality
 from keyhole.modalities.expected import Expected, Prediction
-from keyhole.modalities.profile import Profile, SourceProfile
+from keyhole.modalities.profile import SourceProfile
 from keyhole.modalities.schema import Schema
 from keyhole.modalities.tabular.columns import Column, Count, Datetime, Ignored, Number
 from keyhole.modalities.tabular.columns.base import Grid, bins, heaped, is_valid, rounding_grid
 from keyhole.modalities.tabular.columns.number import encode_matrix
-from keyhole.modalities.tabular.guess import Guess, guess, look_alike, measure
+from keyhole.modalities.tabular.kinds_of_columns import columns_of
 from keyhole.modalities.tabular.lawful import Lawful, check_types, given_row
 from keyhole.modalities.tabular.rules import Rule, check_rules, rules_of
 
@@ -87,7 +86,7 @@ class Tabular(Modality):
                 f"{source.name} has column names but no rows (0 sample(s), a minimum of 1)"
             )
         profiles = profile.profiles
-        columns, reasons = _columns_of(profiles, schema, group, alike)
+        columns, reasons = columns_of(profiles, schema, group, alike)
         gaps = {name: p.missing / p.rows for name, p in profiles.items()}
         numeric = [c.name for c in columns if isinstance(c, Number | Count)]
         mixed = [name for name in numeric if profiles[name].not_numbers] or None
@@ -204,6 +203,10 @@ class Tabular(Modality):
         """Features of expected rows in the original units and types."""
         return self._decoded(batch, lambda column, features: column.decode(features))
 
+    def decode_columns(self, batch: Batch, names: Collection[str]) -> pa.Table:
+        """As `decode`, of these columns alone."""
+        return self._decoded(batch, lambda column, features: column.decode(features), names)
+
     def guess(self, batch: Batch) -> pa.Table:
         """Expected features of masked values, as the values that fill the gaps."""
         return self._decoded(batch, lambda column, features: column.guess(features))
@@ -230,9 +233,14 @@ class Tabular(Modality):
 
         return self._decoded(batch, values_of)
 
-    def _decoded(self, batch: Batch, decode: Callable[[Column, np.ndarray], Any]) -> pa.Table:
+    def _decoded(
+        self,
+        batch: Batch,
+        decode: Callable[[Column, np.ndarray], Any],
+        names: Collection[str] | None = None,
+    ) -> pa.Table:
         features, places = self.features(batch), self.layout.features
-        columns = self.encoded_columns
+        columns = self.encoded_columns if names is None else [self.by_name[n] for n in names]
         return pa.table({c.name: decode(c, features[:, places(c.name)]) for c in columns})
 
     def allowed(self, batch: Batch) -> torch.Tensor:
@@ -359,41 +367,3 @@ class Tabular(Modality):
                 codes[:, indices[0] - first_code] = features[:, 0]
             observed[:, indices] = features_observed
         return numbers, codes, observed
-
-
-def _columns_of(
-    profiles: dict[str, Profile], schema: Schema, group: str | None, alike: bool
-) -> tuple[list[Column], dict[str, str]]:
-    """The columns of a table, and why each has its kind.
-
-    Numbers share a scale if they are one measure, as those of a list are, or if they look so and
-    may be `alike`.
-    """
-    columns: dict[str, Any] = {}
-    reasons = {}
-    vectors = vectors_among(profiles)
-    elements = {name: lists for lists, names in vectors.items() for name in names}
-    for name, p in profiles.items():
-        decision = schema.decide(p, group)
-        if decision is None and name in elements and p.numeric:
-            decision = Guess("number", f"a number of the list {elements[name]!r}")
-        decision = decision or guess(p)
-        if decision.kind == "ignored":
-            column = Ignored(name, reason=decision.reason)
-        elif p.infinite:
-            raise DataError(levels.infinity(name, p.infinite))
-        else:
-            column = kinds("column")[decision.kind].learn(p)  # pyright: ignore
-        columns[name] = column
-        reasons[name] = "; ".join(filter(None, [decision.reason, column.remark, decision.caution]))
-    learned = [profiles[name] for name, c in columns.items() if not isinstance(c, Ignored)]
-    share_scale = schema.kinds == "alike" or (alike and look_alike(learned))
-    measures = [learned] if share_scale else [
-        [p for p in learned if elements.get(p.name) == lists] for lists in vectors
-    ]  # fmt: skip
-    for alike_profiles in measures:
-        scale = measure(alike_profiles)
-        for p in alike_profiles:
-            if scale is not None and p.numeric and p.name not in schema.kind_of:
-                columns[p.name] = Number.of_measure(p, scale)
-    return list(columns.values()), reasons

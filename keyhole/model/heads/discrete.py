@@ -28,10 +28,10 @@ class BernoulliFeatures(FeatureLikelihood):
     def log_prob(self, target: Tensor) -> FeatureValues:
         """Log sigmoid(logit) at 1, log sigmoid(-logit) at 0."""
         log_prob = torch.addcmul(functional.logsigmoid(-self.logit), target, self.logit)
-        unobserved = target > 1  # of the rows alone, so few that to ask first is cheaper
-        if not torch.compiler.is_compiling() and not bool(unobserved.any()):
+        # Of the rows alone, so few that to ask first is cheaper.
+        if not torch.compiler.is_compiling() and target.numel() and bool(target.amax() <= 1):
             return log_prob
-        return torch.where(unobserved, -self.nats_unobserved, log_prob)
+        return torch.where(target > 1, -self.nats_unobserved, log_prob)
 
     @property
     def mean(self) -> Tensor:

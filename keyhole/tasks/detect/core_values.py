@@ -19,9 +19,10 @@ from torch import Tensor
 from keyhole.core.layout import TREND, Layout
 from keyhole.core.records import even_places
 
-GROWTH, EVENLY = 1.5, 17  # of ranks from the ends inwards, and ranks evenly spread
+GROWTH, EVENLY = 2.0, 9  # of ranks from the ends inwards, and ranks evenly spread
 BEYOND = 4.0  # of a range: so steeply begin the nats beyond the core
 MIN_RANGE = 1e-6  # of an axis
+PASS_AXES = 32  # whose values stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ class CoreValues:
         count = len(x)
         places = even_places(count).to(x.device)
         columns = self.columns(x[places])
-        values = self.values.to(x)
-        nats = self.at(columns, torch.searchsorted(values, columns))
+        nats = self.at(columns, _places(self.values.to(x), columns))
         if own is not None:
             own = own[even_places(count)]
             inside = torch.nonzero((own >= 0) & self.core[own.clamp(min=0)])[:, 0].to(x.device)
@@ -97,6 +97,21 @@ class CoreValues:
         """
         count = int(self.core.sum())
         return -_share((-nats).exp() * count - 0.5, count - 1).log()
+
+
+def _places(
+    knots: Float[Tensor, "axis knot"], columns: Float[Tensor, "axis row"]
+) -> Int64[Tensor, "axis row"]:
+    """How many knots of its axis are below each value."""
+    if columns.device.type != "cpu":
+        return torch.searchsorted(knots, columns)
+    # To compare with all of so few takes NumPy half of the time of a search.
+    places = np.zeros(columns.shape, np.uint8)
+    for start in range(0, len(columns), PASS_AXES):
+        axes = slice(start, start + PASS_AXES)
+        for knot in knots[axes].numpy().T[:, :, None]:
+            places[axes] += columns[axes].numpy() > knot
+    return torch.from_numpy(places).long()
 
 
 def axes_of_values(layout: Layout, coordinates: int) -> Int64[Tensor, " axis"]:

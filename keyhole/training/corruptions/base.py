@@ -89,8 +89,11 @@ class Masking(Corruption):
         masked = torch.rand((*rows, len(layout.columns)), generator=generator) < share
         if len(layout.columns) < len(layout):
             masked = masked[..., torch.from_numpy(layout.column_of_feature)]
-        even = torch.tensor([slot.weight for slot in layout.slots])
-        weight = torch.where(masked, 1.0, self.visible) * even * batch.observed
+        weight = torch.where(masked, 1.0, self.visible)
+        if (layout.weights != 1).any():
+            weight *= torch.from_numpy(layout.weights)
+        if not bool(batch.observed.all()):
+            weight *= batch.observed
         return CorruptedBatch(batch.hide(masked), batch, weight)
 
 
