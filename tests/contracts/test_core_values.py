@@ -52,6 +52,14 @@ def test_another_value_than_the_only_one_of_the_core_costs_most():
     assert other > far + 8 > usual + 8
 
 
+def test_a_value_of_many_rows_outside_the_core_counts_by_its_distance_alone():
+    x = torch.zeros(100, 2)
+    x[60:, 0], x[90:, 1] = 1.0, 1.0
+    often, rare = core_values(x, torch.arange(100) < 60).nats_of(torch.eye(2))
+    assert often == pytest.approx(np.log1p(4))
+    assert rare == pytest.approx(np.log1p(4e6))
+
+
 def test_many_values_are_interpolated_closely():
     x, new = normal(5_000, 1), torch.linspace(-3, 3, 301)[:, None]
     nats, core = core_values(x).nats_of(new).numpy(), x[:, 0].numpy()

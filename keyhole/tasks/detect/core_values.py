@@ -4,8 +4,9 @@ On each axis of the coordinates, the share of core rows whose value is at least 
 least as low, whichever are fewer, in nats. The sum over all axes is the anomaly score that treats
 axes as independent (as Li et al. 2022 do, ECOD, section 3, with all rows and one side for all
 axes). Compared with the core, the anomalies among the training rows are as far out as new ones.
-Beyond the core, nats grow with the logarithm of the distance in ranges of the core: a value that
-differs from the one value which an axis has in the whole core counts most.
+Beyond the core, nats grow with the logarithm of the distance in ranges of the core, or in those of
+the inner three fifths of all rows where these are larger: a value that differs from the one which
+an axis has in the whole core and in most other rows counts most.
 """
 
 import math
@@ -21,6 +22,7 @@ from keyhole.core.records import even_places
 
 GROWTH, EVENLY = 2.0, 9  # of ranks from the ends inwards, and ranks evenly spread
 BEYOND = 4.0  # of a range: so steeply begin the nats beyond the core
+OUTER = 0.2  # share of all rows on either side that are not of the range
 MIN_RANGE = 1e-6  # of an axis
 PASS_AXES = 32  # whose values stay in the processor's cache
 
@@ -29,13 +31,14 @@ PASS_AXES = 32  # whose values stay in the processor's cache
 class CoreValues:
     """Some values of each axis in the core, rising, and the nats of each.
 
-    `axes` are those of the coordinates that are looked at; `core` is True for the reference rows
-    of the core.
+    `axes` are those of the coordinates that are looked at, `ranges` theirs; `core` is True for the
+    reference rows of the core.
     """
 
     axes: Int64[Tensor, " axis"]
     values: Float[Tensor, "axis knot"]
     nats: Float[Tensor, "axis knot"]
+    ranges: Float[Tensor, " axis"]
     core: Bool[Tensor, " row"]
 
     @classmethod
@@ -44,12 +47,16 @@ class CoreValues:
         axes: Int64[Tensor, " axis"],
     ) -> "CoreValues":  # fmt: skip
         """The values of the reference rows `x` that are in the core."""
+        every = x[:, axes].sort(0).values
+        outer = int(OUTER * (len(x) - 1))
+        inner_range = every[len(x) - 1 - outer] - every[outer]
         rising = x[core][:, axes].sort(0).values.mT.contiguous()
         count = rising.shape[1]
+        ranges = torch.maximum(rising[:, -1] - rising[:, 0], inner_range).clamp(min=MIN_RANGE)
         values = rising[:, _ranks(count)].contiguous()
         low = torch.searchsorted(rising, values, right=True)
         high = count - torch.searchsorted(rising, values)
-        return cls(axes, values, -_share(torch.minimum(low, high), count).log(), core)
+        return cls(axes, values, -_share(torch.minimum(low, high), count).log(), ranges, core)
 
     def nats_of(
         self, x: Float[Tensor, "row coordinate"], own: Int64[Tensor, " row"] | None = None
@@ -84,10 +91,9 @@ class CoreValues:
 
     def beyond(self, columns: Float[Tensor, "axis row"]) -> Float[Tensor, "axis row"]:
         """Further nats of values beyond the core."""
-        values = self.values.to(columns)
-        least, most = values[:, :1], values[:, -1:]
-        excess = torch.maximum(least - columns, columns - most).clamp(min=0)
-        return (BEYOND * excess / (most - least).clamp(min=MIN_RANGE)).log1p()
+        values, ranges = self.values.to(columns), self.ranges.to(columns)
+        excess = torch.maximum(values[:, :1] - columns, columns - values[:, -1:]).clamp(min=0)
+        return (BEYOND * excess / ranges[:, None]).log1p()
 
     def _without_one(self, nats: Float[Tensor, "axis row"]) -> Float[Tensor, "axis row"]:
         """The nats with one row less in the core.
