@@ -88,6 +88,16 @@ def test_a_row_of_the_core_is_not_counted_and_a_row_outside_it_changes_nothing()
     assert torch.equal(values.nats_of(x, torch.full((40,), -1)), values.nats_of(x))
 
 
+def test_a_gap_counts_as_its_column_typically_does():
+    x, new = normal(500, 3), normal(200, 3, seed=1)
+    values, gaps = core_values(x), new.clone()
+    gaps[:, 1] = torch.nan
+    typical = float(values.nats_of(x).mean()) / 3
+    assert float((values.nats_of(gaps) - values.nats_of(new)).mean()) == pytest.approx(0, abs=0.3)
+    empty = values.nats_of(torch.full((1, 3), torch.nan))
+    assert float(empty[0]) == pytest.approx(3 * typical, abs=1e-4)
+
+
 def test_a_row_has_the_same_nats_in_any_company():
     x, new = normal(500, 33), normal(100, 33, seed=1)
     values = core_values(x)

@@ -10,7 +10,7 @@ an axis has in the whole core and in most other rows counts most.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,14 +31,16 @@ PASS_AXES = 32  # whose values stay in the processor's cache
 class CoreValues:
     """Some values of each axis in the core, rising, and the nats of each.
 
-    `axes` are those of the coordinates that are looked at, `ranges` theirs; `core` is True for the
-    reference rows of the core.
+    `axes` are those of the coordinates that are looked at, `ranges` theirs; `typical` are the mean
+    nats of reference rows on each axis, those of a gap (NaN); `core` is True for the reference
+    rows of the core.
     """
 
     axes: Int64[Tensor, " axis"]
     values: Float[Tensor, "axis knot"]
     nats: Float[Tensor, "axis knot"]
     ranges: Float[Tensor, " axis"]
+    typical: Float[Tensor, " axis"]
     core: Bool[Tensor, " row"]
 
     @classmethod
@@ -47,6 +49,7 @@ class CoreValues:
         axes: Int64[Tensor, " axis"],
     ) -> "CoreValues":  # fmt: skip
         """The values of the reference rows `x` that are in the core."""
+        x = x.nan_to_num(nan=0.0)
         every = x[:, axes].sort(0).values
         outer = int(OUTER * (len(x) - 1))
         inner_range = every[len(x) - 1 - outer] - every[outer]
@@ -56,22 +59,33 @@ class CoreValues:
         values = rising[:, _ranks(count)].contiguous()
         low = torch.searchsorted(rising, values, right=True)
         high = count - torch.searchsorted(rising, values)
-        return cls(axes, values, -_share(torch.minimum(low, high), count).log(), ranges, core)
+        nats = -_share(torch.minimum(low, high), count).log()
+        core_values = cls(axes, values, nats, ranges, torch.zeros(len(axes)), core)
+        return replace(core_values, typical=core_values._nats(core_values.columns(x)).mean(1))
 
     def nats_of(
         self, x: Float[Tensor, "row coordinate"], own: Int64[Tensor, " row"] | None = None
     ) -> Float[Tensor, " row"]:
-        """The nats of rows; a row that is itself of the core (`own`) is not counted."""
+        """The nats of rows, NaN being gaps; a row of the core (`own`) does not count itself."""
         count = len(x)
         places = even_places(count).to(x.device)
         columns = self.columns(x[places])
-        nats = self.at(columns, _places(self.values.to(x), columns))
+        nats = self._nats(columns)
         if own is not None:
             own = own[even_places(count)]
             inside = torch.nonzero((own >= 0) & self.core[own.clamp(min=0)])[:, 0].to(x.device)
-            nats[:, inside] = self._without_one(nats[:, inside])
-        nats += self.beyond(columns)
-        return nats.sum(0, dtype=torch.float64)[:count]
+            nats[:, inside] = self._without_one(nats[:, inside])  # none of these is beyond
+        return self.total(nats, columns)[:count]
+
+    def total(
+        self, nats: Float[Tensor, "axis row"], columns: Float[Tensor, "axis row"]
+    ) -> Float[Tensor, " row"]:
+        """The sum over all axes; a gap counts as it typically would."""
+        nats = torch.where(columns.isnan(), self.typical.to(nats)[:, None], nats)
+        return nats.sum(0, dtype=torch.float64)
+
+    def _nats(self, columns: Float[Tensor, "axis row"]) -> Float[Tensor, "axis row"]:
+        return self.at(columns, _places(self.values.to(columns), columns)) + self.beyond(columns)
 
     def columns(self, x: Float[Tensor, "row coordinate"]) -> Float[Tensor, "axis row"]:
         """The coordinates that are looked at, axis by axis."""

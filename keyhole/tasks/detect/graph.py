@@ -53,7 +53,7 @@ class ScoreGraph(nn.Module):
         batch = modality.encode_tensor(rows)
         deviance, observed = self._masked_deviance(batch)
         x = modality.coordinates(self._whole(batch))
-        values = values_nats(self.anomaly_score, x)
+        values = values_nats(self.anomaly_score, modality.coordinates(batch))
         distances = distances_to(self.anomaly_score.reference_points, x)
         raw = RawScores(
             torch.cat([distances, values.to(distances)[None]]), deviance, observed,
@@ -122,10 +122,9 @@ def distances_to(
 def values_nats(anomaly_score: AnomalyScore, x: Float[Tensor, "row axis"]) -> Rows:
     """As `CoreValues.nats_of`; ONNX has no search, so every knot is compared."""
     core_values = anomaly_score.core_values
-    columns = core_values.columns(anomaly_score.reference_points.robust.centered(x))
+    columns = core_values.columns(x - anomaly_score.reference_points.robust.center.to(x))
     place = (core_values.values[:, None] < columns[:, :, None]).sum(2)
-    nats = core_values.at(columns, place) + core_values.beyond(columns)
-    return nats.double().sum(0)
+    return core_values.total(core_values.at(columns, place) + core_values.beyond(columns), columns)
 
 
 class TailsGraph(nn.Module):

@@ -235,10 +235,13 @@ class AnomalyScore:
             deviance, observed = masked_deviance(self.modality, network, batch.to(device))
             for first in range(0, max(len(batch), 1), PASS_ROWS):
                 part = slice(first, first + PASS_ROWS)
-                whole = _whole(self.network, batch.take(part).to(device))
+                rows = batch.take(part).to(device)
+                whole = _whole(self.network, rows)
                 x = self.modality.coordinates(whole)
+                with_gaps = x if whole is rows else self.modality.coordinates(rows)
                 some = None if own is None else own[part]
-                nats = self.core_values.nats_of(self.reference_points.robust.centered(x), some)
+                center = self.reference_points.robust.center.to(x)
+                nats = self.core_values.nats_of(with_gaps - center, some)
                 near = [*self.reference_points.distances(x, some), nats]
                 views = self.modality.views(whole, x)
                 near += [c.distance(views[name].double()) for name, c in self.centers.items()]
