@@ -21,7 +21,7 @@ from keyhole.model.layers import Linear
 from keyhole.model.nets.base import Layers, Stem
 from keyhole.model.network import Network
 
-LEAST_ROWS = 1_024  # of a pass: the weights of wide tables are read once for so many
+MIN_PASS_ROWS = 1_024  # the weights of a wide table are read once a pass
 
 Rows = Float[Tensor, "_ _ _"]  # (member, wide, row); one member where all see the same
 Places = Int64[Tensor, " place"]
@@ -162,7 +162,7 @@ class MaskedPasses:
     @torch.no_grad()
     def deviance(self, batch: Batch) -> Float[Tensor, "member row feature"]:
         """The deviance of each feature where its group is masked."""
-        step = max(rows_of_pass(batch.observed.shape[1]), LEAST_ROWS)
+        step = max(rows_of_pass(batch.observed.shape[1]), MIN_PASS_ROWS)
         starts = range(0, max(len(batch), 1), step)
         parts = [self._block(batch.take(slice(start, start + step))) for start in starts]
         return torch.cat(parts, 1)

@@ -20,9 +20,9 @@ from torch import Tensor
 from keyhole.core.layout import TREND, Layout
 from keyhole.core.records import even_places
 
-GROWTH, EVENLY = 2.0, 9  # of ranks from the ends inwards, and ranks evenly spread
-BEYOND = 4.0  # of a range: so steeply begin the nats beyond the core
-OUTER = 0.2  # share of all rows on either side that are not of the range
+GROWTH, EVENLY = 2.0, 9  # factor between ranks near the ends; number of evenly spread ranks
+SLOPE = 4.0  # of the nats where the core ends, per range
+OUTER = 0.2  # share of all rows that the range leaves out on each side
 MIN_RANGE = 1e-6  # of an axis
 PASS_AXES = 32  # whose values stay in the processor's cache
 
@@ -107,13 +107,12 @@ class CoreValues:
         """Further nats of values beyond the core."""
         values, ranges = self.values.to(columns), self.ranges.to(columns)
         excess = torch.maximum(values[:, :1] - columns, columns - values[:, -1:]).clamp(min=0)
-        return (BEYOND * excess / ranges[:, None]).log1p()
+        return (SLOPE * excess / ranges[:, None]).log1p()
 
     def _without_one(self, nats: Float[Tensor, "axis row"]) -> Float[Tensor, "axis row"]:
         """The nats with one row less in the core.
 
-        Of the row itself half counts: between two others, a new row's nats are those of half a
-        row more than are beyond it.
+        Half a row is taken away: a new row between two others also counts half of the next one.
         """
         count = int(self.core.sum())
         return -_share((-nats).exp() * count - 0.5, count - 1).log()
@@ -142,7 +141,7 @@ def axes_of_values(layout: Layout, coordinates: int) -> Int64[Tensor, " axis"]:
 
 
 def _share(rows: Tensor, count: int) -> Tensor:
-    """The share of rows from 0 to 1; of none of them, that of half a row."""
+    """The share of rows, above 0 and at most 1: half a row stands for none."""
     return (rows.clamp(min=0.5) / max(count, 1)).clamp(max=1)
 
 

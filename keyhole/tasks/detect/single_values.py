@@ -184,7 +184,8 @@ def _beyond(excess: np.ndarray, scale: np.ndarray, shape: np.ndarray) -> np.ndar
 COMMON, RARE = 0.02, 0.005  # shares of rows between which a tail of rows is measured
 MIN_TAIL_ROWS = 5  # rows beyond the first of the two
 TOO_MANY = 20.0
-PASS_FEATURES, PASS_LEAST = 1 << 17, 1_024  # looked at at once: what the cache has; rows
+PASS_FEATURES = 1 << 17  # in a pass: as many as the processor's cache holds
+MIN_PASS_ROWS = 1_024
 MAX_LOG = 50.0  # of a count
 
 
@@ -266,7 +267,7 @@ class Outliers:
             columns = len(self.layout.columns)
             zeros = torch.zeros(columns + 1, len(batch), dtype=torch.float64)
             return Rarity(zeros[1:].mT, zeros[0])
-        step = max(PASS_FEATURES // max(len(self.layout), 1), PASS_LEAST)
+        step = max(PASS_FEATURES // max(len(self.layout), 1), MIN_PASS_ROWS)
         own_rows = np.zeros(len(batch), bool) if own is None else own.numpy() >= 0
         some = [slice(first, first + step) for first in range(0, max(len(batch), 1), step)]
         parts = [self._rarity(batch.take(part), own_rows[part]) for part in some]
