@@ -259,6 +259,20 @@ def bundle(whole, tmp_path):
     return Path(shutil.copyfile(whole, tmp_path / "m"))
 
 
+@pytest.mark.parametrize("names", [["trusted", "core", "masked"], None])
+def test_a_detector_saved_with_other_views_is_calibrated_again(bundle, whole, tmp_path, names):
+    manifest, new = manifest_of(bundle), fleet(50, 1)
+    section = manifest["sections"]["detect"]
+    section.update(views=names, units=[5.0] * 3, weights=[1.0] * 3)
+    if names is None:
+        del section["views"], section["weights"]  # as the first versions saved them
+    seal(bundle, manifest)
+    with pytest.warns(KeyholeWarning, match="calibrated again"):
+        old = AnomalyDetector.load(str(bundle))
+    same(old, AnomalyDetector.load(str(whole)), new)
+    same(old, kept(old, tmp_path / "again"), new)
+
+
 def refused(path, reason):
     with pytest.raises(BundleError) as caught:
         AnomalyDetector.load(str(path))
@@ -303,7 +317,8 @@ def test_a_memory_that_no_fit_makes_is_refused(bundle, change, reason):
     ("change", "reason"),
     [
         (lambda found: found.update(units=[0.0, 1.0, 1.0, 1.0]), "units and factors: above zero"),
-        (lambda found: found["units"].pop(), "units: one for each question"),
+        (lambda found: found["units"].pop(), "units: one for each view"),
+        (lambda found: found.update(weights=None), "weights: one for each view"),
         (lambda found: found.update(typical=[]), "typical: one for each column"),
         (lambda found: found["typical"].append(1.0), "typical: one for each column"),
         (lambda found: found["anomaly_scores"].insert(0, -1.0), "numbers: from 0 to 1e12"),

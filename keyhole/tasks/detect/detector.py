@@ -338,6 +338,8 @@ class AnomalyDetector(OutlierMixin, Estimator):
         state = record(DetectorState, bundle.sections["detect"], "section 'detect'")
         with wrap_errors("section 'detect'"):
             scorer = Scorer.restored(state, model)
+        if other_views := state.other_views(scorer.table):
+            warnings.warn(other_views, KeyholeWarning, stacklevel=2)
         rate = state.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
         detector = cls._over(model, rate, state.contamination, state.group)
         detector.scorer_ = scorer

@@ -33,12 +33,16 @@ from keyhole.tasks.detect.calibration import Calibration
 from keyhole.tasks.detect.expect import Intervals
 from keyhole.tasks.detect.titles import UsualTitles
 from keyhole.tasks.detect.views import AnomalyScore, RawScores
-from keyhole.tasks.detect.weights import MEAN, QUESTIONS
+from keyhole.tasks.detect.weights import MEAN, names_of_views
 
 LEARNED = ("typical", "units", "weights", "rare")  # of an AnomalyScore, beside its reference rows
 MAX_ANOMALY_SCORE = 1e12  # multiples of the usual, in a saved model
 STD_SHARE = 0.1  # for the others, several nets would answer the same question for nothing
 MAX_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
+OTHER_VIEWS = (
+    "this detector was saved by a version of keyhole with other views; it is calibrated again, by "
+    "the rows in its file, so scores and alarms differ: save it to keep the new ones"
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,13 @@ class DetectorState:
     raising: dict[str, list[float]]
     anomaly_scores: list[float]
     factors: dict[str, float]
+    weights: list[float] | None = None  # of the views
+    views: list[str] | None = None  # their names; None: saved before they had names
     usual: list[float] | None = None  # nats of each place of a map
-    weights: list[float] | None = None  # of the questions; None: saved before they had weights
+
+    def other_views(self, modality: Modality) -> str | None:
+        """What to say if a version with other views of such rows has saved it."""
+        return None if self.views == names_of_views(modality) else OTHER_VIEWS
 
 
 @dataclass(frozen=True)
@@ -232,6 +241,7 @@ class Scorer:
             group=None if self.groups is None else self.groups.column,
             rows=self.rows,
             apart=self.apart,
+            views=names_of_views(self.table),
             **{name: getattr(self.anomaly_score, name).tolist() for name in LEARNED},
             raising={
                 name: calibration.anomaly_scores.tolist()
@@ -247,11 +257,13 @@ class Scorer:
     def restored(cls, state: DetectorState, model: Autoencoder) -> Self:
         """The scorer of a saved model. Raises: BundleError.
 
-        One that was saved with other questions is calibrated again, by the rows in its file.
+        One that was saved with other views is calibrated again, by the rows in its file.
         """
-        if state.weights is None:
-            return cls.calibrated(model, state.contamination, state.group)
         _check(state, model.model_.modality)
+        groups = None if state.group is None else Groups(state.group, state.factors)
+        if state.other_views(model.model_.modality):
+            scorer = cls.calibrated(model, state.contamination, None)
+            return replace(scorer, groups=groups, rows=state.rows)
         reference, modality = _reference(model), model.model_.modality
         fraction = support_fraction_of(state.contamination)
         network = model.model_.network
@@ -262,7 +274,6 @@ class Scorer:
             for name, answers in state.raising.items()
         }
         anomaly_score = replace(uncalibrated, **learned, raising=raising)
-        groups = None if state.group is None else Groups(state.group, state.factors)
         calibration = Calibration(np.sort(np.array(state.anomaly_scores, float)))
         return cls(
             modality, anomaly_score, calibration, reference, groups, state.contamination,
@@ -301,18 +312,19 @@ def _reference(model: Autoencoder) -> ReferenceSet:
 def _check(state: DetectorState, modality: Modality) -> None:
     place_nats, places = state.usual or [], 0 if modality.maps is None else modality.maps.places
     factors, scores = state.factors.values(), state.anomaly_scores
-    questions = len(QUESTIONS) + len(modality.view_names)
-    weights = np.array(state.weights)
+    views, weights = state.views, state.weights or []
+    if views is None:  # of an old version, which needs no weights here
+        views, weights = state.units, state.weights or state.units
     lists = state.typical, state.units, weights, state.rare, scores, factors, place_nats
     numbers = np.array([*chain(*lists, *state.raising.values())])
     wrong = {
         "false_alarm_rate: between 0 and 1": not 0 < state.false_alarm_rate < 1,
         "typical: one for each column": len(state.typical) != len(modality.layout.columns),
-        "units: one for each question": len(state.units) != questions,
-        "weights: one for each question, none below zero": len(weights) != questions
-        or not weights.sum() > 0,
+        "units: one for each view": len(state.units) != len(views),
+        "weights: one for each view, none below zero": len(weights) != len(views)
+        or not sum(weights) > 0,
         "raising: views of the modality, and their mean": not set(state.raising)
-        <= {MEAN, *modality.view_names}
+        <= {MEAN, *(state.views or modality.view_names)}
         or (bool(state.raising) and MEAN not in state.raising)
         or not all(state.raising.values()),
         "rare: an anomaly score and a step": len(state.rare) != 2,

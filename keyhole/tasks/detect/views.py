@@ -47,7 +47,7 @@ from keyhole.tasks.detect.core_values import CoreValues, axes_of_values
 from keyhole.tasks.detect.masked import GROUPS, masked_deviance
 from keyhole.tasks.detect.neighbours import ReferencePoints, usual_size
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
-from keyhole.tasks.detect.weights import MEAN, QUESTIONS, weights_of
+from keyhole.tasks.detect.weights import MEAN, QUESTIONS, names_of_views, weights_of
 
 VIEW_CORE = 0.9  # least share of rows that a view rests on: regimes of a series are no outliers
 RAISED_SHARE = 0.004  # of rows one strange cell raises: half of a usual false alarm rate
@@ -296,11 +296,9 @@ class AnomalyScore:
     def by_view(self, raw: RawScores) -> dict[str, Float[np.ndarray, " row"]]:
         """What each view that counts or may raise says about each row, in its usual answer."""
         answers = self.answers(raw).mean(1).numpy()
-        names = (*QUESTIONS, *self.modality.view_names)
+        views = zip(names_of_views(self.modality), answers, self.weights, strict=True)
         return {
-            name: answer
-            for name, answer, weight in zip(names, answers, self.weights, strict=True)
-            if weight > 0 or name in self.raising
+            name: answer for name, answer, weight in views if weight > 0 or name in self.raising
         }
 
     def weighted_mean(self, answers: Float[Tensor, "question member row"]) -> Tensor:

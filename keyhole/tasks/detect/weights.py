@@ -17,11 +17,15 @@ QUESTIONS = (*MEASURES, "values", "masked")
 MEAN = "mean"  # of the questions, beside the views that raise
 
 
+def names_of_views(modality: Modality) -> list[str]:
+    """The questions, and the modality's own views: the order of units and weights."""
+    return [*QUESTIONS, *modality.view_names]
+
+
 def weights_in_words(anomaly_score: AnomalyScore) -> str:
     """What each view counts, why, and which may raise a score."""
     modality, weights = anomaly_score.modality, anomaly_score.weights
-    names = (*QUESTIONS, *modality.view_names)
-    shares = zip(names, weights / weights.sum(), strict=True)
+    shares = zip(names_of_views(modality), weights / weights.sum(), strict=True)
     text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares if share > 0)
     raising = ", ".join(name for name in anomaly_score.raising if name != MEAN)
     raising = f"; {raising} may raise a score" if raising else ""
