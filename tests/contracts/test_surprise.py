@@ -204,7 +204,7 @@ def by_hand(points, x, own=None):
 )
 def test_distances_are_those_counted_by_hand(rows, share, whitens):
     x = torch.tensor(rows).float()
-    points, new = ReferencePoints.of(x, share, whitens), x[::2] + 0.5
+    points, new = ReferencePoints.of(x, trimmed(x, share), whitens=whitens), x[::2] + 0.5
     np.testing.assert_allclose(points.distances(new), by_hand(points, new), atol=4e-3)
     own = torch.arange(len(x))
     np.testing.assert_allclose(points.distances(x, own), by_hand(points, x, own), atol=4e-3)
@@ -212,7 +212,7 @@ def test_distances_are_those_counted_by_hand(rows, share, whitens):
 
 def test_a_row_does_not_vouch_for_itself_however_far_out_it_lies():
     x = torch.cat([normal(300, 3), 300 * normal(40, 3, seed=1)]).float()
-    points = ReferencePoints.of(x, 0.6)
+    points = ReferencePoints.of(x, trimmed(x, 0.6))
     trusted, core = points.distances(x)
     others = torch.cdist(x, x).fill_diagonal_(torch.inf).min(1).values
     assert (trusted >= others - 1e-3 * (1 + others)).all()
@@ -222,7 +222,7 @@ def test_a_row_does_not_vouch_for_itself_however_far_out_it_lies():
 
 def test_a_cluster_of_anomalies_vouches_for_none_of_its_own():
     x = torch.cat([normal(300, 3), 12 + 0.01 * normal(20, 3, seed=1)]).float()
-    points = ReferencePoints.of(x, 0.6)
+    points = ReferencePoints.of(x, trimmed(x, 0.6))
     trusted, core = points.distances(x, torch.arange(len(x)))
     assert torch.cdist(x[300:], x[300:]).fill_diagonal_(9).min(1).values.max() < 0.1
     assert trusted[300:].min() > 3 * trusted[:300].median()
@@ -231,10 +231,10 @@ def test_a_cluster_of_anomalies_vouches_for_none_of_its_own():
 
 def test_a_copy_among_the_rows_vouches_and_the_row_itself_left_out_by_place_does_not():
     x = torch.cat([normal(100, 3), torch.full((2, 3), 0.5)]).float()
-    points = replace(ReferencePoints.of(x, 0.6), worth=torch.zeros(102))
+    points = replace(ReferencePoints.of(x, trimmed(x, 0.6)), worth=torch.zeros(102))
     assert points.distances(x[100:101])[0] == 0  # of two copies one is the row, one vouches
     far = torch.cat([normal(100, 3), torch.full((1, 3), 9.0)]).float()
-    alone = replace(ReferencePoints.of(far, 0.6), worth=torch.zeros(101))
+    alone = replace(ReferencePoints.of(far, trimmed(far, 0.6)), worth=torch.zeros(101))
     assert alone.distances(far[100:101])[0] > 3
     near = far[100:101] + 0.1  # no copy, so it would vouch
     assert alone.distances(near)[0] < 0.5
@@ -244,7 +244,7 @@ def test_a_copy_among_the_rows_vouches_and_the_row_itself_left_out_by_place_does
 @pytest.mark.parametrize("size", [1, 3, 37])
 def test_copies_far_out_have_the_same_distances_in_any_company(size):
     x = torch.cat([30 + normal(300, 33), 300 + normal(300, 33, seed=1)]).float()
-    points = ReferencePoints.of(x, 1.0)
+    points = ReferencePoints.of(x, trimmed(x, 1.0))
     rows = torch.cat([x[::4], x[::5] + 1e-3 * normal(120, 33, seed=2).float()])
     together = points.distances(rows)
     apart = torch.cat([points.distances(part) for part in rows.split(size)], 1)
@@ -253,15 +253,26 @@ def test_copies_far_out_have_the_same_distances_in_any_company(size):
 
 def test_a_row_far_from_the_core_vouches_for_no_less_than_half_of_its_own_distance():
     x = torch.cat([normal(300, 3), torch.full((1, 3), 9.0)]).float()
-    points = ReferencePoints.of(x, 0.6)
+    points = ReferencePoints.of(x, trimmed(x, 0.6))
     near = points.distances(x[300:301] + 0.1)
     usual = points.distances(x[:300], torch.arange(300)).median(1).values
-    assert near[0] / usual[0] == pytest.approx(neighbours.TRUST * near[1] / usual[1], rel=0.1)
+    half = neighbours.LEAST_DISTRUST * near[1] / usual[1]
+    assert near[0] / usual[0] == pytest.approx(half, rel=0.1)
+
+
+def test_a_row_whose_values_are_far_out_vouches_for_less():
+    x = torch.cat([normal(300, 3), torch.full((1, 3), 9.0)]).float()
+    values = torch.cat([torch.ones(300), torch.full((1,), 40.0)])
+    points = ReferencePoints.of(x, trimmed(x, 0.6), distrust=0.8, values=values)
+    near = points.distances(x[300:301] + 0.1)
+    usual = points.distances(x[:300], torch.arange(300)).median(1).values
+    far_out = (near[1] / usual[1] + 40) / 2
+    assert near[0] / usual[0] == pytest.approx(0.8 * far_out, rel=0.1)
 
 
 def test_each_part_of_the_core_has_rows_of_its_whole():
     x = torch.arange(1_000).float()[:, None] / 1_000
-    points = ReferencePoints.of(x, 1.0)
+    points = ReferencePoints.of(x, trimmed(x, 1.0))
     parts = points.core_points.view(neighbours.CORE_PARTS, -1)
     assert len(points.core_points) == neighbours.CORE_POINTS
     np.testing.assert_allclose(parts.mean(1), parts.mean(), atol=0.05)
@@ -271,12 +282,14 @@ def test_each_part_of_the_core_has_rows_of_its_whole():
 
 def test_a_core_smaller_than_its_parts_is_asked_as_a_whole():
     x = normal(6, 2).float()
-    points = ReferencePoints.of(x, 0.6)
+    points = ReferencePoints.of(x, trimmed(x, 0.6))
     assert len(points.core_points) == 4 < neighbours.CORE_PARTS
     new = torch.tensor([[3.0, 3.0]])
     far = torch.cdist(points.robust.whitened(new), points.core_points)
     torch.testing.assert_close(points.distances(new)[1], far.mean(1))
-    two = ReferencePoints.of(x[:2], 1.0, whitens=True).distances(x[:2], torch.tensor([0, 1]))
+    two = ReferencePoints.of(x[:2], trimmed(x[:2], 1.0), whitens=True).distances(
+        x[:2], torch.tensor([0, 1])
+    )
     torch.testing.assert_close(two, two[0, 0].expand(2, 2))  # each has only the other
 
 

@@ -9,7 +9,7 @@ from keyhole.core.records import Batch
 from keyhole.modalities import Maps, Modality
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
-from keyhole.tasks.detect.views import by_own_net
+from keyhole.tasks.detect.masked import by_own_net
 
 MIN_USUAL = 0.1  # of the mean over places: a pixel that was black in all images is not all noise
 MAP_PASS_ROWS = 1_024  # each is masked once for every mask of the map

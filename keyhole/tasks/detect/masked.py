@@ -1,11 +1,12 @@
 """How badly masked columns are predicted: the groups of columns go through the net together."""
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from keyhole.core.environment import rows_of_pass
-from keyhole.core.layout import column_nats
+from keyhole.core.layout import column_nats, row_nats
 from keyhole.core.records import EVEN_ROWS, Batch, even_places
 from keyhole.modalities import Modality
 from keyhole.model.masked import MaskedPasses
@@ -29,6 +30,31 @@ def masked_deviance(
     observed = batch.observed.repeat(len(members), 1)
     nats, known = column_nats(-members.flatten(0, 1), observed, modality.layout)
     return nats.unflatten(0, members.shape[:2]), known[: len(batch)]
+
+
+def typical_deviance(
+    deviance: Float[Tensor, "member row column"], observed: Bool[Tensor, "row column"]
+) -> Float[np.ndarray, " column"]:
+    """Each column's mean deviance where it was observed."""
+    nats = torch.where(observed, deviance.mean(0), 0.0).double().sum(0)
+    return (nats / observed.sum(0).clamp(min=1)).numpy()
+
+
+def row_lengths(
+    deviance: Float[Tensor, "member row column"],
+    observed: Bool[Tensor, "row column"],
+    typical: Float[np.ndarray, " column"],
+) -> Float[Tensor, "member row"]:
+    """The root of each row's deviance by each net: a length, as distances are."""
+    typical_nats = torch.from_numpy(typical).to(deviance)
+    rows = [row_nats(net, observed, typical_nats).clamp(min=0).sqrt() for net in deviance]
+    return torch.stack(rows)
+
+
+def by_own_net(nats: Tensor, fold: Int64[np.ndarray, " row"], others: Tensor) -> Tensor:
+    """Nats (member, row, ...) by the net that has not seen the row; those of no fold by others."""
+    own, row = torch.from_numpy(fold), torch.arange(len(fold))
+    return torch.where((own >= 0)[:, None], nats[own.clamp(min=0), row], others)
 
 
 def _of_copies(

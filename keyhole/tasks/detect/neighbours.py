@@ -1,10 +1,10 @@
 """How far rows are from the rows of training: from the nearest trusted one, and from the core.
 
-A row of training that is itself far from the core says little about a row beside it: both may be
-of one cluster of anomalies. So a row beside it is at least as far as a part of that row's own
-distance to the core: the distance to a trusted row is the least, over all rows, of the larger of
-the two, each in its usual size. Mutual reachability (Campello et al. 2013, definition 5) compares
-a distance with the size of neighbourhoods in the same way.
+A row of training that is itself far out says little about a row beside it: both may be of one
+cluster of anomalies. So a row beside it is at least as far as a part of how far out that row is,
+by its own distance to the core and by its values: the distance to a trusted row is the least, over
+all rows, of the larger of the two, each in its usual size. Mutual reachability (Campello et al.
+2013, definition 5) compares a distance with the size of neighbourhoods in the same way.
 """
 
 from dataclasses import dataclass, replace
@@ -15,11 +15,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from keyhole.core.records import even_places
-from keyhole.core.robust import Robust, trimmed
+from keyhole.core.robust import Robust
 
 CORE_POINTS = 200  # of the core, evenly spaced: more tell no more
 CORE_PARTS = 5  # of these points: the mean over parts counts, as one point may itself be odd
-TRUST = 0.5  # of a row's own distance that another one beside it has at least
+LEAST_DISTRUST = 0.5  # part of how far out a row is that another one beside it is at least
 BLOCK_ROWS = 128  # whose distances stay in the processor's cache
 CHUNK_ROWS = 512  # that are compared with the whole core at once
 CORE_BLOCK_ROWS = 512  # whose distances to points of the core stay in the cache
@@ -46,19 +46,30 @@ class ReferencePoints:
 
     @classmethod
     def of(
-        cls, x: Float[Tensor, "row axis"], share: float, whitens: bool = False
+        cls,
+        x: Float[Tensor, "row axis"],
+        robust: Robust,
+        *,
+        whitens: bool = False,
+        distrust: float = LEAST_DISTRUST,
+        values: Float[Tensor, " row"] | None = None,
     ) -> "ReferencePoints":
-        """The points of these rows; this share of them makes the core."""
-        robust, x = trimmed(x, share), x.float()
-        core = torch.nonzero(robust.core)[:, 0]
+        """The points of these rows, whose core `robust` names.
+
+        `distrust` is as `LEAST_DISTRUST`; `values` are the nats of each row's values among the
+        core, where they count.
+        """
+        x, core = x.float(), torch.nonzero(robust.core)[:, 0]
         points = robust.whitened(x) if whitens else robust.centered(x)
         none = points.new_zeros(len(x))
         unweighted = cls(robust, whitens, points, none, *_core_of(robust, x, core, len(core)))
         # What a point is worth is measured once, so by the whole core.
         parts = torch.arange(len(x)).split(CHUNK_ROWS)
         nearest, own_core = torch.cat([unweighted.distances(x[at], at) for at in parts], 1)
-        usual = usual_size(nearest.numpy()) / usual_size(own_core.numpy())
-        worth = (TRUST * usual * own_core).square()
+        far_out = own_core / usual_size(own_core.numpy())
+        if values is not None:
+            far_out = (far_out + values.to(far_out) / usual_size(values.numpy())) / 2
+        worth = (distrust * usual_size(nearest.numpy()) * far_out).square()
         core_points, core_place = _core_of(robust, x, core, CORE_POINTS)
         return replace(unweighted, worth=worth, core_points=core_points, core_place=core_place)
 

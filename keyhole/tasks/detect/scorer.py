@@ -267,7 +267,8 @@ class Scorer:
         reference, modality = _reference(model), model.model_.modality
         fraction = support_fraction_of(state.contamination)
         network = model.model_.network
-        uncalibrated = AnomalyScore.uncalibrated(modality, network, reference, fraction)
+        weights = np.array(state.weights)
+        uncalibrated = AnomalyScore.uncalibrated(modality, network, reference, fraction, weights)
         learned = {name: np.array(getattr(state, name)) for name in LEARNED}
         raising = {
             name: Calibration(np.sort(np.array(answers, float)))

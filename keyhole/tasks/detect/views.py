@@ -35,19 +35,33 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from keyhole.core.environment import PASS_ROWS, pass_work, threads_for
-from keyhole.core.layout import filled, gaps, row_nats
+from keyhole.core.layout import filled, gaps
 from keyhole.core.records import Batch
-from keyhole.core.robust import Robust, centered
+from keyhole.core.robust import Robust, centered, trimmed
 from keyhole.modalities import Modality
 from keyhole.modalities.rows.holdout import members_mean
 from keyhole.modalities.rows.split import ReferenceSet
 from keyhole.model.network import Network
 from keyhole.tasks.detect.calibration import Calibration, told_apart
 from keyhole.tasks.detect.core_values import CoreValues, axes_of_values
-from keyhole.tasks.detect.masked import GROUPS, masked_deviance
+from keyhole.tasks.detect.masked import (
+    GROUPS,
+    by_own_net,
+    masked_deviance,
+    row_lengths,
+    typical_deviance,
+)
 from keyhole.tasks.detect.neighbours import ReferencePoints, usual_size
 from keyhole.tasks.detect.single_values import COMMON, Outliers, exceeded
-from keyhole.tasks.detect.weights import MEAN, QUESTIONS, names_of_views, weights_of
+from keyhole.tasks.detect.weights import (
+    MAX_PLANTED,
+    MEAN,
+    QUESTIONS,
+    auroc_of_broken,
+    distrust_of,
+    names_of_views,
+    weights_of,
+)
 
 VIEW_CORE = 0.9  # least share of rows that a view rests on: regimes of a series are no outliers
 RAISED_SHARE = 0.004  # of rows one strange cell raises: half of a usual false alarm rate
@@ -123,16 +137,14 @@ class AnomalyScore:
         cls, modality: Modality, network: Network, reference: ReferenceSet, core: float
     ) -> "AnomalyScore":
         """The scale of a reference set of which a share of `core` is good."""
-        uncalibrated = cls.uncalibrated(modality, network, reference, core)
+        weights = weights_of(modality, auroc_of_broken(modality, network, reference))
+        uncalibrated = cls.uncalibrated(modality, network, reference, core, weights)
         scales = uncalibrated._scales_of_folds(reference, core)
         raw = uncalibrated._raw_scores_of_judged(reference, scales)
-        nats = torch.where(raw.observed, raw.deviance.mean(0), 0.0).double().sum(0)
-        typical = (nats / raw.observed.sum(0).clamp(min=1)).numpy()
+        typical = typical_deviance(raw.deviance, raw.observed)
         uncalibrated = replace(uncalibrated, typical=typical)
         answers = uncalibrated.answers(raw).mean(1).numpy()
         uncalibrated = replace(uncalibrated, units=np.array([usual_size(a) for a in answers]))
-        weights = uncalibrated._weighed(reference, scales, raw)
-        uncalibrated = replace(uncalibrated, weights=weights)
         uncalibrated = replace(uncalibrated, raising=uncalibrated._chosen(reference, scales, raw))
         means = uncalibrated.weighted_mean(uncalibrated.answers(raw)).mean(0).numpy()
         common, step = exceeded(means[~np.isnan(means)])
@@ -187,18 +199,28 @@ class AnomalyScore:
 
     @classmethod
     def uncalibrated(
-        cls, modality: Modality, network: Network, reference: ReferenceSet, core: float
+        cls,
+        modality: Modality,
+        network: Network,
+        reference: ReferenceSet,
+        core: float,
+        weights: np.ndarray,
     ) -> "AnomalyScore":
-        """A scale without units: the reference points alone are there."""
+        """A scale without units: the reference points and the weights are there."""
         layout = modality.layout
         rows = reference.take(reference.reference_rows).batch
         whole = _whole(network, rows)
         coordinates = modality.coordinates(whole)
-        points = ReferencePoints.of(coordinates, core, modality.whitens)
+        robust = trimmed(coordinates, core)
         none = modality.supports("single_values") is not None
-        x = points.robust.centered(coordinates.float())
-        axes = axes_of_values(layout, x.shape[1])[: 0 if none else None]
-        core_values = CoreValues.of(x, points.robust.core, axes)
+        axes = axes_of_values(layout, coordinates.shape[1])[: 0 if none else None]
+        with_gaps = coordinates if whole is rows else modality.coordinates(rows)
+        x = with_gaps.float() - robust.center.float()
+        core_values = CoreValues.of(x, robust.core, axes)
+        points = ReferencePoints.of(
+            coordinates, robust, whitens=modality.whitens, distrust=distrust_of(weights),
+            values=None if none else core_values.nats_of(x, torch.arange(len(x))),
+        )  # fmt: skip
         outliers = Outliers.of(rows, layout, none=none)
         views = modality.views(whole, coordinates)
         trusted = max(core, VIEW_CORE)
@@ -206,12 +228,13 @@ class AnomalyScore:
         units = np.ones(len(QUESTIONS) + len(centers))
         return cls(
             modality, network, points, core_values, outliers, np.zeros(len(layout.columns)), units,
-            weights_of(modality, None), np.zeros(2), centers, by_fold=reference.folds > 1,
+            weights, np.zeros(2), centers, by_fold=reference.folds > 1,
         )  # fmt: skip
 
     def with_reference(self, reference: ReferenceSet, core: float) -> "AnomalyScore":
         """The same scale on other reference rows."""
-        other = self.uncalibrated(self.modality, self.network, reference, core)
+        network, weights = self.network, self.weights
+        other = self.uncalibrated(self.modality, network, reference, core, weights)
         return replace(
             self, reference_points=other.reference_points, core_values=other.core_values,
             outliers=other.outliers, centers=other.centers,
@@ -256,11 +279,7 @@ class AnomalyScore:
 
     def answers(self, raw: RawScores) -> Float[Tensor, "question member row"]:
         """The questions' answers in their units, by each net; NaN where nothing was asked."""
-        typical = torch.from_numpy(self.typical).to(raw.deviance)
-        depth = [
-            row_nats(net, raw.observed, typical).clamp(min=0).sqrt() for net in raw.deviance
-        ]  # a length, as the distances are
-        masked = torch.stack(depth).double()[None]
+        masked = row_lengths(raw.deviance, raw.observed, self.typical).double()[None]
         distances = raw.distances.double()[:, None].expand(-1, masked.shape[1], -1)
         near, views = distances[: len(QUESTIONS) - 1], distances[len(QUESTIONS) - 1 :]
         return torch.cat([near, masked, views]) / torch.from_numpy(self.units)[:, None, None]
@@ -305,19 +324,6 @@ class AnomalyScore:
         """The weighted mean of the questions and of the views that count always."""
         shares = torch.from_numpy(self.weights / self.weights.sum())
         return torch.einsum("q,qmr->mr", shares, answers)
-
-    def _weighed(
-        self, reference: ReferenceSet, scales: dict[int, "AnomalyScore"], raw: RawScores
-    ) -> np.ndarray:
-        """The weights, by how well the net tells broken rows from those they were made of."""
-        places = reference.spread(MAX_PLANTED)
-        rows = reference.take(reference.judged[places]).batch
-        broken = self.modality.broken(rows, seed=0)
-        if broken is None or len(places) < MIN_BROKEN:
-            return weights_of(self.modality, None)
-        bad = self.answers(self._raw_scores_of_judged(reference, scales, broken, places))
-        good, masked = self.answers(raw)[:, :, places], QUESTIONS.index("masked")
-        return weights_of(self.modality, told_apart(good[masked], bad[masked]))
 
     def _chosen(
         self, reference: ReferenceSet, scales: dict[int, "AnomalyScore"], raw: RawScores
@@ -365,12 +371,4 @@ def _whole(network: Network, batch: Batch) -> Batch:
     return filled(batch, expected, layout)
 
 
-def by_own_net(nats: Tensor, fold: np.ndarray, others: Tensor) -> Tensor:
-    """Nats (member, row, ...) by the net that has not seen the row; those of no fold by others."""
-    own, row = torch.from_numpy(fold), torch.arange(len(fold))
-    return torch.where((own >= 0)[:, None], nats[own.clamp(min=0), row], others)
-
-
-MAX_PLANTED = 512  # rows that faults are planted in, or that are broken
-MIN_BROKEN = 20  # fewer rows cannot say how well they are told from broken ones
 MIN_BETTER = 0.02  # of the area under the curve: less is no reason for a view to raise
