@@ -1,7 +1,7 @@
 """The anomaly score of a row: four views of it, answered in multiples of the usual.
 
     trusted   how far is the nearest row that is itself   sees what lies in a gap of the data,
-              not far from the core?                      not deceived by clusters of anomalies
+              not far out?                                not deceived by clusters of anomalies
     core      how far is the core, the rows that agree    unmoved by what hid in the training
               most?
     values    how far out are its values, each by itself? sees many small oddities, and values
