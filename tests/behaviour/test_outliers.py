@@ -228,3 +228,24 @@ def test_few_rows_make_no_tail_that_cries_out(rows):
     assert found.cells.shape == (50, 2)
     assert torch.isfinite(found.row).all()
     assert float(found.row.max()) < 5.5
+
+
+def test_flags_that_no_row_had_are_as_usual_in_new_rows_as_they_are_among_reference_rows():
+    """Of many rare flags each row has some that no other row has: they say nothing."""
+    flags, rows = 500, 400
+    layout = Layout.of([Slot(f"f{i}", "flag", "bernoulli") for i in range(flags)])
+
+    def batch(seed):
+        rng = np.random.default_rng(seed)
+        numbers = torch.from_numpy(rng.random((rows, flags)) < 1 / rows).float()
+        return Batch(numbers, torch.zeros(rows, 0, dtype=torch.int64), numbers >= 0)
+
+    reference, new = batch(0), batch(1)
+    outliers = Outliers.of(reference, layout)
+    never_had = (new.numbers.sum(0) > 0) & (reference.numbers.sum(0) == 0)
+    assert never_had.sum() > 50
+    among_reference = outliers.rarity(reference, torch.arange(rows)).row
+    of_new = outliers.rarity(new).row
+    assert float(of_new.max()) < 2
+    shares = [float((nats > 0).double().mean()) for nats in (of_new, among_reference)]
+    assert shares[0] == pytest.approx(shares[1], abs=0.1)

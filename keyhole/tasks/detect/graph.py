@@ -170,7 +170,7 @@ class OutliersGraph(nn.Module):
         new = torch.from_numpy(np.stack(self.outliers.counts, 1) == 0)  # (code, flag)
         codes = batch.numbers[:, cells].long().clamp(max=len(new) - 1)
         unknown = batch.observed[:, cells] & new.gather(0, codes)
-        nats = torch.from_numpy(-np.log(self.outliers.new)).clamp(min=0)
+        nats = torch.from_numpy(-np.log(self.outliers.new[1])).clamp(min=0)
         return torch.where(unknown, nats, 0.0).amax(1)
 
     def _numbers(self, batch: Batch) -> Rows:

@@ -210,7 +210,7 @@ class Outliers:
     second largest and the largest number of each; `apart` is where, above and below, counts
     begin that are more than their tail predicts: bad rows among the reference. `counts` says how
     many rows hold each level, `new` which share of rows has a new level, in a column where new
-    ones are as rare. `tail` are the nats that `COMMON` rows exceed, and by how many more an e-th
+    ones are as rare: of reference rows, each compared with the others, and of new rows. `tail` are the nats that `COMMON` rows exceed, and by how many more an e-th
     of those do.
     """
 
@@ -222,7 +222,7 @@ class Outliers:
     ends: Float[np.ndarray, "4 number"]
     apart: Float[np.ndarray, "2 number"]
     counts: list[np.ndarray]
-    new: Float[np.ndarray, " level"]
+    new: Float[np.ndarray, "2 level"]
     tail: tuple[float, float]
 
     @classmethod
@@ -251,7 +251,9 @@ class Outliers:
             for cell in levels.tolist()
         ]
         once = np.array([(count == 1).sum() for count in counts])
-        new = np.array([(once[once <= few].sum() + 0.5) / max(len(batch), 1) for few in once])
+        # Without a reference row, a level that it alone has is one that its column never had.
+        few = np.stack([once, once + 1])[:, :, None]
+        new = (np.where(once <= few, once, 0).sum(2) + 0.5) / max(len(batch), 1)
         above, below = Tails.fit(x, rows, transformed), Tails.fit(-x, rows, transformed)
         counted = np.array([slots[cell].head == "counts" for cell in numbers], bool)
         apart = np.stack([_apart(x, above), _apart(-x, below)])
@@ -288,7 +290,8 @@ class Outliers:
         for i, cell in enumerate(self.levels):
             codes = _codes(batch, self.layout, cell).clip(max=len(self.counts[i]) - 1)
             new = batch.observed[:, cell].numpy() & (self.counts[i][codes] <= own)
-            nats = np.where(new, -np.log(self.new[i]), 0.0).clip(0)
+            nats = -np.log(np.where(own, *self.new[:, i]))
+            nats = np.where(new, nats, 0.0).clip(0)
             np.maximum(columns[:, place[cell]], nats, out=columns[:, place[cell]])
             np.maximum(row, nats, out=row)
         return columns, row
