@@ -41,7 +41,7 @@ STD_SHARE = 0.1  # for the others, several nets would answer the same question f
 MAX_ANOMALY_SCORES = 1 << 17  # of rows that calibrate
 OTHER_VIEWS = (
     "this detector was saved by a version of keyhole with other views; it is calibrated again, by "
-    "the rows in its file, so scores and alarms differ: save it to keep the new ones"
+    "the rows in its file, so scores and alarms differ from before (detector.save keeps the new)"
 )
 
 

@@ -210,8 +210,8 @@ class Outliers:
     second largest and the largest number of each; `apart` is where, above and below, counts
     begin that are more than their tail predicts: bad rows among the reference. `counts` says how
     many rows hold each level, `new` which share of rows has a new level, in a column where new
-    ones are as rare: of reference rows, each compared with the others, and of new rows. `tail` are the nats that `COMMON` rows exceed, and by how many more an e-th
-    of those do.
+    ones are as rare: of reference rows, each compared with the others, and of new rows. `tail`
+    are the nats that `COMMON` rows exceed, and by how many more an e-th of those do.
     """
 
     layout: Layout
@@ -250,10 +250,11 @@ class Outliers:
             )
             for cell in levels.tolist()
         ]
-        once = np.array([(count == 1).sum() for count in counts])
+        once = np.array([(count == 1).sum() for count in counts], int)
         # Without a reference row, a level that it alone has is one that its column never had.
-        few = np.stack([once, once + 1])[:, :, None]
-        new = (np.where(once <= few, once, 0).sum(2) + 0.5) / max(len(batch), 1)
+        columns = np.bincount(once, minlength=once.max(initial=0) + 2)
+        as_few = (columns * np.arange(len(columns))).cumsum()
+        new = (as_few[np.stack([once, once + 1])] + 0.5) / max(len(batch), 1)
         above, below = Tails.fit(x, rows, transformed), Tails.fit(-x, rows, transformed)
         counted = np.array([slots[cell].head == "counts" for cell in numbers], bool)
         apart = np.stack([_apart(x, above), _apart(-x, below)])
