@@ -64,7 +64,7 @@ from keyhole.tasks.detect.weights import (
 )
 
 VIEW_CORE = 0.9  # least share of rows that a view rests on: regimes of a series are no outliers
-RAISED_SHARE = 0.004  # of rows one strange cell raises: half of a usual false alarm rate
+RAISED_SHARE = 0.005  # of rows one strange cell raises: half of a usual false alarm rate
 TRUSTED = 0.001  # of rarer rows a tail knows little: their further nats count by their logarithm
 
 
