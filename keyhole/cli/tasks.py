@@ -68,7 +68,6 @@ def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> tuple[A
     """Write the answer for each row of `data`; returns its source and the number of rows."""
     from keyhole.autoencoder.input_validation import CHUNK_ROWS
     from keyhole.data import open_source
-    from keyhole.errors import DataError
     from keyhole.jobs import answer_file
 
     source: Any = open_source(data)
@@ -82,8 +81,6 @@ def _answer(task: Task, data: str, options: dict[str, Any], say: Say) -> tuple[A
             task.answerer(), source, options["out"], chunk=CHUNK_ROWS, settings=task.settings(),
             json_lines=options["as_json"], raw_text=options["raw_text"], on_progress=on_progress,
         )  # fmt: skip
-    if rows == 0:
-        raise DataError(f"{source.name} has column names but no rows")
     if options["out"] != "-":
         say("wrote", options["out"])
     return source, rows

@@ -24,7 +24,7 @@ from keyhole.data import Source
 from keyhole.data.lazy import pa, pq
 from keyhole.data.opening import ParquetSource
 from keyhole.data.sinks import open_sink
-from keyhole.errors import FileError
+from keyhole.errors import DataError, FileError
 
 if TYPE_CHECKING:
     from keyhole.data import Rows
@@ -156,7 +156,7 @@ def answer_file(
     `answer` takes a block of rows and the index of its first; `settings` is what its answers
     depend on, so that parts of another model are never used. `on_progress` gets the number of rows
     answered since its last call. An answerer that counts gets the counts of parts that an earlier
-    run has answered.
+    run has answered. Raises: DataError for a source without rows.
     """
     job = _Job(answer, chunk, on_progress or (lambda rows: None))
     large = isinstance(source, ParquetSource) and (source.rows or 0) > PART_ROWS and out != "-"
@@ -175,6 +175,8 @@ def answer_file(
         for table in _grouped(tables):
             sink.write(table)
             rows += table.num_rows
+        if not rows:  # raised here, so that what `out` had is not replaced
+            raise DataError(f"{source.name} has column names but no rows")
         if isinstance(answer, Counting):
             answer.end_part()
     return rows

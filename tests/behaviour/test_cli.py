@@ -295,3 +295,13 @@ def test_a_rate_that_the_rows_cannot_promise_is_a_line_and_no_trace_of_python(pl
     assert code == 2
     assert "a false alarm rate of 1e-09 is too low for 300 calibration rows" in err
     assert ".py" not in err
+
+
+def test_a_file_without_rows_leaves_earlier_answers_as_they_were(place, capsys):
+    (place / "header.csv").write_text((place / "new.csv").read_text().splitlines()[0] + "\n")
+    earlier = place / "earlier.csv"
+    earlier.write_text("answers\n")
+    command = ["detect", str(place / "m.keyhole"), str(place / "header.csv"), "-o", str(earlier)]
+    assert run([*command, "--force"]) == 2
+    assert "no rows" in capsys.readouterr().err
+    assert earlier.read_text() == "answers\n"
